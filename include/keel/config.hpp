@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_CONFIG_HPP
+#define KEEL_CONFIG_HPP
+
+// config<Policies...>: which model answers each axis. Policies come in any order, each axis at most once, each with a default.
+// The only header that names models.
+
+#include <keel/io/posix.hpp>
+#include <keel/observe/concept.hpp>
+#include <keel/policy/checksum/crc32c.hpp>
+#include <keel/policy/durability/group_commit.hpp>
+#include <keel/policy/repair/choice.hpp>
+#include <keel/policy/repair/partial_reconstruct.hpp>
+#include <keel/policy/segment_size/fixed.hpp>
+
+#include <optional>
+#include <type_traits>
+
+namespace keel::inline v0 {
+
+namespace detail {
+
+template <class P>
+struct is_checksum : std::bool_constant<checksum_policy<P>> {};
+template <class P>
+struct is_segment_size : std::bool_constant<segment_size_policy<P>> {};
+template <class P>
+struct is_durability : std::bool_constant<durability_policy<P>> {};
+template <class P>
+struct is_repair : std::bool_constant<repair_policy<P>> {};
+template <class P>
+struct is_file_system : std::bool_constant<io::file_system<P>> {};
+template <class P>
+struct is_observer : std::bool_constant<observer_policy<P>> {};
+
+template <template <class> class Axis, class... Policies>
+inline constexpr int chosen = (0 + ... + int{Axis<Policies>::value});
+
+/// The first of the policies that answers the axis, else the default.
+template <template <class> class Axis, class Default, class... Policies>
+struct pick {
+    using type = Default;
+};
+template <template <class> class Axis, class Default, class First, class... Rest>
+struct pick<Axis, Default, First, Rest...>
+    : std::conditional_t<Axis<First>::value, std::type_identity<First>, pick<Axis, Default, Rest...>> {};
+
+template <class P>
+inline constexpr int axes_of = int{is_checksum<P>::value} + int{is_segment_size<P>::value} +
+                               int{is_durability<P>::value} + int{is_repair<P>::value} + int{is_file_system<P>::value} +
+                               int{is_observer<P>::value};
+
+} // namespace detail
+
+/// The choices, one line per axis, default in the second place.
+template <class... Policies>
+struct config {
+    static_assert(
+        ((detail::axes_of<Policies> > 0) && ...),
+        "keel: one of these types is no policy: it fits no axis (checksum, segment_size, durability, repair, file "
+        "system, observer). Check it against the concept of the axis it is meant for");
+    static_assert(((detail::axes_of<Policies> < 2) && ...),
+                  "keel: one of these types fits two axes; split it into two types");
+    static_assert(detail::chosen<detail::is_checksum, Policies...> < 2, "keel: two checksum policies; keep one");
+    static_assert(detail::chosen<detail::is_segment_size, Policies...> < 2,
+                  "keel: two segment_size policies; keep one");
+    static_assert(detail::chosen<detail::is_durability, Policies...> < 2, "keel: two durability policies; keep one");
+    static_assert(detail::chosen<detail::is_repair, Policies...> < 2, "keel: two repair policies; keep one");
+    static_assert(detail::chosen<detail::is_file_system, Policies...> < 2, "keel: two file systems; keep one");
+    static_assert(detail::chosen<detail::is_observer, Policies...> < 2, "keel: two observers; keep one");
+
+    using checksum = typename detail::pick<detail::is_checksum, keel::checksum::crc32c, Policies...>::type;
+    using size_policy = typename detail::pick<detail::is_segment_size, segment_size<16 * MiB>, Policies...>::type;
+    using durability = typename detail::pick<detail::is_durability, keel::durability::group_commit, Policies...>::type;
+    using repair = typename detail::pick<detail::is_repair, keel::repair::partial_reconstruct, Policies...>::type;
+    using file_system = typename detail::pick<detail::is_file_system, io::posix, Policies...>::type;
+    using observer = typename detail::pick<detail::is_observer, observe::none, Policies...>::type;
+
+    static constexpr std::uint64_t segment_bytes = size_policy::segment_bytes;
+
+    /// The repair policy, or the shipped one named instead of it when opening.
+    [[nodiscard]] static constexpr repair_choice repair_for(std::optional<repair_strategy> instead) noexcept {
+        return instead ? choice_of(*instead) : repair_choice::of<repair>();
+    }
+};
+
+} // namespace keel::inline v0
+
+#endif

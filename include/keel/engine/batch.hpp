@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_ENGINE_BATCH_HPP
+#define KEEL_ENGINE_BATCH_HPP
+
+// A write batch: operations that are there together or not at all.
+
+#include <keel/format/frame.hpp>
+#include <keel/types.hpp>
+#include <keel/wal/group.hpp>
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace keel::inline v0 {
+
+/// Collects puts and erases for one atomic write. Copies what it is given. One thread per object.
+class write_batch {
+public:
+    void put(std::string_view key, std::string_view value) { add(format::frame_type::put, key, value); }
+    void erase(std::string_view key) { add(format::frame_type::erase, key, {}); }
+    void clear() noexcept {
+        bytes_.clear();
+        parts_.clear();
+    }
+    [[nodiscard]] bool empty() const noexcept { return parts_.empty(); }
+    [[nodiscard]] std::size_t size() const noexcept { return parts_.size(); }
+
+    /// The operations, as views into this batch: valid until it changes.
+    [[nodiscard]] std::vector<wal::operation> operations() const {
+        std::vector<wal::operation> out;
+        out.reserve(parts_.size());
+        std::size_t at = 0;
+        for (auto const& p : parts_) {
+            auto const all = as_bytes(bytes_).subspan(at, p.key + p.value);
+            out.push_back({.type = p.type, .key = all.first(p.key), .value = all.subspan(p.key)});
+            at += p.key + p.value;
+        }
+        return out;
+    }
+
+private:
+    struct part {
+        format::frame_type type;
+        std::size_t key;
+        std::size_t value;
+    };
+    void add(format::frame_type type, std::string_view key, std::string_view value) {
+        bytes_.append(key).append(value);
+        parts_.push_back({type, key.size(), value.size()});
+    }
+    std::string bytes_;
+    std::vector<part> parts_;
+};
+
+} // namespace keel::inline v0
+
+#endif

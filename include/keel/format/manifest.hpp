@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_FORMAT_MANIFEST_HPP
+#define KEEL_FORMAT_MANIFEST_HPP
+
+// A manifest file: a 512-byte header, then frames (format/frame.hpp) from offset 512; the LSN of a frame is its edit number.
+//   Header: 0 magic u64 | 8 format u32 | 12 checksum_id u32 | 16 store_id 16 | 32 salt u64 | 40 branch u64 | 48 first_edit u64
+//           56 size u64 | 64 created u64 (ns since 1970)                          | 504 check u64 over bytes 0..503
+// The first frame is a `snapshot`, the rest are `edit`s. The payload of either is a run of operations that happen together:
+//   op u8 | length u8 (of what follows, so that an unknown operation is noticed) | fields
+//   1 next      u64 next segment id, u64 next repair number
+//   2 prepared  u64 id, u64 salt, u64 size, u64 place (its own id, or the one a repair replaced by it)
+//   3 sealed    a segment's seal (80 bytes)                    4 retired   u64 id
+//   5 loss      u64 first, u64 last: declared lost             6 removed   u64 id, u64 repair (moved to quarantine)
+//   7 base      u64 id, u64 salt, u64 last lsn, u64 chain (of the segment before the oldest)
+//   8 floor     u64 lsn: what is at or below was given up by retention
+
+#include <keel/format/endian.hpp>
+#include <keel/format/frame.hpp>
+#include <keel/format/segment_header.hpp>
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <utility>
+#include <vector>
+
+namespace keel::inline v0::format {
+
+inline constexpr std::uint64_t manifest_frames_begin = header_bytes;
+inline constexpr std::uint64_t manifest_bytes_min = 8 * KiB;
+inline constexpr std::uint64_t manifest_bytes_max = 256 * MiB;
+
+struct manifest_header {
+    std::uint32_t format = format_number;
+    checksum_id checksum{};
+    store_id store{};
+    std::uint64_t salt = 0;
+    std::uint64_t branch = 0;
+    std::uint64_t first_edit = 1;
+    std::uint64_t size = 0;
+    std::uint64_t created_ns = 0;
+    bool operator==(manifest_header const&) const = default;
+};
+
+template <checksum_policy C>
+[[nodiscard]] header_block encode(manifest_header const& h) noexcept {
+    header_block block{};
+    field_writer out{block};
+    out.put(manifest_magic).put(h.format).put(checksum_id{C::id}.value).put(byte_view{h.store});
+    out.put(h.salt).put(h.branch).put(h.first_edit).put(h.size).put(h.created_ns);
+    detail::seal_block<C>(block);
+    return block;
+}
+
+struct manifest_header_read {
+    header_problem problem = header_problem::damaged;
+    bool verifies = false; ///< the check holds: what `problem` says is what was written, not damage
+    manifest_header header{};
+    [[nodiscard]] bool good() const noexcept { return problem == header_problem::none; }
+};
+template <checksum_policy C>
+[[nodiscard]] manifest_header_read decode_manifest_header(byte_view block) noexcept {
+    manifest_header_read out;
+    auto const kind = peek_file_kind(block);
+    out.verifies = detail::block_verifies<C>(block);
+    if (!out.verifies || kind.magic != manifest_magic || kind.format != format_number ||
+        kind.checksum != checksum_id{C::id}) {
+        if (kind.magic != manifest_magic) out.problem = header_problem::not_ours;
+        else if (kind.format != format_number) out.problem = header_problem::other_format;
+        else if (kind.checksum != checksum_id{C::id}) out.problem = header_problem::other_checksum;
+        return out;
+    }
+    field_reader in{block.subspan(16)};
+    auto& h = out.header;
+    h.checksum = kind.checksum;
+    h.store = in.bytes<16>();
+    h.salt = in.get<std::uint64_t>();
+    h.branch = in.get<std::uint64_t>();
+    h.first_edit = in.get<std::uint64_t>();
+    h.size = in.get<std::uint64_t>();
+    h.created_ns = in.get<std::uint64_t>();
+    bool const sane = static_cast<std::uint32_t>(h.salt) != 0 && h.first_edit != 0 && h.size >= manifest_bytes_min &&
+                      h.size <= manifest_bytes_max;
+    out.problem = sane ? header_problem::none : header_problem::damaged;
+    return out;
+}
+
+enum class manifest_op : std::uint8_t {
+    next = 1,
+    prepared = 2,
+    sealed = 3,
+    retired = 4,
+    loss = 5,
+    removed = 6,
+    base = 7,
+    floor = 8
+};
+
+/// One segment the store owns, as the manifest knows it. Absent `seal`: prepared or active; its own header says which.
+struct segment_entry {
+    segment_id id{};
+    std::uint64_t salt = 0;
+    std::uint64_t size = 0;
+    segment_id place{}; ///< the id it stands for
+    std::optional<segment_seal> seal{};
+    bool operator==(segment_entry const&) const = default;
+};
+
+/// A file that a repair took out of service and keeps as evidence.
+struct removed_segment {
+    segment_id id{};
+    std::uint64_t repair = 0;
+    bool operator==(removed_segment const&) const = default;
+};
+
+/// What the edits add up to.
+struct manifest_state {
+    std::uint64_t edit = 0; ///< number of the last one applied
+    std::uint64_t next_segment = 1;
+    std::uint64_t next_repair = 1;
+    lsn floor{};         ///< records at or below were given up by retention
+    segment_link base{}; ///< the segment before the oldest one kept
+    std::map<segment_id, segment_entry> segments{};
+    std::vector<lsn_range> losses{};
+    std::vector<removed_segment> removed{};
+    bool operator==(manifest_state const&) const = default;
+};
+
+/// Collects operations for one edit, which is there as a whole or not at all.
+class edit_builder {
+public:
+    edit_builder& next(std::uint64_t segment, std::uint64_t repair) { return op(manifest_op::next, segment, repair); }
+    edit_builder& prepared(segment_id id, std::uint64_t salt, std::uint64_t size, segment_id place) {
+        return op(manifest_op::prepared, id.value, salt, size, place.value);
+    }
+    edit_builder& sealed(segment_seal const& seal) {
+        std::array<std::byte, seal_bytes> bytes{};
+        field_writer out{bytes};
+        put_seal(out, seal);
+        return raw(manifest_op::sealed, bytes);
+    }
+    edit_builder& retired(segment_id id) { return op(manifest_op::retired, id.value); }
+    edit_builder& loss(lsn_range r) { return op(manifest_op::loss, r.first.value, r.last.value); }
+    edit_builder& removed(segment_id id, std::uint64_t repair) { return op(manifest_op::removed, id.value, repair); }
+    edit_builder& base(segment_link const& b) {
+        return op(manifest_op::base, b.id.value, b.salt, b.last.value, b.chain);
+    }
+    edit_builder& floor(lsn at) { return op(manifest_op::floor, at.value); }
+
+    [[nodiscard]] byte_view payload() const noexcept { return bytes_; }
+    [[nodiscard]] bool empty() const noexcept { return bytes_.empty(); }
+
+private:
+    template <class... Fields>
+    edit_builder& op(manifest_op what, Fields... fields) {
+        std::array<std::byte, sizeof...(fields) * 8> bytes{};
+        field_writer out{bytes};
+        (out.put(std::uint64_t{fields}), ...);
+        return raw(what, bytes);
+    }
+    edit_builder& raw(manifest_op what, byte_view fields) {
+        bytes_.push_back(static_cast<std::byte>(what));
+        bytes_.push_back(static_cast<std::byte>(fields.size()));
+        bytes_.insert(bytes_.end(), fields.begin(), fields.end());
+        return *this;
+    }
+    std::vector<std::byte> bytes_;
+};
+
+namespace detail {
+inline bool apply_op(manifest_state& to, manifest_op what, field_reader& in) {
+    auto const u64 = [&] { return in.get<std::uint64_t>(); };
+    switch (what) {
+    case manifest_op::next:
+        to.next_segment = u64();
+        to.next_repair = u64();
+        return true;
+    case manifest_op::prepared: {
+        segment_entry e;
+        e.id = in.get_segment();
+        e.salt = u64();
+        e.size = u64();
+        e.place = in.get_segment();
+        if (!e.id || !e.place || !valid_segment_size(e.size) || static_cast<std::uint32_t>(e.salt) == 0) return false;
+        to.next_segment = std::max(to.next_segment, e.id.value + 1);
+        return to.segments.emplace(e.id, e).second;
+    }
+    case manifest_op::sealed: {
+        auto const seal = get_seal(in);
+        auto const at = to.segments.find(seal.id);
+        if (at == to.segments.end() || at->second.salt != seal.salt || !seal.range.first ||
+            seal.range.last > lsn_highest)
+            return false;
+        at->second.seal = seal;
+        return true;
+    }
+    case manifest_op::retired: return to.segments.erase(in.get_segment()) == 1;
+    case manifest_op::loss: {
+        lsn_range r;
+        r.first = in.get_lsn();
+        r.last = in.get_lsn();
+        to.losses.push_back(r);
+        return r.first && !r.empty() && r.last <= lsn_highest;
+    }
+    case manifest_op::removed: {
+        auto const id = in.get_segment();
+        auto const repair = u64();
+        to.segments.erase(id);
+        to.removed.push_back({id, repair});
+        to.next_repair = std::max(to.next_repair, repair + 1);
+        return static_cast<bool>(id);
+    }
+    case manifest_op::base:
+        to.base.id = in.get_segment();
+        to.base.salt = u64();
+        to.base.last = in.get_lsn();
+        to.base.chain = u64();
+        return true;
+    case manifest_op::floor: to.floor = in.get_lsn(); return to.floor <= lsn_highest;
+    }
+    return false;
+}
+} // namespace detail
+
+/// The state after one edit or snapshot; nothing where an operation is unknown, cut short or contradicts the state before.
+[[nodiscard]] inline std::optional<manifest_state> applied(manifest_state state, frame_type type, std::uint64_t number,
+                                                           byte_view payload) {
+    if (type == frame_type::snapshot) state = manifest_state{};
+    else if (type != frame_type::edit) return std::nullopt;
+    for (field_reader in{payload}; in.left() != 0;) {
+        auto const what = static_cast<manifest_op>(in.get<std::uint8_t>());
+        auto const length = in.get<std::uint8_t>();
+        field_reader fields{in.view(length)};
+        if (!in.ok() || !detail::apply_op(state, what, fields) || !fields.ok() || fields.left() != 0)
+            return std::nullopt;
+    }
+    state.edit = number;
+    return state;
+}
+
+/// The operations that build this state from nothing.
+[[nodiscard]] inline edit_builder snapshot_of(manifest_state const& state) {
+    edit_builder all;
+    for (auto const& [id, e] : state.segments) {
+        all.prepared(e.id, e.salt, e.size, e.place);
+        if (e.seal) all.sealed(*e.seal);
+    }
+    for (auto const& r : state.losses) all.loss(r);
+    for (auto const& r : state.removed) all.removed(r.id, r.repair);
+    all.base(state.base).floor(state.floor).next(state.next_segment, state.next_repair);
+    return all;
+}
+
+} // namespace keel::inline v0::format
+
+#endif

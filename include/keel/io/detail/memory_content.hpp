@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_IO_DETAIL_MEMORY_CONTENT_HPP
+#define KEEL_IO_DETAIL_MEMORY_CONTENT_HPP
+
+// The bytes of one simulated file, and what a power loss may make of them. Bytes live in pages of 4 KiB, made when they
+// are first written; a page that is not there reads as zeros. Beside a page stands its past: for each 512-byte sector
+// all versions since the last sync, oldest first; the newest version is the page itself.
+//   no past            the medium holds what is read
+//   past, dirty        the next sync makes the newest version durable; until then a power loss leaves any version
+//   past, not dirty    a sync of it failed: it looks clean, so no later sync writes it. The medium holds one of the
+//                      versions, nobody knows which; a power loss or evict() shows it. A write makes it dirty again
+// The size has a past of the same kind. Bytes beyond the size are zero in every page.
+
+#include <keel/io/detail/memory_choice.hpp>
+#include <keel/io/detail/memory_cow.hpp>
+#include <keel/types.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <utility>
+#include <vector>
+
+namespace keel::inline v0::io::detail {
+
+inline constexpr std::size_t memory_sector_bytes = 512;
+inline constexpr std::size_t memory_page_bytes = 4096;
+inline constexpr std::size_t memory_page_sectors = memory_page_bytes / memory_sector_bytes;
+/// A file grows no longer than this: the table of its pages is allocated.
+inline constexpr std::uint64_t memory_file_bytes_max = 64 * GiB;
+
+class memory_content {
+public:
+    [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
+
+    /// Calls f(view) for the bytes [offset, offset + length) in order; the views hold until the next change.
+    template <class F>
+    void each_piece(std::uint64_t offset, std::uint64_t length, F&& f) const {
+        while (length > 0) {
+            auto const in_page = static_cast<std::size_t>(offset % memory_page_bytes);
+            auto const piece = static_cast<std::size_t>(std::min<std::uint64_t>(length, memory_page_bytes - in_page));
+            f(byte_view{page_at(offset / memory_page_bytes).data() + in_page, piece});
+            offset += piece;
+            length -= piece;
+        }
+    }
+
+    void copy_out(std::uint64_t offset, byte_span out) const {
+        each_piece(offset, out.size(), [to = out.data()](byte_view piece) mutable {
+            std::memcpy(to, piece.data(), piece.size());
+            to += piece.size();
+        });
+    }
+
+    /// The file holds `bytes` at `offset`; each sector touched remembers what it held, at most `versions_max` in all.
+    void write(std::uint64_t offset, byte_view bytes, std::size_t versions_max) {
+        make_readable(offset, bytes.size());
+        grow(offset + bytes.size(), versions_max);
+        while (!bytes.empty()) {
+            auto const in_page = static_cast<std::size_t>(offset % memory_page_bytes);
+            auto const piece = std::min(bytes.size(), memory_page_bytes - in_page);
+            write_page(static_cast<std::size_t>(offset / memory_page_bytes), in_page, bytes.first(piece), versions_max);
+            offset += piece;
+            bytes = bytes.subspan(piece);
+        }
+    }
+
+    /// The file is at least so long; the new size is a version like any other.
+    void grow(std::uint64_t size, std::size_t versions_max) {
+        if (size <= size_) return;
+        if (versions_max > 1) {
+            sizes_.push_back(size_);
+            thin(sizes_, versions_max);
+            size_dirty_ = true;
+        }
+        size_ = size;
+    }
+
+    void sync() {
+        if (size_dirty_) sizes_.clear();
+        size_dirty_ = false;
+        std::erase_if(pages_with_past_, [this](std::size_t number) { return settle(pages_[number].past); });
+    }
+
+    /// A sync that failed: what was dirty looks clean from now on.
+    void fail_sync() {
+        size_dirty_ = false;
+        for (auto const number : pages_with_past_)
+            for (auto& one : pages_[number].past.edit()) one.dirty = false;
+    }
+
+    /// Everything unsynced becomes one of its versions; nothing is unsynced afterwards.
+    void lose_power(survivor_choice& choice) {
+        std::sort(pages_with_past_.begin(), pages_with_past_.end());
+        for (auto const number : pages_with_past_) {
+            auto const past = std::exchange(pages_[number].past, {});
+            for (std::size_t s = 0; s < memory_page_sectors; ++s) {
+                auto const& older = (*past)[s].older;
+                auto const kept = older.empty() ? 0 : choice.version(older.size() + 1);
+                if (kept < older.size()) revert(number, s, older[kept]);
+            }
+        }
+        pages_with_past_.clear();
+        auto const kept = sizes_.empty() ? 0 : choice.version(sizes_.size() + 1);
+        if (kept < sizes_.size()) size_ = sizes_[kept];
+        sizes_.clear();
+        size_dirty_ = false;
+        drop_beyond_size();
+    }
+
+    /// Some sectors whose sync failed are read from the medium again: they hold one of their older versions, durably.
+    void evict(seeded& random) {
+        std::sort(pages_with_past_.begin(), pages_with_past_.end());
+        for (auto const number : pages_with_past_) {
+            for (std::size_t s = 0; s < memory_page_sectors; ++s) {
+                auto const& one = (*pages_[number].past)[s];
+                if (one.dirty || one.older.empty() || random.below(2) == 0) continue;
+                revert(number, s, one.older[static_cast<std::size_t>(random.below(one.older.size()))]);
+                pages_[number].past.edit()[s].older.clear();
+            }
+        }
+        std::erase_if(pages_with_past_, [this](std::size_t number) { return drop_empty(pages_[number].past); });
+    }
+
+    [[nodiscard]] bool has_past() const noexcept { return !pages_with_past_.empty() || !sizes_.empty(); }
+
+    /// The medium changed by itself: change(byte&, index) for each byte of the range, in every version there is.
+    template <class F>
+    void damage(std::uint64_t offset, std::uint64_t length, F change) {
+        for (std::uint64_t i = 0; i < length; ++i) {
+            auto const at = offset + i;
+            auto const number = static_cast<std::size_t>(at / memory_page_bytes);
+            auto const in_page = static_cast<std::size_t>(at % memory_page_bytes);
+            make_page(number);
+            change(pages_[number].bytes.edit()[in_page], i);
+            if (!pages_[number].past) continue;
+            for (auto& version : pages_[number].past.edit()[in_page / memory_sector_bytes].older) {
+                if (!version) version = cow<sector>::make();
+                change(version.edit()[in_page % memory_sector_bytes], i);
+            }
+        }
+    }
+
+    /// The whole content, durable.
+    void replace(byte_view bytes) {
+        *this = {};
+        write(0, bytes, 1);
+    }
+
+    /// The size, durable; bytes cut off are gone, in every version.
+    void cut(std::uint64_t size) {
+        size_ = size;
+        sizes_.clear();
+        size_dirty_ = false;
+        drop_beyond_size();
+    }
+
+    void mark_unreadable(std::uint64_t offset, std::uint64_t length) {
+        for (auto s = offset / memory_sector_bytes; s * memory_sector_bytes < offset + length; ++s) {
+            auto const place = std::lower_bound(unreadable_.begin(), unreadable_.end(), s);
+            if (place == unreadable_.end() || *place != s) unreadable_.insert(place, s);
+        }
+    }
+
+    /// Where in [offset, offset + length) reading first fails.
+    [[nodiscard]] std::optional<std::uint64_t> first_unreadable(std::uint64_t offset,
+                                                                std::uint64_t length) const noexcept {
+        if (unreadable_.empty() || length == 0) return {};
+        auto const place = std::lower_bound(unreadable_.begin(), unreadable_.end(), offset / memory_sector_bytes);
+        if (place == unreadable_.end() || *place * memory_sector_bytes >= offset + length) return {};
+        return std::max(offset, *place * memory_sector_bytes);
+    }
+
+    /// Where a write would have to read a sector first, because it covers only a part of it, and cannot.
+    [[nodiscard]] std::optional<std::uint64_t> first_unwritable(std::uint64_t offset,
+                                                                std::uint64_t length) const noexcept {
+        for (auto at = first_unreadable(offset, length); at;) {
+            auto const start = *at / memory_sector_bytes * memory_sector_bytes;
+            auto const end = start + memory_sector_bytes;
+            if (offset > start || offset + length < std::min(end, size_)) return at;
+            if (end >= offset + length) return {};
+            at = first_unreadable(end, offset + length - end);
+        }
+        return {};
+    }
+
+    /// Blocks owned, in pages: written or reserved.
+    [[nodiscard]] std::uint64_t pages_owned() const noexcept { return reserved_ + loose_; }
+
+    /// How much of [offset, offset + length) can be written with `pages` new blocks.
+    [[nodiscard]] std::uint64_t affordable(std::uint64_t offset, std::uint64_t length,
+                                           std::uint64_t pages) const noexcept {
+        auto const end = offset + length;
+        for (auto p = offset / memory_page_bytes; p * memory_page_bytes < end; ++p) {
+            if (p < reserved_ || has_page(p)) continue;
+            if (pages-- == 0) return std::max(offset, p * memory_page_bytes) - offset;
+        }
+        return length;
+    }
+
+    /// New blocks that reserve(size) would take.
+    [[nodiscard]] std::uint64_t pages_to_reserve(std::uint64_t size) const noexcept {
+        auto const wanted = pages_of(size);
+        return wanted <= reserved_ ? 0 : wanted - reserved_ - made_between(reserved_, wanted);
+    }
+
+    /// The file owns the blocks of its first `size` bytes.
+    void reserve(std::uint64_t size) noexcept {
+        auto const wanted = pages_of(size);
+        if (wanted <= reserved_) return;
+        loose_ -= made_between(reserved_, wanted);
+        reserved_ = wanted;
+    }
+
+    [[nodiscard]] bool same_bytes(memory_content const& other) const noexcept {
+        if (size_ != other.size_) return false;
+        for (std::uint64_t p = 0; p < pages_of(size_); ++p) {
+            auto const &mine = page_at(p), &theirs = other.page_at(p);
+            if (mine.data() != theirs.data() && mine != theirs) return false;
+        }
+        return true;
+    }
+
+private:
+    using page = std::array<std::byte, memory_page_bytes>;
+    using sector = std::array<std::byte, memory_sector_bytes>;
+    struct sector_past {
+        std::vector<cow<sector>> older; // an empty pointer is a sector of zeros
+        bool dirty = false;
+    };
+    using page_past = std::array<sector_past, memory_page_sectors>;
+    struct page_slot {
+        cow<page> bytes;
+        cow<page_past> past;
+    };
+
+    static constexpr page zeros_{};
+
+    [[nodiscard]] static std::uint64_t pages_of(std::uint64_t bytes) noexcept {
+        return (bytes + memory_page_bytes - 1) / memory_page_bytes;
+    }
+    [[nodiscard]] bool has_page(std::uint64_t number) const noexcept {
+        return number < pages_.size() && pages_[static_cast<std::size_t>(number)].bytes;
+    }
+    [[nodiscard]] page const& page_at(std::uint64_t number) const noexcept {
+        return has_page(number) ? *pages_[static_cast<std::size_t>(number)].bytes : zeros_;
+    }
+    [[nodiscard]] std::uint64_t made_between(std::uint64_t first, std::uint64_t last) const noexcept {
+        std::uint64_t made = 0;
+        for (auto p = first; p < std::min<std::uint64_t>(last, pages_.size()); ++p) made += has_page(p) ? 1U : 0U;
+        return made;
+    }
+
+    void make_page(std::size_t number) {
+        if (pages_.size() <= number) pages_.resize(number + 1);
+        if (pages_[number].bytes) return;
+        pages_[number].bytes = cow<page>::make();
+        if (number >= reserved_) ++loose_;
+    }
+
+    void write_page(std::size_t number, std::size_t in_page, byte_view bytes, std::size_t versions_max) {
+        bool const is_new = !has_page(number);
+        make_page(number);
+        auto& slot = pages_[number];
+        for (std::size_t done = 0; done < bytes.size();) {
+            auto const at = in_page + done;
+            auto const piece = std::min(bytes.size() - done, memory_sector_bytes - at % memory_sector_bytes);
+            bool const same = std::memcmp(slot.bytes->data() + at, bytes.data() + done, piece) == 0;
+            if (versions_max > 1) remember(number, at / memory_sector_bytes, same, is_new, versions_max);
+            if (!same) std::memcpy(slot.bytes.edit().data() + at, bytes.data() + done, piece);
+            done += piece;
+        }
+    }
+
+    /// Before a write to a sector. One that changes nothing adds no version, yet makes a sector dirty again whose sync
+    /// had failed.
+    void remember(std::size_t number, std::size_t s, bool same, bool is_new, std::size_t versions_max) {
+        auto& slot = pages_[number];
+        if (same) {
+            if (slot.past && !(*slot.past)[s].older.empty()) slot.past.edit()[s].dirty = true;
+            return;
+        }
+        if (!slot.past) {
+            slot.past = cow<page_past>::make();
+            pages_with_past_.push_back(number);
+        }
+        auto& mine = slot.past.edit()[s];
+        mine.dirty = true;
+        mine.older.push_back(is_new ? cow<sector>{} : copy_of(*slot.bytes, s));
+        thin(mine.older, versions_max);
+    }
+
+    [[nodiscard]] static cow<sector> copy_of(page const& bytes, std::size_t s) {
+        auto copy = cow<sector>::make();
+        std::memcpy(copy.edit().data(), bytes.data() + s * memory_sector_bytes, memory_sector_bytes);
+        return copy;
+    }
+
+    /// Oldest and newest stay; of those between, any but the oldest goes.
+    template <class T>
+    void thin(std::vector<T>& older, std::size_t versions_max) {
+        if (older.size() < versions_max) return;
+        auto const victim = 1 + mixed(++thinned_) % (older.size() - 1);
+        older.erase(older.begin() + static_cast<std::ptrdiff_t>(victim));
+    }
+
+    void revert(std::size_t number, std::size_t s, cow<sector> const& version) {
+        auto* const to = pages_[number].bytes.edit().data() + s * memory_sector_bytes;
+        if (version) std::memcpy(to, version->data(), memory_sector_bytes);
+        else std::memset(to, 0, memory_sector_bytes);
+    }
+
+    /// After a good sync: drops what it made durable. True where no past is left.
+    static bool settle(cow<page_past>& past) {
+        auto const failed = [](sector_past const& one) { return !one.dirty && !one.older.empty(); };
+        if (std::none_of(past->begin(), past->end(), failed)) {
+            past = {};
+            return true;
+        }
+        for (auto& one : past.edit())
+            if (one.dirty) one = {};
+        return false;
+    }
+
+    static bool drop_empty(cow<page_past>& past) {
+        if (!std::all_of(past->begin(), past->end(), [](sector_past const& one) { return one.older.empty(); }))
+            return false;
+        past = {};
+        return true;
+    }
+
+    void drop_beyond_size() {
+        auto const pages = static_cast<std::size_t>(pages_of(size_));
+        if (pages_.size() > pages) pages_.resize(pages);
+        std::erase_if(pages_with_past_, [&](std::size_t number) { return number >= pages; });
+        auto const rest = pages * memory_page_bytes - static_cast<std::size_t>(size_);
+        if (rest > 0 && has_page(pages - 1)) damage(size_, rest, [](std::byte& b, std::uint64_t) { b = {}; });
+        reserved_ = std::min<std::uint64_t>(reserved_, pages);
+        loose_ = made_between(reserved_, pages_.size());
+    }
+
+    /// Sectors that this write covers can be read again.
+    void make_readable(std::uint64_t offset, std::uint64_t length) {
+        if (unreadable_.empty()) return;
+        std::erase_if(unreadable_, [&](std::uint64_t s) {
+            auto const start = s * memory_sector_bytes;
+            return start >= offset && start < offset + length;
+        });
+    }
+
+    std::uint64_t size_ = 0;
+    bool size_dirty_ = false;
+    std::vector<std::uint64_t> sizes_; // older ones, oldest first
+    std::vector<page_slot> pages_;
+    std::vector<std::size_t> pages_with_past_;
+    std::vector<std::uint64_t> unreadable_; // sector numbers, sorted
+    std::uint64_t reserved_ = 0;            // pages from the start of the file that it owns, written or not
+    std::uint64_t loose_ = 0;               // pages made beyond those
+    std::uint64_t thinned_ = 0;
+};
+
+} // namespace keel::inline v0::io::detail
+
+#endif

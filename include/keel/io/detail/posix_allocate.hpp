@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_IO_DETAIL_POSIX_ALLOCATE_HPP
+#define KEEL_IO_DETAIL_POSIX_ALLOCATE_HPP
+
+// Making a file own its blocks ahead of time, so that a later write can neither run out of space nor change the file's
+// metadata. fallocate(2) where the file system has it; else zeros are written into every hole and up to the new end.
+// The C library's posix_fallocate is not used: where the file system cannot, it rewrites bytes that are there, beside
+// whoever is writing them.
+
+#include <keel/io/detail/posix_descriptor.hpp>
+
+#include <array>
+
+namespace keel::inline v0::io::detail {
+
+/// Covers [0, bytes) with calls of `reserve(offset, length)`, which answers like fallocate(2); errno, or 0. Where
+/// signals keep coming, pieces get smaller: some file systems undo all of an interrupted request, and a large one would
+/// never come to an end.
+template <class Reserve>
+[[nodiscard]] int reserve_in_pieces(std::uint64_t bytes, Reserve&& reserve) {
+    constexpr std::uint64_t piece_min = 256 * KiB;
+    std::uint64_t done = 0;
+    std::uint64_t piece = bytes;
+    while (done < bytes) {
+        auto const length = std::min(piece, bytes - done);
+        if (reserve(done, length) == 0) {
+            done += length;
+        } else if (errno == EINTR) {
+            piece = std::max(piece / 2, piece_min);
+        } else {
+            return errno;
+        }
+    }
+    return 0;
+}
+
+/// Asks the file system for the blocks; errno, or 0.
+[[nodiscard]] inline int reserve_blocks([[maybe_unused]] descriptor const& file,
+                                        [[maybe_unused]] std::uint64_t bytes) noexcept {
+#if defined(__linux__)
+    return reserve_in_pieces(bytes, [&](std::uint64_t offset, std::uint64_t length) {
+        return ::fallocate(file.get(), 0, static_cast<off_t>(offset), static_cast<off_t>(length));
+    });
+#else
+    return EOPNOTSUPP;
+#endif
+}
+
+/// Writes zeros over [from, to).
+[[nodiscard]] inline result<void> write_zeros(descriptor const& file, std::string const& path, std::uint64_t from,
+                                              std::uint64_t to) {
+    static constexpr std::array<std::byte, 64 * KiB> zeros{};
+    while (from < to) {
+        auto const length = std::min<std::uint64_t>(zeros.size(), to - from);
+        KEEL_TRY(write_at(file, path, from, byte_view{zeros}.first(static_cast<std::size_t>(length))));
+        from += length;
+    }
+    return {};
+}
+
+/// Zeros into every hole below `size`, and from `size` to `bytes`.
+[[nodiscard]] inline result<void> fill_holes(descriptor const& file, std::string const& path, std::uint64_t size,
+                                             std::uint64_t bytes) {
+#if defined(SEEK_HOLE) && defined(SEEK_DATA)
+    std::uint64_t at = 0;
+    while (at < std::min(size, bytes)) {
+        auto const hole = ::lseek(file.get(), static_cast<off_t>(at), SEEK_HOLE);
+        if (hole < 0 || static_cast<std::uint64_t>(hole) >= size) break;
+        auto const data = ::lseek(file.get(), hole, SEEK_DATA);
+        auto const end = data < 0 ? size : static_cast<std::uint64_t>(data);
+        KEEL_TRY(write_zeros(file, path, static_cast<std::uint64_t>(hole), end));
+        at = end;
+    }
+#endif
+    return write_zeros(file, path, size, bytes);
+}
+
+/// The file is at least `bytes` long and owns its blocks up to there.
+[[nodiscard]] inline result<void> allocate_blocks(descriptor const& file, std::string const& path,
+                                                  std::uint64_t bytes) {
+    KEEL_TRY(check_range(0, bytes, path));
+    auto const cause = reserve_blocks(file, bytes);
+    if (cause == 0) return {};
+    if (cause != EOPNOTSUPP && cause != ENOSYS) return os_failure(cause, bytes_text("cannot allocate", bytes), path);
+    KEEL_TRY_LET(status, status_of(file, path));
+    return fill_holes(file, path, status.size, bytes);
+}
+
+} // namespace keel::inline v0::io::detail
+
+#endif

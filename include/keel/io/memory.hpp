@@ -1,0 +1,385 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_IO_MEMORY_HPP
+#define KEEL_IO_MEMORY_HPP
+
+// memory: a simulated disk in memory, a model of the file-system axis (io/concept.hpp) that knows what a crash would
+// keep.
+//
+// A `memory` is a handle; copies mean the same disk. A new disk is empty but for its root, "", "." and "/" all name it.
+// Paths with and without a leading slash are the same; there are no symlinks. The device number is 1 for every disk
+// unless chosen.
+//
+//   crash          after_process_crash() and after_power_loss() give new disks and leave this one alone. What a power
+//                  loss may keep: of each unsynced 512-byte sector any version it had since the last sync (stores into
+//                  mappings too, where a long store also leaves a half-made version), of each unsynced size likewise,
+//                  of the changes of names not yet synced any subset. detail/memory_content.hpp and
+//                  detail/memory_names.hpp state the rules.
+//   failed sync    fail_sync() on a file or mapping does what Linux does: nothing is written, and the pages look clean.
+//                  evict() lets them be read from the medium again.
+//   crash points   on_operation(f) calls f after every change, and half-way through divisible ones. f may clone the
+//                  disk, stop it, or use it; with several threads it is called from each of them, at once.
+//   damage         corrupt, cut, replace and fail_reads change the medium behind everybody's back.
+//
+// Thread-safe: one mutex per disk covers every call, those of files, mappings and locks included, but is free while a
+// hook runs. Cloning shares all bytes until one side changes them. As a mere in-memory store it need not remember:
+// set_versions_max(1).
+
+#include <keel/io/concept.hpp>
+#include <keel/io/detail/memory_disk.hpp>
+
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace keel::inline v0::io {
+
+class memory {
+    /// Keeps an inode, named or not, as long as it lives.
+    class handle {
+    public:
+        handle(std::shared_ptr<detail::memory_disk> disk, std::uint64_t node, access how, std::string path)
+            : disk_{std::move(disk)}, inode_{node}, access_{how}, path_{std::move(path)} {}
+        handle(handle&&) noexcept = default;
+        handle& operator=(handle&& other) noexcept {
+            if (this == &other) return *this;
+            close();
+            disk_ = std::move(other.disk_);
+            inode_ = other.inode_;
+            access_ = other.access_;
+            path_ = std::move(other.path_);
+            return *this;
+        }
+        ~handle() { close(); }
+
+        [[nodiscard]] detail::memory_disk& disk() const noexcept { return *disk_; }
+        [[nodiscard]] std::uint64_t inode() const noexcept { return inode_; }
+        [[nodiscard]] std::string const& path() const noexcept { return path_; }
+        [[nodiscard]] handle again(access how) const {
+            disk_->hold(inode_);
+            return {disk_, inode_, how, path_};
+        }
+        [[nodiscard]] result<void> may(access how) const {
+            if (how == access::read_only || access_ == access::read_write) return {};
+            return failure(errc::no_permission, "opened to be read only", path_);
+        }
+
+    private:
+        void close() noexcept {
+            if (disk_) disk_->release(inode_);
+            disk_.reset();
+        }
+        std::shared_ptr<detail::memory_disk> disk_;
+        std::uint64_t inode_;
+        access access_;
+        std::string path_;
+    };
+
+public:
+    class mapping {
+    public:
+        [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
+        [[nodiscard]] std::string const& path() const noexcept { return of_.path(); }
+
+        [[nodiscard]] result<void> store(std::uint64_t offset, byte_view bytes) {
+            KEEL_TRY(changes(offset, bytes.size()));
+            return of_.disk().store(of_.inode(), path(), offset, bytes, operation_kind::store);
+        }
+        [[nodiscard]] result<void> publish(std::uint64_t offset, std::uint32_t word) {
+            KEEL_TRY(changes(offset, sizeof word));
+            if (offset % sizeof word != 0)
+                return failure(errc::invalid_argument, "a word is published at a multiple of 4", path(), offset);
+            auto const bytes = std::as_bytes(std::span{&word, 1});
+            return of_.disk().store(of_.inode(), path(), offset, bytes, operation_kind::publish);
+        }
+        [[nodiscard]] result<void> copy_out(std::uint64_t offset, byte_span out) const {
+            KEEL_TRY(inside(offset, out.size()));
+            return of_.disk().each_piece(of_.inode(), path(), offset, out.size(),
+                                         [to = out.data()](byte_view piece) mutable {
+                                             std::memcpy(to, piece.data(), piece.size());
+                                             to += piece.size();
+                                         });
+        }
+        /// `sum` must not use this disk.
+        template <class Checksum>
+        [[nodiscard]] result<void> verify(std::uint64_t offset, std::uint64_t length, Checksum& sum) const {
+            KEEL_TRY(inside(offset, length));
+            return of_.disk().each_piece(of_.inode(), path(), offset, length,
+                                         [&sum](byte_view piece) { sum.update(piece); });
+        }
+        [[nodiscard]] result<void> sync() { return of_.disk().sync(of_.inode(), path(), operation_kind::mapping_sync); }
+        /// What a failed sync does on Linux: nothing is written, the pages look clean.
+        void fail_sync() { of_.disk().fail_sync(of_.inode()); }
+
+    private:
+        friend class memory;
+        mapping(handle of, std::uint64_t bytes) : of_{std::move(of)}, size_{bytes} {}
+
+        [[nodiscard]] result<void> inside(std::uint64_t offset, std::uint64_t length) const {
+            if (offset <= size_ && length <= size_ - offset) return {};
+            return failure(errc::invalid_argument, "outside of the mapping", path(), offset);
+        }
+        [[nodiscard]] result<void> changes(std::uint64_t offset, std::uint64_t length) const {
+            KEEL_TRY(of_.may(access::read_write));
+            return inside(offset, length);
+        }
+        handle of_;
+        std::uint64_t size_;
+    };
+
+    class file {
+    public:
+        [[nodiscard]] std::string const& path() const noexcept { return of_.path(); }
+
+        [[nodiscard]] result<std::size_t> read(std::uint64_t offset, byte_span out) const {
+            return of_.disk().read(of_.inode(), path(), offset, out);
+        }
+        [[nodiscard]] result<std::size_t> read_uncached(std::uint64_t offset, byte_span out) const {
+            return read(offset, out);
+        }
+        [[nodiscard]] result<void> write(std::uint64_t offset, byte_view bytes) {
+            KEEL_TRY(of_.may(access::read_write));
+            return of_.disk().write(of_.inode(), path(), offset, bytes);
+        }
+        [[nodiscard]] result<void> sync() { return of_.disk().sync(of_.inode(), path(), operation_kind::sync); }
+        /// What a failed sync does on Linux: nothing is written, the pages look clean.
+        void fail_sync() { of_.disk().fail_sync(of_.inode()); }
+        [[nodiscard]] result<void> allocate(std::uint64_t bytes) {
+            KEEL_TRY(of_.may(access::read_write));
+            return of_.disk().allocate(of_.inode(), path(), bytes);
+        }
+        [[nodiscard]] result<file_status> status() const { return of_.disk().status(of_.inode(), path()); }
+        [[nodiscard]] result<mapping> map(access how) const {
+            KEEL_TRY(of_.may(how));
+            KEEL_TRY_LET(now, status());
+            return mapping{of_.again(how), now.size};
+        }
+
+    private:
+        friend class memory;
+        explicit file(handle of) : of_{std::move(of)} {}
+        handle of_;
+    };
+
+    class lock_type {
+    public:
+        lock_type(lock_type&&) noexcept = default;
+        lock_type& operator=(lock_type&& other) noexcept {
+            if (this == &other) return *this;
+            unlock();
+            disk_ = std::move(other.disk_);
+            inode_ = other.inode_;
+            mode_ = other.mode_;
+            return *this;
+        }
+        ~lock_type() { unlock(); }
+
+    private:
+        friend class memory;
+        lock_type(std::shared_ptr<detail::memory_disk> disk, std::uint64_t inode, lock_mode mode)
+            : disk_{std::move(disk)}, inode_{inode}, mode_{mode} {}
+        void unlock() noexcept {
+            if (disk_) disk_->unlock(inode_, mode_);
+            disk_.reset();
+        }
+        std::shared_ptr<detail::memory_disk> disk_;
+        std::uint64_t inode_;
+        lock_mode mode_;
+    };
+
+    /// A new, empty disk. All of them start with the same boot id and device number, so that runs repeat byte for byte;
+    /// give others where two disks must be told apart by these.
+    memory() : memory{detail::boot_after({}, 0)} {}
+    explicit memory(boot_id boot, std::uint64_t device = 1)
+        : memory{detail::memory_image{.names = {}, .boot = boot, .device = device}} {}
+
+    // The file system (io/concept.hpp)
+
+    [[nodiscard]] result<file> open(std::string const& path, access how, creation make) {
+        KEEL_TRY_LET(inode, disk_->open(path, make));
+        return file{handle{disk_, inode, how, path}};
+    }
+    [[nodiscard]] result<lock_type> lock(std::string const& path, lock_mode mode) {
+        KEEL_TRY_LET(inode, disk_->lock(path, mode));
+        return lock_type{disk_, inode, mode};
+    }
+    [[nodiscard]] result<std::vector<directory_entry>> list(std::string const& path) const { return disk_->list(path); }
+    [[nodiscard]] result<file_status> status(std::string const& path) const { return disk_->status(path); }
+    [[nodiscard]] result<void> make_directory(std::string const& path) { return disk_->make_directory(path); }
+    [[nodiscard]] result<void> rename(std::string const& from, std::string const& to) {
+        return disk_->rename(from, to);
+    }
+    [[nodiscard]] result<void> remove(std::string const& path) { return disk_->remove(path); }
+    [[nodiscard]] result<void> sync_directory(std::string const& path) { return disk_->sync_directory(path); }
+    [[nodiscard]] boot_id boot() const {
+        return disk_->with_image([](auto& image) { return image.boot; });
+    }
+
+    // Crashes
+
+    /// The machine went on and the process died: all bytes and names are here, synced or not, under the same boot id
+    /// and the same identities. No locks, handles or hook; operations() starts at 0. A file without a name is gone.
+    [[nodiscard]] memory after_process_crash() const { return memory{disk_->image()}; }
+
+    /// The power went: what `choice` leaves of the unsynced, all of it durable now, under a new boot id and the same
+    /// identities.
+    [[nodiscard]] memory after_power_loss(power_loss choice) const {
+        auto image = disk_->image();
+        image.boot = detail::boot_after(image.boot, choice.seed * 3 + static_cast<std::uint64_t>(choice.what));
+        detail::survivor_choice survivors{choice};
+        image.names.lose_power(survivors);
+        for (auto& node : image.names.nodes()) {
+            if (!node.content || !node.content->has_past()) continue;
+            survivors.next_file();
+            node.content.edit().lose_power(survivors);
+        }
+        return memory{std::move(image)};
+    }
+
+    /// Pages whose sync had failed may leave the cache at any time: a random subset of their sectors turns into what
+    /// the medium holds, one of the older versions.
+    void evict(std::uint64_t seed) {
+        disk_->with_image([seed](auto& image) {
+            detail::seeded random{seed};
+            for (auto& node : image.names.nodes())
+                if (node.content && node.content->has_past()) node.content.edit().evict(random);
+        });
+    }
+
+    /// From now on f is called after each change, and half-way through each divisible one; an empty f ends that.
+    void on_operation(std::function<void(operation const&)> f) { disk_->set_hook(std::move(f)); }
+
+    /// Changes begun on this disk: writes, stores, publishes, syncs, allocations, creations, renames, removals.
+    [[nodiscard]] std::uint64_t operations() const { return disk_->operations(); }
+
+    /// Every later call of the file system fails with errc::crashed; crashes, files() and the like go on working.
+    void stop() { disk_->stop(); }
+
+    // Settings
+
+    void set_boot(boot_id boot) {
+        disk_->with_image([&](auto& image) { image.boot = boot; });
+    }
+    /// Blocks of 4 KiB that files own may not exceed this; what is there already stays.
+    void set_capacity(std::uint64_t bytes) {
+        disk_->with_image([&](auto& image) { image.capacity = bytes; });
+    }
+    /// Bytes of the blocks that files own: written or allocated, with a name or a handle.
+    [[nodiscard]] std::uint64_t used() const { return disk_->used(); }
+    /// Versions of a sector remembered (64): the oldest and the newest always, some of those between. 1: nothing is
+    /// remembered, so a power loss keeps all bytes, as fits a disk that is never to lose power. Counts for later
+    /// writes.
+    void set_versions_max(std::size_t versions) {
+        disk_->with_image([&](auto& image) { image.versions_max = std::max<std::size_t>(versions, 1); });
+    }
+
+    // Behind everybody's back: by path, without handles, uncounted
+
+    /// Every file, folders before the name, no leading slash, sorted.
+    [[nodiscard]] std::vector<std::string> files() const {
+        std::vector<std::string> paths;
+        disk_->with_image([&](auto& image) {
+            image.names.each_file([&](std::string const& path, detail::memory_node const&) { paths.push_back(path); });
+        });
+        std::sort(paths.begin(), paths.end());
+        return paths;
+    }
+
+    /// All bytes of a file, unreadable sectors too.
+    [[nodiscard]] result<std::vector<std::byte>> contents(std::string const& path) const {
+        std::vector<std::byte> bytes;
+        KEEL_TRY(with_file(path, [&](detail::memory_node& node) {
+            bytes.resize(static_cast<std::size_t>(node.content->size()));
+            node.content->copy_out(0, bytes);
+        }));
+        return bytes;
+    }
+
+    /// The file holds these bytes, durably; it is created, durably, where it is missing.
+    [[nodiscard]] result<void> replace(std::string const& path, byte_view bytes) {
+        return disk_->with_image([&](auto& image) -> result<void> {
+            KEEL_TRY_LET(place, image.names.resolve(path));
+            if (image.names.is_folder(place.inode)) return failure(errc::not_regular, "a folder stands here", path);
+            auto& node = place.inode == 0 ? image.names.create_durably(place) : image.names.at(place.inode);
+            node.content.edit().replace(bytes);
+            return {};
+        });
+    }
+
+    /// The medium rots: these bytes stand at `offset`, in every version of the sectors there.
+    [[nodiscard]] result<void> corrupt(std::string const& path, std::uint64_t offset, byte_view bytes) {
+        return damage(path, offset, bytes.size(),
+                      [bytes](std::byte& b, std::uint64_t i) { b = bytes[static_cast<std::size_t>(i)]; });
+    }
+    /// The same for one byte, some bits of which turn over.
+    [[nodiscard]] result<void> corrupt(std::string const& path, std::uint64_t offset, std::byte flipped_bits) {
+        return damage(path, offset, 1, [flipped_bits](std::byte& b, std::uint64_t) { b ^= flipped_bits; });
+    }
+
+    /// The file is so long, durably; it is cut, or grows by zeros.
+    [[nodiscard]] result<void> cut(std::string const& path, std::uint64_t size) {
+        if (size > detail::memory_file_bytes_max)
+            return failure(errc::invalid_argument, "longer than a file may be", path);
+        return with_file(path, [size](detail::memory_node& node) { node.content.edit().cut(size); });
+    }
+
+    /// Sectors that touch this range fail to be read with io_error until a write covers them; so do writes of a part of
+    /// one.
+    [[nodiscard]] result<void> fail_reads(std::string const& path, std::uint64_t offset, std::uint64_t length) {
+        return with_file(path, [=](detail::memory_node& node) { node.content.edit().mark_unreadable(offset, length); });
+    }
+
+    /// Whether both disks have the same files with the same bytes, among those whose path wanted(path) accepts.
+    template <class F>
+    [[nodiscard]] bool equal(memory const& other, F wanted) const {
+        auto const mine = disk_->image(), theirs = other.disk_->image();
+        std::vector<std::pair<std::string, detail::memory_node const*>> a, b;
+        auto const into = [&wanted](auto& list) {
+            return [&](std::string const& path, detail::memory_node const& node) {
+                if (wanted(std::string_view{path})) list.emplace_back(path, &node);
+            };
+        };
+        mine.names.each_file(into(a));
+        theirs.names.each_file(into(b));
+        return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](auto const& x, auto const& y) {
+            return x.first == y.first && x.second->content->same_bytes(*y.second->content);
+        });
+    }
+    [[nodiscard]] bool equal(memory const& other) const {
+        return equal(other, [](std::string_view) { return true; });
+    }
+
+private:
+    explicit memory(detail::memory_image image) : disk_{std::make_shared<detail::memory_disk>(std::move(image))} {}
+
+    template <class F>
+    [[nodiscard]] result<void> with_file(std::string const& path, F&& f) const {
+        return disk_->with_image([&](auto& image) -> result<void> {
+            KEEL_TRY_LET(place, image.names.resolve(path));
+            if (place.inode == 0) return failure(errc::not_found, "no such file", path);
+            if (image.names.is_folder(place.inode)) return failure(errc::not_regular, "a folder stands here", path);
+            f(image.names.at(place.inode));
+            return {};
+        });
+    }
+
+    template <class F>
+    [[nodiscard]] result<void> damage(std::string const& path, std::uint64_t offset, std::uint64_t length, F change) {
+        bool inside = false;
+        KEEL_TRY(with_file(path, [&](detail::memory_node& node) {
+            inside = offset <= node.content->size() && length <= node.content->size() - offset;
+            if (inside) node.content.edit().damage(offset, length, change);
+        }));
+        if (!inside) return failure(errc::invalid_argument, "outside of the file", path, offset);
+        return {};
+    }
+
+    std::shared_ptr<detail::memory_disk> disk_;
+};
+
+} // namespace keel::inline v0::io
+
+#endif

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_KEEL_HPP
+#define KEEL_KEEL_HPP
+
+// keel, all of it but the parts that need another library: those are one header each (policy/checksum/sha3_64.hpp,
+// tool/run.hpp). In the order in which data flows.
+
+#include <keel/error.hpp>
+#include <keel/types.hpp>
+#include <keel/version.hpp>
+
+#include <keel/policy/checksum/crc32.hpp>
+#include <keel/policy/checksum/crc32c.hpp>
+#include <keel/policy/checksum/xxh3_64.hpp>
+#include <keel/policy/durability/every_write.hpp>
+#include <keel/policy/durability/group_commit.hpp>
+#include <keel/policy/durability/interval.hpp>
+#include <keel/policy/durability/os_buffered.hpp>
+#include <keel/policy/repair/choice.hpp>
+#include <keel/policy/segment_size/fixed.hpp>
+
+#include <keel/format/text.hpp>
+#include <keel/io/fault.hpp>
+#include <keel/io/memory.hpp>
+
+#include <keel/io/posix.hpp>
+
+#include <keel/config.hpp>
+#include <keel/engine.hpp>
+#include <keel/log.hpp>
+
+#endif

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_POLICY_CHECKSUM_CONCEPT_HPP
+#define KEEL_POLICY_CHECKSUM_CONCEPT_HPP
+
+// The checksum axis: its contract. Models stand beside this file, one each.
+
+#include <keel/types.hpp>
+
+#include <concepts>
+#include <cstdint>
+#include <string_view>
+
+namespace keel::inline v0 {
+
+/// Tells whether bytes read are the bytes written.
+///   C::id             checksum_id       stored in every header; a changed algorithm takes a new id
+///   C::name           std::string_view  for people and JSON: "crc32c"
+///   C{}               C                 the state of the empty run; never throws
+///   c.update(bytes)   void              any split of the same bytes gives the same value; never throws
+///   c.value()         std::uint64_t     leaves c unchanged; a narrower sum is extended by zeros
+/// Used wherever bytes meet the disk. One thread per object. Smallest model: tests/support/sum8.hpp.
+/// Laws: tests/conformance/checksum.hpp, which a user can run on a model of their own.
+template <class C>
+concept checksum_policy = std::default_initializable<C> && requires(C c, C const& done, byte_view bytes) {
+    { C::id } -> std::convertible_to<checksum_id>;
+    { C::name } -> std::convertible_to<std::string_view>;
+    { c.update(bytes) } noexcept;
+    { done.value() } noexcept -> std::same_as<std::uint64_t>;
+};
+
+namespace checksum {
+/// The checksum of these views, one after the other.
+template <checksum_policy C, class... Views>
+[[nodiscard]] std::uint64_t over(Views const&... views) noexcept {
+    C sum;
+    (sum.update(byte_view{views}), ...);
+    return sum.value();
+}
+} // namespace checksum
+
+} // namespace keel::inline v0
+
+#endif

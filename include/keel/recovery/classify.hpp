@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_RECOVERY_CLASSIFY_HPP
+#define KEEL_RECOVERY_CLASSIFY_HPP
+
+// Runs -> verdict: which records count, where the log ends, and which damage is a crash's trace and which is corruption.
+// Pure: touches no file. The rules are those of the design, section 8, "Which bytes count":
+//   - A header's cut voids its LSN and all above in every segment before it.
+//   - Horizon: the largest durable mark in anything that counts; within the boot that wrote them also the notes' accepted LSN.
+//   - For each LSN the newest segment with a whole batch wins. Declared losses stay lost, though the bytes verify again.
+//   - An LSN at or below the horizon that is missing is corruption. Above it the log ends before the first missing one; what lies
+//     behind is the torn tail, whatever of it verifies.
+//
+// Bytes that do not verify, every state once:
+//   | their LSNs                               | finding         |
+//   | at least one is lost                     | corrupt_record  |
+//   | behind the end of the log                | torn_tail       |
+//   | all are whole in another segment         | damaged_copy    |
+//   | none (a mark, filler), or declared lost  | damaged_filler  |
+//   | judged before: behind the end that a later header or the seal names | none: evidence of an old crash |
+// LSNs lost without such bytes: missing_records.
+
+#include <keel/recovery/inventory.hpp>
+#include <keel/recovery/scan.hpp>
+#include <keel/wal/lsn_set.hpp>
+
+#include <algorithm>
+#include <vector>
+
+namespace keel::inline v0::recovery {
+
+using wal::counted_range;
+using wal::lsn_set;
+
+struct verdict {
+    lsn horizon{};
+    lsn end{};                            ///< the last LSN of the log; counted records reach no further
+    lsn highest_seen{};                   ///< the largest LSN of any valid record, counted or not
+    std::vector<counted_range> counted{}; ///< in LSN order
+    std::vector<lsn_range> lost{};        ///< acknowledged, in no file, not yet declared
+    std::vector<lsn_range> declared{};    ///< losses declared by manifest or frames
+    std::vector<finding> findings{};
+    std::uint64_t torn_tail_bytes = 0;
+    std::uint64_t behind_cut = 0;                ///< valid records that do not count
+    std::uint64_t healed = 0;                    ///< records that do not verify in one place and do in another
+    std::vector<std::size_t> damaged_segments{}; ///< those with bytes that cost records or copies
+    bool clean_close = false;
+};
+
+namespace detail {
+
+class classifier {
+public:
+    classifier(inventory const& stock, std::vector<segment_run> const& runs) : stock_{stock}, runs_{runs} {}
+
+    [[nodiscard]] verdict run() {
+        find_cuts();
+        find_horizon();
+        cover();
+        find_end();
+        judge_bad_bytes();
+        judge_missing();
+        judge_tails();
+        judge_chains();
+        count();
+        return std::move(out_);
+    }
+
+private:
+    [[nodiscard]] found_segment const& segment(std::size_t i) const { return stock_.segments[i]; }
+
+    void find_cuts() {
+        auto const n = stock_.segments.size();
+        void_from_.assign(n, lsn_max);
+        judged_end_.assign(n, lsn_max.value);
+        followed_.assign(n, false);
+        unchanged_.assign(n, false);
+        auto lowest = lsn_max;
+        for (std::size_t i = n; i-- > 0;) {
+            void_from_[i] = lowest;
+            auto const& h = segment(i).header;
+            if (h && h->cut) lowest = std::min(lowest, h->cut);
+        }
+        for (std::size_t i = 0; i < n; ++i) {
+            if (segment(i).entry.seal) judged_end_[i] = segment(i).entry.seal->data_end;
+            auto const& h = segment(i).header;
+            if (!h || !h->previous.id) continue;
+            for (std::size_t before = 0; before < i; ++before) {
+                if (segment(before).entry.id != h->previous.id) continue;
+                followed_[before] = true;
+                unchanged_[before] = h->previous.ended == format::segment_end::crashed &&
+                                     h->previous.aggregate == runs_[before].aggregate;
+                if (h->previous.ended != format::segment_end::rolled)
+                    judged_end_[before] = std::min(judged_end_[before], h->previous.end);
+            }
+        }
+    }
+
+    [[nodiscard]] lsn below_cut(lsn at, std::size_t i) const noexcept { return std::min(at, void_from_[i].before()); }
+
+    void find_horizon() {
+        auto h = stock_.state.floor;
+        for (std::size_t i = 0; i < runs_.size(); ++i) {
+            h = std::max(h, below_cut(runs_[i].marked, i));
+            if (segment(i).header) h = std::max(h, below_cut(segment(i).header->durable_mark, i));
+            if (segment(i).entry.seal) h = std::max(h, below_cut(segment(i).entry.seal->range.last, i));
+        }
+        if (stock_.note) h = std::max(h, stock_.note->durable);
+        if (stock_.note && stock_.note_is_own) h = std::max(h, stock_.note->accepted);
+        out_.horizon = h;
+    }
+
+    /// Newest segment first: what is already covered wins over what older files hold.
+    void cover() {
+        for (auto const& r : stock_.state.losses) declared_.add(r);
+        for (auto const& run : runs_)
+            for (auto const& r : run.losses) declared_.add(r);
+        covered_ = declared_;
+        for (std::size_t i = runs_.size(); i-- > 0;) {
+            for (auto const& e : runs_[i].extents) {
+                lsn_range r{std::max(e.range.first, stock_.state.floor.next()),
+                            std::min(e.range.last, void_from_[i].before())};
+                for (auto const& part : covered_.gaps_in(r)) {
+                    winners_.push_back({part, i});
+                    present_.add(part);
+                }
+                covered_.add(r);
+            }
+            out_.highest_seen = std::max(out_.highest_seen, runs_[i].last);
+        }
+        std::ranges::sort(winners_, {}, [](counted_range const& c) { return c.range.first; });
+    }
+
+    void find_end() {
+        auto const floor = stock_.state.floor;
+        for (auto const& gap : covered_.gaps_in({floor.next(), out_.horizon})) lost_.add(gap);
+        out_.lost = lost_.ranges();
+        out_.declared = declared_.ranges();
+        auto const beyond = covered_.gaps_in({out_.horizon.next(), lsn_max});
+        out_.end = beyond.empty() ? out_.horizon : beyond.front().first.before();
+        for (auto const& w : winners_)
+            if (w.range.first <= out_.end)
+                out_.counted.push_back({{w.range.first, std::min(w.range.last, out_.end)}, w.segment});
+    }
+
+    void judge_bad_bytes() {
+        for (std::size_t i = 0; i < runs_.size(); ++i)
+            for (auto const& bad : runs_[i].bad)
+                if (bad.offset < judged_end_[i]) judge(i, bad);
+    }
+
+    void judge(std::size_t i, bad_bytes const& bad) {
+        lsn_range r = bad.lsns;
+        bool const open = r.last == lsn_max; // nothing valid follows in this segment
+        if (open) r.last = std::max(out_.horizon, r.first.before());
+        finding f{.file = stock_.paths.inside(segment(i).path),
+                  .offset = bad.offset,
+                  .length = bad.length,
+                  .lsns = bad.is_data ? r : lsn_range{},
+                  .expected = bad.expected,
+                  .found = bad.found};
+        std::uint64_t lost_here = 0;
+        if (bad.is_data)
+            for (auto const& l : out_.lost) {
+                lsn_range const both{std::max(l.first, r.first), std::min(l.last, r.last)};
+                lost_here += both.size();
+                if (!both.empty()) explained_.add(both);
+            }
+        if (bad.is_data && lost_here != 0) {
+            f.kind = damage::corrupt_record;
+            f.lost = lost_here;
+            f.detail = std::to_string(lost_here) + " acknowledged record(s) do not verify and no other copy is left";
+        } else if (is_crash_trace(i, bad, open) || unchanged_[i]) {
+            return; // part of the torn tail, which is judged as one, or of an old one
+        } else if (bad.is_data && !r.empty() && bad.exact && !declared_.contains(r.first)) {
+            f.kind = damage::damaged_copy;
+            f.done = outcome::healed;
+            f.detail = "does not verify here; another segment holds the same record";
+            ++out_.healed;
+        } else {
+            f.kind = damage::damaged_filler;
+            f.detail = "bytes between records do not verify; no record is missing";
+        }
+        if (bad.unreadable) f.kind = lost_here != 0 ? f.kind : damage::unreadable;
+        if (bad.unreadable) f.detail += " (the medium could not read them)";
+        bool const unused_end = open && !segment(i).entry.seal && !followed_[i];
+        if (f.kind != damage::damaged_filler || !unused_end) {
+            mark_damaged(i);
+            out_.findings.push_back(std::move(f));
+        }
+    }
+
+    // Bytes written before an LSN at or below the horizon were synced with it, and a segment was synced whole before it was sealed
+    // or the next one used; what came behind, a crash may tear.
+    [[nodiscard]] bool is_crash_trace(std::size_t i, bad_bytes const& bad, bool open) const noexcept {
+        if (segment(i).entry.seal || followed_[i]) return false;
+        if (!bad.is_data || bad.lsns.empty()) return bad.after >= out_.horizon || bad.after >= void_from_[i].before();
+        return bad.lsns.first > out_.end || bad.lsns.first >= void_from_[i] || (open && i + 1 == runs_.size());
+    }
+
+    void mark_damaged(std::size_t i) {
+        if (std::ranges::find(out_.damaged_segments, i) == out_.damaged_segments.end())
+            out_.damaged_segments.push_back(i);
+    }
+
+    /// Lost records that verify but whose batch is not whole, then those of which there is no trace.
+    void judge_missing() {
+        for (std::size_t i = 0; i < runs_.size(); ++i)
+            for (auto const& b : runs_[i].broken_batches)
+                for (auto const& l : out_.lost) {
+                    lsn_range const both{std::max(l.first, b.range.first), std::min(l.last, b.range.last)};
+                    if (both.empty() || explained_.touches(both)) continue;
+                    explained_.add(both);
+                    mark_damaged(i);
+                    out_.findings.push_back(
+                        {.kind = damage::corrupt_record,
+                         .file = stock_.paths.inside(segment(i).path),
+                         .offset = b.begin,
+                         .length = b.end - b.begin,
+                         .lsns = both,
+                         .lost = both.size(),
+                         .detail =
+                             "these records verify, but their batch is not whole: other records of it are damaged"});
+                }
+        for (auto const& l : out_.lost)
+            for (auto const& gap : explained_.gaps_in(l))
+                out_.findings.push_back({.kind = damage::missing_records,
+                                         .file = "log",
+                                         .lsns = gap,
+                                         .lost = gap.size(),
+                                         .detail = "acknowledged, and no file holds them or a trace of them"});
+    }
+
+    /// Valid but uncounted records and torn bytes, of the files whose end no later header or seal has judged.
+    void judge_tails() {
+        for (std::size_t i = 0; i < runs_.size(); ++i) {
+            auto const& run = runs_[i];
+            if (judged_end_[i] != lsn_max.value) continue;
+            auto kept_end = segment(i).geometry.begin;
+            for (auto const& e : run.extents) {
+                auto const last = std::min(out_.end, void_from_[i].before());
+                if (e.range.last <= last) kept_end = std::max(kept_end, e.end);
+                else if (e.range.first <= last) kept_end = std::max(kept_end, e.begin);
+                if (e.range.last > last)
+                    out_.behind_cut += e.range.last.value - std::max(last, e.range.first.before()).value;
+            }
+            // Marks behind the last record are no tail; they end where the valid frames end if no record was cut.
+            bool const cut_any = run.last > out_.end || !std::ranges::all_of(run.broken_batches, [&](auto const& b) {
+                                     return b.range.last <= out_.horizon;
+                                 });
+            if (!cut_any) kept_end = std::max(kept_end, run.data_end);
+            if (run.tag_end <= kept_end) continue;
+            if (!cut_any && lost_behind(i, kept_end)) continue;
+            auto const torn = run.tag_end - kept_end;
+            out_.torn_tail_bytes += torn;
+            out_.findings.push_back({.kind = damage::torn_tail,
+                                     .file = stock_.paths.inside(segment(i).path),
+                                     .offset = kept_end,
+                                     .length = torn,
+                                     .done = outcome::cut,
+                                     .detail = "never acknowledged; the bytes stay where they are"});
+        }
+        for (auto const& run : runs_)
+            for (auto const& b : run.broken_batches) out_.behind_cut += b.range.size();
+    }
+
+    // The bytes behind were judged as corruption already: they are no torn tail as well.
+    [[nodiscard]] bool lost_behind(std::size_t i, std::uint64_t offset) const {
+        return std::ranges::any_of(out_.findings, [&](finding const& f) {
+            return f.kind == damage::corrupt_record && f.offset >= offset &&
+                   f.file == stock_.paths.inside(segment(i).path);
+        });
+    }
+
+    /// Sealed segments add up to their aggregate; each segment follows the one its header names.
+    void judge_chains() {
+        for (std::size_t i = 0; i < runs_.size(); ++i) {
+            auto const& s = segment(i);
+            auto const& run = runs_[i];
+            bool const quiet = run.bad.empty() && s.present;
+            if (s.entry.seal && quiet &&
+                (run.aggregate != s.entry.seal->aggregate || run.data_end != s.entry.seal->data_end))
+                chain_finding(damage::seal_mismatch, i,
+                              "its frames verify one by one but do not add up to what was sealed");
+            if (!s.header || !s.header->previous.id || s.entry.place != s.entry.id) continue;
+            auto const& link = s.header->previous;
+            if (auto const before = stock_.state.segments.find(link.id); before != stock_.state.segments.end()) {
+                auto const& seal = before->second.seal;
+                if (before->second.salt != link.salt ||
+                    (seal && link.ended == format::segment_end::rolled && seal->chain != link.chain))
+                    chain_finding(damage::chain_broken, i, "the segment before is not the one its header names");
+            } else if (link.id != stock_.state.base.id && !known_removed(link.id) && stock_.manifest.state) {
+                chain_finding(damage::chain_broken, i,
+                              "the segment before it is gone and the manifest has no word of it");
+            }
+        }
+    }
+    [[nodiscard]] bool known_removed(segment_id id) const {
+        return std::ranges::any_of(stock_.state.removed, [&](auto const& r) { return r.id == id; });
+    }
+    void chain_finding(damage kind, std::size_t i, std::string detail) {
+        out_.findings.push_back(
+            {.kind = kind, .file = stock_.paths.inside(segment(i).path), .detail = std::move(detail)});
+    }
+
+    void count() {
+        // Closed in order: the newest segment ends in the close mark, and nothing of it is torn.
+        out_.clean_close = !runs_.empty() && runs_.back().closed && out_.torn_tail_bytes == 0;
+    }
+
+    inventory const& stock_;
+    std::vector<segment_run> const& runs_;
+    std::vector<lsn> void_from_{};
+    std::vector<std::uint64_t> judged_end_{}; ///< behind it lies what an earlier recovery, or the seal, left out
+    std::vector<bool>
+        unchanged_{}; ///< all that verified when a crash's end was judged still does: what does not, did not then
+    std::vector<bool> followed_{}; ///< a later header names the segment: it was synced before that one was used
+    lsn_set covered_{};
+    lsn_set declared_{};
+    lsn_set present_{};
+    lsn_set lost_{};
+    lsn_set explained_{};
+    std::vector<counted_range> winners_{};
+    verdict out_{};
+};
+
+} // namespace detail
+
+/// The verdict over everything that was found. `runs[i]` belongs to `stock.segments[i]`.
+[[nodiscard]] inline verdict classify(inventory const& stock, std::vector<segment_run> const& runs) {
+    return detail::classifier{stock, runs}.run();
+}
+
+} // namespace keel::inline v0::recovery
+
+#endif

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_RECOVERY_EXAMINE_HPP
+#define KEEL_RECOVERY_EXAMINE_HPP
+
+// Inventory, scan of every segment (in parallel, each into its own run: no shared state), verdict. Reads only. What the engine,
+// the log and the tool all start from.
+//
+// Memory: one window per thread and one run per segment; a run holds extents and damage, not records.
+
+#include <keel/recovery/classify.hpp>
+#include <keel/recovery/inventory.hpp>
+#include <keel/recovery/options.hpp>
+#include <keel/recovery/report.hpp>
+#include <keel/recovery/scan.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <exception>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace keel::inline v0::recovery {
+
+/// Everything known about a store before anything is done about it.
+struct examination {
+    explicit examination(inventory what) : stock{std::move(what)} {}
+    inventory stock;
+    std::vector<segment_run> runs{};
+    verdict found{};
+    recovery_report report{};
+};
+
+namespace detail {
+
+using clock = std::chrono::steady_clock;
+
+/// Runs `job(i)` for i in [0, count) on `threads` threads; `tick()` on the calling thread meanwhile. The first exception is rethrown.
+template <class Job, class Tick>
+void in_parallel(std::size_t count, unsigned threads, Job const& job, Tick const& tick) {
+    if (threads <= 1) {
+        for (std::size_t i = 0; i < count; ++i) {
+            job(i);
+            tick();
+        }
+        return;
+    }
+    std::atomic<std::size_t> next{0}; // relaxed: hands out numbers; joining the threads publishes what they wrote
+    std::mutex m;
+    std::condition_variable done_cv;
+    unsigned running = threads;
+    std::exception_ptr thrown;
+    std::vector<std::jthread> crew;
+    for (unsigned t = 0; t < threads; ++t)
+        crew.emplace_back([&] {
+            std::exception_ptr mine;
+            try {
+                for (std::size_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) job(i);
+            } catch (...) {
+                mine = std::current_exception();
+                next.store(count, std::memory_order_relaxed);
+            }
+            std::lock_guard const hold{m};
+            if (mine && !thrown) thrown = mine;
+            if (--running == 0) done_cv.notify_one();
+        });
+    std::unique_lock hold{m};
+    while (running != 0) {
+        done_cv.wait_for(hold, std::chrono::milliseconds(50));
+        hold.unlock();
+        tick();
+        hold.lock();
+    }
+    hold.unlock();
+    crew.clear();
+    if (thrown) std::rethrow_exception(thrown);
+}
+
+[[nodiscard]] inline unsigned thread_count(open_options const& options, std::size_t segments) noexcept {
+    auto const cores = std::max(1U, std::thread::hardware_concurrency());
+    auto threads = options.recovery_threads != 0 ? options.recovery_threads : std::min(cores, 8U);
+    auto const memory = options.memory_limit != 0 ? options.memory_limit : 8 * MiB;
+    auto const by_memory = std::max<std::uint64_t>(1, memory / (2 * wal::window<int>::default_bytes));
+    threads = static_cast<unsigned>(std::min<std::uint64_t>(threads, by_memory));
+    return static_cast<unsigned>(std::clamp<std::size_t>(threads, 1, std::max<std::size_t>(segments, 1)));
+}
+
+inline void fill_report(examination& e) {
+    auto& r = e.report;
+    auto const& v = e.found;
+    r.clean_close = v.clean_close;
+    r.segments = e.stock.segments.size();
+    for (auto const& c : v.counted) r.records += c.range.size();
+    for (auto const& run : e.runs) {
+        r.bytes += run.bytes;
+        r.transient_mismatches += run.transient;
+    }
+    r.corrupted_segments = v.damaged_segments.size();
+    r.healed_records = v.healed;
+    for (auto const& l : v.lost) r.lost_records += l.size();
+    r.corrupted_records = r.lost_records + r.healed_records;
+    r.skipped_records = v.behind_cut;
+    r.torn_tail_bytes = v.torn_tail_bytes;
+    r.lost_lsn_ranges = v.lost;
+    if (!v.counted.empty()) {
+        r.first_lsn = v.counted.front().range.first;
+        r.last_lsn = v.counted.back().range.last;
+    }
+    r.horizon = v.horizon;
+    for (auto const* list : {&std::as_const(e.stock.findings), &v.findings})
+        for (auto const& f : *list) {
+            if (r.findings.size() == recovery_report::findings_max) break;
+            r.findings.push_back(f);
+        }
+    for (auto const& f : e.stock.findings)
+        if (f.kind == damage::missing_segment || f.kind == damage::headers_lost || f.kind == damage::wrong_size)
+            ++r.corrupted_segments;
+}
+
+} // namespace detail
+
+/// Takes stock, scans and judges. `sinks[i]` is told what segment i verifies. `before_scan(stock)` may stop it with an error.
+/// Errors: those of take_inventory, before_scan's, cancelled.
+template <class Config, scan_sink Sink, class BeforeScan>
+[[nodiscard]] result<examination> examine(typename Config::file_system& fs, std::string directory,
+                                          open_options const& options, std::vector<Sink>& sinks,
+                                          BeforeScan const& before_scan) {
+    auto const started = detail::clock::now();
+    KEEL_TRY_LET(stock, take_inventory<Config>(fs, std::move(directory)));
+    KEEL_TRY(before_scan(stock));
+    examination e{std::move(stock)};
+    auto const scanning = detail::clock::now();
+    e.report.inventory_time = scanning - started;
+    auto const count = e.stock.segments.size();
+    e.runs.resize(count);
+    sinks.resize(count);
+    e.report.threads = detail::thread_count(options, count);
+
+    std::atomic<std::uint64_t> bytes_done{0}; // relaxed: only for showing progress
+    std::atomic<std::uint64_t> segments_done{0};
+    std::uint64_t bytes = 0;
+    for (auto const& s : e.stock.segments) bytes += s.geometry.limit - s.geometry.begin;
+    auto const tell = [&] {
+        if (!options.on_progress) return;
+        recovery_progress p{.phase = recovery_phase::scan,
+                            .segments_done = segments_done.load(std::memory_order_relaxed),
+                            .segments = count};
+        p.bytes = bytes;
+        p.bytes_done = std::min(bytes, bytes_done.load(std::memory_order_relaxed));
+        p.elapsed = detail::clock::now() - scanning;
+        if (p.bytes_done != 0)
+            p.left = std::chrono::nanoseconds(static_cast<std::int64_t>(static_cast<double>(p.elapsed.count()) *
+                                                                        static_cast<double>(bytes - p.bytes_done) /
+                                                                        static_cast<double>(p.bytes_done)));
+        options.on_progress(p);
+    };
+    std::vector<std::optional<error>> refused(count);
+    auto const scan_one = [&](std::size_t i) {
+        auto const& s = e.stock.segments[i];
+        if (!s.present || options.cancel.stop_requested()) return;
+        auto file = fs.open(s.path, io::access::read_only, io::creation::must_exist);
+        if (file)
+            e.runs[i] = scan_segment<typename Config::checksum>(*file, s.geometry, sinks[i], options.cancel,
+                                                                &bytes_done);
+        else refused[i] = std::move(file).error();
+        segments_done.fetch_add(1, std::memory_order_relaxed);
+    };
+    tell();
+    detail::in_parallel(count, e.report.threads, scan_one, tell);
+    tell();
+    if (options.cancel.stop_requested())
+        return failure(errc::cancelled, "recovery was cancelled; nothing was changed", e.stock.paths.root());
+    // A file that is there and cannot be opened is the machine's trouble, not damage: nothing may be declared lost over it.
+    for (auto& why : refused)
+        if (why) return failure(std::move(*why));
+    e.found = classify(e.stock, e.runs);
+    detail::fill_report(e);
+    e.report.scan_time = detail::clock::now() - scanning;
+    return e;
+}
+
+/// The same where only the verdict matters.
+template <class Config>
+[[nodiscard]] result<examination> examine(typename Config::file_system& fs, std::string directory,
+                                          open_options const& options) {
+    std::vector<no_sink> sinks;
+    return examine<Config>(fs, std::move(directory), options, sinks,
+                           [](inventory const&) -> result<void> { return {}; });
+}
+
+} // namespace keel::inline v0::recovery
+
+#endif

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_RECOVERY_OPTIONS_HPP
+#define KEEL_RECOVERY_OPTIONS_HPP
+
+// What a caller may say when opening, and what they are told while it goes on.
+
+#include <keel/policy/repair/concept.hpp>
+#include <keel/types.hpp>
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <random>
+#include <stop_token>
+#include <string_view>
+
+namespace keel::inline v0 {
+
+enum class recovery_phase : std::uint8_t { inventory, scan, classify, repair, replay };
+
+[[nodiscard]] constexpr std::string_view name_of(recovery_phase phase) noexcept {
+    switch (phase) {
+    case recovery_phase::inventory: return "inventory";
+    case recovery_phase::scan: return "scan";
+    case recovery_phase::classify: return "classify";
+    case recovery_phase::repair: return "repair";
+    case recovery_phase::replay: return "replay";
+    }
+    return "unknown";
+}
+
+/// How far recovery is.
+struct recovery_progress {
+    recovery_phase phase = recovery_phase::inventory;
+    std::uint64_t segments_done = 0;
+    std::uint64_t segments = 0;
+    std::uint64_t records = 0;
+    std::uint64_t bytes_done = 0;
+    std::uint64_t bytes = 0;
+    std::chrono::nanoseconds elapsed{};
+    std::chrono::nanoseconds left{}; ///< at the rate so far; 0 while unknown
+};
+
+/// Nanoseconds since 1970, as the machine's clock has them.
+[[nodiscard]] inline std::uint64_t system_clock_ns() {
+    return static_cast<std::uint64_t>(
+        std::chrono::nanoseconds(std::chrono::system_clock::now().time_since_epoch()).count());
+}
+[[nodiscard]] inline std::uint64_t machine_entropy() {
+    std::random_device device;
+    return std::uint64_t{device()} << 32 | device();
+}
+
+/// How to open a store or a log. Everything here may differ from one open to the next.
+struct open_options {
+    bool create_if_missing = true;
+    bool read_only = false;         ///< never writes a byte, takes the lock shared
+    unsigned recovery_threads = 0;  ///< 0: one per core, at most 8
+    std::uint64_t memory_limit = 0; ///< bytes the recovery scan may hold at once for its buffers; 0: 8 MiB
+    unsigned max_recovery_attempts =
+        16; ///< opens in a row that may die inside recovery before open refuses; 0: no limit
+    std::optional<repair_strategy> repair{};                     ///< instead of the repair policy, this once
+    std::function<void(recovery_progress const&)> on_progress{}; ///< called from the opening thread
+    std::stop_token cancel{};      ///< recovery gives up with `cancelled` soon after a stop is requested
+    bool background_thread = true; ///< idle marks, interval syncs and preparing segments; without it call housekeep()
+    std::uint64_t (*clock_ns)() = system_clock_ns; ///< for marks and times; tests bring their own
+    std::uint64_t (*entropy)() = machine_entropy;  ///< for store ids and salts; tests bring their own
+};
+
+} // namespace keel::inline v0
+
+#endif

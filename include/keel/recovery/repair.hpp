@@ -1,0 +1,414 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_RECOVERY_REPAIR_HPP
+#define KEEL_RECOVERY_REPAIR_HPP
+
+// Decisions -> effects. Repair never writes in place and never destroys evidence (R5.5):
+//   1. quarantine/<number>/ gets copies of both manifests;
+//   2. each damaged segment that still has records is written anew beside the old one, and synced;
+//   3. quarantine/<number>/receipt.json says what was found, what is done, and the digests of the files before and after;
+//   4. one manifest edit switches: new segments in, old ones out, losses declared;
+//   5. the old files move into quarantine/<number>/.
+// A crash before 4 leaves the old store and some leftovers; after 4 the new store, and the move is completed at the next open.
+// undo() puts it all back byte for byte, as long as nothing was written since.
+
+#include <keel/observe/json.hpp>
+#include <keel/recovery/plan.hpp>
+#include <keel/wal/manifest.hpp>
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace keel::inline v0::recovery {
+
+struct repair_done {
+    std::uint64_t number = 0;               ///< of this repair; its folder is quarantine/<number>
+    std::vector<std::string> quarantined{}; ///< paths inside the store
+    std::vector<segment_id> built{};
+};
+
+namespace detail {
+
+/// Takes the records of one damaged segment that count and writes them as the frames of a new life, a buffer at a time. The first
+/// failed write is remembered and told by finish().
+template <checksum_policy C, class File>
+class segment_builder {
+public:
+    segment_builder(File& file, format::segment_header const& header, std::vector<lsn_range> keep)
+        : file_{file}, header_{header}, keep_{std::move(keep)}, at_{format::frames_begin(header.size)}, written_{at_},
+          mark_{header.first.before()} {}
+
+    void start(std::uint64_t clock_ns, lsn durable) {
+        mark_ = std::min(durable, header_.first.before());
+        format::mark const m{.at = header_.first.before(),
+                             .durable = mark_,
+                             .clock_ns = clock_ns,
+                             .segment = header_.id,
+                             .first = header_.first,
+                             .salt = header_.salt,
+                             .branch = header_.branch,
+                             .kind = format::mark_kind::start};
+        append({.type = format::frame_type::mark, .flags = format::whole_batch}, m.at, format::encode(m));
+    }
+    void record(lsn at, format::frame_view const& frame, std::uint64_t) {
+        if (std::ranges::none_of(keep_, [&](auto const& r) { return r.contains(at); })) return;
+        append(frame.header, at, frame.payload);
+        last_ = at;
+        ++count_;
+    }
+    void batch_end(bool) noexcept {}
+
+    void losses(std::vector<lsn_range> const& declared) {
+        auto const payload = format::encode_losses(declared);
+        // The manifest has them too: where a full segment has no room for the copy, it does without.
+        if (at_ + format::frame_bytes(payload.size()) > format::frames_limit(header_.size)) return;
+        append({.type = format::frame_type::loss, .flags = format::whole_batch}, last(), payload);
+    }
+    [[nodiscard]] std::uint64_t count() const noexcept { return count_; }
+
+    [[nodiscard]] format::segment_seal seal() const {
+        format::segment_seal s{
+            .id = header_.id, .salt = header_.salt, .range = {header_.first, last()}, .count = count_, .data_end = at_};
+        s.aggregate = aggregate_.value();
+        s.chain = format::chain_value<C>(header_.previous.chain, s);
+        return s;
+    }
+    /// Writes what is left, zeros up to the footer, footer and headers, and syncs.
+    [[nodiscard]] result<void> finish() {
+        auto const head = format::encode<C>(header_);
+        auto const foot = format::encode<C>(format::segment_footer{.seal = seal()});
+        put(0, head);
+        flush();
+        buffer_.assign(flush_bytes, std::byte{0});
+        auto const end = format::footer_offset(header_.size);
+        for (auto at = written_; at < end; at += flush_bytes)
+            put(at, byte_view{buffer_}.first(static_cast<std::size_t>(std::min<std::uint64_t>(flush_bytes, end - at))));
+        put(end, foot);
+        put(format::second_header_offset(header_.size), head);
+        if (!status_) return status_;
+        return file_.sync();
+    }
+
+private:
+    static constexpr std::size_t flush_bytes = 256 * KiB;
+
+    [[nodiscard]] lsn last() const noexcept { return last_ ? last_ : header_.first.before(); }
+    void put(std::uint64_t offset, byte_view bytes) {
+        if (status_ && !bytes.empty()) status_ = file_.write(offset, bytes);
+    }
+    void flush() {
+        put(written_, buffer_);
+        written_ += buffer_.size();
+        buffer_.clear();
+    }
+    void append(format::frame_header h, lsn at, byte_view payload) {
+        h.payload_bytes = static_cast<std::uint32_t>(payload.size());
+        h.lsn_delta = static_cast<std::uint32_t>(at.value - header_.first.value + 1);
+        h.mark_delta = at.value - mark_.value < format::mark_unknown
+                           ? static_cast<std::uint32_t>(at.value - mark_.value)
+                           : format::mark_unknown;
+        auto const size = static_cast<std::size_t>(format::frame_bytes(payload.size()));
+        auto const begin = buffer_.size();
+        buffer_.resize(begin + size);
+        auto* const frame = buffer_.data() + begin;
+        std::ranges::copy(payload, frame + format::frame_header_bytes);
+        format::finish_frame<C>(frame, {header_.salt, at_}, h);
+        aggregate_.add(at_, format::load<std::uint64_t>(frame + 24));
+        at_ += size;
+        if (buffer_.size() >= flush_bytes) flush();
+    }
+
+    File& file_;
+    format::segment_header header_;
+    std::vector<lsn_range> keep_;
+    std::uint64_t at_;
+    std::uint64_t written_;
+    lsn mark_;
+    lsn last_{};
+    std::uint64_t count_ = 0;
+    std::vector<std::byte> buffer_{};
+    result<void> status_{};
+    format::aggregate_builder<C> aggregate_{};
+};
+
+template <class Config>
+class repairer {
+public:
+    using fs_type = typename Config::file_system;
+    using C = typename Config::checksum;
+    using store_type = wal::manifest_store<C, fs_type>;
+
+    repairer(fs_type& fs, examination const& e, repair_plan const& plan, open_options const& options,
+             std::string_view strategy)
+        : fs_{fs}, e_{e}, plan_{plan}, options_{options}, strategy_{strategy}, paths_{e.stock.paths},
+          now_ns_{options.clock_ns()} {}
+
+    result<repair_done> run(store_type& manifest) {
+        done_.number = manifest.state().next_repair;
+        next_id_ = manifest.state().next_segment;
+        KEEL_TRY(open_quarantine());
+        for (auto const& s : plan_.segments) KEEL_TRY(repair_segment(s));
+        if (!done_.built.empty()) KEEL_TRY(fs_.sync_directory(paths_.log()));
+        KEEL_TRY(write_receipt());
+        KEEL_TRY(switch_over(manifest));
+        KEEL_TRY(move_away());
+        return std::move(done_);
+    }
+
+private:
+    [[nodiscard]] std::string folder() const { return paths_.quarantine(done_.number); }
+
+    static result<void> folder_exists(fs_type& fs, std::string const& path) {
+        auto made = fs.make_directory(path);
+        if (!made && made.error().code != errc::exists) return failure(std::move(made).error());
+        return {};
+    }
+
+    result<void> open_quarantine() {
+        KEEL_TRY(folder_exists(fs_, paths_.quarantine()));
+        KEEL_TRY(fs_.sync_directory(paths_.root()));
+        KEEL_TRY(folder_exists(fs_, folder()));
+        KEEL_TRY(fs_.sync_directory(paths_.quarantine()));
+        for (int i = 0; i < 2; ++i) {
+            auto bytes = read_all(paths_.manifest(i));
+            if (!bytes && bytes.error().code == errc::not_found) continue;
+            // A manifest that cannot be read is no reason not to repair: what can be had of it is in memory already.
+            if (!bytes) continue;
+            KEEL_TRY(store_type::put_file(fs_, folder() + (i == 0 ? "/manifest.0" : "/manifest.1"), *bytes));
+        }
+        return {};
+    }
+
+    result<std::vector<std::byte>> read_all(std::string const& path) {
+        KEEL_TRY_LET(file, fs_.open(path, io::access::read_only, io::creation::must_exist));
+        KEEL_TRY_LET(status, file.status());
+        std::vector<std::byte> bytes(static_cast<std::size_t>(status.size));
+        KEEL_TRY_LET(got, file.read(0, bytes));
+        bytes.resize(got);
+        return bytes;
+    }
+
+    /// The policy's sum over a file as it is, unreadable sectors taken as zeros.
+    std::uint64_t digest(std::string const& path, std::uint64_t bytes) {
+        auto file = fs_.open(path, io::access::read_only, io::creation::must_exist);
+        if (!file) return 0;
+        wal::window<typename fs_type::file> in{*file, bytes};
+        C sum;
+        for (std::uint64_t at = 0; at < bytes;) {
+            auto const part = in.from(at, 1);
+            sum.update(part);
+            at += part.size();
+        }
+        return sum.value();
+    }
+
+    result<void> repair_segment(segment_repair const& what) {
+        auto const& old = e_.stock.segments[what.segment];
+        observe::json_object row;
+        row.text("file", paths_.inside(old.path))
+            .number("bytes", old.file_bytes)
+            .hex("digest", digest(old.path, old.file_bytes));
+        edit_.removed(old.entry.id, done_.number);
+        moves_.push_back({old.path, paths_.segment(old.entry.id)});
+        if (what.keep_records) KEEL_TRY(build(what.segment, row));
+        rows_ += (rows_.empty() ? "" : ",") + row.str();
+        return {};
+    }
+
+    result<void> build(std::size_t index, observe::json_object& row) {
+        auto const& old = e_.stock.segments[index];
+        while (static_cast<std::uint32_t>(next_id_) == 0) ++next_id_;
+        segment_id const id{next_id_++};
+        format::segment_header header{.checksum = checksum_id{C::id}, .store = e_.stock.store, .id = id};
+        if (old.header) header = *old.header;
+        header.id = id;
+        header.salt = format::salt_of(id, static_cast<std::uint32_t>(options_.entropy()));
+        header.branch = e_.stock.branch;
+        header.created_ns = now_ns_;
+        header.size = old.entry.size;
+        header.first = old.geometry.first;
+        header.durable_edit = e_.stock.state.edit;
+        header.place = old.entry.place;
+        header.state = format::segment_state::rebuilt;
+        std::vector<lsn_range> keep;
+        for (auto const& c : plan_.counted)
+            if (c.segment == index) keep.push_back(c.range);
+
+        auto const temporary = paths_.segment_temporary();
+        KEEL_TRY_LET(target, store_type::put_file(fs_, temporary));
+        segment_builder<C, typename fs_type::file> builder{target, header, std::move(keep)};
+        builder.start(now_ns_, e_.found.horizon);
+        KEEL_TRY_LET(file, fs_.open(old.path, io::access::read_only, io::creation::must_exist));
+        static_cast<void>(scan_segment<C>(file, old.geometry, builder, options_.cancel));
+        if (options_.cancel.stop_requested())
+            return failure(errc::cancelled, "the repair was cancelled; nothing was changed", old.path);
+        if (!plan_.declare.empty()) builder.losses(plan_.declare);
+        auto const seal = builder.seal();
+        KEEL_TRY(builder.finish());
+        KEEL_TRY(fs_.rename(temporary, paths_.segment(id)));
+        edit_.prepared(id, header.salt, header.size, old.entry.place).sealed(seal);
+        done_.built.push_back(id);
+        row.text("replaced_by", paths_.inside(paths_.segment(id))).number("records", builder.count());
+        row.hex("digest_after", digest(paths_.segment(id), header.size));
+        return {};
+    }
+
+    result<void> write_receipt() {
+        std::string found;
+        for (auto const& f : e_.report.findings) found += (found.empty() ? "" : ",") + observe::to_json(f, now_ns_);
+        observe::json_object o;
+        o.number("repair", done_.number).text("time", observe::utc_text(now_ns_)).text("strategy", strategy_);
+        o.text("digest_policy", C::name).number("lost_records", plan_.lost_records);
+        o.raw("declared_lost", observe::to_json(plan_.declare))
+            .raw("segments", "[" + rows_ + "]")
+            .raw("findings", "[" + found + "]");
+        auto const text = o.str() + "\n";
+        KEEL_TRY(store_type::put_file(fs_, folder() + "/receipt.json", as_bytes(text)));
+        return fs_.sync_directory(folder());
+    }
+
+    result<void> switch_over(store_type& manifest) {
+        for (auto const& r : plan_.declare) edit_.loss(r);
+        for (auto const id : plan_.forget) edit_.removed(id, done_.number);
+        edit_.next(next_id_, done_.number + 1);
+        if (!plan_.rewrite_manifest) return manifest.commit(edit_);
+        auto after = format::applied(manifest.state(), format::frame_type::edit,
+                                     std::max(manifest.state().edit, e_.stock.manifest.marked) + 1, edit_.payload());
+        if (!after)
+            return failure(errc::corruption, "the repair contradicts the manifest; validate the store and report this",
+                           paths_.root());
+        return manifest.create(std::move(*after));
+    }
+
+    result<void> move_away() {
+        for (auto const& [from, as] : moves_) {
+            auto const to = folder() + as.substr(as.rfind('/'));
+            KEEL_TRY(fs_.rename(from, to));
+            done_.quarantined.push_back(paths_.inside(to));
+        }
+        if (moves_.empty()) return {};
+        KEEL_TRY(fs_.sync_directory(folder()));
+        return fs_.sync_directory(paths_.log());
+    }
+
+    fs_type& fs_;
+    examination const& e_;
+    repair_plan const& plan_;
+    open_options const& options_;
+    std::string_view strategy_;
+    wal::layout const& paths_;
+    std::uint64_t now_ns_;
+    repair_done done_{};
+    std::uint64_t next_id_ = 1;
+    format::edit_builder edit_{};
+    std::vector<std::pair<std::string, std::string>> moves_{};
+    std::string rows_{};
+};
+
+} // namespace detail
+
+/// Carries a plan out. The caller holds the store's lock. After an error the old store stands, or the new one; never a mixture.
+template <class Config>
+[[nodiscard]] result<repair_done> apply_repair(
+    typename Config::file_system& fs, examination const& e, repair_plan const& plan, open_options const& options,
+    std::string_view strategy, wal::manifest_store<typename Config::checksum, typename Config::file_system>& manifest) {
+    return detail::repairer<Config>{fs, e, plan, options, strategy}.run(manifest);
+}
+
+/// Appends events to quarantine/corruption.jsonl, synced. The caller holds the store's lock.
+template <class Config>
+[[nodiscard]] result<void> log_corruption(typename Config::file_system& fs, wal::layout const& paths,
+                                          std::vector<finding> const& findings, std::uint64_t now_ns) {
+    std::string lines;
+    for (auto const& f : findings)
+        if (f.is_corruption()) lines += observe::to_json(f, now_ns) + "\n";
+    if (lines.empty()) return {};
+    auto made = fs.make_directory(paths.quarantine());
+    if (!made && made.error().code != errc::exists) return failure(std::move(made).error());
+    if (made) KEEL_TRY(fs.sync_directory(paths.root()));
+    KEEL_TRY_LET(file, fs.open(paths.corruption_log(), io::access::read_write, io::creation::if_missing));
+    KEEL_TRY_LET(status, file.status());
+    KEEL_TRY(file.write(status.size, as_bytes(lines)));
+    KEEL_TRY(file.sync());
+    return fs.sync_directory(paths.quarantine());
+}
+
+/// Moves files that an interrupted repair took out of service into its quarantine folder. The caller holds the store's lock.
+template <class Config>
+[[nodiscard]] result<void> finish_moves(typename Config::file_system& fs, inventory const& stock) {
+    for (auto const& file : stock.leftovers) {
+        if (!file.removed) continue;
+        auto const by = std::ranges::find_if(stock.state.removed, [&](auto const& r) { return r.id == *file.removed; });
+        auto const folder = stock.paths.quarantine(by->repair);
+        if (!fs.status(folder)) continue;
+        KEEL_TRY(fs.rename(file.path, folder + '/' + wal::layout::segment_name(*file.removed)));
+        KEEL_TRY(fs.sync_directory(folder));
+        KEEL_TRY(fs.sync_directory(stock.paths.log()));
+    }
+    return {};
+}
+
+/// Takes the last repair back: every file as it was, byte for byte. Refused once anything was written after it.
+/// The caller holds the store's lock exclusively.
+template <class Config>
+[[nodiscard]] result<std::uint64_t> undo_repair(typename Config::file_system& fs, std::string const& directory) {
+    using C = typename Config::checksum;
+    using fs_type = typename Config::file_system;
+    wal::layout const paths{directory};
+    auto const now = wal::load_manifest<C>(fs, paths);
+    if (!now.state || now.state->next_repair < 2)
+        return failure(errc::not_found, "no repair is on record here: nothing to undo", paths.root());
+    auto const number = now.state->next_repair - 1;
+    auto const folder = paths.quarantine(number);
+    auto names = fs.list(folder);
+    if (!names)
+        return failure(errc::not_found, "the quarantine of the last repair is gone: it cannot be undone", folder);
+
+    wal::manifest_load before;
+    before.copies[0] = wal::read_manifest_copy<C>(fs, folder + "/manifest.0");
+    before.copies[1] = wal::read_manifest_copy<C>(fs, folder + "/manifest.1");
+    wal::assemble(before);
+    auto const last_edit = before.state ? std::max(before.state->edit, before.marked) : 0;
+    if (last_edit != 0 && now.state->edit > last_edit + 1)
+        return failure(errc::conflict, "the store was written to since the repair: undoing it would lose those writes",
+                       paths.root());
+
+    for (auto const& entry : *names)
+        if (wal::layout::segment_of(entry.name))
+            KEEL_TRY(fs.rename(folder + '/' + entry.name, paths.log_file(entry.name)));
+    KEEL_TRY(fs.sync_directory(paths.log()));
+    for (int i = 0; i < 2; ++i) {
+        auto const name = folder + (i == 0 ? "/manifest.0" : "/manifest.1");
+        auto saved = fs.open(name, io::access::read_only, io::creation::must_exist);
+        if (!saved) {
+            if (auto gone = fs.remove(paths.manifest(i)); !gone && gone.error().code != errc::not_found)
+                return failure(gone.error());
+            continue;
+        }
+        KEEL_TRY_LET(status, saved->status());
+        std::vector<std::byte> bytes(static_cast<std::size_t>(status.size));
+        KEEL_TRY_LET(got, saved->read(0, bytes));
+        bytes.resize(got);
+        using store_type = wal::manifest_store<C, fs_type>;
+        KEEL_TRY(store_type::put_file(fs, paths.manifest_temporary(i), bytes));
+        KEEL_TRY(fs.rename(paths.manifest_temporary(i), paths.manifest(i)));
+        KEEL_TRY(fs.sync_directory(paths.root()));
+    }
+    for (auto const& [id, entry] : now.state->segments) {
+        bool const built = before.state ? id.value >= before.state->next_segment : entry.place != id;
+        if (built) KEEL_TRY(fs.remove(paths.segment(id)));
+    }
+    KEEL_TRY(fs.sync_directory(paths.log()));
+    KEEL_TRY(fs.rename(folder + "/receipt.json", folder + "/receipt.undone.json"));
+    for (auto const* name : {"/manifest.0", "/manifest.1"})
+        if (auto gone = fs.remove(folder + name); !gone && gone.error().code != errc::not_found)
+            return failure(gone.error());
+    KEEL_TRY(fs.sync_directory(folder));
+    return number;
+}
+
+} // namespace keel::inline v0::recovery
+
+#endif

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_TABLE_ARENA_HPP
+#define KEEL_TABLE_ARENA_HPP
+
+// Memory that only grows and is given back as a whole: the storage of a memtable. One thread allocates; what was handed out may be
+// read by any.
+
+#include <algorithm>
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+namespace keel::inline v0::table {
+
+class arena {
+public:
+    /// `bytes` of memory at a multiple of 8, not initialised, valid as long as the arena.
+    [[nodiscard]] std::byte* allocate(std::size_t bytes) {
+        bytes = (bytes + 7) / 8 * 8;
+        if (bytes > left_) grow(bytes);
+        auto* const out = at_;
+        at_ += bytes;
+        left_ -= bytes;
+        used_ += bytes;
+        return out;
+    }
+    [[nodiscard]] std::size_t used_bytes() const noexcept { return used_; }
+
+    /// Takes over everything another arena handed out; views into it stay valid.
+    void absorb(arena&& other) {
+        for (auto& b : other.blocks_) blocks_.push_back(std::move(b));
+        used_ += other.used_;
+        other = arena{};
+    }
+
+private:
+    static constexpr std::size_t first_block_bytes = 4096;
+    static constexpr std::size_t block_bytes_max = std::size_t{1} << 20;
+
+    // Blocks double up to 1 MiB: an idle store stays small, a busy one does not allocate often.
+    void grow(std::size_t at_least) {
+        next_block_ = std::min(next_block_ * 2, block_bytes_max);
+        auto const size = std::max(at_least, next_block_);
+        blocks_.push_back(std::make_unique_for_overwrite<std::byte[]>(size));
+        at_ = blocks_.back().get();
+        left_ = size;
+    }
+
+    std::vector<std::unique_ptr<std::byte[]>> blocks_{};
+    std::byte* at_ = nullptr;
+    std::size_t left_ = 0;
+    std::size_t used_ = 0;
+    std::size_t next_block_ = first_block_bytes / 2;
+};
+
+} // namespace keel::inline v0::table
+
+#endif

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_TOOL_DETAIL_CONSOLE_HPP
+#define KEEL_TOOL_DETAIL_CONSOLE_HPP
+
+// Where the tool writes, and how it looks there: colours where a terminal wants them, plain text everywhere else.
+
+#include <keel/recovery/options.hpp>
+#include <keel/types.hpp>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <ostream>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace keel::inline v0::tool {
+
+/// What the streams lead to. The defaults are those of a file or a pipe.
+struct terminal {
+    bool colour = false;   ///< `out` shows ANSI colours
+    bool progress = false; ///< `err` shows a line that is overwritten as the work goes on
+};
+
+namespace detail {
+
+enum class style : std::uint8_t { plain, bold, grey, red, yellow, green, blue };
+
+struct console {
+    std::ostream& out;
+    std::ostream& err;
+    terminal look;
+
+    /// The text between the escape sequences of a style; as it is without colours.
+    [[nodiscard]] std::string paint(style how, std::string_view text) const {
+        constexpr std::array<std::string_view, 7> codes{"", "1", "90", "1;31", "33", "32", "34"};
+        if (!look.colour || how == style::plain) return std::string{text};
+        return "\x1b[" + std::string{codes[static_cast<std::size_t>(how)]} + "m" + std::string{text} + "\x1b[0m";
+    }
+};
+
+/// File names come from disks that others wrote: control characters in them must not reach a terminal.
+[[nodiscard]] inline std::string printable(std::string_view text) {
+    std::string safe;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        auto const code = static_cast<unsigned char>(text[i]);
+        bool const next_is_control = i + 1 < text.size() && (static_cast<unsigned char>(text[i + 1]) & 0xE0U) == 0x80U;
+        if (code >= 0x20 && code != 0x7F && !(code == 0xC2 && next_is_control)) {
+            safe += text[i];
+            continue;
+        }
+        std::array<char, 5> escaped{};
+        std::snprintf(escaped.data(), escaped.size(), "\\x%02x", static_cast<unsigned>(code));
+        safe += escaped.data();
+    }
+    return safe;
+}
+
+/// "12,345"
+[[nodiscard]] inline std::string grouped(std::uint64_t value) {
+    auto digits = std::to_string(value);
+    for (auto at = digits.size(); at > 3; at -= 3) digits.insert(at - 3, ",");
+    return digits;
+}
+
+/// "512 bytes", "16.0 MiB"
+[[nodiscard]] inline std::string human_bytes(std::uint64_t bytes) {
+    if (bytes < 1024) return std::to_string(bytes) + (bytes == 1 ? " byte" : " bytes");
+    constexpr std::array<char const*, 6> units{"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+    auto value = static_cast<double>(bytes) / 1024;
+    std::size_t unit = 0;
+    for (; value >= 1024 && unit + 1 < units.size(); ++unit) value /= 1024;
+    std::array<char, 32> text{};
+    std::snprintf(text.data(), text.size(), "%.1f %s", value, units[unit]);
+    return text.data();
+}
+
+/// "3 records", "1 record"
+[[nodiscard]] inline std::string counted(std::uint64_t count, std::string_view one) {
+    return grouped(count) + ' ' + std::string{one} + (count == 1 ? "" : "s");
+}
+
+[[nodiscard]] inline std::string text_of(lsn_range const& r) {
+    if (r.empty()) return "-";
+    if (r.last == lsn_max) return std::to_string(r.first.value) + "-";
+    return std::to_string(r.first.value) + (r.size() == 1 ? "" : "-" + std::to_string(r.last.value));
+}
+
+/// The ranges with commas between, the first few of them.
+[[nodiscard]] inline std::string text_of(std::vector<lsn_range> const& ranges) {
+    constexpr std::size_t shown = 8;
+    std::string text;
+    for (std::size_t i = 0; i < ranges.size() && i < shown; ++i)
+        text += (text.empty() ? "" : ", ") + text_of(ranges[i]);
+    if (ranges.size() > shown) text += " and " + grouped(ranges.size() - shown) + " more";
+    return text;
+}
+
+/// Rows of cells under a heading, columns as wide as their widest cell; the last column is not padded.
+class text_table {
+public:
+    explicit text_table(std::vector<std::string> heading) { add(std::move(heading)); }
+
+    void add(std::vector<std::string> row) {
+        widths_.resize(std::max(widths_.size(), row.size()));
+        for (std::size_t i = 0; i < row.size(); ++i) widths_[i] = std::max(widths_[i], row[i].size());
+        rows_.push_back(std::move(row));
+    }
+    void print(console const& to) const {
+        for (std::size_t r = 0; r < rows_.size(); ++r) {
+            std::string line = "  ";
+            for (std::size_t i = 0; i < rows_[r].size(); ++i) {
+                line += rows_[r][i];
+                if (i + 1 < rows_[r].size()) line.append(widths_[i] - rows_[r][i].size() + 2, ' ');
+            }
+            to.out << (r == 0 ? to.paint(style::bold, line) : line) << '\n';
+        }
+    }
+
+private:
+    std::vector<std::vector<std::string>> rows_{};
+    std::vector<std::size_t> widths_{};
+};
+
+/// One line on `err` that says how far a scan is; gone when this object is.
+class progress_line {
+public:
+    explicit progress_line(console const& to) noexcept : to_{to} {}
+    progress_line(progress_line const&) = delete;
+    progress_line& operator=(progress_line const&) = delete;
+    ~progress_line() {
+        if (shown_) to_.err << "\r\x1b[K" << std::flush;
+    }
+    void show(recovery_progress const& p) {
+        // What is over before anybody can read it is not worth a flicker.
+        if (!to_.look.progress || p.bytes == 0 || p.elapsed < std::chrono::milliseconds(200)) return;
+        shown_ = true;
+        to_.err << "\r\x1b[K" << name_of(p.phase) << ": " << p.segments_done << " of " << counted(p.segments, "segment")
+                << ", " << human_bytes(p.bytes_done) << " of " << human_bytes(p.bytes);
+        auto const seconds = std::chrono::duration_cast<std::chrono::seconds>(p.left).count();
+        if (seconds > 0) to_.err << ", about " << seconds << " s left";
+        to_.err << std::flush;
+    }
+
+private:
+    console const& to_;
+    bool shown_ = false;
+};
+
+} // namespace detail
+
+} // namespace keel::inline v0::tool
+
+#endif

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_TOOL_DETAIL_JSON_HPP
+#define KEEL_TOOL_DETAIL_JSON_HPP
+
+// The tool's JSON: fields in the order they were given, 64-bit sums as hexadecimal text (many readers hold numbers in a double),
+// LSN ranges as pairs, bytes that are no UTF-8 replaced rather than refused.
+
+#include <keel/error.hpp>
+#include <keel/policy/repair/finding.hpp>
+#include <keel/types.hpp>
+
+#include <nlohmann/json.hpp>
+
+#include <array>
+#include <cstdio>
+#include <ostream>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace keel::inline v0::tool::detail {
+
+using json = nlohmann::ordered_json;
+
+/// One object, spread over lines for people.
+inline void write(std::ostream& to, json const& o) {
+    to << o.dump(2, ' ', false, json::error_handler_t::replace) << '\n';
+}
+
+[[nodiscard]] inline std::string hex(std::uint64_t value) {
+    std::array<char, 19> text{};
+    std::snprintf(text.data(), text.size(), "0x%016llx", static_cast<unsigned long long>(value));
+    return text.data();
+}
+
+[[nodiscard]] inline json to_json(std::vector<lsn_range> const& ranges) {
+    auto list = json::array();
+    for (auto const& r : ranges) list.push_back({r.first.value, r.last.value});
+    return list;
+}
+
+[[nodiscard]] inline json to_json(finding const& f) {
+    json o;
+    o["file"] = f.file;
+    o["offset"] = f.offset;
+    o["length"] = f.length;
+    o["lsn"] = f.lsns.empty() ? 0 : f.lsns.first.value;
+    o["last_lsn"] = f.lsns.empty() ? 0 : f.lsns.last.value;
+    o["kind"] = name_of(f.kind);
+    o["detail"] = f.detail;
+    o["lost_records"] = f.lost;
+    o["action"] = name_of(f.done);
+    if (f.expected != f.found) {
+        o["expected"] = hex(f.expected);
+        o["found"] = hex(f.found);
+    }
+    return o;
+}
+
+[[nodiscard]] inline json to_json(error const& e) {
+    json o;
+    o["code"] = name_of(e.code);
+    o["message"] = e.message;
+    o["file"] = e.file;
+    o["offset"] = e.offset;
+    if (e.at) o["lsn"] = e.at.value;
+    return o;
+}
+
+/// Whether these bytes are text: UTF-8 without overlong forms, surrogates and numbers past the last character.
+[[nodiscard]] inline bool is_utf8(std::string_view text) noexcept {
+    for (std::size_t i = 0; i < text.size();) {
+        auto const lead = static_cast<unsigned char>(text[i++]);
+        if (lead < 0x80) continue;
+        std::size_t const more = lead >= 0xC2 && lead < 0xE0   ? 1
+                                 : lead >= 0xE0 && lead < 0xF0 ? 2
+                                 : lead >= 0xF0 && lead < 0xF5 ? 3
+                                                               : 0;
+        if (more == 0 || text.size() - i < more) return false;
+        for (std::size_t k = 0; k < more; ++k) {
+            auto const next = static_cast<unsigned char>(text[i + k]);
+            bool const first = k == 0;
+            auto const low = first && lead == 0xE0 ? 0xA0 : first && lead == 0xF0 ? 0x90 : 0x80;
+            auto const high = first && lead == 0xED ? 0x9F : first && lead == 0xF4 ? 0x8F : 0xBF;
+            if (next < low || next > high) return false;
+        }
+        i += more;
+    }
+    return true;
+}
+
+} // namespace keel::inline v0::tool::detail
+
+#endif

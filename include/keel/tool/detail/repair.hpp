@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_TOOL_DETAIL_REPAIR_HPP
+#define KEEL_TOOL_DETAIL_REPAIR_HPP
+
+// `wal-recovery repair` and `wal-recovery undo`: the only commands that write. Look, plan, carry out, look again, say what became
+// of it. A dry run ends after the plan.
+
+#include <keel/policy/repair/choice.hpp>
+#include <keel/recovery/plan.hpp>
+#include <keel/recovery/repair.hpp>
+#include <keel/tool/detail/segment_map.hpp>
+#include <keel/tool/detail/survey.hpp>
+#include <keel/wal/manifest.hpp>
+
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <utility>
+
+namespace keel::inline v0::tool::detail {
+
+/// What a repair found, meant to do, did, and left.
+struct repair_story {
+    survey before;
+    recovery::repair_plan plan;
+    std::string_view strategy{};
+    recovery::repair_done done{};
+    std::optional<survey> after{}; ///< nothing where nothing was done
+};
+
+[[nodiscard]] inline json plan_json(repair_story const& story) {
+    auto const& stock = story.before.exam.stock;
+    json o;
+    o["rebuild"] = json::array();
+    o["set_aside"] = json::array();
+    for (auto const& s : story.plan.segments)
+        o[s.keep_records ? "rebuild" : "set_aside"].push_back(stock.paths.inside(stock.segments[s.segment].path));
+    o["forget"] = json::array();
+    for (auto const id : story.plan.forget) o["forget"].push_back(stock.paths.inside(stock.paths.segment(id)));
+    o["rewrite_manifest"] = story.plan.rewrite_manifest;
+    o["declare_lost"] = to_json(story.plan.declare);
+    return o;
+}
+
+inline void story_to_json(console& to, command_line const& line, repair_story const& story) {
+    auto o = to_json(story.before);
+    if (story.after) {
+        auto const& r = story.after->exam.report;
+        o["status"] = status_of(*story.after);
+        o["records"] = r.records;
+        o["first_lsn"] = r.first_lsn.value;
+        o["last_lsn"] = r.last_lsn.value;
+        o["declared_lost_lsn_ranges"] = to_json(story.after->exam.found.declared);
+    }
+    o["strategy"] = story.strategy;
+    o["dry_run"] = line.dry_run;
+    o["repaired"] = story.after.has_value();
+    o["lost_records"] = story.plan.lost_records;
+    o["lost_lsn_ranges"] = to_json(story.plan.declare);
+    o["quarantined"] = story.done.quarantined;
+    o["repair"] = story.done.number;
+    o["plan"] = plan_json(story);
+    o["notice"] = story.plan.notice;
+    write(to.out, o);
+}
+
+inline void say_plan(console& to, command_line const& line, repair_story const& story) {
+    auto const& stock = story.before.exam.stock;
+    auto const& plan = story.plan;
+    to.out << '\n'
+           << to.paint(style::bold, line.dry_run ? "a repair would" : "the repair") << " (strategy " << story.strategy
+           << ")\n";
+    for (auto const& s : plan.segments)
+        to.out << "  " << (s.keep_records ? "builds anew without its damage: " : "sets aside, nothing in it counts: ")
+               << printable(stock.paths.inside(stock.segments[s.segment].path)) << '\n';
+    for (auto const id : plan.forget)
+        to.out << "  takes off the manifest, the file is gone: " << stock.paths.inside(stock.paths.segment(id)) << '\n';
+    if (plan.rewrite_manifest) to.out << "  writes both manifests anew\n";
+    if (!plan.declare.empty())
+        to.out << "  declares lost: " << counted(plan.lost_records, "record") << ", LSN " << text_of(plan.declare)
+               << '\n';
+    if (!plan.notice.empty()) to.out << "  note: " << plan.notice << '\n';
+}
+
+inline void say_outcome(console& to, command_line const& line, repair_story const& story) {
+    if (!story.plan.changes_anything()) {
+        to.out << (story.before.damaged() ? "\nA repair can do nothing about these findings; restore a backup, or ask "
+                                            "with the findings at hand.\n"
+                                          : "\nNothing to repair; nothing was changed.\n");
+        return;
+    }
+    say_plan(to, line, story);
+    if (!story.after) {
+        to.out << "\nNothing was changed (--dry-run).\n";
+        return;
+    }
+    for (auto const& path : story.done.quarantined) to.out << "  moved to " << printable(path) << '\n';
+    to.out << '\n';
+    say_line(to, "now", story.after->damaged() ? to.paint(style::red, "DAMAGED") : to.paint(style::green, "healthy"));
+    auto const& r = story.after->exam.report;
+    say_line(to, "records",
+             counted(r.records, "record") + ", LSN " + std::to_string(r.first_lsn.value) + " to " +
+                 std::to_string(r.last_lsn.value));
+    say_line(to, "healed", counted(story.before.exam.report.healed_records, "record"));
+    say_line(to, "lost",
+             counted(story.plan.lost_records, "record") +
+                 (story.plan.declare.empty() ? "" : ", LSN " + text_of(story.plan.declare)));
+    say_findings(to, story.after->findings);
+    to.out << "\nTo take this back: wal-recovery undo --data-dir " << printable(line.directory) << '\n';
+}
+
+[[nodiscard]] inline int say_story(console& to, command_line const& line, repair_story const& story) {
+    if (line.json) {
+        story_to_json(to, line, story);
+    } else {
+        say_summary(to, story.before);
+        segment_map{story.before}.print(to);
+        say_findings(to, story.before.findings);
+        say_outcome(to, line, story);
+    }
+    auto const& now = story.after ? *story.after : story.before;
+    return now.damaged() || story.plan.lost_records != 0 ? exit_damage : exit_done;
+}
+
+/// The manifest as the store has it, ready for the edit that switches over.
+template <class Config>
+[[nodiscard]] auto manifest_of(typename Config::file_system& fs, recovery::inventory const& stock,
+                               open_options const& options) {
+    wal::manifest_store<typename Config::checksum, typename Config::file_system> manifest{
+        fs, stock.paths, stock.store, stock.branch, options.entropy, options.clock_ns};
+    auto state = stock.state;
+    // Edits known durable that are gone must not be numbered again.
+    state.edit = std::max(state.edit, stock.manifest.marked);
+    manifest.adopt(std::move(state), stock.manifest);
+    return manifest;
+}
+
+template <class Config>
+[[nodiscard]] result<void> carry_out(typename Config::file_system& fs, repair_story& story) {
+    open_options const options;
+    auto& exam = story.before.exam;
+    auto const how = story.plan.what == decision::roll_back ? outcome::rolled_back : outcome::declared_lost;
+    for (auto* list : {&exam.found.findings, &exam.report.findings, &story.before.findings})
+        for (auto& f : *list)
+            if (f.lost != 0) f.done = how;
+    auto manifest = manifest_of<Config>(fs, exam.stock, options);
+    KEEL_TRY_LET(done, recovery::apply_repair<Config>(fs, exam, story.plan, options, story.strategy, manifest));
+    story.done = std::move(done);
+    return recovery::log_corruption<Config>(fs, exam.stock.paths, story.before.findings, options.clock_ns());
+}
+
+/// Asked before the lock file is made: a folder without a store stays as it is.
+template <class Config>
+[[nodiscard]] result<void> store_is_here(typename Config::file_system const& fs, std::string const& directory) {
+    view<typename Config::file_system> through{fs};
+    KEEL_TRY_LET(stock, recovery::take_inventory<looking<Config>>(through, directory));
+    if (!stock.exists) return failure(errc::not_found, "there is no store in this folder; check --data-dir", directory);
+    return {};
+}
+
+template <class Config>
+[[nodiscard]] result<int> repair(typename Config::file_system& fs, command_line const& line, console& to) {
+    wal::layout const paths{line.directory};
+    KEEL_TRY(store_is_here<Config>(fs, line.directory));
+    KEEL_TRY_LET(held, lock_store(fs, paths, line.dry_run ? io::lock_mode::shared : io::lock_mode::exclusive));
+    KEEL_TRY_LET(seen, look_at<Config>(fs, line, to));
+    auto const choice = choice_of(line.strategy);
+    auto plan = recovery::plan_repair(seen.exam, choice, recovery::repair_scope::everything);
+    repair_story story{.before = std::move(seen), .plan = std::move(plan), .strategy = choice.name};
+    if (!line.dry_run) KEEL_TRY(recovery::finish_moves<Config>(fs, story.before.exam.stock));
+    if (!line.dry_run && story.plan.changes_anything()) {
+        KEEL_TRY(carry_out<Config>(fs, story));
+        KEEL_TRY_LET(after, look_at<Config>(fs, line, to));
+        story.after.emplace(std::move(after));
+    }
+    return say_story(to, line, story);
+}
+
+template <class Config>
+[[nodiscard]] result<int> undo(typename Config::file_system& fs, command_line const& line, console& to) {
+    wal::layout const paths{line.directory};
+    KEEL_TRY(store_is_here<Config>(fs, line.directory));
+    KEEL_TRY_LET(held, lock_store(fs, paths, io::lock_mode::exclusive));
+    KEEL_TRY_LET(number, recovery::undo_repair<Config>(fs, line.directory));
+    KEEL_TRY_LET(now, look_at<Config>(fs, line, to));
+    if (line.json) {
+        auto o = to_json(now);
+        o["undone"] = number;
+        write(to.out, o);
+    } else {
+        to.out << "Repair " << number << " was taken back: every file is as it was before it.\n\n";
+        say_summary(to, now);
+    }
+    return exit_done;
+}
+
+} // namespace keel::inline v0::tool::detail
+
+#endif

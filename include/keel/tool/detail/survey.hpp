@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_TOOL_DETAIL_SURVEY_HPP
+#define KEEL_TOOL_DETAIL_SURVEY_HPP
+
+// What every command begins with: the lock, then an examination of the store that changes nothing; and what there is to say of it
+// in one JSON object or in a few lines.
+
+#include <keel/recovery/examine.hpp>
+#include <keel/tool/detail/checksum_of_store.hpp>
+#include <keel/tool/detail/command_line.hpp>
+#include <keel/tool/detail/console.hpp>
+#include <keel/tool/detail/json.hpp>
+#include <keel/tool/detail/view.hpp>
+
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace keel::inline v0::tool::detail {
+
+/// What is known about a store, and under which policy.
+struct survey {
+    recovery::examination exam;
+    std::string_view checksum{};
+    std::vector<finding> findings{};       ///< all of them, however many
+    std::uint64_t only_past_the_cache = 0; ///< of those: --deep found them on the medium, the page cache hides them
+    std::uint64_t only_in_the_cache = 0;   ///< mismatches that the medium does not have
+
+    survey(recovery::examination e, std::string_view sum) : exam{std::move(e)}, checksum{sum} {
+        findings = exam.stock.findings;
+        findings.insert(findings.end(), exam.found.findings.begin(), exam.found.findings.end());
+    }
+    /// Anything but the trace of a crash. Losses that were declared are over and done with.
+    [[nodiscard]] bool damaged() const {
+        return !exam.found.lost.empty() || exam.report.corrupted_records != 0 ||
+               std::ranges::any_of(findings, &finding::is_corruption);
+    }
+};
+
+template <class Config>
+using looking = over<Config, view<typename Config::file_system>>;
+
+/// Keeps writers out (shared) or everybody (exclusive). Nothing where a read-only copy of a store has no lock file.
+template <class Fs>
+[[nodiscard]] result<std::optional<typename Fs::lock_type>> lock_store(Fs& fs, wal::layout const& paths,
+                                                                       io::lock_mode mode) {
+    std::optional<typename Fs::lock_type> out;
+    auto held = fs.lock(paths.lock(), mode);
+    if (held) {
+        out.emplace(std::move(*held));
+    } else if (mode != io::lock_mode::shared || held.error().code != errc::not_found) {
+        auto why = std::move(held).error();
+        if (why.code == errc::locked) why.message += "; close the program that has the store open, then try again";
+        return failure(std::move(why));
+    }
+    return out;
+}
+
+/// Examines the store through a view. Errors: those of the examination; not_found where the folder holds none.
+template <class Config>
+[[nodiscard]] result<survey> look_at(typename Config::file_system const& fs, command_line const& line, console& to,
+                                     reading how = reading::cached) {
+    view<typename Config::file_system> through{fs, how};
+    progress_line progress{to};
+    open_options options;
+    options.read_only = true;
+    options.on_progress = [&](recovery_progress const& p) { progress.show(p); };
+    KEEL_TRY_LET(exam, recovery::examine<looking<Config>>(through, line.directory, options));
+    if (!exam.stock.exists)
+        return failure(errc::not_found, "there is no store in this folder; check --data-dir", line.directory);
+    return survey{std::move(exam), Config::checksum::name};
+}
+
+/// What both JSON and text call the state of a store.
+[[nodiscard]] inline std::string_view status_of(survey const& s) { return s.damaged() ? "damaged" : "healthy"; }
+
+/// The fields that validate and repair share.
+[[nodiscard]] inline json to_json(survey const& s) {
+    auto const& r = s.exam.report;
+    json o;
+    o["status"] = status_of(s);
+    o["data_dir"] = s.exam.stock.paths.root();
+    o["checksum"] = s.checksum;
+    o["segments"] = r.segments;
+    o["records"] = r.records;
+    o["corrupted_segments"] = r.corrupted_segments;
+    o["corrupted_records"] = r.corrupted_records;
+    o["healed_records"] = r.healed_records;
+    o["lost_records"] = r.lost_records;
+    o["lost_lsn_ranges"] = to_json(s.exam.found.lost);
+    o["declared_lost_lsn_ranges"] = to_json(s.exam.found.declared);
+    o["torn_tail_bytes"] = r.torn_tail_bytes;
+    o["skipped_records"] = r.skipped_records;
+    o["transient_mismatches"] = r.transient_mismatches;
+    o["clean_close"] = r.clean_close;
+    o["bytes"] = r.bytes;
+    o["first_lsn"] = r.first_lsn.value;
+    o["last_lsn"] = r.last_lsn.value;
+    o["findings"] = json::array();
+    for (auto const& f : s.findings) o["findings"].push_back(to_json(f));
+    return o;
+}
+
+/// Says no: one line on `err`, or with --json one object on `out` that has every field a reader of validate looks for.
+inline int say_error(console& to, command_line const& line, error const& why) {
+    if (!line.json) {
+        to.err << "wal-recovery: " << printable(to_string(why)) << '\n';
+        return exit_unusable;
+    }
+    json o;
+    o["status"] = "unreadable";
+    o["data_dir"] = line.directory;
+    o["error"] = to_json(why);
+    for (auto const* name :
+         {"segments", "records", "corrupted_segments", "corrupted_records", "torn_tail_bytes", "first_lsn", "last_lsn"})
+        o[name] = 0;
+    o["findings"] = json::array();
+    write(to.out, o);
+    return exit_unusable;
+}
+
+inline void say_line(console& to, std::string_view name, std::string const& text) {
+    std::string label{name};
+    label.resize(12, ' ');
+    to.out << to.paint(style::bold, label) << text << '\n';
+}
+
+[[nodiscard]] inline std::string size_of_log(survey const& s) {
+    std::uint64_t bytes = 0;
+    for (auto const& segment : s.exam.stock.segments) bytes += segment.file_bytes;
+    return human_bytes(bytes);
+}
+
+/// The store in a few lines: what it is, how it is, what it holds.
+inline void say_summary(console& to, survey const& s) {
+    auto const& r = s.exam.report;
+    say_line(to, "store",
+             printable(s.exam.stock.paths.root()) + " (checksum " + std::string{s.checksum} + ", format " +
+                 std::to_string(format::format_number) + ")");
+    say_line(to, "status", s.damaged() ? to.paint(style::red, "DAMAGED") : to.paint(style::green, "healthy"));
+    say_line(to, "segments",
+             grouped(r.segments) + ", " + size_of_log(s) +
+                 (r.corrupted_segments != 0 ? ", " + grouped(r.corrupted_segments) + " damaged" : ""));
+    auto records = counted(r.records, "record");
+    if (r.records != 0)
+        records += ", LSN " + std::to_string(r.first_lsn.value) + " to " + std::to_string(r.last_lsn.value);
+    say_line(to, "records", records);
+    if (r.corrupted_records != 0)
+        say_line(to, "damage",
+                 "acknowledged records that do not verify: " + grouped(r.corrupted_records) + " (" +
+                     grouped(r.healed_records) + " whole elsewhere, " + grouped(r.lost_records) + " lost)");
+    if (!s.exam.found.lost.empty()) say_line(to, "lost", "LSN " + text_of(s.exam.found.lost));
+    if (!s.exam.found.declared.empty())
+        say_line(to, "declared", "lost in earlier repairs: LSN " + text_of(s.exam.found.declared));
+    if (r.torn_tail_bytes != 0 || r.skipped_records != 0)
+        say_line(to, "torn tail",
+                 grouped(r.torn_tail_bytes) + " bytes, never acknowledged: the trace of a crash, no damage");
+    if (r.transient_mismatches != 0)
+        say_line(to, "transient",
+                 grouped(r.transient_mismatches) +
+                     " mismatches on the first read, right on the second: suspect memory or cables");
+}
+
+/// The findings as a table, the first of them.
+inline void say_findings(console& to, std::vector<finding> const& findings) {
+    constexpr std::size_t shown = 40;
+    if (findings.empty()) return;
+    text_table table{{"file", "offset", "length", "lsn", "kind", "detail"}};
+    for (std::size_t i = 0; i < findings.size() && i < shown; ++i) {
+        auto const& f = findings[i];
+        table.add({printable(f.file), std::to_string(f.offset), std::to_string(f.length), text_of(f.lsns),
+                   std::string{name_of(f.kind)}, printable(f.detail)});
+    }
+    to.out << '\n' << to.paint(style::bold, "findings") << '\n';
+    table.print(to);
+    if (findings.size() > shown)
+        to.out << "  and " << grouped(findings.size() - shown) << " more: --json has them all\n";
+}
+
+} // namespace keel::inline v0::tool::detail
+
+#endif

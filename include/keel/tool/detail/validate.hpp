@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_TOOL_DETAIL_VALIDATE_HPP
+#define KEEL_TOOL_DETAIL_VALIDATE_HPP
+
+// `wal-recovery validate`: is this store whole, and if not, what exactly is wrong with it?
+//
+// Every record is verified in any case. --deep reads all of it a second time past the page cache and goes by that: damage on a
+// medium that the cache still hides is found before the cache forgets the right bytes.
+
+#include <keel/tool/detail/segment_map.hpp>
+#include <keel/tool/detail/survey.hpp>
+
+#include <algorithm>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+namespace keel::inline v0::tool::detail {
+
+[[nodiscard]] inline auto finding_order(finding const& f) {
+    return std::tie(f.file, f.offset, f.kind, f.length, f.lsns);
+}
+
+/// Those of `from` that `than` does not have.
+[[nodiscard]] inline std::vector<finding*> more_in(std::vector<finding>& from, std::vector<finding> const& than) {
+    std::vector<finding const*> known;
+    for (auto const& f : than) known.push_back(&f);
+    auto const before = [](finding const* a, finding const* b) { return finding_order(*a) < finding_order(*b); };
+    std::ranges::sort(known, before);
+    std::vector<finding*> more;
+    for (auto& f : from)
+        if (!std::ranges::binary_search(known, &f, before)) more.push_back(&f);
+    return more;
+}
+
+/// The medium's truth, and where the cache tells another one. `medium` is what is reported.
+inline void compare(survey& cached, survey& medium) {
+    auto const hidden = more_in(medium.findings, cached.findings);
+    auto const invented = more_in(cached.findings, medium.findings);
+    for (auto* f : hidden)
+        f->detail += "; the page cache still has other bytes here: copy the store before they are gone";
+    for (std::size_t i = 0;
+         hidden.empty() && invented.empty() && i < medium.exam.runs.size() && i < cached.exam.runs.size(); ++i) {
+        auto const& a = cached.exam.runs[i];
+        auto const& b = medium.exam.runs[i];
+        if (a.aggregate == b.aggregate && a.data_end == b.data_end) continue;
+        auto const& stock = medium.exam.stock;
+        medium.findings.push_back(
+            {.kind = damage::seal_mismatch,
+             .file = stock.paths.inside(stock.segments[i].path),
+             .offset = std::min(a.data_end, b.data_end),
+             .detail = "the frames on the medium add up to another sum than those in the page cache"});
+        ++medium.only_past_the_cache;
+    }
+    medium.only_past_the_cache += hidden.size();
+    medium.only_in_the_cache = invented.size();
+}
+
+inline void say_what_to_do(console& to, survey const& s) {
+    auto const dir = printable(s.exam.stock.paths.root());
+    to.out << '\n';
+    if (!s.damaged()) {
+        to.out << "Nothing needs to be done.\n";
+        return;
+    }
+    to.out << "What to do: copy the folder first if the medium may be failing. Then see what a repair would do, and "
+              "repair:\n"
+           << "  wal-recovery repair --data-dir " << dir << " --strategy partial --dry-run\n"
+           << "  wal-recovery repair --data-dir " << dir << " --strategy partial\n";
+    if (!s.exam.found.lost.empty())
+        to.out << "Lost records cannot be healed here; a backup may have LSN " << text_of(s.exam.found.lost) << ".\n";
+}
+
+inline int say_survey(console& to, command_line const& line, survey const& s) {
+    if (line.json) {
+        auto o = to_json(s);
+        o["deep"] = line.deep;
+        if (line.deep) {
+            o["only_past_the_cache"] = s.only_past_the_cache;
+            o["only_in_the_cache"] = s.only_in_the_cache;
+        }
+        write(to.out, o);
+    } else {
+        say_summary(to, s);
+        if (line.deep)
+            say_line(to, "deep",
+                     "read past the page cache: " + counted(s.only_past_the_cache, "finding") + " only there, " +
+                         counted(s.only_in_the_cache, "finding") + " only in the cache");
+        segment_map{s}.print(to);
+        say_findings(to, s.findings);
+        say_what_to_do(to, s);
+    }
+    return s.damaged() ? exit_damage : exit_done;
+}
+
+template <class Config>
+[[nodiscard]] result<int> validate(typename Config::file_system& fs, command_line const& line, console& to) {
+    wal::layout const paths{line.directory};
+    KEEL_TRY_LET(held, lock_store(fs, paths, io::lock_mode::shared));
+    KEEL_TRY_LET(seen, look_at<Config>(fs, line, to));
+    if (!line.deep) return say_survey(to, line, seen);
+    KEEL_TRY_LET(medium, look_at<Config>(fs, line, to, reading::past_the_cache));
+    compare(seen, medium);
+    return say_survey(to, line, medium);
+}
+
+} // namespace keel::inline v0::tool::detail
+
+#endif

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_TOOL_DETAIL_VIEW_HPP
+#define KEEL_TOOL_DETAIL_VIEW_HPP
+
+// view<Fs>: another file system, to be looked at only. Everything but `repair` and `undo` reads through one of these, so that the
+// tool cannot write by mistake; whatever would change something is refused here, before it reaches the machine.
+// On demand every read goes past the page cache (`--deep`): what is seen then is what the medium holds.
+
+#include <keel/error.hpp>
+#include <keel/io/concept.hpp>
+#include <keel/types.hpp>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace keel::inline v0::tool::detail {
+
+enum class reading : std::uint8_t { cached, past_the_cache };
+
+template <io::file_system Fs>
+class view {
+    [[nodiscard]] static auto refused(std::string const& path) {
+        return failure(errc::read_only, "this command changes nothing", path);
+    }
+
+public:
+    using mapping = typename Fs::mapping;
+    using lock_type = typename Fs::lock_type;
+
+    class file {
+    public:
+        file(typename Fs::file inner, reading how) : inner_{std::move(inner)}, how_{how} {}
+
+        [[nodiscard]] result<std::size_t> read(std::uint64_t offset, byte_span out) const {
+            return how_ == reading::cached ? inner_.read(offset, out) : inner_.read_uncached(offset, out);
+        }
+        [[nodiscard]] result<std::size_t> read_uncached(std::uint64_t offset, byte_span out) const {
+            return inner_.read_uncached(offset, out);
+        }
+        [[nodiscard]] result<void> write(std::uint64_t, byte_view) { return refused(path()); }
+        [[nodiscard]] result<void> sync() { return refused(path()); }
+        [[nodiscard]] result<void> allocate(std::uint64_t) { return refused(path()); }
+        [[nodiscard]] result<io::file_status> status() const { return inner_.status(); }
+        [[nodiscard]] result<mapping> map(io::access how) {
+            if (how != io::access::read_only) return refused(path());
+            return inner_.map(how);
+        }
+        [[nodiscard]] std::string const& path() const noexcept { return inner_.path(); }
+
+    private:
+        typename Fs::file inner_;
+        reading how_;
+    };
+
+    view() = default;
+    explicit view(Fs inner, reading how = reading::cached) : inner_{std::move(inner)}, how_{how} {}
+
+    [[nodiscard]] result<file> open(std::string const& path, io::access how, io::creation make) {
+        if (how != io::access::read_only || make != io::creation::must_exist) return refused(path);
+        KEEL_TRY_LET(opened, inner_.open(path, how, make));
+        return file{std::move(opened), how_};
+    }
+    [[nodiscard]] result<lock_type> lock(std::string const& path, io::lock_mode mode) {
+        if (mode != io::lock_mode::shared) return refused(path);
+        return inner_.lock(path, mode);
+    }
+    [[nodiscard]] result<std::vector<io::directory_entry>> list(std::string const& path) { return inner_.list(path); }
+    [[nodiscard]] result<io::file_status> status(std::string const& path) { return inner_.status(path); }
+    [[nodiscard]] result<void> make_directory(std::string const& path) { return refused(path); }
+    [[nodiscard]] result<void> rename(std::string const& from, std::string const&) { return refused(from); }
+    [[nodiscard]] result<void> remove(std::string const& path) { return refused(path); }
+    [[nodiscard]] result<void> sync_directory(std::string const& path) { return refused(path); }
+    [[nodiscard]] io::boot_id boot() { return inner_.boot(); }
+
+private:
+    Fs inner_{};
+    reading how_ = reading::cached;
+};
+
+} // namespace keel::inline v0::tool::detail
+
+#endif

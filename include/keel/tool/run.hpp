@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_TOOL_RUN_HPP
+#define KEEL_TOOL_RUN_HPP
+
+// wal-recovery, the command line over a store or a log: validate, repair, undo, inspect, dump. A template, so that a program with
+// policies of its own has a tool that knows them:
+//
+//   int main(int argc, char** argv) { return keel::tool::run<keel::engine<my_checksum>>(argc, argv); }
+//
+// The checksum is read from the store's headers, among the engine's own and all that are shipped; segment sizes stand in the files.
+// Only the file system is the engine's. Needs CLI11, nlohmann/json and libcrypto; not part of the umbrella header.
+//
+//   validate --data-dir DIR [--deep] [--json]
+//   repair   --data-dir DIR --strategy skip|partial|rollback [--dry-run] [--json]
+//   undo     --data-dir DIR [--json]                (or repair --undo)
+//   inspect  --data-dir DIR [--json]
+//   dump     --data-dir DIR [--from-lsn N] [--json]
+//
+// Exit code 0: healthy, or done. 1: damage found; records were lost. 2: wrong usage, or the store cannot be read: there is none, an
+// engine holds its lock, another format, a checksum nobody here knows. A torn tail is the trace of a crash and no damage.
+// Only repair and undo write, and they hold the store's lock while they do; the others share it with each other.
+
+#include <keel/tool/detail/checksum_of_store.hpp>
+#include <keel/tool/detail/command_line.hpp>
+#include <keel/tool/detail/console.hpp>
+#include <keel/tool/detail/dump.hpp>
+#include <keel/tool/detail/inspect.hpp>
+#include <keel/tool/detail/repair.hpp>
+#include <keel/tool/detail/survey.hpp>
+#include <keel/tool/detail/validate.hpp>
+
+#include <cstdlib>
+#include <exception>
+#include <iostream>
+#include <new>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <unistd.h>
+
+namespace keel::inline v0::tool {
+
+namespace detail {
+
+template <class Config>
+[[nodiscard]] result<int> carry_out_command(typename Config::file_system& fs, command_line const& line, console& to) {
+    switch (line.what) {
+    case command::validate: return validate<Config>(fs, line, to);
+    case command::repair: return repair<Config>(fs, line, to);
+    case command::undo: return undo<Config>(fs, line, to);
+    case command::inspect: return inspect<Config>(fs, line, to);
+    case command::dump: return dump<Config>(fs, line, to);
+    }
+    return exit_unusable;
+}
+
+template <class Config>
+[[nodiscard]] result<int> with_the_stores_checksum(typename Config::file_system& fs, command_line const& line,
+                                                   console& to) {
+    view<typename Config::file_system> through{fs};
+    KEEL_TRY_LET(which, checksum_search<looking<Config>>{through, line.directory}.run());
+    return known_checksums<Config>::call(
+        which, [&]<class C>() -> result<int> { return carry_out_command<with_checksum<Config, C>>(fs, line, to); });
+}
+
+/// A terminal that has not asked to be spared.
+[[nodiscard]] inline bool shows(int descriptor) noexcept {
+    auto const* const kind = std::getenv("TERM");
+    return ::isatty(descriptor) == 1 && kind != nullptr && std::string_view{kind} != "dumb";
+}
+[[nodiscard]] inline terminal this_terminal() noexcept {
+    auto const* const no_color = std::getenv("NO_COLOR");
+    bool const wanted = no_color == nullptr || *no_color == '\0';
+    return {.colour = wanted && shows(STDOUT_FILENO), .progress = shows(STDERR_FILENO)};
+}
+
+} // namespace detail
+
+/// Runs one command. `words`: those behind the program's name. Returns the exit code; throws nothing.
+template <class Engine>
+[[nodiscard]] int run(std::span<std::string const> words, std::ostream& out, std::ostream& err,
+                      typename Engine::file_system fs = {}, terminal look = {}) {
+    detail::console to{out, err, look};
+    detail::command_line line;
+    try {
+        auto parsed = detail::line_parser{}.run(words, to);
+        if (parsed.exit) return *parsed.exit;
+        line = std::move(parsed.line);
+        auto const code = detail::with_the_stores_checksum<typename Engine::config_type>(fs, line, to);
+        return code ? *code : detail::say_error(to, line, code.error());
+    } catch (std::bad_alloc const&) {
+        err << "wal-recovery: out_of_memory: the machine refused memory; nothing was left half done\n";
+    } catch (std::exception const& e) {
+        err << "wal-recovery: " << detail::printable(e.what()) << '\n';
+    }
+    return detail::exit_unusable;
+}
+
+/// The same for main().
+template <class Engine>
+[[nodiscard]] int run(int argc, char const* const* argv) {
+    std::vector<std::string> const words(argv + (argc > 0 ? 1 : 0), argv + argc);
+    auto const code = run<Engine>(std::span<std::string const>{words}, std::cout, std::cerr,
+                                  typename Engine::file_system{}, detail::this_terminal());
+    std::cout.flush();
+    return std::cout ? code : detail::exit_unusable;
+}
+
+} // namespace keel::inline v0::tool
+
+#endif

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_TYPES_HPP
+#define KEEL_TYPES_HPP
+
+// The small words every other header speaks: places in the write history, names of segments, views of bytes.
+
+#include <compare>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <string_view>
+
+namespace keel::inline v0 {
+
+inline constexpr std::uint64_t KiB = 1024;
+inline constexpr std::uint64_t MiB = 1024 * KiB;
+inline constexpr std::uint64_t GiB = 1024 * MiB;
+
+/// Bytes somebody else owns, to be read. Valid as long as their owner says.
+using byte_view = std::span<const std::byte>;
+/// Bytes somebody else owns, to be filled.
+using byte_span = std::span<std::byte>;
+
+/// The bytes of a text, seen as bytes. Same lifetime as the text.
+[[nodiscard]] inline byte_view as_bytes(std::string_view text) noexcept {
+    return {reinterpret_cast<std::byte const*>(text.data()), text.size()};
+}
+/// The bytes, seen as text. Same lifetime as the bytes.
+[[nodiscard]] inline std::string_view as_text(byte_view bytes) noexcept {
+    return {reinterpret_cast<char const*>(bytes.data()), bytes.size()};
+}
+
+/// Log sequence number: the place of one record in the write history. The first record has 1; 0 means "none".
+/// Dense (but for ranges declared lost), strictly increasing, never reused once durable.
+struct lsn {
+    std::uint64_t value = 0;
+
+    constexpr auto operator<=>(lsn const&) const noexcept = default;
+    [[nodiscard]] constexpr lsn next() const noexcept { return {value + 1}; }
+    [[nodiscard]] constexpr lsn before() const noexcept { return {value - 1}; }
+    [[nodiscard]] constexpr explicit operator bool() const noexcept { return value != 0; }
+};
+
+/// No record takes an LSN above this one: at a billion a second it lasts 146 years. A larger number on disk is damage.
+inline constexpr lsn lsn_highest{std::uint64_t{1} << 62};
+/// Behind every LSN: the open end of a range.
+inline constexpr lsn lsn_max{std::numeric_limits<std::uint64_t>::max()};
+
+/// LSNs from `first` to `last`, both included; empty where last < first.
+struct lsn_range {
+    lsn first{1};
+    lsn last{0};
+
+    constexpr auto operator<=>(lsn_range const&) const noexcept = default;
+    [[nodiscard]] constexpr bool empty() const noexcept { return last < first; }
+    [[nodiscard]] constexpr std::uint64_t size() const noexcept { return empty() ? 0 : last.value - first.value + 1; }
+    [[nodiscard]] constexpr bool contains(lsn at) const noexcept { return first <= at && at <= last; }
+};
+
+/// Names one life of one segment file. Grows by one with each life, so a recycled file has a new id; 0 means "none".
+struct segment_id {
+    std::uint64_t value = 0;
+
+    constexpr auto operator<=>(segment_id const&) const noexcept = default;
+    [[nodiscard]] constexpr explicit operator bool() const noexcept { return value != 0; }
+};
+
+/// Names a checksum algorithm on disk. Four letters, stable for ever; a changed algorithm takes a new id.
+struct checksum_id {
+    std::uint32_t value = 0;
+
+    constexpr auto operator<=>(checksum_id const&) const noexcept = default;
+
+    /// `checksum_id::of("crc3")`: the id whose bytes on disk are these four letters.
+    [[nodiscard]] static constexpr checksum_id of(char const (&letters)[5]) noexcept {
+        auto const byte = [&](int i) { return static_cast<std::uint32_t>(static_cast<unsigned char>(letters[i])); };
+        return {byte(0) | byte(1) << 8 | byte(2) << 16 | byte(3) << 24};
+    }
+};
+
+} // namespace keel::inline v0
+
+#endif

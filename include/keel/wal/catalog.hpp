@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_WAL_CATALOG_HPP
+#define KEEL_WAL_CATALOG_HPP
+
+// Which segment has which LSNs: what a reader of the log needs to know, kept up to date by the writer.
+//
+// Thread rules: one mutex of its own, never held during I/O. Readers get copies; a file that retention removed while somebody
+// reads it stays open in their hands, and is not recycled as long as they have it pinned.
+
+#include <keel/types.hpp>
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace keel::inline v0::wal {
+
+/// One segment as a reader sees it.
+struct catalog_part {
+    segment_id id{};
+    segment_id place{};
+    std::string path{};
+    std::uint64_t salt = 0;
+    lsn first{};                       ///< LSN deltas count from here
+    std::uint64_t begin = 0;           ///< offset of the first frame
+    std::uint64_t limit = 0;           ///< frames end here at the latest
+    bool open = false;                 ///< still written to: records up to visible() are there
+    std::vector<lsn_range> counted{};  ///< in LSN order
+    std::shared_ptr<void const> pin{}; ///< shared by all copies of this part: alive while somebody reads
+};
+
+class catalog {
+public:
+    void add(catalog_part part) {
+        part.pin = std::make_shared<char>();
+        std::lock_guard const hold{m_};
+        parts_.push_back(std::make_shared<catalog_part>(std::move(part)));
+    }
+    /// The segment takes no more records; those behind `last` are elsewhere or nowhere.
+    void close(segment_id id, lsn last, std::uint64_t end) {
+        change(id, [&](catalog_part& p) {
+            p.open = false;
+            p.limit = std::max(p.begin, end);
+            for (auto& r : p.counted) r.last = std::min(r.last, last);
+            std::erase_if(p.counted, [](auto const& r) { return r.empty(); });
+        });
+    }
+    /// The part that has this LSN; who holds the returned pointer pins the segment.
+    [[nodiscard]] std::shared_ptr<catalog_part const> find(lsn at) const {
+        std::lock_guard const hold{m_};
+        for (auto p = parts_.rbegin(); p != parts_.rend(); ++p)
+            for (auto const& r : (*p)->counted)
+                if (r.contains(at)) return *p;
+        return nullptr;
+    }
+    /// The first LSN at or behind `at` that any part has; 0 where none.
+    [[nodiscard]] lsn next_counted(lsn at) const {
+        std::lock_guard const hold{m_};
+        lsn best{};
+        for (auto const& p : parts_)
+            for (auto const& r : p->counted)
+                if (r.last >= at && !r.empty()) {
+                    auto const here = std::max(r.first, at);
+                    if (!best || here < best) best = here;
+                }
+        return best;
+    }
+    /// Parts none of whose records are behind `upto`; not the open one.
+    [[nodiscard]] std::vector<catalog_part> wholly_at_or_below(lsn upto) const {
+        std::lock_guard const hold{m_};
+        std::vector<catalog_part> out;
+        for (auto const& p : parts_)
+            if (!p->open && std::ranges::all_of(p->counted, [&](auto const& r) { return r.last <= upto; }))
+                out.push_back(*p);
+        return out;
+    }
+    [[nodiscard]] bool pinned(segment_id id) const {
+        std::lock_guard const hold{m_};
+        auto const at = pins_.find(id);
+        return at != pins_.end() && !at->second.expired();
+    }
+    /// Forgets the part; who still reads it keeps it pinned.
+    void retire(segment_id id) {
+        std::lock_guard const hold{m_};
+        std::erase_if(pins_, [](auto const& entry) { return entry.second.expired(); });
+        for (auto const& p : parts_)
+            if (p->id == id) pins_[id] = p->pin;
+        std::erase_if(parts_, [&](auto const& p) { return p->id == id; });
+    }
+
+private:
+    template <class Change>
+    void change(segment_id id, Change const& how) {
+        std::lock_guard const hold{m_};
+        for (auto& p : parts_)
+            if (p->id == id) {
+                auto copy = std::make_shared<catalog_part>(*p); // readers may hold the old one
+                how(*copy);
+                p = std::move(copy);
+            }
+    }
+
+    mutable std::mutex m_;
+    std::vector<std::shared_ptr<catalog_part>> parts_{};
+    std::map<segment_id, std::weak_ptr<void const>> pins_{};
+};
+
+} // namespace keel::inline v0::wal
+
+#endif

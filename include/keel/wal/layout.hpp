@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_WAL_LAYOUT_HPP
+#define KEEL_WAL_LAYOUT_HPP
+
+// Names inside a store's folder. A name is a hint: what a file is, its header says.
+
+#include <keel/types.hpp>
+
+#include <charconv>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace keel::inline v0::wal {
+
+/// The paths of one store.
+class layout {
+public:
+    explicit layout(std::string directory) : root_{std::move(directory)} {}
+
+    [[nodiscard]] std::string const& root() const noexcept { return root_; }
+    [[nodiscard]] std::string path(std::string_view inside) const { return root_ + '/' + std::string{inside}; }
+    [[nodiscard]] std::string lock() const { return path("lock"); }
+    [[nodiscard]] std::string notes() const { return path("notes"); }
+    [[nodiscard]] std::string manifest(int copy) const { return path(copy == 0 ? "manifest.0" : "manifest.1"); }
+    [[nodiscard]] std::string manifest_temporary(int copy) const { return manifest(copy) + ".tmp"; }
+    [[nodiscard]] std::string log() const { return path("log"); }
+    [[nodiscard]] std::string log_file(std::string_view name) const { return log() + '/' + std::string{name}; }
+    [[nodiscard]] std::string segment(segment_id id) const { return log_file(segment_name(id)); }
+    [[nodiscard]] std::string segment_temporary() const { return log_file("prepare.tmp"); }
+    [[nodiscard]] std::string quarantine() const { return path("quarantine"); }
+    [[nodiscard]] std::string quarantine(std::uint64_t repair) const { return quarantine() + '/' + hex(repair); }
+    [[nodiscard]] std::string corruption_log() const { return quarantine() + "/corruption.jsonl"; }
+
+    /// "0000000000000001.seg"
+    [[nodiscard]] static std::string segment_name(segment_id id) { return hex(id.value) + ".seg"; }
+    /// The id a segment's file name hints at; nothing for any other name.
+    [[nodiscard]] static std::optional<segment_id> segment_of(std::string_view name) {
+        if (name.size() != 20 || !name.ends_with(".seg")) return std::nullopt;
+        std::uint64_t id = 0;
+        auto const [end, failed] = std::from_chars(name.data(), name.data() + 16, id, 16);
+        if (failed != std::errc{} || end != name.data() + 16 || id == 0) return std::nullopt;
+        if (segment_name({id}) != name) return std::nullopt;
+        return segment_id{id};
+    }
+    /// Whether a store may have a file or folder of this name in its own.
+    [[nodiscard]] static bool is_own_name(std::string_view name) noexcept {
+        for (std::string_view const own : {"lock", "readers", "notes", "manifest.0", "manifest.1", "manifest.0.tmp",
+                                           "manifest.1.tmp", "reserve", "log", "tables", "checkpoints", "quarantine"})
+            if (name == own) return true;
+        return false;
+    }
+    /// The path as findings and receipts give it: inside the store's folder.
+    [[nodiscard]] std::string inside(std::string_view full) const {
+        return full.starts_with(root_ + '/') ? std::string{full.substr(root_.size() + 1)} : std::string{full};
+    }
+
+private:
+    [[nodiscard]] static std::string hex(std::uint64_t value) {
+        std::string text(16, '0');
+        for (auto digit = text.rbegin(); value != 0; ++digit, value >>= 4) *digit = "0123456789abcdef"[value & 15];
+        return text;
+    }
+    std::string root_;
+};
+
+} // namespace keel::inline v0::wal
+
+#endif

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_WAL_LSN_SET_HPP
+#define KEEL_WAL_LSN_SET_HPP
+
+// Sets of LSNs as ranges: what a log holds, what it lost, and which segment answers for which part.
+
+#include <keel/types.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <iterator>
+#include <map>
+#include <vector>
+
+namespace keel::inline v0::wal {
+
+/// A set of LSNs as disjoint ranges in order.
+class lsn_set {
+public:
+    /// Adds the range; touching and overlapping ranges become one.
+    void add(lsn_range r) {
+        if (r.empty()) return;
+        auto at = ranges_.upper_bound(r.first);
+        if (at != ranges_.begin()) {
+            auto const before = std::prev(at);
+            if (before->second >= r.first.before()) {
+                r.first = before->first;
+                r.last = std::max(r.last, before->second);
+                at = ranges_.erase(before);
+            }
+        }
+        while (at != ranges_.end() && at->first.value - 1 <= r.last.value) {
+            r.last = std::max(r.last, at->second);
+            at = ranges_.erase(at);
+        }
+        ranges_.emplace(r.first, r.last);
+    }
+    [[nodiscard]] bool contains(lsn at) const {
+        auto const after = ranges_.upper_bound(at);
+        return after != ranges_.begin() && std::prev(after)->second >= at;
+    }
+    /// The parts of `r` that are not in the set, in order.
+    [[nodiscard]] std::vector<lsn_range> gaps_in(lsn_range r) const {
+        std::vector<lsn_range> gaps;
+        if (r.empty()) return gaps;
+        auto next = r.first;
+        auto at = ranges_.upper_bound(next);
+        if (at != ranges_.begin() && std::prev(at)->second >= next) next = std::prev(at)->second.next();
+        for (; at != ranges_.end() && at->first <= r.last; ++at) {
+            if (next < at->first) gaps.push_back({next, at->first.before()});
+            next = at->second.next();
+        }
+        if (next <= r.last && next.value != 0) gaps.push_back({next, r.last});
+        return gaps;
+    }
+    [[nodiscard]] bool touches(lsn_range r) const {
+        if (r.empty()) return false;
+        auto const at = ranges_.upper_bound(r.last);
+        return at != ranges_.begin() && std::prev(at)->second >= r.first;
+    }
+    [[nodiscard]] bool empty() const noexcept { return ranges_.empty(); }
+    [[nodiscard]] std::uint64_t count() const noexcept {
+        std::uint64_t n = 0;
+        for (auto const& [first, last] : ranges_) n += last.value - first.value + 1;
+        return n;
+    }
+    [[nodiscard]] std::vector<lsn_range> ranges() const {
+        std::vector<lsn_range> out;
+        for (auto const& [first, last] : ranges_) out.push_back({first, last});
+        return out;
+    }
+
+private:
+    std::map<lsn, lsn> ranges_;
+};
+
+/// LSNs that count, and the segment (index into inventory::segments) that has the winning copy.
+struct counted_range {
+    lsn_range range{};
+    std::size_t segment = 0;
+};
+
+} // namespace keel::inline v0::wal
+
+#endif

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_WAL_SEGMENTS_HPP
+#define KEEL_WAL_SEGMENTS_HPP
+
+// The life of segment files: prepare, register, activate, seal, retire, recycle; and the manifest that knows of each step.
+//
+// Prepare: fill (zeros really written, so that a commit overwrites blocks the file owns) or recycle, header with a new id and salt,
+// sync, rename, sync the folder, register. Only a registered segment is activated, so a registered file that is missing is damage.
+// Retire: the edit is durable in both manifests before a byte of the file changes.
+//
+// Thread rules: everything here under one mutex of its own, which is held during I/O. The writer calls it with its own mutex held;
+// never the other way round.
+
+#include <keel/error.hpp>
+#include <keel/format/segment_header.hpp>
+#include <keel/wal/layout.hpp>
+#include <keel/wal/manifest.hpp>
+
+#include <array>
+#include <deque>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace keel::inline v0::wal {
+
+/// A segment ready to be activated.
+struct prepared_segment {
+    segment_id id{};
+    std::uint64_t salt = 0;
+};
+
+template <class Config>
+class segment_keeper {
+public:
+    using fs_type = typename Config::file_system;
+    using C = typename Config::checksum;
+    using manifest_type = manifest_store<C, fs_type>;
+
+    segment_keeper(fs_type fs, layout paths, manifest_type manifest, format::store_id store, std::uint64_t branch,
+                   std::uint64_t (*entropy)(), std::uint64_t (*clock_ns)())
+        : fs_{std::move(fs)}, paths_{std::move(paths)}, manifest_{std::move(manifest)}, store_{store}, branch_{branch},
+          entropy_{entropy}, clock_ns_{clock_ns} {}
+
+    static constexpr std::uint64_t segment_bytes = Config::segment_bytes;
+
+    [[nodiscard]] layout const& paths() const noexcept { return paths_; }
+    [[nodiscard]] fs_type& fs() noexcept { return fs_; }
+    [[nodiscard]] format::store_id const& store() const noexcept { return store_; }
+    [[nodiscard]] std::uint64_t branch() const noexcept { return branch_; }
+
+    [[nodiscard]] format::manifest_state state() const {
+        std::lock_guard const hold{m_};
+        return manifest_.state();
+    }
+
+    /// Takes over what recovery found: spare segments, trusted only where the last writer closed in order. After anything else a
+    /// spare may hold frames of an activation that did not survive; it gets a new life before it is used.
+    [[nodiscard]] result<void> adopt(std::vector<format::segment_entry> const& spares, bool trusted) {
+        std::lock_guard const hold{m_};
+        // Headers speak of the newest edit as durable from here on.
+        KEEL_TRY(manifest_.settle());
+        format::edit_builder edit;
+        for (auto const& e : spares) {
+            if (trusted && e.size == segment_bytes) {
+                ready_.push_back({e.id, e.salt});
+                continue;
+            }
+            edit.retired(e.id);
+            used_.push_back({paths_.segment(e.id), e.size});
+        }
+        if (edit.empty()) return {};
+        return manifest_.commit(edit);
+    }
+
+    [[nodiscard]] std::size_t ready() const {
+        std::lock_guard const hold{m_};
+        return ready_.size();
+    }
+
+    /// Makes one more segment ready.
+    [[nodiscard]] result<void> prepare() {
+        std::lock_guard const hold{m_};
+        return prepare_locked();
+    }
+
+    /// Hands out a registered segment, preparing one where none is ready.
+    [[nodiscard]] result<prepared_segment> take() {
+        std::lock_guard const hold{m_};
+        if (ready_.empty()) KEEL_TRY(prepare_locked());
+        auto const out = ready_.front();
+        ready_.pop_front();
+        return out;
+    }
+
+    [[nodiscard]] result<void> commit(format::edit_builder const& edit) {
+        std::lock_guard const hold{m_};
+        return manifest_.commit(edit);
+    }
+    /// After a failed edit: the next one writes both copies anew.
+    void retry() {
+        std::lock_guard const hold{m_};
+        manifest_.retry();
+    }
+
+    /// Gives up segments whose records retention no longer needs; `keep_file(id)` says whether somebody still reads one.
+    template <class KeepFile>
+    [[nodiscard]] result<void> retire(std::vector<format::segment_entry> const& gone, format::segment_link const& base,
+                                      lsn floor, KeepFile const& in_use) {
+        std::lock_guard const hold{m_};
+        format::edit_builder edit;
+        for (auto const& e : gone) edit.retired(e.id);
+        edit.base(base).floor(floor);
+        KEEL_TRY(manifest_.commit(edit));
+        for (auto const& e : gone) {
+            auto const path = paths_.segment(e.id);
+            auto const status = fs_.status(path);
+            bool const reusable = status && status->link_count == 1 && status->size == segment_bytes &&
+                                  used_.size() < used_max;
+            if (reusable && !in_use(e.id)) {
+                used_.push_back({path, e.size});
+            } else if (status) {
+                KEEL_TRY(fs_.remove(path));
+            }
+        }
+        return fs_.sync_directory(paths_.log());
+    }
+
+private:
+    struct used_file {
+        std::string path;
+        std::uint64_t size;
+    };
+    static constexpr std::size_t used_max = 2;
+    static constexpr std::size_t fill_bytes =
+        4 * KiB; // larger writes leave large folios behind, which make small writes slow
+
+    result<void> prepare_locked() {
+        auto id = manifest_.state().next_segment;
+        while (static_cast<std::uint32_t>(id) == 0) ++id;
+        format::segment_header header{.checksum = checksum_id{C::id}, .store = store_, .id = {id}};
+        header.salt = format::salt_of(header.id, static_cast<std::uint32_t>(entropy_()));
+        header.branch = branch_;
+        header.created_ns = clock_ns_();
+        header.size = segment_bytes;
+        header.durable_edit = manifest_.state().edit;
+        header.place = header.id;
+        auto const block = format::encode<C>(header);
+        KEEL_TRY(make_file(block, paths_.segment(header.id)));
+        format::edit_builder edit;
+        edit.prepared(header.id, header.salt, header.size, header.place);
+        KEEL_TRY(manifest_.commit(edit));
+        ready_.push_back({header.id, header.salt});
+        return {};
+    }
+
+    result<void> make_file(format::header_block const& header, std::string const& path) {
+        std::string from = paths_.segment_temporary();
+        while (!used_.empty() && used_.back().size != segment_bytes) {
+            static_cast<void>(
+                fs_.remove(used_.back().path)); // of another geometry; what is not removed is a leftover next time
+            used_.pop_back();
+        }
+        bool const recycled = !used_.empty();
+        if (recycled) {
+            from = used_.back().path;
+            used_.pop_back();
+        } else if (auto gone = fs_.remove(from); !gone && gone.error().code != errc::not_found) {
+            return gone;
+        }
+        KEEL_TRY_LET(file, fs_.open(from, io::access::read_write,
+                                    recycled ? io::creation::must_exist : io::creation::must_not_exist));
+        if (!recycled) KEEL_TRY(fill(file));
+        KEEL_TRY(file.write(0, header));
+        KEEL_TRY(file.write(format::second_header_offset(segment_bytes), header));
+        KEEL_TRY(file.sync());
+        KEEL_TRY(fs_.rename(from, path));
+        // Without this a crash can keep the manifest's word of a segment and lose the file's name.
+        return fs_.sync_directory(paths_.log());
+    }
+
+    result<void> fill(typename fs_type::file& file) {
+        KEEL_TRY(file.allocate(segment_bytes));
+        std::array<std::byte, fill_bytes> const zeros{};
+        for (std::uint64_t at = 0; at < segment_bytes; at += fill_bytes) KEEL_TRY(file.write(at, zeros));
+        return {};
+    }
+
+    mutable std::mutex m_;
+    fs_type fs_;
+    layout paths_;
+    manifest_type manifest_;
+    format::store_id store_;
+    std::uint64_t branch_;
+    std::uint64_t (*entropy_)();
+    std::uint64_t (*clock_ns_)();
+    std::deque<prepared_segment> ready_{};
+    std::vector<used_file> used_{};
+};
+
+} // namespace keel::inline v0::wal
+
+#endif

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_BENCH_MATERIAL_HPP
+#define KEEL_BENCH_MATERIAL_HPP
+
+// What every benchmark works on: keys, bytes that do not compress, and a folder that goes when its object does.
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <system_error>
+
+#include <stdlib.h>
+
+namespace bench {
+
+/// Numbers that look random and come from a seed (splitmix64): the same in every run and for every peer.
+class noise {
+public:
+    explicit noise(std::uint64_t seed) noexcept : state_{seed} {}
+    std::uint64_t operator()() noexcept {
+        auto z = state_ += 0x9E3779B97F4A7C15ULL;
+        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;
+        z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;
+        return z ^ (z >> 31);
+    }
+    /// Text of that many bytes which does not compress.
+    std::string text(std::size_t bytes) {
+        std::string out(bytes, '\0');
+        for (auto& c : out) c = static_cast<char>((*this)());
+        return out;
+    }
+
+private:
+    std::uint64_t state_;
+};
+
+/// A key of 16 bytes. Numbers that follow each other give keys far apart.
+class key {
+public:
+    explicit key(std::uint64_t number) noexcept {
+        auto bits = noise{number}();
+        for (auto& c : text_) {
+            c = "0123456789abcdef"[bits & 15];
+            bits >>= 4;
+        }
+    }
+    [[nodiscard]] std::string_view text() const noexcept { return {text_.data(), text_.size()}; }
+
+private:
+    std::array<char, 16> text_{};
+};
+
+/// Values of 100 bytes that do not compress: views into one stretch of noise, so that making one costs nothing.
+class values {
+public:
+    static constexpr std::size_t bytes = 100;
+    [[nodiscard]] std::string_view operator[](std::uint64_t number) const noexcept {
+        return std::string_view{noise_}.substr(static_cast<std::size_t>(number * 127 % (noise_.size() - bytes)), bytes);
+    }
+
+private:
+    std::string noise_ = noise{1}.text(1 << 20);
+};
+
+/// A folder of its own beneath `parent`, removed with everything in it.
+class temporary_folder {
+public:
+    explicit temporary_folder(std::filesystem::path const& parent) {
+        auto pattern = (parent / "keel-bench-XXXXXX").string();
+        if (::mkdtemp(pattern.data()) == nullptr)
+            throw std::runtime_error{"cannot make a folder in " + parent.string()};
+        path_ = pattern;
+    }
+    ~temporary_folder() {
+        std::error_code ignored;
+        std::filesystem::remove_all(path_, ignored);
+    }
+    temporary_folder(temporary_folder const&) = delete;
+    temporary_folder& operator=(temporary_folder const&) = delete;
+
+    [[nodiscard]] std::string operator/(std::string_view name) const { return (path_ / name).string(); }
+
+private:
+    std::filesystem::path path_{};
+};
+
+/// The value of a result; a benchmark whose machine says no ends here.
+template <class Result>
+auto must(Result&& got) {
+    if (!got) throw std::runtime_error{to_string(got.error())};
+    if constexpr (requires { *std::forward<Result>(got); }) return *std::forward<Result>(got);
+}
+
+} // namespace bench
+
+#endif

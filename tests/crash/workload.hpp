@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_TESTS_CRASH_WORKLOAD_HPP
+#define KEEL_TESTS_CRASH_WORKLOAD_HPP
+
+// Short programs over a store, small enough to stop at every I/O operation of theirs. Segments are 4 KiB, so a handful of values
+// rolls over, seals and recycles.
+
+#include "../support/model.hpp"
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace crash {
+
+enum class step_kind { write, sync, idle, reopen };
+
+struct step {
+    step_kind kind = step_kind::write;
+    model::batch operations{};
+};
+using workload = std::vector<step>;
+
+/// The workload of a number: each has its own mixture of batch sizes, value sizes, erases, syncs, idle marks and reopenings.
+inline workload make_workload(std::uint64_t number) {
+    auto state = number * 0x9E3779B97F4A7C15ULL + 1;
+    auto const random = [&](std::uint64_t below) {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        return state % below;
+    };
+    workload all;
+    auto const steps = 3 + number % 6;
+    for (std::uint64_t i = 0; i < steps; ++i) {
+        step s;
+        auto const kind = random(12);
+        if (kind == 0) s.kind = step_kind::sync;
+        else if (kind == 1) s.kind = step_kind::idle;
+        else if (kind == 2 && number % 3 == 0) s.kind = step_kind::reopen;
+        if (s.kind == step_kind::write) {
+            auto const operations = random(4) == 0 ? 2 + random(4) : 1;
+            for (std::uint64_t k = 0; k < operations; ++k) {
+                auto const big = number % 4 == 1 ? 700 : number % 4 == 3 ? 200 : 40;
+                auto const length = random(static_cast<std::uint64_t>(big));
+                s.operations.push_back(
+                    {.put = random(5) != 0,
+                     .key = "key" + std::to_string(random(6)),
+                     .value = std::string(static_cast<std::size_t>(length), static_cast<char>('a' + random(26))) +
+                              std::to_string(i)});
+            }
+        }
+        all.push_back(std::move(s));
+    }
+    return all;
+}
+
+} // namespace crash
+
+#endif

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: BSL-1.0
+// Writes what the tests keep: `make_fixtures TESTS_FOLDER` fills golden/store-format-N/ for the format number of this library, where
+// there is none yet, and the first inputs of the fuzzers in fuzz/corpus/. Run by hand, when a format number is new.
+#include "golden/fixture.hpp"
+#include "support/packed_store.hpp"
+#include "support/segment_image.hpp"
+
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+namespace {
+
+using namespace keel;
+using namespace keel::test;
+namespace stdfs = std::filesystem;
+
+void write_file(stdfs::path const& path, byte_view bytes) {
+    stdfs::create_directories(path.parent_path());
+    std::ofstream out{path, std::ios::binary};
+    out.write(as_text(bytes).data(), static_cast<std::streamsize>(bytes.size()));
+}
+
+void write_disk(stdfs::path const& folder, io::memory const& disk) {
+    for (auto const& path : disk.files())
+        write_file(folder / path.substr(store_folder.size() + 1), *disk.contents(path));
+}
+
+std::vector<std::byte> with_flags(unsigned flags, byte_view bytes) {
+    std::vector<std::byte> out{static_cast<std::byte>(flags)};
+    out.insert(out.end(), bytes.begin(), bytes.end());
+    return out;
+}
+
+void store_inputs(stdfs::path const& corpus) {
+    int n = 0;
+    auto const put = [&](io::memory const& disk, unsigned flags) {
+        write_file(corpus / "open" / ("store-" + std::to_string(n++)), pack(disk, static_cast<std::uint8_t>(flags)));
+    };
+    for (auto const how : {ending::closed, ending::process_crash, ending::power_loss})
+        for (std::uint64_t const records : {4U, 30U})
+            for (unsigned const flags : {16U, 23U})
+                put(make_store(how, records, records).disk, flags | unsigned(n % 4) << 5);
+    auto const damaged = [](auto damage) {
+        auto disk = make_store(ending::closed, 30, 5).disk;
+        damage(disk);
+        return disk;
+    };
+    auto const first = std::string{"db/log/0000000000000001.seg"};
+    auto const repaired = [&](repair_strategy how) {
+        auto disk = damaged([&](auto& d) { flip_bit(d, first, 1500 * 8); });
+        auto store = small_engine::open(store_folder, quiet_options(how), disk);
+        static_cast<void>(store->put("after", "repair"));
+        store->abandon();
+        return disk;
+    };
+    put(repaired(repair_strategy::skip_corrupted), 23);
+    put(repaired(repair_strategy::rollback), 23 | 32);
+    put(damaged([&](auto& d) { flip_bit(d, first, 1500 * 8); }), 16 | 64);
+    auto const no_manifest = [](auto& d) {
+        static_cast<void>(d.remove("db/manifest.0"));
+        static_cast<void>(d.remove("db/manifest.1"));
+    };
+    put(damaged(no_manifest), 16 | 64);
+    put(damaged([&](auto& d) {
+            no_manifest(d);
+            zero(d, first, 0, 512);
+            zero(d, first, 3584, 512);
+        }),
+        16 | 96);
+}
+
+void block_inputs(stdfs::path const& corpus) {
+    auto const disk = tiny_store();
+    auto const segment = *disk.contents("db/log/0000000000000001.seg");
+    auto const manifest = *disk.contents("db/manifest.0");
+    auto const notes = *disk.contents("db/notes");
+    auto const all = [](std::vector<std::byte> const& v) { return byte_view{v}; };
+    write_file(corpus / "headers" / "header", with_flags(1, all(segment).first(512)));
+    write_file(corpus / "headers" / "footer", with_flags(1, all(segment).subspan(3072, 512)));
+    write_file(corpus / "headers" / "manifest", with_flags(2, all(manifest).first(512)));
+    write_file(corpus / "headers" / "note", with_flags(1, all(notes).first(256)));
+    write_file(corpus / "notes" / "own", with_flags(3, all(notes).first(512)));
+    write_file(corpus / "notes" / "foreign", with_flags(1, all(notes).first(512)));
+    write_file(corpus / "notes" / "short", with_flags(0, all(notes).first(100)));
+    write_file(corpus / "frame" / "mark", [&] {
+        std::vector<std::byte> out(16);
+        format::store(out.data(), format::load<std::uint64_t>(segment.data() + 40));
+        format::store(out.data() + 8, std::uint64_t{512});
+        out.push_back(std::byte{7});
+        out.insert(out.end(), segment.begin() + 512, segment.begin() + 624);
+        return out;
+    }());
+    write_file(corpus / "frame" / "record", [&] {
+        std::vector<std::byte> out(16);
+        format::store(out.data(), format::load<std::uint64_t>(segment.data() + 40));
+        format::store(out.data() + 8, std::uint64_t{624});
+        out.push_back(std::byte{7});
+        out.insert(out.end(), segment.begin() + 624, segment.begin() + 688);
+        return out;
+    }());
+}
+
+void manifest_inputs(stdfs::path const& corpus) {
+    auto const kept = kept_store(ending::closed);
+    auto const full = *kept.contents("db/manifest.0");
+    auto const other = *kept.contents("db/manifest.1");
+    std::vector<std::byte> both{std::byte{7}, std::byte{0xE8}, std::byte{0x03}}; // 1000 bytes of the first
+    both.insert(both.end(), full.begin(), full.begin() + 1000);
+    both.insert(both.end(), other.begin(), other.begin() + 1000);
+    write_file(corpus / "manifest" / "two-files", both);
+    format::edit_builder e;
+    e.prepared({1}, format::salt_of({1}, 1), 4096, {1})
+        .sealed({.id = {1}, .salt = format::salt_of({1}, 1), .range = {{1}, {9}}});
+    e.loss({{10}, {12}})
+        .removed({7}, 1)
+        .base({.id = {9}})
+        .floor({3})
+        .next(10, 2)
+        .prepared({2}, 5, 8192, {2})
+        .retired({2});
+    write_file(corpus / "manifest" / "edit", with_flags(0, e.payload()));
+}
+
+void scan_inputs(stdfs::path const& corpus) {
+    segment_image image;
+    image.mark(0, 0, format::mark_kind::start);
+    image.record(1, "one");
+    image.record(2, "two", format::begins_batch);
+    image.record(3, "three", format::ends_batch);
+    auto const losses = format::encode_losses({{{4}, {6}}});
+    image.add({.type = format::frame_type::loss, .flags = format::whole_batch}, {3}, as_text(losses));
+    image.record(7, std::string(200, 'x'));
+    image.mark(7, 7, format::mark_kind::close);
+    auto const used = byte_view{image.bytes()}.first(static_cast<std::size_t>(image.end()));
+    write_file(corpus / "scan" / "whole", with_flags(0, used));
+    write_file(corpus / "scan" / "fixed", with_flags(3, used));
+    write_file(corpus / "scan" / "known-end", with_flags(5, used));
+    write_file(corpus / "scan" / "far", with_flags(11, used));
+    write_file(corpus / "scan" / "unreadable", with_flags(17, used));
+}
+
+void text_inputs(stdfs::path const& corpus) {
+    int n = 0;
+    for (auto const* line :
+         {"17 put whole \"user:1\" \"Ada\"", "18 message whole \"line\\x0a\"", "19 erase begins \"k\"",
+          "20 type65 flags7 \"\" \"\\xff\\\"\\\\\"", "18446744073709551615 put inside \"a\" \"\"", "1 put", "x"})
+        write_file(corpus / "text" / ("line-" + std::to_string(n++)), as_bytes(std::string_view{line}));
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+    if (argc != 2) return std::fprintf(stderr, "usage: make_fixtures TESTS_FOLDER\n"), 2;
+    stdfs::path const tests{argv[1]};
+    auto const kept = tests / "golden" / ("store-format-" + std::to_string(format::format_number));
+    if (!stdfs::exists(kept)) {
+        write_disk(kept / "closed", kept_store(ending::closed));
+        write_disk(kept / "killed", kept_store(ending::process_crash));
+    }
+    auto const corpus = tests / "fuzz" / "corpus";
+    store_inputs(corpus);
+    block_inputs(corpus);
+    manifest_inputs(corpus);
+    scan_inputs(corpus);
+    text_inputs(corpus);
+    return 0;
+}

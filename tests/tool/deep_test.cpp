@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: BSL-1.0
+#include <keel/tool/run.hpp>
+
+#include "harness.hpp"
+
+#include <doctest/doctest.h>
+
+#include <sstream>
+#include <string>
+#include <vector>
+
+using namespace keel;
+using namespace keel::tests;
+
+namespace {
+
+/// A machine whose page cache and medium disagree: reads see one disk, reads past the cache another.
+class two_faced {
+public:
+    using mapping = io::memory::mapping;
+    using lock_type = io::memory::lock_type;
+
+    class file {
+    public:
+        file(io::memory::file cache, io::memory::file medium) : cache_{std::move(cache)}, medium_{std::move(medium)} {}
+        result<std::size_t> read(std::uint64_t offset, byte_span out) const { return cache_.read(offset, out); }
+        result<std::size_t> read_uncached(std::uint64_t offset, byte_span out) const {
+            return medium_.read(offset, out);
+        }
+        result<void> write(std::uint64_t offset, byte_view bytes) { return cache_.write(offset, bytes); }
+        result<void> sync() { return cache_.sync(); }
+        result<void> allocate(std::uint64_t bytes) { return cache_.allocate(bytes); }
+        result<io::file_status> status() const { return cache_.status(); }
+        result<mapping> map(io::access how) { return cache_.map(how); }
+        std::string const& path() const noexcept { return cache_.path(); }
+
+    private:
+        io::memory::file cache_;
+        io::memory::file medium_;
+    };
+
+    io::memory cache{};
+    io::memory medium{};
+
+    result<file> open(std::string const& path, io::access how, io::creation make) {
+        KEEL_TRY_LET(above, cache.open(path, how, make));
+        KEEL_TRY_LET(below, medium.open(path, io::access::read_only, io::creation::must_exist));
+        return file{std::move(above), std::move(below)};
+    }
+    result<lock_type> lock(std::string const& path, io::lock_mode mode) { return cache.lock(path, mode); }
+    result<std::vector<io::directory_entry>> list(std::string const& path) { return cache.list(path); }
+    result<io::file_status> status(std::string const& path) { return cache.status(path); }
+    result<void> make_directory(std::string const& path) { return cache.make_directory(path); }
+    result<void> rename(std::string const& from, std::string const& to) { return cache.rename(from, to); }
+    result<void> remove(std::string const& path) { return cache.remove(path); }
+    result<void> sync_directory(std::string const& path) { return cache.sync_directory(path); }
+    io::boot_id boot() { return cache.boot(); }
+};
+static_assert(io::file_system<two_faced>);
+static_assert(io::file_system<tool::detail::view<two_faced>>);
+
+/// validate --json, with or without --deep.
+json validated(two_faced disk, bool deep, int expected_code) {
+    std::ostringstream out;
+    std::ostringstream err;
+    tool::detail::console to{out, err, {}};
+    tool::detail::command_line const line{.directory = "db", .json = true, .deep = deep};
+    auto const code = tool::detail::validate<config<two_faced>>(disk, line, to);
+    REQUIRE(code.has_value());
+    CHECK(*code == expected_code);
+    return json::parse(out.str());
+}
+
+} // namespace
+
+TEST_CASE("validate --deep: finds damage on the medium that the page cache hides") {
+    auto store = make_store("crc32c");
+    two_faced disk{.cache = store.disk.after_process_crash()};
+    auto const at = damage_record(store, 233);
+    disk.medium = store.disk;
+    CHECK(validated(disk, false, 0)["status"] == "healthy");
+    auto const o = validated(disk, true, 1);
+    CHECK(o["status"] == "damaged");
+    CHECK(o["only_past_the_cache"] == 1);
+    REQUIRE(o["findings"].size() == 1);
+    CHECK(o["findings"][0]["offset"] == at.frame);
+    CHECK(o["findings"][0]["lsn"] == 234);
+    CHECK(o["findings"][0]["detail"].get<std::string>().find("page cache") != std::string::npos);
+}
+
+TEST_CASE("validate --deep: a medium that lacks what the cache has is noticed though every frame verifies") {
+    auto store = make_store_and_die("crc32c", 30);
+    // Without the notes nothing says that anybody was told of the last record.
+    REQUIRE(store.disk.remove("db/notes"));
+    two_faced disk{.cache = store.disk.after_process_crash(), .medium = store.disk};
+    CHECK(validated(disk, true, 0)["only_past_the_cache"] == 0);
+    auto const at = find_value(store, 29);
+    REQUIRE(disk.medium.corrupt("db/" + at.file, at.frame, std::vector<std::byte>(512)));
+    CHECK(validated(disk, false, 0)["records"] == 30);
+    auto const o = validated(disk, true, 1);
+    CHECK(o["records"] == 29);
+    CHECK(o["only_past_the_cache"] == 1);
+    REQUIRE(o["findings"].size() == 1);
+    CHECK(o["findings"][0]["kind"] == "seal_mismatch");
+    CHECK(o["findings"][0]["offset"] == at.frame);
+}
+
+TEST_CASE("validate: a mismatch that a second read makes good is counted, not believed") {
+    auto store = make_store("crc32c");
+    two_faced disk{.medium = store.disk.after_process_crash()};
+    damage_record(store, 233);
+    disk.cache = store.disk;
+    auto const o = validated(disk, false, 0);
+    CHECK(o["status"] == "healthy");
+    CHECK(o["transient_mismatches"] == 1);
+    CHECK(validated(disk, true, 0)["status"] == "healthy");
+}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: BSL-1.0
+#include <keel/engine.hpp>
+
+#include <doctest/doctest.h>
+#include <io/posix_folder.hpp>
+
+#include <nlohmann/json.hpp>
+
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <memory>
+#include <string>
+
+#include <sys/wait.h>
+
+using namespace keel;
+
+namespace {
+
+struct answer {
+    int code = -1;
+    std::string out{};
+};
+
+struct close_pipe {
+    void operator()(std::FILE* pipe) const noexcept { static_cast<void>(::pclose(pipe)); }
+};
+
+/// The real program, its error output thrown away.
+answer program(std::string const& words) {
+    auto const* const path = std::getenv("KEEL_WAL_RECOVERY");
+    REQUIRE_MESSAGE(path != nullptr, "KEEL_WAL_RECOVERY says where the program is");
+    auto const command = "'" + std::string{path} + "' " + words + " 2>/dev/null";
+    std::unique_ptr<std::FILE, close_pipe> pipe{::popen(command.c_str(), "r")};
+    REQUIRE(pipe);
+    answer a;
+    char buffer[4096];
+    while (auto const got = std::fread(buffer, 1, sizeof buffer, pipe.get())) a.out.append(buffer, got);
+    auto const status = ::pclose(pipe.release());
+    a.code = WIFEXITED(status) ? WEXITSTATUS(status) : 1000;
+    return a;
+}
+
+/// A store of 300 records in small segments; returns the path of the one that holds LSN 1.
+void make_store(std::string const& folder) {
+    auto db = engine<segment_size<16 * KiB>>::open(folder, {.background_thread = false});
+    REQUIRE(db.has_value());
+    for (int i = 0; i < 300; ++i) REQUIRE(db->put("key" + std::to_string(i), std::string(150, 'v')).has_value());
+    REQUIRE(db->close().has_value());
+}
+
+} // namespace
+
+TEST_CASE("wal-recovery: validate, repair, undo, inspect and dump on a real disk") {
+    tests::posix_folder const folder;
+    auto const dir = folder / "store";
+    auto const on = " --data-dir '" + dir + "'";
+    make_store(dir);
+    CHECK(program("validate" + on).code == 0);
+    CHECK(nlohmann::json::parse(program("validate --deep --json" + on).out)["records"] == 300);
+    CHECK(program("dump --from-lsn 300" + on).out == "300 put whole \"key299\" \"" + std::string(150, 'v') + "\"\n");
+
+    {
+        std::fstream segment{dir + "/log/0000000000000002.seg", std::ios::in | std::ios::out | std::ios::binary};
+        REQUIRE(segment.is_open());
+        segment.seekp(8000);
+        segment.write("XXXXXXXX", 8);
+    }
+    auto const damaged = program("validate --json" + on);
+    CHECK(damaged.code == 1);
+    auto const o = nlohmann::json::parse(damaged.out);
+    CHECK(o["findings"][0]["file"] == "log/0000000000000002.seg");
+    CHECK(o["corrupted_records"] == 1);
+    CHECK(program("repair --strategy skip --dry-run" + on).code == 1);
+    CHECK(program("repair --strategy skip" + on).code == 1);
+    CHECK(program("validate" + on).code == 0);
+    CHECK(nlohmann::json::parse(program("inspect --json" + on).out)["quarantine"].size() == 1);
+    CHECK(program("undo" + on).code == 0);
+    CHECK(program("validate --json" + on).out == damaged.out);
+}
+
+TEST_CASE("wal-recovery: a store that is open, and a folder that is none, give 2") {
+    tests::posix_folder const folder;
+    auto const dir = folder / "store";
+    {
+        auto db = engine<>::open(dir, {.background_thread = false});
+        REQUIRE(db.has_value());
+        REQUIRE(db->put("a", "b").has_value());
+        CHECK(program("validate --data-dir '" + dir + "'").code == 2);
+        CHECK(program("repair --strategy skip --data-dir '" + dir + "'").code == 2);
+    }
+    CHECK(program("validate --data-dir '" + dir + "'").code == 0);
+    CHECK(program("validate --data-dir '" + folder / "nothing" + "'").code == 2);
+    CHECK(program("validate").code == 2);
+    CHECK(program("--help").code == 0);
+}
