@@ -172,8 +172,8 @@ private:
     void fail(model::crash_kind kind, int depth, std::string const& what) {
         if (++failures_ > 3) return;
         FAIL_CHECK(Durability::name << ", workload " << number_ << ", state " << states_ << ", depth " << depth << ", "
-                                    << (kind == model::crash_kind::process ? "process crash" : "power loss") << ": "
-                                    << what);
+                                    << std::string{kind == model::crash_kind::process ? "process crash" : "power loss"}
+                                    << ": " << what);
     }
 
     std::uint64_t number_ = 0;

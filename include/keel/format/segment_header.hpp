@@ -96,7 +96,7 @@ struct segment_header {
     std::uint64_t created_ns = 0;
     std::uint64_t size = 0;
     lsn first{};
-    lsn durable_mark{};
+    lsn durable_mark{}; ///< below `first`, unless records that were durable elsewhere are copied here
     std::uint64_t durable_edit = 0;
     lsn cut{};
     segment_id place{};
@@ -201,7 +201,8 @@ template <checksum_policy C>
                       h.state >= segment_state::prepared && h.state <= segment_state::rebuilt &&
                       h.previous.ended <= segment_end::restored && h.first <= lsn_highest && h.cut <= lsn_highest &&
                       (h.state == segment_state::prepared ||
-                       (h.first && h.durable_mark < h.first && (!h.cut || h.cut >= h.first)));
+                       (h.first && (h.durable_mark < h.first || h.previous.ended == segment_end::abandoned) &&
+                        (!h.cut || h.cut >= h.first)));
     out.problem = sane ? header_problem::none : header_problem::damaged;
     return out;
 }

@@ -40,8 +40,9 @@ struct verdict {
     std::vector<lsn_range> declared{};    ///< losses declared by manifest or frames
     std::vector<finding> findings{};
     std::uint64_t torn_tail_bytes = 0;
-    std::uint64_t behind_cut = 0;                ///< valid records that do not count
-    std::uint64_t healed = 0;                    ///< records that do not verify in one place and do in another
+    std::uint64_t behind_cut = 0; ///< valid records that do not count
+    std::uint64_t healed = 0;     ///< records that do not verify in one place and do in another
+    std::vector<lsn> proven{};    ///< per segment: up to here its bytes are known to have been synced, or held
     std::vector<std::size_t> damaged_segments{}; ///< those with bytes that cost records or copies
     bool clean_close = false;
 };
@@ -107,6 +108,7 @@ private:
         if (stock_.note) h = std::max(h, stock_.note->durable);
         if (stock_.note && stock_.note_is_own) h = std::max(h, stock_.note->accepted);
         out_.horizon = h;
+        for (std::size_t i = 0; i < runs_.size(); ++i) out_.proven.push_back(proven_in(i));
     }
 
     /// Newest segment first: what is already covered wins over what older files hold.
@@ -189,12 +191,25 @@ private:
         }
     }
 
-    // Bytes written before an LSN at or below the horizon were synced with it, and a segment was synced whole before it was sealed
-    // or the next one used; what came behind, a crash may tear.
+    // A segment was synced whole before it was sealed or the next one used; before that, bytes up to what was proven in this very file
+    // were synced. What came behind, a crash may tear.
     [[nodiscard]] bool is_crash_trace(std::size_t i, bad_bytes const& bad, bool open) const noexcept {
         if (segment(i).entry.seal || followed_[i]) return false;
-        if (!bad.is_data || bad.lsns.empty()) return bad.after >= out_.horizon || bad.after >= void_from_[i].before();
-        return bad.lsns.first > out_.end || bad.lsns.first >= void_from_[i] || (open && i + 1 == runs_.size());
+        auto const proven = out_.proven[i];
+        if (!bad.is_data || bad.lsns.empty()) return bad.after >= proven || bad.after >= void_from_[i].before();
+        return bad.lsns.first > proven || bad.lsns.first >= void_from_[i] || (open && i + 1 == runs_.size());
+    }
+
+    /// The largest LSN whose bytes in segment `i` are known to have been written whole. The horizon alone does not say that: after
+    /// a failed sync, or a crash, records are copied into the next segment, and a crash may tear the copies of proven ones. Frames
+    /// behind the copies carry a larger mark than the header; while there are none, nothing in the file is proven.
+    [[nodiscard]] lsn proven_in(std::size_t i) const noexcept {
+        if (segment(i).entry.seal) return segment(i).entry.seal->range.last;
+        auto const& h = segment(i).header;
+        auto proven = h && runs_[i].marked <= h->durable_mark ? lsn{} : runs_[i].marked;
+        if (stock_.note && stock_.note_is_own && stock_.note->segment == segment(i).entry.id)
+            proven = std::max(proven, stock_.note->accepted);
+        return proven;
     }
 
     void mark_damaged(std::size_t i) {
@@ -288,7 +303,8 @@ private:
                 if (before->second.salt != link.salt ||
                     (seal && link.ended == format::segment_end::rolled && seal->chain != link.chain))
                     chain_finding(damage::chain_broken, i, "the segment before is not the one its header names");
-            } else if (link.id != stock_.state.base.id && !known_removed(link.id) && stock_.manifest.state) {
+            } else if (link.id != stock_.state.base.id && !known_removed(link.id) && !was_empty(*s.header) &&
+                       stock_.manifest.state) {
                 chain_finding(damage::chain_broken, i,
                               "the segment before it is gone and the manifest has no word of it");
             }
@@ -296,6 +312,12 @@ private:
     }
     [[nodiscard]] bool known_removed(segment_id id) const {
         return std::ranges::any_of(stock_.state.removed, [&](auto const& r) { return r.id == id; });
+    }
+    // A crash may undo the activation of a segment of which nothing counted; it was a spare again then, and is used up since.
+    [[nodiscard]] bool was_empty(format::segment_header const& next) const {
+        auto const& link = next.previous;
+        bool const stopped = link.ended == format::segment_end::crashed || link.ended == format::segment_end::abandoned;
+        return stopped && link.end <= format::frames_begin(next.size);
     }
     void chain_finding(damage kind, std::size_t i, std::string detail) {
         out_.findings.push_back(

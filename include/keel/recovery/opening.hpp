@@ -355,7 +355,8 @@ private:
             auto const& run = out.exam.runs[i];
             auto const known = state.segments.find(s.entry.id);
             if (known == state.segments.end() || !s.present) continue;
-            if (!s.entry.seal && !find_tail(out, i)) start.unsynced.push_back(s.path);
+            bool const to_sync = !s.entry.seal && !find_tail(out, i);
+            if (to_sync) start.unsynced.push_back(s.path);
             if (i + 1 != stock.segments.size()) continue;
             if (s.entry.seal) {
                 auto const& seal = *s.entry.seal;
@@ -371,7 +372,7 @@ private:
             start.previous = {.id = s.entry.id,
                               .salt = s.entry.salt,
                               .last = start.last,
-                              .end = kept_end(out, i),
+                              .end = to_sync ? kept_end(out, i) : proven_end(out, i),
                               .aggregate = run.aggregate,
                               .chain = s.header ? s.header->previous.chain : 0,
                               .ended = format::segment_end::crashed};
@@ -407,6 +408,7 @@ private:
             .path = s.path,
             .segment = {.id = s.entry.id, .salt = s.entry.salt, .chain = s.header ? s.header->previous.chain : 0},
             .first = s.geometry.first,
+            .proven = std::min(start.durable, out.exam.found.proven[i]),
             .begin = s.geometry.begin,
             .end = end};
         return true;
@@ -414,14 +416,22 @@ private:
     [[nodiscard]] static segment_id last_place(inventory const& stock) {
         return stock.segments.empty() ? segment_id{} : stock.segments.back().entry.place;
     }
+    /// Behind the last whole batch of segment `i` up to `last`.
+    [[nodiscard]] static std::uint64_t batches_end(opened_type const& out, std::size_t i, lsn last) {
+        auto end = out.exam.stock.segments[i].geometry.begin;
+        for (auto const& e : out.exam.runs[i].extents)
+            if (e.range.last <= last) end = std::max(end, e.end);
+        return end;
+    }
+    /// Of what lies behind, marks included, nothing says that it will stay.
+    [[nodiscard]] static std::uint64_t proven_end(opened_type const& out, std::size_t i) {
+        return batches_end(out, i, std::min(out.plan.end, out.exam.found.proven[i]));
+    }
     /// Behind the last frame of segment `i` that counts, or that is a valid mark in front of the cut.
     [[nodiscard]] static std::uint64_t kept_end(opened_type const& out, std::size_t i) {
         auto const& run = out.exam.runs[i];
-        if (run.last <= out.plan.end) return std::max(run.data_end, out.exam.stock.segments[i].geometry.begin);
-        auto end = out.exam.stock.segments[i].geometry.begin;
-        for (auto const& e : run.extents)
-            if (e.range.last <= out.plan.end) end = std::max(end, e.end);
-        return end;
+        auto const end = batches_end(out, i, out.plan.end);
+        return run.last <= out.plan.end ? std::max(run.data_end, end) : end;
     }
 
     void adopt_spares(opened_type& out) {

@@ -85,6 +85,7 @@ struct unproven_tail {
     std::string path{};
     format::segment_link segment{}; ///< id, salt and chain before it
     lsn first{};                    ///< LSN deltas count from here
+    lsn proven{};                   ///< up to it, the bytes in this file are known to be on the disk
     std::uint64_t begin = 0;
     std::uint64_t end = 0; ///< offset behind the last frame that counts
 };
@@ -253,6 +254,8 @@ private:
         frame_encoder<C> encoder{};
         format::segment_link previous{};
         lsn first{};
+        lsn cut{};
+        bool synced = false;  ///< a sync of it returned: its header is on the disk
         std::uint64_t at = 0; ///< offset behind the last frame encoded
         std::uint64_t count = 0;
         std::uint64_t first_time_ns = 0;
@@ -358,9 +361,12 @@ private:
         all.bytes.resize(got);
         find_batches(all, tail.segment.salt, tail.first);
         frame_group out;
-        for (auto const& b : all.batches)
+        auto end = tail.begin; // of what lies behind the last record proven here, nothing says that it will stay
+        for (auto const& b : all.batches) {
+            if (b.range.last <= tail.proven) end = b.end;
             if (b.range.last > durable_ && b.range.last < next_) append_batch(out, all, b);
-        if (out.empty()) out.offset = tail.end;
+        }
+        out.offset = end;
         return out;
     }
     static void append_batch(frame_group& to, frame_group const& from, placed_batch const& b) {
@@ -388,7 +394,7 @@ private:
         header.created_ns = now;
         header.size = segment_bytes;
         header.first = first;
-        header.durable_mark = std::min(durable_, first.before());
+        header.durable_mark = durable_;
         header.durable_edit = known.edit;
         header.cut = cut;
         header.place = next.id;
@@ -408,6 +414,7 @@ private:
         fresh->encoder = {next.salt, first};
         fresh->previous = previous;
         fresh->first = first;
+        fresh->cut = cut;
         fresh->at = format::frames_begin(segment_bytes);
         fresh->first_time_ns = fresh->last_time_ns = now;
         active_ = std::move(fresh);
@@ -557,6 +564,7 @@ private:
     }
 
     void acknowledge(lsn group_mark) {
+        active_->synced = true;
         if (!flight_.batches.empty()) accepted_ = durable_ = flight_.last();
         marked_ = std::max(marked_, group_mark);
         keep_last_block(kept_, flight_, block);
@@ -628,6 +636,7 @@ private:
         auto done = map ? map->sync() : result<void>{};
         hold.lock();
         if (done) {
+            if (map) active_->synced = true;
             durable_ = std::max(durable_, upto);
             marked_ = std::max(marked_, group_mark);
             durable_block_batch_ = block_batch;
@@ -663,6 +672,7 @@ private:
     result<void> make_active_durable() {
         if constexpr (mapped) {
             KEEL_TRY(active_->mapping->sync());
+            active_->synced = true;
             durable_ = accepted_;
             durable_block_batch_ = newest_block_batch_;
         }
@@ -827,7 +837,8 @@ private:
         auto const was_durable = durable_;
         auto const next_before = std::exchange(next_, r);
         auto const waiting = std::exchange(filling_, frame_group{});
-        auto done = activate(link, r, cut);
+        // A header that was never synced may be gone after a power loss: what it voids, the next one voids.
+        auto done = activate(link, r, cut || old.synced ? cut : old.cut);
         frame_group out = std::exchange(filling_, frame_group{});
         if (done) {
             for_each_record(all.bytes, old.first, [&](lsn at, format::frame_view const& frame) {
@@ -837,6 +848,7 @@ private:
             done = active_->file->write(out.offset, out.bytes);
         }
         if (done) done = active_->file->sync();
+        if (done) active_->synced = true;
         if (!done) {
             active_.reset();
             filling_ = waiting;
