@@ -716,451 +716,6 @@ static_assert(checksum_policy<crc32c>);
 
 #endif
 
-// ---- keel/policy/checksum/detail/xxh3_mix.hpp ----
-#ifndef KEEL_POLICY_CHECKSUM_DETAIL_XXH3_MIX_HPP
-#define KEEL_POLICY_CHECKSUM_DETAIL_XXH3_MIX_HPP
-
-// XXH3, 64 bits, seed 0, default secret: the constants, and the inputs of up to 240 bytes. Written after the published
-// specification. xxhash.h itself is not included, for three reasons: it renames its types by macros, which breaks a
-// program that included it before keel; its inline functions differ with compiler flags; and it cannot choose its
-// vectors at run time.
-
-#include <bit>
-
-namespace keel::inline v0::checksum::detail {
-
-inline constexpr std::uint64_t xxh3_prime32_1 = 0x9E37'79B1U;
-inline constexpr std::uint64_t xxh3_prime32_2 = 0x85EB'CA77U;
-inline constexpr std::uint64_t xxh3_prime32_3 = 0xC2B2'AE3DU;
-inline constexpr std::uint64_t xxh3_prime64_1 = 0x9E37'79B1'85EB'CA87U;
-inline constexpr std::uint64_t xxh3_prime64_2 = 0xC2B2'AE3D'27D4'EB4FU;
-inline constexpr std::uint64_t xxh3_prime64_3 = 0x1656'67B1'9E37'79F9U;
-inline constexpr std::uint64_t xxh3_prime64_4 = 0x85EB'CA77'C2B2'AE63U;
-inline constexpr std::uint64_t xxh3_prime64_5 = 0x27D4'EB2F'1656'67C5U;
-inline constexpr std::uint64_t xxh3_prime_mx1 = 0x1656'6791'9E37'79F9U;
-inline constexpr std::uint64_t xxh3_prime_mx2 = 0x9FB2'1C65'1E98'DF25U;
-
-inline constexpr std::size_t xxh3_secret_bytes = 192;
-alignas(64) inline constexpr unsigned char xxh3_secret[xxh3_secret_bytes] = {
-    // clang-format off
-    0xb8, 0xfe, 0x6c, 0x39, 0x23, 0xa4, 0x4b, 0xbe, 0x7c, 0x01, 0x81, 0x2c, 0xf7, 0x21, 0xad, 0x1c,
-    0xde, 0xd4, 0x6d, 0xe9, 0x83, 0x90, 0x97, 0xdb, 0x72, 0x40, 0xa4, 0xa4, 0xb7, 0xb3, 0x67, 0x1f,
-    0xcb, 0x79, 0xe6, 0x4e, 0xcc, 0xc0, 0xe5, 0x78, 0x82, 0x5a, 0xd0, 0x7d, 0xcc, 0xff, 0x72, 0x21,
-    0xb8, 0x08, 0x46, 0x74, 0xf7, 0x43, 0x24, 0x8e, 0xe0, 0x35, 0x90, 0xe6, 0x81, 0x3a, 0x26, 0x4c,
-    0x3c, 0x28, 0x52, 0xbb, 0x91, 0xc3, 0x00, 0xcb, 0x88, 0xd0, 0x65, 0x8b, 0x1b, 0x53, 0x2e, 0xa3,
-    0x71, 0x64, 0x48, 0x97, 0xa2, 0x0d, 0xf9, 0x4e, 0x38, 0x19, 0xef, 0x46, 0xa9, 0xde, 0xac, 0xd8,
-    0xa8, 0xfa, 0x76, 0x3f, 0xe3, 0x9c, 0x34, 0x3f, 0xf9, 0xdc, 0xbb, 0xc7, 0xc7, 0x0b, 0x4f, 0x1d,
-    0x8a, 0x51, 0xe0, 0x4b, 0xcd, 0xb4, 0x59, 0x31, 0xc8, 0x9f, 0x7e, 0xc9, 0xd9, 0x78, 0x73, 0x64,
-    0xea, 0xc5, 0xac, 0x83, 0x34, 0xd3, 0xeb, 0xc3, 0xc5, 0x81, 0xa0, 0xff, 0xfa, 0x13, 0x63, 0xeb,
-    0x17, 0x0d, 0xdd, 0x51, 0xb7, 0xf0, 0xda, 0x49, 0xd3, 0x16, 0x55, 0x26, 0x29, 0xd4, 0x68, 0x9e,
-    0x2b, 0x16, 0xbe, 0x58, 0x7d, 0x47, 0xa1, 0xfc, 0x8f, 0xf8, 0xb8, 0xd1, 0x7a, 0xd0, 0x31, 0xce,
-    0x45, 0xcb, 0x3a, 0x8f, 0x95, 0x16, 0x04, 0x28, 0xaf, 0xd7, 0xfb, 0xca, 0xbb, 0x4b, 0x40, 0x7e,
-    // clang-format on
-};
-
-/// A little-endian number of the input or of the secret.
-[[nodiscard]] inline std::uint64_t xxh3_word(void const* at) noexcept {
-    std::uint64_t word = 0;
-    std::memcpy(&word, at, sizeof word);
-    if constexpr (std::endian::native == std::endian::big) word = __builtin_bswap64(word);
-    return word;
-}
-
-[[nodiscard]] inline std::uint64_t xxh3_half_word(void const* at) noexcept {
-    std::uint32_t word = 0;
-    std::memcpy(&word, at, sizeof word);
-    if constexpr (std::endian::native == std::endian::big) word = __builtin_bswap32(word);
-    return word;
-}
-
-/// The 128-bit product, its halves mixed.
-[[nodiscard]] inline std::uint64_t xxh3_multiply_fold(std::uint64_t a, std::uint64_t b) noexcept {
-#if defined(__SIZEOF_INT128__)
-    __extension__ using wide = unsigned __int128;
-    auto const product = static_cast<wide>(a) * b;
-    return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64);
-#else
-    constexpr std::uint64_t half = 0xFFFF'FFFFU;
-    auto const low = (a & half) * (b & half);
-    auto const cross = (a >> 32) * (b & half) + (low >> 32);
-    auto const middle = (a & half) * (b >> 32) + (cross & half);
-    auto const high = (a >> 32) * (b >> 32) + (cross >> 32) + (middle >> 32);
-    return high ^ (middle << 32 | (low & half));
-#endif
-}
-
-[[nodiscard]] inline std::uint64_t xxh3_avalanche(std::uint64_t sum) noexcept {
-    sum = (sum ^ sum >> 37) * xxh3_prime_mx1;
-    return sum ^ sum >> 32;
-}
-
-/// The older, stronger avalanche, for inputs of up to three bytes.
-[[nodiscard]] inline std::uint64_t xxh3_avalanche_tiny(std::uint64_t sum) noexcept {
-    sum = (sum ^ sum >> 33) * xxh3_prime64_2;
-    sum = (sum ^ sum >> 29) * xxh3_prime64_3;
-    return sum ^ sum >> 32;
-}
-
-[[nodiscard]] inline std::uint64_t xxh3_secret_pair(std::size_t at) noexcept {
-    return xxh3_word(xxh3_secret + at) ^ xxh3_word(xxh3_secret + at + 8);
-}
-
-[[nodiscard]] inline std::uint64_t xxh3_of_0_to_3(std::byte const* data, std::size_t size) noexcept {
-    if (size == 0) return xxh3_avalanche_tiny(xxh3_secret_pair(56));
-    auto const byte = [&](std::size_t at) { return static_cast<std::uint64_t>(data[at]); };
-    auto const joined = byte(0) << 16 | byte(size / 2) << 24 | byte(size - 1) | std::uint64_t{size} << 8;
-    return xxh3_avalanche_tiny(joined ^ xxh3_half_word(xxh3_secret) ^ xxh3_half_word(xxh3_secret + 4));
-}
-
-[[nodiscard]] inline std::uint64_t xxh3_of_4_to_8(std::byte const* data, std::size_t size) noexcept {
-    auto sum = (xxh3_half_word(data + size - 4) | xxh3_half_word(data) << 32) ^ xxh3_secret_pair(8);
-    sum = (sum ^ std::rotl(sum, 49) ^ std::rotl(sum, 24)) * xxh3_prime_mx2;
-    sum = (sum ^ ((sum >> 35) + size)) * xxh3_prime_mx2;
-    return sum ^ sum >> 28;
-}
-
-[[nodiscard]] inline std::uint64_t xxh3_of_9_to_16(std::byte const* data, std::size_t size) noexcept {
-    auto const low = xxh3_word(data) ^ xxh3_secret_pair(24);
-    auto const high = xxh3_word(data + size - 8) ^ xxh3_secret_pair(40);
-    return xxh3_avalanche(size + __builtin_bswap64(low) + high + xxh3_multiply_fold(low, high));
-}
-
-[[nodiscard]] inline std::uint64_t xxh3_mix_16(std::byte const* data, std::size_t secret_at) noexcept {
-    return xxh3_multiply_fold(xxh3_word(data) ^ xxh3_word(xxh3_secret + secret_at),
-                              xxh3_word(data + 8) ^ xxh3_word(xxh3_secret + secret_at + 8));
-}
-
-/// Pairs of 16 bytes from both ends towards the middle, where they may overlap.
-[[nodiscard]] inline std::uint64_t xxh3_of_17_to_128(std::byte const* data, std::size_t size) noexcept {
-    auto sum = size * xxh3_prime64_1;
-    auto const add_pair = [&](std::size_t pair) {
-        sum += xxh3_mix_16(data + 16 * pair, 32 * pair);
-        sum += xxh3_mix_16(data + size - 16 * (pair + 1), 32 * pair + 16);
-    };
-    if (size > 96) add_pair(3);
-    if (size > 64) add_pair(2);
-    if (size > 32) add_pair(1);
-    add_pair(0);
-    return xxh3_avalanche(sum);
-}
-
-[[nodiscard]] inline std::uint64_t xxh3_of_129_to_240(std::byte const* data, std::size_t size) noexcept {
-    auto sum = size * xxh3_prime64_1;
-    for (std::size_t at = 0; at < 128; at += 16) sum += xxh3_mix_16(data + at, at);
-    sum = xxh3_avalanche(sum);
-    for (std::size_t at = 128; at + 16 <= size; at += 16) sum += xxh3_mix_16(data + at, at - 128 + 3);
-    return xxh3_avalanche(sum + xxh3_mix_16(data + size - 16, 136 - 17));
-}
-
-inline constexpr std::size_t xxh3_short_bytes_max = 240;
-
-[[nodiscard]] inline std::uint64_t xxh3_of_short(std::byte const* data, std::size_t size) noexcept {
-    if (size > 128) return xxh3_of_129_to_240(data, size);
-    if (size > 16) return xxh3_of_17_to_128(data, size);
-    if (size > 8) return xxh3_of_9_to_16(data, size);
-    if (size > 3) return xxh3_of_4_to_8(data, size);
-    return xxh3_of_0_to_3(data, size);
-}
-
-} // namespace keel::inline v0::checksum::detail
-
-#endif
-
-// ---- keel/policy/checksum/detail/xxh3_stripes.hpp ----
-#ifndef KEEL_POLICY_CHECKSUM_DETAIL_XXH3_STRIPES_HPP
-#define KEEL_POLICY_CHECKSUM_DETAIL_XXH3_STRIPES_HPP
-
-// XXH3 beyond 240 bytes: stripes of 64 bytes are added to eight accumulators, which are scrambled after every 16
-// stripes. Three ways that differ in the width of their vectors only; as with CRC-32C, each names the CPU features it
-// needs and none looks at flags.
-
-#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
-#include <immintrin.h>
-#define KEEL_DETAIL_XXH3_X86 1
-#else
-#define KEEL_DETAIL_XXH3_X86 0
-#endif
-
-namespace keel::inline v0::checksum::detail {
-
-inline constexpr std::size_t xxh3_stripe_bytes = 64;
-inline constexpr std::size_t xxh3_block_stripes = (xxh3_secret_bytes - xxh3_stripe_bytes) / 8;
-inline constexpr std::size_t xxh3_scramble_at = xxh3_secret_bytes - xxh3_stripe_bytes;
-inline constexpr std::size_t xxh3_last_stripe_at = xxh3_secret_bytes - xxh3_stripe_bytes - 7;
-
-/// What stands for all stripes added so far.
-struct xxh3_sums {
-    alignas(64) std::uint64_t lane[8];
-};
-
-inline constexpr xxh3_sums xxh3_start{{xxh3_prime32_3, xxh3_prime64_1, xxh3_prime64_2, xxh3_prime64_3, xxh3_prime64_4,
-                                       xxh3_prime32_2, xxh3_prime64_5, xxh3_prime32_1}};
-
-/// Adds `stripes` stripes, keyed from secret_at on; no scrambling.
-inline void xxh3_add_portable(xxh3_sums& sums, std::byte const* data, std::size_t stripes,
-                              std::size_t secret_at) noexcept {
-    for (; stripes != 0; --stripes, data += xxh3_stripe_bytes, secret_at += 8) {
-        for (std::size_t i = 0; i < 8; ++i) {
-            auto const word = xxh3_word(data + 8 * i);
-            auto const keyed = word ^ xxh3_word(xxh3_secret + secret_at + 8 * i);
-            sums.lane[i ^ 1] += word;
-            sums.lane[i] += (keyed & 0xFFFF'FFFFU) * (keyed >> 32);
-        }
-    }
-}
-
-inline void xxh3_scramble_portable(xxh3_sums& sums) noexcept {
-    for (std::size_t i = 0; i < 8; ++i) {
-        auto const lane = sums.lane[i];
-        sums.lane[i] = (lane ^ lane >> 47 ^ xxh3_word(xxh3_secret + xxh3_scramble_at + 8 * i)) * xxh3_prime32_1;
-    }
-}
-
-#if KEEL_DETAIL_XXH3_X86
-
-[[gnu::target("avx2")]] inline void xxh3_add_avx2(xxh3_sums& sums, std::byte const* data, std::size_t stripes,
-                                                  std::size_t secret_at) noexcept {
-    auto* const lanes = reinterpret_cast<__m256i*>(sums.lane);
-    auto a = _mm256_load_si256(lanes);
-    auto b = _mm256_load_si256(lanes + 1);
-    for (; stripes != 0; --stripes, data += xxh3_stripe_bytes, secret_at += 8) {
-        auto const* const from = reinterpret_cast<__m256i const*>(data);
-        auto const* const keys = reinterpret_cast<__m256i const*>(xxh3_secret + secret_at);
-        auto const word_a = _mm256_loadu_si256(from);
-        auto const word_b = _mm256_loadu_si256(from + 1);
-        auto const keyed_a = _mm256_xor_si256(word_a, _mm256_loadu_si256(keys));
-        auto const keyed_b = _mm256_xor_si256(word_b, _mm256_loadu_si256(keys + 1));
-        auto const product_a = _mm256_mul_epu32(keyed_a, _mm256_srli_epi64(keyed_a, 32));
-        auto const product_b = _mm256_mul_epu32(keyed_b, _mm256_srli_epi64(keyed_b, 32));
-        a = _mm256_add_epi64(a, _mm256_add_epi64(product_a, _mm256_shuffle_epi32(word_a, 0x4E)));
-        b = _mm256_add_epi64(b, _mm256_add_epi64(product_b, _mm256_shuffle_epi32(word_b, 0x4E)));
-    }
-    _mm256_store_si256(lanes, a);
-    _mm256_store_si256(lanes + 1, b);
-}
-
-[[gnu::target("avx2")]] inline void xxh3_scramble_avx2(xxh3_sums& sums) noexcept {
-    auto* const lanes = reinterpret_cast<__m256i*>(sums.lane);
-    auto const* const keys = reinterpret_cast<__m256i const*>(xxh3_secret + xxh3_scramble_at);
-    auto const prime = _mm256_set1_epi64x(static_cast<long long>(xxh3_prime32_1));
-    for (int i = 0; i < 2; ++i) {
-        auto const sum = _mm256_load_si256(lanes + i);
-        auto const mixed = _mm256_xor_si256(_mm256_xor_si256(sum, _mm256_srli_epi64(sum, 47)),
-                                            _mm256_loadu_si256(keys + i));
-        auto const low = _mm256_mul_epu32(mixed, prime);
-        auto const high = _mm256_mul_epu32(_mm256_srli_epi64(mixed, 32), prime);
-        _mm256_store_si256(lanes + i, _mm256_add_epi64(low, _mm256_slli_epi64(high, 32)));
-    }
-}
-
-// The forms that take a mask, and are given a full one: the plain ones make GCC 12 warn of its own uninitialised
-// variables.
-[[gnu::target("avx512f")]] inline void xxh3_add_avx512(xxh3_sums& sums, std::byte const* data, std::size_t stripes,
-                                                       std::size_t secret_at) noexcept {
-    constexpr __mmask8 all = 0xFF;
-    auto sum = _mm512_load_si512(sums.lane);
-    for (; stripes != 0; --stripes, data += xxh3_stripe_bytes, secret_at += 8) {
-        auto const word = _mm512_loadu_si512(data);
-        auto const keyed = _mm512_xor_si512(word, _mm512_loadu_si512(xxh3_secret + secret_at));
-        auto const product = _mm512_maskz_mul_epu32(all, keyed, _mm512_maskz_srli_epi64(all, keyed, 32));
-        auto const swapped = _mm512_maskz_shuffle_epi32(0xFFFF, word, _MM_PERM_BADC);
-        sum = _mm512_add_epi64(sum, _mm512_add_epi64(product, swapped));
-    }
-    _mm512_store_si512(sums.lane, sum);
-}
-
-[[gnu::target("avx512f")]] inline void xxh3_scramble_avx512(xxh3_sums& sums) noexcept {
-    constexpr __mmask8 all = 0xFF;
-    auto const sum = _mm512_load_si512(sums.lane);
-    auto const key = _mm512_loadu_si512(xxh3_secret + xxh3_scramble_at);
-    auto const mixed = _mm512_ternarylogic_epi64(sum, _mm512_maskz_srli_epi64(all, sum, 47), key, 0x96);
-    auto const prime = _mm512_set1_epi64(static_cast<long long>(xxh3_prime32_1));
-    auto const low = _mm512_maskz_mul_epu32(all, mixed, prime);
-    auto const high = _mm512_maskz_mul_epu32(all, _mm512_maskz_srli_epi64(all, mixed, 32), prime);
-    _mm512_store_si512(sums.lane, _mm512_add_epi64(low, _mm512_maskz_slli_epi64(all, high, 32)));
-}
-
-#endif
-
-/// From slow to fast; a CPU that allows one allows those before it.
-enum class xxh3_path : std::uint8_t {
-    unknown,  ///< nobody has looked yet
-    portable, ///< word by word
-    avx2,     ///< 256-bit vectors
-    avx512,   ///< 512-bit vectors
-};
-
-/// The fastest way this CPU allows.
-[[nodiscard]] inline xxh3_path xxh3_best_path() noexcept {
-#if KEEL_DETAIL_XXH3_X86
-    __builtin_cpu_init(); // for those who sum before main()
-    if (!__builtin_cpu_supports("avx2")) return xxh3_path::portable;
-    return __builtin_cpu_supports("avx512f") ? xxh3_path::avx512 : xxh3_path::avx2;
-#else
-    return xxh3_path::portable;
-#endif
-}
-
-inline void xxh3_add_by(xxh3_path path, xxh3_sums& sums, std::byte const* data, std::size_t stripes,
-                        std::size_t secret_at) noexcept {
-#if KEEL_DETAIL_XXH3_X86
-    if (path == xxh3_path::avx512) return xxh3_add_avx512(sums, data, stripes, secret_at);
-    if (path == xxh3_path::avx2) return xxh3_add_avx2(sums, data, stripes, secret_at);
-#endif
-    static_cast<void>(path);
-    xxh3_add_portable(sums, data, stripes, secret_at);
-}
-
-inline void xxh3_scramble_by(xxh3_path path, xxh3_sums& sums) noexcept {
-#if KEEL_DETAIL_XXH3_X86
-    if (path == xxh3_path::avx512) return xxh3_scramble_avx512(sums);
-    if (path == xxh3_path::avx2) return xxh3_scramble_avx2(sums);
-#endif
-    static_cast<void>(path);
-    xxh3_scramble_portable(sums);
-}
-
-/// Adds `stripes` stripes that are not the input's last. `at` is the place in the block, kept by the caller between
-/// calls.
-inline void xxh3_add_stripes(xxh3_path path, xxh3_sums& sums, std::size_t& at, std::byte const* data,
-                             std::size_t stripes) noexcept {
-    while (stripes != 0) {
-        auto const run = std::min(stripes, xxh3_block_stripes - at);
-        xxh3_add_by(path, sums, data, run, 8 * at);
-        data += run * xxh3_stripe_bytes;
-        stripes -= run;
-        at += run;
-        if (at == xxh3_block_stripes) {
-            xxh3_scramble_by(path, sums);
-            at = 0;
-        }
-    }
-}
-
-/// The value, once the input's last 64 bytes are known. They may overlap the stripes added before.
-[[nodiscard]] inline std::uint64_t xxh3_finish(xxh3_path path, xxh3_sums& sums, std::byte const* last,
-                                               std::uint64_t total) noexcept {
-    xxh3_add_by(path, sums, last, 1, xxh3_last_stripe_at);
-    auto sum = total * xxh3_prime64_1;
-    for (std::size_t i = 0; i < 8; i += 2) {
-        sum += xxh3_multiply_fold(sums.lane[i] ^ xxh3_word(xxh3_secret + 11 + 8 * i),
-                                  sums.lane[i + 1] ^ xxh3_word(xxh3_secret + 19 + 8 * i));
-    }
-    return xxh3_avalanche(sum);
-}
-
-/// Kept after the first look. Relaxed: whoever does not see it yet looks again and finds the same.
-inline std::atomic<xxh3_path> xxh3_chosen{xxh3_path::unknown};
-
-[[nodiscard]] inline xxh3_path xxh3_current_path() noexcept {
-    auto path = xxh3_chosen.load(std::memory_order_relaxed);
-    if (path == xxh3_path::unknown) {
-        path = xxh3_best_path();
-        xxh3_chosen.store(path, std::memory_order_relaxed);
-    }
-    return path;
-}
-
-} // namespace keel::inline v0::checksum::detail
-
-#undef KEEL_DETAIL_XXH3_X86
-
-#endif
-
-// ---- keel/policy/checksum/xxh3_64.hpp ----
-#ifndef KEEL_POLICY_CHECKSUM_XXH3_64_HPP
-#define KEEL_POLICY_CHECKSUM_XXH3_64_HPP
-
-// XXH3, 64 bits, seed 0: the same value as XXH3_64bits() of xxHash, for stores that want 64 bits of checksum at the
-// speed of memory. The width of its vectors is chosen at run time. Needs no library, and lives beside any use of
-// xxhash.h in the same program.
-
-namespace keel::inline v0::checksum {
-
-/// A model of checksum_policy: 64 bits. Misses a random damage once in 2^64; unlike a CRC it promises nothing about
-/// bursts. An object takes 384 bytes; one that sums a short record touches little more of them than the record has.
-class xxh3_64 {
-public:
-    static constexpr checksum_id id = checksum_id::of("xxh3");
-    static constexpr std::string_view name = "xxh3_64";
-
-    /// Not defaulted: `xxh3_64{}` would then clear the buffer, which costs as much as a short record's sum.
-    xxh3_64() noexcept {}
-    void update(byte_view bytes) noexcept;
-    [[nodiscard]] std::uint64_t value() const noexcept;
-
-private:
-    [[nodiscard]] bool overflowed() const noexcept { return total_ != pending_bytes_; }
-    void keep(byte_view bytes) noexcept;
-    void add(byte_view bytes) noexcept;
-
-    /// Bytes not added yet. Once it has overflowed there is always one, because the input's last stripe is not added
-    /// like the others; and up to 192 of them leave its last 64 bytes to those that came before the pending ones.
-    alignas(64) std::array<std::byte, 256> pending_;
-    detail::xxh3_sums sums_; // of what overflowed
-    std::size_t pending_bytes_ = 0;
-    std::size_t stripe_in_block_ = 0;
-    std::uint64_t total_ = 0;
-};
-
-inline void xxh3_64::update(byte_view bytes) noexcept {
-    if (bytes.size() > pending_.size() - pending_bytes_) return add(bytes);
-    total_ += bytes.size();
-    keep(bytes);
-}
-
-inline std::uint64_t xxh3_64::value() const noexcept {
-    if (total_ <= detail::xxh3_short_bytes_max) return detail::xxh3_of_short(pending_.data(), pending_bytes_);
-    constexpr auto stripe = detail::xxh3_stripe_bytes;
-    auto const path = detail::xxh3_current_path();
-    auto sums = overflowed() ? sums_ : detail::xxh3_start;
-    if (pending_bytes_ >= stripe) {
-        auto at = stripe_in_block_;
-        detail::xxh3_add_stripes(path, sums, at, pending_.data(), (pending_bytes_ - 1) / stripe);
-        return detail::xxh3_finish(path, sums, pending_.data() + pending_bytes_ - stripe, total_);
-    }
-    std::array<std::byte, stripe> last;
-    auto const before = stripe - pending_bytes_;
-    std::memcpy(last.data(), pending_.data() + pending_.size() - before, before);
-    std::memcpy(last.data() + before, pending_.data(), pending_bytes_);
-    return detail::xxh3_finish(path, sums, last.data(), total_);
-}
-
-inline void xxh3_64::keep(byte_view bytes) noexcept {
-    if (!bytes.empty()) std::memcpy(pending_.data() + pending_bytes_, bytes.data(), bytes.size());
-    pending_bytes_ += bytes.size();
-}
-
-/// More bytes than there is room for: adds the full buffer, then from where they stand whatever stripes need not be
-/// kept.
-inline void xxh3_64::add(byte_view bytes) noexcept {
-    constexpr auto stripe = detail::xxh3_stripe_bytes;
-    auto const path = detail::xxh3_current_path();
-    if (!overflowed()) sums_ = detail::xxh3_start;
-    total_ += bytes.size();
-    if (pending_bytes_ != 0) {
-        auto const room = pending_.size() - pending_bytes_;
-        keep(bytes.first(room));
-        bytes = bytes.subspan(room);
-        detail::xxh3_add_stripes(path, sums_, stripe_in_block_, pending_.data(), pending_.size() / stripe);
-        pending_bytes_ = 0;
-    }
-    if (bytes.size() > pending_.size()) {
-        auto const stripes = (bytes.size() - 1) / stripe;
-        detail::xxh3_add_stripes(path, sums_, stripe_in_block_, bytes.data(), stripes);
-        bytes = bytes.subspan((stripes - 1) * stripe);
-        std::memcpy(pending_.data() + pending_.size() - stripe, bytes.data(), stripe);
-        bytes = bytes.subspan(stripe);
-    }
-    keep(bytes);
-}
-
-static_assert(checksum_policy<xxh3_64>);
-
-} // namespace keel::inline v0::checksum
-
-#endif
-
 // ---- keel/policy/durability/concept.hpp ----
 #ifndef KEEL_POLICY_DURABILITY_CONCEPT_HPP
 #define KEEL_POLICY_DURABILITY_CONCEPT_HPP
@@ -1543,6 +1098,8 @@ struct segment_size {
 #define KEEL_FORMAT_ENDIAN_HPP
 
 // Numbers as bytes: little-endian, at any alignment. Everything on disk is written and read through here.
+
+#include <bit>
 
 namespace keel::inline v0::format {
 
@@ -5941,7 +5498,7 @@ struct segment_header {
     std::uint64_t created_ns = 0;
     std::uint64_t size = 0;
     lsn first{};
-    lsn durable_mark{};
+    lsn durable_mark{}; ///< below `first`, unless records that were durable elsewhere are copied here
     std::uint64_t durable_edit = 0;
     lsn cut{};
     segment_id place{};
@@ -6046,7 +5603,8 @@ template <checksum_policy C>
                       h.state >= segment_state::prepared && h.state <= segment_state::rebuilt &&
                       h.previous.ended <= segment_end::restored && h.first <= lsn_highest && h.cut <= lsn_highest &&
                       (h.state == segment_state::prepared ||
-                       (h.first && h.durable_mark < h.first && (!h.cut || h.cut >= h.first)));
+                       (h.first && (h.durable_mark < h.first || h.previous.ended == segment_end::abandoned) &&
+                        (!h.cut || h.cut >= h.first)));
     out.problem = sane ? header_problem::none : header_problem::damaged;
     return out;
 }
@@ -8769,8 +8327,9 @@ struct verdict {
     std::vector<lsn_range> declared{};    ///< losses declared by manifest or frames
     std::vector<finding> findings{};
     std::uint64_t torn_tail_bytes = 0;
-    std::uint64_t behind_cut = 0;                ///< valid records that do not count
-    std::uint64_t healed = 0;                    ///< records that do not verify in one place and do in another
+    std::uint64_t behind_cut = 0; ///< valid records that do not count
+    std::uint64_t healed = 0;     ///< records that do not verify in one place and do in another
+    std::vector<lsn> proven{};    ///< per segment: up to here its bytes are known to have been synced, or held
     std::vector<std::size_t> damaged_segments{}; ///< those with bytes that cost records or copies
     bool clean_close = false;
 };
@@ -8836,6 +8395,7 @@ private:
         if (stock_.note) h = std::max(h, stock_.note->durable);
         if (stock_.note && stock_.note_is_own) h = std::max(h, stock_.note->accepted);
         out_.horizon = h;
+        for (std::size_t i = 0; i < runs_.size(); ++i) out_.proven.push_back(proven_in(i));
     }
 
     /// Newest segment first: what is already covered wins over what older files hold.
@@ -8918,12 +8478,25 @@ private:
         }
     }
 
-    // Bytes written before an LSN at or below the horizon were synced with it, and a segment was synced whole before it was sealed
-    // or the next one used; what came behind, a crash may tear.
+    // A segment was synced whole before it was sealed or the next one used; before that, bytes up to what was proven in this very file
+    // were synced. What came behind, a crash may tear.
     [[nodiscard]] bool is_crash_trace(std::size_t i, bad_bytes const& bad, bool open) const noexcept {
         if (segment(i).entry.seal || followed_[i]) return false;
-        if (!bad.is_data || bad.lsns.empty()) return bad.after >= out_.horizon || bad.after >= void_from_[i].before();
-        return bad.lsns.first > out_.end || bad.lsns.first >= void_from_[i] || (open && i + 1 == runs_.size());
+        auto const proven = out_.proven[i];
+        if (!bad.is_data || bad.lsns.empty()) return bad.after >= proven || bad.after >= void_from_[i].before();
+        return bad.lsns.first > proven || bad.lsns.first >= void_from_[i] || (open && i + 1 == runs_.size());
+    }
+
+    /// The largest LSN whose bytes in segment `i` are known to have been written whole. The horizon alone does not say that: after
+    /// a failed sync, or a crash, records are copied into the next segment, and a crash may tear the copies of proven ones. Frames
+    /// behind the copies carry a larger mark than the header; while there are none, nothing in the file is proven.
+    [[nodiscard]] lsn proven_in(std::size_t i) const noexcept {
+        if (segment(i).entry.seal) return segment(i).entry.seal->range.last;
+        auto const& h = segment(i).header;
+        auto proven = h && runs_[i].marked <= h->durable_mark ? lsn{} : runs_[i].marked;
+        if (stock_.note && stock_.note_is_own && stock_.note->segment == segment(i).entry.id)
+            proven = std::max(proven, stock_.note->accepted);
+        return proven;
     }
 
     void mark_damaged(std::size_t i) {
@@ -9017,7 +8590,8 @@ private:
                 if (before->second.salt != link.salt ||
                     (seal && link.ended == format::segment_end::rolled && seal->chain != link.chain))
                     chain_finding(damage::chain_broken, i, "the segment before is not the one its header names");
-            } else if (link.id != stock_.state.base.id && !known_removed(link.id) && stock_.manifest.state) {
+            } else if (link.id != stock_.state.base.id && !known_removed(link.id) && !was_empty(*s.header) &&
+                       stock_.manifest.state) {
                 chain_finding(damage::chain_broken, i,
                               "the segment before it is gone and the manifest has no word of it");
             }
@@ -9025,6 +8599,12 @@ private:
     }
     [[nodiscard]] bool known_removed(segment_id id) const {
         return std::ranges::any_of(stock_.state.removed, [&](auto const& r) { return r.id == id; });
+    }
+    // A crash may undo the activation of a segment of which nothing counted; it was a spare again then, and is used up since.
+    [[nodiscard]] bool was_empty(format::segment_header const& next) const {
+        auto const& link = next.previous;
+        bool const stopped = link.ended == format::segment_end::crashed || link.ended == format::segment_end::abandoned;
+        return stopped && link.end <= format::frames_begin(next.size);
     }
     void chain_finding(damage kind, std::size_t i, std::string detail) {
         out_.findings.push_back(
@@ -10410,6 +9990,7 @@ struct unproven_tail {
     std::string path{};
     format::segment_link segment{}; ///< id, salt and chain before it
     lsn first{};                    ///< LSN deltas count from here
+    lsn proven{};                   ///< up to it, the bytes in this file are known to be on the disk
     std::uint64_t begin = 0;
     std::uint64_t end = 0; ///< offset behind the last frame that counts
 };
@@ -10578,6 +10159,8 @@ private:
         frame_encoder<C> encoder{};
         format::segment_link previous{};
         lsn first{};
+        lsn cut{};
+        bool synced = false;  ///< a sync of it returned: its header is on the disk
         std::uint64_t at = 0; ///< offset behind the last frame encoded
         std::uint64_t count = 0;
         std::uint64_t first_time_ns = 0;
@@ -10683,9 +10266,12 @@ private:
         all.bytes.resize(got);
         find_batches(all, tail.segment.salt, tail.first);
         frame_group out;
-        for (auto const& b : all.batches)
+        auto end = tail.begin; // of what lies behind the last record proven here, nothing says that it will stay
+        for (auto const& b : all.batches) {
+            if (b.range.last <= tail.proven) end = b.end;
             if (b.range.last > durable_ && b.range.last < next_) append_batch(out, all, b);
-        if (out.empty()) out.offset = tail.end;
+        }
+        out.offset = end;
         return out;
     }
     static void append_batch(frame_group& to, frame_group const& from, placed_batch const& b) {
@@ -10713,7 +10299,7 @@ private:
         header.created_ns = now;
         header.size = segment_bytes;
         header.first = first;
-        header.durable_mark = std::min(durable_, first.before());
+        header.durable_mark = durable_;
         header.durable_edit = known.edit;
         header.cut = cut;
         header.place = next.id;
@@ -10733,6 +10319,7 @@ private:
         fresh->encoder = {next.salt, first};
         fresh->previous = previous;
         fresh->first = first;
+        fresh->cut = cut;
         fresh->at = format::frames_begin(segment_bytes);
         fresh->first_time_ns = fresh->last_time_ns = now;
         active_ = std::move(fresh);
@@ -10882,6 +10469,7 @@ private:
     }
 
     void acknowledge(lsn group_mark) {
+        active_->synced = true;
         if (!flight_.batches.empty()) accepted_ = durable_ = flight_.last();
         marked_ = std::max(marked_, group_mark);
         keep_last_block(kept_, flight_, block);
@@ -10953,6 +10541,7 @@ private:
         auto done = map ? map->sync() : result<void>{};
         hold.lock();
         if (done) {
+            if (map) active_->synced = true;
             durable_ = std::max(durable_, upto);
             marked_ = std::max(marked_, group_mark);
             durable_block_batch_ = block_batch;
@@ -10988,6 +10577,7 @@ private:
     result<void> make_active_durable() {
         if constexpr (mapped) {
             KEEL_TRY(active_->mapping->sync());
+            active_->synced = true;
             durable_ = accepted_;
             durable_block_batch_ = newest_block_batch_;
         }
@@ -11152,7 +10742,8 @@ private:
         auto const was_durable = durable_;
         auto const next_before = std::exchange(next_, r);
         auto const waiting = std::exchange(filling_, frame_group{});
-        auto done = activate(link, r, cut);
+        // A header that was never synced may be gone after a power loss: what it voids, the next one voids.
+        auto done = activate(link, r, cut || old.synced ? cut : old.cut);
         frame_group out = std::exchange(filling_, frame_group{});
         if (done) {
             for_each_record(all.bytes, old.first, [&](lsn at, format::frame_view const& frame) {
@@ -11162,6 +10753,7 @@ private:
             done = active_->file->write(out.offset, out.bytes);
         }
         if (done) done = active_->file->sync();
+        if (done) active_->synced = true;
         if (!done) {
             active_.reset();
             filling_ = waiting;
@@ -11619,7 +11211,8 @@ private:
             auto const& run = out.exam.runs[i];
             auto const known = state.segments.find(s.entry.id);
             if (known == state.segments.end() || !s.present) continue;
-            if (!s.entry.seal && !find_tail(out, i)) start.unsynced.push_back(s.path);
+            bool const to_sync = !s.entry.seal && !find_tail(out, i);
+            if (to_sync) start.unsynced.push_back(s.path);
             if (i + 1 != stock.segments.size()) continue;
             if (s.entry.seal) {
                 auto const& seal = *s.entry.seal;
@@ -11635,7 +11228,7 @@ private:
             start.previous = {.id = s.entry.id,
                               .salt = s.entry.salt,
                               .last = start.last,
-                              .end = kept_end(out, i),
+                              .end = to_sync ? kept_end(out, i) : proven_end(out, i),
                               .aggregate = run.aggregate,
                               .chain = s.header ? s.header->previous.chain : 0,
                               .ended = format::segment_end::crashed};
@@ -11671,6 +11264,7 @@ private:
             .path = s.path,
             .segment = {.id = s.entry.id, .salt = s.entry.salt, .chain = s.header ? s.header->previous.chain : 0},
             .first = s.geometry.first,
+            .proven = std::min(start.durable, out.exam.found.proven[i]),
             .begin = s.geometry.begin,
             .end = end};
         return true;
@@ -11678,14 +11272,22 @@ private:
     [[nodiscard]] static segment_id last_place(inventory const& stock) {
         return stock.segments.empty() ? segment_id{} : stock.segments.back().entry.place;
     }
+    /// Behind the last whole batch of segment `i` up to `last`.
+    [[nodiscard]] static std::uint64_t batches_end(opened_type const& out, std::size_t i, lsn last) {
+        auto end = out.exam.stock.segments[i].geometry.begin;
+        for (auto const& e : out.exam.runs[i].extents)
+            if (e.range.last <= last) end = std::max(end, e.end);
+        return end;
+    }
+    /// Of what lies behind, marks included, nothing says that it will stay.
+    [[nodiscard]] static std::uint64_t proven_end(opened_type const& out, std::size_t i) {
+        return batches_end(out, i, std::min(out.plan.end, out.exam.found.proven[i]));
+    }
     /// Behind the last frame of segment `i` that counts, or that is a valid mark in front of the cut.
     [[nodiscard]] static std::uint64_t kept_end(opened_type const& out, std::size_t i) {
         auto const& run = out.exam.runs[i];
-        if (run.last <= out.plan.end) return std::max(run.data_end, out.exam.stock.segments[i].geometry.begin);
-        auto end = out.exam.stock.segments[i].geometry.begin;
-        for (auto const& e : run.extents)
-            if (e.range.last <= out.plan.end) end = std::max(end, e.end);
-        return end;
+        auto const end = batches_end(out, i, out.plan.end);
+        return run.last <= out.plan.end ? std::max(run.data_end, end) : end;
     }
 
     void adopt_spares(opened_type& out) {
@@ -12269,6 +11871,70 @@ using engine = basic_engine<config<Policies...>>;
 #define KEEL_KEEL_HPP
 
 // keel, all of it but the parts that need another library: those are one header each (policy/checksum/sha3_64.hpp,
-// tool/run.hpp). In the order in which data flows.
+// tool/run.hpp; policy/checksum/xxh3_64.hpp comes along where xxhash.h is). In the order in which data flows.
+
+#if __has_include(<xxhash.h>)
+// ---- keel/policy/checksum/xxh3_64.hpp ----
+#ifndef KEEL_POLICY_CHECKSUM_XXH3_64_HPP
+#define KEEL_POLICY_CHECKSUM_XXH3_64_HPP
+
+// XXH3, 64 bits, seed 0, by xxHash: for stores that want 64 bits of checksum at the speed of memory. Needs xxhash.h (0.8 or newer),
+// nothing to link: xxHash is compiled in, with the vectors the compiler may use (-mavx2 doubles its speed on long runs).
+
+#ifdef XXH_INLINE_ALL
+#include <xxhash.h>
+#else
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+#undef XXH_INLINE_ALL
+#endif
+
+namespace keel::inline v0::checksum {
+
+/// A model of checksum_policy: 64 bits. Misses a random damage once in 2^64; unlike a CRC it promises nothing about bursts. An object
+/// takes 900 bytes; one that sums a short record touches little more of them than the record has.
+class xxh3_64 {
+public:
+    static constexpr checksum_id id = checksum_id::of("xxh3");
+    static constexpr std::string_view name = "xxh3_64";
+
+    /// Not defaulted: `xxh3_64{}` would then clear all of it, which costs as much as a short record's sum.
+    xxh3_64() noexcept {}
+    void update(byte_view bytes) noexcept;
+    [[nodiscard]] std::uint64_t value() const noexcept;
+
+private:
+    std::size_t pending_bytes_ = 0;
+    bool overflowed_ = false; // what came so far is in the run, and nothing is pending
+    /// A short input waits here for value(): xxHash sums it in one call faster than piece by piece.
+    alignas(64) std::array<std::byte, 256> pending_;
+    XXH3_state_t run_;
+};
+
+inline void xxh3_64::update(byte_view bytes) noexcept {
+    if (!overflowed_ && bytes.size() <= pending_.size() - pending_bytes_) {
+        if (!bytes.empty()) std::memcpy(pending_.data() + pending_bytes_, bytes.data(), bytes.size());
+        pending_bytes_ += bytes.size();
+        return;
+    }
+    if (!overflowed_) {
+        XXH3_64bits_reset(&run_);
+        XXH3_64bits_update(&run_, pending_.data(), pending_bytes_);
+        overflowed_ = true;
+    }
+    XXH3_64bits_update(&run_, bytes.data(), bytes.size());
+}
+
+inline std::uint64_t xxh3_64::value() const noexcept {
+    if (overflowed_) return XXH3_64bits_digest(&run_);
+    return pending_bytes_ == 0 ? XXH3_64bits("", 0) : XXH3_64bits(pending_.data(), pending_bytes_);
+}
+
+static_assert(checksum_policy<xxh3_64>);
+
+} // namespace keel::inline v0::checksum
+
+#endif
+#endif
 
 #endif
