@@ -21,10 +21,11 @@
 #include <keel/policy/checksum/xxh3_64.hpp>
 #endif
 
+#include <keel/observe/json_lines.hpp>
+
 #include <keel/format/text.hpp>
 #include <keel/io/fault.hpp>
 #include <keel/io/memory.hpp>
-
 #include <keel/io/posix.hpp>
 
 #include <keel/config.hpp>

@@ -1093,6 +1093,247 @@ struct segment_size {
 
 #endif
 
+// ---- keel/observe/concept.hpp ----
+#ifndef KEEL_OBSERVE_CONCEPT_HPP
+#define KEEL_OBSERVE_CONCEPT_HPP
+
+// The observer axis: who is told what happens. Events are typed facts; nothing is formatted, and nothing is told per put.
+
+#include <variant>
+
+namespace keel::inline v0::observe {
+
+/// Recovery found something; `what.done` says what became of it.
+struct damage_found {
+    finding what;
+};
+struct segment_activated {
+    segment_id id;
+    lsn first;
+};
+struct segment_sealed {
+    segment_id id;
+    lsn_range range;
+};
+/// A write or sync failed and the segment was given up; what was not yet acknowledged goes to a fresh one.
+struct segment_abandoned {
+    segment_id id;
+    error why;
+};
+struct segment_retired {
+    segment_id id;
+};
+struct state_changed {
+    std::string_view state;
+    std::string reason;
+};
+using event =
+    std::variant<damage_found, segment_activated, segment_sealed, segment_abandoned, segment_retired, state_changed>;
+
+} // namespace keel::inline v0::observe
+
+namespace keel::inline v0 {
+
+/// Told of events, from whichever thread they happen on, never two at a time; must not call back into the store.
+///   o.on(event)   void   must not throw
+/// Smallest model: observe::none.
+template <class O>
+concept observer_policy = std::default_initializable<O> && requires(O o, observe::event const& e) {
+    { o.on(e) } noexcept;
+};
+
+} // namespace keel::inline v0
+
+namespace keel::inline v0::observe {
+
+/// Nobody is told.
+struct none {
+    void on(event const&) noexcept {}
+};
+
+} // namespace keel::inline v0::observe
+
+#endif
+
+// ---- keel/observe/json.hpp ----
+#ifndef KEEL_OBSERVE_JSON_HPP
+#define KEEL_OBSERVE_JSON_HPP
+
+// Findings as JSON, one object per line: the corruption log and the receipts of repairs. Writing only, and only what the library
+// itself leaves on disk; the tool's JSON has a library of its own.
+
+#include <cstdio>
+#include <ctime>
+#include <vector>
+
+namespace keel::inline v0::observe {
+
+/// Appends fields to one JSON object.
+class json_object {
+public:
+    json_object& text(std::string_view name, std::string_view value) {
+        begin(name);
+        quote(value);
+        return *this;
+    }
+    json_object& number(std::string_view name, std::uint64_t value) {
+        begin(name);
+        out_ += std::to_string(value);
+        return *this;
+    }
+    /// A 64-bit sum: as text, because many readers hold numbers in a double.
+    json_object& hex(std::string_view name, std::uint64_t value) {
+        char digits[19];
+        std::snprintf(digits, sizeof digits, "0x%016llx", static_cast<unsigned long long>(value));
+        return text(name, digits);
+    }
+    /// `value` is JSON already.
+    json_object& raw(std::string_view name, std::string_view value) {
+        begin(name);
+        out_ += value;
+        return *this;
+    }
+    [[nodiscard]] std::string str() const { return (out_.empty() ? "{" : out_) + "}"; }
+
+private:
+    void begin(std::string_view name) {
+        out_ += out_.empty() ? "{" : ",";
+        quote(name);
+        out_ += ':';
+    }
+    void quote(std::string_view value) {
+        out_ += '"';
+        for (char const c : value) {
+            auto const code = static_cast<unsigned char>(c);
+            if (c == '"' || c == '\\') {
+                out_ += '\\';
+                out_ += c;
+            } else if (code < 0x20 || code >= 0x7F) {
+                char escaped[7];
+                std::snprintf(escaped, sizeof escaped, "\\u%04x", static_cast<unsigned>(code));
+                out_ += escaped;
+            } else {
+                out_ += c;
+            }
+        }
+        out_ += '"';
+    }
+    std::string out_;
+};
+
+/// "2026-01-31T12:00:00Z" of nanoseconds since 1970.
+[[nodiscard]] inline std::string utc_text(std::uint64_t ns) {
+    auto const seconds = static_cast<std::time_t>(ns / 1'000'000'000);
+    std::tm parts{};
+    if (gmtime_r(&seconds, &parts) == nullptr) return "unknown";
+    char text[32];
+    auto const length = std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
+    return {text, length};
+}
+
+[[nodiscard]] inline std::string to_json(std::vector<lsn_range> const& ranges) {
+    std::string out = "[";
+    for (auto const& r : ranges) {
+        if (out.size() > 1) out += ',';
+        out += '[' + std::to_string(r.first.value) + ',' + std::to_string(r.last.value) + ']';
+    }
+    return out + ']';
+}
+
+namespace detail {
+inline void put_finding(json_object& o, finding const& f) {
+    o.text("kind", name_of(f.kind)).text("file", f.file);
+    o.number("offset", f.offset).number("length", f.length);
+    if (!f.lsns.empty()) o.number("first_lsn", f.lsns.first.value).number("last_lsn", f.lsns.last.value);
+    if (f.expected != f.found) o.hex("expected", f.expected).hex("found", f.found);
+    o.number("lost_records", f.lost).text("done", name_of(f.done)).text("detail", f.detail);
+}
+} // namespace detail
+
+/// One corruption event (R1.3): file, offset, length, LSN range, expected and found checksum, what was done.
+[[nodiscard]] inline std::string to_json(finding const& f) {
+    json_object o;
+    detail::put_finding(o, f);
+    return o.str();
+}
+/// The same, beginning with when it was found.
+[[nodiscard]] inline std::string to_json(finding const& f, std::uint64_t at_ns) {
+    json_object o;
+    o.text("time", utc_text(at_ns));
+    detail::put_finding(o, f);
+    return o.str();
+}
+
+} // namespace keel::inline v0::observe
+
+#endif
+
+// ---- keel/observe/json_lines.hpp ----
+#ifndef KEEL_OBSERVE_JSON_LINES_HPP
+#define KEEL_OBSERVE_JSON_LINES_HPP
+
+// Events as JSON, one object per line, for a log collector: {"time":...,"event":"segment_sealed","segment":3,...}.
+
+#include <chrono>
+#include <iostream>
+#include <ostream>
+#include <type_traits>
+
+namespace keel::inline v0::observe {
+
+/// One event as one JSON object. Fields keep their names; new ones may come.
+[[nodiscard]] inline std::string to_json(event const& e, std::uint64_t at_ns) {
+    struct writer {
+        json_object& o;
+        void operator()(damage_found const& d) const { o.text("event", "damage_found").raw("damage", to_json(d.what)); }
+        void operator()(segment_activated const& s) const {
+            o.text("event", "segment_activated").number("segment", s.id.value).number("first_lsn", s.first.value);
+        }
+        void operator()(segment_sealed const& s) const {
+            o.text("event", "segment_sealed").number("segment", s.id.value);
+            o.number("first_lsn", s.range.first.value).number("last_lsn", s.range.last.value);
+        }
+        void operator()(segment_abandoned const& s) const {
+            o.text("event", "segment_abandoned").number("segment", s.id.value).text("reason", to_string(s.why));
+        }
+        void operator()(segment_retired const& s) const {
+            o.text("event", "segment_retired").number("segment", s.id.value);
+        }
+        void operator()(state_changed const& s) const {
+            o.text("event", "state_changed").text("state", s.state).text("reason", s.reason);
+        }
+    };
+    json_object o;
+    o.text("time", utc_text(at_ns));
+    std::visit(writer{o}, e);
+    return o.str();
+}
+
+/// Writes each event to `Stream`, a std::ostream with a name of its own, a line each, and flushes it. An event that cannot be written is dropped: telling must not fail
+/// the store.
+template <auto& Stream>
+    requires std::derived_from<std::remove_reference_t<decltype(Stream)>, std::ostream>
+struct json_lines_to {
+    void on(event const& e) noexcept {
+        try {
+            auto const now = std::chrono::duration_cast<std::chrono::nanoseconds>(
+                std::chrono::system_clock::now().time_since_epoch());
+            Stream << to_json(e, static_cast<std::uint64_t>(now.count())) + '\n' << std::flush;
+        } catch (...) {
+            Stream.clear();
+        }
+    }
+};
+
+/// To the standard error stream.
+using json_lines = json_lines_to<std::clog>;
+
+static_assert(observer_policy<json_lines>);
+
+} // namespace keel::inline v0::observe
+
+#endif
+
 // ---- keel/format/endian.hpp ----
 #ifndef KEEL_FORMAT_ENDIAN_HPP
 #define KEEL_FORMAT_ENDIAN_HPP
@@ -1672,8 +1913,6 @@ inline void append_text(std::string& to, record_view const& r) {
 //   m.verify(offset, length, sum)    result<void>            feeds the bytes to a checksum without copying them
 //   m.sync()                         result<void>            like file::sync(), stores included
 //   m.path()                         std::string const&
-
-#include <vector>
 
 namespace keel::inline v0::io {
 
@@ -4577,7 +4816,6 @@ private:
 
 #include <csetjmp>
 #include <csignal>
-#include <type_traits>
 
 #include <dlfcn.h>
 #include <pthread.h>
@@ -5013,8 +5251,6 @@ private:
 // New files have mode 0644 and new folders 0755, less the umask. A host that limits its file size (ulimit -f) has to
 // ignore SIGXFSZ, as every program that wants an error instead of a signal does.
 
-#include <cstdio>
-
 #include <dirent.h>
 
 namespace keel::inline v0::io {
@@ -5183,68 +5419,6 @@ public:
 static_assert(file_system<posix>);
 
 } // namespace keel::inline v0::io
-
-#endif
-
-// ---- keel/observe/concept.hpp ----
-#ifndef KEEL_OBSERVE_CONCEPT_HPP
-#define KEEL_OBSERVE_CONCEPT_HPP
-
-// The observer axis: who is told what happens. Events are typed facts; nothing is formatted, and nothing is told per put.
-
-#include <variant>
-
-namespace keel::inline v0::observe {
-
-/// Recovery found something; `what.done` says what became of it.
-struct damage_found {
-    finding what;
-};
-struct segment_activated {
-    segment_id id;
-    lsn first;
-};
-struct segment_sealed {
-    segment_id id;
-    lsn_range range;
-};
-/// A write or sync failed and the segment was given up; what was not yet acknowledged goes to a fresh one.
-struct segment_abandoned {
-    segment_id id;
-    error why;
-};
-struct segment_retired {
-    segment_id id;
-};
-struct state_changed {
-    std::string_view state;
-    std::string reason;
-};
-using event =
-    std::variant<damage_found, segment_activated, segment_sealed, segment_abandoned, segment_retired, state_changed>;
-
-} // namespace keel::inline v0::observe
-
-namespace keel::inline v0 {
-
-/// Told of events, from whichever thread they happen on, never two at a time; must not call back into the store.
-///   o.on(event)   void   must not throw
-/// Smallest model: observe::none.
-template <class O>
-concept observer_policy = std::default_initializable<O> && requires(O o, observe::event const& e) {
-    { o.on(e) } noexcept;
-};
-
-} // namespace keel::inline v0
-
-namespace keel::inline v0::observe {
-
-/// Nobody is told.
-struct none {
-    void on(event const&) noexcept {}
-};
-
-} // namespace keel::inline v0::observe
 
 #endif
 
@@ -7897,6 +8071,7 @@ public:
         read_notes();
         match_segments();
         sort_strangers();
+        keep_names();
         std::ranges::sort(out_.segments, {}, [](found_segment const& s) { return s.entry.place; });
         return {};
     }
@@ -8224,6 +8399,20 @@ private:
         }
     }
 
+    // No new segment takes a name under which a file stands, whatever that holds: it may be damage's only trace, or a segment that
+    // lost its own name. What a crash left of an unregistered preparation is the one thing to write over.
+    void keep_names() {
+        constexpr std::uint64_t sane = std::uint64_t{1} << 62; // above, only a hostile name leads
+        for (std::size_t i = 0; i < files_.size(); ++i) {
+            auto const id = wal::layout::segment_of(files_[i].name);
+            auto const* h = files_[i].best();
+            bool const half_prepared = !taken_[i] && h != nullptr && h->state == format::segment_state::prepared &&
+                                       h->store == out_.store && id == h->id;
+            if (id && id->value < sane && !half_prepared)
+                out_.state.next_segment = std::max(out_.state.next_segment, id->value + 1);
+        }
+    }
+
     // Retiring makes its edit durable before the file goes: what is left then is below the floor.
     [[nodiscard]] bool is_retired(format::segment_header const& h) const noexcept {
         return h.state != format::segment_state::rebuilt ? h.first <= out_.state.floor
@@ -8459,7 +8648,9 @@ private:
             f.lost = lost_here;
             f.detail = std::to_string(lost_here) + " acknowledged record(s) do not verify and no other copy is left";
         } else if (is_crash_trace(i, bad, open) || unchanged_[i]) {
-            return; // part of the torn tail, which is judged as one, or of an old one
+            traces_.push_back(
+                {i, bad.offset, bad.length}); // of the torn tail, which is judged as one, or of an old one
+            return;
         } else if (bad.is_data && !r.empty() && bad.exact && !declared_.contains(r.first)) {
             f.kind = damage::damaged_copy;
             f.done = outcome::healed;
@@ -8550,19 +8741,25 @@ private:
                                      return b.range.last <= out_.horizon;
                                  });
             if (!cut_any) kept_end = std::max(kept_end, run.data_end);
-            if (run.tag_end <= kept_end) continue;
-            if (!cut_any && lost_behind(i, kept_end)) continue;
-            auto const torn = run.tag_end - kept_end;
-            out_.torn_tail_bytes += torn;
-            out_.findings.push_back({.kind = damage::torn_tail,
-                                     .file = stock_.paths.inside(segment(i).path),
-                                     .offset = kept_end,
-                                     .length = torn,
-                                     .done = outcome::cut,
-                                     .detail = "never acknowledged; the bytes stay where they are"});
+            // A power loss may also tear what was written in front of records that it left whole.
+            for (auto const& t : traces_)
+                if (t.segment == i && t.offset < kept_end)
+                    cut_tail(i, t.offset, std::min(t.length, kept_end - t.offset));
+            if (run.tag_end > kept_end && (cut_any || !lost_behind(i, kept_end)))
+                cut_tail(i, kept_end, run.tag_end - kept_end);
         }
         for (auto const& run : runs_)
             for (auto const& b : run.broken_batches) out_.behind_cut += b.range.size();
+    }
+
+    void cut_tail(std::size_t i, std::uint64_t offset, std::uint64_t length) {
+        out_.torn_tail_bytes += length;
+        out_.findings.push_back({.kind = damage::torn_tail,
+                                 .file = stock_.paths.inside(segment(i).path),
+                                 .offset = offset,
+                                 .length = length,
+                                 .done = outcome::cut,
+                                 .detail = "never acknowledged; the bytes stay where they are"});
     }
 
     // The bytes behind were judged as corruption already: they are no torn tail as well.
@@ -8623,6 +8820,12 @@ private:
     std::vector<bool>
         unchanged_{}; ///< all that verified when a crash's end was judged still does: what does not, did not then
     std::vector<bool> followed_{}; ///< a later header names the segment: it was synced before that one was used
+    struct trace {
+        std::size_t segment;
+        std::uint64_t offset;
+        std::uint64_t length;
+    };
+    std::vector<trace> traces_{}; ///< bytes that do not verify and that a crash explains
     lsn_set covered_{};
     lsn_set declared_{};
     lsn_set present_{};
@@ -8649,7 +8852,6 @@ private:
 
 // What a caller may say when opening, and what they are told while it goes on.
 
-#include <chrono>
 #include <random>
 
 namespace keel::inline v0 {
@@ -9064,104 +9266,6 @@ inline void choose_segments(repair_plan& plan, examination const& e, repair_scop
 
 #endif
 
-// ---- keel/observe/json.hpp ----
-#ifndef KEEL_OBSERVE_JSON_HPP
-#define KEEL_OBSERVE_JSON_HPP
-
-// Findings as JSON, one object per line: the corruption log and the receipts of repairs. Writing only, and only what the library
-// itself leaves on disk; the tool's JSON has a library of its own.
-
-#include <ctime>
-
-namespace keel::inline v0::observe {
-
-/// Appends fields to one JSON object.
-class json_object {
-public:
-    json_object& text(std::string_view name, std::string_view value) {
-        begin(name);
-        quote(value);
-        return *this;
-    }
-    json_object& number(std::string_view name, std::uint64_t value) {
-        begin(name);
-        out_ += std::to_string(value);
-        return *this;
-    }
-    /// A 64-bit sum: as text, because many readers hold numbers in a double.
-    json_object& hex(std::string_view name, std::uint64_t value) {
-        char digits[19];
-        std::snprintf(digits, sizeof digits, "0x%016llx", static_cast<unsigned long long>(value));
-        return text(name, digits);
-    }
-    /// `value` is JSON already.
-    json_object& raw(std::string_view name, std::string_view value) {
-        begin(name);
-        out_ += value;
-        return *this;
-    }
-    [[nodiscard]] std::string str() const { return (out_.empty() ? "{" : out_) + "}"; }
-
-private:
-    void begin(std::string_view name) {
-        out_ += out_.empty() ? "{" : ",";
-        quote(name);
-        out_ += ':';
-    }
-    void quote(std::string_view value) {
-        out_ += '"';
-        for (char const c : value) {
-            auto const code = static_cast<unsigned char>(c);
-            if (c == '"' || c == '\\') {
-                out_ += '\\';
-                out_ += c;
-            } else if (code < 0x20 || code >= 0x7F) {
-                char escaped[7];
-                std::snprintf(escaped, sizeof escaped, "\\u%04x", static_cast<unsigned>(code));
-                out_ += escaped;
-            } else {
-                out_ += c;
-            }
-        }
-        out_ += '"';
-    }
-    std::string out_;
-};
-
-/// "2026-01-31T12:00:00Z" of nanoseconds since 1970.
-[[nodiscard]] inline std::string utc_text(std::uint64_t ns) {
-    auto const seconds = static_cast<std::time_t>(ns / 1'000'000'000);
-    std::tm parts{};
-    if (gmtime_r(&seconds, &parts) == nullptr) return "unknown";
-    char text[32];
-    auto const length = std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
-    return {text, length};
-}
-
-[[nodiscard]] inline std::string to_json(std::vector<lsn_range> const& ranges) {
-    std::string out = "[";
-    for (auto const& r : ranges) {
-        if (out.size() > 1) out += ',';
-        out += '[' + std::to_string(r.first.value) + ',' + std::to_string(r.last.value) + ']';
-    }
-    return out + ']';
-}
-
-/// One corruption event (R1.3): file, offset, length, LSN range, expected and found checksum, what was done.
-[[nodiscard]] inline std::string to_json(finding const& f, std::uint64_t at_ns) {
-    json_object o;
-    o.text("time", utc_text(at_ns)).text("kind", name_of(f.kind)).text("file", f.file);
-    o.number("offset", f.offset).number("length", f.length);
-    if (!f.lsns.empty()) o.number("first_lsn", f.lsns.first.value).number("last_lsn", f.lsns.last.value);
-    if (f.expected != f.found) o.hex("expected", f.expected).hex("found", f.found);
-    o.number("lost_records", f.lost).text("done", name_of(f.done)).text("detail", f.detail);
-    return o.str();
-}
-
-} // namespace keel::inline v0::observe
-
-#endif
-
 // ---- keel/recovery/repair.hpp ----
 #ifndef KEEL_RECOVERY_REPAIR_HPP
 #define KEEL_RECOVERY_REPAIR_HPP
@@ -9471,19 +9575,28 @@ template <class Config>
     return detail::repairer<Config>{fs, e, plan, options, strategy}.run(manifest);
 }
 
-/// Appends events to quarantine/corruption.jsonl, synced. The caller holds the store's lock.
+/// Appends to quarantine/corruption.jsonl, synced, the events whose like does not stand among the log's last ones: damage that lost
+/// nothing stays where it is and is found by every open. The caller holds the store's lock.
 template <class Config>
 [[nodiscard]] result<void> log_corruption(typename Config::file_system& fs, wal::layout const& paths,
                                           std::vector<finding> const& findings, std::uint64_t now_ns) {
-    std::string lines;
-    for (auto const& f : findings)
-        if (f.is_corruption()) lines += observe::to_json(f, now_ns) + "\n";
-    if (lines.empty()) return {};
+    if (std::ranges::none_of(findings, &finding::is_corruption)) return {};
     auto made = fs.make_directory(paths.quarantine());
     if (!made && made.error().code != errc::exists) return failure(std::move(made).error());
     if (made) KEEL_TRY(fs.sync_directory(paths.root()));
     KEEL_TRY_LET(file, fs.open(paths.corruption_log(), io::access::read_write, io::creation::if_missing));
     KEEL_TRY_LET(status, file.status());
+    std::string recent(static_cast<std::size_t>(std::min<std::uint64_t>(status.size, 64 * KiB)), ' ');
+    KEEL_TRY(file.read(status.size - recent.size(), std::as_writable_bytes(std::span{recent})));
+    std::string lines;
+    for (auto const& f : findings) {
+        if (!f.is_corruption()) continue;
+        auto const line = observe::to_json(f, now_ns);
+        auto const behind_time = std::string_view{line}.substr(line.find("\"kind\""));
+        if (!recent.ends_with('\n') && !recent.empty() && lines.empty()) lines += '\n'; // a crash tore its last line
+        if (recent.find(behind_time) == std::string::npos) lines += line + '\n';
+    }
+    if (lines.empty()) return {};
     KEEL_TRY(file.write(status.size, as_bytes(lines)));
     KEEL_TRY(file.sync());
     return fs.sync_directory(paths.quarantine());
@@ -9496,8 +9609,9 @@ template <class Config>
         if (!file.removed) continue;
         auto const by = std::ranges::find_if(stock.state.removed, [&](auto const& r) { return r.id == *file.removed; });
         auto const folder = stock.paths.quarantine(by->repair);
-        if (!fs.status(folder)) continue;
-        KEEL_TRY(fs.rename(file.path, folder + '/' + wal::layout::segment_name(*file.removed)));
+        auto const to = folder + '/' + wal::layout::segment_name(*file.removed);
+        if (!fs.status(folder) || fs.status(to)) continue; // nothing that was moved before is written over
+        KEEL_TRY(fs.rename(file.path, to));
         KEEL_TRY(fs.sync_directory(folder));
         KEEL_TRY(fs.sync_directory(stock.paths.log()));
     }
@@ -9791,7 +9905,7 @@ public:
                 continue;
             }
             edit.retired(e.id);
-            used_.push_back({paths_.segment(e.id), e.size});
+            if (holds(paths_.segment(e.id), e)) used_.push_back({paths_.segment(e.id), e.size});
         }
         if (edit.empty()) return {};
         return manifest_.commit(edit);
@@ -9839,6 +9953,7 @@ public:
         for (auto const& e : gone) {
             auto const path = paths_.segment(e.id);
             auto const status = fs_.status(path);
+            if (status && !holds(path, e)) continue; // another segment under this name, or one that cannot be told
             bool const reusable = status && status->link_count == 1 && status->size == segment_bytes &&
                                   used_.size() < used_max;
             if (reusable && !in_use(e.id)) {
@@ -9858,6 +9973,20 @@ private:
     static constexpr std::size_t used_max = 2;
     static constexpr std::size_t fill_bytes =
         4 * KiB; // larger writes leave large folios behind, which make small writes slow
+
+    /// Whether the file is the segment that it is taken for. Names are hints.
+    [[nodiscard]] bool holds(std::string const& path, format::segment_entry const& e) {
+        auto file = fs_.open(path, io::access::read_only, io::creation::must_exist);
+        if (!file) return false;
+        for (auto const at : {std::uint64_t{0}, format::second_header_offset(e.size)}) {
+            format::header_block block{};
+            auto const got = file->read(at, block);
+            if (!got || *got != block.size()) continue;
+            auto const read = format::decode_segment_header<C>(block);
+            if (read.good() && read.header.id == e.id && read.header.salt == e.salt) return true;
+        }
+        return false;
+    }
 
     result<void> prepare_locked() {
         auto id = manifest_.state().next_segment;
@@ -11121,8 +11250,10 @@ private:
         } else if (auto moved = finish_moves<Config>(fs_, out.exam.stock); !moved) {
             done = moved;
         }
-        if (done && !out.exam.found.lost.empty())
-            done = log_corruption<Config>(fs_, paths_, out.exam.report.findings, options_.clock_ns());
+        if (done) {
+            auto logged = log_corruption<Config>(fs_, paths_, out.exam.report.findings, options_.clock_ns());
+            if (!logged && !out.exam.found.lost.empty()) done = logged; // what cost nothing must not cost the store
+        }
         if (!done) {
             // What verifies is served from where it lies; nothing is written on top of damage that could not be dealt with.
             out.start.read_only = true;

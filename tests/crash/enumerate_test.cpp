@@ -5,6 +5,7 @@
 // losses that leave different parts of what was not synced. From each state the store is opened again, compared with the model and
 // written to; that is stopped at every operation as well, and what it leaves is opened and written to once more.
 
+#include "../support/slow_build.hpp"
 #include "workload.hpp"
 
 #include <doctest/doctest.h>
@@ -17,19 +18,8 @@ namespace {
 
 using namespace crash;
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool slow_build = true;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-constexpr bool slow_build = true;
-#else
-constexpr bool slow_build = false;
-#endif
-#else
-constexpr bool slow_build = false;
-#endif
-
-constexpr std::uint64_t workloads = slow_build ? 4 : 30;
+using keel::test::sanitized;
+constexpr std::uint64_t workloads = sanitized ? 2 : 30;
 constexpr std::string_view directory = "store";
 
 template <class Durability>
@@ -99,7 +89,7 @@ private:
         visit(disk.after_power_loss({.what = keep::oldest}), h, model::crash_kind::power, depth);
         if (depth < 2 || seed % 4 == 0)
             visit(disk.after_power_loss({.what = keep::newest}), h, model::crash_kind::power, depth);
-        auto const random_states = depth == 0 ? 6 : depth == 1 ? 1 : seed % 2;
+        auto const random_states = depth == 0 ? (sanitized ? 1U : 6U) : depth == 1 ? 1 : seed % 2;
         for (std::uint64_t i = 0; i < random_states; ++i)
             visit(disk.after_power_loss({.what = keep::random, .seed = seed * 16 + i}), h, model::crash_kind::power,
                   depth);
@@ -191,7 +181,7 @@ void enumerate_all() {
                 std::string{Durability::name}.c_str(), static_cast<unsigned long long>(e.states()),
                 static_cast<unsigned long long>(workloads), static_cast<unsigned long long>(e.torn()));
     // A run that saw few states, or never a torn tail, has proven nothing.
-    CHECK(e.states() >= (slow_build ? 2000U : 50000U));
+    CHECK(e.states() >= (sanitized ? 500U : 50000U));
     CHECK(e.torn() > 0);
 }
 

@@ -6,6 +6,7 @@
 // failed pages revert, and by power losses. Nothing acknowledged is lost, nothing that failed outright is there, an unknown outcome
 // is there whole or not at all.
 
+#include "../support/slow_build.hpp"
 #include "workload.hpp"
 
 #include <doctest/doctest.h>
@@ -17,19 +18,8 @@ namespace {
 
 using namespace crash;
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool slow_build = true;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-constexpr bool slow_build = true;
-#else
-constexpr bool slow_build = false;
-#endif
-#else
-constexpr bool slow_build = false;
-#endif
-
-constexpr std::uint64_t workloads = slow_build ? 2 : 8;
+using keel::test::sanitized;
+constexpr std::uint64_t workloads = sanitized ? 1 : 8;
 
 struct failure_mode {
     keel::io::fault_kind kind;

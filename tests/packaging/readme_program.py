@@ -7,5 +7,6 @@ import sys
 
 readme, output = map(pathlib.Path, sys.argv[1:])
 programs = [block for block in re.findall(r"^```cpp\n(.*?)^```", readme.read_text(), re.M | re.S) if "int main" in block]
-# TODO: becomes an error once the README has its program.
-output.write_text(programs[0] if programs else "int main() {}\n")
+if not programs:
+    sys.exit("README.md holds no program: no ```cpp block with a main")
+output.write_text(programs[0])

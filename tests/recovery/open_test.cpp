@@ -131,6 +131,25 @@ TEST_CASE(
           std::ranges::count_if(opened->recovery().findings, &finding::is_corruption));
 }
 
+TEST_CASE("P11: damage that cost nothing is written to the corruption log once, however often the store is opened") {
+    auto store = make_store(ending::closed, 60, 2);
+    flip_bit(store.disk, "db/log/0000000000000001.seg", 8 * 8); // the first header; the second one serves
+    std::string first;
+    for (int i = 0; i < 3; ++i) {
+        auto opened = small_engine::open(store_folder, quiet_options(repair_strategy::refuse), store.disk);
+        REQUIRE(opened.has_value());
+        CHECK(opened->recovery().lost_records == 0);
+        CHECK(opened->state() == engine_state::degraded);
+        auto const log = store.disk.contents("db/quarantine/corruption.jsonl");
+        REQUIRE(log.has_value());
+        if (i == 0) first = as_text(*log);
+        CHECK(as_text(*log) == first);
+        opened->abandon();
+    }
+    CHECK(first.find("header_damaged") != std::string::npos);
+    CHECK(first.find("healed") != std::string::npos);
+}
+
 TEST_CASE("P12: recovery counts what is there: records, replayed, skipped and lost add up") {
     CHECK(rc::check("damaged stores", [] {
         auto store = make_store(any_ending(), 80, any_seed());

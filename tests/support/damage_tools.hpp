@@ -5,6 +5,8 @@
 // Small stores on a simulated disk, the history of what was put into them, and the ways to damage them: what the tests of
 // recovery share. Everything is determined: clock and entropy count from a start that the test names.
 
+#include "slow_build.hpp"
+
 #include <keel/engine.hpp>
 #include <keel/io/memory.hpp>
 #include <keel/policy/segment_size/fixed.hpp>
@@ -21,18 +23,6 @@
 #include <vector>
 
 namespace keel::test {
-
-#if defined(__SANITIZE_ADDRESS__)
-inline constexpr bool sanitized = true;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-inline constexpr bool sanitized = true;
-#else
-inline constexpr bool sanitized = false;
-#endif
-#else
-inline constexpr bool sanitized = false;
-#endif
 
 using small_engine = engine<io::memory, segment_size<4 * KiB>>;
 inline std::string const store_folder = "db";

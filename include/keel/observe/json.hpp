@@ -88,14 +88,27 @@ private:
     return out + ']';
 }
 
-/// One corruption event (R1.3): file, offset, length, LSN range, expected and found checksum, what was done.
-[[nodiscard]] inline std::string to_json(finding const& f, std::uint64_t at_ns) {
-    json_object o;
-    o.text("time", utc_text(at_ns)).text("kind", name_of(f.kind)).text("file", f.file);
+namespace detail {
+inline void put_finding(json_object& o, finding const& f) {
+    o.text("kind", name_of(f.kind)).text("file", f.file);
     o.number("offset", f.offset).number("length", f.length);
     if (!f.lsns.empty()) o.number("first_lsn", f.lsns.first.value).number("last_lsn", f.lsns.last.value);
     if (f.expected != f.found) o.hex("expected", f.expected).hex("found", f.found);
     o.number("lost_records", f.lost).text("done", name_of(f.done)).text("detail", f.detail);
+}
+} // namespace detail
+
+/// One corruption event (R1.3): file, offset, length, LSN range, expected and found checksum, what was done.
+[[nodiscard]] inline std::string to_json(finding const& f) {
+    json_object o;
+    detail::put_finding(o, f);
+    return o.str();
+}
+/// The same, beginning with when it was found.
+[[nodiscard]] inline std::string to_json(finding const& f, std::uint64_t at_ns) {
+    json_object o;
+    o.text("time", utc_text(at_ns));
+    detail::put_finding(o, f);
     return o.str();
 }
 

@@ -172,7 +172,9 @@ private:
             f.lost = lost_here;
             f.detail = std::to_string(lost_here) + " acknowledged record(s) do not verify and no other copy is left";
         } else if (is_crash_trace(i, bad, open) || unchanged_[i]) {
-            return; // part of the torn tail, which is judged as one, or of an old one
+            traces_.push_back(
+                {i, bad.offset, bad.length}); // of the torn tail, which is judged as one, or of an old one
+            return;
         } else if (bad.is_data && !r.empty() && bad.exact && !declared_.contains(r.first)) {
             f.kind = damage::damaged_copy;
             f.done = outcome::healed;
@@ -263,19 +265,25 @@ private:
                                      return b.range.last <= out_.horizon;
                                  });
             if (!cut_any) kept_end = std::max(kept_end, run.data_end);
-            if (run.tag_end <= kept_end) continue;
-            if (!cut_any && lost_behind(i, kept_end)) continue;
-            auto const torn = run.tag_end - kept_end;
-            out_.torn_tail_bytes += torn;
-            out_.findings.push_back({.kind = damage::torn_tail,
-                                     .file = stock_.paths.inside(segment(i).path),
-                                     .offset = kept_end,
-                                     .length = torn,
-                                     .done = outcome::cut,
-                                     .detail = "never acknowledged; the bytes stay where they are"});
+            // A power loss may also tear what was written in front of records that it left whole.
+            for (auto const& t : traces_)
+                if (t.segment == i && t.offset < kept_end)
+                    cut_tail(i, t.offset, std::min(t.length, kept_end - t.offset));
+            if (run.tag_end > kept_end && (cut_any || !lost_behind(i, kept_end)))
+                cut_tail(i, kept_end, run.tag_end - kept_end);
         }
         for (auto const& run : runs_)
             for (auto const& b : run.broken_batches) out_.behind_cut += b.range.size();
+    }
+
+    void cut_tail(std::size_t i, std::uint64_t offset, std::uint64_t length) {
+        out_.torn_tail_bytes += length;
+        out_.findings.push_back({.kind = damage::torn_tail,
+                                 .file = stock_.paths.inside(segment(i).path),
+                                 .offset = offset,
+                                 .length = length,
+                                 .done = outcome::cut,
+                                 .detail = "never acknowledged; the bytes stay where they are"});
     }
 
     // The bytes behind were judged as corruption already: they are no torn tail as well.
@@ -336,6 +344,12 @@ private:
     std::vector<bool>
         unchanged_{}; ///< all that verified when a crash's end was judged still does: what does not, did not then
     std::vector<bool> followed_{}; ///< a later header names the segment: it was synced before that one was used
+    struct trace {
+        std::size_t segment;
+        std::uint64_t offset;
+        std::uint64_t length;
+    };
+    std::vector<trace> traces_{}; ///< bytes that do not verify and that a crash explains
     lsn_set covered_{};
     lsn_set declared_{};
     lsn_set present_{};

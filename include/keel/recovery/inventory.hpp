@@ -123,6 +123,7 @@ public:
         read_notes();
         match_segments();
         sort_strangers();
+        keep_names();
         std::ranges::sort(out_.segments, {}, [](found_segment const& s) { return s.entry.place; });
         return {};
     }
@@ -447,6 +448,20 @@ private:
             } else {
                 adopt_stranger(file, *h);
             }
+        }
+    }
+
+    // No new segment takes a name under which a file stands, whatever that holds: it may be damage's only trace, or a segment that
+    // lost its own name. What a crash left of an unregistered preparation is the one thing to write over.
+    void keep_names() {
+        constexpr std::uint64_t sane = std::uint64_t{1} << 62; // above, only a hostile name leads
+        for (std::size_t i = 0; i < files_.size(); ++i) {
+            auto const id = wal::layout::segment_of(files_[i].name);
+            auto const* h = files_[i].best();
+            bool const half_prepared = !taken_[i] && h != nullptr && h->state == format::segment_state::prepared &&
+                                       h->store == out_.store && id == h->id;
+            if (id && id->value < sane && !half_prepared)
+                out_.state.next_segment = std::max(out_.state.next_segment, id->value + 1);
         }
     }
 

@@ -265,8 +265,10 @@ private:
         } else if (auto moved = finish_moves<Config>(fs_, out.exam.stock); !moved) {
             done = moved;
         }
-        if (done && !out.exam.found.lost.empty())
-            done = log_corruption<Config>(fs_, paths_, out.exam.report.findings, options_.clock_ns());
+        if (done) {
+            auto logged = log_corruption<Config>(fs_, paths_, out.exam.report.findings, options_.clock_ns());
+            if (!logged && !out.exam.found.lost.empty()) done = logged; // what cost nothing must not cost the store
+        }
         if (!done) {
             // What verifies is served from where it lies; nothing is written on top of damage that could not be dealt with.
             out.start.read_only = true;

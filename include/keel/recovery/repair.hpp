@@ -317,19 +317,28 @@ template <class Config>
     return detail::repairer<Config>{fs, e, plan, options, strategy}.run(manifest);
 }
 
-/// Appends events to quarantine/corruption.jsonl, synced. The caller holds the store's lock.
+/// Appends to quarantine/corruption.jsonl, synced, the events whose like does not stand among the log's last ones: damage that lost
+/// nothing stays where it is and is found by every open. The caller holds the store's lock.
 template <class Config>
 [[nodiscard]] result<void> log_corruption(typename Config::file_system& fs, wal::layout const& paths,
                                           std::vector<finding> const& findings, std::uint64_t now_ns) {
-    std::string lines;
-    for (auto const& f : findings)
-        if (f.is_corruption()) lines += observe::to_json(f, now_ns) + "\n";
-    if (lines.empty()) return {};
+    if (std::ranges::none_of(findings, &finding::is_corruption)) return {};
     auto made = fs.make_directory(paths.quarantine());
     if (!made && made.error().code != errc::exists) return failure(std::move(made).error());
     if (made) KEEL_TRY(fs.sync_directory(paths.root()));
     KEEL_TRY_LET(file, fs.open(paths.corruption_log(), io::access::read_write, io::creation::if_missing));
     KEEL_TRY_LET(status, file.status());
+    std::string recent(static_cast<std::size_t>(std::min<std::uint64_t>(status.size, 64 * KiB)), ' ');
+    KEEL_TRY(file.read(status.size - recent.size(), std::as_writable_bytes(std::span{recent})));
+    std::string lines;
+    for (auto const& f : findings) {
+        if (!f.is_corruption()) continue;
+        auto const line = observe::to_json(f, now_ns);
+        auto const behind_time = std::string_view{line}.substr(line.find("\"kind\""));
+        if (!recent.ends_with('\n') && !recent.empty() && lines.empty()) lines += '\n'; // a crash tore its last line
+        if (recent.find(behind_time) == std::string::npos) lines += line + '\n';
+    }
+    if (lines.empty()) return {};
     KEEL_TRY(file.write(status.size, as_bytes(lines)));
     KEEL_TRY(file.sync());
     return fs.sync_directory(paths.quarantine());
@@ -342,8 +351,9 @@ template <class Config>
         if (!file.removed) continue;
         auto const by = std::ranges::find_if(stock.state.removed, [&](auto const& r) { return r.id == *file.removed; });
         auto const folder = stock.paths.quarantine(by->repair);
-        if (!fs.status(folder)) continue;
-        KEEL_TRY(fs.rename(file.path, folder + '/' + wal::layout::segment_name(*file.removed)));
+        auto const to = folder + '/' + wal::layout::segment_name(*file.removed);
+        if (!fs.status(folder) || fs.status(to)) continue; // nothing that was moved before is written over
+        KEEL_TRY(fs.rename(file.path, to));
         KEEL_TRY(fs.sync_directory(folder));
         KEEL_TRY(fs.sync_directory(stock.paths.log()));
     }

@@ -68,7 +68,7 @@ public:
                 continue;
             }
             edit.retired(e.id);
-            used_.push_back({paths_.segment(e.id), e.size});
+            if (holds(paths_.segment(e.id), e)) used_.push_back({paths_.segment(e.id), e.size});
         }
         if (edit.empty()) return {};
         return manifest_.commit(edit);
@@ -116,6 +116,7 @@ public:
         for (auto const& e : gone) {
             auto const path = paths_.segment(e.id);
             auto const status = fs_.status(path);
+            if (status && !holds(path, e)) continue; // another segment under this name, or one that cannot be told
             bool const reusable = status && status->link_count == 1 && status->size == segment_bytes &&
                                   used_.size() < used_max;
             if (reusable && !in_use(e.id)) {
@@ -135,6 +136,20 @@ private:
     static constexpr std::size_t used_max = 2;
     static constexpr std::size_t fill_bytes =
         4 * KiB; // larger writes leave large folios behind, which make small writes slow
+
+    /// Whether the file is the segment that it is taken for. Names are hints.
+    [[nodiscard]] bool holds(std::string const& path, format::segment_entry const& e) {
+        auto file = fs_.open(path, io::access::read_only, io::creation::must_exist);
+        if (!file) return false;
+        for (auto const at : {std::uint64_t{0}, format::second_header_offset(e.size)}) {
+            format::header_block block{};
+            auto const got = file->read(at, block);
+            if (!got || *got != block.size()) continue;
+            auto const read = format::decode_segment_header<C>(block);
+            if (read.good() && read.header.id == e.id && read.header.salt == e.salt) return true;
+        }
+        return false;
+    }
 
     result<void> prepare_locked() {
         auto id = manifest_.state().next_segment;
