@@ -6261,12 +6261,12 @@ public:
 
     /// The first version not in front of (key, at): the newest one of `key` that is not newer than `at`, or of a later key.
     [[nodiscard]] node const* lower_bound(std::string_view key, lsn at) const noexcept {
-        return before(key, at)->next(0);
+        return around(key, at).behind;
     }
     [[nodiscard]] node const* first() const noexcept { return head_->next(0); }
     /// The last version in front of (key, at); nothing where there is none.
     [[nodiscard]] node const* last_before(std::string_view key, lsn at) const noexcept {
-        auto const* n = before(key, at);
+        auto const* n = around(key, at).before;
         return n == head_ ? nullptr : n;
     }
     [[nodiscard]] node const* last() const noexcept {
@@ -6283,14 +6283,20 @@ private:
         auto const order = n.key().compare(key);
         return order != 0 ? order < 0 : n.at > at;
     }
-    [[nodiscard]] node const* before(std::string_view key, lsn at) const noexcept {
+    struct place {
+        node const* before;
+        node const* behind;
+    };
+    /// Where (key, at) stands. `behind` is the node that was compared: to load the link of `before` once more could give one that was
+    /// inserted meanwhile, in front of the key.
+    [[nodiscard]] place around(std::string_view key, lsn at) const noexcept {
         auto const prefix = key_prefix(key);
         node const* n = head_;
+        node const* next = nullptr;
         for (int level = height_max - 1; level >= 0; --level)
-            for (node const* next = n->next(level); next != nullptr && less(*next, prefix, key, at);
-                 next = n->next(level))
+            for (next = n->next(level); next != nullptr && less(*next, prefix, key, at); next = n->next(level))
                 n = next;
-        return n;
+        return {n, next};
     }
     [[nodiscard]] node* make_node(version const& v, int height) {
         auto const links = sizeof(std::atomic<node*>) * static_cast<std::size_t>(height);
