@@ -9,6 +9,7 @@
 #include <keel/observe/concept.hpp>
 #include <keel/policy/checksum/crc32c.hpp>
 #include <keel/policy/durability/group_commit.hpp>
+#include <keel/policy/isolation/snapshot.hpp>
 #include <keel/policy/repair/choice.hpp>
 #include <keel/policy/repair/partial_reconstruct.hpp>
 #include <keel/policy/segment_size/fixed.hpp>
@@ -33,6 +34,9 @@ struct is_file_system : std::bool_constant<io::file_system<P>> {};
 template <class P>
 struct is_observer : std::bool_constant<observer_policy<P>> {};
 
+template <class P>
+struct is_isolation : std::bool_constant<isolation_policy<P>> {};
+
 template <template <class> class Axis, class... Policies>
 inline constexpr int chosen = (0 + ... + int{Axis<Policies>::value});
 
@@ -48,7 +52,7 @@ struct pick<Axis, Default, First, Rest...>
 template <class P>
 inline constexpr int axes_of = int{is_checksum<P>::value} + int{is_segment_size<P>::value} +
                                int{is_durability<P>::value} + int{is_repair<P>::value} + int{is_file_system<P>::value} +
-                               int{is_observer<P>::value};
+                               int{is_observer<P>::value} + int{is_isolation<P>::value};
 
 } // namespace detail
 
@@ -58,7 +62,7 @@ struct config {
     static_assert(
         ((detail::axes_of<Policies> > 0) && ...),
         "keel: one of these types is no policy: it fits no axis (checksum, segment_size, durability, repair, file "
-        "system, observer). Check it against the concept of the axis it is meant for");
+        "system, observer, isolation). Check it against the concept of the axis it is meant for");
     static_assert(((detail::axes_of<Policies> < 2) && ...),
                   "keel: one of these types fits two axes; split it into two types");
     static_assert(detail::chosen<detail::is_checksum, Policies...> < 2, "keel: two checksum policies; keep one");
@@ -68,6 +72,7 @@ struct config {
     static_assert(detail::chosen<detail::is_repair, Policies...> < 2, "keel: two repair policies; keep one");
     static_assert(detail::chosen<detail::is_file_system, Policies...> < 2, "keel: two file systems; keep one");
     static_assert(detail::chosen<detail::is_observer, Policies...> < 2, "keel: two observers; keep one");
+    static_assert(detail::chosen<detail::is_isolation, Policies...> < 2, "keel: two isolation policies; keep one");
 
     using checksum = typename detail::pick<detail::is_checksum, keel::checksum::crc32c, Policies...>::type;
     using size_policy = typename detail::pick<detail::is_segment_size, segment_size<16 * MiB>, Policies...>::type;
@@ -75,6 +80,7 @@ struct config {
     using repair = typename detail::pick<detail::is_repair, keel::repair::partial_reconstruct, Policies...>::type;
     using file_system = typename detail::pick<detail::is_file_system, io::posix, Policies...>::type;
     using observer = typename detail::pick<detail::is_observer, observe::none, Policies...>::type;
+    using isolation = typename detail::pick<detail::is_isolation, keel::isolation::snapshot, Policies...>::type;
 
     static constexpr std::uint64_t segment_bytes = size_policy::segment_bytes;
 

@@ -8,6 +8,7 @@
 
 #include <keel/engine/batch.hpp>
 #include <keel/engine/scan.hpp>
+#include <keel/engine/transaction.hpp>
 #include <keel/log.hpp>
 #include <keel/table/memtable.hpp>
 
@@ -27,6 +28,7 @@ template <class Config>
 class basic_engine {
 public:
     using config_type = Config;
+    using transaction = basic_transaction<detail::log_core<Config, table::memtable>, typename Config::isolation>;
     using file_system = typename Config::file_system;
 
     /// Opens the store in this folder, or makes one, and recovers it: see recovery() for what was found. Errors: not_found,
@@ -43,7 +45,7 @@ public:
         out.table_ = std::make_shared<table::memtable>(table::sorted_run{std::move(collected), opened->plan.counted});
         opened->exam.report.replayed_records = out.table_->loaded_records();
         opened->exam.report.replay_time = std::chrono::steady_clock::now() - started;
-        out.core_ = std::make_unique<core_type>(std::move(*opened), fs, *out.table_, std::move(observer), options);
+        out.core_ = std::make_shared<core_type>(std::move(*opened), fs, *out.table_, std::move(observer), options);
         return out;
     }
 
@@ -104,6 +106,9 @@ public:
         return scan(which.as_range(), as_of);
     }
 
+    /// A transaction that reads from this moment (engine/transaction.hpp).
+    [[nodiscard]] transaction begin() const { return {core_, table_, core_->writer().visible()}; }
+
     /// All writes accepted before the call survive power loss once it returns.
     [[nodiscard]] result<void> sync() { return core_->writer().sync(); }
     /// After a failure that left the store read-only: tries to become writable again.
@@ -128,13 +133,7 @@ private:
     basic_engine() = default;
 
     result<lsn> commit(std::span<wal::operation const> batch) {
-        for (auto const& op : batch) {
-            if (op.key.empty()) return failure(errc::invalid_argument, "a key has at least one byte");
-            if (op.key.size() > format::key_bytes_max)
-                return failure(errc::too_large, "the key has " + std::to_string(op.key.size()) +
-                                                    " bytes, the limit is " + std::to_string(format::key_bytes_max) +
-                                                    ": store long names as values");
-        }
+        for (auto const& op : batch) KEEL_TRY(detail::check_key(as_text(op.key)));
         return core_->writer().write(batch);
     }
     result<std::optional<std::string>> get_at(std::string_view key, lsn at) const {
@@ -145,7 +144,7 @@ private:
     }
 
     std::shared_ptr<table::memtable> table_{};
-    std::unique_ptr<core_type> core_{}; // refers to the table: goes first
+    std::shared_ptr<core_type> core_{}; // refers to the table: goes first; shared for the moment of a commit only
 };
 
 /// The store with these policies, in any order, each with a default (config.hpp).

@@ -15,6 +15,8 @@
 #include <keel/policy/durability/group_commit.hpp>
 #include <keel/policy/durability/interval.hpp>
 #include <keel/policy/durability/os_buffered.hpp>
+#include <keel/policy/isolation/serializable.hpp>
+#include <keel/policy/isolation/snapshot.hpp>
 #include <keel/policy/repair/choice.hpp>
 #include <keel/policy/segment_size/fixed.hpp>
 #if __has_include(<xxhash.h>)

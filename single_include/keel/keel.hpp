@@ -830,6 +830,61 @@ struct os_buffered {
 
 #endif
 
+// ---- keel/policy/isolation/concept.hpp ----
+#ifndef KEEL_POLICY_ISOLATION_CONCEPT_HPP
+#define KEEL_POLICY_ISOLATION_CONCEPT_HPP
+
+// The isolation axis: what a transaction is kept from. Terms after A. Adya, "Weak consistency: a generalized theory and optimistic
+// implementations for distributed transactions", MIT 1999.
+
+namespace keel::inline v0 {
+
+/// What a commit checks besides that nobody wrote what it writes.
+///   I::validates_reads   bool   whether a commit fails when something the transaction read was written since it began
+/// Smallest model: isolation::snapshot.
+template <class I>
+concept isolation_policy = requires {
+    { I::validates_reads } -> std::convertible_to<bool>;
+};
+
+} // namespace keel::inline v0
+
+#endif
+
+// ---- keel/policy/isolation/serializable.hpp ----
+#ifndef KEEL_POLICY_ISOLATION_SERIALIZABLE_HPP
+#define KEEL_POLICY_ISOLATION_SERIALIZABLE_HPP
+
+namespace keel::inline v0::isolation {
+
+/// Serializable: the outcome is that of the transactions one after the other, in the order of their LSNs. A commit fails when a key
+/// or a range that the transaction read was written since it began. After H. Kung and J. Robinson, "On optimistic methods for
+/// concurrency control", TODS 6(2), 1981.
+struct serializable {
+    static constexpr bool validates_reads = true;
+};
+
+} // namespace keel::inline v0::isolation
+
+#endif
+
+// ---- keel/policy/isolation/snapshot.hpp ----
+#ifndef KEEL_POLICY_ISOLATION_SNAPSHOT_HPP
+#define KEEL_POLICY_ISOLATION_SNAPSHOT_HPP
+
+namespace keel::inline v0::isolation {
+
+/// Snapshot isolation, first committer wins: reads come from one moment, and of two transactions that write the same key at the same
+/// time one fails. No dirty read, no lost update, no read skew. Two that each read what the other one writes may both commit
+/// (write skew). After H. Berenson et al., "A critique of ANSI SQL isolation levels", SIGMOD 1995.
+struct snapshot {
+    static constexpr bool validates_reads = false;
+};
+
+} // namespace keel::inline v0::isolation
+
+#endif
+
 // ---- keel/policy/repair/finding.hpp ----
 #ifndef KEEL_POLICY_REPAIR_FINDING_HPP
 #define KEEL_POLICY_REPAIR_FINDING_HPP
@@ -5446,6 +5501,9 @@ struct is_file_system : std::bool_constant<io::file_system<P>> {};
 template <class P>
 struct is_observer : std::bool_constant<observer_policy<P>> {};
 
+template <class P>
+struct is_isolation : std::bool_constant<isolation_policy<P>> {};
+
 template <template <class> class Axis, class... Policies>
 inline constexpr int chosen = (0 + ... + int{Axis<Policies>::value});
 
@@ -5461,7 +5519,7 @@ struct pick<Axis, Default, First, Rest...>
 template <class P>
 inline constexpr int axes_of = int{is_checksum<P>::value} + int{is_segment_size<P>::value} +
                                int{is_durability<P>::value} + int{is_repair<P>::value} + int{is_file_system<P>::value} +
-                               int{is_observer<P>::value};
+                               int{is_observer<P>::value} + int{is_isolation<P>::value};
 
 } // namespace detail
 
@@ -5471,7 +5529,7 @@ struct config {
     static_assert(
         ((detail::axes_of<Policies> > 0) && ...),
         "keel: one of these types is no policy: it fits no axis (checksum, segment_size, durability, repair, file "
-        "system, observer). Check it against the concept of the axis it is meant for");
+        "system, observer, isolation). Check it against the concept of the axis it is meant for");
     static_assert(((detail::axes_of<Policies> < 2) && ...),
                   "keel: one of these types fits two axes; split it into two types");
     static_assert(detail::chosen<detail::is_checksum, Policies...> < 2, "keel: two checksum policies; keep one");
@@ -5481,6 +5539,7 @@ struct config {
     static_assert(detail::chosen<detail::is_repair, Policies...> < 2, "keel: two repair policies; keep one");
     static_assert(detail::chosen<detail::is_file_system, Policies...> < 2, "keel: two file systems; keep one");
     static_assert(detail::chosen<detail::is_observer, Policies...> < 2, "keel: two observers; keep one");
+    static_assert(detail::chosen<detail::is_isolation, Policies...> < 2, "keel: two isolation policies; keep one");
 
     using checksum = typename detail::pick<detail::is_checksum, keel::checksum::crc32c, Policies...>::type;
     using size_policy = typename detail::pick<detail::is_segment_size, segment_size<16 * MiB>, Policies...>::type;
@@ -5488,6 +5547,7 @@ struct config {
     using repair = typename detail::pick<detail::is_repair, keel::repair::partial_reconstruct, Policies...>::type;
     using file_system = typename detail::pick<detail::is_file_system, io::posix, Policies...>::type;
     using observer = typename detail::pick<detail::is_observer, observe::none, Policies...>::type;
+    using isolation = typename detail::pick<detail::is_isolation, keel::isolation::snapshot, Policies...>::type;
 
     static constexpr std::uint64_t segment_bytes = size_policy::segment_bytes;
 
@@ -6074,6 +6134,17 @@ inline void keep_last_block(frame_group& kept, frame_group const& done, std::uin
 
 namespace keel::inline v0 {
 
+namespace detail {
+/// A key that the log can hold. Errors: invalid_argument (empty), too_large.
+[[nodiscard]] inline result<void> check_key(std::string_view key) {
+    if (key.empty()) return failure(errc::invalid_argument, "a key has at least one byte");
+    if (key.size() > format::key_bytes_max)
+        return failure(errc::too_large, "the key has " + std::to_string(key.size()) + " bytes, the limit is " +
+                                            std::to_string(format::key_bytes_max) + ": store long names as values");
+    return {};
+}
+} // namespace detail
+
 /// Collects puts and erases for one atomic write. Copies what it is given. One thread per object.
 class write_batch {
 public:
@@ -6566,6 +6637,23 @@ public:
         return loaded_[i].view().value;
     }
 
+    /// The LSN of the newest write to `key`, erases among them; 0 where there was none.
+    [[nodiscard]] lsn newest(std::string_view key) const noexcept {
+        auto const* const n = written_.lower_bound(key, lsn_max);
+        if (n != nullptr && n->key() == key) return n->at;
+        auto const i = loaded_.lower_bound(key);
+        return i != loaded_.size() && loaded_[i].key() == key ? loaded_[i].at : lsn{};
+    }
+    /// The LSN of some write behind `since` to a key from `from` on and in front of `to`; 0 where there was none. `since` lies in this
+    /// opening of the store. Takes time in proportion to what was written in the range.
+    [[nodiscard]] lsn newest_in(std::optional<std::string> const& from, std::optional<std::string> const& to,
+                                lsn since) const noexcept {
+        auto const* n = from ? written_.lower_bound(*from, lsn_max) : written_.first();
+        for (; n != nullptr && (!to || n->key() < *to); n = n->next(0))
+            if (n->at > since) return n->at;
+        return {};
+    }
+
     [[nodiscard]] std::uint64_t loaded_records() const noexcept { return loaded_.records(); }
 
     /// Walks keys that have a value as of a snapshot, in either direction.
@@ -6761,6 +6849,234 @@ private:
     range which_;
     table::memtable::cursor cursor_;
     bool valid_ = false;
+};
+
+} // namespace keel::inline v0
+
+#endif
+
+// ---- keel/engine/transaction.hpp ----
+#ifndef KEEL_ENGINE_TRANSACTION_HPP
+#define KEEL_ENGINE_TRANSACTION_HPP
+
+// Transactions: reads of one moment, writes of one's own on top, and a commit that is one batch of the log. Optimistic: nothing is
+// locked while a transaction runs. Whether it may commit is decided at the moment its batch takes its LSNs, when the writer's mutex
+// keeps all others from taking theirs: a key written since is in the memtable with a newer LSN, or among the records that were
+// encoded and are not visible yet.
+
+#include <set>
+
+namespace keel::inline v0 {
+
+namespace detail {
+
+/// What a transaction has written: a value, or nothing where it erased.
+using own_writes = std::map<std::string, std::optional<std::string>, std::less<>>;
+
+[[nodiscard]] inline bool lies_in(range const& which, std::string_view key) noexcept {
+    return (!which.from || key >= *which.from) && (!which.to || key < *which.to);
+}
+
+} // namespace detail
+
+/// A scan of a transaction: the store at its moment, with its own writes on top. One pass, one thread. Views are valid until the
+/// iterator moves on or the transaction writes; the transaction must outlive the scan.
+class transaction_scan {
+public:
+    using value_type = key_scan::value_type;
+
+    transaction_scan(key_scan base, detail::own_writes const& own, range const& which)
+        : base_{std::move(base)}, reverse_{which.reverse},
+          first_{which.from ? own.lower_bound(*which.from) : own.begin()},
+          last_{which.to ? own.lower_bound(*which.to) : own.end()} {
+        if (which.from && which.to && *which.to < *which.from) last_ = first_;
+    }
+
+    class iterator {
+    public:
+        using iterator_concept = std::input_iterator_tag;
+        using value_type = transaction_scan::value_type;
+        using difference_type = std::ptrdiff_t;
+
+        iterator() = default;
+        explicit iterator(transaction_scan* of) noexcept : of_{of} {}
+        [[nodiscard]] value_type operator*() const noexcept { return of_->current_; }
+        iterator& operator++() noexcept {
+            of_->advance();
+            return *this;
+        }
+        void operator++(int) noexcept { ++*this; }
+        [[nodiscard]] bool operator==(std::default_sentinel_t) const noexcept { return of_ == nullptr || !of_->valid_; }
+
+    private:
+        transaction_scan* of_ = nullptr;
+    };
+
+    [[nodiscard]] iterator begin() noexcept {
+        at_ = base_.begin();
+        settle();
+        return iterator{this};
+    }
+    [[nodiscard]] static std::default_sentinel_t end() noexcept { return {}; }
+
+private:
+    [[nodiscard]] detail::own_writes::const_iterator own() const noexcept {
+        return reverse_ ? std::prev(last_) : first_;
+    }
+    void pass_own() noexcept {
+        if (reverse_) --last_;
+        else ++first_;
+    }
+    void advance() noexcept {
+        if (from_own_) pass_own();
+        else ++at_;
+        settle();
+    }
+    /// The next key of either side; where both have it, the transaction's own write counts.
+    void settle() noexcept {
+        for (;;) {
+            bool const has_base = at_ != base_.end();
+            bool const has_own = first_ != last_;
+            valid_ = has_base || has_own;
+            if (!valid_) return;
+            from_own_ = has_own && (!has_base || !comes_first((*at_).first, own()->first));
+            if (!from_own_) {
+                current_ = *at_;
+                return;
+            }
+            if (has_base && (*at_).first == own()->first) ++at_;
+            if (own()->second) {
+                current_ = {own()->first, *own()->second};
+                return;
+            }
+            pass_own();
+        }
+    }
+    [[nodiscard]] bool comes_first(std::string_view a, std::string_view b) const noexcept {
+        return reverse_ ? a > b : a < b;
+    }
+
+    key_scan base_;
+    key_scan::iterator at_{};
+    bool reverse_;
+    detail::own_writes::const_iterator first_; // own writes not passed yet: [first_, last_)
+    detail::own_writes::const_iterator last_;
+    value_type current_{};
+    bool valid_ = false;
+    bool from_own_ = false;
+};
+
+/// One transaction of a store. Ends with commit() or rollback(); one that is let go of is rolled back, and leaves nothing. Moves, is
+/// not copyable; one thread at a time. It may outlive its store: then commit() says closed.
+template <class Core, isolation_policy Isolation>
+class basic_transaction {
+public:
+    basic_transaction(std::weak_ptr<Core> core, std::shared_ptr<table::memtable const> table, lsn moment)
+        : core_{std::move(core)}, table_{std::move(table)}, moment_{moment} {}
+    basic_transaction(basic_transaction&&) noexcept = default;
+    basic_transaction& operator=(basic_transaction&&) noexcept = default;
+    basic_transaction(basic_transaction const&) = delete;
+    basic_transaction& operator=(basic_transaction const&) = delete;
+
+    /// The moment it reads from: the last LSN that was visible when it began.
+    [[nodiscard]] lsn moment() const noexcept { return moment_; }
+
+    /// The value of a key: of this transaction's own last write, else as of its moment; nothing where it has none.
+    [[nodiscard]] result<std::optional<std::string>> get(std::string_view key) {
+        if (!table_) return ended();
+        if (auto const mine = writes_.find(key); mine != writes_.end()) return mine->second;
+        if constexpr (Isolation::validates_reads) read_.emplace(key);
+        auto const found = table_->find(key, moment_);
+        return found ? std::optional<std::string>{std::string{*found}} : std::nullopt;
+    }
+    /// Errors: invalid_argument (empty key, or the transaction has ended), too_large (the key).
+    [[nodiscard]] result<void> put(std::string_view key, std::string_view value) {
+        return change(key, std::optional<std::string>{std::string{value}});
+    }
+    [[nodiscard]] result<void> erase(std::string_view key) { return change(key, std::nullopt); }
+
+    /// Keys in order, its own writes among them. Nothing once the transaction has ended.
+    [[nodiscard]] transaction_scan scan(range which = {}) {
+        if (!table_) return {key_scan{std::make_shared<table::memtable>(), {}, {}}, writes_, {}};
+        if constexpr (Isolation::validates_reads) scanned_.push_back(which);
+        return {key_scan{table_, moment_, which}, writes_, which};
+    }
+    [[nodiscard]] transaction_scan scan(prefix const& which) { return scan(which.as_range()); }
+
+    /// Writes everything as one batch and ends the transaction, whatever comes of it. Returns the LSN of its last write, once that is
+    /// as safe as the durability policy says; without writes, its moment. Errors: conflict (another one was first: run it again;
+    /// `error::at` is the other's LSN), invalid_argument (it has ended before), and those of a write.
+    [[nodiscard]] result<lsn> commit() {
+        if (!table_) return ended();
+        auto const table = std::exchange(table_, nullptr);
+        auto const core = core_.lock();
+        if (!core) return failure(errc::closed, "the store is closed; the transaction was not committed");
+        if (writes_.empty()) return moment_;
+        std::vector<wal::operation> batch;
+        batch.reserve(writes_.size());
+        for (auto const& [key, value] : writes_)
+            batch.push_back({.type = value ? format::frame_type::put : format::frame_type::erase,
+                             .key = as_bytes(key),
+                             .value = value ? as_bytes(*value) : byte_view{}});
+        auto done = core->writer().write_if(batch,
+                                            [&](auto const& each_pending) { return check(*table, each_pending); });
+        writes_.clear();
+        return done;
+    }
+    /// Ends the transaction; nothing of it was written.
+    void rollback() noexcept {
+        table_.reset();
+        writes_.clear();
+    }
+
+private:
+    static tl::unexpected<error> ended() {
+        return failure(errc::invalid_argument, "the transaction has ended; begin another one");
+    }
+    static tl::unexpected<error> conflict(lsn with) {
+        return failure(
+            error{.code = errc::conflict,
+                  .message = "another write came first; nothing of this transaction was written: run it again",
+                  .at = with,
+                  .retryable = true});
+    }
+
+    result<void> change(std::string_view key, std::optional<std::string> value) {
+        if (!table_) return ended();
+        KEEL_TRY(detail::check_key(key));
+        writes_.insert_or_assign(std::string{key}, std::move(value));
+        return {};
+    }
+
+    /// Called with the writer's mutex held: no LSN is given meanwhile.
+    template <class EachPending>
+    result<void> check(table::memtable const& table, EachPending const& each_pending) const {
+        for (auto const& [key, value] : writes_)
+            if (auto const at = table.newest(key); at > moment_) return conflict(at);
+        for (auto const& key : read_)
+            if (auto const at = table.newest(key); at > moment_) return conflict(at);
+        for (auto const& which : scanned_)
+            if (auto const at = table.newest_in(which.from, which.to, moment_); at > moment_) return conflict(at);
+        lsn with{};
+        each_pending([&](lsn at, std::string_view key) {
+            if (!with && concerns(key)) with = at;
+        });
+        if (with) return conflict(with);
+        return {};
+    }
+    [[nodiscard]] bool concerns(std::string_view key) const {
+        if (writes_.contains(key) || read_.contains(key)) return true;
+        for (auto const& which : scanned_)
+            if (detail::lies_in(which, key)) return true;
+        return false;
+    }
+
+    std::weak_ptr<Core> core_;
+    std::shared_ptr<table::memtable const> table_; // nothing once it has ended
+    lsn moment_;
+    detail::own_writes writes_{};
+    std::set<std::string, std::less<>> read_{}; // both only where the policy validates reads
+    std::vector<range> scanned_{};
 };
 
 } // namespace keel::inline v0
@@ -10175,6 +10491,12 @@ public:
 
     /// Writes a batch, whole or not at all. Returns the LSN of its last record, once that is as safe as the durability policy says.
     [[nodiscard]] result<lsn> write(std::span<operation const> batch) {
+        return write_if(batch, [](auto const&) { return result<void>{}; });
+    }
+    /// Writes the batch if `allowed` finds nothing against it at the moment the batch takes its LSNs: all lower ones are applied to
+    /// the sink by then, or are told by `each_pending(visit)` as visit(lsn, key). Called with the mutex held.
+    template <class Allowed>
+    [[nodiscard]] result<lsn> write_if(std::span<operation const> batch, Allowed const& allowed) {
         auto const bytes = frame_bytes_of(batch);
         if (bytes > batch_bytes_max)
             return failure(errc::too_large,
@@ -10184,6 +10506,7 @@ public:
         if (next_.value + batch.size() > lsn_highest.value)
             return failure(errc::too_large, "the log has used up its LSNs; copy the live data into a new store");
         KEEL_TRY(ready_for(bytes, hold));
+        KEEL_TRY(allowed([this](auto const& visit) { each_pending(visit); }));
         if constexpr (mapped) return write_mapped(batch);
         else return write_through(batch, hold);
     }
@@ -10307,6 +10630,14 @@ private:
     static constexpr std::uint64_t limit = format::frames_limit(segment_bytes);
     static constexpr std::uint64_t block = format::block_bytes(segment_bytes);
     static constexpr std::uint64_t mark_room = format::frame_bytes(format::mark_bytes);
+
+    /// The records that have an LSN and are not visible: those that gather, and those a leader is writing, which he only reads too.
+    template <class Visit>
+    void each_pending(Visit const& visit) const {
+        auto const tell = [&](lsn at, format::frame_view const& frame) { visit(at, as_text(frame.key())); };
+        if (leading_) for_each_record(flight_.bytes, active_->first, tell);
+        for_each_record(filling_.bytes, active_->first, tell);
+    }
 
     [[nodiscard]] bool writable() const noexcept {
         return state_ == engine_state::healthy || state_ == engine_state::degraded;
@@ -10775,6 +11106,7 @@ private:
         auto saved = close_gaps(all, lost);
         if (saved) saved = rewrite(*old, all, {});
         if (saved) {
+            flight_.reset(0);
             set_state(engine_state::degraded, "a segment was given up after: " + to_string(why) + lost);
             return {};
         }
@@ -11874,6 +12206,7 @@ template <class Config>
 class basic_engine {
 public:
     using config_type = Config;
+    using transaction = basic_transaction<detail::log_core<Config, table::memtable>, typename Config::isolation>;
     using file_system = typename Config::file_system;
 
     /// Opens the store in this folder, or makes one, and recovers it: see recovery() for what was found. Errors: not_found,
@@ -11890,7 +12223,7 @@ public:
         out.table_ = std::make_shared<table::memtable>(table::sorted_run{std::move(collected), opened->plan.counted});
         opened->exam.report.replayed_records = out.table_->loaded_records();
         opened->exam.report.replay_time = std::chrono::steady_clock::now() - started;
-        out.core_ = std::make_unique<core_type>(std::move(*opened), fs, *out.table_, std::move(observer), options);
+        out.core_ = std::make_shared<core_type>(std::move(*opened), fs, *out.table_, std::move(observer), options);
         return out;
     }
 
@@ -11951,6 +12284,9 @@ public:
         return scan(which.as_range(), as_of);
     }
 
+    /// A transaction that reads from this moment (engine/transaction.hpp).
+    [[nodiscard]] transaction begin() const { return {core_, table_, core_->writer().visible()}; }
+
     /// All writes accepted before the call survive power loss once it returns.
     [[nodiscard]] result<void> sync() { return core_->writer().sync(); }
     /// After a failure that left the store read-only: tries to become writable again.
@@ -11975,13 +12311,7 @@ private:
     basic_engine() = default;
 
     result<lsn> commit(std::span<wal::operation const> batch) {
-        for (auto const& op : batch) {
-            if (op.key.empty()) return failure(errc::invalid_argument, "a key has at least one byte");
-            if (op.key.size() > format::key_bytes_max)
-                return failure(errc::too_large, "the key has " + std::to_string(op.key.size()) +
-                                                    " bytes, the limit is " + std::to_string(format::key_bytes_max) +
-                                                    ": store long names as values");
-        }
+        for (auto const& op : batch) KEEL_TRY(detail::check_key(as_text(op.key)));
         return core_->writer().write(batch);
     }
     result<std::optional<std::string>> get_at(std::string_view key, lsn at) const {
@@ -11992,7 +12322,7 @@ private:
     }
 
     std::shared_ptr<table::memtable> table_{};
-    std::unique_ptr<core_type> core_{}; // refers to the table: goes first
+    std::shared_ptr<core_type> core_{}; // refers to the table: goes first; shared for the moment of a commit only
 };
 
 /// The store with these policies, in any order, each with a default (config.hpp).

@@ -4,6 +4,7 @@
 
 // A write batch: operations that are there together or not at all.
 
+#include <keel/error.hpp>
 #include <keel/format/frame.hpp>
 #include <keel/types.hpp>
 #include <keel/wal/group.hpp>
@@ -13,6 +14,17 @@
 #include <vector>
 
 namespace keel::inline v0 {
+
+namespace detail {
+/// A key that the log can hold. Errors: invalid_argument (empty), too_large.
+[[nodiscard]] inline result<void> check_key(std::string_view key) {
+    if (key.empty()) return failure(errc::invalid_argument, "a key has at least one byte");
+    if (key.size() > format::key_bytes_max)
+        return failure(errc::too_large, "the key has " + std::to_string(key.size()) + " bytes, the limit is " +
+                                            std::to_string(format::key_bytes_max) + ": store long names as values");
+    return {};
+}
+} // namespace detail
 
 /// Collects puts and erases for one atomic write. Copies what it is given. One thread per object.
 class write_batch {

@@ -46,6 +46,23 @@ public:
         return loaded_[i].view().value;
     }
 
+    /// The LSN of the newest write to `key`, erases among them; 0 where there was none.
+    [[nodiscard]] lsn newest(std::string_view key) const noexcept {
+        auto const* const n = written_.lower_bound(key, lsn_max);
+        if (n != nullptr && n->key() == key) return n->at;
+        auto const i = loaded_.lower_bound(key);
+        return i != loaded_.size() && loaded_[i].key() == key ? loaded_[i].at : lsn{};
+    }
+    /// The LSN of some write behind `since` to a key from `from` on and in front of `to`; 0 where there was none. `since` lies in this
+    /// opening of the store. Takes time in proportion to what was written in the range.
+    [[nodiscard]] lsn newest_in(std::optional<std::string> const& from, std::optional<std::string> const& to,
+                                lsn since) const noexcept {
+        auto const* n = from ? written_.lower_bound(*from, lsn_max) : written_.first();
+        for (; n != nullptr && (!to || n->key() < *to); n = n->next(0))
+            if (n->at > since) return n->at;
+        return {};
+    }
+
     [[nodiscard]] std::uint64_t loaded_records() const noexcept { return loaded_.records(); }
 
     /// Walks keys that have a value as of a snapshot, in either direction.

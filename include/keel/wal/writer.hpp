@@ -135,6 +135,12 @@ public:
 
     /// Writes a batch, whole or not at all. Returns the LSN of its last record, once that is as safe as the durability policy says.
     [[nodiscard]] result<lsn> write(std::span<operation const> batch) {
+        return write_if(batch, [](auto const&) { return result<void>{}; });
+    }
+    /// Writes the batch if `allowed` finds nothing against it at the moment the batch takes its LSNs: all lower ones are applied to
+    /// the sink by then, or are told by `each_pending(visit)` as visit(lsn, key). Called with the mutex held.
+    template <class Allowed>
+    [[nodiscard]] result<lsn> write_if(std::span<operation const> batch, Allowed const& allowed) {
         auto const bytes = frame_bytes_of(batch);
         if (bytes > batch_bytes_max)
             return failure(errc::too_large,
@@ -144,6 +150,7 @@ public:
         if (next_.value + batch.size() > lsn_highest.value)
             return failure(errc::too_large, "the log has used up its LSNs; copy the live data into a new store");
         KEEL_TRY(ready_for(bytes, hold));
+        KEEL_TRY(allowed([this](auto const& visit) { each_pending(visit); }));
         if constexpr (mapped) return write_mapped(batch);
         else return write_through(batch, hold);
     }
@@ -267,6 +274,14 @@ private:
     static constexpr std::uint64_t limit = format::frames_limit(segment_bytes);
     static constexpr std::uint64_t block = format::block_bytes(segment_bytes);
     static constexpr std::uint64_t mark_room = format::frame_bytes(format::mark_bytes);
+
+    /// The records that have an LSN and are not visible: those that gather, and those a leader is writing, which he only reads too.
+    template <class Visit>
+    void each_pending(Visit const& visit) const {
+        auto const tell = [&](lsn at, format::frame_view const& frame) { visit(at, as_text(frame.key())); };
+        if (leading_) for_each_record(flight_.bytes, active_->first, tell);
+        for_each_record(filling_.bytes, active_->first, tell);
+    }
 
     [[nodiscard]] bool writable() const noexcept {
         return state_ == engine_state::healthy || state_ == engine_state::degraded;
@@ -735,6 +750,7 @@ private:
         auto saved = close_gaps(all, lost);
         if (saved) saved = rewrite(*old, all, {});
         if (saved) {
+            flight_.reset(0);
             set_state(engine_state::degraded, "a segment was given up after: " + to_string(why) + lost);
             return {};
         }

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_ENGINE_TRANSACTION_HPP
+#define KEEL_ENGINE_TRANSACTION_HPP
+
+// Transactions: reads of one moment, writes of one's own on top, and a commit that is one batch of the log. Optimistic: nothing is
+// locked while a transaction runs. Whether it may commit is decided at the moment its batch takes its LSNs, when the writer's mutex
+// keeps all others from taking theirs: a key written since is in the memtable with a newer LSN, or among the records that were
+// encoded and are not visible yet.
+
+#include <keel/engine/batch.hpp>
+#include <keel/engine/scan.hpp>
+#include <keel/error.hpp>
+#include <keel/format/frame.hpp>
+#include <keel/policy/isolation/concept.hpp>
+#include <keel/table/memtable.hpp>
+#include <keel/types.hpp>
+#include <keel/wal/group.hpp>
+
+#include <cstddef>
+#include <functional>
+#include <iterator>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace keel::inline v0 {
+
+namespace detail {
+
+/// What a transaction has written: a value, or nothing where it erased.
+using own_writes = std::map<std::string, std::optional<std::string>, std::less<>>;
+
+[[nodiscard]] inline bool lies_in(range const& which, std::string_view key) noexcept {
+    return (!which.from || key >= *which.from) && (!which.to || key < *which.to);
+}
+
+} // namespace detail
+
+/// A scan of a transaction: the store at its moment, with its own writes on top. One pass, one thread. Views are valid until the
+/// iterator moves on or the transaction writes; the transaction must outlive the scan.
+class transaction_scan {
+public:
+    using value_type = key_scan::value_type;
+
+    transaction_scan(key_scan base, detail::own_writes const& own, range const& which)
+        : base_{std::move(base)}, reverse_{which.reverse},
+          first_{which.from ? own.lower_bound(*which.from) : own.begin()},
+          last_{which.to ? own.lower_bound(*which.to) : own.end()} {
+        if (which.from && which.to && *which.to < *which.from) last_ = first_;
+    }
+
+    class iterator {
+    public:
+        using iterator_concept = std::input_iterator_tag;
+        using value_type = transaction_scan::value_type;
+        using difference_type = std::ptrdiff_t;
+
+        iterator() = default;
+        explicit iterator(transaction_scan* of) noexcept : of_{of} {}
+        [[nodiscard]] value_type operator*() const noexcept { return of_->current_; }
+        iterator& operator++() noexcept {
+            of_->advance();
+            return *this;
+        }
+        void operator++(int) noexcept { ++*this; }
+        [[nodiscard]] bool operator==(std::default_sentinel_t) const noexcept { return of_ == nullptr || !of_->valid_; }
+
+    private:
+        transaction_scan* of_ = nullptr;
+    };
+
+    [[nodiscard]] iterator begin() noexcept {
+        at_ = base_.begin();
+        settle();
+        return iterator{this};
+    }
+    [[nodiscard]] static std::default_sentinel_t end() noexcept { return {}; }
+
+private:
+    [[nodiscard]] detail::own_writes::const_iterator own() const noexcept {
+        return reverse_ ? std::prev(last_) : first_;
+    }
+    void pass_own() noexcept {
+        if (reverse_) --last_;
+        else ++first_;
+    }
+    void advance() noexcept {
+        if (from_own_) pass_own();
+        else ++at_;
+        settle();
+    }
+    /// The next key of either side; where both have it, the transaction's own write counts.
+    void settle() noexcept {
+        for (;;) {
+            bool const has_base = at_ != base_.end();
+            bool const has_own = first_ != last_;
+            valid_ = has_base || has_own;
+            if (!valid_) return;
+            from_own_ = has_own && (!has_base || !comes_first((*at_).first, own()->first));
+            if (!from_own_) {
+                current_ = *at_;
+                return;
+            }
+            if (has_base && (*at_).first == own()->first) ++at_;
+            if (own()->second) {
+                current_ = {own()->first, *own()->second};
+                return;
+            }
+            pass_own();
+        }
+    }
+    [[nodiscard]] bool comes_first(std::string_view a, std::string_view b) const noexcept {
+        return reverse_ ? a > b : a < b;
+    }
+
+    key_scan base_;
+    key_scan::iterator at_{};
+    bool reverse_;
+    detail::own_writes::const_iterator first_; // own writes not passed yet: [first_, last_)
+    detail::own_writes::const_iterator last_;
+    value_type current_{};
+    bool valid_ = false;
+    bool from_own_ = false;
+};
+
+/// One transaction of a store. Ends with commit() or rollback(); one that is let go of is rolled back, and leaves nothing. Moves, is
+/// not copyable; one thread at a time. It may outlive its store: then commit() says closed.
+template <class Core, isolation_policy Isolation>
+class basic_transaction {
+public:
+    basic_transaction(std::weak_ptr<Core> core, std::shared_ptr<table::memtable const> table, lsn moment)
+        : core_{std::move(core)}, table_{std::move(table)}, moment_{moment} {}
+    basic_transaction(basic_transaction&&) noexcept = default;
+    basic_transaction& operator=(basic_transaction&&) noexcept = default;
+    basic_transaction(basic_transaction const&) = delete;
+    basic_transaction& operator=(basic_transaction const&) = delete;
+
+    /// The moment it reads from: the last LSN that was visible when it began.
+    [[nodiscard]] lsn moment() const noexcept { return moment_; }
+
+    /// The value of a key: of this transaction's own last write, else as of its moment; nothing where it has none.
+    [[nodiscard]] result<std::optional<std::string>> get(std::string_view key) {
+        if (!table_) return ended();
+        if (auto const mine = writes_.find(key); mine != writes_.end()) return mine->second;
+        if constexpr (Isolation::validates_reads) read_.emplace(key);
+        auto const found = table_->find(key, moment_);
+        return found ? std::optional<std::string>{std::string{*found}} : std::nullopt;
+    }
+    /// Errors: invalid_argument (empty key, or the transaction has ended), too_large (the key).
+    [[nodiscard]] result<void> put(std::string_view key, std::string_view value) {
+        return change(key, std::optional<std::string>{std::string{value}});
+    }
+    [[nodiscard]] result<void> erase(std::string_view key) { return change(key, std::nullopt); }
+
+    /// Keys in order, its own writes among them. Nothing once the transaction has ended.
+    [[nodiscard]] transaction_scan scan(range which = {}) {
+        if (!table_) return {key_scan{std::make_shared<table::memtable>(), {}, {}}, writes_, {}};
+        if constexpr (Isolation::validates_reads) scanned_.push_back(which);
+        return {key_scan{table_, moment_, which}, writes_, which};
+    }
+    [[nodiscard]] transaction_scan scan(prefix const& which) { return scan(which.as_range()); }
+
+    /// Writes everything as one batch and ends the transaction, whatever comes of it. Returns the LSN of its last write, once that is
+    /// as safe as the durability policy says; without writes, its moment. Errors: conflict (another one was first: run it again;
+    /// `error::at` is the other's LSN), invalid_argument (it has ended before), and those of a write.
+    [[nodiscard]] result<lsn> commit() {
+        if (!table_) return ended();
+        auto const table = std::exchange(table_, nullptr);
+        auto const core = core_.lock();
+        if (!core) return failure(errc::closed, "the store is closed; the transaction was not committed");
+        if (writes_.empty()) return moment_;
+        std::vector<wal::operation> batch;
+        batch.reserve(writes_.size());
+        for (auto const& [key, value] : writes_)
+            batch.push_back({.type = value ? format::frame_type::put : format::frame_type::erase,
+                             .key = as_bytes(key),
+                             .value = value ? as_bytes(*value) : byte_view{}});
+        auto done = core->writer().write_if(batch,
+                                            [&](auto const& each_pending) { return check(*table, each_pending); });
+        writes_.clear();
+        return done;
+    }
+    /// Ends the transaction; nothing of it was written.
+    void rollback() noexcept {
+        table_.reset();
+        writes_.clear();
+    }
+
+private:
+    static tl::unexpected<error> ended() {
+        return failure(errc::invalid_argument, "the transaction has ended; begin another one");
+    }
+    static tl::unexpected<error> conflict(lsn with) {
+        return failure(
+            error{.code = errc::conflict,
+                  .message = "another write came first; nothing of this transaction was written: run it again",
+                  .at = with,
+                  .retryable = true});
+    }
+
+    result<void> change(std::string_view key, std::optional<std::string> value) {
+        if (!table_) return ended();
+        KEEL_TRY(detail::check_key(key));
+        writes_.insert_or_assign(std::string{key}, std::move(value));
+        return {};
+    }
+
+    /// Called with the writer's mutex held: no LSN is given meanwhile.
+    template <class EachPending>
+    result<void> check(table::memtable const& table, EachPending const& each_pending) const {
+        for (auto const& [key, value] : writes_)
+            if (auto const at = table.newest(key); at > moment_) return conflict(at);
+        for (auto const& key : read_)
+            if (auto const at = table.newest(key); at > moment_) return conflict(at);
+        for (auto const& which : scanned_)
+            if (auto const at = table.newest_in(which.from, which.to, moment_); at > moment_) return conflict(at);
+        lsn with{};
+        each_pending([&](lsn at, std::string_view key) {
+            if (!with && concerns(key)) with = at;
+        });
+        if (with) return conflict(with);
+        return {};
+    }
+    [[nodiscard]] bool concerns(std::string_view key) const {
+        if (writes_.contains(key) || read_.contains(key)) return true;
+        for (auto const& which : scanned_)
+            if (detail::lies_in(which, key)) return true;
+        return false;
+    }
+
+    std::weak_ptr<Core> core_;
+    std::shared_ptr<table::memtable const> table_; // nothing once it has ended
+    lsn moment_;
+    detail::own_writes writes_{};
+    std::set<std::string, std::less<>> read_{}; // both only where the policy validates reads
+    std::vector<range> scanned_{};
+};
+
+} // namespace keel::inline v0
+
+#endif

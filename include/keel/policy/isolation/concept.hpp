@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_POLICY_ISOLATION_CONCEPT_HPP
+#define KEEL_POLICY_ISOLATION_CONCEPT_HPP
+
+// The isolation axis: what a transaction is kept from. Terms after A. Adya, "Weak consistency: a generalized theory and optimistic
+// implementations for distributed transactions", MIT 1999.
+
+#include <concepts>
+
+namespace keel::inline v0 {
+
+/// What a commit checks besides that nobody wrote what it writes.
+///   I::validates_reads   bool   whether a commit fails when something the transaction read was written since it began
+/// Smallest model: isolation::snapshot.
+template <class I>
+concept isolation_policy = requires {
+    { I::validates_reads } -> std::convertible_to<bool>;
+};
+
+} // namespace keel::inline v0
+
+#endif

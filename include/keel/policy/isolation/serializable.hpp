@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_POLICY_ISOLATION_SERIALIZABLE_HPP
+#define KEEL_POLICY_ISOLATION_SERIALIZABLE_HPP
+
+#include <keel/policy/isolation/concept.hpp>
+
+namespace keel::inline v0::isolation {
+
+/// Serializable: the outcome is that of the transactions one after the other, in the order of their LSNs. A commit fails when a key
+/// or a range that the transaction read was written since it began. After H. Kung and J. Robinson, "On optimistic methods for
+/// concurrency control", TODS 6(2), 1981.
+struct serializable {
+    static constexpr bool validates_reads = true;
+};
+
+} // namespace keel::inline v0::isolation
+
+#endif
