@@ -10506,7 +10506,7 @@ public:
         if (next_.value + batch.size() > lsn_highest.value)
             return failure(errc::too_large, "the log has used up its LSNs; copy the live data into a new store");
         KEEL_TRY(ready_for(bytes, hold));
-        KEEL_TRY(allowed([this](auto const& visit) { each_pending(visit); }));
+        KEEL_TRY(allowed([this](auto const& visit) { this->each_pending(visit); }));
         if constexpr (mapped) return write_mapped(batch);
         else return write_through(batch, hold);
     }
