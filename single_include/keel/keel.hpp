@@ -7874,6 +7874,7 @@ public:
     [[nodiscard]] std::string notes() const { return path("notes"); }
     [[nodiscard]] std::string manifest(int copy) const { return path(copy == 0 ? "manifest.0" : "manifest.1"); }
     [[nodiscard]] std::string manifest_temporary(int copy) const { return manifest(copy) + ".tmp"; }
+    [[nodiscard]] std::string reserve() const { return path("reserve"); }
     [[nodiscard]] std::string log() const { return path("log"); }
     [[nodiscard]] std::string log_file(std::string_view name) const { return log() + '/' + std::string{name}; }
     [[nodiscard]] std::string segment(segment_id id) const { return log_file(segment_name(id)); }
@@ -10169,6 +10170,74 @@ private:
 
 #endif
 
+// ---- keel/wal/reserve.hpp ----
+#ifndef KEEL_WAL_RESERVE_HPP
+#define KEEL_WAL_RESERVE_HPP
+
+// Room kept for the day the disk is full: a file of zeros, really written, that is removed when what frees space (retiring segments,
+// saving acknowledged records from a segment that failed) finds none. Ordinary writes never draw on it, and resume only once it is
+// back. It holds nothing: whatever a crash leaves of it is written anew.
+//
+// On copy-on-write, thin or quota-bound storage removing it may free nothing; then the store serves reads only until there is room.
+
+namespace keel::inline v0::wal {
+
+/// One thread at a time.
+template <io::file_system Fs>
+class space_reserve {
+public:
+    space_reserve(Fs fs, std::string path) : fs_{std::move(fs)}, path_{std::move(path)} {}
+
+    [[nodiscard]] bool is_there() const noexcept { return there_; }
+
+    /// Makes the file where it is missing or shorter than `bytes`. Errors: no_space, and the machine's.
+    [[nodiscard]] result<void> make(std::uint64_t bytes) {
+        if (there_) return {};
+        if (auto const status = fs_.status(path_);
+            status && status->kind == io::file_kind::regular && status->size >= bytes) {
+            there_ = true;
+            return {};
+        }
+        if (auto gone = remove(); !gone) return gone;
+        auto done = fill(bytes);
+        if (!done) static_cast<void>(remove()); // half a reserve would only take what room there is
+        there_ = done.has_value();
+        return done;
+    }
+
+    /// Gives the room back. False: there was none to give.
+    [[nodiscard]] bool spend() {
+        if (!std::exchange(there_, false)) return false;
+        return remove().has_value();
+    }
+
+private:
+    static constexpr std::uint64_t write_bytes = 256 * KiB;
+
+    result<void> fill(std::uint64_t bytes) {
+        KEEL_TRY_LET(file, fs_.open(path_, io::access::read_write, io::creation::must_not_exist));
+        KEEL_TRY(file.allocate(bytes));
+        std::vector<std::byte> const zeros(static_cast<std::size_t>(std::min(bytes, write_bytes)));
+        for (std::uint64_t at = 0; at < bytes; at += zeros.size())
+            KEEL_TRY(file.write(at, byte_view{zeros}.first(
+                                        static_cast<std::size_t>(std::min<std::uint64_t>(zeros.size(), bytes - at)))));
+        return file.sync(); // until then some file systems have only promised the blocks
+    }
+    result<void> remove() {
+        auto gone = fs_.remove(path_);
+        if (!gone && gone.error().code == errc::not_found) return {};
+        return gone;
+    }
+
+    Fs fs_;
+    std::string path_;
+    bool there_ = false;
+};
+
+} // namespace keel::inline v0::wal
+
+#endif
+
 // ---- keel/wal/segments.hpp ----
 #ifndef KEEL_WAL_SEGMENTS_HPP
 #define KEEL_WAL_SEGMENTS_HPP
@@ -10183,6 +10252,12 @@ private:
 // never the other way round.
 
 namespace keel::inline v0::wal {
+
+/// What a call may take from a full disk.
+enum class room : std::uint8_t {
+    ordinary, ///< what is free
+    reserved, ///< the reserve too: for what frees space, and for saving records that were acknowledged
+};
 
 /// A segment ready to be activated.
 struct prepared_segment {
@@ -10200,7 +10275,7 @@ public:
     segment_keeper(fs_type fs, layout paths, manifest_type manifest, format::store_id store, std::uint64_t branch,
                    std::uint64_t (*entropy)(), std::uint64_t (*clock_ns)())
         : fs_{std::move(fs)}, paths_{std::move(paths)}, manifest_{std::move(manifest)}, store_{store}, branch_{branch},
-          entropy_{entropy}, clock_ns_{clock_ns} {}
+          entropy_{entropy}, clock_ns_{clock_ns}, reserve_{fs_, paths_.reserve()} {}
 
     static constexpr std::uint64_t segment_bytes = Config::segment_bytes;
 
@@ -10230,7 +10305,7 @@ public:
             if (holds(paths_.segment(e.id), e)) used_.push_back({paths_.segment(e.id), e.size});
         }
         if (edit.empty()) return {};
-        return manifest_.commit(edit);
+        return commit_locked(edit, room::reserved);
     }
 
     [[nodiscard]] std::size_t ready() const {
@@ -10238,24 +10313,30 @@ public:
         return ready_.size();
     }
 
-    /// Makes one more segment ready.
-    [[nodiscard]] result<void> prepare() {
+    /// Makes a segment ready where none is.
+    [[nodiscard]] result<void> make_ready() {
         std::lock_guard const hold{m_};
-        return prepare_locked();
+        return ready_.empty() ? prepare_locked(room::ordinary) : result<void>{};
     }
 
     /// Hands out a registered segment, preparing one where none is ready.
-    [[nodiscard]] result<prepared_segment> take() {
+    [[nodiscard]] result<prepared_segment> take(room from) {
         std::lock_guard const hold{m_};
-        if (ready_.empty()) KEEL_TRY(prepare_locked());
+        if (ready_.empty()) KEEL_TRY(prepare_locked(from));
         auto const out = ready_.front();
         ready_.pop_front();
         return out;
     }
 
+    /// Makes sure of the room that a full disk will not give. Errors: no_space, and the machine's; nothing is lost by them.
+    [[nodiscard]] result<void> keep_reserve() {
+        std::lock_guard const hold{m_};
+        return reserve_.make(reserve_bytes());
+    }
+
     [[nodiscard]] result<void> commit(format::edit_builder const& edit) {
         std::lock_guard const hold{m_};
-        return manifest_.commit(edit);
+        return commit_locked(edit, room::reserved);
     }
     /// After a failed edit: the next one writes both copies anew.
     void retry() {
@@ -10271,7 +10352,7 @@ public:
         format::edit_builder edit;
         for (auto const& e : gone) edit.retired(e.id);
         edit.base(base).floor(floor);
-        KEEL_TRY(manifest_.commit(edit));
+        KEEL_TRY(commit_locked(edit, room::reserved));
         for (auto const& e : gone) {
             auto const path = paths_.segment(e.id);
             auto const status = fs_.status(path);
@@ -10310,7 +10391,24 @@ private:
         return false;
     }
 
-    result<void> prepare_locked() {
+    /// A segment, and the manifest written anew.
+    [[nodiscard]] std::uint64_t reserve_bytes() const {
+        auto const manifest = format::snapshot_of(manifest_.state()).payload().size();
+        return segment_bytes + std::max<std::uint64_t>(4 * manifest, 2 * format::manifest_bytes_min);
+    }
+    /// Whether an attempt that failed so is worth repeating: there is room now that was kept for this.
+    [[nodiscard]] bool makes_room(error const& why, room from) {
+        return why.code == errc::no_space && from == room::reserved && reserve_.spend();
+    }
+
+    result<void> commit_locked(format::edit_builder const& edit, room from) {
+        auto done = manifest_.commit(edit);
+        if (done || !makes_room(done.error(), from)) return done;
+        manifest_.retry();
+        return manifest_.commit(edit);
+    }
+
+    result<void> prepare_locked(room from) {
         auto id = manifest_.state().next_segment;
         while (static_cast<std::uint32_t>(id) == 0) ++id;
         format::segment_header header{.checksum = checksum_id{C::id}, .store = store_, .id = {id}};
@@ -10321,10 +10419,12 @@ private:
         header.durable_edit = manifest_.state().edit;
         header.place = header.id;
         auto const block = format::encode<C>(header);
-        KEEL_TRY(make_file(block, paths_.segment(header.id)));
+        auto made = make_file(block, paths_.segment(header.id));
+        if (!made && makes_room(made.error(), from)) made = make_file(block, paths_.segment(header.id));
+        KEEL_TRY(made);
         format::edit_builder edit;
         edit.prepared(header.id, header.salt, header.size, header.place);
-        KEEL_TRY(manifest_.commit(edit));
+        KEEL_TRY(commit_locked(edit, from));
         ready_.push_back({header.id, header.salt});
         return {};
     }
@@ -10345,7 +10445,12 @@ private:
         }
         KEEL_TRY_LET(file, fs_.open(from, io::access::read_write,
                                     recycled ? io::creation::must_exist : io::creation::must_not_exist));
-        if (!recycled) KEEL_TRY(fill(file));
+        if (!recycled) {
+            if (auto filled = fill(file); !filled) {
+                static_cast<void>(fs_.remove(from)); // what is half filled only takes room; a leftover next time
+                return filled;
+            }
+        }
         KEEL_TRY(file.write(0, header));
         KEEL_TRY(file.write(format::second_header_offset(segment_bytes), header));
         KEEL_TRY(file.sync());
@@ -10371,6 +10476,7 @@ private:
     std::uint64_t (*clock_ns_)();
     std::deque<prepared_segment> ready_{};
     std::vector<used_file> used_{};
+    space_reserve<fs_type> reserve_;
 };
 
 } // namespace keel::inline v0::wal
@@ -10528,16 +10634,21 @@ public:
     /// `quiet`: nothing was written for a while. Failures show in state().
     void housekeep(bool quiet) {
         std::unique_lock hold{m_};
+        if (starved_ && state_ == engine_state::read_only && !leading_) static_cast<void>(resume_locked());
         if (!active_ || leading_ || !writable()) return;
         if constexpr (mapped && D::sync_interval_ms != 0)
             if (durable_ < accepted_) static_cast<void>(sync_until(accepted_, hold));
         if (quiet && active_ && !leading_ && writable() && durable_ >= accepted_ && marked_ < durable_)
             static_cast<void>(put_mark(format::mark_kind::idle, hold));
-        if (writable() && keeper_.ready() == 0) {
-            hold.unlock();
-            // Not having a segment in reserve is no failure yet: roll-over tries again, and says so.
-            static_cast<void>(keeper_.prepare());
-        }
+        if (!writable()) return;
+        hold.unlock();
+        // Not having a segment ready, or the reserve, is no failure yet: roll-over tries again, and says so.
+        if (keeper_.make_ready()) static_cast<void>(keeper_.keep_reserve());
+    }
+    /// Read-only for want of space, and writable again by itself once there is some: housekeep() tries.
+    [[nodiscard]] bool starved() const {
+        std::lock_guard const hold{m_};
+        return starved_;
     }
     /// The next write puts a mark with the time first: called once a second.
     void mark_due() noexcept { mark_due_.store(true, std::memory_order_relaxed); }
@@ -10551,11 +10662,7 @@ public:
             if (start_.read_only) return refuse();
             return {};
         }
-        keeper_.retry();
-        auto done = active_ ? restart_behind_visible() : result<void>{};
-        if (!done) return done;
-        set_state(engine_state::healthy, {});
-        return {};
+        return resume_locked();
     }
 
     /// Syncs, marks the orderly end and seals. Safe to call twice.
@@ -10645,6 +10752,12 @@ private:
 
     [[nodiscard]] tl::unexpected<error> refuse() const {
         if (state_ == engine_state::closed) return failure(errc::closed, "the store is closed");
+        if (starved_)
+            return failure(error{.code = errc::no_space,
+                                 .message = "nothing was written: " + reason_ +
+                                            "; reads go on, and writes resume by "
+                                            "themselves soon after there is room again, or at once with resume()",
+                                 .retryable = true});
         return failure(errc::read_only, "the store serves reads only: " + reason_ +
                                             "; free what is in the way, then call resume() or open again");
     }
@@ -10652,7 +10765,26 @@ private:
     void set_state(engine_state to, std::string reason) {
         state_ = to;
         reason_ = std::move(reason);
+        if (to != engine_state::read_only) starved_ = sound_ = false;
         observer_.on(observe::state_changed{name_of(to), reason_});
+    }
+    /// Reads only from here on, because of this. A full disk is a state that passes by itself.
+    void stop_writing(std::string what, error const& why) {
+        starved_ = why.code == errc::no_space;
+        set_state(engine_state::read_only, std::move(what) + to_string(why));
+    }
+
+    /// Called with m_ held and nobody leading, in the read-only state.
+    result<void> resume_locked() {
+        keeper_.retry();
+        if (starved_) {
+            KEEL_TRY(keeper_.make_ready());
+            KEEL_TRY(keeper_.keep_reserve());
+        }
+        auto done = active_ && !sound_ ? restart_behind_visible() : result<void>{};
+        if (!done) return done;
+        set_state(engine_state::healthy, {});
+        return {};
     }
 
     // ---- getting a place to write -------------------------------------------------------------------------------------------
@@ -10690,14 +10822,13 @@ private:
         for (auto const& path : start_.unsynced) {
             auto synced = sync_old(path);
             if (!synced) {
-                set_state(engine_state::read_only,
-                          "the log's old end could not be synced: " + to_string(synced.error()));
+                stop_writing("the log's old end could not be synced: ", synced.error());
                 return synced;
             }
         }
         start_.unsynced.clear();
         if (auto done = keeper_.adopt(std::exchange(start_.spares, {}), start_.spares_trusted); !done) {
-            set_state(engine_state::read_only, "the manifest could not be written: " + to_string(done.error()));
+            stop_writing("the manifest could not be written: ", done.error());
             return done;
         }
         if (start_.tail) return activate_with_tail();
@@ -10714,9 +10845,7 @@ private:
         old.first = start_.tail->first;
         auto part = read_tail();
         auto done = part ? rewrite(old, *part, next_) : failure_of(part);
-        if (!done)
-            set_state(engine_state::read_only,
-                      "the log's old end could not be written again: " + to_string(done.error()));
+        if (!done) stop_writing("the log's old end could not be written again: ", done.error());
         else start_.tail.reset();
         return done;
     }
@@ -10753,8 +10882,8 @@ private:
     }
 
     /// Makes a prepared segment the active one. Its header is synced with its first group.
-    result<void> activate(format::segment_link const& previous, lsn first, lsn cut) {
-        KEEL_TRY_LET(next, keeper_.take());
+    result<void> activate(format::segment_link const& previous, lsn first, lsn cut, room from = room::ordinary) {
+        KEEL_TRY_LET(next, keeper_.take(from));
         KEEL_TRY_LET(opened, keeper_.fs().open(keeper_.paths().segment(next.id), io::access::read_write,
                                                io::creation::must_exist));
         auto const now = clock_ns_();
@@ -10814,7 +10943,7 @@ private:
     result<void> activate_and_list(format::segment_link const& previous, lsn first, lsn cut) {
         auto done = activate(previous, first, cut);
         if (done) list_active();
-        else set_state(engine_state::read_only, "no segment could be made ready: " + to_string(done.error()));
+        else stop_writing("no segment could be made ready: ", done.error());
         return done;
     }
 
@@ -11032,6 +11161,12 @@ private:
     }
     result<void> roll_led() {
         if (active_->first == next_) return failure(errc::too_large, "a fresh segment has no room for the batch");
+        // A full disk shows here, before anything is changed: the write is refused, and the active segment stays as it is.
+        if (auto ready = keeper_.make_ready(); !ready) {
+            stop_writing("no segment could be made ready: ", ready.error());
+            sound_ = true;
+            return ready;
+        }
         if (auto synced = make_active_durable(); !synced) return rescue(std::move(synced).error());
         auto const link = link_to_active(format::segment_end::rolled);
         if (auto sealed = seal_active(); !sealed) {
@@ -11082,7 +11217,7 @@ private:
         format::edit_builder edit;
         edit.sealed(seal);
         if (auto done = keeper_.commit(edit); !done) {
-            set_state(engine_state::read_only, "the manifest could not be written: " + to_string(done.error()));
+            stop_writing("the manifest could not be written: ", done.error());
             return done;
         }
         catalog_.close(seal.id, seal.range.last, seal.data_end);
@@ -11118,7 +11253,7 @@ private:
         ++epoch_;
         durable_at_failure_ = durable_;
         next_ = visible().next();
-        set_state(engine_state::read_only, to_string(why) + "; then " + to_string(saved.error()));
+        stop_writing(to_string(why) + "; then ", saved.error());
         return failure(std::move(saved).error());
     }
 
@@ -11210,7 +11345,7 @@ private:
         auto const next_before = std::exchange(next_, r);
         auto const waiting = std::exchange(filling_, frame_group{});
         // A header that was never synced may be gone after a power loss: what it voids, the next one voids.
-        auto done = activate(link, r, cut || old.synced ? cut : old.cut);
+        auto done = activate(link, r, cut || old.synced ? cut : old.cut, room::reserved);
         frame_group out = std::exchange(filling_, frame_group{});
         if (done) {
             for_each_record(all.bytes, old.first, [&](lsn at, format::frame_view const& frame) {
@@ -11327,6 +11462,8 @@ private:
     std::size_t last_group_ = 0;
     std::size_t gather_target_ = 0;
     bool leading_ = false;
+    bool starved_ = false; ///< read-only because the disk is full
+    bool sound_ = false;   ///< read-only, and nothing has happened to the active segment: it goes on being written to
     std::atomic<bool> mark_due_{false}; // relaxed: a hint
     std::atomic<std::uint64_t> visible_;
 };
@@ -11827,6 +11964,7 @@ template <class Writer, durability_policy D>
 class keeper_thread {
 public:
     static constexpr auto quiet_after = std::chrono::milliseconds(20);
+    static constexpr auto starved_step = std::chrono::milliseconds(500); ///< between two looks at a full disk
 
     explicit keeper_thread(Writer& writer)
         : thread_{[this, &writer](std::stop_token stop) {
@@ -11843,7 +11981,7 @@ private:
         auto last_change = std::chrono::steady_clock::now();
         auto last_mark = last_change;
         for (std::unique_lock hold{m_}; !stop.stop_requested();) {
-            cv_.wait_for(hold, stop, step, [] { return false; });
+            cv_.wait_for(hold, stop, writer.starved() ? starved_step : step, [] { return false; });
             auto const now = std::chrono::steady_clock::now();
             auto const visible = writer.visible();
             if (visible != seen) last_change = now;

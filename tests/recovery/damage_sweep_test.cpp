@@ -25,9 +25,14 @@ char const* name_of_ending(ending how) {
     return how == ending::closed ? "closed" : how == ending::process_crash ? "killed" : "power lost";
 }
 
-/// Whether a changed byte there can matter to anybody: not in the notes (a hint), the lock, and behind the last frame.
+/// Files whose bytes nobody has to believe: the notes (a hint), the lock, the reserve (zeros).
+bool holds_no_data(std::string const& path) {
+    return path.ends_with("notes") || path.ends_with("lock") || path.ends_with("reserve");
+}
+
+/// Whether a changed byte there can matter to anybody: not behind the last frame.
 bool matters(file_map const& f, std::uint64_t offset, std::uint64_t manifest_end) {
-    if (f.path.ends_with("notes") || f.path.ends_with("lock")) return false;
+    if (holds_no_data(f.path)) return false;
     if (!f.segment) return offset < manifest_end;
     bool const header = offset < format::header_bytes || offset >= f.bytes - format::header_bytes;
     bool const footer = f.sealed && offset >= format::footer_offset(f.bytes);
@@ -56,8 +61,7 @@ void sweep_bits(ending how, std::uint64_t every = 1) {
     std::uint64_t turn = 0;
     std::uint64_t done = 0;
     for (auto const& f : store.files) {
-        auto const end =
-            f.segment || f.path.ends_with("notes") || f.path.ends_with("lock") ? 0 : manifest_end(store.disk, f.path);
+        auto const end = f.segment || holds_no_data(f.path) ? 0 : manifest_end(store.disk, f.path);
         // The window of R5.7: the newest edit in the second copy, which nothing written later proves durable.
         auto const window = f.path.ends_with("manifest.1") ? newest_edit(store.disk, f.path) : f.bytes;
         for (std::uint64_t bit = 0; bit < f.bytes * 8; ++bit) {
@@ -128,13 +132,12 @@ TEST_CASE("P2: each length a file may be cut to is noticed and costs only what w
         complaints wrong;
         std::uint64_t turn = 0;
         for (auto const& f : store.files) {
-            for (std::uint64_t length = 0; length < f.bytes; length += sanitized               ? 131
-                                                                       : how == ending::closed ? 1
-                                                                                               : 3) {
+            bool const hint = holds_no_data(f.path);
+            auto const step = sanitized || hint ? 131U : how == ending::closed ? 1U : 3U;
+            for (std::uint64_t length = 0; length < f.bytes; length += step) {
                 auto disk = clone(store.disk);
                 static_cast<void>(disk.cut(f.path, length));
                 auto const strategy = all_strategies[++turn % 4];
-                bool const hint = f.path.ends_with("notes");
                 auto const text = judge(disk, store.past, strategy, expect_for(f, !hint), turn % 16 < 4);
                 if (!text.empty())
                     wrong.add(f.path + " cut to " + std::to_string(length) + " with " +

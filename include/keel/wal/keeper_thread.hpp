@@ -22,6 +22,7 @@ template <class Writer, durability_policy D>
 class keeper_thread {
 public:
     static constexpr auto quiet_after = std::chrono::milliseconds(20);
+    static constexpr auto starved_step = std::chrono::milliseconds(500); ///< between two looks at a full disk
 
     explicit keeper_thread(Writer& writer)
         : thread_{[this, &writer](std::stop_token stop) {
@@ -38,7 +39,7 @@ private:
         auto last_change = std::chrono::steady_clock::now();
         auto last_mark = last_change;
         for (std::unique_lock hold{m_}; !stop.stop_requested();) {
-            cv_.wait_for(hold, stop, step, [] { return false; });
+            cv_.wait_for(hold, stop, writer.starved() ? starved_step : step, [] { return false; });
             auto const now = std::chrono::steady_clock::now();
             auto const visible = writer.visible();
             if (visible != seen) last_change = now;

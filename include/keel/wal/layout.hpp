@@ -24,6 +24,7 @@ public:
     [[nodiscard]] std::string notes() const { return path("notes"); }
     [[nodiscard]] std::string manifest(int copy) const { return path(copy == 0 ? "manifest.0" : "manifest.1"); }
     [[nodiscard]] std::string manifest_temporary(int copy) const { return manifest(copy) + ".tmp"; }
+    [[nodiscard]] std::string reserve() const { return path("reserve"); }
     [[nodiscard]] std::string log() const { return path("log"); }
     [[nodiscard]] std::string log_file(std::string_view name) const { return log() + '/' + std::string{name}; }
     [[nodiscard]] std::string segment(segment_id id) const { return log_file(segment_name(id)); }

@@ -15,7 +15,9 @@
 #include <keel/format/segment_header.hpp>
 #include <keel/wal/layout.hpp>
 #include <keel/wal/manifest.hpp>
+#include <keel/wal/reserve.hpp>
 
+#include <algorithm>
 #include <array>
 #include <deque>
 #include <mutex>
@@ -24,6 +26,12 @@
 #include <vector>
 
 namespace keel::inline v0::wal {
+
+/// What a call may take from a full disk.
+enum class room : std::uint8_t {
+    ordinary, ///< what is free
+    reserved, ///< the reserve too: for what frees space, and for saving records that were acknowledged
+};
 
 /// A segment ready to be activated.
 struct prepared_segment {
@@ -41,7 +49,7 @@ public:
     segment_keeper(fs_type fs, layout paths, manifest_type manifest, format::store_id store, std::uint64_t branch,
                    std::uint64_t (*entropy)(), std::uint64_t (*clock_ns)())
         : fs_{std::move(fs)}, paths_{std::move(paths)}, manifest_{std::move(manifest)}, store_{store}, branch_{branch},
-          entropy_{entropy}, clock_ns_{clock_ns} {}
+          entropy_{entropy}, clock_ns_{clock_ns}, reserve_{fs_, paths_.reserve()} {}
 
     static constexpr std::uint64_t segment_bytes = Config::segment_bytes;
 
@@ -71,7 +79,7 @@ public:
             if (holds(paths_.segment(e.id), e)) used_.push_back({paths_.segment(e.id), e.size});
         }
         if (edit.empty()) return {};
-        return manifest_.commit(edit);
+        return commit_locked(edit, room::reserved);
     }
 
     [[nodiscard]] std::size_t ready() const {
@@ -79,24 +87,30 @@ public:
         return ready_.size();
     }
 
-    /// Makes one more segment ready.
-    [[nodiscard]] result<void> prepare() {
+    /// Makes a segment ready where none is.
+    [[nodiscard]] result<void> make_ready() {
         std::lock_guard const hold{m_};
-        return prepare_locked();
+        return ready_.empty() ? prepare_locked(room::ordinary) : result<void>{};
     }
 
     /// Hands out a registered segment, preparing one where none is ready.
-    [[nodiscard]] result<prepared_segment> take() {
+    [[nodiscard]] result<prepared_segment> take(room from) {
         std::lock_guard const hold{m_};
-        if (ready_.empty()) KEEL_TRY(prepare_locked());
+        if (ready_.empty()) KEEL_TRY(prepare_locked(from));
         auto const out = ready_.front();
         ready_.pop_front();
         return out;
     }
 
+    /// Makes sure of the room that a full disk will not give. Errors: no_space, and the machine's; nothing is lost by them.
+    [[nodiscard]] result<void> keep_reserve() {
+        std::lock_guard const hold{m_};
+        return reserve_.make(reserve_bytes());
+    }
+
     [[nodiscard]] result<void> commit(format::edit_builder const& edit) {
         std::lock_guard const hold{m_};
-        return manifest_.commit(edit);
+        return commit_locked(edit, room::reserved);
     }
     /// After a failed edit: the next one writes both copies anew.
     void retry() {
@@ -112,7 +126,7 @@ public:
         format::edit_builder edit;
         for (auto const& e : gone) edit.retired(e.id);
         edit.base(base).floor(floor);
-        KEEL_TRY(manifest_.commit(edit));
+        KEEL_TRY(commit_locked(edit, room::reserved));
         for (auto const& e : gone) {
             auto const path = paths_.segment(e.id);
             auto const status = fs_.status(path);
@@ -151,7 +165,24 @@ private:
         return false;
     }
 
-    result<void> prepare_locked() {
+    /// A segment, and the manifest written anew.
+    [[nodiscard]] std::uint64_t reserve_bytes() const {
+        auto const manifest = format::snapshot_of(manifest_.state()).payload().size();
+        return segment_bytes + std::max<std::uint64_t>(4 * manifest, 2 * format::manifest_bytes_min);
+    }
+    /// Whether an attempt that failed so is worth repeating: there is room now that was kept for this.
+    [[nodiscard]] bool makes_room(error const& why, room from) {
+        return why.code == errc::no_space && from == room::reserved && reserve_.spend();
+    }
+
+    result<void> commit_locked(format::edit_builder const& edit, room from) {
+        auto done = manifest_.commit(edit);
+        if (done || !makes_room(done.error(), from)) return done;
+        manifest_.retry();
+        return manifest_.commit(edit);
+    }
+
+    result<void> prepare_locked(room from) {
         auto id = manifest_.state().next_segment;
         while (static_cast<std::uint32_t>(id) == 0) ++id;
         format::segment_header header{.checksum = checksum_id{C::id}, .store = store_, .id = {id}};
@@ -162,10 +193,12 @@ private:
         header.durable_edit = manifest_.state().edit;
         header.place = header.id;
         auto const block = format::encode<C>(header);
-        KEEL_TRY(make_file(block, paths_.segment(header.id)));
+        auto made = make_file(block, paths_.segment(header.id));
+        if (!made && makes_room(made.error(), from)) made = make_file(block, paths_.segment(header.id));
+        KEEL_TRY(made);
         format::edit_builder edit;
         edit.prepared(header.id, header.salt, header.size, header.place);
-        KEEL_TRY(manifest_.commit(edit));
+        KEEL_TRY(commit_locked(edit, from));
         ready_.push_back({header.id, header.salt});
         return {};
     }
@@ -186,7 +219,12 @@ private:
         }
         KEEL_TRY_LET(file, fs_.open(from, io::access::read_write,
                                     recycled ? io::creation::must_exist : io::creation::must_not_exist));
-        if (!recycled) KEEL_TRY(fill(file));
+        if (!recycled) {
+            if (auto filled = fill(file); !filled) {
+                static_cast<void>(fs_.remove(from)); // what is half filled only takes room; a leftover next time
+                return filled;
+            }
+        }
         KEEL_TRY(file.write(0, header));
         KEEL_TRY(file.write(format::second_header_offset(segment_bytes), header));
         KEEL_TRY(file.sync());
@@ -212,6 +250,7 @@ private:
     std::uint64_t (*clock_ns_)();
     std::deque<prepared_segment> ready_{};
     std::vector<used_file> used_{};
+    space_reserve<fs_type> reserve_;
 };
 
 } // namespace keel::inline v0::wal

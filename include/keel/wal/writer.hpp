@@ -172,16 +172,21 @@ public:
     /// `quiet`: nothing was written for a while. Failures show in state().
     void housekeep(bool quiet) {
         std::unique_lock hold{m_};
+        if (starved_ && state_ == engine_state::read_only && !leading_) static_cast<void>(resume_locked());
         if (!active_ || leading_ || !writable()) return;
         if constexpr (mapped && D::sync_interval_ms != 0)
             if (durable_ < accepted_) static_cast<void>(sync_until(accepted_, hold));
         if (quiet && active_ && !leading_ && writable() && durable_ >= accepted_ && marked_ < durable_)
             static_cast<void>(put_mark(format::mark_kind::idle, hold));
-        if (writable() && keeper_.ready() == 0) {
-            hold.unlock();
-            // Not having a segment in reserve is no failure yet: roll-over tries again, and says so.
-            static_cast<void>(keeper_.prepare());
-        }
+        if (!writable()) return;
+        hold.unlock();
+        // Not having a segment ready, or the reserve, is no failure yet: roll-over tries again, and says so.
+        if (keeper_.make_ready()) static_cast<void>(keeper_.keep_reserve());
+    }
+    /// Read-only for want of space, and writable again by itself once there is some: housekeep() tries.
+    [[nodiscard]] bool starved() const {
+        std::lock_guard const hold{m_};
+        return starved_;
     }
     /// The next write puts a mark with the time first: called once a second.
     void mark_due() noexcept { mark_due_.store(true, std::memory_order_relaxed); }
@@ -195,11 +200,7 @@ public:
             if (start_.read_only) return refuse();
             return {};
         }
-        keeper_.retry();
-        auto done = active_ ? restart_behind_visible() : result<void>{};
-        if (!done) return done;
-        set_state(engine_state::healthy, {});
-        return {};
+        return resume_locked();
     }
 
     /// Syncs, marks the orderly end and seals. Safe to call twice.
@@ -289,6 +290,12 @@ private:
 
     [[nodiscard]] tl::unexpected<error> refuse() const {
         if (state_ == engine_state::closed) return failure(errc::closed, "the store is closed");
+        if (starved_)
+            return failure(error{.code = errc::no_space,
+                                 .message = "nothing was written: " + reason_ +
+                                            "; reads go on, and writes resume by "
+                                            "themselves soon after there is room again, or at once with resume()",
+                                 .retryable = true});
         return failure(errc::read_only, "the store serves reads only: " + reason_ +
                                             "; free what is in the way, then call resume() or open again");
     }
@@ -296,7 +303,26 @@ private:
     void set_state(engine_state to, std::string reason) {
         state_ = to;
         reason_ = std::move(reason);
+        if (to != engine_state::read_only) starved_ = sound_ = false;
         observer_.on(observe::state_changed{name_of(to), reason_});
+    }
+    /// Reads only from here on, because of this. A full disk is a state that passes by itself.
+    void stop_writing(std::string what, error const& why) {
+        starved_ = why.code == errc::no_space;
+        set_state(engine_state::read_only, std::move(what) + to_string(why));
+    }
+
+    /// Called with m_ held and nobody leading, in the read-only state.
+    result<void> resume_locked() {
+        keeper_.retry();
+        if (starved_) {
+            KEEL_TRY(keeper_.make_ready());
+            KEEL_TRY(keeper_.keep_reserve());
+        }
+        auto done = active_ && !sound_ ? restart_behind_visible() : result<void>{};
+        if (!done) return done;
+        set_state(engine_state::healthy, {});
+        return {};
     }
 
     // ---- getting a place to write -------------------------------------------------------------------------------------------
@@ -334,14 +360,13 @@ private:
         for (auto const& path : start_.unsynced) {
             auto synced = sync_old(path);
             if (!synced) {
-                set_state(engine_state::read_only,
-                          "the log's old end could not be synced: " + to_string(synced.error()));
+                stop_writing("the log's old end could not be synced: ", synced.error());
                 return synced;
             }
         }
         start_.unsynced.clear();
         if (auto done = keeper_.adopt(std::exchange(start_.spares, {}), start_.spares_trusted); !done) {
-            set_state(engine_state::read_only, "the manifest could not be written: " + to_string(done.error()));
+            stop_writing("the manifest could not be written: ", done.error());
             return done;
         }
         if (start_.tail) return activate_with_tail();
@@ -358,9 +383,7 @@ private:
         old.first = start_.tail->first;
         auto part = read_tail();
         auto done = part ? rewrite(old, *part, next_) : failure_of(part);
-        if (!done)
-            set_state(engine_state::read_only,
-                      "the log's old end could not be written again: " + to_string(done.error()));
+        if (!done) stop_writing("the log's old end could not be written again: ", done.error());
         else start_.tail.reset();
         return done;
     }
@@ -397,8 +420,8 @@ private:
     }
 
     /// Makes a prepared segment the active one. Its header is synced with its first group.
-    result<void> activate(format::segment_link const& previous, lsn first, lsn cut) {
-        KEEL_TRY_LET(next, keeper_.take());
+    result<void> activate(format::segment_link const& previous, lsn first, lsn cut, room from = room::ordinary) {
+        KEEL_TRY_LET(next, keeper_.take(from));
         KEEL_TRY_LET(opened, keeper_.fs().open(keeper_.paths().segment(next.id), io::access::read_write,
                                                io::creation::must_exist));
         auto const now = clock_ns_();
@@ -458,7 +481,7 @@ private:
     result<void> activate_and_list(format::segment_link const& previous, lsn first, lsn cut) {
         auto done = activate(previous, first, cut);
         if (done) list_active();
-        else set_state(engine_state::read_only, "no segment could be made ready: " + to_string(done.error()));
+        else stop_writing("no segment could be made ready: ", done.error());
         return done;
     }
 
@@ -676,6 +699,12 @@ private:
     }
     result<void> roll_led() {
         if (active_->first == next_) return failure(errc::too_large, "a fresh segment has no room for the batch");
+        // A full disk shows here, before anything is changed: the write is refused, and the active segment stays as it is.
+        if (auto ready = keeper_.make_ready(); !ready) {
+            stop_writing("no segment could be made ready: ", ready.error());
+            sound_ = true;
+            return ready;
+        }
         if (auto synced = make_active_durable(); !synced) return rescue(std::move(synced).error());
         auto const link = link_to_active(format::segment_end::rolled);
         if (auto sealed = seal_active(); !sealed) {
@@ -726,7 +755,7 @@ private:
         format::edit_builder edit;
         edit.sealed(seal);
         if (auto done = keeper_.commit(edit); !done) {
-            set_state(engine_state::read_only, "the manifest could not be written: " + to_string(done.error()));
+            stop_writing("the manifest could not be written: ", done.error());
             return done;
         }
         catalog_.close(seal.id, seal.range.last, seal.data_end);
@@ -762,7 +791,7 @@ private:
         ++epoch_;
         durable_at_failure_ = durable_;
         next_ = visible().next();
-        set_state(engine_state::read_only, to_string(why) + "; then " + to_string(saved.error()));
+        stop_writing(to_string(why) + "; then ", saved.error());
         return failure(std::move(saved).error());
     }
 
@@ -854,7 +883,7 @@ private:
         auto const next_before = std::exchange(next_, r);
         auto const waiting = std::exchange(filling_, frame_group{});
         // A header that was never synced may be gone after a power loss: what it voids, the next one voids.
-        auto done = activate(link, r, cut || old.synced ? cut : old.cut);
+        auto done = activate(link, r, cut || old.synced ? cut : old.cut, room::reserved);
         frame_group out = std::exchange(filling_, frame_group{});
         if (done) {
             for_each_record(all.bytes, old.first, [&](lsn at, format::frame_view const& frame) {
@@ -971,6 +1000,8 @@ private:
     std::size_t last_group_ = 0;
     std::size_t gather_target_ = 0;
     bool leading_ = false;
+    bool starved_ = false; ///< read-only because the disk is full
+    bool sound_ = false;   ///< read-only, and nothing has happened to the active segment: it goes on being written to
     std::atomic<bool> mark_due_{false}; // relaxed: a hint
     std::atomic<std::uint64_t> visible_;
 };

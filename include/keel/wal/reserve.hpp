@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_WAL_RESERVE_HPP
+#define KEEL_WAL_RESERVE_HPP
+
+// Room kept for the day the disk is full: a file of zeros, really written, that is removed when what frees space (retiring segments,
+// saving acknowledged records from a segment that failed) finds none. Ordinary writes never draw on it, and resume only once it is
+// back. It holds nothing: whatever a crash leaves of it is written anew.
+//
+// On copy-on-write, thin or quota-bound storage removing it may free nothing; then the store serves reads only until there is room.
+
+#include <keel/error.hpp>
+#include <keel/io/concept.hpp>
+#include <keel/types.hpp>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace keel::inline v0::wal {
+
+/// One thread at a time.
+template <io::file_system Fs>
+class space_reserve {
+public:
+    space_reserve(Fs fs, std::string path) : fs_{std::move(fs)}, path_{std::move(path)} {}
+
+    [[nodiscard]] bool is_there() const noexcept { return there_; }
+
+    /// Makes the file where it is missing or shorter than `bytes`. Errors: no_space, and the machine's.
+    [[nodiscard]] result<void> make(std::uint64_t bytes) {
+        if (there_) return {};
+        if (auto const status = fs_.status(path_);
+            status && status->kind == io::file_kind::regular && status->size >= bytes) {
+            there_ = true;
+            return {};
+        }
+        if (auto gone = remove(); !gone) return gone;
+        auto done = fill(bytes);
+        if (!done) static_cast<void>(remove()); // half a reserve would only take what room there is
+        there_ = done.has_value();
+        return done;
+    }
+
+    /// Gives the room back. False: there was none to give.
+    [[nodiscard]] bool spend() {
+        if (!std::exchange(there_, false)) return false;
+        return remove().has_value();
+    }
+
+private:
+    static constexpr std::uint64_t write_bytes = 256 * KiB;
+
+    result<void> fill(std::uint64_t bytes) {
+        KEEL_TRY_LET(file, fs_.open(path_, io::access::read_write, io::creation::must_not_exist));
+        KEEL_TRY(file.allocate(bytes));
+        std::vector<std::byte> const zeros(static_cast<std::size_t>(std::min(bytes, write_bytes)));
+        for (std::uint64_t at = 0; at < bytes; at += zeros.size())
+            KEEL_TRY(file.write(at, byte_view{zeros}.first(
+                                        static_cast<std::size_t>(std::min<std::uint64_t>(zeros.size(), bytes - at)))));
+        return file.sync(); // until then some file systems have only promised the blocks
+    }
+    result<void> remove() {
+        auto gone = fs_.remove(path_);
+        if (!gone && gone.error().code == errc::not_found) return {};
+        return gone;
+    }
+
+    Fs fs_;
+    std::string path_;
+    bool there_ = false;
+};
+
+} // namespace keel::inline v0::wal
+
+#endif
