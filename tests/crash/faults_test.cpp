@@ -19,7 +19,7 @@ namespace {
 using namespace crash;
 
 using keel::test::sanitized;
-constexpr std::uint64_t workloads = sanitized ? 1 : 8;
+constexpr std::uint64_t fault_workloads = sanitized ? 1 : 8;
 
 struct failure_mode {
     keel::io::fault_kind kind;
@@ -222,7 +222,7 @@ template <class Durability>
 void fail_everywhere() {
     fault_enumeration<Durability> e;
     for (auto const& mode : modes)
-        for (std::uint64_t n = 0; n < workloads; ++n) e.run(n, mode);
+        for (std::uint64_t n = 0; n < fault_workloads; ++n) e.run(n, mode);
     std::printf("fault enumeration, %-12s %7llu faults fired, %7llu crash states behind them, %llu unknown outcomes, "
                 "%llu resumes\n",
                 std::string{Durability::name}.c_str(), static_cast<unsigned long long>(e.fired()),

@@ -22,9 +22,9 @@ using test::transaction_record;
 using test::worst_anomaly;
 
 template <class... Policies>
-using store = engine<io::memory, segment_size<64 * KiB>, Policies...>;
-using snapshot_store = store<>;
-using serial_store = store<isolation::serializable>;
+using tx_store = engine<io::memory, segment_size<64 * KiB>, Policies...>;
+using snapshot_store = tx_store<>;
+using serial_store = tx_store<isolation::serializable>;
 
 open_options const quiet{.background_thread = false};
 
@@ -277,7 +277,7 @@ void agrees_with_model() {
 TEST_CASE("transaction: interleaved programs agree with a model of versions") {
     CHECK(rc::check("snapshot isolation", [] { agrees_with_model<snapshot_store>(); }));
     CHECK(rc::check("serializable", [] { agrees_with_model<serial_store>(); }));
-    CHECK(rc::check("mapped", [] { agrees_with_model<store<durability::os_buffered>>(); }));
+    CHECK(rc::check("mapped", [] { agrees_with_model<tx_store<durability::os_buffered>>(); }));
 }
 
 namespace {
@@ -338,10 +338,10 @@ void check_history(anomaly worst_allowed) {
 TEST_CASE("transaction: histories of threads show no dirty read, lost update or read skew, and serializable ones no "
           "anomaly") {
     check_history<snapshot_store>(anomaly::write_skew);
-    check_history<store<durability::every_write>>(anomaly::write_skew);
-    check_history<store<durability::os_buffered>>(anomaly::write_skew);
+    check_history<tx_store<durability::every_write>>(anomaly::write_skew);
+    check_history<tx_store<durability::os_buffered>>(anomaly::write_skew);
     check_history<serial_store>(anomaly::none);
-    check_history<store<durability::os_buffered, isolation::serializable>>(anomaly::none);
+    check_history<tx_store<durability::os_buffered, isolation::serializable>>(anomaly::none);
 }
 
 TEST_CASE("transaction: what was committed is there after a crash, whole") {

@@ -25,7 +25,7 @@ using keel::conformance::code_of, keel::conformance::mapped_text, keel::conforma
 using keel::io::access, keel::io::creation;
 using keel::tests::in_child, keel::tests::posix_folder;
 
-keel::io::posix machine;
+keel::io::posix mapping_machine;
 
 std::uint64_t page_bytes() { return static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)); }
 
@@ -36,7 +36,7 @@ struct cut_mapping {
     keel::io::posix::mapping map = make();
 
     keel::io::posix::mapping make() const {
-        auto file = new_file(machine, path, std::string(4 * page_bytes(), 'm'));
+        auto file = new_file(mapping_machine, path, std::string(4 * page_bytes(), 'm'));
         auto mapped = need(file.map(access::read_write));
         if (::truncate(path.c_str(), static_cast<off_t>(page_bytes())) != 0) FAIL("cannot cut the file");
         return mapped;
@@ -239,9 +239,9 @@ TEST_CASE("posix mapping: a host that ignores the signal ignores a sent one, and
 
 TEST_CASE("posix mapping: what is mapped is the file that was opened, whatever its name leads to by now") {
     posix_folder const folder;
-    auto file = new_file(machine, folder / "file", "mine");
-    need(machine.rename(folder / "file", folder / "old"));
-    new_file(machine, folder / "file", "other file");
+    auto file = new_file(mapping_machine, folder / "file", "mine");
+    need(mapping_machine.rename(folder / "file", folder / "old"));
+    new_file(mapping_machine, folder / "file", "other file");
     auto map = need(file.map(access::read_write));
     CHECK(mapped_text(map, 0, 4) == "mine");
     need(map.store(0, keel::as_bytes("MINE")));
@@ -250,7 +250,7 @@ TEST_CASE("posix mapping: what is mapped is the file that was opened, whatever i
 
 TEST_CASE("posix mapping: who reads the published word sees the stores before it") {
     posix_folder const folder;
-    auto file = new_file(machine, folder / "file", std::string(4096, '\0'));
+    auto file = new_file(mapping_machine, folder / "file", std::string(4096, '\0'));
     auto writer = need(file.map(access::read_write));
     auto const reader = need(file.map(access::read_only));
     std::atomic<bool> right{true};

@@ -8,9 +8,9 @@
 #include <string>
 
 using namespace keel;
-using namespace keel::tool::detail;
 
 TEST_CASE("console: control characters do not reach the terminal") {
+    using namespace keel::tool::detail;
     CHECK(printable("log/a\x1b[2Jb\n\x7f") == "log/a\\x1b[2Jb\\x0a\\x7f");
     CHECK(printable("Z\xc3\xbcrich \xe2\x82\xac") == "Z\xc3\xbcrich \xe2\x82\xac");
     CHECK(printable("\xc2\x9b"
@@ -20,6 +20,7 @@ TEST_CASE("console: control characters do not reach the terminal") {
 }
 
 TEST_CASE("console: numbers, sizes and ranges are written for people") {
+    using namespace keel::tool::detail;
     CHECK(grouped(0) == "0");
     CHECK(grouped(999) == "999");
     CHECK(grouped(1000) == "1,000");
@@ -37,6 +38,7 @@ TEST_CASE("console: numbers, sizes and ranges are written for people") {
 }
 
 TEST_CASE("console: colours only where they are wanted") {
+    using namespace keel::tool::detail;
     std::ostringstream out;
     console const plain{out, out, {}};
     CHECK(plain.paint(style::red, "x") == "x");
@@ -46,6 +48,7 @@ TEST_CASE("console: colours only where they are wanted") {
 }
 
 TEST_CASE("console: a table's columns are as wide as their widest cell") {
+    using namespace keel::tool::detail;
     std::ostringstream out;
     console const to{out, out, {}};
     text_table table{{"a", "long", "last"}};
@@ -55,6 +58,7 @@ TEST_CASE("console: a table's columns are as wide as their widest cell") {
 }
 
 TEST_CASE("console: progress shows on a terminal, after a moment, and leaves no trace") {
+    using namespace keel::tool::detail;
     recovery_progress p{
         .phase = recovery_phase::scan, .segments_done = 1, .segments = 3, .bytes_done = MiB, .bytes = 3 * MiB};
     p.elapsed = std::chrono::seconds{1};

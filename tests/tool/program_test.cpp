@@ -18,7 +18,7 @@ using namespace keel;
 
 namespace {
 
-struct answer {
+struct program_answer {
     int code = -1;
     std::string out{};
 };
@@ -28,13 +28,13 @@ struct close_pipe {
 };
 
 /// The real program, its error output thrown away.
-answer program(std::string const& words) {
+program_answer program(std::string const& words) {
     auto const* const path = std::getenv("KEEL_WAL_RECOVERY");
     REQUIRE_MESSAGE(path != nullptr, "KEEL_WAL_RECOVERY says where the program is");
     auto const command = "'" + std::string{path} + "' " + words + " 2>/dev/null";
     std::unique_ptr<std::FILE, close_pipe> pipe{::popen(command.c_str(), "r")};
     REQUIRE(pipe);
-    answer a;
+    program_answer a;
     char buffer[4096];
     while (auto const got = std::fread(buffer, 1, sizeof buffer, pipe.get())) a.out.append(buffer, got);
     auto const status = ::pclose(pipe.release());
@@ -43,7 +43,7 @@ answer program(std::string const& words) {
 }
 
 /// A store of 300 records in small segments; returns the path of the one that holds LSN 1.
-void make_store(std::string const& folder) {
+void make_store_in(std::string const& folder) {
     auto db = engine<segment_size<16 * KiB>>::open(folder, {.background_thread = false});
     REQUIRE(db.has_value());
     for (int i = 0; i < 300; ++i) REQUIRE(db->put("key" + std::to_string(i), std::string(150, 'v')).has_value());
@@ -56,7 +56,7 @@ TEST_CASE("wal-recovery: validate, repair, undo, inspect and dump on a real disk
     tests::posix_folder const folder;
     auto const dir = folder / "store";
     auto const on = " --data-dir '" + dir + "'";
-    make_store(dir);
+    make_store_in(dir);
     CHECK(program("validate" + on).code == 0);
     CHECK(nlohmann::json::parse(program("validate --deep --json" + on).out)["records"] == 300);
     CHECK(program("dump --from-lsn 300" + on).out == "300 put whole \"key299\" \"" + std::string(150, 'v') + "\"\n");
