@@ -67,7 +67,8 @@ struct place_sink {
     config::file_system fs;
     std::vector<place_sink> sinks;
     auto const look_only = [](keel::recovery::inventory const&) -> keel::result<void> { return {}; };
-    KEEL_TRY_LET(seen, keel::recovery::examine<config>(fs, folder, {}, sinks, look_only));
+    keel::open_options const every_byte{.verify = keel::verify_depth::deep};
+    KEEL_TRY_LET(seen, keel::recovery::examine<config>(fs, folder, every_byte, sinks, look_only));
     store_map out{.horizon = seen.report.horizon};
     for (std::size_t i = 0; i < seen.stock.segments.size(); ++i) {
         auto const& s = seen.stock.segments[i];

@@ -60,7 +60,8 @@ inline constexpr std::array strategies{keel::repair_strategy::refuse, keel::repa
 inline std::uint64_t hand_over(store const& db) {
     std::uint64_t disagreed = 0;
     std::string out;
-    for (auto&& [key, value] : db.scan()) {
+    auto all = db.scan();
+    for (auto&& [key, value] : all) {
         auto const got = db.get(key);
         if (!got || *got != value) ++disagreed;
         std::array const sizes{static_cast<std::uint32_t>(key.size()), static_cast<std::uint32_t>(value.size())};
@@ -70,6 +71,7 @@ inline std::uint64_t hand_over(store const& db) {
         out.clear();
     }
     write_all(out.data(), out.size());
+    if (!all.status()) ++disagreed;
     return disagreed;
 }
 
@@ -77,6 +79,7 @@ inline std::uint64_t hand_over(store const& db) {
 inline int open_and_tell(std::string const& folder, keel::repair_strategy strategy, std::string const& first_key) {
     keel::open_options options;
     options.repair = strategy;
+    options.verify = keel::verify_depth::deep; // all damage is to be found, and dealt with, now
     auto const started = std::chrono::steady_clock::now();
     auto db = store::open(folder, options);
     auto const first = db ? db->get(first_key) : keel::failure(db.error());

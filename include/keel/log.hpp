@@ -38,8 +38,9 @@ public:
     template <class Opened>
     log_core(Opened opened, fs_type fs, Sink& sink, std::unique_ptr<typename Config::observer> observer,
              open_options const& options)
-        : fs_{std::move(fs)}, observer_{std::move(observer)}, lock_{std::move(opened.lock)},
-          keeper_{std::move(opened.keeper)}, parts_{std::move(opened.parts)}, report_{std::move(opened.exam.report)},
+        : fs_{std::move(fs)}, clock_ns_{options.clock_ns}, read_only_{options.read_only},
+          observer_{std::move(observer)}, lock_{std::move(opened.lock)}, keeper_{std::move(opened.keeper)},
+          parts_{std::move(opened.parts)}, report_{std::move(opened.exam.report)},
           writer_{*keeper_, *parts_, sink, *observer_, std::move(opened.notes), std::move(opened.start), options} {
         if (options.background_thread && !options.read_only) thread_.emplace(writer_);
     }
@@ -65,6 +66,16 @@ public:
     [[nodiscard]] wal::catalog const& parts() const noexcept { return *parts_; }
     [[nodiscard]] fs_type const& fs() const noexcept { return fs_; }
     [[nodiscard]] format::manifest_state manifest() const { return keeper_->state(); }
+
+    /// Damage that was come upon after opening: logged, told to the observer, and the reason for being degraded.
+    void tell(std::vector<finding> found) {
+        if (found.empty()) return;
+        for (auto& f : found) f.file = keeper_->paths().inside(f.file);
+        std::lock_guard const hold{telling_};
+        // That it was logged is not what keeps the store going.
+        if (!read_only_) static_cast<void>(recovery::log_corruption<Config>(fs_, keeper_->paths(), found, clock_ns_()));
+        writer_.tell(found);
+    }
 
     /// Gives up whole segments in front of `upto`.
     result<void> truncate_before(lsn upto) {
@@ -97,6 +108,9 @@ public:
 
 private:
     fs_type fs_;
+    std::uint64_t (*clock_ns_)();
+    bool read_only_;
+    std::mutex telling_; ///< one entry in the corruption log at a time
     std::unique_ptr<typename Config::observer> observer_;
     std::optional<typename fs_type::lock_type> lock_;
     std::unique_ptr<wal::segment_keeper<Config>> keeper_;

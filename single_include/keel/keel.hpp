@@ -5657,7 +5657,7 @@ struct mark {
 //   then zeros                                       | 504 check u64 over bytes 0..503
 // Footer: 0 magic u64 | 8 id u64 | 16 salt u64 | 24 first_lsn u64 | 32 last_lsn u64 | 40 count u64 | 48 data_end u64
 //    56 first_time u64 | 64 last_time u64 | 72 aggregate u64 | 80 chain u64 | 88 sections u32, 4 zero
-//    96 16 x { type u32, offset u32, length u32, 4 zero, check u64 }         | 504 check u64 over bytes 0..503
+//    96 16 x { type u32, offset u32, length u32, argument u32, check u64 }   | 504 check u64 over bytes 0..503
 // The salt's low word is the frames' tag: a bijection of the id, so no two lives of a store's segments share one.
 
 namespace keel::inline v0::format {
@@ -5848,7 +5848,8 @@ struct segment_section {
     std::uint32_t type = 0;
     std::uint32_t offset = 0;
     std::uint32_t length = 0;
-    std::uint64_t check = 0;
+    std::uint64_t check = 0;    ///< the policy over the checks of its blocks, in order
+    std::uint32_t argument = 0; ///< what its type makes of it (format/index.hpp)
     bool operator==(segment_section const&) const = default;
 };
 inline constexpr std::size_t sections_max = 16;
@@ -5891,6 +5892,13 @@ struct segment_footer {
     segment_seal seal{};
     std::uint32_t section_count = 0;
     std::array<segment_section, sections_max> sections{};
+
+    /// The section of this type; nothing where there is none.
+    [[nodiscard]] std::optional<segment_section> section(std::uint32_t type) const noexcept {
+        for (std::size_t i = 0; i < section_count; ++i)
+            if (sections[i].type == type) return sections[i];
+        return std::nullopt;
+    }
 };
 static_assert(8 + seal_bytes + 8 + sections_max * 24 + 8 <= header_bytes);
 
@@ -5903,7 +5911,7 @@ template <checksum_policy C>
     out.put(std::uint64_t{f.section_count});
     for (std::size_t i = 0; i < f.section_count; ++i) {
         auto const& s = f.sections[i];
-        out.put(s.type).put(s.offset).put(s.length).put(std::uint32_t{0}).put(s.check);
+        out.put(s.type).put(s.offset).put(s.length).put(s.argument).put(s.check);
     }
     detail::seal_block<C>(block);
     return block;
@@ -5927,7 +5935,7 @@ template <checksum_policy C>
         s.type = in.get<std::uint32_t>();
         s.offset = in.get<std::uint32_t>();
         s.length = in.get<std::uint32_t>();
-        static_cast<void>(in.get<std::uint32_t>());
+        s.argument = in.get<std::uint32_t>();
         s.check = in.get<std::uint64_t>();
     }
     out.good = in.ok();
@@ -6188,15 +6196,301 @@ private:
 
 #endif
 
+// ---- keel/detail/published.hpp ----
+#ifndef KEEL_DETAIL_PUBLISHED_HPP
+#define KEEL_DETAIL_PUBLISHED_HPP
+
+// One immutable value that many threads read and one now and then replaces. A reader gets a share of it: what it reads stays as it
+// is while it holds that. Every slot has a reference count of its own, so that readers on several cores do not fight over one.
+//
+// Thread rules: any number of threads get; one at a time sets. A slot's mutex is held for the copy of a pointer only.
+
+#include <thread>
+
+namespace keel::inline v0::detail {
+
+template <class T>
+class published {
+public:
+    explicit published(std::shared_ptr<T const> first) { set(std::move(first)); }
+
+    [[nodiscard]] std::shared_ptr<T const> get() const {
+        auto const& s = slots_[slot_of_thread()];
+        std::lock_guard const hold{s.m};
+        return s.value;
+    }
+    void set(std::shared_ptr<T const> const& next) {
+        for (auto& s : slots_) {
+            // A count of its own for each slot; the one shared by all is touched only here.
+            auto own = std::make_shared<std::shared_ptr<T const>>(next);
+            std::shared_ptr<T const> fresh{own, next.get()};
+            std::lock_guard const hold{s.m};
+            s.value.swap(fresh);
+        }
+    }
+
+private:
+    static constexpr std::size_t slots = 8;
+    struct alignas(64) slot {
+        mutable std::mutex m;
+        std::shared_ptr<T const> value{};
+    };
+    [[nodiscard]] static std::size_t slot_of_thread() noexcept {
+        static thread_local std::size_t const mine = std::hash<std::thread::id>{}(std::this_thread::get_id()) % slots;
+        return mine;
+    }
+    std::array<slot, slots> slots_{};
+};
+
+} // namespace keel::inline v0::detail
+
+#endif
+
+// ---- keel/table/block_cache.hpp ----
+#ifndef KEEL_TABLE_BLOCK_CACHE_HPP
+#define KEEL_TABLE_BLOCK_CACHE_HPP
+
+// Verified blocks of indexes and tables, so that a block is read and verified once for many look-ups. Bounded in bytes; what was not
+// used for the longest time goes first.
+//
+// Thread rules: any number of threads. One mutex per shard, held for a look-up or an insertion, never during I/O. A block that
+// somebody holds stays alive when the cache lets it go.
+
+#include <list>
+#include <unordered_map>
+
+namespace keel::inline v0::table {
+
+class block_cache {
+public:
+    using block = std::shared_ptr<std::vector<std::byte> const>;
+    /// Which block: the file's life (its salt) and the offset in it.
+    struct name {
+        std::uint64_t salt = 0;
+        std::uint64_t offset = 0;
+        bool operator==(name const&) const = default;
+    };
+
+    explicit block_cache(std::size_t bytes_max) : shard_bytes_max_{bytes_max / shards} {}
+
+    /// Nothing where it is not held.
+    [[nodiscard]] block find(name which) {
+        auto& s = shard_of(which);
+        std::lock_guard const hold{s.m};
+        auto const at = s.where.find(which);
+        if (at == s.where.end()) return nullptr;
+        s.used.splice(s.used.begin(), s.used, at->second);
+        return at->second->second;
+    }
+    /// Takes a block that was verified.
+    void add(name which, block what) {
+        auto& s = shard_of(which);
+        std::lock_guard const hold{s.m};
+        if (s.where.contains(which)) return;
+        s.bytes += what->size();
+        s.used.emplace_front(which, std::move(what));
+        s.where.emplace(which, s.used.begin());
+        while (s.bytes > shard_bytes_max_ && s.used.size() > 1) {
+            s.bytes -= s.used.back().second->size();
+            s.where.erase(s.used.back().first);
+            s.used.pop_back();
+        }
+    }
+    [[nodiscard]] std::size_t bytes() const {
+        std::size_t all = 0;
+        for (auto const& s : shards_) {
+            std::lock_guard const hold{s.m};
+            all += s.bytes;
+        }
+        return all;
+    }
+
+private:
+    static constexpr std::size_t shards = 16;
+    struct hash {
+        std::size_t operator()(name const& n) const noexcept {
+            auto h = n.salt ^ n.offset * 0x9E3779B97F4A7C15ULL;
+            h ^= h >> 32;
+            return static_cast<std::size_t>(h * 0xD6E8FEB86659FD93ULL);
+        }
+    };
+    using entries = std::list<std::pair<name, block>>;
+    struct alignas(64) shard {
+        mutable std::mutex m;
+        entries used{}; ///< newest use first
+        std::unordered_map<name, entries::iterator, hash> where{};
+        std::size_t bytes = 0;
+    };
+    [[nodiscard]] shard& shard_of(name const& which) noexcept { return shards_[hash{}(which) >> 60]; }
+
+    std::size_t shard_bytes_max_;
+    std::array<shard, shards> shards_{};
+};
+
+} // namespace keel::inline v0::table
+
+#endif
+
+// ---- keel/format/index.hpp ----
+#ifndef KEEL_FORMAT_INDEX_HPP
+#define KEEL_FORMAT_INDEX_HPP
+
+// The sorted index of a sealed segment: a section behind its frames, named by the footer, made of blocks. A block is 4 KiB (512 bytes
+// in segments under 64 KiB) and ends in its check, so that one can be read and believed without the others.
+//   Entry block: entries of 16 bytes, by key, the newest first:
+//     0 prefix u64 (8 bytes of the key behind what all keys share, the first one highest) | 8 offset u32 (of the frame)
+//    12 lsn u32 (as in the frame)
+//   Fence block: the prefix of the first entry of each entry block, u64. There is none where there is but one entry block.
+//   Both: what is not used is zero | last 8 bytes: check u64 over salt, offset and the bytes before
+// In the footer: `argument` of the section is how many bytes all keys share; the number of entries is the seal's count.
+//
+// The filter, a section of its own in segments of 64 KiB and more, tells keys that are not there: a Bloom filter of lines of 64 bytes,
+// each key in one line (so that a look-up touches one), after Putze, Sanders and Singler, "Cache-, Hash- and Space-Efficient Bloom
+// Filters", 2007. Its blocks hold as many lines as fit; `argument` is the number of bits a key sets. With 10 bits a key and 6 set,
+// about one absent key in a hundred is looked up for nothing. A blocked filter rather than a ribbon or xor one: those are a third
+// smaller and cost the seal several times as much.
+// The index may be wrong or gone without any harm but time: every record it leads to carries its own key, LSN and check.
+
+namespace keel::inline v0::format {
+
+/// What a section of a sealed segment is. The numbers are on disk and never reused.
+enum class section_type : std::uint32_t { index = 1, filter = 2 };
+
+struct index_entry {
+    std::uint64_t prefix = 0;
+    std::uint32_t offset = 0;
+    std::uint32_t lsn_delta = 0;
+    bool operator==(index_entry const&) const = default;
+};
+inline constexpr std::size_t index_entry_bytes = 16;
+inline constexpr std::size_t block_check_bytes = 8;
+
+/// Eight bytes of a key, from `skip` on, in an order that agrees with the keys'; zeros where it has none.
+[[nodiscard]] inline std::uint64_t key_prefix(std::string_view key, std::size_t skip = 0) noexcept {
+    if (key.size() >= skip + 8) {
+        auto const word = load<std::uint64_t>(reinterpret_cast<std::byte const*>(key.data() + skip));
+        return __builtin_bswap64(word);
+    }
+    std::uint64_t out = 0;
+    for (std::size_t i = skip; i < skip + 8; ++i)
+        out = out << 8 | (i < key.size() ? static_cast<unsigned char>(key[i]) : 0U);
+    return out;
+}
+
+/// How an index of so many entries is laid out.
+struct index_shape {
+    std::uint64_t block = 0; ///< bytes
+    std::uint64_t entries = 0;
+
+    [[nodiscard]] constexpr std::uint64_t entries_per_block() const noexcept {
+        return (block - block_check_bytes) / index_entry_bytes;
+    }
+    [[nodiscard]] constexpr std::uint64_t fences_per_block() const noexcept { return (block - block_check_bytes) / 8; }
+    [[nodiscard]] constexpr std::uint64_t entry_blocks() const noexcept {
+        return (entries + entries_per_block() - 1) / entries_per_block();
+    }
+    [[nodiscard]] constexpr std::uint64_t fence_blocks() const noexcept {
+        return entry_blocks() < 2 ? 0 : (entry_blocks() + fences_per_block() - 1) / fences_per_block();
+    }
+    [[nodiscard]] constexpr std::uint64_t bytes() const noexcept { return (entry_blocks() + fence_blocks()) * block; }
+};
+
+inline constexpr std::uint32_t filter_probes = 6;
+inline constexpr std::size_t filter_line_bytes = 64;
+
+/// How a filter of so many keys is laid out. None in small segments.
+struct filter_shape {
+    std::uint64_t block = 0; ///< bytes
+    std::uint64_t keys = 0;
+
+    [[nodiscard]] constexpr std::uint64_t lines_per_block() const noexcept {
+        return (block - block_check_bytes) / filter_line_bytes;
+    }
+    [[nodiscard]] constexpr std::uint64_t blocks() const noexcept {
+        constexpr std::uint64_t keys_per_line = filter_line_bytes * 8 / 10;
+        auto const keys_per_block = lines_per_block() * keys_per_line;
+        return block < 4 * KiB ? 0 : (keys + keys_per_block - 1) / keys_per_block;
+    }
+    [[nodiscard]] constexpr std::uint64_t lines() const noexcept { return blocks() * lines_per_block(); }
+    [[nodiscard]] constexpr std::uint64_t bytes() const noexcept { return blocks() * block; }
+};
+
+/// The hash that places a key in a filter. Part of the format: it never changes.
+[[nodiscard]] inline std::uint64_t filter_hash(std::string_view key) noexcept {
+    auto const stir = [](std::uint64_t h) {
+        h ^= h >> 32;
+        h *= 0xD6E8FEB86659FD93ULL;
+        return h ^ (h >> 32);
+    };
+    auto h = stir(key.size() ^ 0x9E3779B97F4A7C15ULL);
+    std::size_t at = 0;
+    for (; at + 8 <= key.size(); at += 8)
+        h = stir(h + load<std::uint64_t>(reinterpret_cast<std::byte const*>(key.data() + at)));
+    std::uint64_t rest = 0;
+    for (; at < key.size(); ++at) rest = rest << 8 | static_cast<unsigned char>(key[at]);
+    return stir(h + rest);
+}
+/// The line of a key among `lines`.
+[[nodiscard]] constexpr std::uint64_t filter_line(std::uint64_t hash, std::uint64_t lines) noexcept {
+    return (hash >> 32) * lines >> 32;
+}
+/// Calls visit(byte in the line, mask) for each bit of a key until it returns false; whether it never did.
+template <class Visit>
+constexpr bool each_filter_bit(std::uint64_t hash, std::uint32_t probes, Visit const& visit) {
+    auto bits = static_cast<std::uint32_t>(hash);
+    for (std::uint32_t i = 0; i < probes; ++i, bits *= 0x9E3779B9U) {
+        auto const bit = bits >> 23;
+        if (!visit(bit / 8, static_cast<std::byte>(1U << bit % 8))) return false;
+    }
+    return true;
+}
+
+/// Where sections begin behind frames that end at `data_end`.
+[[nodiscard]] constexpr std::uint64_t sections_begin(std::uint64_t data_end, std::uint64_t segment_bytes) noexcept {
+    return rounded_up(data_end, block_bytes(segment_bytes));
+}
+/// Whether frames up to `data_end` leave room for index and filter of so many entries.
+[[nodiscard]] constexpr bool index_fits(std::uint64_t data_end, std::uint64_t entries,
+                                        std::uint64_t segment_bytes) noexcept {
+    auto const block = block_bytes(segment_bytes);
+    auto const needed = index_shape{block, entries}.bytes() + filter_shape{block, entries}.bytes();
+    return sections_begin(data_end, segment_bytes) + needed <= footer_offset(segment_bytes);
+}
+
+/// Puts the check at the end of a block that will stand at `offset`.
+template <checksum_policy C>
+void finish_block(byte_span block, std::uint64_t salt, std::uint64_t offset) noexcept {
+    std::array<std::byte, 16> place;
+    store(place.data(), salt);
+    store(place.data() + 8, offset);
+    auto const body = block.first(block.size() - block_check_bytes);
+    store(block.data() + body.size(), checksum::over<C>(place, byte_view{body}));
+}
+template <checksum_policy C>
+[[nodiscard]] bool block_verifies(byte_view block, std::uint64_t salt, std::uint64_t offset) noexcept {
+    std::array<std::byte, 16> place;
+    store(place.data(), salt);
+    store(place.data() + 8, offset);
+    auto const body = block.first(block.size() - block_check_bytes);
+    return load<std::uint64_t>(block.data() + body.size()) == checksum::over<C>(place, body);
+}
+
+[[nodiscard]] inline index_entry read_index_entry(std::byte const* at) noexcept {
+    return {load<std::uint64_t>(at), load<std::uint32_t>(at + 8), load<std::uint32_t>(at + 12)};
+}
+
+} // namespace keel::inline v0::format
+
+#endif
+
 // ---- keel/table/entry.hpp ----
 #ifndef KEEL_TABLE_ENTRY_HPP
 #define KEEL_TABLE_ENTRY_HPP
 
-// One version of one key, as tables and cursors speak of it, and the order of keys: bytewise.
+// One version of one key, as everything in memory and every run hands it out.
 
 namespace keel::inline v0::table {
 
-/// A version: a value, or a tombstone. The views live as long as the table they come from.
 struct version {
     std::string_view key{};
     std::string_view value{};
@@ -6204,14 +6498,878 @@ struct version {
     bool tombstone = false;
 };
 
-/// The first eight bytes of a key as a number that orders like the key; shorter keys are filled with zeros.
-[[nodiscard]] inline std::uint64_t key_prefix(std::string_view key) noexcept {
-    unsigned char bytes[8] = {};
-    if (!key.empty()) std::memcpy(bytes, key.data(), key.size() < 8 ? key.size() : 8);
-    std::uint64_t out = 0;
-    for (unsigned char const b : bytes) out = out << 8 | b;
-    return out;
+} // namespace keel::inline v0::table
+
+#endif
+
+// ---- keel/wal/window.hpp ----
+#ifndef KEEL_WAL_WINDOW_HPP
+#define KEEL_WAL_WINDOW_HPP
+
+// A window that slides over a file: everything that reads frames reads them through one of these, so memory stays bounded by the
+// window (or by one frame, where a frame is longer) and a sector that cannot be read is zeros and a note, not the end.
+
+namespace keel::inline v0::wal {
+
+struct byte_range {
+    std::uint64_t offset = 0;
+    std::uint64_t length = 0;
+};
+
+template <class File>
+class window {
+public:
+    static constexpr std::size_t default_bytes = 256 * KiB;
+    static constexpr std::size_t sector_bytes = 512;
+
+    /// Reads `file` from 0 to `end`; bytes behind the real end of the file read as zeros. The file must outlive the window.
+    window(File const& file, std::uint64_t end, std::size_t bytes = default_bytes)
+        : file_{&file}, end_{end}, bytes_{static_cast<std::size_t>(std::min<std::uint64_t>(bytes, end))} {}
+
+    /// The bytes [offset, offset + length), valid until the next call; offset + length must not pass the end.
+    /// Unreadable sectors are zeros and stand in unreadable().
+    [[nodiscard]] byte_view at(std::uint64_t offset, std::size_t length) {
+        if (offset < begin_ || offset + length > begin_ + filled_) fill(offset, length);
+        return byte_view{buffer_}.subspan(static_cast<std::size_t>(offset - begin_), length);
+    }
+    /// All bytes the window holds from here on, at least `length`.
+    [[nodiscard]] byte_view from(std::uint64_t offset, std::size_t length) {
+        static_cast<void>(at(offset, length));
+        return byte_view{buffer_}.first(filled_).subspan(static_cast<std::size_t>(offset - begin_));
+    }
+    /// Reads the same bytes again past the page cache and keeps what it gets. True where they differ from what was there before.
+    [[nodiscard]] bool reread(std::uint64_t offset, std::size_t length) {
+        static_cast<void>(at(offset, length));
+        byte_span const held{buffer_.data() + (offset - begin_), length};
+        std::vector<std::byte> again(length);
+        auto const got = file_->read_uncached(offset, again);
+        if (!got || *got != length || std::ranges::equal(held, again)) return false;
+        std::ranges::copy(again, held.begin());
+        return true;
+    }
+
+    /// The next call reads the file again.
+    void forget() noexcept { filled_ = 0; }
+
+    [[nodiscard]] std::vector<byte_range> const& unreadable() const noexcept { return unreadable_; }
+    [[nodiscard]] std::uint64_t end() const noexcept { return end_; }
+
+private:
+    void fill(std::uint64_t offset, std::size_t length) {
+        auto const wanted = std::min<std::uint64_t>(std::max(length, bytes_), end_ - offset);
+        if (buffer_.size() < wanted) buffer_.resize(static_cast<std::size_t>(wanted));
+        begin_ = offset;
+        filled_ = static_cast<std::size_t>(wanted);
+        byte_span const all{buffer_.data(), filled_};
+        auto const got = file_->read(offset, all);
+        if (got) std::ranges::fill(all.subspan(*got), std::byte{0});
+        else fill_by_sector(all);
+    }
+    void fill_by_sector(byte_span all) {
+        for (std::size_t done = 0; done < all.size();) {
+            auto const offset = begin_ + done;
+            auto const to_border = sector_bytes - static_cast<std::size_t>(offset % sector_bytes);
+            auto const part = all.subspan(done, std::min(to_border, all.size() - done));
+            auto const got = file_->read(offset, part);
+            std::ranges::fill(part.subspan(got ? *got : 0), std::byte{0});
+            if (!got) note_unreadable({offset, part.size()});
+            done += part.size();
+        }
+    }
+    void note_unreadable(byte_range bad) {
+        for (auto& known : unreadable_)
+            if (bad.offset >= known.offset && bad.offset <= known.offset + known.length) {
+                known.length = std::max(known.length, bad.offset + bad.length - known.offset);
+                return;
+            }
+        unreadable_.push_back(bad);
+    }
+
+    File const* file_;
+    std::uint64_t end_;
+    std::size_t bytes_;
+    std::vector<std::byte> buffer_{};
+    std::uint64_t begin_ = 0;
+    std::size_t filled_ = 0;
+    std::vector<byte_range> unreadable_{};
+};
+
+/// The next offset at or behind `from` (a multiple of 8, before `limit`) that holds the tag; `limit` where none does.
+template <class File>
+[[nodiscard]] std::uint64_t find_tag(window<File>& in, std::uint32_t tag, std::uint64_t from, std::uint64_t limit) {
+    while (from + 8 <= limit) {
+        auto const bytes = in.from(from, 8);
+        auto const steps = std::min<std::uint64_t>(bytes.size(), limit - from) / 8;
+        std::byte const* at = bytes.data();
+        std::uint64_t i = 0;
+        for (; i + 8 <= steps; i += 8, at += 64) {
+            // Eight steps at once without a branch: this loop runs at the speed of memory.
+            std::uint32_t hit = 0;
+            for (std::size_t k = 0; k < 8; ++k)
+                hit |= static_cast<std::uint32_t>(format::load<std::uint32_t>(at + 8 * k) == tag);
+            if (hit != 0) break;
+        }
+        for (; i < steps; ++i, at += 8) {
+            if (format::load<std::uint32_t>(bytes.data() + 8 * i) == tag) return from + 8 * i;
+        }
+        from += 8 * steps;
+    }
+    return limit;
 }
+
+} // namespace keel::inline v0::wal
+
+#endif
+
+// ---- keel/wal/segment_index.hpp ----
+#ifndef KEEL_WAL_SEGMENT_INDEX_HPP
+#define KEEL_WAL_SEGMENT_INDEX_HPP
+
+// Making the sorted index of a segment (format/index.hpp): collect the keys of its records in any order, sort once, write. Sorting a
+// segment's keys is many times cheaper than keeping an ordered structure while they come.
+
+namespace keel::inline v0::wal {
+
+/// A segment that takes no more records, as those who read it need to know it.
+struct closed_segment {
+    segment_id id{};
+    std::string path{};
+    std::uint64_t salt = 0;
+    lsn first{};                                     ///< LSN deltas count from here
+    std::uint64_t begin = 0;                         ///< of the frames
+    std::uint64_t end = 0;                           ///< behind the last frame
+    std::uint64_t segment_bytes = 0;                 ///< size of the file
+    std::vector<lsn_range> counted{};                ///< which of its records count, in LSN order
+    std::uint64_t records = 0;                       ///< in the index on the disk
+    std::optional<format::segment_section> index{};  ///< where that is; nothing: there is none
+    std::optional<format::segment_section> filter{}; ///< likewise
+};
+
+/// The index in memory: immutable, any number of threads may read.
+struct sorted_index {
+    std::vector<format::index_entry> entries{};
+    std::string common{}; ///< what all keys begin with
+};
+
+/// Takes keys one by one. Memory: the keys, and 24 bytes for each, until finish().
+class index_builder {
+public:
+    void add(std::string_view key, std::uint64_t offset, std::uint32_t lsn_delta) {
+        if (items_.empty()) common_ = key.size();
+        else common_ = common_with_first(key);
+        items_.push_back({.key_at = keys_.size(),
+                          .offset = static_cast<std::uint32_t>(offset),
+                          .lsn_delta = lsn_delta,
+                          .key_bytes = static_cast<std::uint32_t>(key.size())});
+        keys_.insert(keys_.end(), key.begin(), key.end());
+    }
+    /// Forgets all but the first `count` keys.
+    void truncate(std::size_t count) {
+        if (count >= items_.size()) return;
+        keys_.resize(items_[count].key_at);
+        items_.resize(count);
+    }
+    [[nodiscard]] std::size_t size() const noexcept { return items_.size(); }
+
+    /// The filter over all keys, its blocks not finished yet. Empty where the segment is too small for one.
+    [[nodiscard]] std::vector<std::byte> filter(format::filter_shape const& shape) const {
+        std::vector<std::byte> out(static_cast<std::size_t>(shape.bytes()));
+        if (out.empty()) return out;
+        for (auto const& i : items_) {
+            auto const hash = format::filter_hash(key_of(i));
+            auto const line = format::filter_line(hash, shape.lines());
+            auto* const at = out.data() + line / shape.lines_per_block() * shape.block +
+                             line % shape.lines_per_block() * format::filter_line_bytes;
+            format::each_filter_bit(hash, format::filter_probes, [&](std::size_t byte, std::byte mask) {
+                at[byte] |= mask;
+                return true;
+            });
+        }
+        return out;
+    }
+
+    [[nodiscard]] sorted_index finish() && {
+        sorted_index out;
+        if (items_.empty()) return out;
+        out.common = std::string{key_of(items_.front()).substr(0, common_)};
+        auto const skip = common_;
+        struct sortable {
+            std::uint64_t prefix;
+            std::size_t item;
+        };
+        std::vector<sortable> order;
+        order.reserve(items_.size());
+        for (std::size_t i = 0; i < items_.size(); ++i)
+            order.push_back({format::key_prefix(key_of(items_[i]), skip), i});
+        std::ranges::sort(order, [&](sortable const& a, sortable const& b) {
+            if (a.prefix != b.prefix) return a.prefix < b.prefix;
+            auto const& x = items_[a.item];
+            auto const& y = items_[b.item];
+            auto const by_key = key_of(x).compare(key_of(y));
+            return by_key != 0 ? by_key < 0 : x.lsn_delta > y.lsn_delta;
+        });
+        out.entries.reserve(order.size());
+        for (auto const& o : order) out.entries.push_back({o.prefix, items_[o.item].offset, items_[o.item].lsn_delta});
+        return out;
+    }
+
+private:
+    struct item {
+        std::size_t key_at;
+        std::uint32_t offset;
+        std::uint32_t lsn_delta;
+        std::uint32_t key_bytes;
+    };
+    [[nodiscard]] std::string_view key_of(item const& i) const noexcept {
+        return {keys_.data() + i.key_at, i.key_bytes};
+    }
+    [[nodiscard]] std::size_t common_with_first(std::string_view key) const noexcept {
+        auto const first = key_of(items_.front());
+        auto const most = std::min(common_, key.size());
+        if (std::memcmp(first.data(), key.data(), most) == 0) return most;
+        std::size_t n = 0;
+        while (first[n] == key[n]) ++n;
+        return n;
+    }
+
+    std::vector<char> keys_{};
+    std::vector<item> items_{};
+    std::size_t common_ = 0;
+};
+
+/// Reads the records of a segment back, all of which are known to be whole, and verifies each. Errors: corruption, where one does not
+/// verify; the machine's.
+template <checksum_policy C, class File>
+[[nodiscard]] result<void> collect_keys(File const& file, closed_segment const& of, index_builder& into) {
+    window<File> in{file, of.end};
+    for (auto at = of.begin; at + format::frame_header_bytes <= of.end;) {
+        format::frame_place const place{of.salt, at};
+        auto seen = format::peek_frame(in.at(at, format::frame_header_bytes).data(), place, of.end - at);
+        if (seen.state == format::frame_state::intact)
+            seen = format::read_frame<C>(in.at(at, static_cast<std::size_t>(seen.bytes())), place);
+        if (seen.state != format::frame_state::intact)
+            return failure(errc::corruption, "a frame does not verify when it is read back", file.path(), at);
+        if (seen.header.type == format::frame_type::put || seen.header.type == format::frame_type::erase)
+            into.add(as_text(seen.key()), at, seen.header.lsn_delta);
+        at += seen.bytes();
+    }
+    return {};
+}
+
+/// Writes the index at `offset`; the footer's word of it is the result. Not synced.
+template <checksum_policy C, class File>
+[[nodiscard]] result<format::segment_section> write_index(File& file, sorted_index const& index, std::uint64_t salt,
+                                                          std::uint64_t offset, std::uint64_t segment_bytes) {
+    format::index_shape const shape{format::block_bytes(segment_bytes), index.entries.size()};
+    auto const per_block = static_cast<std::size_t>(shape.entries_per_block());
+    auto const per_fence = static_cast<std::size_t>(shape.fences_per_block());
+    auto const blocks = static_cast<std::size_t>(shape.entry_blocks());
+    auto const all = blocks + static_cast<std::size_t>(shape.fence_blocks());
+    auto const block = static_cast<std::size_t>(shape.block);
+    auto const blocks_at_once = std::max<std::size_t>(256 * KiB / block, 1);
+    C sum;
+    std::vector<std::byte> out;
+    for (std::size_t done = 0; done < all;) {
+        auto const now = std::min(blocks_at_once, all - done);
+        out.assign(now * block, std::byte{0});
+        for (std::size_t b = 0; b < now; ++b) {
+            auto const bytes = byte_span{out}.subspan(b * block, block);
+            auto const number = done + b;
+            auto* at = bytes.data();
+            if (number < blocks) {
+                auto const first = number * per_block;
+                for (auto i = first; i < std::min(first + per_block, index.entries.size()); ++i, at += 16) {
+                    format::store(at, index.entries[i].prefix);
+                    format::store(at + 8, index.entries[i].offset);
+                    format::store(at + 12, index.entries[i].lsn_delta);
+                }
+            } else {
+                auto const first = (number - blocks) * per_fence;
+                for (auto i = first; i < std::min(first + per_fence, blocks); ++i, at += 8)
+                    format::store(at, index.entries[i * per_block].prefix);
+            }
+            format::finish_block<C>(bytes, salt, offset + number * block);
+            sum.update(bytes.last(format::block_check_bytes));
+        }
+        KEEL_TRY(file.write(offset + done * block, out));
+        done += now;
+    }
+    return format::segment_section{.type = static_cast<std::uint32_t>(format::section_type::index),
+                                   .offset = static_cast<std::uint32_t>(offset),
+                                   .length = static_cast<std::uint32_t>(shape.bytes()),
+                                   .check = sum.value(),
+                                   .argument = static_cast<std::uint32_t>(index.common.size())};
+}
+
+/// Writes the filter at `offset`. Not synced.
+template <checksum_policy C, class File>
+[[nodiscard]] result<format::segment_section> write_filter(File& file, std::vector<std::byte> bytes, std::uint64_t salt,
+                                                           std::uint64_t offset, std::uint64_t block) {
+    C sum;
+    for (std::size_t at = 0; at < bytes.size(); at += static_cast<std::size_t>(block)) {
+        auto const one = byte_span{bytes}.subspan(at, static_cast<std::size_t>(block));
+        format::finish_block<C>(one, salt, offset + at);
+        sum.update(one.last(format::block_check_bytes));
+    }
+    KEEL_TRY(file.write(offset, bytes));
+    return format::segment_section{.type = static_cast<std::uint32_t>(format::section_type::filter),
+                                   .offset = static_cast<std::uint32_t>(offset),
+                                   .length = static_cast<std::uint32_t>(bytes.size()),
+                                   .check = sum.value(),
+                                   .argument = format::filter_probes};
+}
+
+/// The blocks of a sealed segment's sections that do not verify, read again past the page cache before that is believed.
+template <checksum_policy C, class File>
+[[nodiscard]] std::vector<byte_range> damaged_blocks(File const& file, std::uint64_t salt, std::uint64_t segment_bytes,
+                                                     std::span<format::segment_section const> sections) {
+    std::vector<byte_range> bad;
+    auto const block = static_cast<std::size_t>(format::block_bytes(segment_bytes));
+    auto const limit = format::footer_offset(segment_bytes);
+    window<File> in{file, limit};
+    for (auto const& section : sections) {
+        C sum;
+        auto const known = bad.size();
+        auto const end = std::min(limit, std::uint64_t{section.offset} + section.length);
+        for (std::uint64_t at = section.offset; at + block <= end; at += block) {
+            auto bytes = in.at(at, block);
+            if (!format::block_verifies<C>(bytes, salt, at) && in.reread(at, block)) bytes = in.at(at, block);
+            if (!format::block_verifies<C>(bytes, salt, at)) bad.push_back({at, block});
+            sum.update(bytes.last(format::block_check_bytes));
+        }
+        if (bad.size() == known && sum.value() != section.check) bad.push_back({section.offset, section.length});
+    }
+    return bad;
+}
+
+} // namespace keel::inline v0::wal
+
+#endif
+
+// ---- keel/table/log_run.hpp ----
+#ifndef KEEL_TABLE_LOG_RUN_HPP
+#define KEEL_TABLE_LOG_RUN_HPP
+
+// A segment of the log that takes no more records, served where it lies: its sorted index says where a key's versions are, and each
+// record is verified on every read. The index is on the disk (a sealed segment) or was made by a scan (what a crash left); where one
+// on the disk turns out to be damaged, it is made anew in memory by reading the records.
+//
+// Nothing is opened, mapped or read before the first look-up, and then only what that needs: a filter block that says no, or an index
+// block and a record; so mounting costs nothing, and a cold look-up little.
+//
+// Thread rules: any number of threads. m_ guards opening, mapping and the making of an index, and is held during that I/O, by readers
+// only. file_ready_, index_ready_, map_ and heap_ (release) publish what was made under it (acquire). Cursors are one thread's.
+
+namespace keel::inline v0::table {
+
+/// Told of what does not verify, from whichever thread reads; must not call back into the store.
+using damage_listener = std::function<void(finding)>;
+
+template <checksum_policy C, io::file_system Fs>
+class log_run {
+public:
+    /// `of.index` says where the index on the disk is; where there is none, `scanned` is it.
+    log_run(Fs fs, wal::closed_segment of, std::shared_ptr<wal::sorted_index const> scanned,
+            std::shared_ptr<block_cache> cache, std::shared_ptr<damage_listener const> listener)
+        : fs_{std::move(fs)}, of_{std::move(of)}, on_disk_{of_.index.value_or(format::segment_section{})},
+          shape_{format::block_bytes(of_.segment_bytes), scanned ? scanned->entries.size() : of_.records},
+          cache_{std::move(cache)}, listener_{std::move(listener)}, made_{std::move(scanned)} {
+        heap_.store(made_.get(), std::memory_order_release);
+    }
+
+    [[nodiscard]] wal::closed_segment const& source() const noexcept { return of_; }
+    /// The same without the records behind `last`.
+    [[nodiscard]] std::shared_ptr<log_run const> up_to(lsn last) const {
+        auto less = of_;
+        for (auto& r : less.counted) r.last = std::min(r.last, last);
+        std::erase_if(less.counted, [](lsn_range const& r) { return r.empty(); });
+        std::lock_guard const hold{m_};
+        return std::make_shared<log_run const>(fs_, std::move(less), made_, cache_, listener_);
+    }
+    /// The largest LSN that counts.
+    [[nodiscard]] lsn newest() const noexcept { return of_.counted.empty() ? lsn{} : of_.counted.back().last; }
+    [[nodiscard]] std::uint64_t entries() const noexcept { return shape_.entries; }
+
+    /// A record read from the segment. The views point into memory of its own, which it keeps when it moves.
+    struct record {
+        version what{};
+
+        /// Room for so many bytes; what was in it is gone.
+        [[nodiscard]] byte_span room(std::size_t bytes) {
+            if (bytes > capacity_) {
+                memory_ = std::make_unique_for_overwrite<std::byte[]>(bytes);
+                capacity_ = bytes;
+            }
+            return {memory_.get(), bytes};
+        }
+
+    private:
+        std::unique_ptr<std::byte[]> memory_{};
+        std::size_t capacity_ = 0;
+    };
+
+    /// The newest version of `key` that counts and is not newer than `snapshot`; false where there is none. Errors: corruption, with
+    /// file and offset; the machine's.
+    [[nodiscard]] result<bool> find(std::string_view key, lsn snapshot, record& into) const {
+        if (of_.counted.empty() || of_.counted.front().first > snapshot) return false;
+        if (of_.filter && !filter_allows(key)) return false;
+        walker at{*this};
+        KEEL_TRY_LET(alike, at.equal_prefixes(key));
+        if (alike.last - alike.first > 1) {
+            KEEL_TRY_LET(from, at.lower_bound(alike, key, snapshot, into));
+            alike.first = from;
+        }
+        for (auto i = alike.first; i < alike.last; ++i) {
+            KEEL_TRY_LET(e, at.entry(i));
+            KEEL_TRY(read(e, into));
+            if (into.what.key != key) return false;
+            if (into.what.at <= snapshot && counts(into.what.at)) return true;
+        }
+        return false;
+    }
+
+    /// Walks the versions that count, by key and the newest first, in either direction. After an error it is not valid.
+    class cursor {
+    public:
+        explicit cursor(std::shared_ptr<log_run const> of) : of_{std::move(of)}, at_{*of_} {}
+
+        void seek(std::string_view key) { start(key, false); }
+        void seek_before(std::string_view key) { start(key, true); }
+        void seek_last() {
+            i_ = of_->shape_.entries;
+            step_back();
+        }
+        void next() {
+            ++i_;
+            settle_forward();
+        }
+        void previous() { step_back(); }
+
+        [[nodiscard]] bool valid() const noexcept { return valid_; }
+        [[nodiscard]] version current() const noexcept { return now_.what; }
+        [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
+
+    private:
+        void start(std::string_view key, bool before) {
+            auto const alike = at_.equal_prefixes(key);
+            if (!alike) return fail(alike.error());
+            auto const from = at_.lower_bound(*alike, key, lsn_max, now_);
+            if (!from) return fail(from.error());
+            i_ = *from;
+            if (before) step_back();
+            else settle_forward();
+        }
+        void settle_forward() {
+            for (; i_ < of_->shape_.entries; ++i_)
+                if (take() || trouble_) return;
+            valid_ = false;
+        }
+        void step_back() {
+            while (i_ > 0) {
+                --i_;
+                if (take() || trouble_) return;
+            }
+            valid_ = false;
+        }
+        bool take() {
+            auto const e = at_.entry(i_);
+            if (!e) return fail(e.error()), false;
+            if (!of_->counts(of_->lsn_of(*e))) return false;
+            if (auto const got = of_->read(*e, now_); !got) return fail(got.error()), false;
+            return valid_ = true;
+        }
+        void fail(error const& why) {
+            trouble_ = why;
+            valid_ = false;
+        }
+
+        std::shared_ptr<log_run const> of_;
+        typename log_run::walker at_;
+        std::uint64_t i_ = 0;
+        bool valid_ = false;
+        record now_{};
+        std::optional<error> trouble_{};
+    };
+
+private:
+    /// Looks entries up; holds the block it read last.
+    class walker {
+    public:
+        explicit walker(log_run const& run) noexcept : run_{&run} {}
+
+        [[nodiscard]] std::string const& common() const noexcept {
+            auto const* heap = run_->heap_.load(std::memory_order_acquire);
+            return heap != nullptr ? heap->common : run_->common_;
+        }
+
+        result<format::index_entry> entry(std::uint64_t i) {
+            if (i - begin_ >= held_) KEEL_TRY(hold(i));
+            return entry_at(i);
+        }
+
+        /// Entries that have the prefix of a key: [first, last). Where there are none, both are where they would stand.
+        struct stretch {
+            std::uint64_t first;
+            std::uint64_t last;
+        };
+        result<stretch> equal_prefixes(std::string_view key) {
+            KEEL_TRY(run_->ready_index());
+            auto const n = run_->shape_.entries;
+            auto const& shared = common();
+            if (auto const order = key.substr(0, shared.size()).compare(shared); order != 0)
+                return order < 0 ? stretch{0, 0} : stretch{n, n};
+            auto const prefix = format::key_prefix(key, shared.size());
+            KEEL_TRY_LET(first, lower_bound_of_prefix(prefix));
+            KEEL_TRY_LET(last, end_of_prefix(first, prefix));
+            return stretch{first, last};
+        }
+        /// The first entry of the stretch that is not in front of (key, at): what the prefix does not tell apart, the records do.
+        result<std::uint64_t> lower_bound(stretch alike, std::string_view key, lsn at, record& scratch) {
+            auto low = alike.first;
+            auto high = alike.last;
+            while (low < high) {
+                auto const middle = low + (high - low) / 2;
+                KEEL_TRY_LET(e, entry(middle));
+                KEEL_TRY(run_->read(e, scratch));
+                auto const order = scratch.what.key.compare(key);
+                if (order < 0 || (order == 0 && scratch.what.at > at)) low = middle + 1;
+                else high = middle;
+            }
+            return low;
+        }
+
+    private:
+        /// Fences narrow it down to one block.
+        result<std::uint64_t> lower_bound_of_prefix(std::uint64_t prefix) {
+            std::uint64_t low = 0;
+            auto high = run_->shape_.entries;
+            auto const& fences = run_->fences_;
+            if (!fences.empty() && run_->heap_.load(std::memory_order_acquire) == nullptr) {
+                auto const per_block = run_->shape_.entries_per_block();
+                auto const at = static_cast<std::uint64_t>(std::ranges::lower_bound(fences, prefix) - fences.begin());
+                high = std::min(high, at * per_block);
+                low = at == 0 ? high : (at - 1) * per_block;
+            }
+            if (low == high) return low;
+            KEEL_TRY(hold(low));
+            while (low < high) {
+                auto const middle = low + (high - low) / 2;
+                if (entry_at(middle).prefix < prefix) low = middle + 1;
+                else high = middle;
+            }
+            return low;
+        }
+        /// Behind the entries with this prefix that begin at `from`: in steps that double, because most often there are few.
+        result<std::uint64_t> end_of_prefix(std::uint64_t from, std::uint64_t prefix) {
+            auto low = from; // all in front of it, from `from` on, have the prefix
+            auto high = run_->shape_.entries;
+            for (std::uint64_t step = 1; low < high; step *= 2) {
+                auto const at = std::min(low + step - 1, high - 1);
+                KEEL_TRY_LET(e, entry(at));
+                if (e.prefix != prefix) {
+                    high = at;
+                    break;
+                }
+                low = at + 1;
+            }
+            while (low < high) {
+                auto const middle = low + (high - low) / 2;
+                KEEL_TRY_LET(e, entry(middle));
+                if (e.prefix == prefix) low = middle + 1;
+                else high = middle;
+            }
+            return low;
+        }
+
+        /// Makes the entries of the block that has entry `i` available to entry_at(); all entries where the index is in memory.
+        result<void> hold(std::uint64_t i) {
+            KEEL_TRY(run_->ready_index());
+            if (auto const* heap = run_->heap_.load(std::memory_order_acquire); heap != nullptr) {
+                made_ = heap->entries.data();
+                begin_ = 0;
+                held_ = heap->entries.size();
+                return {};
+            }
+            auto const per_block = run_->shape_.entries_per_block();
+            auto const number = i / per_block;
+            auto got = run_->load_block(run_->on_disk_.offset + number * run_->shape_.block);
+            if (!got) {
+                // The block is damaged: the index is made anew from the records. It sorts alike, so positions stay what they are.
+                KEEL_TRY(run_->rebuild(got.error()));
+                return hold(i);
+            }
+            block_ = std::move(*got);
+            begin_ = number * per_block;
+            held_ = std::min(per_block, run_->shape_.entries - begin_);
+            return {};
+        }
+        [[nodiscard]] format::index_entry entry_at(std::uint64_t i) const noexcept {
+            if (made_ != nullptr) return made_[i];
+            return format::read_index_entry(block_->data() + (i - begin_) * format::index_entry_bytes);
+        }
+
+        log_run const* run_;
+        block_cache::block block_{};
+        format::index_entry const* made_ = nullptr; ///< the index in memory, once there is one
+        std::uint64_t begin_ = 0;                   ///< entries that are held: [begin_, begin_ + held_)
+        std::uint64_t held_ = 0;
+    };
+
+    [[nodiscard]] lsn lsn_of(format::index_entry const& e) const noexcept {
+        return {of_.first.value - 1 + e.lsn_delta};
+    }
+    [[nodiscard]] bool counts(lsn at) const noexcept {
+        auto const r = std::ranges::lower_bound(of_.counted, at, {}, &lsn_range::last);
+        return r != of_.counted.end() && r->first <= at;
+    }
+
+    // ---- records ------------------------------------------------------------------------------------------------------------
+
+    static constexpr std::size_t first_look_bytes = 256; // most records are shorter: one copy brings all of it
+    static constexpr std::uint32_t cold_reads_max = 16;
+
+    [[nodiscard]] result<void> read(format::index_entry const& e, record& into) const {
+        std::uint64_t const offset = e.offset;
+        format::frame_view seen;
+        bool const inside = offset >= of_.begin && offset < of_.end && of_.end - offset >= format::frame_header_bytes &&
+                            offset % format::frame_alignment == 0;
+        if (inside) {
+            auto const room = of_.end - offset;
+            KEEL_TRY(ready_file());
+            seen = look(offset, room, into);
+            if (seen.state != format::frame_state::intact) {
+                KEEL_TRY_LET(again, look_again(offset, room, into));
+                seen = again;
+            }
+        }
+        bool const right = seen.state == format::frame_state::intact && seen.header.lsn_delta == e.lsn_delta &&
+                           (seen.header.type == format::frame_type::put ||
+                            seen.header.type == format::frame_type::erase);
+        if (!right) return damaged(e, seen);
+        into.what = {.key = as_text(seen.key()),
+                     .value = as_text(seen.value()),
+                     .at = lsn_of(e),
+                     .tombstone = seen.header.type == format::frame_type::erase};
+        return {};
+    }
+
+    /// The frame at `offset`; absent also where it could not be read.
+    [[nodiscard]] format::frame_view look(std::uint64_t offset, std::uint64_t room, record& into) const {
+        format::frame_place const place{of_.salt, offset};
+        auto bytes = into.room(static_cast<std::size_t>(std::min<std::uint64_t>(room, first_look_bytes)));
+        if (!fetch(offset, bytes)) return {};
+        auto const head = format::peek_frame(bytes.data(), place, room);
+        if (head.state != format::frame_state::intact) return head;
+        if (head.bytes() > bytes.size()) {
+            bytes = into.room(static_cast<std::size_t>(head.bytes()));
+            if (!fetch(offset, bytes)) return {};
+        }
+        return format::read_frame<C>(bytes, place);
+    }
+    /// Once more, exactly the frame's bytes and past the page cache, before a mismatch is believed.
+    [[nodiscard]] result<format::frame_view> look_again(std::uint64_t offset, std::uint64_t room, record& into) const {
+        format::frame_place const place{of_.salt, offset};
+        auto bytes = into.room(format::frame_header_bytes);
+        KEEL_TRY(read_medium(offset, bytes));
+        auto const head = format::peek_frame(bytes.data(), place, room);
+        if (head.state != format::frame_state::intact) return head;
+        bytes = into.room(static_cast<std::size_t>(head.bytes()));
+        KEEL_TRY(read_medium(offset, bytes));
+        return format::read_frame<C>(bytes, place);
+    }
+    /// From the mapping. The first few reads of a file go without: a mapping and its page faults cost as much as several.
+    [[nodiscard]] bool fetch(std::uint64_t offset, byte_span out) const {
+        auto const* map = map_.load(std::memory_order_acquire);
+        if (map == nullptr && cold_reads_.fetch_add(1, std::memory_order_relaxed) < cold_reads_max) {
+            auto const got = file_->read(offset, out);
+            return got && *got == out.size();
+        }
+        if (map == nullptr) map = ready_map();
+        return map != nullptr && map->copy_out(offset, out);
+    }
+    [[nodiscard]] result<void> read_medium(std::uint64_t offset, byte_span out) const {
+        auto const got = file_->read_uncached(offset, out);
+        if (!got) {
+            tell({.kind = damage::unreadable,
+                  .file = of_.path,
+                  .offset = offset,
+                  .length = out.size(),
+                  .detail = "the medium cannot read these bytes: " + to_string(got.error())});
+            return failure(got.error());
+        }
+        std::ranges::fill(out.subspan(*got), std::byte{0}); // a file that was cut short
+        return {};
+    }
+
+    [[nodiscard]] tl::unexpected<error> damaged(format::index_entry const& e, format::frame_view const& seen) const {
+        auto const at = lsn_of(e);
+        tell({.kind = damage::corrupt_record,
+              .file = of_.path,
+              .offset = e.offset,
+              .length = seen.state == format::frame_state::damaged ? seen.bytes() : format::frame_header_bytes,
+              .lsns = {at, at},
+              .expected = seen.check,
+              .lost = 1,
+              .detail = "the record does not verify when it is read"});
+        return failure(
+            error{.code = errc::corruption,
+                  .message = "LSN " + std::to_string(at.value) +
+                             " does not verify any more, so its key has no answer; open the store again with "
+                             "verify = deep to have it repaired, or run wal-recovery validate",
+                  .file = of_.path,
+                  .offset = e.offset,
+                  .at = at});
+    }
+    void tell(finding what) const {
+        if (listener_ && *listener_) (*listener_)(std::move(what));
+    }
+
+    // ---- opening, and the index ---------------------------------------------------------------------------------------------
+
+    [[nodiscard]] result<void> ready_file() const {
+        if (file_ready_.load(std::memory_order_acquire)) [[likely]]
+            return {};
+        std::lock_guard const hold{m_};
+        return open_locked();
+    }
+    [[nodiscard]] result<void> open_locked() const {
+        if (file_) return {};
+        auto fs = fs_;
+        KEEL_TRY_LET(file, fs.open(of_.path, io::access::read_only, io::creation::must_exist));
+        file_.emplace(std::move(file));
+        file_ready_.store(true, std::memory_order_release);
+        return {};
+    }
+    [[nodiscard]] typename Fs::mapping const* ready_map() const {
+        std::lock_guard const hold{m_};
+        if (!mapping_) {
+            auto made = file_->map(io::access::read_only);
+            if (!made) return nullptr;
+            mapping_.emplace(std::move(*made));
+            map_.store(&*mapping_, std::memory_order_release);
+        }
+        return &*mapping_;
+    }
+    [[nodiscard]] result<void> ready_index() const {
+        if (index_ready_.load(std::memory_order_acquire)) [[likely]]
+            return {};
+        std::lock_guard const hold{m_};
+        if (index_ready_.load(std::memory_order_relaxed)) return {};
+        KEEL_TRY(open_locked());
+        if (heap_.load(std::memory_order_relaxed) == nullptr)
+            if (auto done = load_head(); !done) KEEL_TRY(rebuild_locked(done.error()));
+        index_ready_.store(true, std::memory_order_release);
+        return {};
+    }
+
+    /// False: the key is in none of the records. A filter that cannot be read allows everything.
+    [[nodiscard]] bool filter_allows(std::string_view key) const {
+        format::filter_shape const shape{shape_.block, shape_.entries};
+        auto const hash = format::filter_hash(key);
+        auto const line = format::filter_line(hash, shape.lines());
+        if (!ready_file()) return true;
+        auto const block = load_block(of_.filter->offset + line / shape.lines_per_block() * shape.block);
+        if (!block) return true;
+        auto const* const at = (*block)->data() + line % shape.lines_per_block() * format::filter_line_bytes;
+        return format::each_filter_bit(hash, of_.filter->argument, [&](std::size_t byte, std::byte mask) {
+            return (at[byte] & mask) != std::byte{0};
+        });
+    }
+
+    /// What all keys share, and the fences. Called with m_ held.
+    [[nodiscard]] result<void> load_head() const {
+        auto const blocks = shape_.entry_blocks();
+        auto const place = [&](std::uint64_t number) { return on_disk_.offset + number * shape_.block; };
+        if (on_disk_.argument != 0) {
+            // The shared bytes stand in every key, so in the first one's.
+            KEEL_TRY_LET(first_block, load_block(place(0)));
+            auto const e = format::read_index_entry(first_block->data());
+            record any;
+            if (e.offset < of_.begin || e.offset + format::frame_header_bytes > of_.end) return bad_block(place(0));
+            auto bytes =
+                any.room(static_cast<std::size_t>(std::min<std::uint64_t>(of_.end - e.offset, first_look_bytes)));
+            format::frame_place const at{of_.salt, e.offset};
+            KEEL_TRY(file_->read(e.offset, bytes));
+            auto const head = format::peek_frame(bytes.data(), at, of_.end - e.offset);
+            if (head.state != format::frame_state::intact || head.header.key_bytes < on_disk_.argument)
+                return bad_block(place(0));
+            bytes = any.room(static_cast<std::size_t>(head.bytes()));
+            KEEL_TRY(file_->read(e.offset, bytes));
+            auto const seen = format::read_frame<C>(bytes, at);
+            if (seen.state != format::frame_state::intact) return bad_block(place(0));
+            common_ = std::string{as_text(seen.key()).substr(0, on_disk_.argument)};
+        }
+        std::vector<std::uint64_t> fences;
+        for (std::uint64_t b = 0; b < shape_.fence_blocks(); ++b) {
+            KEEL_TRY_LET(block, load_block(place(blocks + b)));
+            auto const first = b * shape_.fences_per_block();
+            for (auto i = first; i < std::min(first + shape_.fences_per_block(), blocks); ++i)
+                fences.push_back(format::load<std::uint64_t>(block->data() + 8 * (i - first)));
+        }
+        if (!std::ranges::is_sorted(fences)) return bad_block(place(blocks));
+        fences_ = std::move(fences);
+        return {};
+    }
+
+    /// A block of a section, verified, through the cache.
+    [[nodiscard]] result<block_cache::block> load_block(std::uint64_t offset) const {
+        block_cache::name const name{of_.salt, offset};
+        if (auto held = cache_->find(name)) return held;
+        auto fresh = std::make_shared<std::vector<std::byte>>(static_cast<std::size_t>(shape_.block));
+        auto got = file_->read(offset, *fresh);
+        if (!got || !format::block_verifies<C>(*fresh, of_.salt, offset)) {
+            got = file_->read_uncached(offset, *fresh);
+            if (!got || *got != fresh->size() || !format::block_verifies<C>(*fresh, of_.salt, offset))
+                return bad_block(offset);
+        }
+        cache_->add(name, fresh);
+        return block_cache::block{std::move(fresh)};
+    }
+    [[nodiscard]] tl::unexpected<error> bad_block(std::uint64_t offset) const {
+        return failure(errc::corruption, "a block of the segment's index does not verify", of_.path, offset);
+    }
+
+    [[nodiscard]] result<void> rebuild(error const& why) const {
+        std::lock_guard const hold{m_};
+        if (heap_.load(std::memory_order_relaxed) != nullptr) return {};
+        return rebuild_locked(why);
+    }
+    /// Makes the index anew in memory. Every record is verified on the way; one that is not whole stops it.
+    [[nodiscard]] result<void> rebuild_locked(error const& why) const {
+        tell({.kind = damage::damaged_filler,
+              .file = of_.path,
+              .offset = why.offset,
+              .length = shape_.block,
+              .done = outcome::healed,
+              .detail = "the index does not verify; it was made anew from the records"});
+        wal::index_builder builder;
+        KEEL_TRY(wal::collect_keys<C>(*file_, of_, builder));
+        if (builder.size() != shape_.entries)
+            return failure(errc::corruption, "the segment does not have as many records as its seal says", of_.path);
+        made_ = std::make_shared<wal::sorted_index const>(std::move(builder).finish());
+        heap_.store(made_.get(), std::memory_order_release);
+        return {};
+    }
+
+    Fs fs_;
+    wal::closed_segment of_;
+    format::segment_section on_disk_{};
+    format::index_shape shape_;
+    std::shared_ptr<block_cache> cache_{};
+    std::shared_ptr<damage_listener const> listener_;
+
+    mutable std::mutex m_;
+    mutable std::atomic<bool> file_ready_{false};
+    mutable std::atomic<bool> index_ready_{false};
+    mutable std::atomic<std::uint32_t> cold_reads_{0}; // relaxed: a hint
+    mutable std::optional<typename Fs::file> file_{};
+    mutable std::optional<typename Fs::mapping> mapping_{};
+    mutable std::atomic<typename Fs::mapping const*> map_{nullptr};
+    mutable std::string common_{};
+    mutable std::vector<std::uint64_t> fences_{};
+    mutable std::shared_ptr<wal::sorted_index const> made_{};
+    mutable std::atomic<wal::sorted_index const*> heap_{nullptr};
+};
 
 } // namespace keel::inline v0::table
 
@@ -6313,7 +7471,7 @@ public:
 
     /// One thread at a time.
     void insert(version const& v) {
-        auto const prefix = key_prefix(v.key);
+        auto const prefix = format::key_prefix(v.key);
         std::array<node*, height_max> before{};
         auto* at = head_;
         for (int level = height_max - 1; level >= 0; --level) {
@@ -6361,7 +7519,7 @@ private:
     /// Where (key, at) stands. `behind` is the node that was compared: to load the link of `before` once more could give one that was
     /// inserted meanwhile, in front of the key.
     [[nodiscard]] place around(std::string_view key, lsn at) const noexcept {
-        auto const prefix = key_prefix(key);
+        auto const prefix = format::key_prefix(key);
         node const* n = head_;
         node const* next = nullptr;
         for (int level = height_max - 1; level >= 0; --level)
@@ -6372,7 +7530,7 @@ private:
     [[nodiscard]] node* make_node(version const& v, int height) {
         auto const links = sizeof(std::atomic<node*>) * static_cast<std::size_t>(height);
         auto* const memory = memory_.allocate(sizeof(node) + links + v.key.size() + v.value.size());
-        auto* const n = new (memory) node{.prefix = key_prefix(v.key),
+        auto* const n = new (memory) node{.prefix = format::key_prefix(v.key),
                                           .at = v.at,
                                           .value_bytes = static_cast<std::uint32_t>(v.value.size()),
                                           .key_bytes = static_cast<std::uint16_t>(v.key.size()),
@@ -6404,207 +7562,11 @@ private:
 
 #endif
 
-// ---- keel/wal/lsn_set.hpp ----
-#ifndef KEEL_WAL_LSN_SET_HPP
-#define KEEL_WAL_LSN_SET_HPP
-
-// Sets of LSNs as ranges: what a log holds, what it lost, and which segment answers for which part.
-
-#include <iterator>
-
-namespace keel::inline v0::wal {
-
-/// A set of LSNs as disjoint ranges in order.
-class lsn_set {
-public:
-    /// Adds the range; touching and overlapping ranges become one.
-    void add(lsn_range r) {
-        if (r.empty()) return;
-        auto at = ranges_.upper_bound(r.first);
-        if (at != ranges_.begin()) {
-            auto const before = std::prev(at);
-            if (before->second >= r.first.before()) {
-                r.first = before->first;
-                r.last = std::max(r.last, before->second);
-                at = ranges_.erase(before);
-            }
-        }
-        while (at != ranges_.end() && at->first.value - 1 <= r.last.value) {
-            r.last = std::max(r.last, at->second);
-            at = ranges_.erase(at);
-        }
-        ranges_.emplace(r.first, r.last);
-    }
-    [[nodiscard]] bool contains(lsn at) const {
-        auto const after = ranges_.upper_bound(at);
-        return after != ranges_.begin() && std::prev(after)->second >= at;
-    }
-    /// The parts of `r` that are not in the set, in order.
-    [[nodiscard]] std::vector<lsn_range> gaps_in(lsn_range r) const {
-        std::vector<lsn_range> gaps;
-        if (r.empty()) return gaps;
-        auto next = r.first;
-        auto at = ranges_.upper_bound(next);
-        if (at != ranges_.begin() && std::prev(at)->second >= next) next = std::prev(at)->second.next();
-        for (; at != ranges_.end() && at->first <= r.last; ++at) {
-            if (next < at->first) gaps.push_back({next, at->first.before()});
-            next = at->second.next();
-        }
-        if (next <= r.last && next.value != 0) gaps.push_back({next, r.last});
-        return gaps;
-    }
-    [[nodiscard]] bool touches(lsn_range r) const {
-        if (r.empty()) return false;
-        auto const at = ranges_.upper_bound(r.last);
-        return at != ranges_.begin() && std::prev(at)->second >= r.first;
-    }
-    [[nodiscard]] bool empty() const noexcept { return ranges_.empty(); }
-    [[nodiscard]] std::uint64_t count() const noexcept {
-        std::uint64_t n = 0;
-        for (auto const& [first, last] : ranges_) n += last.value - first.value + 1;
-        return n;
-    }
-    [[nodiscard]] std::vector<lsn_range> ranges() const {
-        std::vector<lsn_range> out;
-        for (auto const& [first, last] : ranges_) out.push_back({first, last});
-        return out;
-    }
-
-private:
-    std::map<lsn, lsn> ranges_;
-};
-
-/// LSNs that count, and the segment (index into inventory::segments) that has the winning copy.
-struct counted_range {
-    lsn_range range{};
-    std::size_t segment = 0;
-};
-
-} // namespace keel::inline v0::wal
-
-#endif
-
-// ---- keel/table/sorted_run.hpp ----
-#ifndef KEEL_TABLE_SORTED_RUN_HPP
-#define KEEL_TABLE_SORTED_RUN_HPP
-
-// What recovery loads: records collected in log order, one collector per segment, then sorted once. Sorting a batch is many times
-// cheaper than inserting record by record into an ordered index. Immutable afterwards; any number of threads may read.
-
-namespace keel::inline v0::table {
-
-/// A record in a run: 32 bytes, its key and value elsewhere, one behind the other.
-struct run_entry {
-    std::uint64_t prefix = 0;
-    lsn at{};
-    std::byte const* bytes = nullptr;
-    std::uint32_t value_bytes = 0;
-    std::uint16_t key_bytes = 0;
-    bool tombstone = false;
-
-    [[nodiscard]] std::string_view key() const noexcept { return {reinterpret_cast<char const*>(bytes), key_bytes}; }
-    [[nodiscard]] version view() const noexcept {
-        return {.key = key(),
-                .value = {reinterpret_cast<char const*>(bytes) + key_bytes, value_bytes},
-                .at = at,
-                .tombstone = tombstone};
-    }
-};
-
-/// Takes what one segment's scan verifies (recovery::scan_sink).
-class run_collector {
-public:
-    void record(lsn at, format::frame_view const& frame, std::uint64_t) {
-        if (frame.header.type != format::frame_type::put && frame.header.type != format::frame_type::erase) return;
-        auto* const copy = bytes_.allocate(frame.payload.size());
-        if (!frame.payload.empty()) std::memcpy(copy, frame.payload.data(), frame.payload.size());
-        run_entry e{.at = at, .bytes = copy, .key_bytes = frame.header.key_bytes};
-        e.value_bytes = static_cast<std::uint32_t>(frame.payload.size() - frame.header.key_bytes);
-        e.tombstone = frame.header.type == format::frame_type::erase;
-        e.prefix = key_prefix(e.key());
-        entries_.push_back(e);
-    }
-    void batch_end(bool whole) {
-        if (!whole) entries_.resize(whole_);
-        whole_ = entries_.size();
-    }
-
-private:
-    friend class sorted_run;
-    arena bytes_{};
-    std::vector<run_entry> entries_{};
-    std::size_t whole_ = 0;
-};
-
-class sorted_run {
-public:
-    sorted_run() = default;
-
-    /// The newest version of each key among the records that count; tombstones are dropped, because nothing lies beneath.
-    sorted_run(std::vector<run_collector> collected, std::vector<wal::counted_range> const& counted) {
-        std::size_t all = 0;
-        for (auto const& c : collected) all += c.entries_.size();
-        entries_.reserve(all);
-        for (std::size_t i = 0; i < collected.size(); ++i) take(collected[i], i, counted);
-        std::ranges::sort(entries_, [](run_entry const& a, run_entry const& b) {
-            if (a.prefix != b.prefix) return a.prefix < b.prefix;
-            auto const order = a.key().compare(b.key());
-            return order != 0 ? order < 0 : a.at > b.at;
-        });
-        auto const same = [](run_entry const& a, run_entry const& b) {
-            return a.prefix == b.prefix && a.key() == b.key();
-        };
-        entries_.erase(std::unique(entries_.begin(), entries_.end(), same), entries_.end());
-        std::erase_if(entries_, [](run_entry const& e) { return e.tombstone; });
-    }
-
-    [[nodiscard]] std::size_t size() const noexcept { return entries_.size(); }
-    [[nodiscard]] std::uint64_t records() const noexcept { return records_; }
-    [[nodiscard]] run_entry const& operator[](std::size_t i) const noexcept { return entries_[i]; }
-
-    /// The index of the first entry whose key is not less.
-    [[nodiscard]] std::size_t lower_bound(std::string_view key) const noexcept {
-        auto const prefix = key_prefix(key);
-        auto const less = [&](run_entry const& e, std::string_view k) {
-            return e.prefix != prefix ? e.prefix < prefix : e.key() < k;
-        };
-        return static_cast<std::size_t>(std::lower_bound(entries_.begin(), entries_.end(), key, less) -
-                                        entries_.begin());
-    }
-
-private:
-    void take(run_collector& from, std::size_t segment, std::vector<wal::counted_range> const& counted) {
-        // Both are in LSN order: one walk tells which records of this segment count.
-        std::vector<lsn_range> keep;
-        for (auto const& c : counted)
-            if (c.segment == segment) keep.push_back(c.range);
-        auto range = keep.begin();
-        for (auto const& e : from.entries_) {
-            while (range != keep.end() && range->last < e.at) ++range;
-            if (range == keep.end()) break;
-            if (!range->contains(e.at)) continue;
-            entries_.push_back(e);
-            ++records_;
-        }
-        bytes_.absorb(std::move(from.bytes_));
-        from.entries_ = {};
-    }
-
-    arena bytes_{};
-    std::vector<run_entry> entries_{};
-    std::uint64_t records_ = 0;
-};
-
-} // namespace keel::inline v0::table
-
-#endif
-
 // ---- keel/table/memtable.hpp ----
 #ifndef KEEL_TABLE_MEMTABLE_HPP
 #define KEEL_TABLE_MEMTABLE_HPP
 
-// All data in memory: what recovery loaded (a sorted run, one version per key) beneath what was written since (a skip list, every
-// version). A reader sees, of each key, the newest version at or below its snapshot.
+// The newest records in memory, every version of every key: what one segment takes until it is sealed and served from where it lies.
 //
 // Thread rules: one thread applies records (the log's leader), any number read. Cursors are one thread's; they and the views they
 // give live as long as the memtable.
@@ -6613,10 +7575,14 @@ namespace keel::inline v0::table {
 
 class memtable {
 public:
-    memtable() = default;
-    explicit memtable(sorted_run loaded) : loaded_{std::move(loaded)} {}
+    explicit memtable(segment_id of) noexcept : of_{of} {}
 
-    /// wal::record_sink: called in LSN order by one thread at a time.
+    /// The segment that has the same records.
+    [[nodiscard]] segment_id segment() const noexcept { return of_; }
+
+    [[nodiscard]] bool empty() const noexcept { return written_.first() == nullptr; }
+
+    /// One thread at a time.
     void apply(lsn at, format::frame_view const& frame) {
         if (frame.header.type != format::frame_type::put && frame.header.type != format::frame_type::erase) return;
         written_.insert({.key = as_text(frame.key()),
@@ -6625,126 +7591,335 @@ public:
                          .tombstone = frame.header.type == format::frame_type::erase});
     }
 
-    /// The value of `key` as of `snapshot`; nothing where it had none.
-    [[nodiscard]] std::optional<std::string_view> find(std::string_view key, lsn snapshot) const noexcept {
+    /// The newest version of `key` that is not newer than `snapshot`; nothing where there is none.
+    [[nodiscard]] std::optional<version> find(std::string_view key, lsn snapshot) const noexcept {
         auto const* const n = written_.lower_bound(key, snapshot);
-        if (n != nullptr && n->key() == key) {
-            if (n->tombstone) return std::nullopt;
-            return n->view().value;
-        }
-        auto const i = loaded_.lower_bound(key);
-        if (i == loaded_.size() || loaded_[i].key() != key || loaded_[i].at > snapshot) return std::nullopt;
-        return loaded_[i].view().value;
+        if (n == nullptr || n->key() != key) return std::nullopt;
+        return n->view();
     }
 
-    /// The LSN of the newest write to `key`, erases among them; 0 where there was none.
-    [[nodiscard]] lsn newest(std::string_view key) const noexcept {
-        auto const* const n = written_.lower_bound(key, lsn_max);
-        if (n != nullptr && n->key() == key) return n->at;
-        auto const i = loaded_.lower_bound(key);
-        return i != loaded_.size() && loaded_[i].key() == key ? loaded_[i].at : lsn{};
-    }
-    /// The LSN of some write behind `since` to a key from `from` on and in front of `to`; 0 where there was none. `since` lies in this
-    /// opening of the store. Takes time in proportion to what was written in the range.
-    [[nodiscard]] lsn newest_in(std::optional<std::string> const& from, std::optional<std::string> const& to,
-                                lsn since) const noexcept {
-        auto const* n = from ? written_.lower_bound(*from, lsn_max) : written_.first();
-        for (; n != nullptr && (!to || n->key() < *to); n = n->next(0))
-            if (n->at > since) return n->at;
-        return {};
-    }
-
-    [[nodiscard]] std::uint64_t loaded_records() const noexcept { return loaded_.records(); }
-
-    /// Walks keys that have a value as of a snapshot, in either direction.
+    /// Walks versions, by key and the newest first, in either direction.
     class cursor {
     public:
-        cursor(memtable const& of, lsn snapshot) noexcept : of_{&of}, snapshot_{snapshot} {}
+        explicit cursor(memtable const& of) noexcept : of_{&of} {}
 
-        /// The first key not less than `key`; false where there is none.
-        bool seek(std::string_view key) noexcept {
-            node_ = of_->written_.lower_bound(key, lsn_max);
-            index_ = of_->loaded_.lower_bound(key);
-            return settle_forward();
-        }
-        /// The last key less than `key`.
-        bool seek_before(std::string_view key) noexcept {
-            node_ = of_->written_.last_before(key, lsn_max);
-            index_ = of_->loaded_.lower_bound(key);
-            return settle_backward();
-        }
-        bool seek_last() noexcept {
-            node_ = of_->written_.last();
-            index_ = of_->loaded_.size();
-            return settle_backward();
-        }
-        /// The next larger key; the cursor must stand on one.
-        bool next() noexcept { return seek_behind(current_.key); }
-        /// The next smaller key.
-        bool previous() noexcept { return seek_before(current_.key); }
+        void seek(std::string_view key) noexcept { at_ = of_->written_.lower_bound(key, lsn_max); }
+        void seek_before(std::string_view key) noexcept { at_ = of_->written_.last_before(key, lsn_max); }
+        void seek_last() noexcept { at_ = of_->written_.last(); }
+        void next() noexcept { at_ = at_->next(0); }
+        void previous() noexcept { at_ = of_->written_.last_before(at_->key(), at_->at); }
 
-        [[nodiscard]] version const& current() const noexcept { return current_; }
+        [[nodiscard]] bool valid() const noexcept { return at_ != nullptr; }
+        [[nodiscard]] version current() const noexcept { return at_->view(); }
 
     private:
-        bool seek_behind(std::string_view key) noexcept {
-            while (node_ != nullptr && node_->key() <= key) node_ = node_->next(0);
-            while (index_ < of_->loaded_.size() && of_->loaded_[index_].key() <= key) ++index_;
-            return settle_forward();
-        }
-        bool settle_forward() noexcept {
-            for (;;) {
-                bool const has_loaded = index_ < of_->loaded_.size();
-                if (node_ == nullptr && !has_loaded) return false;
-                auto const key = smaller(has_loaded);
-                if (take(key)) return true;
-                while (node_ != nullptr && node_->key() == key) node_ = node_->next(0);
-                if (has_loaded && of_->loaded_[index_].key() == key) ++index_;
-            }
-        }
-        [[nodiscard]] std::string_view smaller(bool has_loaded) const noexcept {
-            if (node_ == nullptr) return of_->loaded_[index_].key();
-            if (!has_loaded) return node_->key();
-            return std::min(node_->key(), of_->loaded_[index_].key());
-        }
-        /// Backwards, index_ is one behind the candidate, node_ any version of the candidate's key.
-        bool settle_backward() noexcept {
-            for (;;) {
-                if (node_ == nullptr && index_ == 0) return false;
-                std::string_view key;
-                if (node_ == nullptr) key = of_->loaded_[index_ - 1].key();
-                else if (index_ == 0) key = node_->key();
-                else key = std::max(node_->key(), of_->loaded_[index_ - 1].key());
-                if (take(key)) return true;
-                if (node_ != nullptr && node_->key() == key) node_ = of_->written_.last_before(key, lsn_max);
-                if (index_ > 0 && of_->loaded_[index_ - 1].key() == key) --index_;
-            }
-        }
-        bool take(std::string_view key) noexcept {
-            auto const* const n = of_->written_.lower_bound(key, snapshot_);
-            if (n != nullptr && n->key() == key) {
-                current_ = n->view();
-                return !current_.tombstone;
-            }
-            auto const i = of_->loaded_.lower_bound(key);
-            if (i == of_->loaded_.size() || of_->loaded_[i].key() != key || of_->loaded_[i].at > snapshot_)
-                return false;
-            current_ = of_->loaded_[i].view();
-            return true;
-        }
-
         memtable const* of_;
-        lsn snapshot_;
-        skip_list::node const* node_ = nullptr;
-        std::size_t index_ = 0;
-        version current_{};
+        skip_list::node const* at_ = nullptr;
     };
 
 private:
-    sorted_run loaded_{};
+    segment_id of_;
     skip_list written_{};
 };
 
 } // namespace keel::inline v0::table
+
+#endif
+
+// ---- keel/engine/levels.hpp ----
+#ifndef KEEL_ENGINE_LEVELS_HPP
+#define KEEL_ENGINE_LEVELS_HPP
+
+// Where an engine's records are: in memory for the segment being written, in the sealed segments themselves for all before. The log
+// tells of every step (wal::record_sink): records as they become visible, a segment that begins, one that is sealed and from then on
+// served from where it lies.
+//
+// Thread rules: the log's leader changes, one thread at a time; any number read, each through a view() that stays what it is while it
+// is held. A reader asks for the log's visible LSN first and for the view then: the view has all records up to that LSN.
+
+namespace keel::inline v0::detail {
+
+/// The parts of a store as one reader sees them.
+template <class Config>
+struct level_view {
+    using run = table::log_run<typename Config::checksum, typename Config::file_system>;
+
+    std::vector<std::shared_ptr<table::memtable const>> memory{}; ///< in the order they were begun
+    std::vector<std::shared_ptr<run const>> runs{};               ///< by their newest LSN, the largest first
+
+    /// The newest version of a key that is not newer than `snapshot`.
+    struct found {
+        lsn at{};
+        std::optional<std::string> value{}; ///< nothing: erased
+    };
+    [[nodiscard]] result<std::optional<found>> find(std::string_view key, lsn snapshot) const {
+        std::optional<table::version> best;
+        for (auto const& m : memory)
+            if (auto const v = m->find(key, snapshot); v && (!best || v->at > best->at)) best = v;
+        typename run::record kept;
+        typename run::record next;
+        for (auto const& r : runs) {
+            if (best && r->newest() <= best->at) break; // nothing newer is further down
+            KEEL_TRY_LET(there, r->find(key, snapshot, next));
+            if (!there || (best && next.what.at <= best->at)) continue;
+            std::swap(kept, next);
+            best = kept.what;
+        }
+        if (!best) return std::optional<found>{};
+        found out{.at = best->at};
+        if (!best->tombstone) out.value.emplace(best->value);
+        return std::optional<found>{std::move(out)};
+    }
+
+    /// The LSN of a version of `key` behind `since`; 0 where there is none.
+    [[nodiscard]] result<lsn> newer(std::string_view key, lsn since) const {
+        for (auto const& m : memory)
+            if (auto const v = m->find(key, lsn_max); v && v->at > since) return v->at;
+        typename run::record there;
+        for (auto const& r : runs) {
+            if (r->newest() <= since) break;
+            KEEL_TRY_LET(any, r->find(key, lsn_max, there));
+            if (any && there.what.at > since) return there.what.at;
+        }
+        return lsn{};
+    }
+    /// The LSN of some version behind `since` of a key from `from` on and in front of `to`; 0 where there is none. Takes time in
+    /// proportion to what was written in the range since then, and to what the same segments hold of it.
+    [[nodiscard]] result<lsn> newer_in(std::optional<std::string> const& from, std::optional<std::string> const& to,
+                                       lsn since) const {
+        auto const walk = [&](auto& at) {
+            for (at.seek(from ? std::string_view{*from} : std::string_view{}); at.valid(); at.next()) {
+                auto const v = at.current();
+                if (to && v.key >= *to) break;
+                if (v.at > since) return v.at;
+            }
+            return lsn{};
+        };
+        for (auto const& m : memory) {
+            table::memtable::cursor at{*m};
+            if (auto const any = walk(at)) return any;
+        }
+        for (auto const& r : runs) {
+            if (r->newest() <= since) break;
+            typename run::cursor at{r};
+            if (auto const any = walk(at)) return any;
+            if (at.trouble()) return failure(*at.trouble());
+        }
+        return lsn{};
+    }
+};
+
+template <class Config>
+class levels {
+public:
+    using view_type = level_view<Config>;
+    using run = typename view_type::run;
+
+    using fs_type = typename Config::file_system;
+
+    explicit levels(fs_type fs) : fs_{std::move(fs)}, now_{std::make_shared<view_type const>()} {}
+
+    [[nodiscard]] std::shared_ptr<view_type const> view() const { return now_.get(); }
+
+    /// What opening found. Before anybody reads or writes. `scanned` belongs to the segments that have no index on the disk.
+    void mount(std::vector<std::pair<wal::closed_segment, std::shared_ptr<wal::sorted_index const>>> parts) {
+        view_type next;
+        for (auto& [segment, scanned] : parts) next.runs.push_back(serve(std::move(segment), std::move(scanned)));
+        publish(std::move(next));
+    }
+
+    // ---- wal::record_sink ---------------------------------------------------------------------------------------------------
+
+    void begin(segment_id segment) {
+        auto next = *view();
+        // Begun, and given up before it took a record.
+        std::erase_if(next.memory, [](auto const& m) { return m->empty(); });
+        writing_ = std::make_shared<table::memtable>(segment);
+        next.memory.push_back(writing_);
+        publish(std::move(next));
+    }
+    void apply(lsn at, format::frame_view const& frame) { writing_->apply(at, frame); }
+
+    /// The segment is served from where it lies from here on, if it has an index: else from memory, as before.
+    void sealed(wal::closed_segment segment) {
+        if (!segment.index) return;
+        auto next = *view();
+        std::erase_if(next.memory, [&](auto const& m) { return m->segment() == segment.id; });
+        next.runs.push_back(serve(std::move(segment), nullptr));
+        publish(std::move(next));
+    }
+    /// The records of `old` behind `last` were written anew and are in the segment begun last.
+    void moved(segment_id old, lsn last) {
+        auto next = *view();
+        for (auto& r : next.runs)
+            if (r->source().id == old) r = r->up_to(last);
+        publish(std::move(next));
+    }
+
+    // ---- damage found while reading -----------------------------------------------------------------------------------------
+
+    /// Findings since the last call. Cheap where there are none.
+    [[nodiscard]] std::vector<finding> take_findings() const {
+        if (!damage_->any.load(std::memory_order_acquire)) return {};
+        std::lock_guard const hold{damage_->m};
+        damage_->any.store(false, std::memory_order_relaxed);
+        return std::exchange(damage_->found, {});
+    }
+
+private:
+    static constexpr std::size_t cache_bytes = 32 * MiB;
+    static constexpr std::size_t findings_max = 1000;
+
+    struct noted_damage {
+        std::mutex m;
+        std::vector<finding> found{};
+        std::atomic<bool> any{false}; // release: who sees it finds the findings under m
+    };
+
+    [[nodiscard]] std::shared_ptr<run const> serve(wal::closed_segment segment,
+                                                   std::shared_ptr<wal::sorted_index const> scanned) const {
+        return std::make_shared<run const>(fs_, std::move(segment), std::move(scanned), cache_, listener_);
+    }
+    void publish(view_type next) {
+        std::ranges::stable_sort(next.runs, std::ranges::greater{}, [](auto const& r) { return r->newest(); });
+        now_.set(std::make_shared<view_type const>(std::move(next)));
+    }
+
+    fs_type fs_;
+    std::shared_ptr<noted_damage> damage_{std::make_shared<noted_damage>()};
+    std::shared_ptr<table::damage_listener const> listener_{
+        std::make_shared<table::damage_listener const>([noted = damage_](finding what) {
+            std::lock_guard const hold{noted->m};
+            if (noted->found.size() < findings_max) noted->found.push_back(std::move(what));
+            noted->any.store(true, std::memory_order_release);
+        })};
+    std::shared_ptr<table::block_cache> cache_{std::make_shared<table::block_cache>(cache_bytes)};
+    std::shared_ptr<table::memtable> writing_{};
+    published<view_type> now_;
+};
+
+} // namespace keel::inline v0::detail
+
+#endif
+
+// ---- keel/engine/merge.hpp ----
+#ifndef KEEL_ENGINE_MERGE_HPP
+#define KEEL_ENGINE_MERGE_HPP
+
+// Many sorted parts walked as one: each key once, with the version a snapshot sees, in either direction. A heap holds the parts by
+// where they stand, so a step costs the logarithm of their number.
+
+namespace keel::inline v0::detail {
+
+enum class direction : std::uint8_t { forward, backward };
+
+/// One thread's. Keeps the view alive. The views current() gives are valid until the next step.
+template <class Config>
+class merge_cursor {
+public:
+    using view_type = level_view<Config>;
+
+    merge_cursor(std::shared_ptr<view_type const> of, lsn snapshot) : of_{std::move(of)}, snapshot_{snapshot} {}
+
+    /// The first key not less than `from` (forward); the last key less than `to`, or the last of all (backward).
+    bool start(direction way, std::optional<std::string> const& from, std::optional<std::string> const& to) {
+        way_ = way;
+        trouble_.reset();
+        parts_.clear();
+        heap_.clear();
+        for (auto const& m : of_->memory) parts_.emplace_back(std::in_place_type<memory_part>, *m);
+        for (auto const& r : of_->runs) parts_.emplace_back(std::in_place_type<run_part>, r);
+        for (std::size_t i = 0; i < parts_.size(); ++i) {
+            std::visit(
+                [&](auto& p) {
+                    if (way == direction::forward) p.seek(from ? std::string_view{*from} : std::string_view{});
+                    else if (to) p.seek_before(*to);
+                    else p.seek_last();
+                },
+                parts_[i]);
+            enter(i);
+        }
+        return step();
+    }
+    /// On to the next key that has a value; false where there is none, or after an error.
+    bool step() {
+        while (!heap_.empty() && !trouble_)
+            if (take_key() && !trouble_) return true;
+        return false;
+    }
+
+    [[nodiscard]] std::string_view key() const noexcept { return key_; }
+    [[nodiscard]] std::string_view value() const noexcept { return value_; }
+    /// The version's LSN.
+    [[nodiscard]] lsn at() const noexcept { return at_; }
+    [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
+
+private:
+    using memory_part = table::memtable::cursor;
+    using run_part = typename view_type::run::cursor;
+    using part = std::variant<memory_part, run_part>;
+    struct standing {
+        table::version what;
+        std::size_t part;
+    };
+
+    /// Puts a part where it stands now into the heap.
+    void enter(std::size_t i) {
+        if (auto const* m = std::get_if<memory_part>(&parts_[i])) {
+            if (m->valid()) push({m->current(), i});
+        } else {
+            auto const& r = std::get<run_part>(parts_[i]);
+            if (r.valid()) push({r.current(), i});
+            else if (r.trouble()) trouble_ = r.trouble();
+        }
+    }
+    void push(standing s) {
+        heap_.push_back(s);
+        std::ranges::push_heap(heap_, later());
+    }
+    /// Heap order: what comes last in the walk is the least.
+    [[nodiscard]] auto later() const noexcept {
+        return [way = way_](standing const& a, standing const& b) {
+            auto const order = a.what.key.compare(b.what.key);
+            if (way == direction::forward) return order != 0 ? order > 0 : a.what.at < b.what.at;
+            return order != 0 ? order < 0 : a.what.at > b.what.at;
+        };
+    }
+
+    /// Passes all versions of the key that comes next; true where the snapshot sees a value. The newest at or below the snapshot is
+    /// the first of them going forward, the last going backward.
+    bool take_key() {
+        key_.assign(heap_.front().what.key);
+        bool seen = false;
+        bool alive = false;
+        while (!heap_.empty() && heap_.front().what.key == key_ && !trouble_) {
+            std::ranges::pop_heap(heap_, later());
+            auto const top = heap_.back();
+            heap_.pop_back();
+            if (top.what.at <= snapshot_ && (way_ == direction::backward || !seen)) {
+                seen = true;
+                alive = !top.what.tombstone;
+                at_ = top.what.at;
+                value_.assign(top.what.value);
+            }
+            std::visit([&](auto& p) { way_ == direction::forward ? p.next() : p.previous(); }, parts_[top.part]);
+            enter(top.part);
+        }
+        return alive;
+    }
+
+    std::shared_ptr<view_type const> of_;
+    lsn snapshot_;
+    direction way_ = direction::forward;
+    std::vector<part> parts_{};
+    std::vector<standing> heap_{};
+    std::string key_{};
+    std::string value_{};
+    lsn at_{};
+    std::optional<error> trouble_{};
+};
+
+} // namespace keel::inline v0::detail
 
 #endif
 
@@ -6753,6 +7928,8 @@ private:
 #define KEEL_ENGINE_SCAN_HPP
 
 // Reading many keys in order: which ones (range, prefix), as of when (snapshot), and the loop over them.
+
+#include <iterator>
 
 namespace keel::inline v0 {
 
@@ -6792,291 +7969,71 @@ private:
     std::shared_ptr<void const> store_; // keeps the data it speaks of
 };
 
-/// What a scan gives: `for (auto&& [key, value] : db->scan(...))`. Views are valid until the iterator moves on; the scan keeps
-/// its data alive, also beyond close(). One pass, one thread.
-class key_scan {
+/// The iterator of every scan: single pass, in step with its scan, which must outlive it and stay where it is.
+template <class Scan>
+class scan_iterator {
 public:
+    using iterator_concept = std::input_iterator_tag;
     using value_type = std::pair<std::string_view, std::string_view>;
+    using difference_type = std::ptrdiff_t;
 
-    key_scan(std::shared_ptr<table::memtable const> of, lsn snapshot, range which)
-        : of_{std::move(of)}, which_{std::move(which)}, cursor_{*of_, snapshot} {}
+    scan_iterator() = default;
+    explicit scan_iterator(Scan* of) noexcept : of_{of} {}
+    /// Key and value; the views are valid until the iterator moves on.
+    [[nodiscard]] value_type operator*() const noexcept { return of_->current(); }
+    scan_iterator& operator++() {
+        of_->advance();
+        return *this;
+    }
+    void operator++(int) { ++*this; }
+    [[nodiscard]] bool operator==(std::default_sentinel_t) const noexcept { return of_ == nullptr || !of_->valid(); }
 
-    class iterator {
-    public:
-        using iterator_concept = std::input_iterator_tag;
-        using value_type = key_scan::value_type;
-        using difference_type = std::ptrdiff_t;
+private:
+    Scan* of_ = nullptr;
+};
 
-        iterator() = default;
-        explicit iterator(key_scan* of) noexcept : of_{of} {}
-        [[nodiscard]] value_type operator*() const noexcept {
-            return {of_->cursor_.current().key, of_->cursor_.current().value};
-        }
-        iterator& operator++() noexcept {
-            of_->advance();
-            return *this;
-        }
-        void operator++(int) noexcept { ++*this; }
-        [[nodiscard]] bool operator==(std::default_sentinel_t) const noexcept { return of_ == nullptr || !of_->valid_; }
+/// What a scan gives: `for (auto&& [key, value] : db->scan(...))`. The scan keeps its data alive, also beyond close(). One pass, one
+/// thread. It ends early where a record does not verify or cannot be read: status() says so.
+template <class Config>
+class basic_scan {
+public:
+    using iterator = scan_iterator<basic_scan>;
+    using value_type = typename iterator::value_type;
 
-    private:
-        key_scan* of_ = nullptr;
-    };
+    basic_scan(std::shared_ptr<detail::level_view<Config> const> of, lsn snapshot, range which)
+        : which_{std::move(which)}, at_{std::move(of), snapshot} {}
 
-    [[nodiscard]] iterator begin() noexcept {
-        start();
+    [[nodiscard]] iterator begin() {
+        valid_ = at_.start(which_.reverse ? detail::direction::backward : detail::direction::forward, which_.from,
+                           which_.to);
+        check();
         return iterator{this};
     }
     [[nodiscard]] static std::default_sentinel_t end() noexcept { return {}; }
 
-private:
-    void start() noexcept {
-        if (which_.reverse) valid_ = which_.to ? cursor_.seek_before(*which_.to) : cursor_.seek_last();
-        else valid_ = cursor_.seek(which_.from ? std::string_view{*which_.from} : std::string_view{});
-        check();
+    /// Whether all keys were seen that there are: look at it behind the loop. Errors: corruption, and the machine's.
+    [[nodiscard]] result<void> status() const {
+        if (at_.trouble()) return failure(*at_.trouble());
+        return {};
     }
-    void advance() noexcept {
-        valid_ = which_.reverse ? cursor_.previous() : cursor_.next();
+
+private:
+    friend iterator;
+    [[nodiscard]] bool valid() const noexcept { return valid_; }
+    [[nodiscard]] value_type current() const noexcept { return {at_.key(), at_.value()}; }
+    void advance() {
+        valid_ = at_.step();
         check();
     }
     void check() noexcept {
         if (!valid_) return;
-        auto const key = cursor_.current().key;
+        auto const key = at_.key();
         if (which_.reverse ? which_.from && key < *which_.from : which_.to && key >= *which_.to) valid_ = false;
     }
 
-    std::shared_ptr<table::memtable const> of_;
     range which_;
-    table::memtable::cursor cursor_;
+    detail::merge_cursor<Config> at_;
     bool valid_ = false;
-};
-
-} // namespace keel::inline v0
-
-#endif
-
-// ---- keel/engine/transaction.hpp ----
-#ifndef KEEL_ENGINE_TRANSACTION_HPP
-#define KEEL_ENGINE_TRANSACTION_HPP
-
-// Transactions: reads of one moment, writes of one's own on top, and a commit that is one batch of the log. Optimistic: nothing is
-// locked while a transaction runs. Whether it may commit is decided at the moment its batch takes its LSNs, when the writer's mutex
-// keeps all others from taking theirs: a key written since is in the memtable with a newer LSN, or among the records that were
-// encoded and are not visible yet.
-
-#include <set>
-
-namespace keel::inline v0 {
-
-namespace detail {
-
-/// What a transaction has written: a value, or nothing where it erased.
-using own_writes = std::map<std::string, std::optional<std::string>, std::less<>>;
-
-[[nodiscard]] inline bool lies_in(range const& which, std::string_view key) noexcept {
-    return (!which.from || key >= *which.from) && (!which.to || key < *which.to);
-}
-
-} // namespace detail
-
-/// A scan of a transaction: the store at its moment, with its own writes on top. One pass, one thread. Views are valid until the
-/// iterator moves on or the transaction writes; the transaction must outlive the scan.
-class transaction_scan {
-public:
-    using value_type = key_scan::value_type;
-
-    transaction_scan(key_scan base, detail::own_writes const& own, range const& which)
-        : base_{std::move(base)}, reverse_{which.reverse},
-          first_{which.from ? own.lower_bound(*which.from) : own.begin()},
-          last_{which.to ? own.lower_bound(*which.to) : own.end()} {
-        if (which.from && which.to && *which.to < *which.from) last_ = first_;
-    }
-
-    class iterator {
-    public:
-        using iterator_concept = std::input_iterator_tag;
-        using value_type = transaction_scan::value_type;
-        using difference_type = std::ptrdiff_t;
-
-        iterator() = default;
-        explicit iterator(transaction_scan* of) noexcept : of_{of} {}
-        [[nodiscard]] value_type operator*() const noexcept { return of_->current_; }
-        iterator& operator++() noexcept {
-            of_->advance();
-            return *this;
-        }
-        void operator++(int) noexcept { ++*this; }
-        [[nodiscard]] bool operator==(std::default_sentinel_t) const noexcept { return of_ == nullptr || !of_->valid_; }
-
-    private:
-        transaction_scan* of_ = nullptr;
-    };
-
-    [[nodiscard]] iterator begin() noexcept {
-        at_ = base_.begin();
-        settle();
-        return iterator{this};
-    }
-    [[nodiscard]] static std::default_sentinel_t end() noexcept { return {}; }
-
-private:
-    [[nodiscard]] detail::own_writes::const_iterator own() const noexcept {
-        return reverse_ ? std::prev(last_) : first_;
-    }
-    void pass_own() noexcept {
-        if (reverse_) --last_;
-        else ++first_;
-    }
-    void advance() noexcept {
-        if (from_own_) pass_own();
-        else ++at_;
-        settle();
-    }
-    /// The next key of either side; where both have it, the transaction's own write counts.
-    void settle() noexcept {
-        for (;;) {
-            bool const has_base = at_ != base_.end();
-            bool const has_own = first_ != last_;
-            valid_ = has_base || has_own;
-            if (!valid_) return;
-            from_own_ = has_own && (!has_base || !comes_first((*at_).first, own()->first));
-            if (!from_own_) {
-                current_ = *at_;
-                return;
-            }
-            if (has_base && (*at_).first == own()->first) ++at_;
-            if (own()->second) {
-                current_ = {own()->first, *own()->second};
-                return;
-            }
-            pass_own();
-        }
-    }
-    [[nodiscard]] bool comes_first(std::string_view a, std::string_view b) const noexcept {
-        return reverse_ ? a > b : a < b;
-    }
-
-    key_scan base_;
-    key_scan::iterator at_{};
-    bool reverse_;
-    detail::own_writes::const_iterator first_; // own writes not passed yet: [first_, last_)
-    detail::own_writes::const_iterator last_;
-    value_type current_{};
-    bool valid_ = false;
-    bool from_own_ = false;
-};
-
-/// One transaction of a store. Ends with commit() or rollback(); one that is let go of is rolled back, and leaves nothing. Moves, is
-/// not copyable; one thread at a time. It may outlive its store: then commit() says closed.
-template <class Core, isolation_policy Isolation>
-class basic_transaction {
-public:
-    basic_transaction(std::weak_ptr<Core> core, std::shared_ptr<table::memtable const> table, lsn moment)
-        : core_{std::move(core)}, table_{std::move(table)}, moment_{moment} {}
-    basic_transaction(basic_transaction&&) noexcept = default;
-    basic_transaction& operator=(basic_transaction&&) noexcept = default;
-    basic_transaction(basic_transaction const&) = delete;
-    basic_transaction& operator=(basic_transaction const&) = delete;
-
-    /// The moment it reads from: the last LSN that was visible when it began.
-    [[nodiscard]] lsn moment() const noexcept { return moment_; }
-
-    /// The value of a key: of this transaction's own last write, else as of its moment; nothing where it has none.
-    [[nodiscard]] result<std::optional<std::string>> get(std::string_view key) {
-        if (!table_) return ended();
-        if (auto const mine = writes_.find(key); mine != writes_.end()) return mine->second;
-        if constexpr (Isolation::validates_reads) read_.emplace(key);
-        auto const found = table_->find(key, moment_);
-        return found ? std::optional<std::string>{std::string{*found}} : std::nullopt;
-    }
-    /// Errors: invalid_argument (empty key, or the transaction has ended), too_large (the key).
-    [[nodiscard]] result<void> put(std::string_view key, std::string_view value) {
-        return change(key, std::optional<std::string>{std::string{value}});
-    }
-    [[nodiscard]] result<void> erase(std::string_view key) { return change(key, std::nullopt); }
-
-    /// Keys in order, its own writes among them. Nothing once the transaction has ended.
-    [[nodiscard]] transaction_scan scan(range which = {}) {
-        if (!table_) return {key_scan{std::make_shared<table::memtable>(), {}, {}}, writes_, {}};
-        if constexpr (Isolation::validates_reads) scanned_.push_back(which);
-        return {key_scan{table_, moment_, which}, writes_, which};
-    }
-    [[nodiscard]] transaction_scan scan(prefix const& which) { return scan(which.as_range()); }
-
-    /// Writes everything as one batch and ends the transaction, whatever comes of it. Returns the LSN of its last write, once that is
-    /// as safe as the durability policy says; without writes, its moment. Errors: conflict (another one was first: run it again;
-    /// `error::at` is the other's LSN), invalid_argument (it has ended before), and those of a write.
-    [[nodiscard]] result<lsn> commit() {
-        if (!table_) return ended();
-        auto const table = std::exchange(table_, nullptr);
-        auto const core = core_.lock();
-        if (!core) return failure(errc::closed, "the store is closed; the transaction was not committed");
-        if (writes_.empty()) return moment_;
-        std::vector<wal::operation> batch;
-        batch.reserve(writes_.size());
-        for (auto const& [key, value] : writes_)
-            batch.push_back({.type = value ? format::frame_type::put : format::frame_type::erase,
-                             .key = as_bytes(key),
-                             .value = value ? as_bytes(*value) : byte_view{}});
-        auto done = core->writer().write_if(batch,
-                                            [&](auto const& each_pending) { return check(*table, each_pending); });
-        writes_.clear();
-        return done;
-    }
-    /// Ends the transaction; nothing of it was written.
-    void rollback() noexcept {
-        table_.reset();
-        writes_.clear();
-    }
-
-private:
-    static tl::unexpected<error> ended() {
-        return failure(errc::invalid_argument, "the transaction has ended; begin another one");
-    }
-    static tl::unexpected<error> conflict(lsn with) {
-        return failure(
-            error{.code = errc::conflict,
-                  .message = "another write came first; nothing of this transaction was written: run it again",
-                  .at = with,
-                  .retryable = true});
-    }
-
-    result<void> change(std::string_view key, std::optional<std::string> value) {
-        if (!table_) return ended();
-        KEEL_TRY(detail::check_key(key));
-        writes_.insert_or_assign(std::string{key}, std::move(value));
-        return {};
-    }
-
-    /// Called with the writer's mutex held: no LSN is given meanwhile.
-    template <class EachPending>
-    result<void> check(table::memtable const& table, EachPending const& each_pending) const {
-        for (auto const& [key, value] : writes_)
-            if (auto const at = table.newest(key); at > moment_) return conflict(at);
-        for (auto const& key : read_)
-            if (auto const at = table.newest(key); at > moment_) return conflict(at);
-        for (auto const& which : scanned_)
-            if (auto const at = table.newest_in(which.from, which.to, moment_); at > moment_) return conflict(at);
-        lsn with{};
-        each_pending([&](lsn at, std::string_view key) {
-            if (!with && concerns(key)) with = at;
-        });
-        if (with) return conflict(with);
-        return {};
-    }
-    [[nodiscard]] bool concerns(std::string_view key) const {
-        if (writes_.contains(key) || read_.contains(key)) return true;
-        for (auto const& which : scanned_)
-            if (detail::lies_in(which, key)) return true;
-        return false;
-    }
-
-    std::weak_ptr<Core> core_;
-    std::shared_ptr<table::memtable const> table_; // nothing once it has ended
-    lsn moment_;
-    detail::own_writes writes_{};
-    std::set<std::string, std::less<>> read_{}; // both only where the policy validates reads
-    std::vector<range> scanned_{};
 };
 
 } // namespace keel::inline v0
@@ -7414,125 +8371,6 @@ template <checksum_policy C>
 
 #endif
 
-// ---- keel/wal/window.hpp ----
-#ifndef KEEL_WAL_WINDOW_HPP
-#define KEEL_WAL_WINDOW_HPP
-
-// A window that slides over a file: everything that reads frames reads them through one of these, so memory stays bounded by the
-// window (or by one frame, where a frame is longer) and a sector that cannot be read is zeros and a note, not the end.
-
-namespace keel::inline v0::wal {
-
-struct byte_range {
-    std::uint64_t offset = 0;
-    std::uint64_t length = 0;
-};
-
-template <class File>
-class window {
-public:
-    static constexpr std::size_t default_bytes = 256 * KiB;
-    static constexpr std::size_t sector_bytes = 512;
-
-    /// Reads `file` from 0 to `end`; bytes behind the real end of the file read as zeros. The file must outlive the window.
-    window(File const& file, std::uint64_t end, std::size_t bytes = default_bytes)
-        : file_{&file}, end_{end}, bytes_{static_cast<std::size_t>(std::min<std::uint64_t>(bytes, end))} {}
-
-    /// The bytes [offset, offset + length), valid until the next call; offset + length must not pass the end.
-    /// Unreadable sectors are zeros and stand in unreadable().
-    [[nodiscard]] byte_view at(std::uint64_t offset, std::size_t length) {
-        if (offset < begin_ || offset + length > begin_ + filled_) fill(offset, length);
-        return byte_view{buffer_}.subspan(static_cast<std::size_t>(offset - begin_), length);
-    }
-    /// All bytes the window holds from here on, at least `length`.
-    [[nodiscard]] byte_view from(std::uint64_t offset, std::size_t length) {
-        static_cast<void>(at(offset, length));
-        return byte_view{buffer_}.first(filled_).subspan(static_cast<std::size_t>(offset - begin_));
-    }
-    /// Reads the same bytes again past the page cache and keeps what it gets. True where they differ from what was there before.
-    [[nodiscard]] bool reread(std::uint64_t offset, std::size_t length) {
-        static_cast<void>(at(offset, length));
-        byte_span const held{buffer_.data() + (offset - begin_), length};
-        std::vector<std::byte> again(length);
-        auto const got = file_->read_uncached(offset, again);
-        if (!got || *got != length || std::ranges::equal(held, again)) return false;
-        std::ranges::copy(again, held.begin());
-        return true;
-    }
-
-    /// The next call reads the file again.
-    void forget() noexcept { filled_ = 0; }
-
-    [[nodiscard]] std::vector<byte_range> const& unreadable() const noexcept { return unreadable_; }
-    [[nodiscard]] std::uint64_t end() const noexcept { return end_; }
-
-private:
-    void fill(std::uint64_t offset, std::size_t length) {
-        auto const wanted = std::min<std::uint64_t>(std::max(length, bytes_), end_ - offset);
-        if (buffer_.size() < wanted) buffer_.resize(static_cast<std::size_t>(wanted));
-        begin_ = offset;
-        filled_ = static_cast<std::size_t>(wanted);
-        byte_span const all{buffer_.data(), filled_};
-        auto const got = file_->read(offset, all);
-        if (got) std::ranges::fill(all.subspan(*got), std::byte{0});
-        else fill_by_sector(all);
-    }
-    void fill_by_sector(byte_span all) {
-        for (std::size_t done = 0; done < all.size();) {
-            auto const offset = begin_ + done;
-            auto const to_border = sector_bytes - static_cast<std::size_t>(offset % sector_bytes);
-            auto const part = all.subspan(done, std::min(to_border, all.size() - done));
-            auto const got = file_->read(offset, part);
-            std::ranges::fill(part.subspan(got ? *got : 0), std::byte{0});
-            if (!got) note_unreadable({offset, part.size()});
-            done += part.size();
-        }
-    }
-    void note_unreadable(byte_range bad) {
-        for (auto& known : unreadable_)
-            if (bad.offset >= known.offset && bad.offset <= known.offset + known.length) {
-                known.length = std::max(known.length, bad.offset + bad.length - known.offset);
-                return;
-            }
-        unreadable_.push_back(bad);
-    }
-
-    File const* file_;
-    std::uint64_t end_;
-    std::size_t bytes_;
-    std::vector<std::byte> buffer_{};
-    std::uint64_t begin_ = 0;
-    std::size_t filled_ = 0;
-    std::vector<byte_range> unreadable_{};
-};
-
-/// The next offset at or behind `from` (a multiple of 8, before `limit`) that holds the tag; `limit` where none does.
-template <class File>
-[[nodiscard]] std::uint64_t find_tag(window<File>& in, std::uint32_t tag, std::uint64_t from, std::uint64_t limit) {
-    while (from + 8 <= limit) {
-        auto const bytes = in.from(from, 8);
-        auto const steps = std::min<std::uint64_t>(bytes.size(), limit - from) / 8;
-        std::byte const* at = bytes.data();
-        std::uint64_t i = 0;
-        for (; i + 8 <= steps; i += 8, at += 64) {
-            // Eight steps at once without a branch: this loop runs at the speed of memory.
-            std::uint32_t hit = 0;
-            for (std::size_t k = 0; k < 8; ++k)
-                hit |= static_cast<std::uint32_t>(format::load<std::uint32_t>(at + 8 * k) == tag);
-            if (hit != 0) break;
-        }
-        for (; i < steps; ++i, at += 8) {
-            if (format::load<std::uint32_t>(bytes.data() + 8 * i) == tag) return from + 8 * i;
-        }
-        from += 8 * steps;
-    }
-    return limit;
-}
-
-} // namespace keel::inline v0::wal
-
-#endif
-
 // ---- keel/recovery/scan.hpp ----
 #ifndef KEEL_RECOVERY_SCAN_HPP
 #define KEEL_RECOVERY_SCAN_HPP
@@ -7583,17 +8421,18 @@ struct bad_bytes {
 struct segment_run {
     std::vector<extent> extents{};
     std::vector<bad_bytes> bad{};
-    std::vector<extent> broken_batches{};      ///< verified records whose batch is not whole
-    std::vector<wal::byte_range> unreadable{}; ///< the machine refused to read these
-    std::vector<lsn_range> losses{};           ///< declared by loss frames
-    lsn marked{};                              ///< the largest durable mark in any valid frame
-    lsn last{};                                ///< LSN of the last valid data frame, whole batch or not
-    std::uint64_t records = 0;                 ///< in whole batches
-    std::uint64_t frames = 0;                  ///< valid ones of any type
-    std::uint64_t bytes = 0;                   ///< of valid frames
-    std::uint64_t data_end = 0;                ///< behind the last valid frame
-    std::uint64_t tag_end = 0;                 ///< behind the last trace of this life
-    std::uint64_t aggregate = 0;               ///< over all valid frames
+    std::vector<extent> broken_batches{};        ///< verified records whose batch is not whole
+    std::vector<wal::byte_range> unreadable{};   ///< the machine refused to read these
+    std::vector<lsn_range> losses{};             ///< declared by loss frames
+    std::vector<wal::byte_range> bad_sections{}; ///< blocks of index or filter that do not verify (a deep look only)
+    lsn marked{};                                ///< the largest durable mark in any valid frame
+    lsn last{};                                  ///< LSN of the last valid data frame, whole batch or not
+    std::uint64_t records = 0;                   ///< in whole batches
+    std::uint64_t frames = 0;                    ///< valid ones of any type
+    std::uint64_t bytes = 0;                     ///< of valid frames
+    std::uint64_t data_end = 0;                  ///< behind the last valid frame
+    std::uint64_t tag_end = 0;                   ///< behind the last trace of this life
+    std::uint64_t aggregate = 0;                 ///< over all valid frames
     std::uint64_t first_time_ns = 0;
     std::uint64_t last_time_ns = 0;
     std::uint64_t transient = 0; ///< mismatches that a second read made good
@@ -8303,6 +9142,8 @@ struct found_segment {
     std::string path{}; ///< full; where it should be if it is missing
     std::uint64_t file_bytes = 0;
     std::optional<format::segment_header> header{}; ///< the better of its two copies
+    std::optional<format::segment_footer> footer{}; ///< of a sealed one, where it verifies and agrees with the manifest
+    bool mounted = false;                           ///< its seal stands for its frames: they were not scanned
     segment_geometry geometry{};
 
     /// Holds, or held, records: everything but a segment prepared for later.
@@ -8670,7 +9511,9 @@ private:
     void check_footer(found_segment& s, seen_file const& file) {
         auto const& footer = file.footer;
         bool const own = footer.good && footer.footer.seal.id == s.entry.id && footer.footer.seal.salt == s.entry.salt;
-        if (!s.entry.seal && own && !out_.manifest.state) {
+        if (s.entry.seal && own && footer.footer.seal == *s.entry.seal) {
+            s.footer = footer.footer;
+        } else if (!s.entry.seal && own && !out_.manifest.state) {
             s.entry.seal = footer.footer.seal;
         } else if (s.entry.seal && (!own || footer.footer.seal != *s.entry.seal)) {
             complain(damage::header_damaged, file.path, "the footer does not verify; the manifest has what it said",
@@ -8804,6 +9647,84 @@ template <class Config>
 
 #endif
 
+// ---- keel/wal/lsn_set.hpp ----
+#ifndef KEEL_WAL_LSN_SET_HPP
+#define KEEL_WAL_LSN_SET_HPP
+
+// Sets of LSNs as ranges: what a log holds, what it lost, and which segment answers for which part.
+
+namespace keel::inline v0::wal {
+
+/// A set of LSNs as disjoint ranges in order.
+class lsn_set {
+public:
+    /// Adds the range; touching and overlapping ranges become one.
+    void add(lsn_range r) {
+        if (r.empty()) return;
+        auto at = ranges_.upper_bound(r.first);
+        if (at != ranges_.begin()) {
+            auto const before = std::prev(at);
+            if (before->second >= r.first.before()) {
+                r.first = before->first;
+                r.last = std::max(r.last, before->second);
+                at = ranges_.erase(before);
+            }
+        }
+        while (at != ranges_.end() && at->first.value - 1 <= r.last.value) {
+            r.last = std::max(r.last, at->second);
+            at = ranges_.erase(at);
+        }
+        ranges_.emplace(r.first, r.last);
+    }
+    [[nodiscard]] bool contains(lsn at) const {
+        auto const after = ranges_.upper_bound(at);
+        return after != ranges_.begin() && std::prev(after)->second >= at;
+    }
+    /// The parts of `r` that are not in the set, in order.
+    [[nodiscard]] std::vector<lsn_range> gaps_in(lsn_range r) const {
+        std::vector<lsn_range> gaps;
+        if (r.empty()) return gaps;
+        auto next = r.first;
+        auto at = ranges_.upper_bound(next);
+        if (at != ranges_.begin() && std::prev(at)->second >= next) next = std::prev(at)->second.next();
+        for (; at != ranges_.end() && at->first <= r.last; ++at) {
+            if (next < at->first) gaps.push_back({next, at->first.before()});
+            next = at->second.next();
+        }
+        if (next <= r.last && next.value != 0) gaps.push_back({next, r.last});
+        return gaps;
+    }
+    [[nodiscard]] bool touches(lsn_range r) const {
+        if (r.empty()) return false;
+        auto const at = ranges_.upper_bound(r.last);
+        return at != ranges_.begin() && std::prev(at)->second >= r.first;
+    }
+    [[nodiscard]] bool empty() const noexcept { return ranges_.empty(); }
+    [[nodiscard]] std::uint64_t count() const noexcept {
+        std::uint64_t n = 0;
+        for (auto const& [first, last] : ranges_) n += last.value - first.value + 1;
+        return n;
+    }
+    [[nodiscard]] std::vector<lsn_range> ranges() const {
+        std::vector<lsn_range> out;
+        for (auto const& [first, last] : ranges_) out.push_back({first, last});
+        return out;
+    }
+
+private:
+    std::map<lsn, lsn> ranges_;
+};
+
+/// LSNs that count, and the segment (index into inventory::segments) that has the winning copy.
+struct counted_range {
+    lsn_range range{};
+    std::size_t segment = 0;
+};
+
+} // namespace keel::inline v0::wal
+
+#endif
+
 // ---- keel/recovery/classify.hpp ----
 #ifndef KEEL_RECOVERY_CLASSIFY_HPP
 #define KEEL_RECOVERY_CLASSIFY_HPP
@@ -8822,6 +9743,7 @@ template <class Config>
 //   | behind the end of the log                | torn_tail       |
 //   | all are whole in another segment         | damaged_copy    |
 //   | none (a mark, filler), or declared lost  | damaged_filler  |
+//   | none (a block of index or filter)        | damaged_filler  |
 //   | judged before: behind the end that a later header or the seal names | none: evidence of an old crash |
 // LSNs lost without such bytes: missing_records.
 
@@ -8944,6 +9866,17 @@ private:
     }
 
     void judge_bad_bytes() {
+        for (std::size_t i = 0; i < runs_.size(); ++i)
+            for (auto const& bad : runs_[i].bad_sections) {
+                mark_damaged(i);
+                out_.findings.push_back(
+                    {.kind = damage::damaged_filler,
+                     .file = stock_.paths.inside(segment(i).path),
+                     .offset = bad.offset,
+                     .length = bad.length,
+                     .detail = "the segment's index does not verify; its records do, and it is made of "
+                               "them anew when it is needed"});
+            }
         for (std::size_t i = 0; i < runs_.size(); ++i)
             for (auto const& bad : runs_[i].bad)
                 if (bad.offset < judged_end_[i]) judge(i, bad);
@@ -9214,6 +10147,12 @@ struct recovery_progress {
     return std::uint64_t{device()} << 32 | device();
 }
 
+/// How much of a store is verified before it serves.
+enum class verify_depth : std::uint8_t {
+    quick, ///< what a crash left open; a sealed segment stands for its records, each of which is verified when it is read
+    deep, ///< every byte of the log
+};
+
 /// How to open a store or a log. Everything here may differ from one open to the next.
 struct open_options {
     bool create_if_missing = true;
@@ -9222,7 +10161,8 @@ struct open_options {
     std::uint64_t memory_limit = 0; ///< bytes the recovery scan may hold at once for its buffers; 0: 8 MiB
     unsigned max_recovery_attempts =
         16; ///< opens in a row that may die inside recovery before open refuses; 0: no limit
-    std::optional<repair_strategy> repair{};                     ///< instead of the repair policy, this once
+    verify_depth verify = verify_depth::quick; ///< deep: damage in sealed segments is found, and repaired, now
+    std::optional<repair_strategy> repair{};   ///< instead of the repair policy, this once
     std::function<void(recovery_progress const&)> on_progress{}; ///< called from the opening thread
     std::stop_token cancel{};      ///< recovery gives up with `cancelled` soon after a stop is requested
     bool background_thread = true; ///< idle marks, interval syncs and preparing segments; without it call housekeep()
@@ -9245,6 +10185,7 @@ namespace keel::inline v0 {
 struct recovery_report {
     bool clean_close = false;           ///< the last writer closed the log in order
     std::uint64_t segments = 0;         ///< segment files looked at
+    std::uint64_t mounted_segments = 0; ///< of those: sealed ones that stand for their records, not scanned
     std::uint64_t records = 0;          ///< records that verify and count
     std::uint64_t replayed_records = 0; ///< records given to the store above
     std::uint64_t bytes = 0;            ///< bytes of log that were verified
@@ -9296,7 +10237,6 @@ struct recovery_report {
 
 #include <condition_variable>
 #include <exception>
-#include <thread>
 
 namespace keel::inline v0::recovery {
 
@@ -9367,6 +10307,7 @@ inline void fill_report(examination& e) {
     auto& r = e.report;
     auto const& v = e.found;
     r.clean_close = v.clean_close;
+    for (auto const& s : e.stock.segments) r.mounted_segments += s.mounted;
     r.segments = e.stock.segments.size();
     for (auto const& c : v.counted) r.records += c.range.size();
     for (auto const& run : e.runs) {
@@ -9397,6 +10338,61 @@ inline void fill_report(examination& e) {
 
 } // namespace detail
 
+namespace detail {
+
+/// Whether a seal may stand in for the frames it was made of: the manifest and the footer agree on it, it leaves no LSN out, and no
+/// later header voids any of it. `with_index`: what is served from it is found without a scan, too.
+[[nodiscard]] inline bool may_be_mounted(inventory const& stock, found_segment const& s, bool with_index) {
+    if (!s.present || !s.registered || !s.footer || !s.header || s.entry.place != s.entry.id) return false;
+    auto const& seal = *s.entry.seal;
+    bool const whole = seal.count == seal.range.size() && seal.range.first == s.geometry.first &&
+                       s.file_bytes == s.entry.size && s.header->size == s.entry.size &&
+                       seal.data_end >= s.geometry.begin && seal.data_end == s.geometry.limit;
+    if (!whole) return false;
+    for (auto const& other : stock.segments)
+        if (other.header && other.header->cut && other.header->cut <= seal.range.last) return false;
+    if (!with_index) return true;
+    auto const index = s.footer->section(static_cast<std::uint32_t>(format::section_type::index));
+    format::index_shape const shape{format::block_bytes(s.entry.size), seal.count};
+    return index && index->length == shape.bytes() && index->offset >= seal.data_end &&
+           index->offset % format::frame_alignment == 0 && index->argument <= format::key_bytes_max &&
+           std::uint64_t{index->offset} + index->length <= format::footer_offset(s.entry.size);
+}
+
+/// What a scan of a mounted segment would have given.
+template <checksum_policy C, class Fs>
+[[nodiscard]] segment_run run_of_seal(Fs& fs, found_segment const& s, bool newest) {
+    auto const& seal = *s.entry.seal;
+    segment_run run;
+    run.extents.push_back({.range = seal.range, .begin = s.geometry.begin, .end = seal.data_end});
+    run.last = seal.range.last;
+    run.records = seal.count;
+    run.data_end = run.tag_end = seal.data_end;
+    run.aggregate = seal.aggregate;
+    run.first_time_ns = seal.first_time_ns;
+    run.last_time_ns = seal.last_time_ns;
+    if (!newest) return run;
+    // An orderly close ends in its mark.
+    constexpr auto mark_bytes = format::frame_bytes(format::mark_bytes);
+    std::array<std::byte, mark_bytes> bytes{};
+    if (seal.data_end < s.geometry.begin + mark_bytes) return run;
+    auto const at = seal.data_end - mark_bytes;
+    auto file = fs.open(s.path, io::access::read_only, io::creation::must_exist);
+    auto const got = file ? file->read(at, bytes) : result<std::size_t>{std::size_t{0}};
+    if (!got || *got != bytes.size()) return run;
+    auto const seen = format::read_frame<C>(bytes, {seal.salt, at});
+    if (seen.state != format::frame_state::intact || seen.header.type != format::frame_type::mark) return run;
+    auto const mark = format::decode_mark(seen.payload);
+    run.closed = mark && mark->kind == format::mark_kind::close;
+    return run;
+}
+
+/// Whether what a sink is for needs an index of every segment.
+template <class Sink>
+inline constexpr bool needs_index = requires { requires Sink::needs_index; };
+
+} // namespace detail
+
 /// Takes stock, scans and judges. `sinks[i]` is told what segment i verifies. `before_scan(stock)` may stop it with an error.
 /// Errors: those of take_inventory, before_scan's, cancelled.
 template <class Config, scan_sink Sink, class BeforeScan>
@@ -9412,17 +10408,26 @@ template <class Config, scan_sink Sink, class BeforeScan>
     auto const count = e.stock.segments.size();
     e.runs.resize(count);
     sinks.resize(count);
-    e.report.threads = detail::thread_count(options, count);
+    // What stands for itself costs nothing; the rest is scanned.
+    std::vector<std::size_t> to_scan;
+    for (std::size_t i = 0; i < count; ++i) {
+        auto& s = e.stock.segments[i];
+        s.mounted = options.verify == verify_depth::quick &&
+                    detail::may_be_mounted(e.stock, s, detail::needs_index<Sink>);
+        if (s.mounted) e.runs[i] = detail::run_of_seal<typename Config::checksum>(fs, s, i + 1 == count);
+        else to_scan.push_back(i);
+    }
+    e.report.threads = detail::thread_count(options, to_scan.size());
 
     std::atomic<std::uint64_t> bytes_done{0}; // relaxed: only for showing progress
     std::atomic<std::uint64_t> segments_done{0};
     std::uint64_t bytes = 0;
-    for (auto const& s : e.stock.segments) bytes += s.geometry.limit - s.geometry.begin;
+    for (auto const i : to_scan) bytes += e.stock.segments[i].geometry.limit - e.stock.segments[i].geometry.begin;
     auto const tell = [&] {
         if (!options.on_progress) return;
         recovery_progress p{.phase = recovery_phase::scan,
                             .segments_done = segments_done.load(std::memory_order_relaxed),
-                            .segments = count};
+                            .segments = to_scan.size()};
         p.bytes = bytes;
         p.bytes_done = std::min(bytes, bytes_done.load(std::memory_order_relaxed));
         p.elapsed = detail::clock::now() - scanning;
@@ -9433,7 +10438,8 @@ template <class Config, scan_sink Sink, class BeforeScan>
         options.on_progress(p);
     };
     std::vector<std::optional<error>> refused(count);
-    auto const scan_one = [&](std::size_t i) {
+    auto const scan_one = [&](std::size_t n) {
+        auto const i = to_scan[n];
         auto const& s = e.stock.segments[i];
         if (!s.present || options.cancel.stop_requested()) return;
         auto file = fs.open(s.path, io::access::read_only, io::creation::must_exist);
@@ -9441,10 +10447,13 @@ template <class Config, scan_sink Sink, class BeforeScan>
             e.runs[i] = scan_segment<typename Config::checksum>(*file, s.geometry, sinks[i], options.cancel,
                                                                 &bytes_done);
         else refused[i] = std::move(file).error();
+        if (file && s.footer && options.verify == verify_depth::deep)
+            e.runs[i].bad_sections = wal::damaged_blocks<typename Config::checksum>(
+                *file, s.entry.salt, s.entry.size, std::span{s.footer->sections}.first(s.footer->section_count));
         segments_done.fetch_add(1, std::memory_order_relaxed);
     };
     tell();
-    detail::in_parallel(count, e.report.threads, scan_one, tell);
+    detail::in_parallel(to_scan.size(), e.report.threads, scan_one, tell);
     tell();
     if (options.cancel.stop_requested())
         return failure(errc::cancelled, "recovery was cancelled; nothing was changed", e.stock.paths.root());
@@ -9457,13 +10466,14 @@ template <class Config, scan_sink Sink, class BeforeScan>
     return e;
 }
 
-/// The same where only the verdict matters.
+/// The same where only the verdict matters, over every byte.
 template <class Config>
 [[nodiscard]] result<examination> examine(typename Config::file_system& fs, std::string directory,
                                           open_options const& options) {
     std::vector<no_sink> sinks;
-    return examine<Config>(fs, std::move(directory), options, sinks,
-                           [](inventory const&) -> result<void> { return {}; });
+    auto deep = options;
+    deep.verify = verify_depth::deep;
+    return examine<Config>(fs, std::move(directory), deep, sinks, [](inventory const&) -> result<void> { return {}; });
 }
 
 } // namespace keel::inline v0::recovery
@@ -9608,6 +10618,8 @@ struct repair_done {
     std::uint64_t number = 0;               ///< of this repair; its folder is quarantine/<number>
     std::vector<std::string> quarantined{}; ///< paths inside the store
     std::vector<segment_id> built{};
+    std::optional<error>
+        unfinished{}; ///< the new state stands, but some old file could not be moved: the next repair or open does it
 };
 
 namespace detail {
@@ -9734,7 +10746,7 @@ public:
         if (!done_.built.empty()) KEEL_TRY(fs_.sync_directory(paths_.log()));
         KEEL_TRY(write_receipt());
         KEEL_TRY(switch_over(manifest));
-        KEEL_TRY(move_away());
+        if (auto moved = move_away(); !moved) done_.unfinished = std::move(moved).error();
         return std::move(done_);
     }
 
@@ -10533,12 +11545,23 @@ enum class engine_state : std::uint8_t {
 namespace keel::inline v0::wal {
 
 /// Given what is acknowledged, in LSN order, by one thread at a time, before it becomes visible.
-///   s.apply(lsn, frame)  void   the frame's views are gone afterwards
+///   s.begin(segment)     void   what is applied from here on lies in this segment
+///   s.apply(lsn, frame)  void   the frame's views are gone afterwards; a record that was written anew is given once more
+///   s.sealed(segment)    void   takes no more records, and all of them are on the disk (a closed_segment)
+///   s.moved(old, last)   void   the records of segment `old` behind `last` were all applied again since begin()
 template <class S>
-concept record_sink = requires(S s, lsn at, format::frame_view const& frame) { s.apply(at, frame); };
+concept record_sink = requires(S s, lsn at, format::frame_view const& frame, segment_id id, closed_segment what) {
+    s.begin(id);
+    s.apply(at, frame);
+    s.sealed(std::move(what));
+    s.moved(id, at);
+};
 
 struct discard_records {
+    void begin(segment_id) noexcept {}
     void apply(lsn, format::frame_view const&) noexcept {}
+    void sealed(closed_segment const&) noexcept {}
+    void moved(segment_id, lsn) noexcept {}
 };
 
 /// The newest segment's records that count and that nothing proves durable. The process that wrote them may have seen its sync
@@ -10611,7 +11634,7 @@ public:
         std::unique_lock hold{m_};
         if (next_.value + batch.size() > lsn_highest.value)
             return failure(errc::too_large, "the log has used up its LSNs; copy the live data into a new store");
-        KEEL_TRY(ready_for(bytes, hold));
+        KEEL_TRY(ready_for(bytes, keyed_in(batch), hold));
         KEEL_TRY(allowed([this](auto const& visit) { this->each_pending(visit); }));
         if constexpr (mapped) return write_mapped(batch);
         else return write_through(batch, hold);
@@ -10691,6 +11714,15 @@ public:
         state_ = engine_state::closed;
     }
 
+    /// Damage that a reader came upon.
+    void tell(std::vector<finding> const& found) {
+        std::lock_guard const hold{m_};
+        for (auto const& f : found) observer_.on(observe::damage_found{f});
+        if (state_ == engine_state::healthy)
+            set_state(engine_state::degraded, "damage was found while reading: " + found.front().file + " at " +
+                                                  std::to_string(found.front().offset) + "; see the corruption log");
+    }
+
     [[nodiscard]] lsn visible() const noexcept { return {visible_.load(std::memory_order_acquire)}; }
     [[nodiscard]] lsn durable() const {
         std::lock_guard const hold{m_};
@@ -10728,6 +11760,7 @@ private:
         bool synced = false;  ///< a sync of it returned: its header is on the disk
         std::uint64_t at = 0; ///< offset behind the last frame encoded
         std::uint64_t count = 0;
+        std::uint64_t keyed = 0; ///< of those, records that an index has
         std::uint64_t first_time_ns = 0;
         std::uint64_t last_time_ns = 0;
     };
@@ -10790,7 +11823,7 @@ private:
     // ---- getting a place to write -------------------------------------------------------------------------------------------
 
     /// An active segment with room for `bytes` and a mark, the leader's place free where the policy wants one write at a time.
-    result<void> ready_for(std::uint64_t bytes, lock_type& hold) {
+    result<void> ready_for(std::uint64_t bytes, std::uint64_t keyed, lock_type& hold) {
         for (;;) {
             if (!writable()) return refuse();
             if (!active_) {
@@ -10801,7 +11834,7 @@ private:
                 KEEL_TRY(activate_first());
                 continue;
             }
-            bool const fits = active_->at + bytes + mark_room <= limit;
+            bool const fits = has_room(bytes + mark_room, keyed);
             if (fits && (D::shares_syncs || mapped || !leading_)) break;
             if (leading_) {
                 cv_.wait(hold);
@@ -10815,6 +11848,18 @@ private:
         }
         put_due_mark();
         return {};
+    }
+
+    /// Whether so many more bytes leave room for a closing mark and for what sealing needs. A segment's first batch may take the room of
+    /// the index: without one it is found by a scan.
+    [[nodiscard]] bool has_room(std::uint64_t bytes, std::uint64_t keyed) const noexcept {
+        auto const end = active_->at + bytes;
+        if (active_->count == 0) return end <= limit;
+        return end + mark_room <= limit && format::index_fits(end + mark_room, active_->keyed + keyed, segment_bytes);
+    }
+    [[nodiscard]] static std::uint64_t keyed_in(std::span<operation const> batch) noexcept {
+        return static_cast<std::uint64_t>(
+            std::ranges::count_if(batch, [](operation const& op) { return !op.key.empty(); }));
     }
 
     /// The first write after opening. Nothing behind the old tail is acknowledged before all of that is proven durable.
@@ -10918,6 +11963,7 @@ private:
         fresh->at = format::frames_begin(segment_bytes);
         fresh->first_time_ns = fresh->last_time_ns = now;
         active_ = std::move(fresh);
+        sink_.begin(active_->id);
         chunk_ = active_->at / format::aggregate_builder<C>::chunk_bytes;
         newest_block_ = 0;
         newest_block_batch_ = durable_block_batch_ = active_->at;
@@ -10979,7 +12025,8 @@ private:
 
     /// A mark of its own, durable when it returns.
     result<void> put_mark(format::mark_kind kind, lock_type& hold) {
-        if (active_->at + mark_room > limit) return {};
+        bool const room = kind == format::mark_kind::close ? active_->at + mark_room <= limit : has_room(mark_room, 0);
+        if (!room) return {};
         encode_mark(filling_, kind);
         if constexpr (mapped) {
             KEEL_TRY(store_filling());
@@ -11010,6 +12057,7 @@ private:
         active_->encoder.put_batch(filling_, batch, next_, durable_);
         active_->at = filling_.end();
         active_->count += batch.size();
+        active_->keyed += keyed_in(batch);
         encoded_mark_ = durable_;
         next_ = filling_.last().next();
         return filling_.last();
@@ -11208,11 +12256,23 @@ private:
                 .ended = how};
     }
 
-    /// Footer, sync, and the manifest's word of it. All frames are durable already. After this nothing is written to the file.
+    /// Index and footer, sync, and the manifest's word of it. All frames are durable already. After this nothing is written to the file.
     result<void> seal_active() {
         auto const seal = seal_of_active();
-        auto const foot = format::encode<C>(format::segment_footer{.seal = seal});
-        KEEL_TRY(active_->file->write(format::footer_offset(segment_bytes), foot));
+        closed_segment closed{.id = seal.id,
+                              .path = active_->file->path(),
+                              .salt = seal.salt,
+                              .first = active_->first,
+                              .begin = format::frames_begin(segment_bytes),
+                              .end = seal.data_end,
+                              .segment_bytes = segment_bytes,
+                              .counted = {seal.range},
+                              .records = seal.count};
+        format::segment_footer footer{.seal = seal};
+        KEEL_TRY(write_index_of(closed));
+        for (auto const& section : {closed.index, closed.filter})
+            if (section) footer.sections[footer.section_count++] = *section;
+        KEEL_TRY(active_->file->write(format::footer_offset(segment_bytes), format::encode<C>(footer)));
         KEEL_TRY(active_->file->sync());
         format::edit_builder edit;
         edit.sealed(seal);
@@ -11221,7 +12281,25 @@ private:
             return done;
         }
         catalog_.close(seal.id, seal.range.last, seal.data_end);
+        sink_.sealed(std::move(closed));
         observer_.on(observe::segment_sealed{seal.id, seal.range});
+        return {};
+    }
+    /// Index and filter are made of the records as they are read back. Where one does not verify there is none, and the next open judges.
+    result<void> write_index_of(closed_segment& what) {
+        if (active_->keyed == 0 || active_->keyed != what.records ||
+            !format::index_fits(what.end, what.records, segment_bytes))
+            return {};
+        index_builder builder;
+        if (!collect_keys<C>(*active_->file, what, builder) || builder.size() != what.records) return {};
+        auto at = format::sections_begin(what.end, segment_bytes);
+        auto filter = builder.filter({block, what.records});
+        KEEL_TRY_LET(index, write_index<C>(*active_->file, std::move(builder).finish(), what.salt, at, segment_bytes));
+        what.index = index;
+        at += index.length;
+        if (filter.empty()) return {};
+        KEEL_TRY_LET(written, write_filter<C>(*active_->file, std::move(filter), what.salt, at, block));
+        what.filter = written;
         return {};
     }
 
@@ -11365,9 +12443,10 @@ private:
         auto const last = std::max(out.last(), was_durable);
         next_ = std::max(next_before, last.next());
         if (cut) next_ = cut;
-        for_each_record(out.bytes, active_->first, [&](lsn at, format::frame_view const& frame) {
-            if (at > visible()) sink_.apply(at, frame);
-        });
+        // Those that readers see already, too: where the old segment's copies were never proven, nobody is sent there any more.
+        for_each_record(out.bytes, active_->first,
+                        [&](lsn at, format::frame_view const& frame) { sink_.apply(at, frame); });
+        sink_.moved(old.id, r.before());
         list_active();
         catalog_.close(old.id, r.before(), all.offset);
         accepted_ = durable_ = std::max(last, next_.before());
@@ -11388,6 +12467,7 @@ private:
         out.batches.back().end = out.end();
         out.batches.back().range.last = at;
         ++active_->count;
+        active_->keyed += frame.header.key_bytes != 0;
     }
 
     /// resume(): what readers see and is not safe yet goes to a fresh segment, whose header voids all above it. On the written
@@ -11482,6 +12562,13 @@ private:
 
 namespace keel::inline v0::recovery {
 
+/// A segment whose records count, for whoever serves them.
+struct served_segment {
+    wal::closed_segment what{};
+    std::optional<std::size_t>
+        scanned{}; ///< which sink was told of its records; nothing: none was, or of the file it replaces
+};
+
 /// A store that is open and recovered, before anything is written to it.
 template <class Config>
 struct opened {
@@ -11497,6 +12584,7 @@ struct opened {
     std::unique_ptr<wal::segment_keeper<Config>> keeper{};
     std::unique_ptr<wal::catalog> parts{std::make_unique<wal::catalog>()};
     wal::writer_start start{};
+    std::vector<served_segment> served{};
 };
 
 namespace detail {
@@ -11719,16 +12807,15 @@ private:
             if (applied) {
                 out.exam.report.quarantined = applied->quarantined;
                 built_ = applied->built;
+                if (applied->unfinished) done = failure(*applied->unfinished);
             } else {
                 done = failure(applied.error());
             }
         } else if (auto moved = finish_moves<Config>(fs_, out.exam.stock); !moved) {
             done = moved;
         }
-        if (done) {
-            auto logged = log_corruption<Config>(fs_, paths_, out.exam.report.findings, options_.clock_ns());
-            if (!logged && !out.exam.found.lost.empty()) done = logged; // what cost nothing must not cost the store
-        }
+        auto logged = log_corruption<Config>(fs_, paths_, out.exam.report.findings, options_.clock_ns());
+        if (done && !logged && !out.exam.found.lost.empty()) done = logged; // what cost nothing must not cost the store
         if (!done) {
             // What verifies is served from where it lies; nothing is written on top of damage that could not be dealt with.
             out.start.read_only = true;
@@ -11786,6 +12873,7 @@ private:
             if (r.keep_records && next_built < built_.size()) stand_in[r.segment] = built_[next_built++];
         for (std::size_t i = 0; i < stock.segments.size(); ++i) {
             auto const& s = stock.segments[i];
+            auto bytes = s.entry.size;
             wal::catalog_part part{.id = s.entry.id,
                                    .place = s.entry.place,
                                    .path = s.path,
@@ -11798,13 +12886,45 @@ private:
                 part.id = entry.id;
                 part.path = paths_.segment(entry.id);
                 part.salt = entry.salt;
-                part.limit = format::frames_limit(entry.size);
+                part.limit = entry.seal ? entry.seal->data_end : format::frames_limit(entry.size);
+                bytes = entry.size;
             }
             for (auto const& c : out.plan.counted)
                 if (c.segment == i) part.counted.push_back(c.range);
             if (!state.segments.contains(part.id)) continue;
+            if (!part.counted.empty()) serve(out, i, part, bytes, stand_in[i].has_value());
             out.parts->add(std::move(part));
         }
+    }
+    /// A filter that is not as this library makes them is done without.
+    [[nodiscard]] static std::optional<format::segment_section> filter_of(found_segment const& s) {
+        auto const filter = s.footer->section(static_cast<std::uint32_t>(format::section_type::filter));
+        format::filter_shape const shape{format::block_bytes(s.entry.size), s.entry.seal->count};
+        bool const usable = filter && filter->length == shape.bytes() && filter->length != 0 && filter->argument != 0 &&
+                            filter->argument <= 32 && filter->offset >= s.entry.seal->data_end &&
+                            std::uint64_t{filter->offset} + filter->length <= format::footer_offset(s.entry.size);
+        return usable ? filter : std::nullopt;
+    }
+    static void serve(opened_type& out, std::size_t i, wal::catalog_part const& part, std::uint64_t bytes,
+                      bool replaced) {
+        auto const& s = out.exam.stock.segments[i];
+        served_segment one;
+        one.what = {.id = part.id,
+                    .path = part.path,
+                    .salt = part.salt,
+                    .first = part.first,
+                    .begin = part.begin,
+                    .end = part.limit,
+                    .segment_bytes = bytes,
+                    .counted = part.counted};
+        if (s.mounted && !replaced) {
+            one.what.records = s.entry.seal->count;
+            one.what.index = s.footer->section(static_cast<std::uint32_t>(format::section_type::index));
+            one.what.filter = filter_of(s);
+        } else if (!replaced) {
+            one.scanned = i;
+        }
+        out.served.push_back(std::move(one));
     }
 
     /// What the next header says of the segment before it, and which files may hold bytes that are not on the disk yet.
@@ -12156,8 +13276,9 @@ public:
     template <class Opened>
     log_core(Opened opened, fs_type fs, Sink& sink, std::unique_ptr<typename Config::observer> observer,
              open_options const& options)
-        : fs_{std::move(fs)}, observer_{std::move(observer)}, lock_{std::move(opened.lock)},
-          keeper_{std::move(opened.keeper)}, parts_{std::move(opened.parts)}, report_{std::move(opened.exam.report)},
+        : fs_{std::move(fs)}, clock_ns_{options.clock_ns}, read_only_{options.read_only},
+          observer_{std::move(observer)}, lock_{std::move(opened.lock)}, keeper_{std::move(opened.keeper)},
+          parts_{std::move(opened.parts)}, report_{std::move(opened.exam.report)},
           writer_{*keeper_, *parts_, sink, *observer_, std::move(opened.notes), std::move(opened.start), options} {
         if (options.background_thread && !options.read_only) thread_.emplace(writer_);
     }
@@ -12183,6 +13304,16 @@ public:
     [[nodiscard]] wal::catalog const& parts() const noexcept { return *parts_; }
     [[nodiscard]] fs_type const& fs() const noexcept { return fs_; }
     [[nodiscard]] format::manifest_state manifest() const { return keeper_->state(); }
+
+    /// Damage that was come upon after opening: logged, told to the observer, and the reason for being degraded.
+    void tell(std::vector<finding> found) {
+        if (found.empty()) return;
+        for (auto& f : found) f.file = keeper_->paths().inside(f.file);
+        std::lock_guard const hold{telling_};
+        // That it was logged is not what keeps the store going.
+        if (!read_only_) static_cast<void>(recovery::log_corruption<Config>(fs_, keeper_->paths(), found, clock_ns_()));
+        writer_.tell(found);
+    }
 
     /// Gives up whole segments in front of `upto`.
     result<void> truncate_before(lsn upto) {
@@ -12215,6 +13346,9 @@ public:
 
 private:
     fs_type fs_;
+    std::uint64_t (*clock_ns_)();
+    bool read_only_;
+    std::mutex telling_; ///< one entry in the corruption log at a time
     std::unique_ptr<typename Config::observer> observer_;
     std::optional<typename fs_type::lock_type> lock_;
     std::unique_ptr<wal::segment_keeper<Config>> keeper_;
@@ -12329,13 +13463,364 @@ using log = basic_log<config<Policies...>>;
 
 #endif
 
+// ---- keel/engine/transaction.hpp ----
+#ifndef KEEL_ENGINE_TRANSACTION_HPP
+#define KEEL_ENGINE_TRANSACTION_HPP
+
+// Transactions: reads of one moment, writes of one's own on top, and a commit that is one batch of the log. Optimistic: nothing is
+// locked while a transaction runs. Whether it may commit is decided at the moment its batch takes its LSNs, when the writer's mutex
+// keeps all others from taking theirs: a key written since is in the memtable with a newer LSN, or among the records that were
+// encoded and are not visible yet.
+
+#include <set>
+
+namespace keel::inline v0 {
+
+namespace detail {
+
+/// What a transaction has written: a value, or nothing where it erased.
+using own_writes = std::map<std::string, std::optional<std::string>, std::less<>>;
+
+[[nodiscard]] inline bool lies_in(range const& which, std::string_view key) noexcept {
+    return (!which.from || key >= *which.from) && (!which.to || key < *which.to);
+}
+
+} // namespace detail
+
+/// A scan of a transaction: the store at its moment, with its own writes on top. One pass, one thread. Views are valid until the
+/// iterator moves on or the transaction writes; the transaction must outlive the scan.
+template <class Config>
+class transaction_scan {
+public:
+    using iterator = scan_iterator<transaction_scan>;
+    using value_type = typename iterator::value_type;
+
+    transaction_scan(basic_scan<Config> base, detail::own_writes const& own, range const& which)
+        : base_{std::move(base)}, reverse_{which.reverse},
+          first_{which.from ? own.lower_bound(*which.from) : own.begin()},
+          last_{which.to ? own.lower_bound(*which.to) : own.end()} {
+        if (which.from && which.to && *which.to < *which.from) last_ = first_;
+    }
+
+    [[nodiscard]] iterator begin() {
+        at_ = base_.begin();
+        settle();
+        return iterator{this};
+    }
+    [[nodiscard]] static std::default_sentinel_t end() noexcept { return {}; }
+
+    /// As of basic_scan.
+    [[nodiscard]] result<void> status() const { return base_.status(); }
+
+private:
+    friend iterator;
+    [[nodiscard]] bool valid() const noexcept { return valid_; }
+    [[nodiscard]] value_type current() const noexcept { return current_; }
+    [[nodiscard]] detail::own_writes::const_iterator own() const noexcept {
+        return reverse_ ? std::prev(last_) : first_;
+    }
+    void pass_own() noexcept {
+        if (reverse_) --last_;
+        else ++first_;
+    }
+    void advance() {
+        if (from_own_) pass_own();
+        else ++at_;
+        settle();
+    }
+    /// The next key of either side; where both have it, the transaction's own write counts.
+    void settle() {
+        for (;;) {
+            bool const has_base = at_ != base_.end();
+            bool const has_own = first_ != last_;
+            // A base that ended in an error has no next key to compare with: the scan ends there, too.
+            valid_ = (has_base || has_own) && base_.status().has_value();
+            if (!valid_) return;
+            from_own_ = has_own && (!has_base || !comes_first((*at_).first, own()->first));
+            if (!from_own_) {
+                current_ = *at_;
+                return;
+            }
+            if (has_base && (*at_).first == own()->first) ++at_;
+            if (own()->second) {
+                current_ = {own()->first, *own()->second};
+                return;
+            }
+            pass_own();
+        }
+    }
+    [[nodiscard]] bool comes_first(std::string_view a, std::string_view b) const noexcept {
+        return reverse_ ? a > b : a < b;
+    }
+
+    basic_scan<Config> base_;
+    typename basic_scan<Config>::iterator at_{};
+    bool reverse_;
+    detail::own_writes::const_iterator first_; // own writes not passed yet: [first_, last_)
+    detail::own_writes::const_iterator last_;
+    value_type current_{};
+    bool valid_ = false;
+    bool from_own_ = false;
+};
+
+/// One transaction of a store. Ends with commit() or rollback(); one that is let go of is rolled back, and leaves nothing. Moves, is
+/// not copyable; one thread at a time. It may outlive its store: then commit() says closed.
+template <class Config>
+class basic_transaction {
+public:
+    using isolation = typename Config::isolation;
+    using levels_type = detail::levels<Config>;
+    using core_type = detail::log_core<Config, levels_type>;
+
+    basic_transaction(std::weak_ptr<core_type> core, std::shared_ptr<levels_type const> levels, lsn moment)
+        : core_{std::move(core)}, levels_{std::move(levels)}, moment_{moment} {}
+    basic_transaction(basic_transaction&&) noexcept = default;
+    basic_transaction& operator=(basic_transaction&&) noexcept = default;
+    basic_transaction(basic_transaction const&) = delete;
+    basic_transaction& operator=(basic_transaction const&) = delete;
+
+    /// The moment it reads from: the last LSN that was visible when it began.
+    [[nodiscard]] lsn moment() const noexcept { return moment_; }
+
+    /// The value of a key: of this transaction's own last write, else as of its moment; nothing where it has none.
+    [[nodiscard]] result<std::optional<std::string>> get(std::string_view key) {
+        if (!levels_) return ended();
+        if (auto const mine = writes_.find(key); mine != writes_.end()) return mine->second;
+        if constexpr (isolation::validates_reads) read_.emplace(key);
+        KEEL_TRY_LET(found, levels_->view()->find(key, moment_));
+        return found ? std::move(found->value) : std::optional<std::string>{};
+    }
+    /// Errors: invalid_argument (empty key, or the transaction has ended), too_large (the key).
+    [[nodiscard]] result<void> put(std::string_view key, std::string_view value) {
+        return change(key, std::optional<std::string>{std::string{value}});
+    }
+    [[nodiscard]] result<void> erase(std::string_view key) { return change(key, std::nullopt); }
+
+    /// Keys in order, its own writes among them. Nothing once the transaction has ended.
+    [[nodiscard]] transaction_scan<Config> scan(range which = {}) {
+        using scan_type = basic_scan<Config>;
+        if (!levels_) return {scan_type{std::make_shared<detail::level_view<Config>>(), {}, {}}, writes_, {}};
+        if constexpr (isolation::validates_reads) scanned_.push_back(which);
+        return {scan_type{levels_->view(), moment_, which}, writes_, which};
+    }
+    [[nodiscard]] transaction_scan<Config> scan(prefix const& which) { return scan(which.as_range()); }
+
+    /// Writes everything as one batch and ends the transaction, whatever comes of it. Returns the LSN of its last write, once that is
+    /// as safe as the durability policy says; without writes, its moment. Errors: conflict (another one was first: run it again;
+    /// `error::at` is the other's LSN), invalid_argument (it has ended before), and those of a write.
+    [[nodiscard]] result<lsn> commit() {
+        if (!levels_) return ended();
+        auto const levels = std::exchange(levels_, nullptr);
+        auto const core = core_.lock();
+        if (!core) return failure(errc::closed, "the store is closed; the transaction was not committed");
+        if (writes_.empty()) return moment_;
+        std::vector<wal::operation> batch;
+        batch.reserve(writes_.size());
+        for (auto const& [key, value] : writes_)
+            batch.push_back({.type = value ? format::frame_type::put : format::frame_type::erase,
+                             .key = as_bytes(key),
+                             .value = value ? as_bytes(*value) : byte_view{}});
+        auto done = core->writer().write_if(
+            batch, [&](auto const& each_pending) { return check(*levels->view(), each_pending); });
+        writes_.clear();
+        return done;
+    }
+    /// Ends the transaction; nothing of it was written.
+    void rollback() noexcept {
+        levels_.reset();
+        writes_.clear();
+    }
+
+private:
+    static tl::unexpected<error> ended() {
+        return failure(errc::invalid_argument, "the transaction has ended; begin another one");
+    }
+    static tl::unexpected<error> conflict(lsn with) {
+        return failure(
+            error{.code = errc::conflict,
+                  .message = "another write came first; nothing of this transaction was written: run it again",
+                  .at = with,
+                  .retryable = true});
+    }
+
+    result<void> change(std::string_view key, std::optional<std::string> value) {
+        if (!levels_) return ended();
+        KEEL_TRY(detail::check_key(key));
+        writes_.insert_or_assign(std::string{key}, std::move(value));
+        return {};
+    }
+
+    /// Called with the writer's mutex held: no LSN is given meanwhile.
+    template <class EachPending>
+    result<void> check(detail::level_view<Config> const& view, EachPending const& each_pending) const {
+        for (auto const& [key, value] : writes_) KEEL_TRY(unchanged(view, key));
+        for (auto const& key : read_) KEEL_TRY(unchanged(view, key));
+        for (auto const& which : scanned_) {
+            KEEL_TRY_LET(at, view.newer_in(which.from, which.to, moment_));
+            if (at) return conflict(at);
+        }
+        lsn with{};
+        each_pending([&](lsn at, std::string_view key) {
+            if (!with && concerns(key)) with = at;
+        });
+        if (with) return conflict(with);
+        return {};
+    }
+    [[nodiscard]] result<void> unchanged(detail::level_view<Config> const& view, std::string_view key) const {
+        KEEL_TRY_LET(at, view.newer(key, moment_));
+        if (at) return conflict(at);
+        return {};
+    }
+    [[nodiscard]] bool concerns(std::string_view key) const {
+        if (writes_.contains(key) || read_.contains(key)) return true;
+        for (auto const& which : scanned_)
+            if (detail::lies_in(which, key)) return true;
+        return false;
+    }
+
+    std::weak_ptr<core_type> core_;
+    std::shared_ptr<levels_type const> levels_; // nothing once it has ended
+    lsn moment_;
+    detail::own_writes writes_{};
+    std::set<std::string, std::less<>> read_{}; // both only where the policy validates reads
+    std::vector<range> scanned_{};
+};
+
+} // namespace keel::inline v0
+
+#endif
+
+// ---- keel/engine/verify.hpp ----
+#ifndef KEEL_ENGINE_VERIFY_HPP
+#define KEEL_ENGINE_VERIFY_HPP
+
+// Looking at an open store's segments as recovery would, while it serves: every frame of those that take no more records, and the
+// blocks of their indexes. Reads only. What it finds is told, not repaired: that is for an open with verify = deep, or the tool.
+
+namespace keel::inline v0::detail {
+
+/// Adds what one segment shows to the report. Errors: the machine's, where the file cannot be opened.
+template <class Config>
+[[nodiscard]] result<void> verify_segment(typename Config::file_system fs, wal::closed_segment const& of,
+                                          recovery_report& report) {
+    using C = typename Config::checksum;
+    KEEL_TRY_LET(file, fs.open(of.path, io::access::read_only, io::creation::must_exist));
+    recovery::no_sink nobody;
+    auto const run = recovery::scan_segment<C>(
+        file, {.id = of.id, .salt = of.salt, .first = of.first, .begin = of.begin, .limit = of.end}, nobody);
+    ++report.segments;
+    report.bytes += run.bytes;
+    report.transient_mismatches += run.transient;
+    for (auto const& r : of.counted) report.records += r.size();
+    auto const before = report.findings.size();
+    for (auto const& bad : run.bad) {
+        std::uint64_t lost = 0;
+        for (auto const& r : of.counted)
+            if (bad.is_data)
+                lost += lsn_range{std::max(bad.lsns.first, r.first), std::min(bad.lsns.last, r.last)}.size();
+        // Behind what counts lies what a crash left, judged when the store was opened.
+        if (lost == 0 && bad.after >= of.counted.back().last) continue;
+        report.corrupted_records += lost;
+        report.findings.push_back({.kind = lost != 0 ? damage::corrupt_record : damage::damaged_filler,
+                                   .file = of.path,
+                                   .offset = bad.offset,
+                                   .length = bad.length,
+                                   .lsns = bad.is_data ? bad.lsns : lsn_range{},
+                                   .expected = bad.expected,
+                                   .found = bad.found,
+                                   .lost = lost,
+                                   .detail = "does not verify"});
+    }
+    std::vector<format::segment_section> sections;
+    for (auto const& section : {of.index, of.filter})
+        if (section) sections.push_back(*section);
+    for (auto const& bad : wal::damaged_blocks<C>(file, of.salt, of.segment_bytes, sections))
+        report.findings.push_back({.kind = damage::damaged_filler,
+                                   .file = of.path,
+                                   .offset = bad.offset,
+                                   .length = bad.length,
+                                   .detail = "the segment's index does not verify; its records are what counts"});
+    report.corrupted_segments += report.findings.size() != before;
+    return {};
+}
+
+} // namespace keel::inline v0::detail
+
+#endif
+
+// ---- keel/recovery/index_collector.hpp ----
+#ifndef KEEL_RECOVERY_INDEX_COLLECTOR_HPP
+#define KEEL_RECOVERY_INDEX_COLLECTOR_HPP
+
+// What an engine takes from the scan of a segment: where each key's versions lie. The records stay where they are.
+
+namespace keel::inline v0::recovery {
+
+/// A scan_sink for one segment.
+class index_collector {
+public:
+    static constexpr bool needs_index = true;
+
+    void record(lsn, format::frame_view const& frame, std::uint64_t offset) {
+        if (frame.header.type == format::frame_type::put || frame.header.type == format::frame_type::erase)
+            keys_.add(as_text(frame.key()), offset, frame.header.lsn_delta);
+    }
+    void batch_end(bool whole) {
+        if (!whole) keys_.truncate(whole_);
+        whole_ = keys_.size();
+    }
+    [[nodiscard]] std::size_t size() const noexcept { return keys_.size(); }
+    [[nodiscard]] std::shared_ptr<wal::sorted_index const> finish() && {
+        return std::make_shared<wal::sorted_index const>(std::move(keys_).finish());
+    }
+
+private:
+    wal::index_builder keys_{};
+    std::size_t whole_ = 0;
+};
+
+/// The segments an engine serves, each with its index where that is not on the disk. `records` gets how many a scan found.
+/// Errors: the machine's, where a segment that a repair built cannot be read back.
+template <class Config>
+[[nodiscard]] result<std::vector<std::pair<wal::closed_segment, std::shared_ptr<wal::sorted_index const>>>>
+indexed_segments(typename Config::file_system& fs, std::vector<served_segment> served,
+                 std::vector<index_collector> collected, std::uint64_t& records) {
+    std::vector<std::pair<wal::closed_segment, std::shared_ptr<wal::sorted_index const>>> out;
+    records = 0;
+    for (auto& s : served) {
+        std::shared_ptr<wal::sorted_index const> index;
+        if (!s.what.index) {
+            index_collector fresh;
+            auto* keys = s.scanned ? &collected[*s.scanned] : &fresh;
+            if (!s.scanned) {
+                KEEL_TRY_LET(file, fs.open(s.what.path, io::access::read_only, io::creation::must_exist));
+                segment_geometry const where{.id = s.what.id,
+                                             .salt = s.what.salt,
+                                             .first = s.what.first,
+                                             .begin = s.what.begin,
+                                             .limit = s.what.end};
+                static_cast<void>(scan_segment<typename Config::checksum>(file, where, fresh));
+            }
+            records += keys->size();
+            index = std::move(*keys).finish();
+        }
+        out.emplace_back(std::move(s.what), std::move(index));
+    }
+    return out;
+}
+
+} // namespace keel::inline v0::recovery
+
+#endif
+
 // ---- keel/engine.hpp ----
 #ifndef KEEL_ENGINE_HPP
 #define KEEL_ENGINE_HPP
 
-// The store: ordered keys and values over the write-ahead log. All data is in memory and in the log.
+// The store: ordered keys and values over the write-ahead log, which is its level zero: records are read from where they were written.
 //
-// put -> wal/writer (log, group commit) -> table/memtable -> visible to readers. Readers take no lock.
+// put -> wal/writer (log, group commit) -> table/memtable -> visible to readers; a segment that is full is sealed with a sorted index
+// and served from there (engine/levels.hpp). Readers take no lock that is held during I/O of a writer.
 
 namespace keel::inline v0 {
 
@@ -12344,7 +13829,8 @@ template <class Config>
 class basic_engine {
 public:
     using config_type = Config;
-    using transaction = basic_transaction<detail::log_core<Config, table::memtable>, typename Config::isolation>;
+    using transaction = basic_transaction<Config>;
+    using key_scan = basic_scan<Config>;
     using file_system = typename Config::file_system;
 
     /// Opens the store in this folder, or makes one, and recovers it: see recovery() for what was found. Errors: not_found,
@@ -12353,22 +13839,25 @@ public:
     [[nodiscard]] static result<basic_engine> open(std::string directory, open_options const& options = {},
                                                    file_system fs = {}) {
         auto observer = std::make_unique<typename Config::observer>();
-        std::vector<table::run_collector> collected;
+        std::vector<recovery::index_collector> collected;
         auto opened = recovery::open_store<Config>(fs, std::move(directory), options, *observer, collected);
         if (!opened) return failure(std::move(opened).error());
         auto const started = std::chrono::steady_clock::now();
         basic_engine out;
-        out.table_ = std::make_shared<table::memtable>(table::sorted_run{std::move(collected), opened->plan.counted});
-        opened->exam.report.replayed_records = out.table_->loaded_records();
+        auto& records = opened->exam.report.replayed_records;
+        KEEL_TRY_LET(parts,
+                     recovery::indexed_segments<Config>(fs, std::move(opened->served), std::move(collected), records));
+        out.levels_ = std::make_shared<levels_type>(fs);
+        out.levels_->mount(std::move(parts));
         opened->exam.report.replay_time = std::chrono::steady_clock::now() - started;
-        out.core_ = std::make_shared<core_type>(std::move(*opened), fs, *out.table_, std::move(observer), options);
+        out.core_ = std::make_shared<core_type>(std::move(*opened), fs, *out.levels_, std::move(observer), options);
         return out;
     }
 
     basic_engine(basic_engine&&) noexcept = default;
     basic_engine& operator=(basic_engine&& other) noexcept {
-        core_.reset(); // before the table it writes to
-        table_ = std::move(other.table_);
+        core_.reset(); // before the levels it writes to
+        levels_ = std::move(other.levels_);
         core_ = std::move(other.core_);
         return *this;
     }
@@ -12400,30 +13889,66 @@ public:
         return get_at(key, core_->writer().visible());
     }
     [[nodiscard]] result<std::optional<std::string>> get(std::string_view key, snapshot const& as_of) const {
-        if (!as_of.belongs_to(table_.get()))
+        if (!as_of.belongs_to(levels_.get()))
             return failure(errc::invalid_argument, "the snapshot was taken from another store");
         return get_at(key, as_of.at());
     }
 
     /// This moment, for reads that must not change. Reading through it needs the store; the data stays alive with it.
-    [[nodiscard]] keel::snapshot snapshot() const { return {core_->writer().visible(), table_}; }
+    [[nodiscard]] keel::snapshot snapshot() const { return {core_->writer().visible(), levels_}; }
 
-    /// Keys in order: all of them, a range, a prefix; now, or as of a snapshot of this store.
+    /// Keys in order: all of them, a range, a prefix; now, or as of a snapshot of this store. What could not be read shows in the scan's
+    /// status().
     [[nodiscard]] key_scan scan(range which = {}) const {
-        return {table_, core_->writer().visible(), std::move(which)};
+        auto const at = core_->writer().visible(); // first this, then the view
+        return {levels_->view(), at, std::move(which)};
     }
     [[nodiscard]] key_scan scan(range which, keel::snapshot const& as_of) const {
-        KEEL_ASSERT(as_of.belongs_to(table_.get()));
+        KEEL_ASSERT(as_of.belongs_to(levels_.get()));
         // A snapshot of another store has no keys here: an empty scan, never somebody else's data.
-        return {table_, as_of.belongs_to(table_.get()) ? as_of.at() : lsn{}, std::move(which)};
+        return {levels_->view(), as_of.belongs_to(levels_.get()) ? as_of.at() : lsn{}, std::move(which)};
     }
     [[nodiscard]] key_scan scan(prefix const& which) const { return scan(which.as_range()); }
     [[nodiscard]] key_scan scan(prefix const& which, keel::snapshot const& as_of) const {
         return scan(which.as_range(), as_of);
     }
 
+    /// The values of several keys at one moment, in the order asked for.
+    [[nodiscard]] result<std::vector<std::optional<std::string>>> multi_get(
+        std::span<std::string_view const> keys) const {
+        if (core_->writer().state() == engine_state::closed) return failure(errc::closed, "the store is closed");
+        auto const at = core_->writer().visible();
+        auto const view = levels_->view();
+        std::vector<std::optional<std::string>> out;
+        out.reserve(keys.size());
+        for (auto const key : keys) {
+            auto found = view->find(key, at);
+            if (!found) return tell(std::move(found).error());
+            out.push_back(*found ? std::move((*found)->value) : std::nullopt);
+        }
+        return out;
+    }
+
+    /// Verifies the segments that take no more records while the store serves: with `deep` every byte of them, with `quick` nothing but
+    /// that they are there. Findings are events, make the store degraded and stand in the corruption log; nothing is changed.
+    [[nodiscard]] result<recovery_report> verify(verify_depth how = verify_depth::deep) const {
+        recovery_report report;
+        auto const view = levels_->view();
+        for (auto const& r : view->runs) {
+            if (how == verify_depth::deep) {
+                KEEL_TRY(detail::verify_segment<Config>(core_->fs(), r->source(), report));
+                continue;
+            }
+            KEEL_TRY(file_system{core_->fs()}.status(r->source().path));
+            ++report.segments;
+            ++report.mounted_segments;
+        }
+        core_->tell(report.findings);
+        return report;
+    }
+
     /// A transaction that reads from this moment (engine/transaction.hpp).
-    [[nodiscard]] transaction begin() const { return {core_, table_, core_->writer().visible()}; }
+    [[nodiscard]] transaction begin() const { return {core_, levels_, core_->writer().visible()}; }
 
     /// All writes accepted before the call survive power loss once it returns.
     [[nodiscard]] result<void> sync() { return core_->writer().sync(); }
@@ -12445,7 +13970,8 @@ public:
     void abandon() noexcept { core_->abandon(); }
 
 private:
-    using core_type = detail::log_core<Config, table::memtable>;
+    using levels_type = detail::levels<Config>;
+    using core_type = detail::log_core<Config, levels_type>;
     basic_engine() = default;
 
     result<lsn> commit(std::span<wal::operation const> batch) {
@@ -12454,13 +13980,19 @@ private:
     }
     result<std::optional<std::string>> get_at(std::string_view key, lsn at) const {
         if (core_->writer().state() == engine_state::closed) return failure(errc::closed, "the store is closed");
-        auto const found = table_->find(key, at);
-        if (!found) return std::optional<std::string>{};
-        return std::optional<std::string>{std::string{*found}};
+        auto found = levels_->view()->find(key, at);
+        if (!found) return tell(std::move(found).error());
+        if (!*found) return std::optional<std::string>{};
+        return std::move((*found)->value);
+    }
+    /// Damage that a read came upon is an event like any other (R1.3).
+    tl::unexpected<error> tell(error why) const {
+        core_->tell(levels_->take_findings());
+        return failure(std::move(why));
     }
 
-    std::shared_ptr<table::memtable> table_{};
-    std::shared_ptr<core_type> core_{}; // refers to the table: goes first; shared for the moment of a commit only
+    std::shared_ptr<levels_type> levels_{};
+    std::shared_ptr<core_type> core_{}; // refers to the levels: goes first; shared for the moment of a commit only
 };
 
 /// The store with these policies, in any order, each with a default (config.hpp).

@@ -11,10 +11,10 @@
 #include <keel/log.hpp>
 #include <keel/policy/checksum/crc32c.hpp>
 #include <keel/policy/durability/os_buffered.hpp>
+#include <keel/recovery/index_collector.hpp>
 #include <keel/recovery/scan.hpp>
 #include <keel/table/memtable.hpp>
 #include <keel/table/skip_list.hpp>
-#include <keel/table/sorted_run.hpp>
 #include <keel/wal/group.hpp>
 
 #include <benchmark/benchmark.h>
@@ -138,10 +138,10 @@ void scan_memory(benchmark::State& state) {
     scan<Sink>(state, file, bytes.size());
 }
 
+using keel::recovery::index_collector;
 using keel::recovery::no_sink;
-using keel::table::run_collector;
 BENCHMARK(scan_posix<no_sink>)->Arg(128)->Arg(152)->Arg(1024)->Arg(65536)->Unit(benchmark::kMillisecond);
-BENCHMARK(scan_posix<run_collector>)->Arg(152)->Unit(benchmark::kMillisecond);
+BENCHMARK(scan_posix<index_collector>)->Arg(152)->Unit(benchmark::kMillisecond);
 BENCHMARK(scan_memory<no_sink>)->Arg(128)->Unit(benchmark::kMillisecond);
 
 // ---- tables -----------------------------------------------------------------------------------------------------------
@@ -174,29 +174,11 @@ void skip_list_find(benchmark::State& state) {
     state.SetItemsProcessed(state.iterations());
 }
 
-/// A memtable all of whose keys recovery loaded.
-keel::table::memtable loaded(std::vector<std::string> const& all) {
-    std::vector<run_collector> collected(1);
-    std::uint64_t at = 0;
-    for (auto const& key : all) {
-        auto const payload = key + "value";
-        format::frame_view frame{.state = format::frame_state::intact};
-        frame.header = {.payload_bytes = static_cast<std::uint32_t>(payload.size()),
-                        .key_bytes = 16,
-                        .type = format::frame_type::put};
-        frame.payload = keel::as_bytes(payload);
-        collected[0].record(lsn{++at}, frame, 0);
-        collected[0].batch_end(true);
-    }
-    return keel::table::memtable{
-        keel::table::sorted_run{std::move(collected), {{.range = {lsn{1}, lsn{at}}, .segment = 0}}}};
-}
-
 void memtable_apply(benchmark::State& state) {
     auto const all = keys(state.range(0));
     auto const value = bench::noise{3}.text(100);
     for (auto _ : state) {
-        keel::table::memtable table;
+        keel::table::memtable table{keel::segment_id{1}};
         std::uint64_t at = 0;
         for (auto const& key : all) {
             auto const payload = key + value;
@@ -210,26 +192,76 @@ void memtable_apply(benchmark::State& state) {
     state.SetItemsProcessed(state.iterations() * state.range(0));
 }
 
-/// From records in log order to a sorted table; time per record.
-void memtable_load(benchmark::State& state) {
+/// The sorted index of a segment's keys; time per key.
+void index_build(benchmark::State& state) {
     auto const all = keys(state.range(0));
-    for (auto _ : state) benchmark::DoNotOptimize(loaded(all).loaded_records());
+    for (auto _ : state) {
+        keel::wal::index_builder builder;
+        std::uint32_t at = 0;
+        for (auto const& key : all) builder.add(key, 0, ++at);
+        benchmark::DoNotOptimize(std::move(builder).finish().entries.data());
+    }
     state.SetItemsProcessed(state.iterations() * state.range(0));
 }
 
-void memtable_find_loaded(benchmark::State& state) {
+/// Gets of random keys from sealed segments of 16 MiB, 100-byte values, warm.
+void sealed_get(benchmark::State& state) {
+    bench::temporary_folder const folder{std::filesystem::current_path()};
+    using store_type = keel::engine<keel::durability::os_buffered>;
     auto const all = keys(state.range(0));
-    auto const table = loaded(all);
+    {
+        auto store = must(store_type::open(folder / "store"));
+        auto const value = bench::noise{5}.text(100);
+        for (auto const& key : all) must(store.put(key, value));
+        must(store.close());
+    }
+    auto store = must(store_type::open(folder / "store"));
     bench::noise random{4};
-    for (auto _ : state) benchmark::DoNotOptimize(table.find(all[random() % all.size()], keel::lsn_max));
+    for (auto _ : state) benchmark::DoNotOptimize(must(store.get(all[random() % all.size()])));
     state.SetItemsProcessed(state.iterations());
+}
+/// All keys in order from the same.
+void sealed_scan(benchmark::State& state) {
+    bench::temporary_folder const folder{std::filesystem::current_path()};
+    using store_type = keel::engine<keel::durability::os_buffered>;
+    auto const all = keys(state.range(0));
+    {
+        auto store = must(store_type::open(folder / "store"));
+        auto const value = bench::noise{5}.text(100);
+        for (auto const& key : all) must(store.put(key, value));
+        must(store.close());
+    }
+    auto store = must(store_type::open(folder / "store"));
+    std::size_t bytes = 0;
+    for (auto _ : state)
+        for (auto&& [key, value] : store.scan()) bytes += key.size() + value.size();
+    benchmark::DoNotOptimize(bytes);
+    state.SetItemsProcessed(state.iterations() * state.range(0));
+}
+/// Open after an orderly close, to the first get, over so many keys.
+void open_closed(benchmark::State& state) {
+    bench::temporary_folder const folder{std::filesystem::current_path()};
+    using store_type = keel::engine<keel::durability::os_buffered>;
+    auto const all = keys(state.range(0));
+    {
+        auto store = must(store_type::open(folder / "store"));
+        auto const value = bench::noise{5}.text(100);
+        for (auto const& key : all) must(store.put(key, value));
+        must(store.close());
+    }
+    for (auto _ : state) {
+        auto store = must(store_type::open(folder / "store", {.background_thread = false}));
+        benchmark::DoNotOptimize(must(store.get(all.front())));
+    }
 }
 
 BENCHMARK(skip_list_insert)->Arg(1 << 10)->Arg(1 << 16)->Arg(1 << 20)->Unit(benchmark::kMillisecond);
 BENCHMARK(skip_list_find)->Arg(1 << 10)->Arg(1 << 16)->Arg(1 << 20);
 BENCHMARK(memtable_apply)->Arg(1 << 10)->Arg(1 << 16)->Arg(1 << 20)->Unit(benchmark::kMillisecond);
-BENCHMARK(memtable_load)->Arg(1 << 16)->Arg(1 << 20)->Unit(benchmark::kMillisecond);
-BENCHMARK(memtable_find_loaded)->Arg(1 << 16)->Arg(1 << 20);
+BENCHMARK(index_build)->Arg(1 << 16)->Arg(1 << 20)->Unit(benchmark::kMillisecond);
+BENCHMARK(sealed_get)->Arg(1 << 16)->Arg(1 << 20);
+BENCHMARK(sealed_scan)->Arg(1 << 20)->Unit(benchmark::kMillisecond);
+BENCHMARK(open_closed)->Arg(1 << 10)->Arg(1 << 20)->Unit(benchmark::kMicrosecond);
 
 // ---- puts that only store -----------------------------------------------------------------------------------------------
 

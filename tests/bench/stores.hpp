@@ -59,7 +59,10 @@ namespace detail {
 
 [[nodiscard]] inline keel::open_options options_for(mode how) {
     keel::open_options options;
-    if (how == mode::recover) options.recovery_threads = 1;
+    if (how == mode::recover) {
+        options.recovery_threads = 1;
+        options.verify = keel::verify_depth::deep; // every byte of the log, as the others' recovery reads it
+    }
     return options;
 }
 

@@ -63,7 +63,9 @@ TEST_CASE("json_lines: a life of a store is told line by line: segments, damage,
     CHECK(first->at("first_lsn") == 1);
 
     keel::test::flip_bit(disk, "db/log/0000000000000001.seg", 700 * 8);
-    auto db = watched::open("db", quiet, disk);
+    auto thorough = quiet;
+    thorough.verify = keel::verify_depth::deep;
+    auto db = watched::open("db", thorough, disk);
     REQUIRE(db.has_value());
     auto const damage = events();
     REQUIRE(count(damage, "damage_found") == 1);

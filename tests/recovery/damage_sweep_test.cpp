@@ -35,6 +35,8 @@ bool matters(file_map const& f, std::uint64_t offset, std::uint64_t manifest_end
     if (holds_no_data(f.path)) return false;
     if (!f.segment) return offset < manifest_end;
     bool const header = offset < format::header_bytes || offset >= f.bytes - format::header_bytes;
+    for (auto const& [begin, end] : f.sections)
+        if (offset >= begin && offset < end) return true;
     bool const footer = f.sealed && offset >= format::footer_offset(f.bytes);
     return header || footer || (offset >= format::frames_begin(f.bytes) && offset < f.data_end);
 }

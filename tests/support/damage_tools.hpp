@@ -48,6 +48,7 @@ inline open_options quiet_options(std::optional<repair_strategy> repair = {}) {
     o.recovery_threads = 1;
     o.clock_ns = determined::clock_ns;
     o.entropy = determined::entropy;
+    o.verify = verify_depth::deep; // damage is to be found when the store opens
     o.repair = repair;
     return o;
 }
@@ -101,7 +102,9 @@ private:
 template <class Engine>
 [[nodiscard]] history::content content_of(Engine const& store) {
     history::content seen;
-    for (auto&& [key, value] : store.scan()) seen.emplace(std::string{key}, std::string{value});
+    auto all = store.scan();
+    for (auto&& [key, value] : all) seen.emplace(std::string{key}, std::string{value});
+    if (auto const whole = all.status(); !whole) seen.emplace("<the scan failed>", to_string(whole.error()));
     return seen;
 }
 
@@ -111,6 +114,7 @@ struct file_map {
     std::uint64_t bytes = 0;
     lsn_range lsns{};           ///< records in it; empty for other files and spare segments
     std::uint64_t data_end = 0; ///< behind the last frame; 0 where there is none
+    std::vector<std::pair<std::uint64_t, std::uint64_t>> sections{}; ///< offset and end of index and filter
     bool segment = false;
     bool sealed = false;
 };
@@ -164,6 +168,9 @@ template <class Engine = small_engine>
             if (s.path != path) continue;
             f.data_end = exam->runs[i].data_end;
             f.sealed = s.entry.seal.has_value();
+            for (std::size_t n = 0; s.footer && n < s.footer->section_count; ++n)
+                f.sections.emplace_back(s.footer->sections[n].offset,
+                                        s.footer->sections[n].offset + s.footer->sections[n].length);
             if (!exam->runs[i].extents.empty())
                 f.lsns = {exam->runs[i].extents.front().range.first, exam->runs[i].extents.back().range.last};
         }

@@ -150,6 +150,7 @@ TEST_CASE("log: a mismatch that a second read past the page cache makes good is 
             {{{.kind = keel::io::fault_kind::flip_read, .on = keel::io::fault_class::read, .at = n, .seed = n}}});
         auto options = model::test_options();
         options.read_only = true;
+        options.verify = keel::verify_depth::deep;
         auto const wal = faulty_log::open("log", options, keel::io::faulty<keel::io::memory>{fs});
         REQUIRE(wal);
         CHECK(wal->recovery().lost_records == 0);

@@ -4,7 +4,8 @@
 
 // Reading many keys in order: which ones (range, prefix), as of when (snapshot), and the loop over them.
 
-#include <keel/table/memtable.hpp>
+#include <keel/engine/merge.hpp>
+#include <keel/error.hpp>
 #include <keel/types.hpp>
 
 #include <cstddef>
@@ -53,62 +54,70 @@ private:
     std::shared_ptr<void const> store_; // keeps the data it speaks of
 };
 
-/// What a scan gives: `for (auto&& [key, value] : db->scan(...))`. Views are valid until the iterator moves on; the scan keeps
-/// its data alive, also beyond close(). One pass, one thread.
-class key_scan {
+/// The iterator of every scan: single pass, in step with its scan, which must outlive it and stay where it is.
+template <class Scan>
+class scan_iterator {
 public:
+    using iterator_concept = std::input_iterator_tag;
     using value_type = std::pair<std::string_view, std::string_view>;
+    using difference_type = std::ptrdiff_t;
 
-    key_scan(std::shared_ptr<table::memtable const> of, lsn snapshot, range which)
-        : of_{std::move(of)}, which_{std::move(which)}, cursor_{*of_, snapshot} {}
+    scan_iterator() = default;
+    explicit scan_iterator(Scan* of) noexcept : of_{of} {}
+    /// Key and value; the views are valid until the iterator moves on.
+    [[nodiscard]] value_type operator*() const noexcept { return of_->current(); }
+    scan_iterator& operator++() {
+        of_->advance();
+        return *this;
+    }
+    void operator++(int) { ++*this; }
+    [[nodiscard]] bool operator==(std::default_sentinel_t) const noexcept { return of_ == nullptr || !of_->valid(); }
 
-    class iterator {
-    public:
-        using iterator_concept = std::input_iterator_tag;
-        using value_type = key_scan::value_type;
-        using difference_type = std::ptrdiff_t;
+private:
+    Scan* of_ = nullptr;
+};
 
-        iterator() = default;
-        explicit iterator(key_scan* of) noexcept : of_{of} {}
-        [[nodiscard]] value_type operator*() const noexcept {
-            return {of_->cursor_.current().key, of_->cursor_.current().value};
-        }
-        iterator& operator++() noexcept {
-            of_->advance();
-            return *this;
-        }
-        void operator++(int) noexcept { ++*this; }
-        [[nodiscard]] bool operator==(std::default_sentinel_t) const noexcept { return of_ == nullptr || !of_->valid_; }
+/// What a scan gives: `for (auto&& [key, value] : db->scan(...))`. The scan keeps its data alive, also beyond close(). One pass, one
+/// thread. It ends early where a record does not verify or cannot be read: status() says so.
+template <class Config>
+class basic_scan {
+public:
+    using iterator = scan_iterator<basic_scan>;
+    using value_type = typename iterator::value_type;
 
-    private:
-        key_scan* of_ = nullptr;
-    };
+    basic_scan(std::shared_ptr<detail::level_view<Config> const> of, lsn snapshot, range which)
+        : which_{std::move(which)}, at_{std::move(of), snapshot} {}
 
-    [[nodiscard]] iterator begin() noexcept {
-        start();
+    [[nodiscard]] iterator begin() {
+        valid_ = at_.start(which_.reverse ? detail::direction::backward : detail::direction::forward, which_.from,
+                           which_.to);
+        check();
         return iterator{this};
     }
     [[nodiscard]] static std::default_sentinel_t end() noexcept { return {}; }
 
-private:
-    void start() noexcept {
-        if (which_.reverse) valid_ = which_.to ? cursor_.seek_before(*which_.to) : cursor_.seek_last();
-        else valid_ = cursor_.seek(which_.from ? std::string_view{*which_.from} : std::string_view{});
-        check();
+    /// Whether all keys were seen that there are: look at it behind the loop. Errors: corruption, and the machine's.
+    [[nodiscard]] result<void> status() const {
+        if (at_.trouble()) return failure(*at_.trouble());
+        return {};
     }
-    void advance() noexcept {
-        valid_ = which_.reverse ? cursor_.previous() : cursor_.next();
+
+private:
+    friend iterator;
+    [[nodiscard]] bool valid() const noexcept { return valid_; }
+    [[nodiscard]] value_type current() const noexcept { return {at_.key(), at_.value()}; }
+    void advance() {
+        valid_ = at_.step();
         check();
     }
     void check() noexcept {
         if (!valid_) return;
-        auto const key = cursor_.current().key;
+        auto const key = at_.key();
         if (which_.reverse ? which_.from && key < *which_.from : which_.to && key >= *which_.to) valid_ = false;
     }
 
-    std::shared_ptr<table::memtable const> of_;
     range which_;
-    table::memtable::cursor cursor_;
+    detail::merge_cursor<Config> at_;
     bool valid_ = false;
 };
 

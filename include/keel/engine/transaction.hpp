@@ -11,8 +11,8 @@
 #include <keel/engine/scan.hpp>
 #include <keel/error.hpp>
 #include <keel/format/frame.hpp>
+#include <keel/log.hpp>
 #include <keel/policy/isolation/concept.hpp>
-#include <keel/table/memtable.hpp>
 #include <keel/types.hpp>
 #include <keel/wal/group.hpp>
 
@@ -43,45 +43,33 @@ using own_writes = std::map<std::string, std::optional<std::string>, std::less<>
 
 /// A scan of a transaction: the store at its moment, with its own writes on top. One pass, one thread. Views are valid until the
 /// iterator moves on or the transaction writes; the transaction must outlive the scan.
+template <class Config>
 class transaction_scan {
 public:
-    using value_type = key_scan::value_type;
+    using iterator = scan_iterator<transaction_scan>;
+    using value_type = typename iterator::value_type;
 
-    transaction_scan(key_scan base, detail::own_writes const& own, range const& which)
+    transaction_scan(basic_scan<Config> base, detail::own_writes const& own, range const& which)
         : base_{std::move(base)}, reverse_{which.reverse},
           first_{which.from ? own.lower_bound(*which.from) : own.begin()},
           last_{which.to ? own.lower_bound(*which.to) : own.end()} {
         if (which.from && which.to && *which.to < *which.from) last_ = first_;
     }
 
-    class iterator {
-    public:
-        using iterator_concept = std::input_iterator_tag;
-        using value_type = transaction_scan::value_type;
-        using difference_type = std::ptrdiff_t;
-
-        iterator() = default;
-        explicit iterator(transaction_scan* of) noexcept : of_{of} {}
-        [[nodiscard]] value_type operator*() const noexcept { return of_->current_; }
-        iterator& operator++() noexcept {
-            of_->advance();
-            return *this;
-        }
-        void operator++(int) noexcept { ++*this; }
-        [[nodiscard]] bool operator==(std::default_sentinel_t) const noexcept { return of_ == nullptr || !of_->valid_; }
-
-    private:
-        transaction_scan* of_ = nullptr;
-    };
-
-    [[nodiscard]] iterator begin() noexcept {
+    [[nodiscard]] iterator begin() {
         at_ = base_.begin();
         settle();
         return iterator{this};
     }
     [[nodiscard]] static std::default_sentinel_t end() noexcept { return {}; }
 
+    /// As of basic_scan.
+    [[nodiscard]] result<void> status() const { return base_.status(); }
+
 private:
+    friend iterator;
+    [[nodiscard]] bool valid() const noexcept { return valid_; }
+    [[nodiscard]] value_type current() const noexcept { return current_; }
     [[nodiscard]] detail::own_writes::const_iterator own() const noexcept {
         return reverse_ ? std::prev(last_) : first_;
     }
@@ -89,17 +77,18 @@ private:
         if (reverse_) --last_;
         else ++first_;
     }
-    void advance() noexcept {
+    void advance() {
         if (from_own_) pass_own();
         else ++at_;
         settle();
     }
     /// The next key of either side; where both have it, the transaction's own write counts.
-    void settle() noexcept {
+    void settle() {
         for (;;) {
             bool const has_base = at_ != base_.end();
             bool const has_own = first_ != last_;
-            valid_ = has_base || has_own;
+            // A base that ended in an error has no next key to compare with: the scan ends there, too.
+            valid_ = (has_base || has_own) && base_.status().has_value();
             if (!valid_) return;
             from_own_ = has_own && (!has_base || !comes_first((*at_).first, own()->first));
             if (!from_own_) {
@@ -118,8 +107,8 @@ private:
         return reverse_ ? a > b : a < b;
     }
 
-    key_scan base_;
-    key_scan::iterator at_{};
+    basic_scan<Config> base_;
+    typename basic_scan<Config>::iterator at_{};
     bool reverse_;
     detail::own_writes::const_iterator first_; // own writes not passed yet: [first_, last_)
     detail::own_writes::const_iterator last_;
@@ -130,11 +119,15 @@ private:
 
 /// One transaction of a store. Ends with commit() or rollback(); one that is let go of is rolled back, and leaves nothing. Moves, is
 /// not copyable; one thread at a time. It may outlive its store: then commit() says closed.
-template <class Core, isolation_policy Isolation>
+template <class Config>
 class basic_transaction {
 public:
-    basic_transaction(std::weak_ptr<Core> core, std::shared_ptr<table::memtable const> table, lsn moment)
-        : core_{std::move(core)}, table_{std::move(table)}, moment_{moment} {}
+    using isolation = typename Config::isolation;
+    using levels_type = detail::levels<Config>;
+    using core_type = detail::log_core<Config, levels_type>;
+
+    basic_transaction(std::weak_ptr<core_type> core, std::shared_ptr<levels_type const> levels, lsn moment)
+        : core_{std::move(core)}, levels_{std::move(levels)}, moment_{moment} {}
     basic_transaction(basic_transaction&&) noexcept = default;
     basic_transaction& operator=(basic_transaction&&) noexcept = default;
     basic_transaction(basic_transaction const&) = delete;
@@ -145,11 +138,11 @@ public:
 
     /// The value of a key: of this transaction's own last write, else as of its moment; nothing where it has none.
     [[nodiscard]] result<std::optional<std::string>> get(std::string_view key) {
-        if (!table_) return ended();
+        if (!levels_) return ended();
         if (auto const mine = writes_.find(key); mine != writes_.end()) return mine->second;
-        if constexpr (Isolation::validates_reads) read_.emplace(key);
-        auto const found = table_->find(key, moment_);
-        return found ? std::optional<std::string>{std::string{*found}} : std::nullopt;
+        if constexpr (isolation::validates_reads) read_.emplace(key);
+        KEEL_TRY_LET(found, levels_->view()->find(key, moment_));
+        return found ? std::move(found->value) : std::optional<std::string>{};
     }
     /// Errors: invalid_argument (empty key, or the transaction has ended), too_large (the key).
     [[nodiscard]] result<void> put(std::string_view key, std::string_view value) {
@@ -158,19 +151,20 @@ public:
     [[nodiscard]] result<void> erase(std::string_view key) { return change(key, std::nullopt); }
 
     /// Keys in order, its own writes among them. Nothing once the transaction has ended.
-    [[nodiscard]] transaction_scan scan(range which = {}) {
-        if (!table_) return {key_scan{std::make_shared<table::memtable>(), {}, {}}, writes_, {}};
-        if constexpr (Isolation::validates_reads) scanned_.push_back(which);
-        return {key_scan{table_, moment_, which}, writes_, which};
+    [[nodiscard]] transaction_scan<Config> scan(range which = {}) {
+        using scan_type = basic_scan<Config>;
+        if (!levels_) return {scan_type{std::make_shared<detail::level_view<Config>>(), {}, {}}, writes_, {}};
+        if constexpr (isolation::validates_reads) scanned_.push_back(which);
+        return {scan_type{levels_->view(), moment_, which}, writes_, which};
     }
-    [[nodiscard]] transaction_scan scan(prefix const& which) { return scan(which.as_range()); }
+    [[nodiscard]] transaction_scan<Config> scan(prefix const& which) { return scan(which.as_range()); }
 
     /// Writes everything as one batch and ends the transaction, whatever comes of it. Returns the LSN of its last write, once that is
     /// as safe as the durability policy says; without writes, its moment. Errors: conflict (another one was first: run it again;
     /// `error::at` is the other's LSN), invalid_argument (it has ended before), and those of a write.
     [[nodiscard]] result<lsn> commit() {
-        if (!table_) return ended();
-        auto const table = std::exchange(table_, nullptr);
+        if (!levels_) return ended();
+        auto const levels = std::exchange(levels_, nullptr);
         auto const core = core_.lock();
         if (!core) return failure(errc::closed, "the store is closed; the transaction was not committed");
         if (writes_.empty()) return moment_;
@@ -180,14 +174,14 @@ public:
             batch.push_back({.type = value ? format::frame_type::put : format::frame_type::erase,
                              .key = as_bytes(key),
                              .value = value ? as_bytes(*value) : byte_view{}});
-        auto done = core->writer().write_if(batch,
-                                            [&](auto const& each_pending) { return check(*table, each_pending); });
+        auto done = core->writer().write_if(
+            batch, [&](auto const& each_pending) { return check(*levels->view(), each_pending); });
         writes_.clear();
         return done;
     }
     /// Ends the transaction; nothing of it was written.
     void rollback() noexcept {
-        table_.reset();
+        levels_.reset();
         writes_.clear();
     }
 
@@ -204,7 +198,7 @@ private:
     }
 
     result<void> change(std::string_view key, std::optional<std::string> value) {
-        if (!table_) return ended();
+        if (!levels_) return ended();
         KEEL_TRY(detail::check_key(key));
         writes_.insert_or_assign(std::string{key}, std::move(value));
         return {};
@@ -212,18 +206,23 @@ private:
 
     /// Called with the writer's mutex held: no LSN is given meanwhile.
     template <class EachPending>
-    result<void> check(table::memtable const& table, EachPending const& each_pending) const {
-        for (auto const& [key, value] : writes_)
-            if (auto const at = table.newest(key); at > moment_) return conflict(at);
-        for (auto const& key : read_)
-            if (auto const at = table.newest(key); at > moment_) return conflict(at);
-        for (auto const& which : scanned_)
-            if (auto const at = table.newest_in(which.from, which.to, moment_); at > moment_) return conflict(at);
+    result<void> check(detail::level_view<Config> const& view, EachPending const& each_pending) const {
+        for (auto const& [key, value] : writes_) KEEL_TRY(unchanged(view, key));
+        for (auto const& key : read_) KEEL_TRY(unchanged(view, key));
+        for (auto const& which : scanned_) {
+            KEEL_TRY_LET(at, view.newer_in(which.from, which.to, moment_));
+            if (at) return conflict(at);
+        }
         lsn with{};
         each_pending([&](lsn at, std::string_view key) {
             if (!with && concerns(key)) with = at;
         });
         if (with) return conflict(with);
+        return {};
+    }
+    [[nodiscard]] result<void> unchanged(detail::level_view<Config> const& view, std::string_view key) const {
+        KEEL_TRY_LET(at, view.newer(key, moment_));
+        if (at) return conflict(at);
         return {};
     }
     [[nodiscard]] bool concerns(std::string_view key) const {
@@ -233,8 +232,8 @@ private:
         return false;
     }
 
-    std::weak_ptr<Core> core_;
-    std::shared_ptr<table::memtable const> table_; // nothing once it has ended
+    std::weak_ptr<core_type> core_;
+    std::shared_ptr<levels_type const> levels_; // nothing once it has ended
     lsn moment_;
     detail::own_writes writes_{};
     std::set<std::string, std::less<>> read_{}; // both only where the policy validates reads

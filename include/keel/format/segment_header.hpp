@@ -14,7 +14,7 @@
 //   then zeros                                       | 504 check u64 over bytes 0..503
 // Footer: 0 magic u64 | 8 id u64 | 16 salt u64 | 24 first_lsn u64 | 32 last_lsn u64 | 40 count u64 | 48 data_end u64
 //    56 first_time u64 | 64 last_time u64 | 72 aggregate u64 | 80 chain u64 | 88 sections u32, 4 zero
-//    96 16 x { type u32, offset u32, length u32, 4 zero, check u64 }         | 504 check u64 over bytes 0..503
+//    96 16 x { type u32, offset u32, length u32, argument u32, check u64 }   | 504 check u64 over bytes 0..503
 // The salt's low word is the frames' tag: a bijection of the id, so no two lives of a store's segments share one.
 
 #include <keel/format/endian.hpp>
@@ -23,6 +23,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 
 namespace keel::inline v0::format {
 
@@ -212,7 +213,8 @@ struct segment_section {
     std::uint32_t type = 0;
     std::uint32_t offset = 0;
     std::uint32_t length = 0;
-    std::uint64_t check = 0;
+    std::uint64_t check = 0;    ///< the policy over the checks of its blocks, in order
+    std::uint32_t argument = 0; ///< what its type makes of it (format/index.hpp)
     bool operator==(segment_section const&) const = default;
 };
 inline constexpr std::size_t sections_max = 16;
@@ -255,6 +257,13 @@ struct segment_footer {
     segment_seal seal{};
     std::uint32_t section_count = 0;
     std::array<segment_section, sections_max> sections{};
+
+    /// The section of this type; nothing where there is none.
+    [[nodiscard]] std::optional<segment_section> section(std::uint32_t type) const noexcept {
+        for (std::size_t i = 0; i < section_count; ++i)
+            if (sections[i].type == type) return sections[i];
+        return std::nullopt;
+    }
 };
 static_assert(8 + seal_bytes + 8 + sections_max * 24 + 8 <= header_bytes);
 
@@ -267,7 +276,7 @@ template <checksum_policy C>
     out.put(std::uint64_t{f.section_count});
     for (std::size_t i = 0; i < f.section_count; ++i) {
         auto const& s = f.sections[i];
-        out.put(s.type).put(s.offset).put(s.length).put(std::uint32_t{0}).put(s.check);
+        out.put(s.type).put(s.offset).put(s.length).put(s.argument).put(s.check);
     }
     detail::seal_block<C>(block);
     return block;
@@ -291,7 +300,7 @@ template <checksum_policy C>
         s.type = in.get<std::uint32_t>();
         s.offset = in.get<std::uint32_t>();
         s.length = in.get<std::uint32_t>();
-        static_cast<void>(in.get<std::uint32_t>());
+        s.argument = in.get<std::uint32_t>();
         s.check = in.get<std::uint64_t>();
     }
     out.good = in.ok();

@@ -16,6 +16,7 @@
 //   | behind the end of the log                | torn_tail       |
 //   | all are whole in another segment         | damaged_copy    |
 //   | none (a mark, filler), or declared lost  | damaged_filler  |
+//   | none (a block of index or filter)        | damaged_filler  |
 //   | judged before: behind the end that a later header or the seal names | none: evidence of an old crash |
 // LSNs lost without such bytes: missing_records.
 
@@ -145,6 +146,17 @@ private:
     }
 
     void judge_bad_bytes() {
+        for (std::size_t i = 0; i < runs_.size(); ++i)
+            for (auto const& bad : runs_[i].bad_sections) {
+                mark_damaged(i);
+                out_.findings.push_back(
+                    {.kind = damage::damaged_filler,
+                     .file = stock_.paths.inside(segment(i).path),
+                     .offset = bad.offset,
+                     .length = bad.length,
+                     .detail = "the segment's index does not verify; its records do, and it is made of "
+                               "them anew when it is needed"});
+            }
         for (std::size_t i = 0; i < runs_.size(); ++i)
             for (auto const& bad : runs_[i].bad)
                 if (bad.offset < judged_end_[i]) judge(i, bad);

@@ -7,19 +7,23 @@
 //
 // Memory: one window per thread and one run per segment; a run holds extents and damage, not records.
 
+#include <keel/format/index.hpp>
 #include <keel/recovery/classify.hpp>
 #include <keel/recovery/inventory.hpp>
 #include <keel/recovery/options.hpp>
 #include <keel/recovery/report.hpp>
 #include <keel/recovery/scan.hpp>
+#include <keel/wal/segment_index.hpp>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <exception>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -93,6 +97,7 @@ inline void fill_report(examination& e) {
     auto& r = e.report;
     auto const& v = e.found;
     r.clean_close = v.clean_close;
+    for (auto const& s : e.stock.segments) r.mounted_segments += s.mounted;
     r.segments = e.stock.segments.size();
     for (auto const& c : v.counted) r.records += c.range.size();
     for (auto const& run : e.runs) {
@@ -123,6 +128,61 @@ inline void fill_report(examination& e) {
 
 } // namespace detail
 
+namespace detail {
+
+/// Whether a seal may stand in for the frames it was made of: the manifest and the footer agree on it, it leaves no LSN out, and no
+/// later header voids any of it. `with_index`: what is served from it is found without a scan, too.
+[[nodiscard]] inline bool may_be_mounted(inventory const& stock, found_segment const& s, bool with_index) {
+    if (!s.present || !s.registered || !s.footer || !s.header || s.entry.place != s.entry.id) return false;
+    auto const& seal = *s.entry.seal;
+    bool const whole = seal.count == seal.range.size() && seal.range.first == s.geometry.first &&
+                       s.file_bytes == s.entry.size && s.header->size == s.entry.size &&
+                       seal.data_end >= s.geometry.begin && seal.data_end == s.geometry.limit;
+    if (!whole) return false;
+    for (auto const& other : stock.segments)
+        if (other.header && other.header->cut && other.header->cut <= seal.range.last) return false;
+    if (!with_index) return true;
+    auto const index = s.footer->section(static_cast<std::uint32_t>(format::section_type::index));
+    format::index_shape const shape{format::block_bytes(s.entry.size), seal.count};
+    return index && index->length == shape.bytes() && index->offset >= seal.data_end &&
+           index->offset % format::frame_alignment == 0 && index->argument <= format::key_bytes_max &&
+           std::uint64_t{index->offset} + index->length <= format::footer_offset(s.entry.size);
+}
+
+/// What a scan of a mounted segment would have given.
+template <checksum_policy C, class Fs>
+[[nodiscard]] segment_run run_of_seal(Fs& fs, found_segment const& s, bool newest) {
+    auto const& seal = *s.entry.seal;
+    segment_run run;
+    run.extents.push_back({.range = seal.range, .begin = s.geometry.begin, .end = seal.data_end});
+    run.last = seal.range.last;
+    run.records = seal.count;
+    run.data_end = run.tag_end = seal.data_end;
+    run.aggregate = seal.aggregate;
+    run.first_time_ns = seal.first_time_ns;
+    run.last_time_ns = seal.last_time_ns;
+    if (!newest) return run;
+    // An orderly close ends in its mark.
+    constexpr auto mark_bytes = format::frame_bytes(format::mark_bytes);
+    std::array<std::byte, mark_bytes> bytes{};
+    if (seal.data_end < s.geometry.begin + mark_bytes) return run;
+    auto const at = seal.data_end - mark_bytes;
+    auto file = fs.open(s.path, io::access::read_only, io::creation::must_exist);
+    auto const got = file ? file->read(at, bytes) : result<std::size_t>{std::size_t{0}};
+    if (!got || *got != bytes.size()) return run;
+    auto const seen = format::read_frame<C>(bytes, {seal.salt, at});
+    if (seen.state != format::frame_state::intact || seen.header.type != format::frame_type::mark) return run;
+    auto const mark = format::decode_mark(seen.payload);
+    run.closed = mark && mark->kind == format::mark_kind::close;
+    return run;
+}
+
+/// Whether what a sink is for needs an index of every segment.
+template <class Sink>
+inline constexpr bool needs_index = requires { requires Sink::needs_index; };
+
+} // namespace detail
+
 /// Takes stock, scans and judges. `sinks[i]` is told what segment i verifies. `before_scan(stock)` may stop it with an error.
 /// Errors: those of take_inventory, before_scan's, cancelled.
 template <class Config, scan_sink Sink, class BeforeScan>
@@ -138,17 +198,26 @@ template <class Config, scan_sink Sink, class BeforeScan>
     auto const count = e.stock.segments.size();
     e.runs.resize(count);
     sinks.resize(count);
-    e.report.threads = detail::thread_count(options, count);
+    // What stands for itself costs nothing; the rest is scanned.
+    std::vector<std::size_t> to_scan;
+    for (std::size_t i = 0; i < count; ++i) {
+        auto& s = e.stock.segments[i];
+        s.mounted = options.verify == verify_depth::quick &&
+                    detail::may_be_mounted(e.stock, s, detail::needs_index<Sink>);
+        if (s.mounted) e.runs[i] = detail::run_of_seal<typename Config::checksum>(fs, s, i + 1 == count);
+        else to_scan.push_back(i);
+    }
+    e.report.threads = detail::thread_count(options, to_scan.size());
 
     std::atomic<std::uint64_t> bytes_done{0}; // relaxed: only for showing progress
     std::atomic<std::uint64_t> segments_done{0};
     std::uint64_t bytes = 0;
-    for (auto const& s : e.stock.segments) bytes += s.geometry.limit - s.geometry.begin;
+    for (auto const i : to_scan) bytes += e.stock.segments[i].geometry.limit - e.stock.segments[i].geometry.begin;
     auto const tell = [&] {
         if (!options.on_progress) return;
         recovery_progress p{.phase = recovery_phase::scan,
                             .segments_done = segments_done.load(std::memory_order_relaxed),
-                            .segments = count};
+                            .segments = to_scan.size()};
         p.bytes = bytes;
         p.bytes_done = std::min(bytes, bytes_done.load(std::memory_order_relaxed));
         p.elapsed = detail::clock::now() - scanning;
@@ -159,7 +228,8 @@ template <class Config, scan_sink Sink, class BeforeScan>
         options.on_progress(p);
     };
     std::vector<std::optional<error>> refused(count);
-    auto const scan_one = [&](std::size_t i) {
+    auto const scan_one = [&](std::size_t n) {
+        auto const i = to_scan[n];
         auto const& s = e.stock.segments[i];
         if (!s.present || options.cancel.stop_requested()) return;
         auto file = fs.open(s.path, io::access::read_only, io::creation::must_exist);
@@ -167,10 +237,13 @@ template <class Config, scan_sink Sink, class BeforeScan>
             e.runs[i] = scan_segment<typename Config::checksum>(*file, s.geometry, sinks[i], options.cancel,
                                                                 &bytes_done);
         else refused[i] = std::move(file).error();
+        if (file && s.footer && options.verify == verify_depth::deep)
+            e.runs[i].bad_sections = wal::damaged_blocks<typename Config::checksum>(
+                *file, s.entry.salt, s.entry.size, std::span{s.footer->sections}.first(s.footer->section_count));
         segments_done.fetch_add(1, std::memory_order_relaxed);
     };
     tell();
-    detail::in_parallel(count, e.report.threads, scan_one, tell);
+    detail::in_parallel(to_scan.size(), e.report.threads, scan_one, tell);
     tell();
     if (options.cancel.stop_requested())
         return failure(errc::cancelled, "recovery was cancelled; nothing was changed", e.stock.paths.root());
@@ -183,13 +256,14 @@ template <class Config, scan_sink Sink, class BeforeScan>
     return e;
 }
 
-/// The same where only the verdict matters.
+/// The same where only the verdict matters, over every byte.
 template <class Config>
 [[nodiscard]] result<examination> examine(typename Config::file_system& fs, std::string directory,
                                           open_options const& options) {
     std::vector<no_sink> sinks;
-    return examine<Config>(fs, std::move(directory), options, sinks,
-                           [](inventory const&) -> result<void> { return {}; });
+    auto deep = options;
+    deep.verify = verify_depth::deep;
+    return examine<Config>(fs, std::move(directory), deep, sinks, [](inventory const&) -> result<void> { return {}; });
 }
 
 } // namespace keel::inline v0::recovery

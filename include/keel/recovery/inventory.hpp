@@ -32,6 +32,8 @@ struct found_segment {
     std::string path{}; ///< full; where it should be if it is missing
     std::uint64_t file_bytes = 0;
     std::optional<format::segment_header> header{}; ///< the better of its two copies
+    std::optional<format::segment_footer> footer{}; ///< of a sealed one, where it verifies and agrees with the manifest
+    bool mounted = false;                           ///< its seal stands for its frames: they were not scanned
     segment_geometry geometry{};
 
     /// Holds, or held, records: everything but a segment prepared for later.
@@ -399,7 +401,9 @@ private:
     void check_footer(found_segment& s, seen_file const& file) {
         auto const& footer = file.footer;
         bool const own = footer.good && footer.footer.seal.id == s.entry.id && footer.footer.seal.salt == s.entry.salt;
-        if (!s.entry.seal && own && !out_.manifest.state) {
+        if (s.entry.seal && own && footer.footer.seal == *s.entry.seal) {
+            s.footer = footer.footer;
+        } else if (!s.entry.seal && own && !out_.manifest.state) {
             s.entry.seal = footer.footer.seal;
         } else if (s.entry.seal && (!own || footer.footer.seal != *s.entry.seal)) {
             complain(damage::header_damaged, file.path, "the footer does not verify; the manifest has what it said",

@@ -22,6 +22,13 @@
 
 namespace keel::inline v0::recovery {
 
+/// A segment whose records count, for whoever serves them.
+struct served_segment {
+    wal::closed_segment what{};
+    std::optional<std::size_t>
+        scanned{}; ///< which sink was told of its records; nothing: none was, or of the file it replaces
+};
+
 /// A store that is open and recovered, before anything is written to it.
 template <class Config>
 struct opened {
@@ -37,6 +44,7 @@ struct opened {
     std::unique_ptr<wal::segment_keeper<Config>> keeper{};
     std::unique_ptr<wal::catalog> parts{std::make_unique<wal::catalog>()};
     wal::writer_start start{};
+    std::vector<served_segment> served{};
 };
 
 namespace detail {
@@ -259,16 +267,15 @@ private:
             if (applied) {
                 out.exam.report.quarantined = applied->quarantined;
                 built_ = applied->built;
+                if (applied->unfinished) done = failure(*applied->unfinished);
             } else {
                 done = failure(applied.error());
             }
         } else if (auto moved = finish_moves<Config>(fs_, out.exam.stock); !moved) {
             done = moved;
         }
-        if (done) {
-            auto logged = log_corruption<Config>(fs_, paths_, out.exam.report.findings, options_.clock_ns());
-            if (!logged && !out.exam.found.lost.empty()) done = logged; // what cost nothing must not cost the store
-        }
+        auto logged = log_corruption<Config>(fs_, paths_, out.exam.report.findings, options_.clock_ns());
+        if (done && !logged && !out.exam.found.lost.empty()) done = logged; // what cost nothing must not cost the store
         if (!done) {
             // What verifies is served from where it lies; nothing is written on top of damage that could not be dealt with.
             out.start.read_only = true;
@@ -326,6 +333,7 @@ private:
             if (r.keep_records && next_built < built_.size()) stand_in[r.segment] = built_[next_built++];
         for (std::size_t i = 0; i < stock.segments.size(); ++i) {
             auto const& s = stock.segments[i];
+            auto bytes = s.entry.size;
             wal::catalog_part part{.id = s.entry.id,
                                    .place = s.entry.place,
                                    .path = s.path,
@@ -338,13 +346,45 @@ private:
                 part.id = entry.id;
                 part.path = paths_.segment(entry.id);
                 part.salt = entry.salt;
-                part.limit = format::frames_limit(entry.size);
+                part.limit = entry.seal ? entry.seal->data_end : format::frames_limit(entry.size);
+                bytes = entry.size;
             }
             for (auto const& c : out.plan.counted)
                 if (c.segment == i) part.counted.push_back(c.range);
             if (!state.segments.contains(part.id)) continue;
+            if (!part.counted.empty()) serve(out, i, part, bytes, stand_in[i].has_value());
             out.parts->add(std::move(part));
         }
+    }
+    /// A filter that is not as this library makes them is done without.
+    [[nodiscard]] static std::optional<format::segment_section> filter_of(found_segment const& s) {
+        auto const filter = s.footer->section(static_cast<std::uint32_t>(format::section_type::filter));
+        format::filter_shape const shape{format::block_bytes(s.entry.size), s.entry.seal->count};
+        bool const usable = filter && filter->length == shape.bytes() && filter->length != 0 && filter->argument != 0 &&
+                            filter->argument <= 32 && filter->offset >= s.entry.seal->data_end &&
+                            std::uint64_t{filter->offset} + filter->length <= format::footer_offset(s.entry.size);
+        return usable ? filter : std::nullopt;
+    }
+    static void serve(opened_type& out, std::size_t i, wal::catalog_part const& part, std::uint64_t bytes,
+                      bool replaced) {
+        auto const& s = out.exam.stock.segments[i];
+        served_segment one;
+        one.what = {.id = part.id,
+                    .path = part.path,
+                    .salt = part.salt,
+                    .first = part.first,
+                    .begin = part.begin,
+                    .end = part.limit,
+                    .segment_bytes = bytes,
+                    .counted = part.counted};
+        if (s.mounted && !replaced) {
+            one.what.records = s.entry.seal->count;
+            one.what.index = s.footer->section(static_cast<std::uint32_t>(format::section_type::index));
+            one.what.filter = filter_of(s);
+        } else if (!replaced) {
+            one.scanned = i;
+        }
+        out.served.push_back(std::move(one));
     }
 
     /// What the next header says of the segment before it, and which files may hold bytes that are not on the disk yet.

@@ -52,6 +52,12 @@ struct recovery_progress {
     return std::uint64_t{device()} << 32 | device();
 }
 
+/// How much of a store is verified before it serves.
+enum class verify_depth : std::uint8_t {
+    quick, ///< what a crash left open; a sealed segment stands for its records, each of which is verified when it is read
+    deep, ///< every byte of the log
+};
+
 /// How to open a store or a log. Everything here may differ from one open to the next.
 struct open_options {
     bool create_if_missing = true;
@@ -60,7 +66,8 @@ struct open_options {
     std::uint64_t memory_limit = 0; ///< bytes the recovery scan may hold at once for its buffers; 0: 8 MiB
     unsigned max_recovery_attempts =
         16; ///< opens in a row that may die inside recovery before open refuses; 0: no limit
-    std::optional<repair_strategy> repair{};                     ///< instead of the repair policy, this once
+    verify_depth verify = verify_depth::quick; ///< deep: damage in sealed segments is found, and repaired, now
+    std::optional<repair_strategy> repair{};   ///< instead of the repair policy, this once
     std::function<void(recovery_progress const&)> on_progress{}; ///< called from the opening thread
     std::stop_token cancel{};      ///< recovery gives up with `cancelled` soon after a stop is requested
     bool background_thread = true; ///< idle marks, interval syncs and preparing segments; without it call housekeep()

@@ -17,6 +17,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -27,6 +28,8 @@ struct repair_done {
     std::uint64_t number = 0;               ///< of this repair; its folder is quarantine/<number>
     std::vector<std::string> quarantined{}; ///< paths inside the store
     std::vector<segment_id> built{};
+    std::optional<error>
+        unfinished{}; ///< the new state stands, but some old file could not be moved: the next repair or open does it
 };
 
 namespace detail {
@@ -153,7 +156,7 @@ public:
         if (!done_.built.empty()) KEEL_TRY(fs_.sync_directory(paths_.log()));
         KEEL_TRY(write_receipt());
         KEEL_TRY(switch_over(manifest));
-        KEEL_TRY(move_away());
+        if (auto moved = move_away(); !moved) done_.unfinished = std::move(moved).error();
         return std::move(done_);
     }
 

@@ -18,6 +18,7 @@ namespace keel::inline v0 {
 struct recovery_report {
     bool clean_close = false;           ///< the last writer closed the log in order
     std::uint64_t segments = 0;         ///< segment files looked at
+    std::uint64_t mounted_segments = 0; ///< of those: sealed ones that stand for their records, not scanned
     std::uint64_t records = 0;          ///< records that verify and count
     std::uint64_t replayed_records = 0; ///< records given to the store above
     std::uint64_t bytes = 0;            ///< bytes of log that were verified

@@ -58,17 +58,18 @@ struct bad_bytes {
 struct segment_run {
     std::vector<extent> extents{};
     std::vector<bad_bytes> bad{};
-    std::vector<extent> broken_batches{};      ///< verified records whose batch is not whole
-    std::vector<wal::byte_range> unreadable{}; ///< the machine refused to read these
-    std::vector<lsn_range> losses{};           ///< declared by loss frames
-    lsn marked{};                              ///< the largest durable mark in any valid frame
-    lsn last{};                                ///< LSN of the last valid data frame, whole batch or not
-    std::uint64_t records = 0;                 ///< in whole batches
-    std::uint64_t frames = 0;                  ///< valid ones of any type
-    std::uint64_t bytes = 0;                   ///< of valid frames
-    std::uint64_t data_end = 0;                ///< behind the last valid frame
-    std::uint64_t tag_end = 0;                 ///< behind the last trace of this life
-    std::uint64_t aggregate = 0;               ///< over all valid frames
+    std::vector<extent> broken_batches{};        ///< verified records whose batch is not whole
+    std::vector<wal::byte_range> unreadable{};   ///< the machine refused to read these
+    std::vector<lsn_range> losses{};             ///< declared by loss frames
+    std::vector<wal::byte_range> bad_sections{}; ///< blocks of index or filter that do not verify (a deep look only)
+    lsn marked{};                                ///< the largest durable mark in any valid frame
+    lsn last{};                                  ///< LSN of the last valid data frame, whole batch or not
+    std::uint64_t records = 0;                   ///< in whole batches
+    std::uint64_t frames = 0;                    ///< valid ones of any type
+    std::uint64_t bytes = 0;                     ///< of valid frames
+    std::uint64_t data_end = 0;                  ///< behind the last valid frame
+    std::uint64_t tag_end = 0;                   ///< behind the last trace of this life
+    std::uint64_t aggregate = 0;                 ///< over all valid frames
     std::uint64_t first_time_ns = 0;
     std::uint64_t last_time_ns = 0;
     std::uint64_t transient = 0; ///< mismatches that a second read made good

@@ -6,6 +6,7 @@
 // a node is linked bottom level first with release stores, so who sees it (acquire) sees it whole. Nothing is ever removed.
 // After W. Pugh, "Skip lists: a probabilistic alternative to balanced trees", CACM 33(6), 1990.
 
+#include <keel/format/index.hpp>
 #include <keel/table/arena.hpp>
 #include <keel/table/entry.hpp>
 #include <keel/types.hpp>
@@ -50,7 +51,7 @@ public:
 
     /// One thread at a time.
     void insert(version const& v) {
-        auto const prefix = key_prefix(v.key);
+        auto const prefix = format::key_prefix(v.key);
         std::array<node*, height_max> before{};
         auto* at = head_;
         for (int level = height_max - 1; level >= 0; --level) {
@@ -98,7 +99,7 @@ private:
     /// Where (key, at) stands. `behind` is the node that was compared: to load the link of `before` once more could give one that was
     /// inserted meanwhile, in front of the key.
     [[nodiscard]] place around(std::string_view key, lsn at) const noexcept {
-        auto const prefix = key_prefix(key);
+        auto const prefix = format::key_prefix(key);
         node const* n = head_;
         node const* next = nullptr;
         for (int level = height_max - 1; level >= 0; --level)
@@ -109,7 +110,7 @@ private:
     [[nodiscard]] node* make_node(version const& v, int height) {
         auto const links = sizeof(std::atomic<node*>) * static_cast<std::size_t>(height);
         auto* const memory = memory_.allocate(sizeof(node) + links + v.key.size() + v.value.size());
-        auto* const n = new (memory) node{.prefix = key_prefix(v.key),
+        auto* const n = new (memory) node{.prefix = format::key_prefix(v.key),
                                           .at = v.at,
                                           .value_bytes = static_cast<std::uint32_t>(v.value.size()),
                                           .key_bytes = static_cast<std::uint16_t>(v.key.size()),

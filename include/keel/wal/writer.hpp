@@ -29,6 +29,7 @@
 #include <keel/wal/catalog.hpp>
 #include <keel/wal/group.hpp>
 #include <keel/wal/notes_file.hpp>
+#include <keel/wal/segment_index.hpp>
 #include <keel/wal/segments.hpp>
 #include <keel/wal/window.hpp>
 
@@ -71,12 +72,23 @@ enum class engine_state : std::uint8_t {
 namespace keel::inline v0::wal {
 
 /// Given what is acknowledged, in LSN order, by one thread at a time, before it becomes visible.
-///   s.apply(lsn, frame)  void   the frame's views are gone afterwards
+///   s.begin(segment)     void   what is applied from here on lies in this segment
+///   s.apply(lsn, frame)  void   the frame's views are gone afterwards; a record that was written anew is given once more
+///   s.sealed(segment)    void   takes no more records, and all of them are on the disk (a closed_segment)
+///   s.moved(old, last)   void   the records of segment `old` behind `last` were all applied again since begin()
 template <class S>
-concept record_sink = requires(S s, lsn at, format::frame_view const& frame) { s.apply(at, frame); };
+concept record_sink = requires(S s, lsn at, format::frame_view const& frame, segment_id id, closed_segment what) {
+    s.begin(id);
+    s.apply(at, frame);
+    s.sealed(std::move(what));
+    s.moved(id, at);
+};
 
 struct discard_records {
+    void begin(segment_id) noexcept {}
     void apply(lsn, format::frame_view const&) noexcept {}
+    void sealed(closed_segment const&) noexcept {}
+    void moved(segment_id, lsn) noexcept {}
 };
 
 /// The newest segment's records that count and that nothing proves durable. The process that wrote them may have seen its sync
@@ -149,7 +161,7 @@ public:
         std::unique_lock hold{m_};
         if (next_.value + batch.size() > lsn_highest.value)
             return failure(errc::too_large, "the log has used up its LSNs; copy the live data into a new store");
-        KEEL_TRY(ready_for(bytes, hold));
+        KEEL_TRY(ready_for(bytes, keyed_in(batch), hold));
         KEEL_TRY(allowed([this](auto const& visit) { this->each_pending(visit); }));
         if constexpr (mapped) return write_mapped(batch);
         else return write_through(batch, hold);
@@ -229,6 +241,15 @@ public:
         state_ = engine_state::closed;
     }
 
+    /// Damage that a reader came upon.
+    void tell(std::vector<finding> const& found) {
+        std::lock_guard const hold{m_};
+        for (auto const& f : found) observer_.on(observe::damage_found{f});
+        if (state_ == engine_state::healthy)
+            set_state(engine_state::degraded, "damage was found while reading: " + found.front().file + " at " +
+                                                  std::to_string(found.front().offset) + "; see the corruption log");
+    }
+
     [[nodiscard]] lsn visible() const noexcept { return {visible_.load(std::memory_order_acquire)}; }
     [[nodiscard]] lsn durable() const {
         std::lock_guard const hold{m_};
@@ -266,6 +287,7 @@ private:
         bool synced = false;  ///< a sync of it returned: its header is on the disk
         std::uint64_t at = 0; ///< offset behind the last frame encoded
         std::uint64_t count = 0;
+        std::uint64_t keyed = 0; ///< of those, records that an index has
         std::uint64_t first_time_ns = 0;
         std::uint64_t last_time_ns = 0;
     };
@@ -328,7 +350,7 @@ private:
     // ---- getting a place to write -------------------------------------------------------------------------------------------
 
     /// An active segment with room for `bytes` and a mark, the leader's place free where the policy wants one write at a time.
-    result<void> ready_for(std::uint64_t bytes, lock_type& hold) {
+    result<void> ready_for(std::uint64_t bytes, std::uint64_t keyed, lock_type& hold) {
         for (;;) {
             if (!writable()) return refuse();
             if (!active_) {
@@ -339,7 +361,7 @@ private:
                 KEEL_TRY(activate_first());
                 continue;
             }
-            bool const fits = active_->at + bytes + mark_room <= limit;
+            bool const fits = has_room(bytes + mark_room, keyed);
             if (fits && (D::shares_syncs || mapped || !leading_)) break;
             if (leading_) {
                 cv_.wait(hold);
@@ -353,6 +375,18 @@ private:
         }
         put_due_mark();
         return {};
+    }
+
+    /// Whether so many more bytes leave room for a closing mark and for what sealing needs. A segment's first batch may take the room of
+    /// the index: without one it is found by a scan.
+    [[nodiscard]] bool has_room(std::uint64_t bytes, std::uint64_t keyed) const noexcept {
+        auto const end = active_->at + bytes;
+        if (active_->count == 0) return end <= limit;
+        return end + mark_room <= limit && format::index_fits(end + mark_room, active_->keyed + keyed, segment_bytes);
+    }
+    [[nodiscard]] static std::uint64_t keyed_in(std::span<operation const> batch) noexcept {
+        return static_cast<std::uint64_t>(
+            std::ranges::count_if(batch, [](operation const& op) { return !op.key.empty(); }));
     }
 
     /// The first write after opening. Nothing behind the old tail is acknowledged before all of that is proven durable.
@@ -456,6 +490,7 @@ private:
         fresh->at = format::frames_begin(segment_bytes);
         fresh->first_time_ns = fresh->last_time_ns = now;
         active_ = std::move(fresh);
+        sink_.begin(active_->id);
         chunk_ = active_->at / format::aggregate_builder<C>::chunk_bytes;
         newest_block_ = 0;
         newest_block_batch_ = durable_block_batch_ = active_->at;
@@ -517,7 +552,8 @@ private:
 
     /// A mark of its own, durable when it returns.
     result<void> put_mark(format::mark_kind kind, lock_type& hold) {
-        if (active_->at + mark_room > limit) return {};
+        bool const room = kind == format::mark_kind::close ? active_->at + mark_room <= limit : has_room(mark_room, 0);
+        if (!room) return {};
         encode_mark(filling_, kind);
         if constexpr (mapped) {
             KEEL_TRY(store_filling());
@@ -548,6 +584,7 @@ private:
         active_->encoder.put_batch(filling_, batch, next_, durable_);
         active_->at = filling_.end();
         active_->count += batch.size();
+        active_->keyed += keyed_in(batch);
         encoded_mark_ = durable_;
         next_ = filling_.last().next();
         return filling_.last();
@@ -746,11 +783,23 @@ private:
                 .ended = how};
     }
 
-    /// Footer, sync, and the manifest's word of it. All frames are durable already. After this nothing is written to the file.
+    /// Index and footer, sync, and the manifest's word of it. All frames are durable already. After this nothing is written to the file.
     result<void> seal_active() {
         auto const seal = seal_of_active();
-        auto const foot = format::encode<C>(format::segment_footer{.seal = seal});
-        KEEL_TRY(active_->file->write(format::footer_offset(segment_bytes), foot));
+        closed_segment closed{.id = seal.id,
+                              .path = active_->file->path(),
+                              .salt = seal.salt,
+                              .first = active_->first,
+                              .begin = format::frames_begin(segment_bytes),
+                              .end = seal.data_end,
+                              .segment_bytes = segment_bytes,
+                              .counted = {seal.range},
+                              .records = seal.count};
+        format::segment_footer footer{.seal = seal};
+        KEEL_TRY(write_index_of(closed));
+        for (auto const& section : {closed.index, closed.filter})
+            if (section) footer.sections[footer.section_count++] = *section;
+        KEEL_TRY(active_->file->write(format::footer_offset(segment_bytes), format::encode<C>(footer)));
         KEEL_TRY(active_->file->sync());
         format::edit_builder edit;
         edit.sealed(seal);
@@ -759,7 +808,25 @@ private:
             return done;
         }
         catalog_.close(seal.id, seal.range.last, seal.data_end);
+        sink_.sealed(std::move(closed));
         observer_.on(observe::segment_sealed{seal.id, seal.range});
+        return {};
+    }
+    /// Index and filter are made of the records as they are read back. Where one does not verify there is none, and the next open judges.
+    result<void> write_index_of(closed_segment& what) {
+        if (active_->keyed == 0 || active_->keyed != what.records ||
+            !format::index_fits(what.end, what.records, segment_bytes))
+            return {};
+        index_builder builder;
+        if (!collect_keys<C>(*active_->file, what, builder) || builder.size() != what.records) return {};
+        auto at = format::sections_begin(what.end, segment_bytes);
+        auto filter = builder.filter({block, what.records});
+        KEEL_TRY_LET(index, write_index<C>(*active_->file, std::move(builder).finish(), what.salt, at, segment_bytes));
+        what.index = index;
+        at += index.length;
+        if (filter.empty()) return {};
+        KEEL_TRY_LET(written, write_filter<C>(*active_->file, std::move(filter), what.salt, at, block));
+        what.filter = written;
         return {};
     }
 
@@ -903,9 +970,10 @@ private:
         auto const last = std::max(out.last(), was_durable);
         next_ = std::max(next_before, last.next());
         if (cut) next_ = cut;
-        for_each_record(out.bytes, active_->first, [&](lsn at, format::frame_view const& frame) {
-            if (at > visible()) sink_.apply(at, frame);
-        });
+        // Those that readers see already, too: where the old segment's copies were never proven, nobody is sent there any more.
+        for_each_record(out.bytes, active_->first,
+                        [&](lsn at, format::frame_view const& frame) { sink_.apply(at, frame); });
+        sink_.moved(old.id, r.before());
         list_active();
         catalog_.close(old.id, r.before(), all.offset);
         accepted_ = durable_ = std::max(last, next_.before());
@@ -926,6 +994,7 @@ private:
         out.batches.back().end = out.end();
         out.batches.back().range.last = at;
         ++active_->count;
+        active_->keyed += frame.header.key_bytes != 0;
     }
 
     /// resume(): what readers see and is not safe yet goes to a fresh segment, whose header voids all above it. On the written

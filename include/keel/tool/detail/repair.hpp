@@ -145,7 +145,9 @@ template <class Config>
             if (f.lost != 0) f.done = how;
     auto manifest = manifest_of<Config>(fs, exam.stock, options);
     KEEL_TRY_LET(done, recovery::apply_repair<Config>(fs, exam, story.plan, options, story.strategy, manifest));
+    auto const unfinished = done.unfinished;
     story.done = std::move(done);
+    if (unfinished) return failure(*unfinished);
     return recovery::log_corruption<Config>(fs, exam.stock.paths, story.before.findings, options.clock_ns());
 }
 

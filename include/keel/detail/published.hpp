@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_DETAIL_PUBLISHED_HPP
+#define KEEL_DETAIL_PUBLISHED_HPP
+
+// One immutable value that many threads read and one now and then replaces. A reader gets a share of it: what it reads stays as it
+// is while it holds that. Every slot has a reference count of its own, so that readers on several cores do not fight over one.
+//
+// Thread rules: any number of threads get; one at a time sets. A slot's mutex is held for the copy of a pointer only.
+
+#include <array>
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+namespace keel::inline v0::detail {
+
+template <class T>
+class published {
+public:
+    explicit published(std::shared_ptr<T const> first) { set(std::move(first)); }
+
+    [[nodiscard]] std::shared_ptr<T const> get() const {
+        auto const& s = slots_[slot_of_thread()];
+        std::lock_guard const hold{s.m};
+        return s.value;
+    }
+    void set(std::shared_ptr<T const> const& next) {
+        for (auto& s : slots_) {
+            // A count of its own for each slot; the one shared by all is touched only here.
+            auto own = std::make_shared<std::shared_ptr<T const>>(next);
+            std::shared_ptr<T const> fresh{own, next.get()};
+            std::lock_guard const hold{s.m};
+            s.value.swap(fresh);
+        }
+    }
+
+private:
+    static constexpr std::size_t slots = 8;
+    struct alignas(64) slot {
+        mutable std::mutex m;
+        std::shared_ptr<T const> value{};
+    };
+    [[nodiscard]] static std::size_t slot_of_thread() noexcept {
+        static thread_local std::size_t const mine = std::hash<std::thread::id>{}(std::this_thread::get_id()) % slots;
+        return mine;
+    }
+    std::array<slot, slots> slots_{};
+};
+
+} // namespace keel::inline v0::detail
+
+#endif

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_ENGINE_VERIFY_HPP
+#define KEEL_ENGINE_VERIFY_HPP
+
+// Looking at an open store's segments as recovery would, while it serves: every frame of those that take no more records, and the
+// blocks of their indexes. Reads only. What it finds is told, not repaired: that is for an open with verify = deep, or the tool.
+
+#include <keel/engine/levels.hpp>
+#include <keel/error.hpp>
+#include <keel/recovery/report.hpp>
+#include <keel/recovery/scan.hpp>
+#include <keel/types.hpp>
+#include <keel/wal/segment_index.hpp>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace keel::inline v0::detail {
+
+/// Adds what one segment shows to the report. Errors: the machine's, where the file cannot be opened.
+template <class Config>
+[[nodiscard]] result<void> verify_segment(typename Config::file_system fs, wal::closed_segment const& of,
+                                          recovery_report& report) {
+    using C = typename Config::checksum;
+    KEEL_TRY_LET(file, fs.open(of.path, io::access::read_only, io::creation::must_exist));
+    recovery::no_sink nobody;
+    auto const run = recovery::scan_segment<C>(
+        file, {.id = of.id, .salt = of.salt, .first = of.first, .begin = of.begin, .limit = of.end}, nobody);
+    ++report.segments;
+    report.bytes += run.bytes;
+    report.transient_mismatches += run.transient;
+    for (auto const& r : of.counted) report.records += r.size();
+    auto const before = report.findings.size();
+    for (auto const& bad : run.bad) {
+        std::uint64_t lost = 0;
+        for (auto const& r : of.counted)
+            if (bad.is_data)
+                lost += lsn_range{std::max(bad.lsns.first, r.first), std::min(bad.lsns.last, r.last)}.size();
+        // Behind what counts lies what a crash left, judged when the store was opened.
+        if (lost == 0 && bad.after >= of.counted.back().last) continue;
+        report.corrupted_records += lost;
+        report.findings.push_back({.kind = lost != 0 ? damage::corrupt_record : damage::damaged_filler,
+                                   .file = of.path,
+                                   .offset = bad.offset,
+                                   .length = bad.length,
+                                   .lsns = bad.is_data ? bad.lsns : lsn_range{},
+                                   .expected = bad.expected,
+                                   .found = bad.found,
+                                   .lost = lost,
+                                   .detail = "does not verify"});
+    }
+    std::vector<format::segment_section> sections;
+    for (auto const& section : {of.index, of.filter})
+        if (section) sections.push_back(*section);
+    for (auto const& bad : wal::damaged_blocks<C>(file, of.salt, of.segment_bytes, sections))
+        report.findings.push_back({.kind = damage::damaged_filler,
+                                   .file = of.path,
+                                   .offset = bad.offset,
+                                   .length = bad.length,
+                                   .detail = "the segment's index does not verify; its records are what counts"});
+    report.corrupted_segments += report.findings.size() != before;
+    return {};
+}
+
+} // namespace keel::inline v0::detail
+
+#endif

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_FORMAT_INDEX_HPP
+#define KEEL_FORMAT_INDEX_HPP
+
+// The sorted index of a sealed segment: a section behind its frames, named by the footer, made of blocks. A block is 4 KiB (512 bytes
+// in segments under 64 KiB) and ends in its check, so that one can be read and believed without the others.
+//   Entry block: entries of 16 bytes, by key, the newest first:
+//     0 prefix u64 (8 bytes of the key behind what all keys share, the first one highest) | 8 offset u32 (of the frame)
+//    12 lsn u32 (as in the frame)
+//   Fence block: the prefix of the first entry of each entry block, u64. There is none where there is but one entry block.
+//   Both: what is not used is zero | last 8 bytes: check u64 over salt, offset and the bytes before
+// In the footer: `argument` of the section is how many bytes all keys share; the number of entries is the seal's count.
+//
+// The filter, a section of its own in segments of 64 KiB and more, tells keys that are not there: a Bloom filter of lines of 64 bytes,
+// each key in one line (so that a look-up touches one), after Putze, Sanders and Singler, "Cache-, Hash- and Space-Efficient Bloom
+// Filters", 2007. Its blocks hold as many lines as fit; `argument` is the number of bits a key sets. With 10 bits a key and 6 set,
+// about one absent key in a hundred is looked up for nothing. A blocked filter rather than a ribbon or xor one: those are a third
+// smaller and cost the seal several times as much.
+// The index may be wrong or gone without any harm but time: every record it leads to carries its own key, LSN and check.
+
+#include <keel/format/endian.hpp>
+#include <keel/format/segment_header.hpp>
+#include <keel/policy/checksum/concept.hpp>
+#include <keel/types.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <string_view>
+
+namespace keel::inline v0::format {
+
+/// What a section of a sealed segment is. The numbers are on disk and never reused.
+enum class section_type : std::uint32_t { index = 1, filter = 2 };
+
+struct index_entry {
+    std::uint64_t prefix = 0;
+    std::uint32_t offset = 0;
+    std::uint32_t lsn_delta = 0;
+    bool operator==(index_entry const&) const = default;
+};
+inline constexpr std::size_t index_entry_bytes = 16;
+inline constexpr std::size_t block_check_bytes = 8;
+
+/// Eight bytes of a key, from `skip` on, in an order that agrees with the keys'; zeros where it has none.
+[[nodiscard]] inline std::uint64_t key_prefix(std::string_view key, std::size_t skip = 0) noexcept {
+    if (key.size() >= skip + 8) {
+        auto const word = load<std::uint64_t>(reinterpret_cast<std::byte const*>(key.data() + skip));
+        return __builtin_bswap64(word);
+    }
+    std::uint64_t out = 0;
+    for (std::size_t i = skip; i < skip + 8; ++i)
+        out = out << 8 | (i < key.size() ? static_cast<unsigned char>(key[i]) : 0U);
+    return out;
+}
+
+/// How an index of so many entries is laid out.
+struct index_shape {
+    std::uint64_t block = 0; ///< bytes
+    std::uint64_t entries = 0;
+
+    [[nodiscard]] constexpr std::uint64_t entries_per_block() const noexcept {
+        return (block - block_check_bytes) / index_entry_bytes;
+    }
+    [[nodiscard]] constexpr std::uint64_t fences_per_block() const noexcept { return (block - block_check_bytes) / 8; }
+    [[nodiscard]] constexpr std::uint64_t entry_blocks() const noexcept {
+        return (entries + entries_per_block() - 1) / entries_per_block();
+    }
+    [[nodiscard]] constexpr std::uint64_t fence_blocks() const noexcept {
+        return entry_blocks() < 2 ? 0 : (entry_blocks() + fences_per_block() - 1) / fences_per_block();
+    }
+    [[nodiscard]] constexpr std::uint64_t bytes() const noexcept { return (entry_blocks() + fence_blocks()) * block; }
+};
+
+inline constexpr std::uint32_t filter_probes = 6;
+inline constexpr std::size_t filter_line_bytes = 64;
+
+/// How a filter of so many keys is laid out. None in small segments.
+struct filter_shape {
+    std::uint64_t block = 0; ///< bytes
+    std::uint64_t keys = 0;
+
+    [[nodiscard]] constexpr std::uint64_t lines_per_block() const noexcept {
+        return (block - block_check_bytes) / filter_line_bytes;
+    }
+    [[nodiscard]] constexpr std::uint64_t blocks() const noexcept {
+        constexpr std::uint64_t keys_per_line = filter_line_bytes * 8 / 10;
+        auto const keys_per_block = lines_per_block() * keys_per_line;
+        return block < 4 * KiB ? 0 : (keys + keys_per_block - 1) / keys_per_block;
+    }
+    [[nodiscard]] constexpr std::uint64_t lines() const noexcept { return blocks() * lines_per_block(); }
+    [[nodiscard]] constexpr std::uint64_t bytes() const noexcept { return blocks() * block; }
+};
+
+/// The hash that places a key in a filter. Part of the format: it never changes.
+[[nodiscard]] inline std::uint64_t filter_hash(std::string_view key) noexcept {
+    auto const stir = [](std::uint64_t h) {
+        h ^= h >> 32;
+        h *= 0xD6E8FEB86659FD93ULL;
+        return h ^ (h >> 32);
+    };
+    auto h = stir(key.size() ^ 0x9E3779B97F4A7C15ULL);
+    std::size_t at = 0;
+    for (; at + 8 <= key.size(); at += 8)
+        h = stir(h + load<std::uint64_t>(reinterpret_cast<std::byte const*>(key.data() + at)));
+    std::uint64_t rest = 0;
+    for (; at < key.size(); ++at) rest = rest << 8 | static_cast<unsigned char>(key[at]);
+    return stir(h + rest);
+}
+/// The line of a key among `lines`.
+[[nodiscard]] constexpr std::uint64_t filter_line(std::uint64_t hash, std::uint64_t lines) noexcept {
+    return (hash >> 32) * lines >> 32;
+}
+/// Calls visit(byte in the line, mask) for each bit of a key until it returns false; whether it never did.
+template <class Visit>
+constexpr bool each_filter_bit(std::uint64_t hash, std::uint32_t probes, Visit const& visit) {
+    auto bits = static_cast<std::uint32_t>(hash);
+    for (std::uint32_t i = 0; i < probes; ++i, bits *= 0x9E3779B9U) {
+        auto const bit = bits >> 23;
+        if (!visit(bit / 8, static_cast<std::byte>(1U << bit % 8))) return false;
+    }
+    return true;
+}
+
+/// Where sections begin behind frames that end at `data_end`.
+[[nodiscard]] constexpr std::uint64_t sections_begin(std::uint64_t data_end, std::uint64_t segment_bytes) noexcept {
+    return rounded_up(data_end, block_bytes(segment_bytes));
+}
+/// Whether frames up to `data_end` leave room for index and filter of so many entries.
+[[nodiscard]] constexpr bool index_fits(std::uint64_t data_end, std::uint64_t entries,
+                                        std::uint64_t segment_bytes) noexcept {
+    auto const block = block_bytes(segment_bytes);
+    auto const needed = index_shape{block, entries}.bytes() + filter_shape{block, entries}.bytes();
+    return sections_begin(data_end, segment_bytes) + needed <= footer_offset(segment_bytes);
+}
+
+/// Puts the check at the end of a block that will stand at `offset`.
+template <checksum_policy C>
+void finish_block(byte_span block, std::uint64_t salt, std::uint64_t offset) noexcept {
+    std::array<std::byte, 16> place;
+    store(place.data(), salt);
+    store(place.data() + 8, offset);
+    auto const body = block.first(block.size() - block_check_bytes);
+    store(block.data() + body.size(), checksum::over<C>(place, byte_view{body}));
+}
+template <checksum_policy C>
+[[nodiscard]] bool block_verifies(byte_view block, std::uint64_t salt, std::uint64_t offset) noexcept {
+    std::array<std::byte, 16> place;
+    store(place.data(), salt);
+    store(place.data() + 8, offset);
+    auto const body = block.first(block.size() - block_check_bytes);
+    return load<std::uint64_t>(block.data() + body.size()) == checksum::over<C>(place, body);
+}
+
+[[nodiscard]] inline index_entry read_index_entry(std::byte const* at) noexcept {
+    return {load<std::uint64_t>(at), load<std::uint32_t>(at + 8), load<std::uint32_t>(at + 12)};
+}
+
+} // namespace keel::inline v0::format
+
+#endif

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_RECOVERY_INDEX_COLLECTOR_HPP
+#define KEEL_RECOVERY_INDEX_COLLECTOR_HPP
+
+// What an engine takes from the scan of a segment: where each key's versions lie. The records stay where they are.
+
+#include <keel/format/frame.hpp>
+#include <keel/recovery/opening.hpp>
+#include <keel/recovery/scan.hpp>
+#include <keel/wal/segment_index.hpp>
+
+#include <cstdint>
+#include <memory>
+#include <utility>
+#include <vector>
+
+namespace keel::inline v0::recovery {
+
+/// A scan_sink for one segment.
+class index_collector {
+public:
+    static constexpr bool needs_index = true;
+
+    void record(lsn, format::frame_view const& frame, std::uint64_t offset) {
+        if (frame.header.type == format::frame_type::put || frame.header.type == format::frame_type::erase)
+            keys_.add(as_text(frame.key()), offset, frame.header.lsn_delta);
+    }
+    void batch_end(bool whole) {
+        if (!whole) keys_.truncate(whole_);
+        whole_ = keys_.size();
+    }
+    [[nodiscard]] std::size_t size() const noexcept { return keys_.size(); }
+    [[nodiscard]] std::shared_ptr<wal::sorted_index const> finish() && {
+        return std::make_shared<wal::sorted_index const>(std::move(keys_).finish());
+    }
+
+private:
+    wal::index_builder keys_{};
+    std::size_t whole_ = 0;
+};
+
+/// The segments an engine serves, each with its index where that is not on the disk. `records` gets how many a scan found.
+/// Errors: the machine's, where a segment that a repair built cannot be read back.
+template <class Config>
+[[nodiscard]] result<std::vector<std::pair<wal::closed_segment, std::shared_ptr<wal::sorted_index const>>>>
+indexed_segments(typename Config::file_system& fs, std::vector<served_segment> served,
+                 std::vector<index_collector> collected, std::uint64_t& records) {
+    std::vector<std::pair<wal::closed_segment, std::shared_ptr<wal::sorted_index const>>> out;
+    records = 0;
+    for (auto& s : served) {
+        std::shared_ptr<wal::sorted_index const> index;
+        if (!s.what.index) {
+            index_collector fresh;
+            auto* keys = s.scanned ? &collected[*s.scanned] : &fresh;
+            if (!s.scanned) {
+                KEEL_TRY_LET(file, fs.open(s.what.path, io::access::read_only, io::creation::must_exist));
+                segment_geometry const where{.id = s.what.id,
+                                             .salt = s.what.salt,
+                                             .first = s.what.first,
+                                             .begin = s.what.begin,
+                                             .limit = s.what.end};
+                static_cast<void>(scan_segment<typename Config::checksum>(file, where, fresh));
+            }
+            records += keys->size();
+            index = std::move(*keys).finish();
+        }
+        out.emplace_back(std::move(s.what), std::move(index));
+    }
+    return out;
+}
+
+} // namespace keel::inline v0::recovery
+
+#endif

@@ -1,0 +1,549 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_TABLE_LOG_RUN_HPP
+#define KEEL_TABLE_LOG_RUN_HPP
+
+// A segment of the log that takes no more records, served where it lies: its sorted index says where a key's versions are, and each
+// record is verified on every read. The index is on the disk (a sealed segment) or was made by a scan (what a crash left); where one
+// on the disk turns out to be damaged, it is made anew in memory by reading the records.
+//
+// Nothing is opened, mapped or read before the first look-up, and then only what that needs: a filter block that says no, or an index
+// block and a record; so mounting costs nothing, and a cold look-up little.
+//
+// Thread rules: any number of threads. m_ guards opening, mapping and the making of an index, and is held during that I/O, by readers
+// only. file_ready_, index_ready_, map_ and heap_ (release) publish what was made under it (acquire). Cursors are one thread's.
+
+#include <keel/error.hpp>
+#include <keel/format/frame.hpp>
+#include <keel/format/index.hpp>
+#include <keel/io/concept.hpp>
+#include <keel/policy/repair/finding.hpp>
+#include <keel/table/block_cache.hpp>
+#include <keel/table/entry.hpp>
+#include <keel/types.hpp>
+#include <keel/wal/segment_index.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace keel::inline v0::table {
+
+/// Told of what does not verify, from whichever thread reads; must not call back into the store.
+using damage_listener = std::function<void(finding)>;
+
+template <checksum_policy C, io::file_system Fs>
+class log_run {
+public:
+    /// `of.index` says where the index on the disk is; where there is none, `scanned` is it.
+    log_run(Fs fs, wal::closed_segment of, std::shared_ptr<wal::sorted_index const> scanned,
+            std::shared_ptr<block_cache> cache, std::shared_ptr<damage_listener const> listener)
+        : fs_{std::move(fs)}, of_{std::move(of)}, on_disk_{of_.index.value_or(format::segment_section{})},
+          shape_{format::block_bytes(of_.segment_bytes), scanned ? scanned->entries.size() : of_.records},
+          cache_{std::move(cache)}, listener_{std::move(listener)}, made_{std::move(scanned)} {
+        heap_.store(made_.get(), std::memory_order_release);
+    }
+
+    [[nodiscard]] wal::closed_segment const& source() const noexcept { return of_; }
+    /// The same without the records behind `last`.
+    [[nodiscard]] std::shared_ptr<log_run const> up_to(lsn last) const {
+        auto less = of_;
+        for (auto& r : less.counted) r.last = std::min(r.last, last);
+        std::erase_if(less.counted, [](lsn_range const& r) { return r.empty(); });
+        std::lock_guard const hold{m_};
+        return std::make_shared<log_run const>(fs_, std::move(less), made_, cache_, listener_);
+    }
+    /// The largest LSN that counts.
+    [[nodiscard]] lsn newest() const noexcept { return of_.counted.empty() ? lsn{} : of_.counted.back().last; }
+    [[nodiscard]] std::uint64_t entries() const noexcept { return shape_.entries; }
+
+    /// A record read from the segment. The views point into memory of its own, which it keeps when it moves.
+    struct record {
+        version what{};
+
+        /// Room for so many bytes; what was in it is gone.
+        [[nodiscard]] byte_span room(std::size_t bytes) {
+            if (bytes > capacity_) {
+                memory_ = std::make_unique_for_overwrite<std::byte[]>(bytes);
+                capacity_ = bytes;
+            }
+            return {memory_.get(), bytes};
+        }
+
+    private:
+        std::unique_ptr<std::byte[]> memory_{};
+        std::size_t capacity_ = 0;
+    };
+
+    /// The newest version of `key` that counts and is not newer than `snapshot`; false where there is none. Errors: corruption, with
+    /// file and offset; the machine's.
+    [[nodiscard]] result<bool> find(std::string_view key, lsn snapshot, record& into) const {
+        if (of_.counted.empty() || of_.counted.front().first > snapshot) return false;
+        if (of_.filter && !filter_allows(key)) return false;
+        walker at{*this};
+        KEEL_TRY_LET(alike, at.equal_prefixes(key));
+        if (alike.last - alike.first > 1) {
+            KEEL_TRY_LET(from, at.lower_bound(alike, key, snapshot, into));
+            alike.first = from;
+        }
+        for (auto i = alike.first; i < alike.last; ++i) {
+            KEEL_TRY_LET(e, at.entry(i));
+            KEEL_TRY(read(e, into));
+            if (into.what.key != key) return false;
+            if (into.what.at <= snapshot && counts(into.what.at)) return true;
+        }
+        return false;
+    }
+
+    /// Walks the versions that count, by key and the newest first, in either direction. After an error it is not valid.
+    class cursor {
+    public:
+        explicit cursor(std::shared_ptr<log_run const> of) : of_{std::move(of)}, at_{*of_} {}
+
+        void seek(std::string_view key) { start(key, false); }
+        void seek_before(std::string_view key) { start(key, true); }
+        void seek_last() {
+            i_ = of_->shape_.entries;
+            step_back();
+        }
+        void next() {
+            ++i_;
+            settle_forward();
+        }
+        void previous() { step_back(); }
+
+        [[nodiscard]] bool valid() const noexcept { return valid_; }
+        [[nodiscard]] version current() const noexcept { return now_.what; }
+        [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
+
+    private:
+        void start(std::string_view key, bool before) {
+            auto const alike = at_.equal_prefixes(key);
+            if (!alike) return fail(alike.error());
+            auto const from = at_.lower_bound(*alike, key, lsn_max, now_);
+            if (!from) return fail(from.error());
+            i_ = *from;
+            if (before) step_back();
+            else settle_forward();
+        }
+        void settle_forward() {
+            for (; i_ < of_->shape_.entries; ++i_)
+                if (take() || trouble_) return;
+            valid_ = false;
+        }
+        void step_back() {
+            while (i_ > 0) {
+                --i_;
+                if (take() || trouble_) return;
+            }
+            valid_ = false;
+        }
+        bool take() {
+            auto const e = at_.entry(i_);
+            if (!e) return fail(e.error()), false;
+            if (!of_->counts(of_->lsn_of(*e))) return false;
+            if (auto const got = of_->read(*e, now_); !got) return fail(got.error()), false;
+            return valid_ = true;
+        }
+        void fail(error const& why) {
+            trouble_ = why;
+            valid_ = false;
+        }
+
+        std::shared_ptr<log_run const> of_;
+        typename log_run::walker at_;
+        std::uint64_t i_ = 0;
+        bool valid_ = false;
+        record now_{};
+        std::optional<error> trouble_{};
+    };
+
+private:
+    /// Looks entries up; holds the block it read last.
+    class walker {
+    public:
+        explicit walker(log_run const& run) noexcept : run_{&run} {}
+
+        [[nodiscard]] std::string const& common() const noexcept {
+            auto const* heap = run_->heap_.load(std::memory_order_acquire);
+            return heap != nullptr ? heap->common : run_->common_;
+        }
+
+        result<format::index_entry> entry(std::uint64_t i) {
+            if (i - begin_ >= held_) KEEL_TRY(hold(i));
+            return entry_at(i);
+        }
+
+        /// Entries that have the prefix of a key: [first, last). Where there are none, both are where they would stand.
+        struct stretch {
+            std::uint64_t first;
+            std::uint64_t last;
+        };
+        result<stretch> equal_prefixes(std::string_view key) {
+            KEEL_TRY(run_->ready_index());
+            auto const n = run_->shape_.entries;
+            auto const& shared = common();
+            if (auto const order = key.substr(0, shared.size()).compare(shared); order != 0)
+                return order < 0 ? stretch{0, 0} : stretch{n, n};
+            auto const prefix = format::key_prefix(key, shared.size());
+            KEEL_TRY_LET(first, lower_bound_of_prefix(prefix));
+            KEEL_TRY_LET(last, end_of_prefix(first, prefix));
+            return stretch{first, last};
+        }
+        /// The first entry of the stretch that is not in front of (key, at): what the prefix does not tell apart, the records do.
+        result<std::uint64_t> lower_bound(stretch alike, std::string_view key, lsn at, record& scratch) {
+            auto low = alike.first;
+            auto high = alike.last;
+            while (low < high) {
+                auto const middle = low + (high - low) / 2;
+                KEEL_TRY_LET(e, entry(middle));
+                KEEL_TRY(run_->read(e, scratch));
+                auto const order = scratch.what.key.compare(key);
+                if (order < 0 || (order == 0 && scratch.what.at > at)) low = middle + 1;
+                else high = middle;
+            }
+            return low;
+        }
+
+    private:
+        /// Fences narrow it down to one block.
+        result<std::uint64_t> lower_bound_of_prefix(std::uint64_t prefix) {
+            std::uint64_t low = 0;
+            auto high = run_->shape_.entries;
+            auto const& fences = run_->fences_;
+            if (!fences.empty() && run_->heap_.load(std::memory_order_acquire) == nullptr) {
+                auto const per_block = run_->shape_.entries_per_block();
+                auto const at = static_cast<std::uint64_t>(std::ranges::lower_bound(fences, prefix) - fences.begin());
+                high = std::min(high, at * per_block);
+                low = at == 0 ? high : (at - 1) * per_block;
+            }
+            if (low == high) return low;
+            KEEL_TRY(hold(low));
+            while (low < high) {
+                auto const middle = low + (high - low) / 2;
+                if (entry_at(middle).prefix < prefix) low = middle + 1;
+                else high = middle;
+            }
+            return low;
+        }
+        /// Behind the entries with this prefix that begin at `from`: in steps that double, because most often there are few.
+        result<std::uint64_t> end_of_prefix(std::uint64_t from, std::uint64_t prefix) {
+            auto low = from; // all in front of it, from `from` on, have the prefix
+            auto high = run_->shape_.entries;
+            for (std::uint64_t step = 1; low < high; step *= 2) {
+                auto const at = std::min(low + step - 1, high - 1);
+                KEEL_TRY_LET(e, entry(at));
+                if (e.prefix != prefix) {
+                    high = at;
+                    break;
+                }
+                low = at + 1;
+            }
+            while (low < high) {
+                auto const middle = low + (high - low) / 2;
+                KEEL_TRY_LET(e, entry(middle));
+                if (e.prefix == prefix) low = middle + 1;
+                else high = middle;
+            }
+            return low;
+        }
+
+        /// Makes the entries of the block that has entry `i` available to entry_at(); all entries where the index is in memory.
+        result<void> hold(std::uint64_t i) {
+            KEEL_TRY(run_->ready_index());
+            if (auto const* heap = run_->heap_.load(std::memory_order_acquire); heap != nullptr) {
+                made_ = heap->entries.data();
+                begin_ = 0;
+                held_ = heap->entries.size();
+                return {};
+            }
+            auto const per_block = run_->shape_.entries_per_block();
+            auto const number = i / per_block;
+            auto got = run_->load_block(run_->on_disk_.offset + number * run_->shape_.block);
+            if (!got) {
+                // The block is damaged: the index is made anew from the records. It sorts alike, so positions stay what they are.
+                KEEL_TRY(run_->rebuild(got.error()));
+                return hold(i);
+            }
+            block_ = std::move(*got);
+            begin_ = number * per_block;
+            held_ = std::min(per_block, run_->shape_.entries - begin_);
+            return {};
+        }
+        [[nodiscard]] format::index_entry entry_at(std::uint64_t i) const noexcept {
+            if (made_ != nullptr) return made_[i];
+            return format::read_index_entry(block_->data() + (i - begin_) * format::index_entry_bytes);
+        }
+
+        log_run const* run_;
+        block_cache::block block_{};
+        format::index_entry const* made_ = nullptr; ///< the index in memory, once there is one
+        std::uint64_t begin_ = 0;                   ///< entries that are held: [begin_, begin_ + held_)
+        std::uint64_t held_ = 0;
+    };
+
+    [[nodiscard]] lsn lsn_of(format::index_entry const& e) const noexcept {
+        return {of_.first.value - 1 + e.lsn_delta};
+    }
+    [[nodiscard]] bool counts(lsn at) const noexcept {
+        auto const r = std::ranges::lower_bound(of_.counted, at, {}, &lsn_range::last);
+        return r != of_.counted.end() && r->first <= at;
+    }
+
+    // ---- records ------------------------------------------------------------------------------------------------------------
+
+    static constexpr std::size_t first_look_bytes = 256; // most records are shorter: one copy brings all of it
+    static constexpr std::uint32_t cold_reads_max = 16;
+
+    [[nodiscard]] result<void> read(format::index_entry const& e, record& into) const {
+        std::uint64_t const offset = e.offset;
+        format::frame_view seen;
+        bool const inside = offset >= of_.begin && offset < of_.end && of_.end - offset >= format::frame_header_bytes &&
+                            offset % format::frame_alignment == 0;
+        if (inside) {
+            auto const room = of_.end - offset;
+            KEEL_TRY(ready_file());
+            seen = look(offset, room, into);
+            if (seen.state != format::frame_state::intact) {
+                KEEL_TRY_LET(again, look_again(offset, room, into));
+                seen = again;
+            }
+        }
+        bool const right = seen.state == format::frame_state::intact && seen.header.lsn_delta == e.lsn_delta &&
+                           (seen.header.type == format::frame_type::put ||
+                            seen.header.type == format::frame_type::erase);
+        if (!right) return damaged(e, seen);
+        into.what = {.key = as_text(seen.key()),
+                     .value = as_text(seen.value()),
+                     .at = lsn_of(e),
+                     .tombstone = seen.header.type == format::frame_type::erase};
+        return {};
+    }
+
+    /// The frame at `offset`; absent also where it could not be read.
+    [[nodiscard]] format::frame_view look(std::uint64_t offset, std::uint64_t room, record& into) const {
+        format::frame_place const place{of_.salt, offset};
+        auto bytes = into.room(static_cast<std::size_t>(std::min<std::uint64_t>(room, first_look_bytes)));
+        if (!fetch(offset, bytes)) return {};
+        auto const head = format::peek_frame(bytes.data(), place, room);
+        if (head.state != format::frame_state::intact) return head;
+        if (head.bytes() > bytes.size()) {
+            bytes = into.room(static_cast<std::size_t>(head.bytes()));
+            if (!fetch(offset, bytes)) return {};
+        }
+        return format::read_frame<C>(bytes, place);
+    }
+    /// Once more, exactly the frame's bytes and past the page cache, before a mismatch is believed.
+    [[nodiscard]] result<format::frame_view> look_again(std::uint64_t offset, std::uint64_t room, record& into) const {
+        format::frame_place const place{of_.salt, offset};
+        auto bytes = into.room(format::frame_header_bytes);
+        KEEL_TRY(read_medium(offset, bytes));
+        auto const head = format::peek_frame(bytes.data(), place, room);
+        if (head.state != format::frame_state::intact) return head;
+        bytes = into.room(static_cast<std::size_t>(head.bytes()));
+        KEEL_TRY(read_medium(offset, bytes));
+        return format::read_frame<C>(bytes, place);
+    }
+    /// From the mapping. The first few reads of a file go without: a mapping and its page faults cost as much as several.
+    [[nodiscard]] bool fetch(std::uint64_t offset, byte_span out) const {
+        auto const* map = map_.load(std::memory_order_acquire);
+        if (map == nullptr && cold_reads_.fetch_add(1, std::memory_order_relaxed) < cold_reads_max) {
+            auto const got = file_->read(offset, out);
+            return got && *got == out.size();
+        }
+        if (map == nullptr) map = ready_map();
+        return map != nullptr && map->copy_out(offset, out);
+    }
+    [[nodiscard]] result<void> read_medium(std::uint64_t offset, byte_span out) const {
+        auto const got = file_->read_uncached(offset, out);
+        if (!got) {
+            tell({.kind = damage::unreadable,
+                  .file = of_.path,
+                  .offset = offset,
+                  .length = out.size(),
+                  .detail = "the medium cannot read these bytes: " + to_string(got.error())});
+            return failure(got.error());
+        }
+        std::ranges::fill(out.subspan(*got), std::byte{0}); // a file that was cut short
+        return {};
+    }
+
+    [[nodiscard]] tl::unexpected<error> damaged(format::index_entry const& e, format::frame_view const& seen) const {
+        auto const at = lsn_of(e);
+        tell({.kind = damage::corrupt_record,
+              .file = of_.path,
+              .offset = e.offset,
+              .length = seen.state == format::frame_state::damaged ? seen.bytes() : format::frame_header_bytes,
+              .lsns = {at, at},
+              .expected = seen.check,
+              .lost = 1,
+              .detail = "the record does not verify when it is read"});
+        return failure(
+            error{.code = errc::corruption,
+                  .message = "LSN " + std::to_string(at.value) +
+                             " does not verify any more, so its key has no answer; open the store again with "
+                             "verify = deep to have it repaired, or run wal-recovery validate",
+                  .file = of_.path,
+                  .offset = e.offset,
+                  .at = at});
+    }
+    void tell(finding what) const {
+        if (listener_ && *listener_) (*listener_)(std::move(what));
+    }
+
+    // ---- opening, and the index ---------------------------------------------------------------------------------------------
+
+    [[nodiscard]] result<void> ready_file() const {
+        if (file_ready_.load(std::memory_order_acquire)) [[likely]]
+            return {};
+        std::lock_guard const hold{m_};
+        return open_locked();
+    }
+    [[nodiscard]] result<void> open_locked() const {
+        if (file_) return {};
+        auto fs = fs_;
+        KEEL_TRY_LET(file, fs.open(of_.path, io::access::read_only, io::creation::must_exist));
+        file_.emplace(std::move(file));
+        file_ready_.store(true, std::memory_order_release);
+        return {};
+    }
+    [[nodiscard]] typename Fs::mapping const* ready_map() const {
+        std::lock_guard const hold{m_};
+        if (!mapping_) {
+            auto made = file_->map(io::access::read_only);
+            if (!made) return nullptr;
+            mapping_.emplace(std::move(*made));
+            map_.store(&*mapping_, std::memory_order_release);
+        }
+        return &*mapping_;
+    }
+    [[nodiscard]] result<void> ready_index() const {
+        if (index_ready_.load(std::memory_order_acquire)) [[likely]]
+            return {};
+        std::lock_guard const hold{m_};
+        if (index_ready_.load(std::memory_order_relaxed)) return {};
+        KEEL_TRY(open_locked());
+        if (heap_.load(std::memory_order_relaxed) == nullptr)
+            if (auto done = load_head(); !done) KEEL_TRY(rebuild_locked(done.error()));
+        index_ready_.store(true, std::memory_order_release);
+        return {};
+    }
+
+    /// False: the key is in none of the records. A filter that cannot be read allows everything.
+    [[nodiscard]] bool filter_allows(std::string_view key) const {
+        format::filter_shape const shape{shape_.block, shape_.entries};
+        auto const hash = format::filter_hash(key);
+        auto const line = format::filter_line(hash, shape.lines());
+        if (!ready_file()) return true;
+        auto const block = load_block(of_.filter->offset + line / shape.lines_per_block() * shape.block);
+        if (!block) return true;
+        auto const* const at = (*block)->data() + line % shape.lines_per_block() * format::filter_line_bytes;
+        return format::each_filter_bit(hash, of_.filter->argument, [&](std::size_t byte, std::byte mask) {
+            return (at[byte] & mask) != std::byte{0};
+        });
+    }
+
+    /// What all keys share, and the fences. Called with m_ held.
+    [[nodiscard]] result<void> load_head() const {
+        auto const blocks = shape_.entry_blocks();
+        auto const place = [&](std::uint64_t number) { return on_disk_.offset + number * shape_.block; };
+        if (on_disk_.argument != 0) {
+            // The shared bytes stand in every key, so in the first one's.
+            KEEL_TRY_LET(first_block, load_block(place(0)));
+            auto const e = format::read_index_entry(first_block->data());
+            record any;
+            if (e.offset < of_.begin || e.offset + format::frame_header_bytes > of_.end) return bad_block(place(0));
+            auto bytes =
+                any.room(static_cast<std::size_t>(std::min<std::uint64_t>(of_.end - e.offset, first_look_bytes)));
+            format::frame_place const at{of_.salt, e.offset};
+            KEEL_TRY(file_->read(e.offset, bytes));
+            auto const head = format::peek_frame(bytes.data(), at, of_.end - e.offset);
+            if (head.state != format::frame_state::intact || head.header.key_bytes < on_disk_.argument)
+                return bad_block(place(0));
+            bytes = any.room(static_cast<std::size_t>(head.bytes()));
+            KEEL_TRY(file_->read(e.offset, bytes));
+            auto const seen = format::read_frame<C>(bytes, at);
+            if (seen.state != format::frame_state::intact) return bad_block(place(0));
+            common_ = std::string{as_text(seen.key()).substr(0, on_disk_.argument)};
+        }
+        std::vector<std::uint64_t> fences;
+        for (std::uint64_t b = 0; b < shape_.fence_blocks(); ++b) {
+            KEEL_TRY_LET(block, load_block(place(blocks + b)));
+            auto const first = b * shape_.fences_per_block();
+            for (auto i = first; i < std::min(first + shape_.fences_per_block(), blocks); ++i)
+                fences.push_back(format::load<std::uint64_t>(block->data() + 8 * (i - first)));
+        }
+        if (!std::ranges::is_sorted(fences)) return bad_block(place(blocks));
+        fences_ = std::move(fences);
+        return {};
+    }
+
+    /// A block of a section, verified, through the cache.
+    [[nodiscard]] result<block_cache::block> load_block(std::uint64_t offset) const {
+        block_cache::name const name{of_.salt, offset};
+        if (auto held = cache_->find(name)) return held;
+        auto fresh = std::make_shared<std::vector<std::byte>>(static_cast<std::size_t>(shape_.block));
+        auto got = file_->read(offset, *fresh);
+        if (!got || !format::block_verifies<C>(*fresh, of_.salt, offset)) {
+            got = file_->read_uncached(offset, *fresh);
+            if (!got || *got != fresh->size() || !format::block_verifies<C>(*fresh, of_.salt, offset))
+                return bad_block(offset);
+        }
+        cache_->add(name, fresh);
+        return block_cache::block{std::move(fresh)};
+    }
+    [[nodiscard]] tl::unexpected<error> bad_block(std::uint64_t offset) const {
+        return failure(errc::corruption, "a block of the segment's index does not verify", of_.path, offset);
+    }
+
+    [[nodiscard]] result<void> rebuild(error const& why) const {
+        std::lock_guard const hold{m_};
+        if (heap_.load(std::memory_order_relaxed) != nullptr) return {};
+        return rebuild_locked(why);
+    }
+    /// Makes the index anew in memory. Every record is verified on the way; one that is not whole stops it.
+    [[nodiscard]] result<void> rebuild_locked(error const& why) const {
+        tell({.kind = damage::damaged_filler,
+              .file = of_.path,
+              .offset = why.offset,
+              .length = shape_.block,
+              .done = outcome::healed,
+              .detail = "the index does not verify; it was made anew from the records"});
+        wal::index_builder builder;
+        KEEL_TRY(wal::collect_keys<C>(*file_, of_, builder));
+        if (builder.size() != shape_.entries)
+            return failure(errc::corruption, "the segment does not have as many records as its seal says", of_.path);
+        made_ = std::make_shared<wal::sorted_index const>(std::move(builder).finish());
+        heap_.store(made_.get(), std::memory_order_release);
+        return {};
+    }
+
+    Fs fs_;
+    wal::closed_segment of_;
+    format::segment_section on_disk_{};
+    format::index_shape shape_;
+    std::shared_ptr<block_cache> cache_{};
+    std::shared_ptr<damage_listener const> listener_;
+
+    mutable std::mutex m_;
+    mutable std::atomic<bool> file_ready_{false};
+    mutable std::atomic<bool> index_ready_{false};
+    mutable std::atomic<std::uint32_t> cold_reads_{0}; // relaxed: a hint
+    mutable std::optional<typename Fs::file> file_{};
+    mutable std::optional<typename Fs::mapping> mapping_{};
+    mutable std::atomic<typename Fs::mapping const*> map_{nullptr};
+    mutable std::string common_{};
+    mutable std::vector<std::uint64_t> fences_{};
+    mutable std::shared_ptr<wal::sorted_index const> made_{};
+    mutable std::atomic<wal::sorted_index const*> heap_{nullptr};
+};
+
+} // namespace keel::inline v0::table
+
+#endif

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_WAL_SEGMENT_INDEX_HPP
+#define KEEL_WAL_SEGMENT_INDEX_HPP
+
+// Making the sorted index of a segment (format/index.hpp): collect the keys of its records in any order, sort once, write. Sorting a
+// segment's keys is many times cheaper than keeping an ordered structure while they come.
+
+#include <keel/error.hpp>
+#include <keel/format/frame.hpp>
+#include <keel/format/index.hpp>
+#include <keel/format/segment_header.hpp>
+#include <keel/types.hpp>
+#include <keel/wal/window.hpp>
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace keel::inline v0::wal {
+
+/// A segment that takes no more records, as those who read it need to know it.
+struct closed_segment {
+    segment_id id{};
+    std::string path{};
+    std::uint64_t salt = 0;
+    lsn first{};                                     ///< LSN deltas count from here
+    std::uint64_t begin = 0;                         ///< of the frames
+    std::uint64_t end = 0;                           ///< behind the last frame
+    std::uint64_t segment_bytes = 0;                 ///< size of the file
+    std::vector<lsn_range> counted{};                ///< which of its records count, in LSN order
+    std::uint64_t records = 0;                       ///< in the index on the disk
+    std::optional<format::segment_section> index{};  ///< where that is; nothing: there is none
+    std::optional<format::segment_section> filter{}; ///< likewise
+};
+
+/// The index in memory: immutable, any number of threads may read.
+struct sorted_index {
+    std::vector<format::index_entry> entries{};
+    std::string common{}; ///< what all keys begin with
+};
+
+/// Takes keys one by one. Memory: the keys, and 24 bytes for each, until finish().
+class index_builder {
+public:
+    void add(std::string_view key, std::uint64_t offset, std::uint32_t lsn_delta) {
+        if (items_.empty()) common_ = key.size();
+        else common_ = common_with_first(key);
+        items_.push_back({.key_at = keys_.size(),
+                          .offset = static_cast<std::uint32_t>(offset),
+                          .lsn_delta = lsn_delta,
+                          .key_bytes = static_cast<std::uint32_t>(key.size())});
+        keys_.insert(keys_.end(), key.begin(), key.end());
+    }
+    /// Forgets all but the first `count` keys.
+    void truncate(std::size_t count) {
+        if (count >= items_.size()) return;
+        keys_.resize(items_[count].key_at);
+        items_.resize(count);
+    }
+    [[nodiscard]] std::size_t size() const noexcept { return items_.size(); }
+
+    /// The filter over all keys, its blocks not finished yet. Empty where the segment is too small for one.
+    [[nodiscard]] std::vector<std::byte> filter(format::filter_shape const& shape) const {
+        std::vector<std::byte> out(static_cast<std::size_t>(shape.bytes()));
+        if (out.empty()) return out;
+        for (auto const& i : items_) {
+            auto const hash = format::filter_hash(key_of(i));
+            auto const line = format::filter_line(hash, shape.lines());
+            auto* const at = out.data() + line / shape.lines_per_block() * shape.block +
+                             line % shape.lines_per_block() * format::filter_line_bytes;
+            format::each_filter_bit(hash, format::filter_probes, [&](std::size_t byte, std::byte mask) {
+                at[byte] |= mask;
+                return true;
+            });
+        }
+        return out;
+    }
+
+    [[nodiscard]] sorted_index finish() && {
+        sorted_index out;
+        if (items_.empty()) return out;
+        out.common = std::string{key_of(items_.front()).substr(0, common_)};
+        auto const skip = common_;
+        struct sortable {
+            std::uint64_t prefix;
+            std::size_t item;
+        };
+        std::vector<sortable> order;
+        order.reserve(items_.size());
+        for (std::size_t i = 0; i < items_.size(); ++i)
+            order.push_back({format::key_prefix(key_of(items_[i]), skip), i});
+        std::ranges::sort(order, [&](sortable const& a, sortable const& b) {
+            if (a.prefix != b.prefix) return a.prefix < b.prefix;
+            auto const& x = items_[a.item];
+            auto const& y = items_[b.item];
+            auto const by_key = key_of(x).compare(key_of(y));
+            return by_key != 0 ? by_key < 0 : x.lsn_delta > y.lsn_delta;
+        });
+        out.entries.reserve(order.size());
+        for (auto const& o : order) out.entries.push_back({o.prefix, items_[o.item].offset, items_[o.item].lsn_delta});
+        return out;
+    }
+
+private:
+    struct item {
+        std::size_t key_at;
+        std::uint32_t offset;
+        std::uint32_t lsn_delta;
+        std::uint32_t key_bytes;
+    };
+    [[nodiscard]] std::string_view key_of(item const& i) const noexcept {
+        return {keys_.data() + i.key_at, i.key_bytes};
+    }
+    [[nodiscard]] std::size_t common_with_first(std::string_view key) const noexcept {
+        auto const first = key_of(items_.front());
+        auto const most = std::min(common_, key.size());
+        if (std::memcmp(first.data(), key.data(), most) == 0) return most;
+        std::size_t n = 0;
+        while (first[n] == key[n]) ++n;
+        return n;
+    }
+
+    std::vector<char> keys_{};
+    std::vector<item> items_{};
+    std::size_t common_ = 0;
+};
+
+/// Reads the records of a segment back, all of which are known to be whole, and verifies each. Errors: corruption, where one does not
+/// verify; the machine's.
+template <checksum_policy C, class File>
+[[nodiscard]] result<void> collect_keys(File const& file, closed_segment const& of, index_builder& into) {
+    window<File> in{file, of.end};
+    for (auto at = of.begin; at + format::frame_header_bytes <= of.end;) {
+        format::frame_place const place{of.salt, at};
+        auto seen = format::peek_frame(in.at(at, format::frame_header_bytes).data(), place, of.end - at);
+        if (seen.state == format::frame_state::intact)
+            seen = format::read_frame<C>(in.at(at, static_cast<std::size_t>(seen.bytes())), place);
+        if (seen.state != format::frame_state::intact)
+            return failure(errc::corruption, "a frame does not verify when it is read back", file.path(), at);
+        if (seen.header.type == format::frame_type::put || seen.header.type == format::frame_type::erase)
+            into.add(as_text(seen.key()), at, seen.header.lsn_delta);
+        at += seen.bytes();
+    }
+    return {};
+}
+
+/// Writes the index at `offset`; the footer's word of it is the result. Not synced.
+template <checksum_policy C, class File>
+[[nodiscard]] result<format::segment_section> write_index(File& file, sorted_index const& index, std::uint64_t salt,
+                                                          std::uint64_t offset, std::uint64_t segment_bytes) {
+    format::index_shape const shape{format::block_bytes(segment_bytes), index.entries.size()};
+    auto const per_block = static_cast<std::size_t>(shape.entries_per_block());
+    auto const per_fence = static_cast<std::size_t>(shape.fences_per_block());
+    auto const blocks = static_cast<std::size_t>(shape.entry_blocks());
+    auto const all = blocks + static_cast<std::size_t>(shape.fence_blocks());
+    auto const block = static_cast<std::size_t>(shape.block);
+    auto const blocks_at_once = std::max<std::size_t>(256 * KiB / block, 1);
+    C sum;
+    std::vector<std::byte> out;
+    for (std::size_t done = 0; done < all;) {
+        auto const now = std::min(blocks_at_once, all - done);
+        out.assign(now * block, std::byte{0});
+        for (std::size_t b = 0; b < now; ++b) {
+            auto const bytes = byte_span{out}.subspan(b * block, block);
+            auto const number = done + b;
+            auto* at = bytes.data();
+            if (number < blocks) {
+                auto const first = number * per_block;
+                for (auto i = first; i < std::min(first + per_block, index.entries.size()); ++i, at += 16) {
+                    format::store(at, index.entries[i].prefix);
+                    format::store(at + 8, index.entries[i].offset);
+                    format::store(at + 12, index.entries[i].lsn_delta);
+                }
+            } else {
+                auto const first = (number - blocks) * per_fence;
+                for (auto i = first; i < std::min(first + per_fence, blocks); ++i, at += 8)
+                    format::store(at, index.entries[i * per_block].prefix);
+            }
+            format::finish_block<C>(bytes, salt, offset + number * block);
+            sum.update(bytes.last(format::block_check_bytes));
+        }
+        KEEL_TRY(file.write(offset + done * block, out));
+        done += now;
+    }
+    return format::segment_section{.type = static_cast<std::uint32_t>(format::section_type::index),
+                                   .offset = static_cast<std::uint32_t>(offset),
+                                   .length = static_cast<std::uint32_t>(shape.bytes()),
+                                   .check = sum.value(),
+                                   .argument = static_cast<std::uint32_t>(index.common.size())};
+}
+
+/// Writes the filter at `offset`. Not synced.
+template <checksum_policy C, class File>
+[[nodiscard]] result<format::segment_section> write_filter(File& file, std::vector<std::byte> bytes, std::uint64_t salt,
+                                                           std::uint64_t offset, std::uint64_t block) {
+    C sum;
+    for (std::size_t at = 0; at < bytes.size(); at += static_cast<std::size_t>(block)) {
+        auto const one = byte_span{bytes}.subspan(at, static_cast<std::size_t>(block));
+        format::finish_block<C>(one, salt, offset + at);
+        sum.update(one.last(format::block_check_bytes));
+    }
+    KEEL_TRY(file.write(offset, bytes));
+    return format::segment_section{.type = static_cast<std::uint32_t>(format::section_type::filter),
+                                   .offset = static_cast<std::uint32_t>(offset),
+                                   .length = static_cast<std::uint32_t>(bytes.size()),
+                                   .check = sum.value(),
+                                   .argument = format::filter_probes};
+}
+
+/// The blocks of a sealed segment's sections that do not verify, read again past the page cache before that is believed.
+template <checksum_policy C, class File>
+[[nodiscard]] std::vector<byte_range> damaged_blocks(File const& file, std::uint64_t salt, std::uint64_t segment_bytes,
+                                                     std::span<format::segment_section const> sections) {
+    std::vector<byte_range> bad;
+    auto const block = static_cast<std::size_t>(format::block_bytes(segment_bytes));
+    auto const limit = format::footer_offset(segment_bytes);
+    window<File> in{file, limit};
+    for (auto const& section : sections) {
+        C sum;
+        auto const known = bad.size();
+        auto const end = std::min(limit, std::uint64_t{section.offset} + section.length);
+        for (std::uint64_t at = section.offset; at + block <= end; at += block) {
+            auto bytes = in.at(at, block);
+            if (!format::block_verifies<C>(bytes, salt, at) && in.reread(at, block)) bytes = in.at(at, block);
+            if (!format::block_verifies<C>(bytes, salt, at)) bad.push_back({at, block});
+            sum.update(bytes.last(format::block_check_bytes));
+        }
+        if (bad.size() == known && sum.value() != section.check) bad.push_back({section.offset, section.length});
+    }
+    return bad;
+}
+
+} // namespace keel::inline v0::wal
+
+#endif
