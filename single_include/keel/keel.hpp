@@ -6250,12 +6250,13 @@ private:
 #ifndef KEEL_TABLE_BLOCK_CACHE_HPP
 #define KEEL_TABLE_BLOCK_CACHE_HPP
 
-// Verified blocks of indexes and tables, so that a block is read and verified once for many look-ups. Bounded in bytes; what was not
-// used for the longest time goes first.
+// Verified blocks of indexes and tables, so that a block is read and verified once for many look-ups. Bounded in bytes; a block that was
+// used since it was last considered gets a second chance before it goes (the clock algorithm: a look-up changes one flag, no list).
 //
 // Thread rules: any number of threads. One mutex per shard, held for a look-up or an insertion, never during I/O. A block that
 // somebody holds stays alive when the cache lets it go.
 
+#include <iterator>
 #include <list>
 #include <unordered_map>
 
@@ -6279,8 +6280,8 @@ public:
         std::lock_guard const hold{s.m};
         auto const at = s.where.find(which);
         if (at == s.where.end()) return nullptr;
-        s.used.splice(s.used.begin(), s.used, at->second);
-        return at->second->second;
+        at->second->used = true;
+        return at->second->what;
     }
     /// Takes a block that was verified.
     void add(name which, block what) {
@@ -6288,12 +6289,18 @@ public:
         std::lock_guard const hold{s.m};
         if (s.where.contains(which)) return;
         s.bytes += what->size();
-        s.used.emplace_front(which, std::move(what));
-        s.where.emplace(which, s.used.begin());
-        while (s.bytes > shard_bytes_max_ && s.used.size() > 1) {
-            s.bytes -= s.used.back().second->size();
-            s.where.erase(s.used.back().first);
-            s.used.pop_back();
+        s.held.push_front({.which = which, .what = std::move(what)});
+        s.where.emplace(which, s.held.begin());
+        while (s.bytes > shard_bytes_max_ && s.held.size() > 1) {
+            auto& oldest = s.held.back();
+            if (oldest.used && &oldest != &s.held.front()) {
+                oldest.used = false;
+                s.held.splice(s.held.begin(), s.held, std::prev(s.held.end()));
+                continue;
+            }
+            s.bytes -= oldest.what->size();
+            s.where.erase(oldest.which);
+            s.held.pop_back();
         }
     }
     [[nodiscard]] std::size_t bytes() const {
@@ -6314,10 +6321,15 @@ private:
             return static_cast<std::size_t>(h * 0xD6E8FEB86659FD93ULL);
         }
     };
-    using entries = std::list<std::pair<name, block>>;
+    struct entry {
+        name which;
+        block what;
+        bool used = false;
+    };
+    using entries = std::list<entry>;
     struct alignas(64) shard {
         mutable std::mutex m;
-        entries used{}; ///< newest use first
+        entries held{}; ///< the one considered next is last
         std::unordered_map<name, entries::iterator, hash> where{};
         std::size_t bytes = 0;
     };
@@ -6858,7 +6870,7 @@ template <checksum_policy C, class File>
 // block and a record; so mounting costs nothing, and a cold look-up little.
 //
 // Thread rules: any number of threads. m_ guards opening, mapping and the making of an index, and is held during that I/O, by readers
-// only. file_ready_, index_ready_, map_ and heap_ (release) publish what was made under it (acquire). Cursors are one thread's.
+// only. file_ready_, index_ready_, map_, heap_, filter_ and its slots (release) publish what was made under it (acquire). Cursors are one thread's.
 
 namespace keel::inline v0::table {
 
@@ -6908,11 +6920,11 @@ public:
         std::size_t capacity_ = 0;
     };
 
-    /// The newest version of `key` that counts and is not newer than `snapshot`; false where there is none. Errors: corruption, with
+    /// `hash` is the key's filter_hash. The newest version of `key` that counts and is not newer than `snapshot`; false where there is none. Errors: corruption, with
     /// file and offset; the machine's.
-    [[nodiscard]] result<bool> find(std::string_view key, lsn snapshot, record& into) const {
+    [[nodiscard]] result<bool> find(std::string_view key, std::uint64_t hash, lsn snapshot, record& into) const {
         if (of_.counted.empty() || of_.counted.front().first > snapshot) return false;
-        if (of_.filter && !filter_allows(key)) return false;
+        if (of_.filter && !filter_allows(hash)) return false;
         walker at{*this};
         KEEL_TRY_LET(alike, at.equal_prefixes(key));
         if (alike.last - alike.first > 1) {
@@ -7262,18 +7274,40 @@ private:
         return {};
     }
 
-    /// False: the key is in none of the records. A filter that cannot be read allows everything.
-    [[nodiscard]] bool filter_allows(std::string_view key) const {
+    /// False: the key is in none of the records. A filter that cannot be read allows everything. Its blocks stay in memory once they
+    /// were read (1.25 bytes a key): every look-up of an older key asks them.
+    [[nodiscard]] bool filter_allows(std::uint64_t hash) const {
         format::filter_shape const shape{shape_.block, shape_.entries};
-        auto const hash = format::filter_hash(key);
         auto const line = format::filter_line(hash, shape.lines());
-        if (!ready_file()) return true;
-        auto const block = load_block(of_.filter->offset + line / shape.lines_per_block() * shape.block);
-        if (!block) return true;
-        auto const* const at = (*block)->data() + line % shape.lines_per_block() * format::filter_line_bytes;
+        auto const number = static_cast<std::size_t>(line / shape.lines_per_block());
+        auto const* filter = filter_.load(std::memory_order_acquire);
+        if (filter == nullptr) filter = ready_filter(shape);
+        auto const* block = (*filter)[number].load(std::memory_order_acquire);
+        if (block == nullptr && (block = ready_filter_block(number)) == nullptr) return true;
+        auto const* const at = block + line % shape.lines_per_block() * format::filter_line_bytes;
         return format::each_filter_bit(hash, of_.filter->argument, [&](std::size_t byte, std::byte mask) {
             return (at[byte] & mask) != std::byte{0};
         });
+    }
+    using filter_blocks = std::vector<std::atomic<std::byte const*>>;
+    [[nodiscard]] filter_blocks const* ready_filter(format::filter_shape const& shape) const {
+        std::lock_guard const hold{m_};
+        if (!own_filter_) {
+            own_filter_ = std::make_unique<filter_blocks>(static_cast<std::size_t>(shape.blocks()));
+            filter_.store(own_filter_.get(), std::memory_order_release);
+        }
+        return own_filter_.get();
+    }
+    [[nodiscard]] std::byte const* ready_filter_block(std::size_t number) const {
+        std::lock_guard const hold{m_};
+        auto& slot = (*own_filter_)[number];
+        if (auto const* there = slot.load(std::memory_order_relaxed); there != nullptr) return there;
+        if (!open_locked()) return nullptr;
+        auto block = read_block(of_.filter->offset + number * shape_.block);
+        if (!block) return nullptr;
+        filter_held_.push_back(std::move(*block));
+        slot.store(filter_held_.back()->data(), std::memory_order_release);
+        return filter_held_.back()->data();
     }
 
     /// What all keys share, and the fences. Called with m_ held.
@@ -7315,6 +7349,12 @@ private:
     [[nodiscard]] result<block_cache::block> load_block(std::uint64_t offset) const {
         block_cache::name const name{of_.salt, offset};
         if (auto held = cache_->find(name)) return held;
+        KEEL_TRY_LET(fresh, read_block(offset));
+        cache_->add(name, fresh);
+        return fresh;
+    }
+    /// The block from the file, verified; read again past the page cache before a mismatch is believed.
+    [[nodiscard]] result<block_cache::block> read_block(std::uint64_t offset) const {
         auto fresh = std::make_shared<std::vector<std::byte>>(static_cast<std::size_t>(shape_.block));
         auto got = file_->read(offset, *fresh);
         if (!got || !format::block_verifies<C>(*fresh, of_.salt, offset)) {
@@ -7322,7 +7362,6 @@ private:
             if (!got || *got != fresh->size() || !format::block_verifies<C>(*fresh, of_.salt, offset))
                 return bad_block(offset);
         }
-        cache_->add(name, fresh);
         return block_cache::block{std::move(fresh)};
     }
     [[nodiscard]] tl::unexpected<error> bad_block(std::uint64_t offset) const {
@@ -7365,6 +7404,9 @@ private:
     mutable std::optional<typename Fs::file> file_{};
     mutable std::optional<typename Fs::mapping> mapping_{};
     mutable std::atomic<typename Fs::mapping const*> map_{nullptr};
+    mutable std::unique_ptr<filter_blocks> own_filter_{};
+    mutable std::vector<block_cache::block> filter_held_{};
+    mutable std::atomic<filter_blocks const*> filter_{nullptr};
     mutable std::string common_{};
     mutable std::vector<std::uint64_t> fences_{};
     mutable std::shared_ptr<wal::sorted_index const> made_{};
@@ -7429,133 +7471,240 @@ private:
 
 #endif
 
-// ---- keel/table/skip_list.hpp ----
-#ifndef KEEL_TABLE_SKIP_LIST_HPP
-#define KEEL_TABLE_SKIP_LIST_HPP
+// ---- keel/table/record_index.hpp ----
+#ifndef KEEL_TABLE_RECORD_INDEX_HPP
+#define KEEL_TABLE_RECORD_INDEX_HPP
 
-// Versions in order of key, newest first within a key. One thread inserts at a time; any number read meanwhile, without a lock:
-// a node is linked bottom level first with release stores, so who sees it (acquire) sees it whole. Nothing is ever removed.
-// After W. Pugh, "Skip lists: a probabilistic alternative to balanced trees", CACM 33(6), 1990.
+// Records in memory, found by key and walked in order. An insertion costs one place in a hash table; order is made when somebody
+// asks for it: a walk sorts what came since the last one and merges it with what was sorted before. So a program that only puts never
+// pays for order, and one that walks pays for each record a few times at most.
+//
+// Thread rules: one thread inserts, any number look up and walk. Nodes never change once they are published: a slot, the table and
+// newest_ are stored with release and loaded with acquire. m_ guards the sorted pieces; walkers take it, an insertion never does.
 
 namespace keel::inline v0::table {
 
-class skip_list {
+class record_index {
 public:
-    static constexpr int height_max = 16;
-
+    /// One version of one key; key and value lie behind it.
     struct node {
-        std::uint64_t prefix;
+        std::uint64_t hash;
         lsn at;
+        node const* older;  ///< the version of the same key before this one
+        node const* before; ///< what was inserted before this, whatever its key
         std::uint32_t value_bytes;
         std::uint16_t key_bytes;
         bool tombstone;
-        std::uint8_t height;
 
-        [[nodiscard]] std::atomic<node*>* links() noexcept {
-            return std::launder(reinterpret_cast<std::atomic<node*>*>(this + 1));
-        }
-        [[nodiscard]] std::atomic<node*> const* links() const noexcept {
-            return std::launder(reinterpret_cast<std::atomic<node*> const*>(this + 1));
-        }
-        [[nodiscard]] node* next(int level) const noexcept { return links()[level].load(std::memory_order_acquire); }
         [[nodiscard]] std::string_view key() const noexcept { return {text(), key_bytes}; }
         [[nodiscard]] version view() const noexcept {
             return {.key = key(), .value = {text() + key_bytes, value_bytes}, .at = at, .tombstone = tombstone};
         }
-        [[nodiscard]] char const* text() const noexcept {
-            return reinterpret_cast<char const*>(this + 1) + sizeof(std::atomic<node*>) * height;
-        }
+        [[nodiscard]] char const* text() const noexcept { return reinterpret_cast<char const*>(this + 1); }
     };
-
-    skip_list() : head_{make_node({}, height_max)} {}
-
-    /// One thread at a time.
-    void insert(version const& v) {
-        auto const prefix = format::key_prefix(v.key);
-        std::array<node*, height_max> before{};
-        auto* at = head_;
-        for (int level = height_max - 1; level >= 0; --level) {
-            for (node* next = at->next(level); next != nullptr && less(*next, prefix, v.key, v.at);
-                 next = at->next(level))
-                at = next;
-            before[static_cast<std::size_t>(level)] = at;
-        }
-        auto* const fresh = make_node(v, random_height());
-        for (int level = 0; level < fresh->height; ++level) {
-            auto& link = before[static_cast<std::size_t>(level)]->links()[level];
-            fresh->links()[level].store(link.load(std::memory_order_relaxed), std::memory_order_relaxed);
-            link.store(fresh, std::memory_order_release);
-        }
-    }
-
-    /// The first version not in front of (key, at): the newest one of `key` that is not newer than `at`, or of a later key.
-    [[nodiscard]] node const* lower_bound(std::string_view key, lsn at) const noexcept {
-        return around(key, at).behind;
-    }
-    [[nodiscard]] node const* first() const noexcept { return head_->next(0); }
-    /// The last version in front of (key, at); nothing where there is none.
-    [[nodiscard]] node const* last_before(std::string_view key, lsn at) const noexcept {
-        auto const* n = around(key, at).before;
-        return n == head_ ? nullptr : n;
-    }
-    [[nodiscard]] node const* last() const noexcept {
-        node const* at = head_;
-        for (int level = height_max - 1; level >= 0; --level)
-            for (node const* next = at->next(level); next != nullptr; next = at->next(level)) at = next;
-        return at == head_ ? nullptr : at;
-    }
-    [[nodiscard]] std::size_t used_bytes() const noexcept { return memory_.used_bytes(); }
 
 private:
-    [[nodiscard]] static bool less(node const& n, std::uint64_t prefix, std::string_view key, lsn at) noexcept {
-        if (n.prefix != prefix) return n.prefix < prefix;
-        auto const order = n.key().compare(key);
-        return order != 0 ? order < 0 : n.at > at;
-    }
-    struct place {
-        node const* before;
-        node const* behind;
+    /// Open addressing: a slot has the newest version of one key.
+    struct hash_table {
+        explicit hash_table(std::size_t size) : slots(size) {}
+        std::vector<std::atomic<node const*>> slots;
     };
-    /// Where (key, at) stands. `behind` is the node that was compared: to load the link of `before` once more could give one that was
-    /// inserted meanwhile, in front of the key.
-    [[nodiscard]] place around(std::string_view key, lsn at) const noexcept {
-        auto const prefix = format::key_prefix(key);
-        node const* n = head_;
-        node const* next = nullptr;
-        for (int level = height_max - 1; level >= 0; --level)
-            for (next = n->next(level); next != nullptr && less(*next, prefix, key, at); next = n->next(level))
-                n = next;
-        return {n, next};
+    /// The slot of the key: its own, or the free one it would take.
+    template <class Table>
+    [[nodiscard]] static auto& slot_of(Table& table, std::uint64_t hash, std::string_view key) noexcept {
+        auto const mask = table.slots.size() - 1;
+        for (auto i = static_cast<std::size_t>(hash) & mask;; i = (i + 1) & mask) {
+            auto const* const n = table.slots[i].load(std::memory_order_acquire);
+            if (n == nullptr || (n->hash == hash && n->key() == key)) return table.slots[i];
+        }
     }
-    [[nodiscard]] node* make_node(version const& v, int height) {
-        auto const links = sizeof(std::atomic<node*>) * static_cast<std::size_t>(height);
-        auto* const memory = memory_.allocate(sizeof(node) + links + v.key.size() + v.value.size());
-        auto* const n = new (memory) node{.prefix = format::key_prefix(v.key),
+
+public:
+    record_index() { grow(); }
+
+    /// One thread at a time. LSNs of one key grow, or come again with the same record.
+    void insert(version const& v) {
+        if (count_ * 2 >= tables_.back()->slots.size()) grow();
+        auto const hash = format::filter_hash(v.key);
+        auto& slot = slot_of(*tables_.back(), hash, v.key);
+        auto const* const older = slot.load(std::memory_order_relaxed);
+        count_ += older == nullptr;
+        auto* const fresh = make_node(v, hash, older);
+        slot.store(fresh, std::memory_order_release);
+        newest_.store(fresh, std::memory_order_release);
+    }
+
+    [[nodiscard]] bool empty() const noexcept { return newest_.load(std::memory_order_acquire) == nullptr; }
+
+    /// The newest version of `key` that is not newer than `snapshot`; nothing where there is none.
+    [[nodiscard]] node const* find(std::string_view key, lsn snapshot) const noexcept {
+        auto const& table = *table_.load(std::memory_order_acquire);
+        auto const* n = slot_of(table, format::filter_hash(key), key).load(std::memory_order_acquire);
+        while (n != nullptr && n->at > snapshot) n = n->older;
+        return n;
+    }
+
+    /// Walks versions, by key and the newest first, in either direction, over all that was inserted before it was made.
+    class cursor {
+    public:
+        explicit cursor(record_index const& of) : pieces_{of.sorted()} {
+            for (auto const& p : pieces_)
+                if (!p->empty()) standing_.push_back({p->data(), p->data(), p->data() + p->size()});
+        }
+
+        void seek(std::string_view key) {
+            place(key);
+            choose_next();
+        }
+        void seek_before(std::string_view key) {
+            place(key);
+            choose_previous();
+        }
+        void seek_last() {
+            for (auto& s : standing_) s.at = s.end;
+            choose_previous();
+        }
+        void next() {
+            ++standing_[chosen_].at;
+            choose_next();
+        }
+        void previous() {
+            --standing_[chosen_].at;
+            choose_previous();
+        }
+
+        [[nodiscard]] bool valid() const noexcept { return now_ != nullptr; }
+        [[nodiscard]] version current() const noexcept { return now_->view(); }
+
+    private:
+        friend record_index;
+        struct sortable {
+            std::uint64_t high; ///< the first sixteen bytes of the key: most keys differ there
+            std::uint64_t low;
+            node const* what;
+        };
+        using piece = std::vector<sortable>;
+        struct stand {
+            sortable const* begin;
+            sortable const* at; ///< forward: the next one; backward: behind it
+            sortable const* end;
+        };
+
+        [[nodiscard]] static sortable sortable_of(node const* n) noexcept {
+            auto const key = n->key();
+            return {format::key_prefix(key), format::key_prefix(key, 8), n};
+        }
+        [[nodiscard]] static bool in_front(sortable const& a, sortable const& b) noexcept {
+            if (a.high != b.high) return a.high < b.high;
+            if (a.low != b.low) return a.low < b.low;
+            auto const order = a.what->key().compare(b.what->key());
+            return order != 0 ? order < 0 : a.what->at > b.what->at;
+        }
+
+        void place(std::string_view key) {
+            auto const high = format::key_prefix(key);
+            auto const low = format::key_prefix(key, 8);
+            auto const less = [&](sortable const& s) {
+                if (s.high != high) return s.high < high;
+                if (s.low != low) return s.low < low;
+                return s.what->key() < key;
+            };
+            for (auto& s : standing_) s.at = std::partition_point(s.begin, s.end, less);
+        }
+        void choose_next() noexcept {
+            now_ = nullptr;
+            for (std::size_t i = 0; i < standing_.size(); ++i) {
+                auto const& s = standing_[i];
+                if (s.at == s.end || (now_ != nullptr && !in_front(*s.at, *standing_[chosen_].at))) continue;
+                chosen_ = i;
+                now_ = s.at->what;
+            }
+        }
+        void choose_previous() noexcept {
+            now_ = nullptr;
+            for (std::size_t i = 0; i < standing_.size(); ++i) {
+                auto const& s = standing_[i];
+                if (s.at == s.begin || (now_ != nullptr && !in_front(standing_[chosen_].at[-1], s.at[-1]))) continue;
+                chosen_ = i;
+                now_ = s.at[-1].what;
+            }
+        }
+
+        std::vector<std::shared_ptr<piece const>> pieces_;
+        std::vector<stand> standing_{};
+        std::size_t chosen_ = 0;
+        node const* now_ = nullptr;
+    };
+
+private:
+    using sortable = cursor::sortable;
+    using piece = cursor::piece;
+
+    static constexpr std::size_t first_slots = 256;
+    static constexpr std::size_t small_piece = 64; ///< so few are sorted for one walk and not kept
+
+    /// Readers may stand in a smaller table meanwhile: it stays, and has all that they may see.
+    void grow() {
+        auto bigger = std::make_unique<hash_table>(tables_.empty() ? first_slots : tables_.back()->slots.size() * 4);
+        auto const mask = bigger->slots.size() - 1;
+        if (!tables_.empty())
+            for (auto const& slot : tables_.back()->slots) {
+                auto const* const n = slot.load(std::memory_order_relaxed);
+                if (n == nullptr) continue;
+                auto i = static_cast<std::size_t>(n->hash) & mask;
+                while (bigger->slots[i].load(std::memory_order_relaxed) != nullptr) i = (i + 1) & mask;
+                bigger->slots[i].store(n, std::memory_order_relaxed);
+            }
+        tables_.push_back(std::move(bigger));
+        table_.store(tables_.back().get(), std::memory_order_release);
+    }
+
+    [[nodiscard]] node const* make_node(version const& v, std::uint64_t hash, node const* older) {
+        auto* const memory = memory_.allocate(sizeof(node) + v.key.size() + v.value.size());
+        auto* const n = new (memory) node{.hash = hash,
                                           .at = v.at,
+                                          .older = older,
+                                          .before = newest_.load(std::memory_order_relaxed),
                                           .value_bytes = static_cast<std::uint32_t>(v.value.size()),
                                           .key_bytes = static_cast<std::uint16_t>(v.key.size()),
-                                          .tombstone = v.tombstone,
-                                          .height = static_cast<std::uint8_t>(height)};
-        for (int level = 0; level < height; ++level)
-            new (memory + sizeof(node) + sizeof(std::atomic<node*>) * static_cast<std::size_t>(level))
-                std::atomic<node*>{nullptr};
-        auto* const text = memory + sizeof(node) + links;
+                                          .tombstone = v.tombstone};
+        auto* const text = memory + sizeof(node);
         if (!v.key.empty()) std::memcpy(text, v.key.data(), v.key.size());
         if (!v.value.empty()) std::memcpy(text + v.key.size(), v.value.data(), v.value.size());
         return n;
     }
-    [[nodiscard]] int random_height() noexcept {
-        random_ ^= random_ << 13;
-        random_ ^= random_ >> 7;
-        random_ ^= random_ << 17;
-        int height = 1;
-        for (auto bits = random_; height < height_max && (bits & 3) == 0; bits >>= 2) ++height;
-        return height;
+
+    /// Everything inserted so far, as sorted pieces, few of them. New records become a piece of their own, and pieces of like size one.
+    [[nodiscard]] std::vector<std::shared_ptr<piece const>> sorted() const {
+        std::lock_guard const hold{m_};
+        auto const* const newest = newest_.load(std::memory_order_acquire);
+        auto fresh = std::make_shared<piece>();
+        for (auto const* n = newest; n != sorted_upto_; n = n->before) fresh->push_back(cursor::sortable_of(n));
+        std::ranges::sort(*fresh, cursor::in_front);
+        bool const keep = fresh->size() > small_piece;
+        auto out = pieces_;
+        out.push_back(std::move(fresh));
+        if (!keep) return out;
+        while (out.size() > 1 && out[out.size() - 2]->size() < 2 * out.back()->size()) {
+            auto both = std::make_shared<piece>();
+            both->reserve(out[out.size() - 2]->size() + out.back()->size());
+            std::ranges::merge(*out[out.size() - 2], *out.back(), std::back_inserter(*both), cursor::in_front);
+            out.pop_back();
+            out.back() = std::move(both);
+        }
+        pieces_ = out;
+        sorted_upto_ = newest;
+        return out;
     }
 
     arena memory_{};
-    std::uint64_t random_ = 0x2545F4914F6CDD1DULL;
-    node* head_;
+    std::size_t count_ = 0;                             ///< keys
+    std::vector<std::unique_ptr<hash_table>> tables_{}; ///< the last one is used
+    std::atomic<hash_table const*> table_{nullptr};
+    std::atomic<node const*> newest_{nullptr};
+    mutable std::mutex m_;
+    mutable std::vector<std::shared_ptr<piece const>> pieces_{};
+    mutable node const* sorted_upto_ = nullptr; ///< newest of what is in the pieces
 };
 
 } // namespace keel::inline v0::table
@@ -7580,7 +7729,7 @@ public:
     /// The segment that has the same records.
     [[nodiscard]] segment_id segment() const noexcept { return of_; }
 
-    [[nodiscard]] bool empty() const noexcept { return written_.first() == nullptr; }
+    [[nodiscard]] bool empty() const noexcept { return written_.empty(); }
 
     /// One thread at a time.
     void apply(lsn at, format::frame_view const& frame) {
@@ -7593,33 +7742,20 @@ public:
 
     /// The newest version of `key` that is not newer than `snapshot`; nothing where there is none.
     [[nodiscard]] std::optional<version> find(std::string_view key, lsn snapshot) const noexcept {
-        auto const* const n = written_.lower_bound(key, snapshot);
-        if (n == nullptr || n->key() != key) return std::nullopt;
+        auto const* const n = written_.find(key, snapshot);
+        if (n == nullptr) return std::nullopt;
         return n->view();
     }
 
     /// Walks versions, by key and the newest first, in either direction.
-    class cursor {
+    class cursor : public record_index::cursor {
     public:
-        explicit cursor(memtable const& of) noexcept : of_{&of} {}
-
-        void seek(std::string_view key) noexcept { at_ = of_->written_.lower_bound(key, lsn_max); }
-        void seek_before(std::string_view key) noexcept { at_ = of_->written_.last_before(key, lsn_max); }
-        void seek_last() noexcept { at_ = of_->written_.last(); }
-        void next() noexcept { at_ = at_->next(0); }
-        void previous() noexcept { at_ = of_->written_.last_before(at_->key(), at_->at); }
-
-        [[nodiscard]] bool valid() const noexcept { return at_ != nullptr; }
-        [[nodiscard]] version current() const noexcept { return at_->view(); }
-
-    private:
-        memtable const* of_;
-        skip_list::node const* at_ = nullptr;
+        explicit cursor(memtable const& of) : record_index::cursor{of.written_} {}
     };
 
 private:
     segment_id of_;
-    skip_list written_{};
+    record_index written_{};
 };
 
 } // namespace keel::inline v0::table
@@ -7656,11 +7792,12 @@ struct level_view {
         std::optional<table::version> best;
         for (auto const& m : memory)
             if (auto const v = m->find(key, snapshot); v && (!best || v->at > best->at)) best = v;
+        auto const hash = format::filter_hash(key);
         typename run::record kept;
         typename run::record next;
         for (auto const& r : runs) {
             if (best && r->newest() <= best->at) break; // nothing newer is further down
-            KEEL_TRY_LET(there, r->find(key, snapshot, next));
+            KEEL_TRY_LET(there, r->find(key, hash, snapshot, next));
             if (!there || (best && next.what.at <= best->at)) continue;
             std::swap(kept, next);
             best = kept.what;
@@ -7675,10 +7812,11 @@ struct level_view {
     [[nodiscard]] result<lsn> newer(std::string_view key, lsn since) const {
         for (auto const& m : memory)
             if (auto const v = m->find(key, lsn_max); v && v->at > since) return v->at;
+        auto const hash = format::filter_hash(key);
         typename run::record there;
         for (auto const& r : runs) {
             if (r->newest() <= since) break;
-            KEEL_TRY_LET(any, r->find(key, lsn_max, there));
+            KEEL_TRY_LET(any, r->find(key, hash, lsn_max, there));
             if (any && there.what.at > since) return there.what.at;
         }
         return lsn{};
@@ -7928,8 +8066,6 @@ private:
 #define KEEL_ENGINE_SCAN_HPP
 
 // Reading many keys in order: which ones (range, prefix), as of when (snapshot), and the loop over them.
-
-#include <iterator>
 
 namespace keel::inline v0 {
 

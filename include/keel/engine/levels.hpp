@@ -47,11 +47,12 @@ struct level_view {
         std::optional<table::version> best;
         for (auto const& m : memory)
             if (auto const v = m->find(key, snapshot); v && (!best || v->at > best->at)) best = v;
+        auto const hash = format::filter_hash(key);
         typename run::record kept;
         typename run::record next;
         for (auto const& r : runs) {
             if (best && r->newest() <= best->at) break; // nothing newer is further down
-            KEEL_TRY_LET(there, r->find(key, snapshot, next));
+            KEEL_TRY_LET(there, r->find(key, hash, snapshot, next));
             if (!there || (best && next.what.at <= best->at)) continue;
             std::swap(kept, next);
             best = kept.what;
@@ -66,10 +67,11 @@ struct level_view {
     [[nodiscard]] result<lsn> newer(std::string_view key, lsn since) const {
         for (auto const& m : memory)
             if (auto const v = m->find(key, lsn_max); v && v->at > since) return v->at;
+        auto const hash = format::filter_hash(key);
         typename run::record there;
         for (auto const& r : runs) {
             if (r->newest() <= since) break;
-            KEEL_TRY_LET(any, r->find(key, lsn_max, there));
+            KEEL_TRY_LET(any, r->find(key, hash, lsn_max, there));
             if (any && there.what.at > since) return there.what.at;
         }
         return lsn{};

@@ -2,8 +2,8 @@
 #ifndef KEEL_TABLE_BLOCK_CACHE_HPP
 #define KEEL_TABLE_BLOCK_CACHE_HPP
 
-// Verified blocks of indexes and tables, so that a block is read and verified once for many look-ups. Bounded in bytes; what was not
-// used for the longest time goes first.
+// Verified blocks of indexes and tables, so that a block is read and verified once for many look-ups. Bounded in bytes; a block that was
+// used since it was last considered gets a second chance before it goes (the clock algorithm: a look-up changes one flag, no list).
 //
 // Thread rules: any number of threads. One mutex per shard, held for a look-up or an insertion, never during I/O. A block that
 // somebody holds stays alive when the cache lets it go.
@@ -12,6 +12,7 @@
 
 #include <array>
 #include <cstdint>
+#include <iterator>
 #include <list>
 #include <memory>
 #include <mutex>
@@ -39,8 +40,8 @@ public:
         std::lock_guard const hold{s.m};
         auto const at = s.where.find(which);
         if (at == s.where.end()) return nullptr;
-        s.used.splice(s.used.begin(), s.used, at->second);
-        return at->second->second;
+        at->second->used = true;
+        return at->second->what;
     }
     /// Takes a block that was verified.
     void add(name which, block what) {
@@ -48,12 +49,18 @@ public:
         std::lock_guard const hold{s.m};
         if (s.where.contains(which)) return;
         s.bytes += what->size();
-        s.used.emplace_front(which, std::move(what));
-        s.where.emplace(which, s.used.begin());
-        while (s.bytes > shard_bytes_max_ && s.used.size() > 1) {
-            s.bytes -= s.used.back().second->size();
-            s.where.erase(s.used.back().first);
-            s.used.pop_back();
+        s.held.push_front({.which = which, .what = std::move(what)});
+        s.where.emplace(which, s.held.begin());
+        while (s.bytes > shard_bytes_max_ && s.held.size() > 1) {
+            auto& oldest = s.held.back();
+            if (oldest.used && &oldest != &s.held.front()) {
+                oldest.used = false;
+                s.held.splice(s.held.begin(), s.held, std::prev(s.held.end()));
+                continue;
+            }
+            s.bytes -= oldest.what->size();
+            s.where.erase(oldest.which);
+            s.held.pop_back();
         }
     }
     [[nodiscard]] std::size_t bytes() const {
@@ -74,10 +81,15 @@ private:
             return static_cast<std::size_t>(h * 0xD6E8FEB86659FD93ULL);
         }
     };
-    using entries = std::list<std::pair<name, block>>;
+    struct entry {
+        name which;
+        block what;
+        bool used = false;
+    };
+    using entries = std::list<entry>;
     struct alignas(64) shard {
         mutable std::mutex m;
-        entries used{}; ///< newest use first
+        entries held{}; ///< the one considered next is last
         std::unordered_map<name, entries::iterator, hash> where{};
         std::size_t bytes = 0;
     };

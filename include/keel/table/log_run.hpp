@@ -10,7 +10,7 @@
 // block and a record; so mounting costs nothing, and a cold look-up little.
 //
 // Thread rules: any number of threads. m_ guards opening, mapping and the making of an index, and is held during that I/O, by readers
-// only. file_ready_, index_ready_, map_ and heap_ (release) publish what was made under it (acquire). Cursors are one thread's.
+// only. file_ready_, index_ready_, map_, heap_, filter_ and its slots (release) publish what was made under it (acquire). Cursors are one thread's.
 
 #include <keel/error.hpp>
 #include <keel/format/frame.hpp>
@@ -81,11 +81,11 @@ public:
         std::size_t capacity_ = 0;
     };
 
-    /// The newest version of `key` that counts and is not newer than `snapshot`; false where there is none. Errors: corruption, with
+    /// `hash` is the key's filter_hash. The newest version of `key` that counts and is not newer than `snapshot`; false where there is none. Errors: corruption, with
     /// file and offset; the machine's.
-    [[nodiscard]] result<bool> find(std::string_view key, lsn snapshot, record& into) const {
+    [[nodiscard]] result<bool> find(std::string_view key, std::uint64_t hash, lsn snapshot, record& into) const {
         if (of_.counted.empty() || of_.counted.front().first > snapshot) return false;
-        if (of_.filter && !filter_allows(key)) return false;
+        if (of_.filter && !filter_allows(hash)) return false;
         walker at{*this};
         KEEL_TRY_LET(alike, at.equal_prefixes(key));
         if (alike.last - alike.first > 1) {
@@ -435,18 +435,40 @@ private:
         return {};
     }
 
-    /// False: the key is in none of the records. A filter that cannot be read allows everything.
-    [[nodiscard]] bool filter_allows(std::string_view key) const {
+    /// False: the key is in none of the records. A filter that cannot be read allows everything. Its blocks stay in memory once they
+    /// were read (1.25 bytes a key): every look-up of an older key asks them.
+    [[nodiscard]] bool filter_allows(std::uint64_t hash) const {
         format::filter_shape const shape{shape_.block, shape_.entries};
-        auto const hash = format::filter_hash(key);
         auto const line = format::filter_line(hash, shape.lines());
-        if (!ready_file()) return true;
-        auto const block = load_block(of_.filter->offset + line / shape.lines_per_block() * shape.block);
-        if (!block) return true;
-        auto const* const at = (*block)->data() + line % shape.lines_per_block() * format::filter_line_bytes;
+        auto const number = static_cast<std::size_t>(line / shape.lines_per_block());
+        auto const* filter = filter_.load(std::memory_order_acquire);
+        if (filter == nullptr) filter = ready_filter(shape);
+        auto const* block = (*filter)[number].load(std::memory_order_acquire);
+        if (block == nullptr && (block = ready_filter_block(number)) == nullptr) return true;
+        auto const* const at = block + line % shape.lines_per_block() * format::filter_line_bytes;
         return format::each_filter_bit(hash, of_.filter->argument, [&](std::size_t byte, std::byte mask) {
             return (at[byte] & mask) != std::byte{0};
         });
+    }
+    using filter_blocks = std::vector<std::atomic<std::byte const*>>;
+    [[nodiscard]] filter_blocks const* ready_filter(format::filter_shape const& shape) const {
+        std::lock_guard const hold{m_};
+        if (!own_filter_) {
+            own_filter_ = std::make_unique<filter_blocks>(static_cast<std::size_t>(shape.blocks()));
+            filter_.store(own_filter_.get(), std::memory_order_release);
+        }
+        return own_filter_.get();
+    }
+    [[nodiscard]] std::byte const* ready_filter_block(std::size_t number) const {
+        std::lock_guard const hold{m_};
+        auto& slot = (*own_filter_)[number];
+        if (auto const* there = slot.load(std::memory_order_relaxed); there != nullptr) return there;
+        if (!open_locked()) return nullptr;
+        auto block = read_block(of_.filter->offset + number * shape_.block);
+        if (!block) return nullptr;
+        filter_held_.push_back(std::move(*block));
+        slot.store(filter_held_.back()->data(), std::memory_order_release);
+        return filter_held_.back()->data();
     }
 
     /// What all keys share, and the fences. Called with m_ held.
@@ -488,6 +510,12 @@ private:
     [[nodiscard]] result<block_cache::block> load_block(std::uint64_t offset) const {
         block_cache::name const name{of_.salt, offset};
         if (auto held = cache_->find(name)) return held;
+        KEEL_TRY_LET(fresh, read_block(offset));
+        cache_->add(name, fresh);
+        return fresh;
+    }
+    /// The block from the file, verified; read again past the page cache before a mismatch is believed.
+    [[nodiscard]] result<block_cache::block> read_block(std::uint64_t offset) const {
         auto fresh = std::make_shared<std::vector<std::byte>>(static_cast<std::size_t>(shape_.block));
         auto got = file_->read(offset, *fresh);
         if (!got || !format::block_verifies<C>(*fresh, of_.salt, offset)) {
@@ -495,7 +523,6 @@ private:
             if (!got || *got != fresh->size() || !format::block_verifies<C>(*fresh, of_.salt, offset))
                 return bad_block(offset);
         }
-        cache_->add(name, fresh);
         return block_cache::block{std::move(fresh)};
     }
     [[nodiscard]] tl::unexpected<error> bad_block(std::uint64_t offset) const {
@@ -538,6 +565,9 @@ private:
     mutable std::optional<typename Fs::file> file_{};
     mutable std::optional<typename Fs::mapping> mapping_{};
     mutable std::atomic<typename Fs::mapping const*> map_{nullptr};
+    mutable std::unique_ptr<filter_blocks> own_filter_{};
+    mutable std::vector<block_cache::block> filter_held_{};
+    mutable std::atomic<filter_blocks const*> filter_{nullptr};
     mutable std::string common_{};
     mutable std::vector<std::uint64_t> fences_{};
     mutable std::shared_ptr<wal::sorted_index const> made_{};

@@ -9,7 +9,7 @@
 
 #include <keel/format/frame.hpp>
 #include <keel/table/entry.hpp>
-#include <keel/table/skip_list.hpp>
+#include <keel/table/record_index.hpp>
 #include <keel/types.hpp>
 
 #include <optional>
@@ -24,7 +24,7 @@ public:
     /// The segment that has the same records.
     [[nodiscard]] segment_id segment() const noexcept { return of_; }
 
-    [[nodiscard]] bool empty() const noexcept { return written_.first() == nullptr; }
+    [[nodiscard]] bool empty() const noexcept { return written_.empty(); }
 
     /// One thread at a time.
     void apply(lsn at, format::frame_view const& frame) {
@@ -37,33 +37,20 @@ public:
 
     /// The newest version of `key` that is not newer than `snapshot`; nothing where there is none.
     [[nodiscard]] std::optional<version> find(std::string_view key, lsn snapshot) const noexcept {
-        auto const* const n = written_.lower_bound(key, snapshot);
-        if (n == nullptr || n->key() != key) return std::nullopt;
+        auto const* const n = written_.find(key, snapshot);
+        if (n == nullptr) return std::nullopt;
         return n->view();
     }
 
     /// Walks versions, by key and the newest first, in either direction.
-    class cursor {
+    class cursor : public record_index::cursor {
     public:
-        explicit cursor(memtable const& of) noexcept : of_{&of} {}
-
-        void seek(std::string_view key) noexcept { at_ = of_->written_.lower_bound(key, lsn_max); }
-        void seek_before(std::string_view key) noexcept { at_ = of_->written_.last_before(key, lsn_max); }
-        void seek_last() noexcept { at_ = of_->written_.last(); }
-        void next() noexcept { at_ = at_->next(0); }
-        void previous() noexcept { at_ = of_->written_.last_before(at_->key(), at_->at); }
-
-        [[nodiscard]] bool valid() const noexcept { return at_ != nullptr; }
-        [[nodiscard]] version current() const noexcept { return at_->view(); }
-
-    private:
-        memtable const* of_;
-        skip_list::node const* at_ = nullptr;
+        explicit cursor(memtable const& of) : record_index::cursor{of.written_} {}
     };
 
 private:
     segment_id of_;
-    skip_list written_{};
+    record_index written_{};
 };
 
 } // namespace keel::inline v0::table

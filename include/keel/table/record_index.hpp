@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_TABLE_RECORD_INDEX_HPP
+#define KEEL_TABLE_RECORD_INDEX_HPP
+
+// Records in memory, found by key and walked in order. An insertion costs one place in a hash table; order is made when somebody
+// asks for it: a walk sorts what came since the last one and merges it with what was sorted before. So a program that only puts never
+// pays for order, and one that walks pays for each record a few times at most.
+//
+// Thread rules: one thread inserts, any number look up and walk. Nodes never change once they are published: a slot, the table and
+// newest_ are stored with release and loaded with acquire. m_ guards the sorted pieces; walkers take it, an insertion never does.
+
+#include <keel/format/index.hpp>
+#include <keel/table/arena.hpp>
+#include <keel/table/entry.hpp>
+#include <keel/types.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <iterator>
+#include <memory>
+#include <mutex>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace keel::inline v0::table {
+
+class record_index {
+public:
+    /// One version of one key; key and value lie behind it.
+    struct node {
+        std::uint64_t hash;
+        lsn at;
+        node const* older;  ///< the version of the same key before this one
+        node const* before; ///< what was inserted before this, whatever its key
+        std::uint32_t value_bytes;
+        std::uint16_t key_bytes;
+        bool tombstone;
+
+        [[nodiscard]] std::string_view key() const noexcept { return {text(), key_bytes}; }
+        [[nodiscard]] version view() const noexcept {
+            return {.key = key(), .value = {text() + key_bytes, value_bytes}, .at = at, .tombstone = tombstone};
+        }
+        [[nodiscard]] char const* text() const noexcept { return reinterpret_cast<char const*>(this + 1); }
+    };
+
+private:
+    /// Open addressing: a slot has the newest version of one key.
+    struct hash_table {
+        explicit hash_table(std::size_t size) : slots(size) {}
+        std::vector<std::atomic<node const*>> slots;
+    };
+    /// The slot of the key: its own, or the free one it would take.
+    template <class Table>
+    [[nodiscard]] static auto& slot_of(Table& table, std::uint64_t hash, std::string_view key) noexcept {
+        auto const mask = table.slots.size() - 1;
+        for (auto i = static_cast<std::size_t>(hash) & mask;; i = (i + 1) & mask) {
+            auto const* const n = table.slots[i].load(std::memory_order_acquire);
+            if (n == nullptr || (n->hash == hash && n->key() == key)) return table.slots[i];
+        }
+    }
+
+public:
+    record_index() { grow(); }
+
+    /// One thread at a time. LSNs of one key grow, or come again with the same record.
+    void insert(version const& v) {
+        if (count_ * 2 >= tables_.back()->slots.size()) grow();
+        auto const hash = format::filter_hash(v.key);
+        auto& slot = slot_of(*tables_.back(), hash, v.key);
+        auto const* const older = slot.load(std::memory_order_relaxed);
+        count_ += older == nullptr;
+        auto* const fresh = make_node(v, hash, older);
+        slot.store(fresh, std::memory_order_release);
+        newest_.store(fresh, std::memory_order_release);
+    }
+
+    [[nodiscard]] bool empty() const noexcept { return newest_.load(std::memory_order_acquire) == nullptr; }
+
+    /// The newest version of `key` that is not newer than `snapshot`; nothing where there is none.
+    [[nodiscard]] node const* find(std::string_view key, lsn snapshot) const noexcept {
+        auto const& table = *table_.load(std::memory_order_acquire);
+        auto const* n = slot_of(table, format::filter_hash(key), key).load(std::memory_order_acquire);
+        while (n != nullptr && n->at > snapshot) n = n->older;
+        return n;
+    }
+
+    /// Walks versions, by key and the newest first, in either direction, over all that was inserted before it was made.
+    class cursor {
+    public:
+        explicit cursor(record_index const& of) : pieces_{of.sorted()} {
+            for (auto const& p : pieces_)
+                if (!p->empty()) standing_.push_back({p->data(), p->data(), p->data() + p->size()});
+        }
+
+        void seek(std::string_view key) {
+            place(key);
+            choose_next();
+        }
+        void seek_before(std::string_view key) {
+            place(key);
+            choose_previous();
+        }
+        void seek_last() {
+            for (auto& s : standing_) s.at = s.end;
+            choose_previous();
+        }
+        void next() {
+            ++standing_[chosen_].at;
+            choose_next();
+        }
+        void previous() {
+            --standing_[chosen_].at;
+            choose_previous();
+        }
+
+        [[nodiscard]] bool valid() const noexcept { return now_ != nullptr; }
+        [[nodiscard]] version current() const noexcept { return now_->view(); }
+
+    private:
+        friend record_index;
+        struct sortable {
+            std::uint64_t high; ///< the first sixteen bytes of the key: most keys differ there
+            std::uint64_t low;
+            node const* what;
+        };
+        using piece = std::vector<sortable>;
+        struct stand {
+            sortable const* begin;
+            sortable const* at; ///< forward: the next one; backward: behind it
+            sortable const* end;
+        };
+
+        [[nodiscard]] static sortable sortable_of(node const* n) noexcept {
+            auto const key = n->key();
+            return {format::key_prefix(key), format::key_prefix(key, 8), n};
+        }
+        [[nodiscard]] static bool in_front(sortable const& a, sortable const& b) noexcept {
+            if (a.high != b.high) return a.high < b.high;
+            if (a.low != b.low) return a.low < b.low;
+            auto const order = a.what->key().compare(b.what->key());
+            return order != 0 ? order < 0 : a.what->at > b.what->at;
+        }
+
+        void place(std::string_view key) {
+            auto const high = format::key_prefix(key);
+            auto const low = format::key_prefix(key, 8);
+            auto const less = [&](sortable const& s) {
+                if (s.high != high) return s.high < high;
+                if (s.low != low) return s.low < low;
+                return s.what->key() < key;
+            };
+            for (auto& s : standing_) s.at = std::partition_point(s.begin, s.end, less);
+        }
+        void choose_next() noexcept {
+            now_ = nullptr;
+            for (std::size_t i = 0; i < standing_.size(); ++i) {
+                auto const& s = standing_[i];
+                if (s.at == s.end || (now_ != nullptr && !in_front(*s.at, *standing_[chosen_].at))) continue;
+                chosen_ = i;
+                now_ = s.at->what;
+            }
+        }
+        void choose_previous() noexcept {
+            now_ = nullptr;
+            for (std::size_t i = 0; i < standing_.size(); ++i) {
+                auto const& s = standing_[i];
+                if (s.at == s.begin || (now_ != nullptr && !in_front(standing_[chosen_].at[-1], s.at[-1]))) continue;
+                chosen_ = i;
+                now_ = s.at[-1].what;
+            }
+        }
+
+        std::vector<std::shared_ptr<piece const>> pieces_;
+        std::vector<stand> standing_{};
+        std::size_t chosen_ = 0;
+        node const* now_ = nullptr;
+    };
+
+private:
+    using sortable = cursor::sortable;
+    using piece = cursor::piece;
+
+    static constexpr std::size_t first_slots = 256;
+    static constexpr std::size_t small_piece = 64; ///< so few are sorted for one walk and not kept
+
+    /// Readers may stand in a smaller table meanwhile: it stays, and has all that they may see.
+    void grow() {
+        auto bigger = std::make_unique<hash_table>(tables_.empty() ? first_slots : tables_.back()->slots.size() * 4);
+        auto const mask = bigger->slots.size() - 1;
+        if (!tables_.empty())
+            for (auto const& slot : tables_.back()->slots) {
+                auto const* const n = slot.load(std::memory_order_relaxed);
+                if (n == nullptr) continue;
+                auto i = static_cast<std::size_t>(n->hash) & mask;
+                while (bigger->slots[i].load(std::memory_order_relaxed) != nullptr) i = (i + 1) & mask;
+                bigger->slots[i].store(n, std::memory_order_relaxed);
+            }
+        tables_.push_back(std::move(bigger));
+        table_.store(tables_.back().get(), std::memory_order_release);
+    }
+
+    [[nodiscard]] node const* make_node(version const& v, std::uint64_t hash, node const* older) {
+        auto* const memory = memory_.allocate(sizeof(node) + v.key.size() + v.value.size());
+        auto* const n = new (memory) node{.hash = hash,
+                                          .at = v.at,
+                                          .older = older,
+                                          .before = newest_.load(std::memory_order_relaxed),
+                                          .value_bytes = static_cast<std::uint32_t>(v.value.size()),
+                                          .key_bytes = static_cast<std::uint16_t>(v.key.size()),
+                                          .tombstone = v.tombstone};
+        auto* const text = memory + sizeof(node);
+        if (!v.key.empty()) std::memcpy(text, v.key.data(), v.key.size());
+        if (!v.value.empty()) std::memcpy(text + v.key.size(), v.value.data(), v.value.size());
+        return n;
+    }
+
+    /// Everything inserted so far, as sorted pieces, few of them. New records become a piece of their own, and pieces of like size one.
+    [[nodiscard]] std::vector<std::shared_ptr<piece const>> sorted() const {
+        std::lock_guard const hold{m_};
+        auto const* const newest = newest_.load(std::memory_order_acquire);
+        auto fresh = std::make_shared<piece>();
+        for (auto const* n = newest; n != sorted_upto_; n = n->before) fresh->push_back(cursor::sortable_of(n));
+        std::ranges::sort(*fresh, cursor::in_front);
+        bool const keep = fresh->size() > small_piece;
+        auto out = pieces_;
+        out.push_back(std::move(fresh));
+        if (!keep) return out;
+        while (out.size() > 1 && out[out.size() - 2]->size() < 2 * out.back()->size()) {
+            auto both = std::make_shared<piece>();
+            both->reserve(out[out.size() - 2]->size() + out.back()->size());
+            std::ranges::merge(*out[out.size() - 2], *out.back(), std::back_inserter(*both), cursor::in_front);
+            out.pop_back();
+            out.back() = std::move(both);
+        }
+        pieces_ = out;
+        sorted_upto_ = newest;
+        return out;
+    }
+
+    arena memory_{};
+    std::size_t count_ = 0;                             ///< keys
+    std::vector<std::unique_ptr<hash_table>> tables_{}; ///< the last one is used
+    std::atomic<hash_table const*> table_{nullptr};
+    std::atomic<node const*> newest_{nullptr};
+    mutable std::mutex m_;
+    mutable std::vector<std::shared_ptr<piece const>> pieces_{};
+    mutable node const* sorted_upto_ = nullptr; ///< newest of what is in the pieces
+};
+
+} // namespace keel::inline v0::table
+
+#endif

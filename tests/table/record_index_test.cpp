@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: BSL-1.0
+#include <keel/table/record_index.hpp>
+
+#include <doctest/doctest.h>
+#include <rapidcheck.h>
+
+#include <algorithm>
+#include <atomic>
+#include <map>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+using keel::lsn;
+using keel::table::record_index;
+
+namespace {
+
+std::vector<std::pair<std::string, std::uint64_t>> walk(record_index const& index, bool forward) {
+    std::vector<std::pair<std::string, std::uint64_t>> seen;
+    record_index::cursor at{index};
+    if (forward) at.seek("");
+    else at.seek_last();
+    while (at.valid()) {
+        seen.emplace_back(at.current().key, at.current().at.value);
+        if (forward) at.next();
+        else at.previous();
+    }
+    return seen;
+}
+
+} // namespace
+
+TEST_CASE("record index: look-ups and walks agree with a map, whatever was walked in between") {
+    CHECK(rc::check("agrees", [] {
+        record_index index;
+        std::map<std::pair<std::string, std::int64_t>, std::string> all; // the newest first
+        auto const steps = *rc::gen::inRange(1, 400);
+        for (int i = 1; i <= steps; ++i) {
+            auto const n = *rc::gen::inRange(0, 120);
+            auto const key = (n % 3 == 0 ? "the same sixteen bytes, then " : "") + std::to_string(n % 40);
+            auto const value = std::to_string(i);
+            index.insert({.key = key, .value = value, .at = lsn{static_cast<std::uint64_t>(i)}, .tombstone = n == 7});
+            all[{key, -i}] = value;
+            if (*rc::gen::inRange(0, 20) != 0) continue;
+            auto const snapshot = *rc::gen::inRange(0, i + 2);
+            auto const* const found = index.find(key, lsn{static_cast<std::uint64_t>(snapshot)});
+            auto const expected = all.lower_bound({key, -snapshot});
+            bool const there = expected != all.end() && expected->first.first == key;
+            RC_ASSERT((found != nullptr) == there);
+            if (there) RC_ASSERT(found->view().value == expected->second);
+            record_index::cursor at{index};
+            at.seek(key);
+            auto const behind = all.lower_bound({key, INT64_MIN});
+            RC_ASSERT(at.valid() == (behind != all.end()));
+            if (at.valid()) RC_ASSERT(at.current().key == behind->first.first);
+            at.seek_before(key);
+            RC_ASSERT(at.valid() == (behind != all.begin()));
+            if (at.valid()) RC_ASSERT(at.current().key == std::prev(behind)->first.first);
+        }
+        std::vector<std::pair<std::string, std::uint64_t>> expected;
+        for (auto const& [place, value] : all)
+            expected.emplace_back(place.first, static_cast<std::uint64_t>(-place.second));
+        RC_ASSERT(walk(index, true) == expected);
+        std::reverse(expected.begin(), expected.end());
+        RC_ASSERT(walk(index, false) == expected);
+        RC_ASSERT(index.find("never", keel::lsn_max) == nullptr);
+    }));
+}
+
+TEST_CASE("record index: what was inserted is found by threads that look while more is inserted, and walked in order") {
+    record_index index;
+    std::atomic<std::uint64_t> done{0};
+    constexpr std::uint64_t all = 20'000;
+    auto const key = [](std::uint64_t i) { return "key" + std::to_string(i * 7919 % all); };
+    std::atomic<std::uint64_t> missed{0};
+    std::vector<std::jthread> readers;
+    for (int t = 0; t < 2; ++t)
+        readers.emplace_back([&](std::stop_token stop) {
+            for (std::uint64_t n = 1; !stop.stop_requested(); ++n) {
+                auto const upto = done.load(std::memory_order_acquire);
+                if (upto == 0) continue;
+                auto const i = n * 104729 % upto;
+                auto const* const found = index.find(key(i), keel::lsn_max);
+                if (found == nullptr || found->at.value != i + 1) ++missed;
+                if (n % 500 != 0) continue;
+                record_index::cursor at{index};
+                std::uint64_t seen = 0;
+                std::string before;
+                for (at.seek(""); at.valid(); at.next(), ++seen) {
+                    if (at.current().key < before) ++missed;
+                    before = at.current().key;
+                }
+                if (seen < upto) ++missed;
+            }
+        });
+    for (std::uint64_t i = 0; i < all; ++i) {
+        index.insert({.key = key(i), .value = "v", .at = lsn{i + 1}});
+        done.store(i + 1, std::memory_order_release);
+    }
+    readers.clear();
+    CHECK(missed == 0);
+}
