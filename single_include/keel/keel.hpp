@@ -6940,69 +6940,6 @@ public:
         return false;
     }
 
-    /// Walks the versions that count, by key and the newest first, in either direction. After an error it is not valid.
-    class cursor {
-    public:
-        explicit cursor(std::shared_ptr<log_run const> of) : of_{std::move(of)}, at_{*of_} {}
-
-        void seek(std::string_view key) { start(key, false); }
-        void seek_before(std::string_view key) { start(key, true); }
-        void seek_last() {
-            i_ = of_->shape_.entries;
-            step_back();
-        }
-        void next() {
-            ++i_;
-            settle_forward();
-        }
-        void previous() { step_back(); }
-
-        [[nodiscard]] bool valid() const noexcept { return valid_; }
-        [[nodiscard]] version current() const noexcept { return now_.what; }
-        [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
-
-    private:
-        void start(std::string_view key, bool before) {
-            auto const alike = at_.equal_prefixes(key);
-            if (!alike) return fail(alike.error());
-            auto const from = at_.lower_bound(*alike, key, lsn_max, now_);
-            if (!from) return fail(from.error());
-            i_ = *from;
-            if (before) step_back();
-            else settle_forward();
-        }
-        void settle_forward() {
-            for (; i_ < of_->shape_.entries; ++i_)
-                if (take() || trouble_) return;
-            valid_ = false;
-        }
-        void step_back() {
-            while (i_ > 0) {
-                --i_;
-                if (take() || trouble_) return;
-            }
-            valid_ = false;
-        }
-        bool take() {
-            auto const e = at_.entry(i_);
-            if (!e) return fail(e.error()), false;
-            if (!of_->counts(of_->lsn_of(*e))) return false;
-            if (auto const got = of_->read(*e, now_); !got) return fail(got.error()), false;
-            return valid_ = true;
-        }
-        void fail(error const& why) {
-            trouble_ = why;
-            valid_ = false;
-        }
-
-        std::shared_ptr<log_run const> of_;
-        typename log_run::walker at_;
-        std::uint64_t i_ = 0;
-        bool valid_ = false;
-        record now_{};
-        std::optional<error> trouble_{};
-    };
-
 private:
     /// Looks entries up; holds the block it read last.
     class walker {
@@ -7127,6 +7064,71 @@ private:
         std::uint64_t held_ = 0;
     };
 
+public:
+    /// Walks the versions that count, by key and the newest first, in either direction. After an error it is not valid.
+    class cursor {
+    public:
+        explicit cursor(std::shared_ptr<log_run const> of) : of_{std::move(of)}, at_{*of_} {}
+
+        void seek(std::string_view key) { start(key, false); }
+        void seek_before(std::string_view key) { start(key, true); }
+        void seek_last() {
+            i_ = of_->shape_.entries;
+            step_back();
+        }
+        void next() {
+            ++i_;
+            settle_forward();
+        }
+        void previous() { step_back(); }
+
+        [[nodiscard]] bool valid() const noexcept { return valid_; }
+        [[nodiscard]] version current() const noexcept { return now_.what; }
+        [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
+
+    private:
+        void start(std::string_view key, bool before) {
+            auto const alike = at_.equal_prefixes(key);
+            if (!alike) return fail(alike.error());
+            auto const from = at_.lower_bound(*alike, key, lsn_max, now_);
+            if (!from) return fail(from.error());
+            i_ = *from;
+            if (before) step_back();
+            else settle_forward();
+        }
+        void settle_forward() {
+            for (; i_ < of_->shape_.entries; ++i_)
+                if (take() || trouble_) return;
+            valid_ = false;
+        }
+        void step_back() {
+            while (i_ > 0) {
+                --i_;
+                if (take() || trouble_) return;
+            }
+            valid_ = false;
+        }
+        bool take() {
+            auto const e = at_.entry(i_);
+            if (!e) return fail(e.error()), false;
+            if (!of_->counts(of_->lsn_of(*e))) return false;
+            if (auto const got = of_->read(*e, now_); !got) return fail(got.error()), false;
+            return valid_ = true;
+        }
+        void fail(error const& why) {
+            trouble_ = why;
+            valid_ = false;
+        }
+
+        std::shared_ptr<log_run const> of_;
+        walker at_;
+        std::uint64_t i_ = 0;
+        bool valid_ = false;
+        record now_{};
+        std::optional<error> trouble_{};
+    };
+
+private:
     [[nodiscard]] lsn lsn_of(format::index_entry const& e) const noexcept {
         return {of_.first.value - 1 + e.lsn_delta};
     }
@@ -9280,6 +9282,8 @@ struct found_segment {
     std::optional<format::segment_header> header{}; ///< the better of its two copies
     std::optional<format::segment_footer> footer{}; ///< of a sealed one, where it verifies and agrees with the manifest
     bool mounted = false;                           ///< its seal stands for its frames: they were not scanned
+    bool indexed = false;                           ///< what it holds is found through its index on the disk
+    bool collected = false;                         ///< a sink was told of all its records
     segment_geometry geometry{};
 
     /// Holds, or held, records: everything but a segment prepared for later.
@@ -10548,8 +10552,8 @@ template <class Config, scan_sink Sink, class BeforeScan>
     std::vector<std::size_t> to_scan;
     for (std::size_t i = 0; i < count; ++i) {
         auto& s = e.stock.segments[i];
-        s.mounted = options.verify == verify_depth::quick &&
-                    detail::may_be_mounted(e.stock, s, detail::needs_index<Sink>);
+        s.indexed = detail::may_be_mounted(e.stock, s, detail::needs_index<Sink>);
+        s.mounted = s.indexed && options.verify == verify_depth::quick;
         if (s.mounted) e.runs[i] = detail::run_of_seal<typename Config::checksum>(fs, s, i + 1 == count);
         else to_scan.push_back(i);
     }
@@ -10576,16 +10580,25 @@ template <class Config, scan_sink Sink, class BeforeScan>
     std::vector<std::optional<error>> refused(count);
     auto const scan_one = [&](std::size_t n) {
         auto const i = to_scan[n];
-        auto const& s = e.stock.segments[i];
+        auto& s = e.stock.segments[i];
         if (!s.present || options.cancel.stop_requested()) return;
         auto file = fs.open(s.path, io::access::read_only, io::creation::must_exist);
-        if (file)
-            e.runs[i] = scan_segment<typename Config::checksum>(*file, s.geometry, sinks[i], options.cancel,
-                                                                &bytes_done);
-        else refused[i] = std::move(file).error();
-        if (file && s.footer && options.verify == verify_depth::deep)
-            e.runs[i].bad_sections = wal::damaged_blocks<typename Config::checksum>(
-                *file, s.entry.salt, s.entry.size, std::span{s.footer->sections}.first(s.footer->section_count));
+        if (!file) {
+            refused[i] = std::move(file).error();
+        } else {
+            using C = typename Config::checksum;
+            // Where the index on the disk serves nobody has to collect another one: memory stays bounded, whatever is verified.
+            no_sink nobody;
+            bool const has_own = s.indexed && detail::needs_index<Sink>;
+            s.collected = !has_own;
+            e.runs[i] = has_own ? scan_segment<C>(*file, s.geometry, nobody, options.cancel, &bytes_done)
+                                : scan_segment<C>(*file, s.geometry, sinks[i], options.cancel, &bytes_done);
+            if (s.footer && options.verify == verify_depth::deep)
+                e.runs[i].bad_sections = wal::damaged_blocks<C>(
+                    *file, s.entry.salt, s.entry.size, std::span{s.footer->sections}.first(s.footer->section_count));
+            auto const& run = e.runs[i];
+            s.indexed = s.indexed && run.bad.empty() && run.bad_sections.empty() && run.unreadable.empty();
+        }
         segments_done.fetch_add(1, std::memory_order_relaxed);
     };
     tell();
@@ -11970,7 +11983,8 @@ private:
                 KEEL_TRY(activate_first());
                 continue;
             }
-            bool const fits = has_room(bytes + mark_room, keyed);
+            // A mark may be due in front of it, and an idle mark comes behind it.
+            bool const fits = has_room(bytes + 2 * mark_room, keyed);
             if (fits && (D::shares_syncs || mapped || !leading_)) break;
             if (leading_) {
                 cv_.wait(hold);
@@ -11990,7 +12004,7 @@ private:
     /// the index: without one it is found by a scan.
     [[nodiscard]] bool has_room(std::uint64_t bytes, std::uint64_t keyed) const noexcept {
         auto const end = active_->at + bytes;
-        if (active_->count == 0) return end <= limit;
+        if (active_->count == 0) return end - mark_room <= limit;
         return end + mark_room <= limit && format::index_fits(end + mark_room, active_->keyed + keyed, segment_bytes);
     }
     [[nodiscard]] static std::uint64_t keyed_in(std::span<operation const> batch) noexcept {
@@ -13053,11 +13067,11 @@ private:
                     .end = part.limit,
                     .segment_bytes = bytes,
                     .counted = part.counted};
-        if (s.mounted && !replaced) {
+        if (s.indexed && !replaced) {
             one.what.records = s.entry.seal->count;
             one.what.index = s.footer->section(static_cast<std::uint32_t>(format::section_type::index));
             one.what.filter = filter_of(s);
-        } else if (!replaced) {
+        } else if (s.collected && !replaced) {
             one.scanned = i;
         }
         out.served.push_back(std::move(one));

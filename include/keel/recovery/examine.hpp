@@ -202,8 +202,8 @@ template <class Config, scan_sink Sink, class BeforeScan>
     std::vector<std::size_t> to_scan;
     for (std::size_t i = 0; i < count; ++i) {
         auto& s = e.stock.segments[i];
-        s.mounted = options.verify == verify_depth::quick &&
-                    detail::may_be_mounted(e.stock, s, detail::needs_index<Sink>);
+        s.indexed = detail::may_be_mounted(e.stock, s, detail::needs_index<Sink>);
+        s.mounted = s.indexed && options.verify == verify_depth::quick;
         if (s.mounted) e.runs[i] = detail::run_of_seal<typename Config::checksum>(fs, s, i + 1 == count);
         else to_scan.push_back(i);
     }
@@ -230,16 +230,25 @@ template <class Config, scan_sink Sink, class BeforeScan>
     std::vector<std::optional<error>> refused(count);
     auto const scan_one = [&](std::size_t n) {
         auto const i = to_scan[n];
-        auto const& s = e.stock.segments[i];
+        auto& s = e.stock.segments[i];
         if (!s.present || options.cancel.stop_requested()) return;
         auto file = fs.open(s.path, io::access::read_only, io::creation::must_exist);
-        if (file)
-            e.runs[i] = scan_segment<typename Config::checksum>(*file, s.geometry, sinks[i], options.cancel,
-                                                                &bytes_done);
-        else refused[i] = std::move(file).error();
-        if (file && s.footer && options.verify == verify_depth::deep)
-            e.runs[i].bad_sections = wal::damaged_blocks<typename Config::checksum>(
-                *file, s.entry.salt, s.entry.size, std::span{s.footer->sections}.first(s.footer->section_count));
+        if (!file) {
+            refused[i] = std::move(file).error();
+        } else {
+            using C = typename Config::checksum;
+            // Where the index on the disk serves nobody has to collect another one: memory stays bounded, whatever is verified.
+            no_sink nobody;
+            bool const has_own = s.indexed && detail::needs_index<Sink>;
+            s.collected = !has_own;
+            e.runs[i] = has_own ? scan_segment<C>(*file, s.geometry, nobody, options.cancel, &bytes_done)
+                                : scan_segment<C>(*file, s.geometry, sinks[i], options.cancel, &bytes_done);
+            if (s.footer && options.verify == verify_depth::deep)
+                e.runs[i].bad_sections = wal::damaged_blocks<C>(
+                    *file, s.entry.salt, s.entry.size, std::span{s.footer->sections}.first(s.footer->section_count));
+            auto const& run = e.runs[i];
+            s.indexed = s.indexed && run.bad.empty() && run.bad_sections.empty() && run.unreadable.empty();
+        }
         segments_done.fetch_add(1, std::memory_order_relaxed);
     };
     tell();

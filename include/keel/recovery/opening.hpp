@@ -377,11 +377,11 @@ private:
                     .end = part.limit,
                     .segment_bytes = bytes,
                     .counted = part.counted};
-        if (s.mounted && !replaced) {
+        if (s.indexed && !replaced) {
             one.what.records = s.entry.seal->count;
             one.what.index = s.footer->section(static_cast<std::uint32_t>(format::section_type::index));
             one.what.filter = filter_of(s);
-        } else if (!replaced) {
+        } else if (s.collected && !replaced) {
             one.scanned = i;
         }
         out.served.push_back(std::move(one));

@@ -101,69 +101,6 @@ public:
         return false;
     }
 
-    /// Walks the versions that count, by key and the newest first, in either direction. After an error it is not valid.
-    class cursor {
-    public:
-        explicit cursor(std::shared_ptr<log_run const> of) : of_{std::move(of)}, at_{*of_} {}
-
-        void seek(std::string_view key) { start(key, false); }
-        void seek_before(std::string_view key) { start(key, true); }
-        void seek_last() {
-            i_ = of_->shape_.entries;
-            step_back();
-        }
-        void next() {
-            ++i_;
-            settle_forward();
-        }
-        void previous() { step_back(); }
-
-        [[nodiscard]] bool valid() const noexcept { return valid_; }
-        [[nodiscard]] version current() const noexcept { return now_.what; }
-        [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
-
-    private:
-        void start(std::string_view key, bool before) {
-            auto const alike = at_.equal_prefixes(key);
-            if (!alike) return fail(alike.error());
-            auto const from = at_.lower_bound(*alike, key, lsn_max, now_);
-            if (!from) return fail(from.error());
-            i_ = *from;
-            if (before) step_back();
-            else settle_forward();
-        }
-        void settle_forward() {
-            for (; i_ < of_->shape_.entries; ++i_)
-                if (take() || trouble_) return;
-            valid_ = false;
-        }
-        void step_back() {
-            while (i_ > 0) {
-                --i_;
-                if (take() || trouble_) return;
-            }
-            valid_ = false;
-        }
-        bool take() {
-            auto const e = at_.entry(i_);
-            if (!e) return fail(e.error()), false;
-            if (!of_->counts(of_->lsn_of(*e))) return false;
-            if (auto const got = of_->read(*e, now_); !got) return fail(got.error()), false;
-            return valid_ = true;
-        }
-        void fail(error const& why) {
-            trouble_ = why;
-            valid_ = false;
-        }
-
-        std::shared_ptr<log_run const> of_;
-        typename log_run::walker at_;
-        std::uint64_t i_ = 0;
-        bool valid_ = false;
-        record now_{};
-        std::optional<error> trouble_{};
-    };
-
 private:
     /// Looks entries up; holds the block it read last.
     class walker {
@@ -288,6 +225,71 @@ private:
         std::uint64_t held_ = 0;
     };
 
+public:
+    /// Walks the versions that count, by key and the newest first, in either direction. After an error it is not valid.
+    class cursor {
+    public:
+        explicit cursor(std::shared_ptr<log_run const> of) : of_{std::move(of)}, at_{*of_} {}
+
+        void seek(std::string_view key) { start(key, false); }
+        void seek_before(std::string_view key) { start(key, true); }
+        void seek_last() {
+            i_ = of_->shape_.entries;
+            step_back();
+        }
+        void next() {
+            ++i_;
+            settle_forward();
+        }
+        void previous() { step_back(); }
+
+        [[nodiscard]] bool valid() const noexcept { return valid_; }
+        [[nodiscard]] version current() const noexcept { return now_.what; }
+        [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
+
+    private:
+        void start(std::string_view key, bool before) {
+            auto const alike = at_.equal_prefixes(key);
+            if (!alike) return fail(alike.error());
+            auto const from = at_.lower_bound(*alike, key, lsn_max, now_);
+            if (!from) return fail(from.error());
+            i_ = *from;
+            if (before) step_back();
+            else settle_forward();
+        }
+        void settle_forward() {
+            for (; i_ < of_->shape_.entries; ++i_)
+                if (take() || trouble_) return;
+            valid_ = false;
+        }
+        void step_back() {
+            while (i_ > 0) {
+                --i_;
+                if (take() || trouble_) return;
+            }
+            valid_ = false;
+        }
+        bool take() {
+            auto const e = at_.entry(i_);
+            if (!e) return fail(e.error()), false;
+            if (!of_->counts(of_->lsn_of(*e))) return false;
+            if (auto const got = of_->read(*e, now_); !got) return fail(got.error()), false;
+            return valid_ = true;
+        }
+        void fail(error const& why) {
+            trouble_ = why;
+            valid_ = false;
+        }
+
+        std::shared_ptr<log_run const> of_;
+        walker at_;
+        std::uint64_t i_ = 0;
+        bool valid_ = false;
+        record now_{};
+        std::optional<error> trouble_{};
+    };
+
+private:
     [[nodiscard]] lsn lsn_of(format::index_entry const& e) const noexcept {
         return {of_.first.value - 1 + e.lsn_delta};
     }

@@ -361,7 +361,8 @@ private:
                 KEEL_TRY(activate_first());
                 continue;
             }
-            bool const fits = has_room(bytes + mark_room, keyed);
+            // A mark may be due in front of it, and an idle mark comes behind it.
+            bool const fits = has_room(bytes + 2 * mark_room, keyed);
             if (fits && (D::shares_syncs || mapped || !leading_)) break;
             if (leading_) {
                 cv_.wait(hold);
@@ -381,7 +382,7 @@ private:
     /// the index: without one it is found by a scan.
     [[nodiscard]] bool has_room(std::uint64_t bytes, std::uint64_t keyed) const noexcept {
         auto const end = active_->at + bytes;
-        if (active_->count == 0) return end <= limit;
+        if (active_->count == 0) return end - mark_room <= limit;
         return end + mark_room <= limit && format::index_fits(end + mark_room, active_->keyed + keyed, segment_bytes);
     }
     [[nodiscard]] static std::uint64_t keyed_in(std::span<operation const> batch) noexcept {
