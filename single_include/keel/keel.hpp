@@ -6361,7 +6361,8 @@ private:
 // Filters", 2007. Its blocks hold as many lines as fit; `argument` is the number of bits a key sets. With 10 bits a key and 6 set,
 // about one absent key in a hundred is looked up for nothing. A blocked filter rather than a ribbon or xor one: those are a third
 // smaller and cost the seal several times as much.
-// The index may be wrong or gone without any harm but time: every record it leads to carries its own key, LSN and check.
+// A damaged index does no harm but to time: every record it leads to carries its own key, LSN and check. One that was forged under a
+// check that holds could hide keys; an opening with verify = deep makes its own and does not look at it.
 
 namespace keel::inline v0::format {
 
@@ -6870,7 +6871,8 @@ template <checksum_policy C, class File>
 // block and a record; so mounting costs nothing, and a cold look-up little.
 //
 // Thread rules: any number of threads. m_ guards opening, mapping and the making of an index, and is held during that I/O, by readers
-// only. file_ready_, index_ready_, map_, heap_, filter_ and its slots (release) publish what was made under it (acquire). Cursors are one thread's.
+// only. file_ready_, index_ready_, map_, heap_, filter_ and its slots (release) publish what was made under it (acquire). Cursors are
+// one thread's.
 
 namespace keel::inline v0::table {
 
@@ -6920,8 +6922,8 @@ public:
         std::size_t capacity_ = 0;
     };
 
-    /// `hash` is the key's filter_hash. The newest version of `key` that counts and is not newer than `snapshot`; false where there is none. Errors: corruption, with
-    /// file and offset; the machine's.
+    /// The newest version of `key` that counts and is not newer than `snapshot`; false where there is none. `hash` is the key's
+    /// filter_hash. Errors: corruption, with file and offset; the machine's.
     [[nodiscard]] result<bool> find(std::string_view key, std::uint64_t hash, lsn snapshot, record& into) const {
         if (of_.counted.empty() || of_.counted.front().first > snapshot) return false;
         if (of_.filter && !filter_allows(hash)) return false;
@@ -7726,7 +7728,7 @@ namespace keel::inline v0::table {
 
 class memtable {
 public:
-    explicit memtable(segment_id of) noexcept : of_{of} {}
+    explicit memtable(segment_id of) : of_{of} {}
 
     /// The segment that has the same records.
     [[nodiscard]] segment_id segment() const noexcept { return of_; }
@@ -9282,8 +9284,6 @@ struct found_segment {
     std::optional<format::segment_header> header{}; ///< the better of its two copies
     std::optional<format::segment_footer> footer{}; ///< of a sealed one, where it verifies and agrees with the manifest
     bool mounted = false;                           ///< its seal stands for its frames: they were not scanned
-    bool indexed = false;                           ///< what it holds is found through its index on the disk
-    bool collected = false;                         ///< a sink was told of all its records
     segment_geometry geometry{};
 
     /// Holds, or held, records: everything but a segment prepared for later.
@@ -10552,8 +10552,8 @@ template <class Config, scan_sink Sink, class BeforeScan>
     std::vector<std::size_t> to_scan;
     for (std::size_t i = 0; i < count; ++i) {
         auto& s = e.stock.segments[i];
-        s.indexed = detail::may_be_mounted(e.stock, s, detail::needs_index<Sink>);
-        s.mounted = s.indexed && options.verify == verify_depth::quick;
+        s.mounted = options.verify == verify_depth::quick &&
+                    detail::may_be_mounted(e.stock, s, detail::needs_index<Sink>);
         if (s.mounted) e.runs[i] = detail::run_of_seal<typename Config::checksum>(fs, s, i + 1 == count);
         else to_scan.push_back(i);
     }
@@ -10587,17 +10587,10 @@ template <class Config, scan_sink Sink, class BeforeScan>
             refused[i] = std::move(file).error();
         } else {
             using C = typename Config::checksum;
-            // Where the index on the disk serves nobody has to collect another one: memory stays bounded, whatever is verified.
-            no_sink nobody;
-            bool const has_own = s.indexed && detail::needs_index<Sink>;
-            s.collected = !has_own;
-            e.runs[i] = has_own ? scan_segment<C>(*file, s.geometry, nobody, options.cancel, &bytes_done)
-                                : scan_segment<C>(*file, s.geometry, sinks[i], options.cancel, &bytes_done);
+            e.runs[i] = scan_segment<C>(*file, s.geometry, sinks[i], options.cancel, &bytes_done);
             if (s.footer && options.verify == verify_depth::deep)
                 e.runs[i].bad_sections = wal::damaged_blocks<C>(
                     *file, s.entry.salt, s.entry.size, std::span{s.footer->sections}.first(s.footer->section_count));
-            auto const& run = e.runs[i];
-            s.indexed = s.indexed && run.bad.empty() && run.bad_sections.empty() && run.unreadable.empty();
         }
         segments_done.fetch_add(1, std::memory_order_relaxed);
     };
@@ -11450,18 +11443,14 @@ public:
         return manifest_.state();
     }
 
-    /// Takes over what recovery found: spare segments, trusted only where the last writer closed in order. After anything else a
-    /// spare may hold frames of an activation that did not survive; it gets a new life before it is used.
-    [[nodiscard]] result<void> adopt(std::vector<format::segment_entry> const& spares, bool trusted) {
+    /// Takes over the spare segments that recovery found. Each gets a new life before it is used, also after an orderly close: a later
+    /// opening may have activated it, and a power loss taken that back but for some frames, which would verify in this life.
+    [[nodiscard]] result<void> adopt(std::vector<format::segment_entry> const& spares) {
         std::lock_guard const hold{m_};
         // Headers speak of the newest edit as durable from here on.
         KEEL_TRY(manifest_.settle());
         format::edit_builder edit;
         for (auto const& e : spares) {
-            if (trusted && e.size == segment_bytes) {
-                ready_.push_back({e.id, e.salt});
-                continue;
-            }
             edit.retired(e.id);
             if (holds(paths_.segment(e.id), e)) used_.push_back({paths_.segment(e.id), e.size});
         }
@@ -11733,8 +11722,7 @@ struct writer_start {
     std::optional<unproven_tail> tail{}; ///< records behind `durable`, all of them in one segment
     format::segment_link previous{};     ///< what the next header says of the segment before
     std::vector<format::segment_entry> spares{}; ///< prepared segments that were found
-    bool spares_trusted = false; ///< the last writer closed in order: no activation can have touched them
-    std::string reason{};        ///< why the state is not healthy; empty: it is
+    std::string reason{};                        ///< why the state is not healthy; empty: it is
     bool read_only = false;
 };
 
@@ -12022,7 +12010,7 @@ private:
             }
         }
         start_.unsynced.clear();
-        if (auto done = keeper_.adopt(std::exchange(start_.spares, {}), start_.spares_trusted); !done) {
+        if (auto done = keeper_.adopt(std::exchange(start_.spares, {})); !done) {
             stop_writing("the manifest could not be written: ", done.error());
             return done;
         }
@@ -13067,11 +13055,11 @@ private:
                     .end = part.limit,
                     .segment_bytes = bytes,
                     .counted = part.counted};
-        if (s.indexed && !replaced) {
+        if (s.mounted && !replaced) {
             one.what.records = s.entry.seal->count;
             one.what.index = s.footer->section(static_cast<std::uint32_t>(format::section_type::index));
             one.what.filter = filter_of(s);
-        } else if (s.collected && !replaced) {
+        } else if (!replaced) {
             one.scanned = i;
         }
         out.served.push_back(std::move(one));
@@ -13171,9 +13159,6 @@ private:
         for (auto const& s : out.exam.stock.spare)
             if (s.present && out.keeper->state().segments.contains(s.entry.id)) spares.push_back(s.entry);
         out.start.spares = std::move(spares);
-        auto const& segments = out.exam.stock.segments;
-        out.start.spares_trusted = !segments.empty() && segments.back().entry.seal && out.exam.found.clean_close &&
-                                   out.exam.stock.findings.empty();
     }
 
     fs_type& fs_;

@@ -360,16 +360,6 @@ TEST_CASE("levels: readers beside a writer that rolls over see each key's newest
     CHECK(db->last_lsn().value == keys * 61);
 }
 
-TEST_CASE("levels: an opening that verifies every byte serves from the indexes on the disk all the same") {
-    auto disk = filled(3000);
-    auto db = level_store::open("db", depth(keel::verify_depth::deep), disk);
-    REQUIRE(db);
-    CHECK(db->recovery().mounted_segments == 0);
-    CHECK(db->recovery().replayed_records == 0); // nothing had to be collected
-    CHECK(db->recovery().bytes > 300'000);
-    for (int i = 0; i < 3000; ++i) REQUIRE(**db->get(level_key(i)) == level_value(i));
-}
-
 TEST_CASE(
     "levels: a segment keeps room for the mark that falls due when the log is quiet, and for the one that closes it") {
     for (int extra = 0; extra < 40; ++extra) {

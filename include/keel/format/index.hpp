@@ -16,7 +16,8 @@
 // Filters", 2007. Its blocks hold as many lines as fit; `argument` is the number of bits a key sets. With 10 bits a key and 6 set,
 // about one absent key in a hundred is looked up for nothing. A blocked filter rather than a ribbon or xor one: those are a third
 // smaller and cost the seal several times as much.
-// The index may be wrong or gone without any harm but time: every record it leads to carries its own key, LSN and check.
+// A damaged index does no harm but to time: every record it leads to carries its own key, LSN and check. One that was forged under a
+// check that holds could hide keys; an opening with verify = deep makes its own and does not look at it.
 
 #include <keel/format/endian.hpp>
 #include <keel/format/segment_header.hpp>

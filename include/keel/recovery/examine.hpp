@@ -202,8 +202,8 @@ template <class Config, scan_sink Sink, class BeforeScan>
     std::vector<std::size_t> to_scan;
     for (std::size_t i = 0; i < count; ++i) {
         auto& s = e.stock.segments[i];
-        s.indexed = detail::may_be_mounted(e.stock, s, detail::needs_index<Sink>);
-        s.mounted = s.indexed && options.verify == verify_depth::quick;
+        s.mounted = options.verify == verify_depth::quick &&
+                    detail::may_be_mounted(e.stock, s, detail::needs_index<Sink>);
         if (s.mounted) e.runs[i] = detail::run_of_seal<typename Config::checksum>(fs, s, i + 1 == count);
         else to_scan.push_back(i);
     }
@@ -237,17 +237,10 @@ template <class Config, scan_sink Sink, class BeforeScan>
             refused[i] = std::move(file).error();
         } else {
             using C = typename Config::checksum;
-            // Where the index on the disk serves nobody has to collect another one: memory stays bounded, whatever is verified.
-            no_sink nobody;
-            bool const has_own = s.indexed && detail::needs_index<Sink>;
-            s.collected = !has_own;
-            e.runs[i] = has_own ? scan_segment<C>(*file, s.geometry, nobody, options.cancel, &bytes_done)
-                                : scan_segment<C>(*file, s.geometry, sinks[i], options.cancel, &bytes_done);
+            e.runs[i] = scan_segment<C>(*file, s.geometry, sinks[i], options.cancel, &bytes_done);
             if (s.footer && options.verify == verify_depth::deep)
                 e.runs[i].bad_sections = wal::damaged_blocks<C>(
                     *file, s.entry.salt, s.entry.size, std::span{s.footer->sections}.first(s.footer->section_count));
-            auto const& run = e.runs[i];
-            s.indexed = s.indexed && run.bad.empty() && run.bad_sections.empty() && run.unreadable.empty();
         }
         segments_done.fetch_add(1, std::memory_order_relaxed);
     };

@@ -34,8 +34,6 @@ struct found_segment {
     std::optional<format::segment_header> header{}; ///< the better of its two copies
     std::optional<format::segment_footer> footer{}; ///< of a sealed one, where it verifies and agrees with the manifest
     bool mounted = false;                           ///< its seal stands for its frames: they were not scanned
-    bool indexed = false;                           ///< what it holds is found through its index on the disk
-    bool collected = false;                         ///< a sink was told of all its records
     segment_geometry geometry{};
 
     /// Holds, or held, records: everything but a segment prepared for later.

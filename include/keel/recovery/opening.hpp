@@ -377,11 +377,11 @@ private:
                     .end = part.limit,
                     .segment_bytes = bytes,
                     .counted = part.counted};
-        if (s.indexed && !replaced) {
+        if (s.mounted && !replaced) {
             one.what.records = s.entry.seal->count;
             one.what.index = s.footer->section(static_cast<std::uint32_t>(format::section_type::index));
             one.what.filter = filter_of(s);
-        } else if (s.collected && !replaced) {
+        } else if (!replaced) {
             one.scanned = i;
         }
         out.served.push_back(std::move(one));
@@ -481,9 +481,6 @@ private:
         for (auto const& s : out.exam.stock.spare)
             if (s.present && out.keeper->state().segments.contains(s.entry.id)) spares.push_back(s.entry);
         out.start.spares = std::move(spares);
-        auto const& segments = out.exam.stock.segments;
-        out.start.spares_trusted = !segments.empty() && segments.back().entry.seal && out.exam.found.clean_close &&
-                                   out.exam.stock.findings.empty();
     }
 
     fs_type& fs_;

@@ -10,7 +10,8 @@
 // block and a record; so mounting costs nothing, and a cold look-up little.
 //
 // Thread rules: any number of threads. m_ guards opening, mapping and the making of an index, and is held during that I/O, by readers
-// only. file_ready_, index_ready_, map_, heap_, filter_ and its slots (release) publish what was made under it (acquire). Cursors are one thread's.
+// only. file_ready_, index_ready_, map_, heap_, filter_ and its slots (release) publish what was made under it (acquire). Cursors are
+// one thread's.
 
 #include <keel/error.hpp>
 #include <keel/format/frame.hpp>
@@ -81,8 +82,8 @@ public:
         std::size_t capacity_ = 0;
     };
 
-    /// `hash` is the key's filter_hash. The newest version of `key` that counts and is not newer than `snapshot`; false where there is none. Errors: corruption, with
-    /// file and offset; the machine's.
+    /// The newest version of `key` that counts and is not newer than `snapshot`; false where there is none. `hash` is the key's
+    /// filter_hash. Errors: corruption, with file and offset; the machine's.
     [[nodiscard]] result<bool> find(std::string_view key, std::uint64_t hash, lsn snapshot, record& into) const {
         if (of_.counted.empty() || of_.counted.front().first > snapshot) return false;
         if (of_.filter && !filter_allows(hash)) return false;

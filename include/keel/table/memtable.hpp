@@ -19,7 +19,7 @@ namespace keel::inline v0::table {
 
 class memtable {
 public:
-    explicit memtable(segment_id of) noexcept : of_{of} {}
+    explicit memtable(segment_id of) : of_{of} {}
 
     /// The segment that has the same records.
     [[nodiscard]] segment_id segment() const noexcept { return of_; }

@@ -63,18 +63,14 @@ public:
         return manifest_.state();
     }
 
-    /// Takes over what recovery found: spare segments, trusted only where the last writer closed in order. After anything else a
-    /// spare may hold frames of an activation that did not survive; it gets a new life before it is used.
-    [[nodiscard]] result<void> adopt(std::vector<format::segment_entry> const& spares, bool trusted) {
+    /// Takes over the spare segments that recovery found. Each gets a new life before it is used, also after an orderly close: a later
+    /// opening may have activated it, and a power loss taken that back but for some frames, which would verify in this life.
+    [[nodiscard]] result<void> adopt(std::vector<format::segment_entry> const& spares) {
         std::lock_guard const hold{m_};
         // Headers speak of the newest edit as durable from here on.
         KEEL_TRY(manifest_.settle());
         format::edit_builder edit;
         for (auto const& e : spares) {
-            if (trusted && e.size == segment_bytes) {
-                ready_.push_back({e.id, e.salt});
-                continue;
-            }
             edit.retired(e.id);
             if (holds(paths_.segment(e.id), e)) used_.push_back({paths_.segment(e.id), e.size});
         }

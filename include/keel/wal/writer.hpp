@@ -111,8 +111,7 @@ struct writer_start {
     std::optional<unproven_tail> tail{}; ///< records behind `durable`, all of them in one segment
     format::segment_link previous{};     ///< what the next header says of the segment before
     std::vector<format::segment_entry> spares{}; ///< prepared segments that were found
-    bool spares_trusted = false; ///< the last writer closed in order: no activation can have touched them
-    std::string reason{};        ///< why the state is not healthy; empty: it is
+    std::string reason{};                        ///< why the state is not healthy; empty: it is
     bool read_only = false;
 };
 
@@ -400,7 +399,7 @@ private:
             }
         }
         start_.unsynced.clear();
-        if (auto done = keeper_.adopt(std::exchange(start_.spares, {}), start_.spares_trusted); !done) {
+        if (auto done = keeper_.adopt(std::exchange(start_.spares, {})); !done) {
             stop_writing("the manifest could not be written: ", done.error());
             return done;
         }
