@@ -3,6 +3,8 @@
 // rounds, then how keel stands to the best of the others. Rounds go through all peers before the next begins, each job runs in a
 // process of its own, and crashes are real: SIGKILL.
 //   append_unsynced    puts that survive the process only
+//   batch_100          the same in batches of 100, each there whole or not at all
+//   get_random, scan_all, open_closed   over 1 Mi keys, put in random order and closed in order
 //   append_synced_N    puts that survive power loss, by N threads
 //   scan               keel's log alone: open with one thread, records of 128 bytes with their frames; checks all, keeps nothing
 //   recovery           open after a crash, all of 2 Mi records in the log, every byte of it verified; one thread
@@ -108,6 +110,62 @@ std::vector<double> commit_times(bench::store& to, unsigned thread, std::uint64_
         seconds.push_back(watch.wall());
     }
     return seconds;
+}
+
+figures batch_100(peer const& who, std::string const& folder) {
+    constexpr std::uint64_t count = 500'000;
+    auto const store = who.open(folder, mode::unsynced);
+    std::vector<bench::key> keys;
+    bench::stopwatch const watch;
+    for (std::uint64_t n = 0; n < count;) {
+        keys.clear();
+        for (std::uint64_t i = 0; i < 100; ++i) keys.emplace_back(n + i);
+        std::vector<bench::store::record> batch;
+        for (auto const& key : keys) batch.emplace_back(key.text(), all_values()[n++]);
+        store->put_batch(batch);
+    }
+    return {{"rate", count / watch.wall() / 1e3, "k/s"}};
+}
+
+// ---- reading ----------------------------------------------------------------------------------------------------------
+
+constexpr std::uint64_t loaded_keys = 1 << 20;
+
+void load(peer const& who, std::string const& folder) {
+    static_cast<void>(bench::in_own_process([&]() -> figures {
+        put_records(*who.open(folder, mode::unsynced), 0, loaded_keys);
+        return {};
+    }));
+}
+
+figures get_random(peer const& who, std::string const& folder) {
+    auto const store = who.open(folder, mode::unsynced);
+    bench::noise random{7};
+    auto const get = [&](std::uint64_t count) {
+        for (std::uint64_t i = 0; i < count; ++i)
+            if (auto const n = random() % loaded_keys; !store->holds(bench::key{n}.text(), all_values()[n]))
+                throw std::runtime_error{who.name + " lost a record"};
+    };
+    get(200'000);
+    constexpr std::uint64_t count = 500'000;
+    bench::stopwatch const watch;
+    get(count);
+    return {{"rate", count / watch.wall() / 1e3, "k/s"}};
+}
+
+figures scan_all(peer const& who, std::string const& folder) {
+    auto const store = who.open(folder, mode::unsynced);
+    static_cast<void>(store->scan());
+    bench::stopwatch const watch;
+    if (store->scan() != loaded_keys) throw std::runtime_error{who.name + " lost keys"};
+    return {{"rate", static_cast<double>(loaded_keys) / watch.wall() / 1e6, "M/s"}};
+}
+
+figures open_closed(peer const& who, std::string const& folder) {
+    bench::stopwatch const watch;
+    auto* const store = who.open(folder, mode::unsynced).release();
+    if (!store->holds(bench::key{0}.text(), all_values()[0])) throw std::runtime_error{who.name + " lost a record"};
+    return {{"open_to_first_get", watch.wall() * 1e3, "ms"}};
 }
 
 figures append_synced(peer const& who, std::string const& folder, unsigned threads, std::uint64_t count) {
@@ -233,6 +291,7 @@ public:
         head();
         for (unsigned round = 0; round < what_.rounds; ++round) {
             appends();
+            reads();
             scans(round);
             recoveries("recovery", mode::recover, {0, 2 << 20}, round);
             recoveries("first_get_1MiB", mode::recover_on_all_cores, {1000, 8 << 10}, round);
@@ -261,10 +320,31 @@ private:
 
     void appends() {
         each("append_unsynced", [&](peer const& who, std::string const& at) { return append_unsynced(who, at); });
+        each("batch_100", [&](peer const& who, std::string const& at) {
+            return who.name == "keel_log" ? figures{} : batch_100(who, at);
+        });
         each("append_synced_1",
              [&](peer const& who, std::string const& at) { return append_synced(who, at, 1, 4000); });
         each("append_synced_8",
              [&](peer const& who, std::string const& at) { return append_synced(who, at, 8, 40'000); });
+    }
+
+    void reads() {
+        for (auto const& who : peers_) {
+            if (who.name == "keel_log") continue; // no keys, no order
+            auto const image = folder_ / (who.name + "-loaded");
+            auto const once = [&](std::string const& name, auto const& job) {
+                if (!chosen(what_.only, name)) return;
+                if (!std::filesystem::exists(image)) {
+                    load(who, image);
+                    settle(what_.folder);
+                }
+                table_.add(name, who.name, bench::in_own_process([&] { return job(who, image); }));
+            };
+            once("open_closed", open_closed);
+            once("get_random", get_random);
+            once("scan_all", scan_all);
+        }
     }
 
     template <class Job>

@@ -13,17 +13,32 @@
 
 #if defined(KEEL_BENCH_LEVELDB)
 #include <leveldb/db.h>
+#include <leveldb/filter_policy.h>
+#include <leveldb/write_batch.h>
+#endif
+#if defined(KEEL_BENCH_LMDB)
+#include <lmdb.h>
 #endif
 #if defined(KEEL_BENCH_ROCKSDB)
+#include <rocksdb/cache.h>
 #include <rocksdb/db.h>
+#include <rocksdb/filter_policy.h>
+#include <rocksdb/table.h>
+#include <rocksdb/write_batch.h>
+#endif
+#if defined(KEEL_BENCH_SQLITE)
+#include <sqlite3.h>
 #endif
 
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <mutex>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace bench {
@@ -41,6 +56,11 @@ public:
     virtual ~store() = default;
     virtual void put(std::string_view key, std::string_view value) = 0;
     [[nodiscard]] virtual bool holds(std::string_view key, std::string_view value) = 0;
+    using record = std::pair<std::string_view, std::string_view>;
+    /// All of it or nothing.
+    virtual void put_batch(std::span<record const>) { throw std::logic_error{"no batches"}; }
+    /// Looks at every key and value in key order; how many there are.
+    [[nodiscard]] virtual std::uint64_t scan() { throw std::logic_error{"no order"}; }
     store() = default;
     store(store const&) = delete;
     store& operator=(store const&) = delete;
@@ -76,6 +96,23 @@ public:
         auto const found = must(engine_.get(key));
         return found && *found == value;
     }
+    void put_batch(std::span<record const> all) override {
+        keel::write_batch batch;
+        for (auto const& [key, value] : all) batch.put(key, value);
+        must(engine_.write(batch));
+    }
+    [[nodiscard]] std::uint64_t scan() override {
+        std::uint64_t count = 0;
+        std::size_t bytes = 0;
+        auto all = engine_.scan();
+        for (auto&& [key, value] : all) {
+            bytes += key.size() + value.size();
+            ++count;
+        }
+        must(all.status());
+        if (bytes == 0) throw std::runtime_error{"an empty store"};
+        return count;
+    }
 
 private:
     keel::engine<Durability> engine_;
@@ -88,10 +125,10 @@ public:
     keel_log_store(std::string const& folder, mode how)
         : log_{must(keel::log<Durability>::open(folder, options_for(how)))} {}
     void put(std::string_view key, std::string_view value) override {
-        char record[16 + values::bytes];
-        key.copy(record, key.size());
-        value.copy(record + key.size(), value.size());
-        must(log_.append(std::string_view{record, key.size() + value.size()}));
+        char text[16 + values::bytes];
+        key.copy(text, key.size());
+        value.copy(text + key.size(), value.size());
+        must(log_.append(std::string_view{text, key.size() + value.size()}));
     }
     bool holds(std::string_view key, std::string_view value) override {
         auto reader = log_.read_from(log_.last_lsn());
@@ -121,6 +158,16 @@ template <template <class> class Store>
     return bytes;
 }
 
+/// A walk with the iterator that LevelDB and RocksDB have in common.
+template <class Iterator>
+[[nodiscard]] std::uint64_t count_all(Iterator& at) {
+    std::uint64_t count = 0;
+    std::size_t bytes = 0;
+    for (at.SeekToFirst(); at.Valid(); at.Next(), ++count) bytes += at.key().size() + at.value().size();
+    if (bytes == 0 || !at.status().ok()) throw std::runtime_error{"the scan failed"};
+    return count;
+}
+
 #if defined(KEEL_BENCH_LEVELDB)
 class leveldb_store final : public store {
 public:
@@ -128,6 +175,8 @@ public:
         leveldb::Options options;
         options.create_if_missing = true;
         options.compression = leveldb::kNoCompression;
+        static auto const* const bloom = leveldb::NewBloomFilterPolicy(10); // for the life of the process
+        options.filter_policy = bloom;
         if (how == mode::all_in_log) options.write_buffer_size = 1 << 30;
         // With its small write buffer recovery stays in the cache, and a log that fits into it is not written out again.
         if (how == mode::recover || how == mode::recover_on_all_cores) options.reuse_logs = true;
@@ -143,6 +192,15 @@ public:
         std::string found;
         check(db_->Get({}, slice(key), &found));
         return found == value;
+    }
+    void put_batch(std::span<record const> all) override {
+        leveldb::WriteBatch batch;
+        for (auto const& [key, value] : all) batch.Put(slice(key), slice(value));
+        check(db_->Write(write_, &batch));
+    }
+    [[nodiscard]] std::uint64_t scan() override {
+        std::unique_ptr<leveldb::Iterator> const at{db_->NewIterator({})};
+        return count_all(*at);
     }
     [[nodiscard]] static std::unique_ptr<store> open(std::string const& folder, mode how) {
         return std::make_unique<leveldb_store>(folder, how);
@@ -168,6 +226,10 @@ public:
         rocksdb::Options options;
         options.create_if_missing = true;
         options.compression = rocksdb::kNoCompression;
+        rocksdb::BlockBasedTableOptions tables;
+        tables.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
+        tables.block_cache = rocksdb::NewLRUCache(512 << 20);
+        options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(tables));
         if (how == mode::all_in_log) options.write_buffer_size = std::size_t{3} << 30;
         if (how == mode::recover || how == mode::recover_on_all_cores) {
             options.avoid_flush_during_recovery = true;
@@ -187,6 +249,15 @@ public:
         check(db_->Get({}, slice(key), &found));
         return found == value;
     }
+    void put_batch(std::span<record const> all) override {
+        rocksdb::WriteBatch batch;
+        for (auto const& [key, value] : all) check(batch.Put(slice(key), slice(value)));
+        check(db_->Write(write_, &batch));
+    }
+    [[nodiscard]] std::uint64_t scan() override {
+        std::unique_ptr<rocksdb::Iterator> const at{db_->NewIterator({})};
+        return count_all(*at);
+    }
     [[nodiscard]] static std::unique_ptr<store> open(std::string const& folder, mode how) {
         return std::make_unique<rocksdb_store>(folder, how);
     }
@@ -204,6 +275,165 @@ private:
 };
 #endif
 
+#if defined(KEEL_BENCH_LMDB)
+/// A transaction per put. Unsynced it is NOSYNC, which a power loss may corrupt; with a writable map it stores instead of writing.
+class lmdb_store final : public store {
+public:
+    lmdb_store(std::string const& folder, mode how, unsigned more) {
+        std::filesystem::create_directories(folder);
+        check(mdb_env_create(&env_));
+        check(mdb_env_set_mapsize(env_, std::size_t{8} << 30));
+        check(mdb_env_open(env_, folder.c_str(), more | MDB_NOTLS | (how == mode::synced ? 0U : unsigned{MDB_NOSYNC}),
+                           0644));
+        MDB_txn* txn = nullptr;
+        check(mdb_txn_begin(env_, nullptr, 0, &txn));
+        check(mdb_dbi_open(txn, nullptr, 0, &dbi_));
+        check(mdb_txn_commit(txn));
+        check(mdb_txn_begin(env_, nullptr, MDB_RDONLY, &reader_));
+        mdb_txn_reset(reader_);
+    }
+    ~lmdb_store() override {
+        mdb_txn_abort(reader_);
+        mdb_env_close(env_);
+    }
+    void put(std::string_view key, std::string_view value) override {
+        record const one{key, value};
+        put_batch({&one, 1});
+    }
+    void put_batch(std::span<record const> all) override {
+        MDB_txn* txn = nullptr;
+        check(mdb_txn_begin(env_, nullptr, 0, &txn));
+        for (auto const& [key, value] : all) {
+            auto k = item(key);
+            auto v = item(value);
+            check(mdb_put(txn, dbi_, &k, &v, 0));
+        }
+        check(mdb_txn_commit(txn));
+    }
+    bool holds(std::string_view key, std::string_view value) override {
+        check(mdb_txn_renew(reader_));
+        auto k = item(key);
+        MDB_val v{};
+        bool const found = mdb_get(reader_, dbi_, &k, &v) == 0;
+        bool const same = found && std::string_view{static_cast<char const*>(v.mv_data), v.mv_size} == value;
+        mdb_txn_reset(reader_);
+        return same;
+    }
+    [[nodiscard]] std::uint64_t scan() override {
+        check(mdb_txn_renew(reader_));
+        MDB_cursor* at = nullptr;
+        check(mdb_cursor_open(reader_, dbi_, &at));
+        MDB_val k{};
+        MDB_val v{};
+        std::uint64_t count = 0;
+        std::size_t bytes = 0;
+        while (mdb_cursor_get(at, &k, &v, MDB_NEXT) == 0) {
+            bytes += k.mv_size + v.mv_size;
+            ++count;
+        }
+        mdb_cursor_close(at);
+        mdb_txn_reset(reader_);
+        if (bytes == 0) throw std::runtime_error{"an empty store"};
+        return count;
+    }
+    [[nodiscard]] static std::unique_ptr<store> open(std::string const& folder, mode how) {
+        return std::make_unique<lmdb_store>(folder, how, 0);
+    }
+    [[nodiscard]] static std::unique_ptr<store> open_writable_map(std::string const& folder, mode how) {
+        return std::make_unique<lmdb_store>(folder, how, unsigned{MDB_WRITEMAP});
+    }
+
+private:
+    static void check(int code) {
+        if (code != 0) throw std::runtime_error{std::string{"lmdb: "} + mdb_strerror(code)};
+    }
+    static MDB_val item(std::string_view text) { return {text.size(), const_cast<char*>(text.data())}; }
+    MDB_env* env_ = nullptr;
+    MDB_dbi dbi_ = 0;
+    MDB_txn* reader_ = nullptr;
+};
+#endif
+
+#if defined(KEEL_BENCH_SQLITE)
+/// A table without row ids in WAL mode; writers behind one mutex, because its own waiting sleeps.
+class sqlite_store final : public store {
+public:
+    sqlite_store(std::string const& folder, mode how) {
+        std::filesystem::create_directories(folder);
+        check(sqlite3_open((folder + "/db").c_str(), &db_));
+        run("PRAGMA journal_mode=WAL");
+        run(how == mode::synced ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL");
+        run("PRAGMA cache_size=-524288");
+        if (how == mode::all_in_log) run("PRAGMA wal_autocheckpoint=0");
+        run("CREATE TABLE IF NOT EXISTS t(k BLOB PRIMARY KEY, v BLOB) WITHOUT ROWID");
+        prepare("INSERT OR REPLACE INTO t VALUES(?,?)", put_);
+        prepare("SELECT v FROM t WHERE k=?", get_);
+        prepare("SELECT k, v FROM t ORDER BY k", scan_);
+    }
+    ~sqlite_store() override {
+        for (auto* s : {put_, get_, scan_}) sqlite3_finalize(s);
+        sqlite3_close(db_);
+    }
+    void put(std::string_view key, std::string_view value) override {
+        std::lock_guard const hold{m_};
+        insert(key, value);
+    }
+    void put_batch(std::span<record const> all) override {
+        std::lock_guard const hold{m_};
+        run("BEGIN");
+        for (auto const& [key, value] : all) insert(key, value);
+        run("COMMIT");
+    }
+    bool holds(std::string_view key, std::string_view value) override {
+        std::lock_guard const hold{m_};
+        bind(get_, 1, key);
+        bool const found = sqlite3_step(get_) == SQLITE_ROW && column(get_, 0) == value;
+        check(sqlite3_reset(get_));
+        return found;
+    }
+    [[nodiscard]] std::uint64_t scan() override {
+        std::lock_guard const hold{m_};
+        std::uint64_t count = 0;
+        std::size_t bytes = 0;
+        for (; sqlite3_step(scan_) == SQLITE_ROW; ++count) bytes += column(scan_, 0).size() + column(scan_, 1).size();
+        check(sqlite3_reset(scan_));
+        if (bytes == 0) throw std::runtime_error{"an empty store"};
+        return count;
+    }
+    [[nodiscard]] static std::unique_ptr<store> open(std::string const& folder, mode how) {
+        return std::make_unique<sqlite_store>(folder, how);
+    }
+    [[nodiscard]] static std::uint64_t log_bytes(std::string const& folder, std::uint64_t) {
+        return files_ending_in(folder, "-wal");
+    }
+
+private:
+    void check(int code) const {
+        if (code != SQLITE_OK) throw std::runtime_error{std::string{"sqlite: "} + sqlite3_errmsg(db_)};
+    }
+    void run(char const* sql) { check(sqlite3_exec(db_, sql, nullptr, nullptr, nullptr)); }
+    void prepare(char const* sql, sqlite3_stmt*& to) { check(sqlite3_prepare_v2(db_, sql, -1, &to, nullptr)); }
+    void bind(sqlite3_stmt* to, int at, std::string_view text) {
+        check(sqlite3_bind_blob(to, at, text.data(), static_cast<int>(text.size()), nullptr));
+    }
+    void insert(std::string_view key, std::string_view value) {
+        bind(put_, 1, key);
+        bind(put_, 2, value);
+        if (sqlite3_step(put_) != SQLITE_DONE) throw std::runtime_error{sqlite3_errmsg(db_)};
+        check(sqlite3_reset(put_));
+    }
+    [[nodiscard]] static std::string_view column(sqlite3_stmt* of, int at) {
+        return {static_cast<char const*>(sqlite3_column_blob(of, at)),
+                static_cast<std::size_t>(sqlite3_column_bytes(of, at))};
+    }
+    std::mutex m_;
+    sqlite3* db_ = nullptr;
+    sqlite3_stmt* put_ = nullptr;
+    sqlite3_stmt* get_ = nullptr;
+    sqlite3_stmt* scan_ = nullptr;
+};
+#endif
+
 } // namespace detail
 
 /// Those that this build knows.
@@ -217,6 +447,14 @@ private:
 #endif
 #if defined(KEEL_BENCH_ROCKSDB)
     out.push_back({"rocksdb", detail::rocksdb_store::open, detail::rocksdb_store::log_bytes});
+#endif
+#if defined(KEEL_BENCH_LMDB)
+    auto const no_log = [](std::string const&, std::uint64_t) { return std::uint64_t{0}; };
+    out.push_back({"lmdb", detail::lmdb_store::open, no_log});
+    out.push_back({"lmdb_writemap", detail::lmdb_store::open_writable_map, no_log});
+#endif
+#if defined(KEEL_BENCH_SQLITE)
+    out.push_back({"sqlite", detail::sqlite_store::open, detail::sqlite_store::log_bytes});
 #endif
     return out;
 }
