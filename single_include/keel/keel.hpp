@@ -7923,7 +7923,9 @@ private:
         return std::make_shared<run const>(fs_, std::move(segment), std::move(scanned), cache_, listener_);
     }
     void publish(view_type next) {
-        std::ranges::stable_sort(next.runs, std::ranges::greater{}, [](auto const& r) { return r->newest(); });
+        std::ranges::sort(next.runs, std::ranges::greater{}, [](auto const& r) {
+            return std::pair{r->newest(), r->source().id};
+        });
         now_.set(std::make_shared<view_type const>(std::move(next)));
     }
 
