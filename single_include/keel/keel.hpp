@@ -6902,7 +6902,6 @@ public:
     }
     /// The largest LSN that counts.
     [[nodiscard]] lsn newest() const noexcept { return of_.counted.empty() ? lsn{} : of_.counted.back().last; }
-    [[nodiscard]] std::uint64_t entries() const noexcept { return shape_.entries; }
 
     /// A record read from the segment. The views point into memory of its own, which it keeps when it moves.
     struct record {
@@ -7443,13 +7442,6 @@ public:
         return out;
     }
     [[nodiscard]] std::size_t used_bytes() const noexcept { return used_; }
-
-    /// Takes over everything another arena handed out; views into it stay valid.
-    void absorb(arena&& other) {
-        for (auto& b : other.blocks_) blocks_.push_back(std::move(b));
-        used_ += other.used_;
-        other = arena{};
-    }
 
 private:
     static constexpr std::size_t first_block_bytes = 4096;

@@ -26,13 +26,6 @@ public:
     }
     [[nodiscard]] std::size_t used_bytes() const noexcept { return used_; }
 
-    /// Takes over everything another arena handed out; views into it stay valid.
-    void absorb(arena&& other) {
-        for (auto& b : other.blocks_) blocks_.push_back(std::move(b));
-        used_ += other.used_;
-        other = arena{};
-    }
-
 private:
     static constexpr std::size_t first_block_bytes = 4096;
     static constexpr std::size_t block_bytes_max = std::size_t{1} << 20;

@@ -62,7 +62,6 @@ public:
     }
     /// The largest LSN that counts.
     [[nodiscard]] lsn newest() const noexcept { return of_.counted.empty() ? lsn{} : of_.counted.back().last; }
-    [[nodiscard]] std::uint64_t entries() const noexcept { return shape_.entries; }
 
     /// A record read from the segment. The views point into memory of its own, which it keeps when it moves.
     struct record {
