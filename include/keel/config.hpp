@@ -8,6 +8,7 @@
 #include <keel/io/posix.hpp>
 #include <keel/observe/concept.hpp>
 #include <keel/policy/checksum/crc32c.hpp>
+#include <keel/policy/compaction/leveled.hpp>
 #include <keel/policy/durability/group_commit.hpp>
 #include <keel/policy/isolation/snapshot.hpp>
 #include <keel/policy/repair/choice.hpp>
@@ -36,6 +37,8 @@ struct is_observer : std::bool_constant<observer_policy<P>> {};
 
 template <class P>
 struct is_isolation : std::bool_constant<isolation_policy<P>> {};
+template <class P>
+struct is_compaction : std::bool_constant<compaction_policy<P>> {};
 
 template <template <class> class Axis, class... Policies>
 inline constexpr int chosen = (0 + ... + int{Axis<Policies>::value});
@@ -52,7 +55,7 @@ struct pick<Axis, Default, First, Rest...>
 template <class P>
 inline constexpr int axes_of = int{is_checksum<P>::value} + int{is_segment_size<P>::value} +
                                int{is_durability<P>::value} + int{is_repair<P>::value} + int{is_file_system<P>::value} +
-                               int{is_observer<P>::value} + int{is_isolation<P>::value};
+                               int{is_observer<P>::value} + int{is_isolation<P>::value} + int{is_compaction<P>::value};
 
 } // namespace detail
 
@@ -62,7 +65,7 @@ struct config {
     static_assert(
         ((detail::axes_of<Policies> > 0) && ...),
         "keel: one of these types is no policy: it fits no axis (checksum, segment_size, durability, repair, file "
-        "system, observer, isolation). Check it against the concept of the axis it is meant for");
+        "system, observer, isolation, compaction). Check it against the concept of the axis it is meant for");
     static_assert(((detail::axes_of<Policies> < 2) && ...),
                   "keel: one of these types fits two axes; split it into two types");
     static_assert(detail::chosen<detail::is_checksum, Policies...> < 2, "keel: two checksum policies; keep one");
@@ -73,6 +76,7 @@ struct config {
     static_assert(detail::chosen<detail::is_file_system, Policies...> < 2, "keel: two file systems; keep one");
     static_assert(detail::chosen<detail::is_observer, Policies...> < 2, "keel: two observers; keep one");
     static_assert(detail::chosen<detail::is_isolation, Policies...> < 2, "keel: two isolation policies; keep one");
+    static_assert(detail::chosen<detail::is_compaction, Policies...> < 2, "keel: two compaction policies; keep one");
 
     using checksum = typename detail::pick<detail::is_checksum, keel::checksum::crc32c, Policies...>::type;
     using size_policy = typename detail::pick<detail::is_segment_size, segment_size<16 * MiB>, Policies...>::type;
@@ -81,6 +85,8 @@ struct config {
     using file_system = typename detail::pick<detail::is_file_system, io::posix, Policies...>::type;
     using observer = typename detail::pick<detail::is_observer, observe::none, Policies...>::type;
     using isolation = typename detail::pick<detail::is_isolation, keel::isolation::snapshot, Policies...>::type;
+
+    using compaction = typename detail::pick<detail::is_compaction, keel::compaction::leveled<>, Policies...>::type;
 
     static constexpr std::uint64_t segment_bytes = size_policy::segment_bytes;
 

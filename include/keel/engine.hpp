@@ -5,9 +5,12 @@
 // The store: ordered keys and values over the write-ahead log, which is its level zero: records are read from where they were written.
 //
 // put -> wal/writer (log, group commit) -> table/memtable -> visible to readers; a segment that is full is sealed with a sorted index
-// and served from there (engine/levels.hpp). Readers take no lock that is held during I/O of a writer.
+// and served from there (engine/levels.hpp); behind, segments and tables are merged into tables (engine/compactor.hpp). Readers take
+// no lock that is held during I/O of a writer or a merge.
 
 #include <keel/engine/batch.hpp>
+#include <keel/engine/compaction_thread.hpp>
+#include <keel/engine/compactor.hpp>
 #include <keel/engine/levels.hpp>
 #include <keel/engine/scan.hpp>
 #include <keel/engine/transaction.hpp>
@@ -15,6 +18,7 @@
 #include <keel/log.hpp>
 #include <keel/recovery/index_collector.hpp>
 
+#include <array>
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -25,6 +29,24 @@
 #include <vector>
 
 namespace keel::inline v0 {
+
+/// Where a store's bytes are, and what merging cost since it was opened.
+struct storage_report {
+    struct level {
+        std::uint64_t tables = 0;
+        std::uint64_t bytes = 0;
+        std::uint64_t records = 0; ///< all versions, tombstones among them
+    };
+    std::uint64_t segments = 0;  ///< of the log, prepared ones among them
+    std::uint64_t log_bytes = 0; ///< their size
+    std::array<level, format::table_levels> levels{};
+    std::uint64_t merges = 0;
+    std::uint64_t merge_bytes_read = 0;
+    std::uint64_t merge_bytes_written = 0;
+    std::uint64_t records_dropped = 0;
+    std::uint64_t stalled_writes = 0; ///< that waited because merging was behind
+    std::chrono::nanoseconds stalled_time{};
+};
 
 /// A store over one configuration. Moves; not copyable. All calls may come from several threads at once, close() and moves apart.
 template <class Config>
@@ -49,21 +71,23 @@ public:
         auto& records = opened->exam.report.replayed_records;
         KEEL_TRY_LET(parts,
                      recovery::indexed_segments<Config>(fs, std::move(opened->served), std::move(collected), records));
-        out.levels_ = std::make_shared<levels_type>(fs);
-        out.levels_->mount(std::move(parts));
+        out.levels_ = std::make_shared<levels_type>(fs, static_cast<std::size_t>(options.cache_bytes));
+        out.levels_->mount(std::move(parts), opened->exam.stock.state.tables, opened->exam.stock.paths);
         opened->exam.report.replay_time = std::chrono::steady_clock::now() - started;
         out.core_ = std::make_shared<core_type>(std::move(*opened), fs, *out.levels_, std::move(observer), options);
+        out.merging_ = std::make_unique<merging>(*out.core_, *out.levels_, options);
         return out;
     }
 
     basic_engine(basic_engine&&) noexcept = default;
     basic_engine& operator=(basic_engine&& other) noexcept {
-        core_.reset(); // before the levels it writes to
+        let_go(); // before the levels it writes to
         levels_ = std::move(other.levels_);
         core_ = std::move(other.core_);
+        merging_ = std::move(other.merging_);
         return *this;
     }
-    ~basic_engine() { core_.reset(); }
+    ~basic_engine() { let_go(); }
 
     /// Sets the value of a key. Returns the LSN once the write is as safe as the durability policy says. Errors: invalid_argument
     /// (empty key), too_large (nothing was written), read_only, outcome_unknown, closed.
@@ -88,27 +112,29 @@ public:
 
     /// The value of a key now, or as of a snapshot; nothing where it has none.
     [[nodiscard]] result<std::optional<std::string>> get(std::string_view key) const {
-        return get_at(key, core_->writer().visible());
+        auto const view = levels_->view(); // first this, then the moment
+        return get_at(*view, key, core_->writer().visible());
     }
     [[nodiscard]] result<std::optional<std::string>> get(std::string_view key, snapshot const& as_of) const {
-        if (!as_of.belongs_to(levels_.get()))
+        if (!as_of.belongs_to(levels_->held()))
             return failure(errc::invalid_argument, "the snapshot was taken from another store");
-        return get_at(key, as_of.at());
+        return get_at(*levels_->view(), key, as_of.at());
     }
 
-    /// This moment, for reads that must not change. Reading through it needs the store; the data stays alive with it.
-    [[nodiscard]] keel::snapshot snapshot() const { return {core_->writer().visible(), levels_}; }
+    /// This moment, for reads that must not change. Reading through it needs the store, which keeps what it sees as long as it lives.
+    [[nodiscard]] keel::snapshot snapshot() const { return keel::snapshot{hold_moment()}; }
 
     /// Keys in order: all of them, a range, a prefix; now, or as of a snapshot of this store. What could not be read shows in the scan's
     /// status().
     [[nodiscard]] key_scan scan(range which = {}) const {
-        auto const at = core_->writer().visible(); // first this, then the view
-        return {levels_->view(), at, std::move(which)};
+        auto view = levels_->view(); // first this, then the moment
+        auto const at = core_->writer().visible();
+        return {std::move(view), at, std::move(which)};
     }
     [[nodiscard]] key_scan scan(range which, keel::snapshot const& as_of) const {
-        KEEL_ASSERT(as_of.belongs_to(levels_.get()));
+        KEEL_ASSERT(as_of.belongs_to(levels_->held()));
         // A snapshot of another store has no keys here: an empty scan, never somebody else's data.
-        return {levels_->view(), as_of.belongs_to(levels_.get()) ? as_of.at() : lsn{}, std::move(which)};
+        return {levels_->view(), as_of.belongs_to(levels_->held()) ? as_of.at() : lsn{}, std::move(which)};
     }
     [[nodiscard]] key_scan scan(prefix const& which) const { return scan(which.as_range()); }
     [[nodiscard]] key_scan scan(prefix const& which, keel::snapshot const& as_of) const {
@@ -119,8 +145,8 @@ public:
     [[nodiscard]] result<std::vector<std::optional<std::string>>> multi_get(
         std::span<std::string_view const> keys) const {
         if (core_->writer().state() == engine_state::closed) return failure(errc::closed, "the store is closed");
-        auto const at = core_->writer().visible();
         auto const view = levels_->view();
+        auto const at = core_->writer().visible();
         std::vector<std::optional<std::string>> out;
         out.reserve(keys.size());
         for (auto const key : keys) {
@@ -145,19 +171,57 @@ public:
             ++report.segments;
             ++report.mounted_segments;
         }
+        for (auto const& level : view->tables)
+            for (auto const& t : level) KEEL_TRY(detail::verify_table<Config>(core_->fs(), *t, how, report));
         core_->tell(report.findings);
         return report;
     }
 
     /// A transaction that reads from this moment (engine/transaction.hpp).
-    [[nodiscard]] transaction begin() const { return {core_, levels_, core_->writer().visible()}; }
+    [[nodiscard]] transaction begin() const { return {core_, levels_, hold_moment()}; }
+
+    /// Merges all records into the tables of one level, whatever the compaction policy says, and gives the log's segments back. Reads
+    /// and writes go on meanwhile; what they write is not waited for. Errors: corruption (damage is not merged away), no_space, those
+    /// of a write. Nothing is lost by them.
+    [[nodiscard]] result<void> compact() {
+        KEEL_TRY(core_->writer().roll_over());
+        return merging_->work.all();
+    }
+    /// Where the bytes are, and what merging them costs.
+    [[nodiscard]] storage_report storage() const {
+        storage_report out;
+        auto const manifest = core_->manifest();
+        for (auto const& [id, s] : manifest.segments) {
+            ++out.segments;
+            out.log_bytes += s.size;
+        }
+        for (auto const& [id, t] : manifest.tables) {
+            ++out.levels[t.level].tables;
+            out.levels[t.level].bytes += t.size;
+            out.levels[t.level].records += t.records;
+        }
+        auto const done = merging_->work.counters();
+        out.merges = done.merges;
+        out.merge_bytes_read = done.bytes_read;
+        out.merge_bytes_written = done.bytes_written;
+        out.records_dropped = done.records_dropped;
+        if (merging_->thread) {
+            auto const waited = merging_->thread->stalled();
+            out.stalled_writes = waited.count;
+            out.stalled_time = waited.time;
+        }
+        return out;
+    }
 
     /// All writes accepted before the call survive power loss once it returns.
     [[nodiscard]] result<void> sync() { return core_->writer().sync(); }
     /// After a failure that left the store read-only: tries to become writable again.
     [[nodiscard]] result<void> resume() { return core_->writer().resume(); }
     /// Syncs, marks the orderly end, lets the lock go. The destructor does the same and cannot tell of a failure.
-    [[nodiscard]] result<void> close() { return core_->close(); }
+    [[nodiscard]] result<void> close() {
+        merging_->thread.reset();
+        return core_->close();
+    }
 
     [[nodiscard]] lsn last_lsn() const noexcept { return core_->writer().visible(); }
     [[nodiscard]] lsn durable_lsn() const { return core_->writer().durable(); }
@@ -167,22 +231,51 @@ public:
     [[nodiscard]] recovery_report const& recovery() const noexcept { return core_->report(); }
 
     /// What the background thread does; for programs opened without one. `quiet`: nothing was written for a while.
-    void housekeep(bool quiet = true) { core_->writer().housekeep(quiet); }
+    void housekeep(bool quiet = true) {
+        core_->writer().housekeep(quiet);
+        if (core_->writer().state() == engine_state::closed || core_->read_only()) return;
+        if (auto done = merging_->work.step(); !done)
+            core_->writer().degrade("merging the log into tables failed: " + to_string(done.error()));
+    }
     /// Lets go of everything without touching the disk, as a killed process does.
-    void abandon() noexcept { core_->abandon(); }
+    void abandon() noexcept {
+        merging_->thread.reset();
+        core_->abandon();
+    }
 
 private:
     using levels_type = detail::levels<Config>;
     using core_type = detail::log_core<Config, levels_type>;
+    using compactor_type = detail::compactor<Config>;
+    using policy = typename Config::compaction;
+    /// Refers to core and levels: goes first.
+    struct merging {
+        merging(core_type& core, levels_type& levels, open_options const& options)
+            : work{core, levels, options.merge_bytes_per_second} {
+            if (options.background_thread && !options.read_only && policy::log_bytes != 0)
+                thread.emplace(work, core.writer());
+        }
+        compactor_type work;
+        std::optional<detail::compaction_thread<compactor_type, policy, typename core_type::writer_type>> thread{};
+    };
     basic_engine() = default;
 
+    void let_go() noexcept {
+        merging_.reset();
+        core_.reset();
+    }
+    [[nodiscard]] auto hold_moment() const {
+        return levels_->held().take([&] { return core_->writer().visible(); });
+    }
     result<lsn> commit(std::span<wal::operation const> batch) {
         for (auto const& op : batch) KEEL_TRY(detail::check_key(as_text(op.key)));
+        if (merging_->thread) merging_->thread->wait_for_room();
         return core_->writer().write(batch);
     }
-    result<std::optional<std::string>> get_at(std::string_view key, lsn at) const {
+    using view_type = typename levels_type::view_type;
+    result<std::optional<std::string>> get_at(view_type const& view, std::string_view key, lsn at) const {
         if (core_->writer().state() == engine_state::closed) return failure(errc::closed, "the store is closed");
-        auto found = levels_->view()->find(key, at);
+        auto found = view.find(key, at);
         if (!found) return tell(std::move(found).error());
         if (!*found) return std::optional<std::string>{};
         return std::move((*found)->value);
@@ -195,6 +288,7 @@ private:
 
     std::shared_ptr<levels_type> levels_{};
     std::shared_ptr<core_type> core_{}; // refers to the levels: goes first; shared for the moment of a commit only
+    std::unique_ptr<merging> merging_{};
 };
 
 /// The store with these policies, in any order, each with a default (config.hpp).

@@ -11,6 +11,8 @@
 
 #include <keel/policy/checksum/crc32.hpp>
 #include <keel/policy/checksum/crc32c.hpp>
+#include <keel/policy/compaction/by_hand.hpp>
+#include <keel/policy/compaction/leveled.hpp>
 #include <keel/policy/durability/every_write.hpp>
 #include <keel/policy/durability/group_commit.hpp>
 #include <keel/policy/durability/interval.hpp>

@@ -34,6 +34,7 @@ class log_core {
 public:
     using fs_type = typename Config::file_system;
     using writer_type = wal::writer<Config, Sink>;
+    using keeper_type = wal::segment_keeper<Config>;
 
     template <class Opened>
     log_core(Opened opened, fs_type fs, Sink& sink, std::unique_ptr<typename Config::observer> observer,
@@ -63,8 +64,10 @@ public:
     [[nodiscard]] writer_type& writer() noexcept { return writer_; }
     [[nodiscard]] writer_type const& writer() const noexcept { return writer_; }
     [[nodiscard]] recovery_report const& report() const noexcept { return report_; }
-    [[nodiscard]] wal::catalog const& parts() const noexcept { return *parts_; }
+    [[nodiscard]] wal::catalog& parts() noexcept { return *parts_; }
+    [[nodiscard]] keeper_type& keeper() noexcept { return *keeper_; }
     [[nodiscard]] fs_type const& fs() const noexcept { return fs_; }
+    [[nodiscard]] bool read_only() const noexcept { return read_only_; }
     [[nodiscard]] format::manifest_state manifest() const { return keeper_->state(); }
 
     /// Damage that was come upon after opening: logged, told to the observer, and the reason for being degraded.
@@ -93,17 +96,15 @@ public:
             gone.push_back(at->second);
             auto const& seal = *at->second.seal;
             floor = std::max(floor, seal.range.last);
-            base = {.id = seal.id,
-                    .salt = seal.salt,
-                    .last = seal.range.last,
-                    .end = seal.data_end,
-                    .aggregate = seal.aggregate,
-                    .chain = seal.chain,
-                    .ended = format::segment_end::rolled};
+            base = format::link_of(seal, format::segment_end::rolled);
         }
         if (gone.empty()) return {};
         for (auto const& e : gone) parts_->retire(e.id);
-        return keeper_->retire(gone, base, floor, [this](segment_id id) { return parts_->pinned(id); });
+        format::edit_builder edit;
+        keeper_type::give_up(edit, gone, base, floor);
+        KEEL_TRY(keeper_->commit(edit));
+        for (auto const& e : gone) KEEL_TRY(keeper_->dispose(e, parts_->pinned(e.id)));
+        return {};
     }
 
 private:

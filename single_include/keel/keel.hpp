@@ -716,6 +716,72 @@ static_assert(checksum_policy<crc32c>);
 
 #endif
 
+// ---- keel/policy/compaction/concept.hpp ----
+#ifndef KEEL_POLICY_COMPACTION_CONCEPT_HPP
+#define KEEL_POLICY_COMPACTION_CONCEPT_HPP
+
+// The compaction axis: when records leave the log for tables, and how tables are kept in order.
+
+namespace keel::inline v0 {
+
+/// How a store reclaims what was overwritten, and gives the log's segments back.
+///   P::name         std::string_view  for people and JSON
+///   P::log_bytes    std::uint64_t     bytes of sealed log from which on it is merged into tables; 0: only when asked (compact())
+///   P::table_bytes  std::uint64_t     size a table should have
+///   P::fanout       std::uint32_t     how many times a level is larger than the one above it
+/// Used by engine/compaction.hpp only. Smallest model: by_hand (by_hand.hpp).
+template <class P>
+concept compaction_policy = requires {
+    { P::name } -> std::convertible_to<std::string_view>;
+    { P::log_bytes } -> std::convertible_to<std::uint64_t>;
+    { P::table_bytes } -> std::convertible_to<std::uint64_t>;
+    { P::fanout } -> std::convertible_to<std::uint32_t>;
+};
+
+} // namespace keel::inline v0
+
+#endif
+
+// ---- keel/policy/compaction/by_hand.hpp ----
+#ifndef KEEL_POLICY_COMPACTION_BY_HAND_HPP
+#define KEEL_POLICY_COMPACTION_BY_HAND_HPP
+
+namespace keel::inline v0::compaction {
+
+/// Nothing is merged but by compact(): for programs that know when they are idle. Without it the log grows with every write.
+struct by_hand {
+    static constexpr std::string_view name = "by_hand";
+    static constexpr std::uint64_t log_bytes = 0;
+    static constexpr std::uint64_t table_bytes = 16 * MiB;
+    static constexpr std::uint32_t fanout = 8;
+};
+
+} // namespace keel::inline v0::compaction
+
+#endif
+
+// ---- keel/policy/compaction/leveled.hpp ----
+#ifndef KEEL_POLICY_COMPACTION_LEVELED_HPP
+#define KEEL_POLICY_COMPACTION_LEVELED_HPP
+
+namespace keel::inline v0::compaction {
+
+/// Once the sealed log is `LogBytes` long it is merged into the first level of tables; each level may be `Fanout` times as large as the
+/// one above it before tables of it are merged into the next (O'Neil et al., "The log-structured merge-tree", 1996). The default.
+template <std::uint64_t LogBytes = 64 * MiB, std::uint32_t Fanout = 8>
+struct leveled {
+    static_assert(LogBytes >= 8 * KiB, "keel: compaction::leveled merges 8 KiB of log or more at a time");
+    static_assert(Fanout >= 2, "keel: compaction::leveled needs a fanout of 2 or more");
+    static constexpr std::string_view name = "leveled";
+    static constexpr std::uint64_t log_bytes = LogBytes;
+    static constexpr std::uint64_t table_bytes = std::clamp<std::uint64_t>(LogBytes / 4, 4 * KiB, 64 * MiB);
+    static constexpr std::uint32_t fanout = Fanout;
+};
+
+} // namespace keel::inline v0::compaction
+
+#endif
+
 // ---- keel/policy/durability/concept.hpp ----
 #ifndef KEEL_POLICY_DURABILITY_CONCEPT_HPP
 #define KEEL_POLICY_DURABILITY_CONCEPT_HPP
@@ -911,6 +977,8 @@ enum class damage : std::uint8_t {
     unknown_segment,  ///< a segment in use that the manifest does not know
     manifest_damaged, ///< one manifest does not verify or is behind; the other one serves
     manifest_lost,    ///< neither serves in full; rebuilt from the segments
+    missing_table,    ///< the manifest knows the table, the directory does not
+    corrupt_block,    ///< a block of a table does not verify; the keys in it have no answer
 };
 
 [[nodiscard]] constexpr std::string_view name_of(damage what) noexcept {
@@ -931,6 +999,8 @@ enum class damage : std::uint8_t {
     case damage::unknown_segment: return "unknown_segment";
     case damage::manifest_damaged: return "manifest_damaged";
     case damage::manifest_lost: return "manifest_lost";
+    case damage::missing_table: return "missing_table";
+    case damage::corrupt_block: return "corrupt_block";
     }
     return "unknown";
 }
@@ -1178,12 +1248,19 @@ struct segment_abandoned {
 struct segment_retired {
     segment_id id;
 };
+/// Segments or tables were merged into tables of a level; all records up to `floor` are in tables now.
+struct merged {
+    unsigned level = 0;
+    std::uint64_t tables = 0;     ///< that were made
+    std::uint64_t bytes_read = 0; ///< 0: a table went down as it was
+    lsn floor;
+};
 struct state_changed {
     std::string_view state;
     std::string reason;
 };
-using event =
-    std::variant<damage_found, segment_activated, segment_sealed, segment_abandoned, segment_retired, state_changed>;
+using event = std::variant<damage_found, segment_activated, segment_sealed, segment_abandoned, segment_retired, merged,
+                           state_changed>;
 
 } // namespace keel::inline v0::observe
 
@@ -1353,6 +1430,10 @@ namespace keel::inline v0::observe {
         }
         void operator()(segment_retired const& s) const {
             o.text("event", "segment_retired").number("segment", s.id.value);
+        }
+        void operator()(merged const& m) const {
+            o.text("event", "merged").number("level", m.level).number("tables", m.tables);
+            o.number("bytes_read", m.bytes_read).number("floor", m.floor.value);
         }
         void operator()(state_changed const& s) const {
             o.text("event", "state_changed").text("state", s.state).text("reason", s.reason);
@@ -1537,6 +1618,10 @@ enum class frame_type : std::uint8_t {
     mark = 64,     ///< format/mark.hpp
     index = 65,    ///< sorted index over a chunk
     loss = 66,     ///< LSN ranges declared lost by a repair; format/mark.hpp
+    block = 67,    ///< table: records in key order; format/block.hpp
+    filter = 68,   ///< table: lines of a filter
+    fence = 69,    ///< table: an index block
+    root = 70,     ///< table: the index over the index blocks
 };
 [[nodiscard]] constexpr bool takes_lsn(frame_type type) noexcept { return static_cast<std::uint8_t>(type) < 64; }
 
@@ -5503,6 +5588,8 @@ struct is_observer : std::bool_constant<observer_policy<P>> {};
 
 template <class P>
 struct is_isolation : std::bool_constant<isolation_policy<P>> {};
+template <class P>
+struct is_compaction : std::bool_constant<compaction_policy<P>> {};
 
 template <template <class> class Axis, class... Policies>
 inline constexpr int chosen = (0 + ... + int{Axis<Policies>::value});
@@ -5519,7 +5606,7 @@ struct pick<Axis, Default, First, Rest...>
 template <class P>
 inline constexpr int axes_of = int{is_checksum<P>::value} + int{is_segment_size<P>::value} +
                                int{is_durability<P>::value} + int{is_repair<P>::value} + int{is_file_system<P>::value} +
-                               int{is_observer<P>::value} + int{is_isolation<P>::value};
+                               int{is_observer<P>::value} + int{is_isolation<P>::value} + int{is_compaction<P>::value};
 
 } // namespace detail
 
@@ -5529,7 +5616,7 @@ struct config {
     static_assert(
         ((detail::axes_of<Policies> > 0) && ...),
         "keel: one of these types is no policy: it fits no axis (checksum, segment_size, durability, repair, file "
-        "system, observer, isolation). Check it against the concept of the axis it is meant for");
+        "system, observer, isolation, compaction). Check it against the concept of the axis it is meant for");
     static_assert(((detail::axes_of<Policies> < 2) && ...),
                   "keel: one of these types fits two axes; split it into two types");
     static_assert(detail::chosen<detail::is_checksum, Policies...> < 2, "keel: two checksum policies; keep one");
@@ -5540,6 +5627,7 @@ struct config {
     static_assert(detail::chosen<detail::is_file_system, Policies...> < 2, "keel: two file systems; keep one");
     static_assert(detail::chosen<detail::is_observer, Policies...> < 2, "keel: two observers; keep one");
     static_assert(detail::chosen<detail::is_isolation, Policies...> < 2, "keel: two isolation policies; keep one");
+    static_assert(detail::chosen<detail::is_compaction, Policies...> < 2, "keel: two compaction policies; keep one");
 
     using checksum = typename detail::pick<detail::is_checksum, keel::checksum::crc32c, Policies...>::type;
     using size_policy = typename detail::pick<detail::is_segment_size, segment_size<16 * MiB>, Policies...>::type;
@@ -5548,6 +5636,8 @@ struct config {
     using file_system = typename detail::pick<detail::is_file_system, io::posix, Policies...>::type;
     using observer = typename detail::pick<detail::is_observer, observe::none, Policies...>::type;
     using isolation = typename detail::pick<detail::is_isolation, keel::isolation::snapshot, Policies...>::type;
+
+    using compaction = typename detail::pick<detail::is_compaction, keel::compaction::leveled<>, Policies...>::type;
 
     static constexpr std::uint64_t segment_bytes = size_policy::segment_bytes;
 
@@ -5888,6 +5978,17 @@ inline void put_seal(field_writer& out, segment_seal const& s) noexcept {
     return s;
 }
 
+/// What the next header says of a sealed segment.
+[[nodiscard]] constexpr segment_link link_of(segment_seal const& s, segment_end how) noexcept {
+    return {.id = s.id,
+            .salt = s.salt,
+            .last = s.range.last,
+            .end = s.data_end,
+            .aggregate = s.aggregate,
+            .chain = s.chain,
+            .ended = how};
+}
+
 struct segment_footer {
     segment_seal seal{};
     std::uint32_t section_count = 0;
@@ -6196,6 +6297,108 @@ private:
 
 #endif
 
+// ---- keel/io/thread.hpp ----
+#ifndef KEEL_IO_THREAD_HPP
+#define KEEL_IO_THREAD_HPP
+
+// What a thread that keel starts owes its host: it takes no signals meant for others.
+
+namespace keel::inline v0::io {
+
+/// Blocks all asynchronous signals on the calling thread. Faults of its own (SIGBUS and the like) still arrive.
+inline void block_asynchronous_signals() noexcept {
+    sigset_t all;
+    sigfillset(&all);
+    for (int const own : {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP, SIGABRT}) sigdelset(&all, own);
+    pthread_sigmask(SIG_SETMASK, &all, nullptr);
+}
+
+} // namespace keel::inline v0::io
+
+#endif
+
+// ---- keel/engine/compaction_thread.hpp ----
+#ifndef KEEL_ENGINE_COMPACTION_THREAD_HPP
+#define KEEL_ENGINE_COMPACTION_THREAD_HPP
+
+// The background thread that merges, and what writers wait for when it falls behind. All of the work is in compactor::step(); this only
+// decides when. Asynchronous signals stay with the host's threads.
+//
+// Thread rules: any number of writers call wait_for_room(); behind_ (relaxed) is a hint that spares them the mutex.
+
+#include <condition_variable>
+#include <stop_token>
+#include <thread>
+
+namespace keel::inline v0::detail {
+
+template <class Compactor, class Policy, class Writer>
+class compaction_thread {
+public:
+    static constexpr auto step_every = std::chrono::milliseconds(20);
+    static constexpr auto retry_after = std::chrono::seconds(1);       ///< a merge that failed
+    static constexpr auto stall_most = std::chrono::milliseconds(100); ///< one write
+    /// So much log may wait to be merged before writers wait, too.
+    static constexpr std::uint64_t log_bytes_max = 8 * Policy::log_bytes;
+
+    compaction_thread(Compactor& work, Writer& writer)
+        : thread_{[this, &work, &writer](std::stop_token stop) {
+              io::block_asynchronous_signals();
+              run(work, writer, stop);
+          }} {}
+
+    /// Called by a writer before it writes: waits a little where the log has grown too far ahead of the tables.
+    void wait_for_room() {
+        if (!behind_.load(std::memory_order_relaxed)) [[likely]]
+            return;
+        auto const started = std::chrono::steady_clock::now();
+        std::unique_lock hold{m_};
+        room_.wait_for(hold, stall_most, [&] { return !behind_.load(std::memory_order_relaxed); });
+        ++stalls_;
+        stalled_ += std::chrono::steady_clock::now() - started;
+    }
+    struct stalls {
+        std::uint64_t count = 0;
+        std::chrono::nanoseconds time{};
+    };
+    [[nodiscard]] stalls stalled() const {
+        std::lock_guard const hold{m_};
+        return {stalls_, stalled_};
+    }
+
+private:
+    void run(Compactor& work, Writer& writer, std::stop_token const& stop) {
+        while (!stop.stop_requested()) {
+            auto done = work.step(stop);
+            set_behind(done && work.log_bytes() > log_bytes_max);
+            if (done && *done) continue; // there may be more
+            if (!done && done.error().code != errc::cancelled)
+                writer.degrade("merging the log into tables failed and is tried again: " + to_string(done.error()));
+            std::unique_lock hold{m_};
+            wake_.wait_for(hold, stop, done ? std::chrono::milliseconds(step_every) : retry_after,
+                           [] { return false; });
+        }
+        set_behind(false);
+    }
+    void set_behind(bool now) {
+        std::lock_guard const hold{m_};
+        behind_.store(now, std::memory_order_relaxed);
+        if (!now) room_.notify_all();
+    }
+
+    mutable std::mutex m_;
+    std::condition_variable_any wake_;
+    std::condition_variable room_;
+    std::atomic<bool> behind_{false};
+    std::uint64_t stalls_ = 0;
+    std::chrono::nanoseconds stalled_{};
+    std::jthread thread_; // last: it uses all of the above
+};
+
+} // namespace keel::inline v0::detail
+
+#endif
+
 // ---- keel/detail/published.hpp ----
 #ifndef KEEL_DETAIL_PUBLISHED_HPP
 #define KEEL_DETAIL_PUBLISHED_HPP
@@ -6204,8 +6407,6 @@ private:
 // is while it holds that. Every slot has a reference count of its own, so that readers on several cores do not fight over one.
 //
 // Thread rules: any number of threads get; one at a time sets. A slot's mutex is held for the copy of a pointer only.
-
-#include <thread>
 
 namespace keel::inline v0::detail {
 
@@ -6246,100 +6447,306 @@ private:
 
 #endif
 
-// ---- keel/table/block_cache.hpp ----
-#ifndef KEEL_TABLE_BLOCK_CACHE_HPP
-#define KEEL_TABLE_BLOCK_CACHE_HPP
+// ---- keel/engine/moments.hpp ----
+#ifndef KEEL_ENGINE_MOMENTS_HPP
+#define KEEL_ENGINE_MOMENTS_HPP
 
-// Verified blocks of indexes and tables, so that a block is read and verified once for many look-ups. Bounded in bytes; a block that was
-// used since it was last considered gets a second chance before it goes (the clock algorithm: a look-up changes one flag, no list).
+// The moments of a store's history that somebody holds: what compaction must not forget versions of.
 //
-// Thread rules: any number of threads. One mutex per shard, held for a look-up or an insertion, never during I/O. A block that
-// somebody holds stays alive when the cache lets it go.
+// Thread rules: any number of threads. One mutex, held for a look at a small tree. A moment is taken and registered in one step, so
+// that compaction either sees it or has its own look at the history before it.
 
-#include <iterator>
-#include <list>
-#include <unordered_map>
+#include <set>
 
-namespace keel::inline v0::table {
+namespace keel::inline v0::detail {
 
-class block_cache {
+class moments : public std::enable_shared_from_this<moments> {
 public:
-    using block = std::shared_ptr<std::vector<std::byte> const>;
-    /// Which block: the file's life (its salt) and the offset in it.
-    struct name {
-        std::uint64_t salt = 0;
-        std::uint64_t offset = 0;
-        bool operator==(name const&) const = default;
+    /// A moment that is held as long as this lives.
+    class hold {
+    public:
+        hold(std::shared_ptr<moments> of, lsn at) : of_{std::move(of)}, at_{at} {}
+        hold(hold const&) = delete;
+        hold& operator=(hold const&) = delete;
+        ~hold() { of_->let_go(at_); }
+
+        [[nodiscard]] lsn at() const noexcept { return at_; }
+        [[nodiscard]] moments const* of() const noexcept { return of_.get(); }
+
+    private:
+        std::shared_ptr<moments> of_;
+        lsn at_;
     };
 
-    explicit block_cache(std::size_t bytes_max) : shard_bytes_max_{bytes_max / shards} {}
-
-    /// Nothing where it is not held.
-    [[nodiscard]] block find(name which) {
-        auto& s = shard_of(which);
-        std::lock_guard const hold{s.m};
-        auto const at = s.where.find(which);
-        if (at == s.where.end()) return nullptr;
-        at->second->used = true;
-        return at->second->what;
+    /// Holds the moment `now()` gives, which does not decrease.
+    template <class Now>
+    [[nodiscard]] std::shared_ptr<hold const> take(Now const& now) {
+        std::lock_guard const locked{m_};
+        auto const at = *held_.insert(now());
+        return std::make_shared<hold const>(shared_from_this(), at);
     }
-    /// Takes a block that was verified.
-    void add(name which, block what) {
-        auto& s = shard_of(which);
-        std::lock_guard const hold{s.m};
-        if (s.where.contains(which)) return;
-        s.bytes += what->size();
-        s.held.push_front({.which = which, .what = std::move(what)});
-        s.where.emplace(which, s.held.begin());
-        while (s.bytes > shard_bytes_max_ && s.held.size() > 1) {
-            auto& oldest = s.held.back();
-            if (oldest.used && &oldest != &s.held.front()) {
-                oldest.used = false;
-                s.held.splice(s.held.begin(), s.held, std::prev(s.held.end()));
-                continue;
-            }
-            s.bytes -= oldest.what->size();
-            s.where.erase(oldest.which);
-            s.held.pop_back();
-        }
-    }
-    [[nodiscard]] std::size_t bytes() const {
-        std::size_t all = 0;
-        for (auto const& s : shards_) {
-            std::lock_guard const hold{s.m};
-            all += s.bytes;
-        }
-        return all;
+    /// The oldest moment that is held, or comes to be held after this call.
+    template <class Now>
+    [[nodiscard]] lsn oldest(Now const& now) const {
+        std::lock_guard const locked{m_};
+        return held_.empty() ? now() : *held_.begin();
     }
 
 private:
-    static constexpr std::size_t shards = 16;
-    struct hash {
-        std::size_t operator()(name const& n) const noexcept {
-            auto h = n.salt ^ n.offset * 0x9E3779B97F4A7C15ULL;
-            h ^= h >> 32;
-            return static_cast<std::size_t>(h * 0xD6E8FEB86659FD93ULL);
-        }
-    };
-    struct entry {
-        name which;
-        block what;
-        bool used = false;
-    };
-    using entries = std::list<entry>;
-    struct alignas(64) shard {
-        mutable std::mutex m;
-        entries held{}; ///< the one considered next is last
-        std::unordered_map<name, entries::iterator, hash> where{};
-        std::size_t bytes = 0;
-    };
-    [[nodiscard]] shard& shard_of(name const& which) noexcept { return shards_[hash{}(which) >> 60]; }
-
-    std::size_t shard_bytes_max_;
-    std::array<shard, shards> shards_{};
+    void let_go(lsn at) {
+        std::lock_guard const locked{m_};
+        held_.erase(held_.find(at));
+    }
+    mutable std::mutex m_;
+    std::multiset<lsn> held_{};
 };
 
-} // namespace keel::inline v0::table
+} // namespace keel::inline v0::detail
+
+#endif
+
+// ---- keel/format/block.hpp ----
+#ifndef KEEL_FORMAT_BLOCK_HPP
+#define KEEL_FORMAT_BLOCK_HPP
+
+// Blocks of a table (format/table.hpp): the payload of a frame. Entries by key, versions of a key the newest first:
+//   shared varint | unshared varint | value varint (bytes, twice, plus one for an erased key) | age varint | key's unshared end | value
+// `shared` bytes are those of the key before. `age` is the LSN minus the table's first. Every sixteenth entry stands alone (shared is
+// 0); where those begin stands behind the entries: u32 each, then u32 how many. Varints have seven bits a byte, the lowest first.
+// In an index block the value is where a block is (offset u32, bytes of its frame u32), the key is the largest in it.
+//
+// The reader takes any bytes: what does not hold together ends the walk, and whole() says so.
+
+namespace keel::inline v0::format {
+
+inline constexpr std::size_t block_restart_every = 16;
+inline constexpr std::size_t varint_bytes_max = 10;
+
+/// Where a block is.
+struct block_place {
+    std::uint32_t offset = 0;
+    std::uint32_t bytes = 0; ///< of its frame
+    bool operator==(block_place const&) const = default;
+};
+inline constexpr std::size_t block_place_bytes = 8;
+
+/// Makes one block after the other.
+class block_builder {
+public:
+    /// Keys do not decrease.
+    void add(std::string_view key, std::string_view value, std::uint64_t age, bool tombstone) {
+        std::size_t shared = 0;
+        if (count_ % block_restart_every == 0) {
+            restarts_.push_back(static_cast<std::uint32_t>(bytes_.size()));
+        } else {
+            auto const most = std::min(key.size(), last_.size());
+            shared = static_cast<std::size_t>(
+                std::mismatch(key.begin(), key.begin() + static_cast<std::ptrdiff_t>(most), last_.begin()).first -
+                key.begin());
+        }
+        put_varint(shared);
+        put_varint(key.size() - shared);
+        put_varint(value.size() << 1 | static_cast<std::uint64_t>(tombstone));
+        put_varint(age);
+        put(key.substr(shared));
+        put(value);
+        last_.assign(key);
+        ++count_;
+    }
+    void add(std::string_view key, block_place where) {
+        std::array<char, block_place_bytes> value{};
+        auto* const at = reinterpret_cast<std::byte*>(value.data());
+        store(at, where.offset);
+        store(at + 4, where.bytes);
+        add(key, {value.data(), value.size()}, 0, false);
+    }
+
+    [[nodiscard]] bool empty() const noexcept { return count_ == 0; }
+    /// Bytes of the payload, were it finished now.
+    [[nodiscard]] std::size_t size() const noexcept { return bytes_.size() + 4 * (restarts_.size() + 1); }
+    [[nodiscard]] std::string const& last_key() const noexcept { return last_; }
+
+    /// The payload; valid until clear().
+    [[nodiscard]] byte_view finish() {
+        auto const begin = bytes_.size();
+        bytes_.resize(begin + 4 * (restarts_.size() + 1));
+        auto* at = bytes_.data() + begin;
+        for (auto const r : restarts_) {
+            store(at, r);
+            at += 4;
+        }
+        store(at, static_cast<std::uint32_t>(restarts_.size()));
+        return bytes_;
+    }
+    void clear() noexcept {
+        bytes_.clear();
+        restarts_.clear();
+        count_ = 0;
+    }
+
+private:
+    void put(std::string_view text) {
+        auto const begin = bytes_.size();
+        bytes_.resize(begin + text.size());
+        if (!text.empty()) std::memcpy(bytes_.data() + begin, text.data(), text.size());
+    }
+    void put_varint(std::uint64_t value) {
+        for (; value >= 0x80; value >>= 7) bytes_.push_back(static_cast<std::byte>(value | 0x80));
+        bytes_.push_back(static_cast<std::byte>(value));
+    }
+
+    std::vector<std::byte> bytes_{};
+    std::vector<std::uint32_t> restarts_{};
+    std::string last_{};
+    std::size_t count_ = 0;
+};
+
+/// Walks the entries of one payload, which must outlive it. One thread's. Keys and values are valid until the next step; values also
+/// beyond, as long as the payload.
+class block_reader {
+public:
+    block_reader() = default;
+    explicit block_reader(byte_view payload) noexcept : bytes_{payload} {
+        if (bytes_.size() >= 4) restarts_ = load<std::uint32_t>(bytes_.data() + bytes_.size() - 4);
+        if (bytes_.size() >= 4 && restarts_ <= (bytes_.size() - 4) / 4)
+            end_ = bytes_.size() - 4 * (std::size_t{restarts_} + 1);
+        else break_off();
+    }
+
+    void first() {
+        at_ = next_ = 0;
+        key_.clear();
+        next();
+    }
+    void next() {
+        at_ = next_;
+        valid_ = at_ < end_ && read();
+        if (at_ < end_ && !valid_) whole_ = false;
+    }
+    /// The entry before the one it stands on; from behind the last one, the last. Costs a walk of up to sixteen entries.
+    void previous() {
+        auto const here = valid_ || at_ < end_ ? at_ : end_;
+        if (here == 0 || !whole_) {
+            valid_ = false;
+            return;
+        }
+        auto r = restarts_;
+        while (r > 0 && restart(r - 1) >= here) --r;
+        if (r == 0) return break_off();
+        go_to_restart(r - 1);
+        while (valid_ && next_ < here) next();
+    }
+    void last() {
+        at_ = end_;
+        valid_ = false;
+        previous();
+    }
+    /// To the first entry that is not in front of (key, at most this age): of the same key those no older than that are passed.
+    void seek(std::string_view key, std::uint64_t age_max) {
+        // The last restart in front of it; entries before that one are all in front, too.
+        std::uint32_t low = 0;
+        auto high = restarts_;
+        while (high - low > 1) {
+            auto const middle = low + (high - low) / 2;
+            go_to_restart(middle);
+            if (!valid_) return;
+            if (in_front(key, age_max)) low = middle;
+            else high = middle;
+        }
+        if (restarts_ == 0) {
+            valid_ = false;
+            at_ = end_;
+            return;
+        }
+        go_to_restart(low);
+        while (valid_ && in_front(key, age_max)) next();
+    }
+
+    [[nodiscard]] bool valid() const noexcept { return valid_; }
+    /// False once something was met that no builder writes.
+    [[nodiscard]] bool whole() const noexcept { return whole_; }
+    [[nodiscard]] std::string_view key() const noexcept { return key_; }
+    [[nodiscard]] std::string_view value() const noexcept { return value_; }
+    [[nodiscard]] std::uint64_t age() const noexcept { return age_; }
+    [[nodiscard]] bool tombstone() const noexcept { return tombstone_; }
+    /// Of an index block; zeros where the value is none.
+    [[nodiscard]] block_place place() const noexcept {
+        if (value_.size() != block_place_bytes) return {};
+        auto const* at = reinterpret_cast<std::byte const*>(value_.data());
+        return {load<std::uint32_t>(at), load<std::uint32_t>(at + 4)};
+    }
+
+private:
+    void break_off() noexcept {
+        whole_ = valid_ = false;
+        at_ = next_ = end_ = 0;
+        restarts_ = 0;
+    }
+    [[nodiscard]] std::size_t restart(std::uint32_t i) const noexcept {
+        return load<std::uint32_t>(bytes_.data() + end_ + 4 * std::size_t{i});
+    }
+    void go_to_restart(std::uint32_t i) {
+        auto const to = restart(i);
+        if (to >= end_) return break_off();
+        key_.clear();
+        next_ = to;
+        next();
+    }
+    [[nodiscard]] bool in_front(std::string_view key, std::uint64_t age_max) const noexcept {
+        auto const order = std::string_view{key_}.compare(key);
+        return order < 0 || (order == 0 && age_ > age_max);
+    }
+    [[nodiscard]] bool get_varint(std::size_t& at, std::uint64_t& out) const noexcept {
+        out = 0;
+        for (unsigned shift = 0; at < end_ && shift < 7 * varint_bytes_max; shift += 7) {
+            auto const b = std::to_integer<std::uint64_t>(bytes_[at++]);
+            out |= (b & 0x7F) << shift;
+            if (b < 0x80) return true;
+        }
+        return false;
+    }
+    [[nodiscard]] bool read() {
+        auto at = at_;
+        std::uint64_t shared = 0;
+        std::uint64_t unshared = 0;
+        std::uint64_t value = 0;
+        if (end_ - at >= 4 && (load<std::uint32_t>(bytes_.data() + at) & 0x80808080U) == 0) {
+            // Most entries: lengths and age of one byte each.
+            shared = std::to_integer<std::uint64_t>(bytes_[at]);
+            unshared = std::to_integer<std::uint64_t>(bytes_[at + 1]);
+            value = std::to_integer<std::uint64_t>(bytes_[at + 2]);
+            age_ = std::to_integer<std::uint64_t>(bytes_[at + 3]);
+            at += 4;
+        } else if (!get_varint(at, shared) || !get_varint(at, unshared) || !get_varint(at, value) ||
+                   !get_varint(at, age_)) {
+            return false;
+        }
+        tombstone_ = (value & 1) != 0;
+        value >>= 1;
+        auto const room = end_ - at;
+        if (shared > key_.size() || unshared > room || value > room - unshared) return false;
+        auto const* text = reinterpret_cast<char const*>(bytes_.data()) + at;
+        key_.resize(static_cast<std::size_t>(shared));
+        key_.append(text, static_cast<std::size_t>(unshared));
+        value_ = {text + unshared, static_cast<std::size_t>(value)};
+        next_ = at + static_cast<std::size_t>(unshared + value);
+        return true;
+    }
+
+    byte_view bytes_{};
+    std::size_t end_ = 0; ///< of the entries
+    std::uint32_t restarts_ = 0;
+    std::size_t at_ = 0;   ///< of the entry it stands on
+    std::size_t next_ = 0; ///< behind it
+    std::string key_{};
+    std::string_view value_{};
+    std::uint64_t age_ = 0;
+    bool tombstone_ = false;
+    bool valid_ = false;
+    bool whole_ = true;
+};
+
+} // namespace keel::inline v0::format
 
 #endif
 
@@ -6496,11 +6903,551 @@ template <checksum_policy C>
 
 #endif
 
+// ---- keel/format/table.hpp ----
+#ifndef KEEL_FORMAT_TABLE_HPP
+#define KEEL_FORMAT_TABLE_HPP
+
+// A table: records in key order, written once, never changed.
+//   header 512 bytes | frames (format/frame.hpp) from offset 512 | the same header again in the last 512 bytes
+// The frames, in this order: blocks of records; filter blocks, all of one size; index blocks; one root, an index over the index blocks.
+// Payloads are format/block.hpp's, those of filter blocks are lines of 64 bytes (format/index.hpp). The header is what cannot be made
+// anew, so it stands twice; index and filter can, from the records. Which tables a store has, and at which level, its manifest says.
+//
+// Header: 0 magic u64 | 8 format u32 | 12 checksum_id u32 | 16 store_id 16 | 32 id u64 | 40 salt u64 | 48 branch u64
+//    56 created u64 (ns since 1970) | 64 size u64 | 72 first_lsn u64 | 80 last_lsn u64 | 88 records u64 | 96 erased u64
+//   104 key_bytes u64 | 112 value_bytes u64 (both before they are packed) | 120 blocks u64 | 128 blocks_end u64
+//   136 filter: blocks u64, probes u64 | 152 root: offset u32, bytes u32 | 160 index_blocks u64     | 504 check u64 over bytes 0..503
+
+namespace keel::inline v0::format {
+
+inline constexpr std::uint64_t table_magic = 0x0A626174'6C65656BULL; // "keeltab\n"
+inline constexpr std::uint64_t table_bytes_max = 2 * GiB;
+inline constexpr std::uint64_t table_bytes_min = 2 * header_bytes;
+inline constexpr std::uint64_t table_frames_begin = header_bytes;
+inline constexpr std::size_t table_filter_lines = 64; ///< in one filter block
+inline constexpr std::size_t table_filter_block_bytes = table_filter_lines * filter_line_bytes;
+
+/// Names one table of a store. Never used twice; 0 means "none".
+struct table_id {
+    std::uint64_t value = 0;
+    constexpr auto operator<=>(table_id const&) const noexcept = default;
+    [[nodiscard]] constexpr explicit operator bool() const noexcept { return value != 0; }
+};
+
+struct table_header {
+    store_id store{};
+    table_id id{};
+    std::uint64_t salt = 0;
+    std::uint64_t branch = 0;
+    std::uint64_t created_ns = 0;
+    std::uint64_t size = 0; ///< of the file
+    lsn_range lsns{};       ///< of its records; ages count from the first one
+    std::uint64_t records = 0;
+    std::uint64_t erased = 0; ///< of those, tombstones
+    std::uint64_t key_bytes = 0;
+    std::uint64_t value_bytes = 0;
+    std::uint64_t blocks = 0;
+    std::uint64_t blocks_end = 0; ///< of the records' frames; the filter begins here
+    std::uint64_t filter_blocks = 0;
+    std::uint64_t filter_bits = 0; ///< that a key sets
+    block_place root{};
+    std::uint64_t index_blocks = 0;
+    bool operator==(table_header const&) const = default;
+
+    [[nodiscard]] std::uint64_t filter_lines() const noexcept { return filter_blocks * table_filter_lines; }
+    /// Where a filter block's frame begins.
+    [[nodiscard]] std::uint64_t filter_offset(std::uint64_t block) const noexcept {
+        return blocks_end + block * frame_bytes(table_filter_block_bytes);
+    }
+};
+
+template <checksum_policy C>
+[[nodiscard]] header_block encode(table_header const& h) noexcept {
+    header_block block{};
+    field_writer out{block};
+    out.put(table_magic).put(format_number).put(checksum_id{C::id}.value).put(byte_view{h.store});
+    out.put(h.id.value).put(h.salt).put(h.branch).put(h.created_ns).put(h.size);
+    out.put(h.lsns.first).put(h.lsns.last).put(h.records).put(h.erased).put(h.key_bytes).put(h.value_bytes);
+    out.put(h.blocks).put(h.blocks_end).put(h.filter_blocks).put(h.filter_bits);
+    out.put(h.root.offset).put(h.root.bytes).put(h.index_blocks);
+    detail::seal_block<C>(block);
+    return block;
+}
+
+/// Nothing where the block is no table's header, or does not verify, or says what cannot be.
+template <checksum_policy C>
+[[nodiscard]] std::optional<table_header> decode_table_header(byte_view block) noexcept {
+    auto const kind = peek_file_kind(block);
+    if (!detail::block_verifies<C>(block) || kind.magic != table_magic || kind.format != format_number ||
+        kind.checksum != checksum_id{C::id})
+        return std::nullopt;
+    field_reader in{block.subspan(16)};
+    table_header h;
+    auto const u64 = [&in] { return in.get<std::uint64_t>(); };
+    h.store = in.bytes<16>();
+    h.id = {u64()};
+    h.salt = u64();
+    h.branch = u64();
+    h.created_ns = u64();
+    h.size = u64();
+    h.lsns.first = in.get_lsn();
+    h.lsns.last = in.get_lsn();
+    h.records = u64();
+    h.erased = u64();
+    h.key_bytes = u64();
+    h.value_bytes = u64();
+    h.blocks = u64();
+    h.blocks_end = u64();
+    h.filter_blocks = u64();
+    h.filter_bits = u64();
+    h.root.offset = in.get<std::uint32_t>();
+    h.root.bytes = in.get<std::uint32_t>();
+    h.index_blocks = u64();
+    auto const frames_end = h.size - header_bytes; // wraps where size is too small; refused next
+    bool const sane = h.id && static_cast<std::uint32_t>(h.salt) != 0 && h.size >= table_bytes_min &&
+                      h.size <= table_bytes_max && h.size % frame_alignment == 0 && h.lsns.first && !h.lsns.empty() &&
+                      h.lsns.last <= lsn_highest && h.records != 0 && h.blocks_end >= table_frames_begin &&
+                      h.blocks_end <= frames_end && h.blocks_end % frame_alignment == 0 &&
+                      h.filter_blocks <= (frames_end - h.blocks_end) / frame_bytes(table_filter_block_bytes) &&
+                      h.filter_bits <= 32 && h.root.offset >= h.filter_offset(h.filter_blocks) &&
+                      h.root.bytes >= frame_header_bytes && h.root.offset % frame_alignment == 0 &&
+                      std::uint64_t{h.root.offset} + h.root.bytes <= frames_end;
+    if (!sane) return std::nullopt;
+    return h;
+}
+
+} // namespace keel::inline v0::format
+
+#endif
+
+// ---- keel/format/manifest.hpp ----
+#ifndef KEEL_FORMAT_MANIFEST_HPP
+#define KEEL_FORMAT_MANIFEST_HPP
+
+// A manifest file: a 512-byte header, then frames (format/frame.hpp) from offset 512; the LSN of a frame is its edit number.
+//   Header: 0 magic u64 | 8 format u32 | 12 checksum_id u32 | 16 store_id 16 | 32 salt u64 | 40 branch u64 | 48 first_edit u64
+//           56 size u64 | 64 created u64 (ns since 1970)                          | 504 check u64 over bytes 0..503
+// The first frame is a `snapshot`, the rest are `edit`s. The payload of either is a run of operations that happen together:
+//   op u8 | length u8 (of what follows, so that an unknown operation is noticed) | fields
+//   1 next      u64 next segment id, u64 next repair number
+//   2 prepared  u64 id, u64 salt, u64 size, u64 place (its own id, or the one a repair replaced by it)
+//   3 sealed    a segment's seal (80 bytes)                    4 retired   u64 id
+//   5 loss      u64 first, u64 last: declared lost             6 removed   u64 id, u64 repair (moved to quarantine)
+//   7 base      u64 id, u64 salt, u64 last lsn, u64 chain (of the segment before the oldest)
+//   8 floor     u64 lsn: what is at or below is in tables, or was given up by retention
+//   9 table     u64 id, u64 salt, u64 size, u64 first lsn, u64 last lsn, u64 records, u8 level, u8 n, u8 m, u8 0, n and m bytes: no key is
+//               smaller than the first text, none larger than the second (m with bit 7 set: than all that begin with it). The table
+//               is at that level from here on, whether it was known before or not
+//  10 untable   u64 id: no longer part of the store            11 tables    u64 next table id
+
+namespace keel::inline v0::format {
+
+inline constexpr std::uint64_t manifest_frames_begin = header_bytes;
+inline constexpr std::uint64_t manifest_bytes_min = 8 * KiB;
+inline constexpr std::uint64_t manifest_bytes_max = 256 * MiB;
+
+struct manifest_header {
+    std::uint32_t format = format_number;
+    checksum_id checksum{};
+    store_id store{};
+    std::uint64_t salt = 0;
+    std::uint64_t branch = 0;
+    std::uint64_t first_edit = 1;
+    std::uint64_t size = 0;
+    std::uint64_t created_ns = 0;
+    bool operator==(manifest_header const&) const = default;
+};
+
+template <checksum_policy C>
+[[nodiscard]] header_block encode(manifest_header const& h) noexcept {
+    header_block block{};
+    field_writer out{block};
+    out.put(manifest_magic).put(h.format).put(checksum_id{C::id}.value).put(byte_view{h.store});
+    out.put(h.salt).put(h.branch).put(h.first_edit).put(h.size).put(h.created_ns);
+    detail::seal_block<C>(block);
+    return block;
+}
+
+struct manifest_header_read {
+    header_problem problem = header_problem::damaged;
+    bool verifies = false; ///< the check holds: what `problem` says is what was written, not damage
+    manifest_header header{};
+    [[nodiscard]] bool good() const noexcept { return problem == header_problem::none; }
+};
+template <checksum_policy C>
+[[nodiscard]] manifest_header_read decode_manifest_header(byte_view block) noexcept {
+    manifest_header_read out;
+    auto const kind = peek_file_kind(block);
+    out.verifies = detail::block_verifies<C>(block);
+    if (!out.verifies || kind.magic != manifest_magic || kind.format != format_number ||
+        kind.checksum != checksum_id{C::id}) {
+        if (kind.magic != manifest_magic) out.problem = header_problem::not_ours;
+        else if (kind.format != format_number) out.problem = header_problem::other_format;
+        else if (kind.checksum != checksum_id{C::id}) out.problem = header_problem::other_checksum;
+        return out;
+    }
+    field_reader in{block.subspan(16)};
+    auto& h = out.header;
+    h.checksum = kind.checksum;
+    h.store = in.bytes<16>();
+    h.salt = in.get<std::uint64_t>();
+    h.branch = in.get<std::uint64_t>();
+    h.first_edit = in.get<std::uint64_t>();
+    h.size = in.get<std::uint64_t>();
+    h.created_ns = in.get<std::uint64_t>();
+    bool const sane = static_cast<std::uint32_t>(h.salt) != 0 && h.first_edit != 0 && h.size >= manifest_bytes_min &&
+                      h.size <= manifest_bytes_max;
+    out.problem = sane ? header_problem::none : header_problem::damaged;
+    return out;
+}
+
+enum class manifest_op : std::uint8_t {
+    next = 1,
+    prepared = 2,
+    sealed = 3,
+    retired = 4,
+    loss = 5,
+    removed = 6,
+    base = 7,
+    floor = 8,
+    table = 9,
+    untable = 10,
+    tables = 11
+};
+
+/// One segment the store owns, as the manifest knows it. Absent `seal`: prepared or active; its own header says which.
+struct segment_entry {
+    segment_id id{};
+    std::uint64_t salt = 0;
+    std::uint64_t size = 0;
+    segment_id place{}; ///< the id it stands for
+    std::optional<segment_seal> seal{};
+    bool operator==(segment_entry const&) const = default;
+};
+
+inline constexpr std::size_t table_bound_bytes_max = 96;
+inline constexpr unsigned table_levels = 7; ///< a table's level is at least 1 and less than this
+
+/// One table of the store.
+struct table_entry {
+    table_id id{};
+    std::uint64_t salt = 0;
+    std::uint64_t size = 0;
+    lsn_range lsns{}; ///< of its records; others may lie between
+    std::uint64_t records = 0;
+    std::uint8_t level = 1;
+    std::string smallest{}; ///< no key is smaller
+    std::string largest{};  ///< no key is larger,
+    bool ends_open = false; ///< but for those that begin with it
+    bool operator==(table_entry const&) const = default;
+
+    /// Whether the table may have this key.
+    [[nodiscard]] bool may_have(std::string_view key) const noexcept { return key >= smallest && !ends_before(key); }
+    /// Whether all its keys are smaller.
+    [[nodiscard]] bool ends_before(std::string_view key) const noexcept {
+        return key > largest && !(ends_open && key.starts_with(largest));
+    }
+    /// Says which keys it has; what is too long for the manifest is cut short.
+    void set_bounds(std::string_view first, std::string_view last) {
+        smallest = first.substr(0, table_bound_bytes_max);
+        largest = last.substr(0, table_bound_bytes_max);
+        ends_open = last.size() > largest.size();
+    }
+};
+
+/// A file that a repair took out of service and keeps as evidence.
+struct removed_segment {
+    segment_id id{};
+    std::uint64_t repair = 0;
+    bool operator==(removed_segment const&) const = default;
+};
+
+/// What the edits add up to.
+struct manifest_state {
+    std::uint64_t edit = 0; ///< number of the last one applied
+    std::uint64_t next_segment = 1;
+    std::uint64_t next_repair = 1;
+    lsn floor{};         ///< records at or below are in tables, or were given up by retention
+    segment_link base{}; ///< the segment before the oldest one kept
+    std::map<segment_id, segment_entry> segments{};
+    std::vector<lsn_range> losses{};
+    std::vector<removed_segment> removed{};
+    std::uint64_t next_table = 1;
+    std::map<table_id, table_entry> tables{};
+    bool operator==(manifest_state const&) const = default;
+};
+
+/// Collects operations for one edit, which is there as a whole or not at all.
+class edit_builder {
+public:
+    edit_builder& next(std::uint64_t segment, std::uint64_t repair) { return op(manifest_op::next, segment, repair); }
+    edit_builder& prepared(segment_id id, std::uint64_t salt, std::uint64_t size, segment_id place) {
+        return op(manifest_op::prepared, id.value, salt, size, place.value);
+    }
+    edit_builder& sealed(segment_seal const& seal) {
+        std::array<std::byte, seal_bytes> bytes{};
+        field_writer out{bytes};
+        put_seal(out, seal);
+        return raw(manifest_op::sealed, bytes);
+    }
+    edit_builder& retired(segment_id id) { return op(manifest_op::retired, id.value); }
+    edit_builder& loss(lsn_range r) { return op(manifest_op::loss, r.first.value, r.last.value); }
+    edit_builder& removed(segment_id id, std::uint64_t repair) { return op(manifest_op::removed, id.value, repair); }
+    edit_builder& base(segment_link const& b) {
+        return op(manifest_op::base, b.id.value, b.salt, b.last.value, b.chain);
+    }
+    edit_builder& floor(lsn at) { return op(manifest_op::floor, at.value); }
+
+    edit_builder& table(table_entry const& t) {
+        std::array<std::byte, 52 + 2 * table_bound_bytes_max> bytes{};
+        field_writer out{bytes};
+        out.put(t.id.value).put(t.salt).put(t.size).put(t.lsns.first).put(t.lsns.last).put(t.records).put(t.level);
+        out.put(static_cast<std::uint8_t>(t.smallest.size()));
+        out.put(static_cast<std::uint8_t>(t.largest.size() | (t.ends_open ? 0x80U : 0U))).put(std::uint8_t{0});
+        out.put(as_bytes(t.smallest)).put(as_bytes(t.largest));
+        return raw(manifest_op::table, byte_view{bytes}.first(out.written()));
+    }
+    edit_builder& untable(table_id id) { return op(manifest_op::untable, id.value); }
+    edit_builder& tables(std::uint64_t next) { return op(manifest_op::tables, next); }
+
+    [[nodiscard]] byte_view payload() const noexcept { return bytes_; }
+    [[nodiscard]] bool empty() const noexcept { return bytes_.empty(); }
+
+private:
+    template <class... Fields>
+    edit_builder& op(manifest_op what, Fields... fields) {
+        std::array<std::byte, sizeof...(fields) * 8> bytes{};
+        field_writer out{bytes};
+        (out.put(std::uint64_t{fields}), ...);
+        return raw(what, bytes);
+    }
+    edit_builder& raw(manifest_op what, byte_view fields) {
+        bytes_.push_back(static_cast<std::byte>(what));
+        bytes_.push_back(static_cast<std::byte>(fields.size()));
+        bytes_.insert(bytes_.end(), fields.begin(), fields.end());
+        return *this;
+    }
+    std::vector<std::byte> bytes_;
+};
+
+namespace detail {
+inline bool apply_op(manifest_state& to, manifest_op what, field_reader& in) {
+    auto const u64 = [&] { return in.get<std::uint64_t>(); };
+    switch (what) {
+    case manifest_op::next:
+        to.next_segment = u64();
+        to.next_repair = u64();
+        return true;
+    case manifest_op::prepared: {
+        segment_entry e;
+        e.id = in.get_segment();
+        e.salt = u64();
+        e.size = u64();
+        e.place = in.get_segment();
+        if (!e.id || !e.place || !valid_segment_size(e.size) || static_cast<std::uint32_t>(e.salt) == 0) return false;
+        to.next_segment = std::max(to.next_segment, e.id.value + 1);
+        return to.segments.emplace(e.id, e).second;
+    }
+    case manifest_op::sealed: {
+        auto const seal = get_seal(in);
+        auto const at = to.segments.find(seal.id);
+        if (at == to.segments.end() || at->second.salt != seal.salt || !seal.range.first ||
+            seal.range.last > lsn_highest)
+            return false;
+        at->second.seal = seal;
+        return true;
+    }
+    case manifest_op::retired: return to.segments.erase(in.get_segment()) == 1;
+    case manifest_op::loss: {
+        lsn_range r;
+        r.first = in.get_lsn();
+        r.last = in.get_lsn();
+        to.losses.push_back(r);
+        return r.first && !r.empty() && r.last <= lsn_highest;
+    }
+    case manifest_op::removed: {
+        auto const id = in.get_segment();
+        auto const repair = u64();
+        to.segments.erase(id);
+        to.removed.push_back({id, repair});
+        to.next_repair = std::max(to.next_repair, repair + 1);
+        return static_cast<bool>(id);
+    }
+    case manifest_op::base:
+        to.base.id = in.get_segment();
+        to.base.salt = u64();
+        to.base.last = in.get_lsn();
+        to.base.chain = u64();
+        return true;
+    case manifest_op::floor: to.floor = in.get_lsn(); return to.floor <= lsn_highest;
+    case manifest_op::table: {
+        table_entry t;
+        t.id = {u64()};
+        t.salt = u64();
+        t.size = u64();
+        t.lsns.first = in.get_lsn();
+        t.lsns.last = in.get_lsn();
+        t.records = u64();
+        t.level = in.get<std::uint8_t>();
+        auto const n = in.get<std::uint8_t>();
+        auto const m = in.get<std::uint8_t>();
+        if (in.get<std::uint8_t>() != 0) return false;
+        t.ends_open = (m & 0x80) != 0;
+        t.smallest = as_text(in.view(n));
+        t.largest = as_text(in.view(m & 0x7FU));
+        bool const sane = t.id && t.id.value < lsn_highest.value && static_cast<std::uint32_t>(t.salt) != 0 &&
+                          t.size >= table_bytes_min && t.size <= table_bytes_max && t.lsns.first && !t.lsns.empty() &&
+                          t.lsns.last <= lsn_highest && t.level >= 1 && t.level < table_levels &&
+                          t.smallest.size() <= table_bound_bytes_max && t.largest.size() <= table_bound_bytes_max &&
+                          !t.ends_before(t.smallest);
+        to.next_table = std::max(to.next_table, t.id.value + 1);
+        if (sane) to.tables.insert_or_assign(t.id, std::move(t));
+        return sane;
+    }
+    case manifest_op::untable: return to.tables.erase(table_id{u64()}) == 1;
+    case manifest_op::tables: to.next_table = u64(); return true;
+    }
+    return false;
+}
+} // namespace detail
+
+/// The state after one edit or snapshot; nothing where an operation is unknown, cut short or contradicts the state before.
+[[nodiscard]] inline std::optional<manifest_state> applied(manifest_state state, frame_type type, std::uint64_t number,
+                                                           byte_view payload) {
+    if (type == frame_type::snapshot) state = manifest_state{};
+    else if (type != frame_type::edit) return std::nullopt;
+    for (field_reader in{payload}; in.left() != 0;) {
+        auto const what = static_cast<manifest_op>(in.get<std::uint8_t>());
+        auto const length = in.get<std::uint8_t>();
+        field_reader fields{in.view(length)};
+        if (!in.ok() || !detail::apply_op(state, what, fields) || !fields.ok() || fields.left() != 0)
+            return std::nullopt;
+    }
+    state.edit = number;
+    return state;
+}
+
+/// The operations that build this state from nothing.
+[[nodiscard]] inline edit_builder snapshot_of(manifest_state const& state) {
+    edit_builder all;
+    for (auto const& [id, e] : state.segments) {
+        all.prepared(e.id, e.salt, e.size, e.place);
+        if (e.seal) all.sealed(*e.seal);
+    }
+    for (auto const& r : state.losses) all.loss(r);
+    for (auto const& r : state.removed) all.removed(r.id, r.repair);
+    all.base(state.base).floor(state.floor).next(state.next_segment, state.next_repair);
+    for (auto const& [id, t] : state.tables) all.table(t);
+    if (state.next_table != 1) all.tables(state.next_table);
+    return all;
+}
+
+} // namespace keel::inline v0::format
+
+#endif
+
+// ---- keel/table/block_cache.hpp ----
+#ifndef KEEL_TABLE_BLOCK_CACHE_HPP
+#define KEEL_TABLE_BLOCK_CACHE_HPP
+
+// Verified blocks of indexes and tables, so that a block is read and verified once for many look-ups. Bounded in bytes; a block that was
+// used since it was last considered gets a second chance before it goes (the clock algorithm: a look-up changes one flag, no list).
+//
+// Thread rules: any number of threads. One mutex per shard, held for a look-up or an insertion, never during I/O. A block that
+// somebody holds stays alive when the cache lets it go.
+
+#include <iterator>
+#include <list>
+#include <unordered_map>
+
+namespace keel::inline v0::table {
+
+class block_cache {
+public:
+    using block = std::shared_ptr<std::vector<std::byte> const>;
+    /// Which block: the file's life (its salt) and the offset in it.
+    struct name {
+        std::uint64_t salt = 0;
+        std::uint64_t offset = 0;
+        bool operator==(name const&) const = default;
+    };
+
+    explicit block_cache(std::size_t bytes_max) : shard_bytes_max_{bytes_max / shards} {}
+
+    /// Nothing where it is not held.
+    [[nodiscard]] block find(name which) {
+        auto& s = shard_of(which);
+        std::lock_guard const hold{s.m};
+        auto const at = s.where.find(which);
+        if (at == s.where.end()) return nullptr;
+        at->second->used = true;
+        return at->second->what;
+    }
+    /// Takes a block that was verified.
+    void add(name which, block what) {
+        auto& s = shard_of(which);
+        std::lock_guard const hold{s.m};
+        if (s.where.contains(which)) return;
+        s.bytes += what->size();
+        s.held.push_front({.which = which, .what = std::move(what)});
+        s.where.emplace(which, s.held.begin());
+        while (s.bytes > shard_bytes_max_ && s.held.size() > 1) {
+            auto& oldest = s.held.back();
+            if (oldest.used && &oldest != &s.held.front()) {
+                oldest.used = false;
+                s.held.splice(s.held.begin(), s.held, std::prev(s.held.end()));
+                continue;
+            }
+            s.bytes -= oldest.what->size();
+            s.where.erase(oldest.which);
+            s.held.pop_back();
+        }
+    }
+    [[nodiscard]] std::size_t bytes() const {
+        std::size_t all = 0;
+        for (auto const& s : shards_) {
+            std::lock_guard const hold{s.m};
+            all += s.bytes;
+        }
+        return all;
+    }
+
+private:
+    static constexpr std::size_t shards = 16;
+    struct hash {
+        std::size_t operator()(name const& n) const noexcept {
+            auto h = n.salt ^ n.offset * 0x9E3779B97F4A7C15ULL;
+            h ^= h >> 32;
+            return static_cast<std::size_t>(h * 0xD6E8FEB86659FD93ULL);
+        }
+    };
+    struct entry {
+        name which;
+        block what;
+        bool used = false;
+    };
+    using entries = std::list<entry>;
+    struct alignas(64) shard {
+        mutable std::mutex m;
+        entries held{}; ///< the one considered next is last
+        std::unordered_map<name, entries::iterator, hash> where{};
+        std::size_t bytes = 0;
+    };
+    [[nodiscard]] shard& shard_of(name const& which) noexcept { return shards_[hash{}(which) >> 60]; }
+
+    std::size_t shard_bytes_max_;
+    std::array<shard, shards> shards_{};
+};
+
+} // namespace keel::inline v0::table
+
+#endif
+
 // ---- keel/table/entry.hpp ----
 #ifndef KEEL_TABLE_ENTRY_HPP
 #define KEEL_TABLE_ENTRY_HPP
 
-// One version of one key, as everything in memory and every run hands it out.
+// One version of one key, as everything in memory, every run and every table hands it out.
 
 namespace keel::inline v0::table {
 
@@ -6509,6 +7456,107 @@ struct version {
     std::string_view value{};
     lsn at{};
     bool tombstone = false;
+};
+
+/// A version that was read from a file. The views point into memory it holds, and keeps when it moves.
+struct read_version {
+    version what{};
+    block_cache::block block{}; ///< what the views point into, where that is a block
+
+    /// Room for so many bytes of its own; what was in it is gone.
+    [[nodiscard]] byte_span room(std::size_t bytes) {
+        if (bytes > capacity_) {
+            memory_ = std::make_unique_for_overwrite<std::byte[]>(bytes);
+            capacity_ = bytes;
+        }
+        return {memory_.get(), bytes};
+    }
+
+private:
+    std::unique_ptr<std::byte[]> memory_{};
+    std::size_t capacity_ = 0;
+};
+
+/// Told of what does not verify, from whichever thread reads; must not call back into the store.
+using damage_listener = std::function<void(finding)>;
+
+} // namespace keel::inline v0::table
+
+#endif
+
+// ---- keel/table/lazy_file.hpp ----
+#ifndef KEEL_TABLE_LAZY_FILE_HPP
+#define KEEL_TABLE_LAZY_FILE_HPP
+
+// A file that is read now and then: opened at the first read, mapped once there were several, so that one that nobody asks for costs
+// nothing.
+//
+// Thread rules: any number of threads. m_ guards opening and mapping and is held during that I/O, by readers only. ready_ and map_
+// (release) publish what was made under it (acquire).
+
+namespace keel::inline v0::table {
+
+template <io::file_system Fs>
+class lazy_file {
+public:
+    lazy_file(Fs fs, std::string path) : fs_{std::move(fs)}, path_{std::move(path)} {}
+
+    [[nodiscard]] std::string const& path() const noexcept { return path_; }
+    [[nodiscard]] Fs const& fs() const noexcept { return fs_; }
+
+    /// Opens it. Before the first of the calls below.
+    [[nodiscard]] result<void> ready() const {
+        if (ready_.load(std::memory_order_acquire)) [[likely]]
+            return {};
+        std::lock_guard const hold{m_};
+        if (file_) return {};
+        auto fs = fs_;
+        KEEL_TRY_LET(file, fs.open(path_, io::access::read_only, io::creation::must_exist));
+        file_.emplace(std::move(file));
+        ready_.store(true, std::memory_order_release);
+        return {};
+    }
+    [[nodiscard]] typename Fs::file const& file() const noexcept { return *file_; }
+
+    /// All of `out`, or false. From the mapping; the first few reads go without: a mapping and its page faults cost as much as several.
+    [[nodiscard]] bool fetch(std::uint64_t offset, byte_span out) const {
+        auto const* map = map_.load(std::memory_order_acquire);
+        if (map == nullptr && cold_reads_.fetch_add(1, std::memory_order_relaxed) < cold_reads_max) {
+            auto const got = file_->read(offset, out);
+            return got && *got == out.size();
+        }
+        if (map == nullptr) map = ready_map();
+        return map != nullptr && map->copy_out(offset, out);
+    }
+    /// Past the page cache; what lies behind the end of the file is zeros.
+    [[nodiscard]] result<void> fetch_uncached(std::uint64_t offset, byte_span out) const {
+        KEEL_TRY_LET(got, file_->read_uncached(offset, out));
+        for (auto& b : out.subspan(got)) b = std::byte{0};
+        return {};
+    }
+
+private:
+    static constexpr std::uint32_t cold_reads_max = 16;
+
+    [[nodiscard]] typename Fs::mapping const* ready_map() const {
+        std::lock_guard const hold{m_};
+        if (!mapping_) {
+            auto made = file_->map(io::access::read_only);
+            if (!made) return nullptr;
+            mapping_.emplace(std::move(*made));
+            map_.store(&*mapping_, std::memory_order_release);
+        }
+        return &*mapping_;
+    }
+
+    Fs fs_;
+    std::string path_;
+    mutable std::mutex m_;
+    mutable std::atomic<bool> ready_{false};
+    mutable std::atomic<std::uint32_t> cold_reads_{0}; // relaxed: a hint
+    mutable std::optional<typename Fs::file> file_{};
+    mutable std::optional<typename Fs::mapping> mapping_{};
+    mutable std::atomic<typename Fs::mapping const*> map_{nullptr};
 };
 
 } // namespace keel::inline v0::table
@@ -6870,14 +7918,10 @@ template <checksum_policy C, class File>
 // Nothing is opened, mapped or read before the first look-up, and then only what that needs: a filter block that says no, or an index
 // block and a record; so mounting costs nothing, and a cold look-up little.
 //
-// Thread rules: any number of threads. m_ guards opening, mapping and the making of an index, and is held during that I/O, by readers
-// only. file_ready_, index_ready_, map_, heap_, filter_ and its slots (release) publish what was made under it (acquire). Cursors are
-// one thread's.
+// Thread rules: any number of threads. m_ guards the making of an index and of the filter, and is held during that I/O, by readers
+// only. index_ready_, heap_, filter_ and its slots (release) publish what was made under it (acquire). Cursors are one thread's.
 
 namespace keel::inline v0::table {
-
-/// Told of what does not verify, from whichever thread reads; must not call back into the store.
-using damage_listener = std::function<void(finding)>;
 
 template <checksum_policy C, io::file_system Fs>
 class log_run {
@@ -6885,7 +7929,7 @@ public:
     /// `of.index` says where the index on the disk is; where there is none, `scanned` is it.
     log_run(Fs fs, wal::closed_segment of, std::shared_ptr<wal::sorted_index const> scanned,
             std::shared_ptr<block_cache> cache, std::shared_ptr<damage_listener const> listener)
-        : fs_{std::move(fs)}, of_{std::move(of)}, on_disk_{of_.index.value_or(format::segment_section{})},
+        : file_{std::move(fs), of.path}, of_{std::move(of)}, on_disk_{of_.index.value_or(format::segment_section{})},
           shape_{format::block_bytes(of_.segment_bytes), scanned ? scanned->entries.size() : of_.records},
           cache_{std::move(cache)}, listener_{std::move(listener)}, made_{std::move(scanned)} {
         heap_.store(made_.get(), std::memory_order_release);
@@ -6898,32 +7942,14 @@ public:
         for (auto& r : less.counted) r.last = std::min(r.last, last);
         std::erase_if(less.counted, [](lsn_range const& r) { return r.empty(); });
         std::lock_guard const hold{m_};
-        return std::make_shared<log_run const>(fs_, std::move(less), made_, cache_, listener_);
+        return std::make_shared<log_run const>(file_.fs(), std::move(less), made_, cache_, listener_);
     }
     /// The largest LSN that counts.
     [[nodiscard]] lsn newest() const noexcept { return of_.counted.empty() ? lsn{} : of_.counted.back().last; }
 
-    /// A record read from the segment. The views point into memory of its own, which it keeps when it moves.
-    struct record {
-        version what{};
-
-        /// Room for so many bytes; what was in it is gone.
-        [[nodiscard]] byte_span room(std::size_t bytes) {
-            if (bytes > capacity_) {
-                memory_ = std::make_unique_for_overwrite<std::byte[]>(bytes);
-                capacity_ = bytes;
-            }
-            return {memory_.get(), bytes};
-        }
-
-    private:
-        std::unique_ptr<std::byte[]> memory_{};
-        std::size_t capacity_ = 0;
-    };
-
     /// The newest version of `key` that counts and is not newer than `snapshot`; false where there is none. `hash` is the key's
     /// filter_hash. Errors: corruption, with file and offset; the machine's.
-    [[nodiscard]] result<bool> find(std::string_view key, std::uint64_t hash, lsn snapshot, record& into) const {
+    [[nodiscard]] result<bool> find(std::string_view key, std::uint64_t hash, lsn snapshot, read_version& into) const {
         if (of_.counted.empty() || of_.counted.front().first > snapshot) return false;
         if (of_.filter && !filter_allows(hash)) return false;
         walker at{*this};
@@ -6974,7 +8000,7 @@ private:
             return stretch{first, last};
         }
         /// The first entry of the stretch that is not in front of (key, at): what the prefix does not tell apart, the records do.
-        result<std::uint64_t> lower_bound(stretch alike, std::string_view key, lsn at, record& scratch) {
+        result<std::uint64_t> lower_bound(stretch alike, std::string_view key, lsn at, read_version& scratch) {
             auto low = alike.first;
             auto high = alike.last;
             while (low < high) {
@@ -7125,7 +8151,7 @@ public:
         walker at_;
         std::uint64_t i_ = 0;
         bool valid_ = false;
-        record now_{};
+        read_version now_{};
         std::optional<error> trouble_{};
     };
 
@@ -7141,16 +8167,15 @@ private:
     // ---- records ------------------------------------------------------------------------------------------------------------
 
     static constexpr std::size_t first_look_bytes = 256; // most records are shorter: one copy brings all of it
-    static constexpr std::uint32_t cold_reads_max = 16;
 
-    [[nodiscard]] result<void> read(format::index_entry const& e, record& into) const {
+    [[nodiscard]] result<void> read(format::index_entry const& e, read_version& into) const {
         std::uint64_t const offset = e.offset;
         format::frame_view seen;
         bool const inside = offset >= of_.begin && offset < of_.end && of_.end - offset >= format::frame_header_bytes &&
                             offset % format::frame_alignment == 0;
         if (inside) {
             auto const room = of_.end - offset;
-            KEEL_TRY(ready_file());
+            KEEL_TRY(file_.ready());
             seen = look(offset, room, into);
             if (seen.state != format::frame_state::intact) {
                 KEEL_TRY_LET(again, look_again(offset, room, into));
@@ -7169,20 +8194,21 @@ private:
     }
 
     /// The frame at `offset`; absent also where it could not be read.
-    [[nodiscard]] format::frame_view look(std::uint64_t offset, std::uint64_t room, record& into) const {
+    [[nodiscard]] format::frame_view look(std::uint64_t offset, std::uint64_t room, read_version& into) const {
         format::frame_place const place{of_.salt, offset};
         auto bytes = into.room(static_cast<std::size_t>(std::min<std::uint64_t>(room, first_look_bytes)));
-        if (!fetch(offset, bytes)) return {};
+        if (!file_.fetch(offset, bytes)) return {};
         auto const head = format::peek_frame(bytes.data(), place, room);
         if (head.state != format::frame_state::intact) return head;
         if (head.bytes() > bytes.size()) {
             bytes = into.room(static_cast<std::size_t>(head.bytes()));
-            if (!fetch(offset, bytes)) return {};
+            if (!file_.fetch(offset, bytes)) return {};
         }
         return format::read_frame<C>(bytes, place);
     }
     /// Once more, exactly the frame's bytes and past the page cache, before a mismatch is believed.
-    [[nodiscard]] result<format::frame_view> look_again(std::uint64_t offset, std::uint64_t room, record& into) const {
+    [[nodiscard]] result<format::frame_view> look_again(std::uint64_t offset, std::uint64_t room,
+                                                        read_version& into) const {
         format::frame_place const place{of_.salt, offset};
         auto bytes = into.room(format::frame_header_bytes);
         KEEL_TRY(read_medium(offset, bytes));
@@ -7192,18 +8218,8 @@ private:
         KEEL_TRY(read_medium(offset, bytes));
         return format::read_frame<C>(bytes, place);
     }
-    /// From the mapping. The first few reads of a file go without: a mapping and its page faults cost as much as several.
-    [[nodiscard]] bool fetch(std::uint64_t offset, byte_span out) const {
-        auto const* map = map_.load(std::memory_order_acquire);
-        if (map == nullptr && cold_reads_.fetch_add(1, std::memory_order_relaxed) < cold_reads_max) {
-            auto const got = file_->read(offset, out);
-            return got && *got == out.size();
-        }
-        if (map == nullptr) map = ready_map();
-        return map != nullptr && map->copy_out(offset, out);
-    }
     [[nodiscard]] result<void> read_medium(std::uint64_t offset, byte_span out) const {
-        auto const got = file_->read_uncached(offset, out);
+        auto const got = file_.fetch_uncached(offset, out);
         if (!got) {
             tell({.kind = damage::unreadable,
                   .file = of_.path,
@@ -7212,7 +8228,6 @@ private:
                   .detail = "the medium cannot read these bytes: " + to_string(got.error())});
             return failure(got.error());
         }
-        std::ranges::fill(out.subspan(*got), std::byte{0}); // a file that was cut short
         return {};
     }
 
@@ -7241,36 +8256,12 @@ private:
 
     // ---- opening, and the index ---------------------------------------------------------------------------------------------
 
-    [[nodiscard]] result<void> ready_file() const {
-        if (file_ready_.load(std::memory_order_acquire)) [[likely]]
-            return {};
-        std::lock_guard const hold{m_};
-        return open_locked();
-    }
-    [[nodiscard]] result<void> open_locked() const {
-        if (file_) return {};
-        auto fs = fs_;
-        KEEL_TRY_LET(file, fs.open(of_.path, io::access::read_only, io::creation::must_exist));
-        file_.emplace(std::move(file));
-        file_ready_.store(true, std::memory_order_release);
-        return {};
-    }
-    [[nodiscard]] typename Fs::mapping const* ready_map() const {
-        std::lock_guard const hold{m_};
-        if (!mapping_) {
-            auto made = file_->map(io::access::read_only);
-            if (!made) return nullptr;
-            mapping_.emplace(std::move(*made));
-            map_.store(&*mapping_, std::memory_order_release);
-        }
-        return &*mapping_;
-    }
     [[nodiscard]] result<void> ready_index() const {
         if (index_ready_.load(std::memory_order_acquire)) [[likely]]
             return {};
         std::lock_guard const hold{m_};
         if (index_ready_.load(std::memory_order_relaxed)) return {};
-        KEEL_TRY(open_locked());
+        KEEL_TRY(file_.ready());
         if (heap_.load(std::memory_order_relaxed) == nullptr)
             if (auto done = load_head(); !done) KEEL_TRY(rebuild_locked(done.error()));
         index_ready_.store(true, std::memory_order_release);
@@ -7305,7 +8296,7 @@ private:
         std::lock_guard const hold{m_};
         auto& slot = (*own_filter_)[number];
         if (auto const* there = slot.load(std::memory_order_relaxed); there != nullptr) return there;
-        if (!open_locked()) return nullptr;
+        if (!file_.ready()) return nullptr;
         auto block = read_block(of_.filter->offset + number * shape_.block);
         if (!block) return nullptr;
         filter_held_.push_back(std::move(*block));
@@ -7321,17 +8312,17 @@ private:
             // The shared bytes stand in every key, so in the first one's.
             KEEL_TRY_LET(first_block, load_block(place(0)));
             auto const e = format::read_index_entry(first_block->data());
-            record any;
+            read_version any;
             if (e.offset < of_.begin || e.offset + format::frame_header_bytes > of_.end) return bad_block(place(0));
             auto bytes =
                 any.room(static_cast<std::size_t>(std::min<std::uint64_t>(of_.end - e.offset, first_look_bytes)));
             format::frame_place const at{of_.salt, e.offset};
-            KEEL_TRY(file_->read(e.offset, bytes));
+            KEEL_TRY(file_.file().read(e.offset, bytes));
             auto const head = format::peek_frame(bytes.data(), at, of_.end - e.offset);
             if (head.state != format::frame_state::intact || head.header.key_bytes < on_disk_.argument)
                 return bad_block(place(0));
             bytes = any.room(static_cast<std::size_t>(head.bytes()));
-            KEEL_TRY(file_->read(e.offset, bytes));
+            KEEL_TRY(file_.file().read(e.offset, bytes));
             auto const seen = format::read_frame<C>(bytes, at);
             if (seen.state != format::frame_state::intact) return bad_block(place(0));
             common_ = std::string{as_text(seen.key()).substr(0, on_disk_.argument)};
@@ -7359,12 +8350,9 @@ private:
     /// The block from the file, verified; read again past the page cache before a mismatch is believed.
     [[nodiscard]] result<block_cache::block> read_block(std::uint64_t offset) const {
         auto fresh = std::make_shared<std::vector<std::byte>>(static_cast<std::size_t>(shape_.block));
-        auto got = file_->read(offset, *fresh);
-        if (!got || !format::block_verifies<C>(*fresh, of_.salt, offset)) {
-            got = file_->read_uncached(offset, *fresh);
-            if (!got || *got != fresh->size() || !format::block_verifies<C>(*fresh, of_.salt, offset))
+        if (!file_.fetch(offset, *fresh) || !format::block_verifies<C>(*fresh, of_.salt, offset))
+            if (!file_.fetch_uncached(offset, *fresh) || !format::block_verifies<C>(*fresh, of_.salt, offset))
                 return bad_block(offset);
-        }
         return block_cache::block{std::move(fresh)};
     }
     [[nodiscard]] tl::unexpected<error> bad_block(std::uint64_t offset) const {
@@ -7385,7 +8373,7 @@ private:
               .done = outcome::healed,
               .detail = "the index does not verify; it was made anew from the records"});
         wal::index_builder builder;
-        KEEL_TRY(wal::collect_keys<C>(*file_, of_, builder));
+        KEEL_TRY(wal::collect_keys<C>(file_.file(), of_, builder));
         if (builder.size() != shape_.entries)
             return failure(errc::corruption, "the segment does not have as many records as its seal says", of_.path);
         made_ = std::make_shared<wal::sorted_index const>(std::move(builder).finish());
@@ -7393,7 +8381,7 @@ private:
         return {};
     }
 
-    Fs fs_;
+    lazy_file<Fs> file_;
     wal::closed_segment of_;
     format::segment_section on_disk_{};
     format::index_shape shape_;
@@ -7401,12 +8389,7 @@ private:
     std::shared_ptr<damage_listener const> listener_;
 
     mutable std::mutex m_;
-    mutable std::atomic<bool> file_ready_{false};
     mutable std::atomic<bool> index_ready_{false};
-    mutable std::atomic<std::uint32_t> cold_reads_{0}; // relaxed: a hint
-    mutable std::optional<typename Fs::file> file_{};
-    mutable std::optional<typename Fs::mapping> mapping_{};
-    mutable std::atomic<typename Fs::mapping const*> map_{nullptr};
     mutable std::unique_ptr<filter_blocks> own_filter_{};
     mutable std::vector<block_cache::block> filter_held_{};
     mutable std::atomic<filter_blocks const*> filter_{nullptr};
@@ -7758,16 +8741,532 @@ private:
 
 #endif
 
+// ---- keel/table/sorted_table.hpp ----
+#ifndef KEEL_TABLE_SORTED_TABLE_HPP
+#define KEEL_TABLE_SORTED_TABLE_HPP
+
+// A table (format/table.hpp), read: point look-ups and walks. Nothing is opened or read before the first of them, and then only what it
+// needs: the header, the root, a filter block that says no, or an index block and a block. Every block is verified when it is loaded;
+// those of records go through the block cache, the rest (a fiftieth of the file) stays in memory. Where the root or an index block is
+// damaged, an index is made anew from the records; where a filter block is, it is done without.
+//
+// Thread rules: any number of threads. m_ guards what is loaded once, and is held during that I/O, by readers only; ready_, the slots
+// and made_ready_ (release) publish it (acquire). Cursors are one thread's.
+
+namespace keel::inline v0::table {
+
+template <checksum_policy C, io::file_system Fs>
+class sorted_table {
+public:
+    sorted_table(Fs fs, std::string path, format::table_entry of, std::shared_ptr<block_cache> cache,
+                 std::shared_ptr<damage_listener const> listener)
+        : file_{std::move(fs), std::move(path)}, of_{std::move(of)}, cache_{std::move(cache)},
+          listener_{std::move(listener)} {}
+
+    [[nodiscard]] format::table_entry const& entry() const noexcept { return of_; }
+    [[nodiscard]] std::string const& path() const noexcept { return file_.path(); }
+
+    /// The newest version of `key` that is not newer than `snapshot`; false where there is none. `hash` is the key's filter_hash.
+    /// Errors: corruption, with file and offset; the machine's.
+    [[nodiscard]] result<bool> find(std::string_view key, std::uint64_t hash, lsn snapshot, read_version& into) const {
+        if (snapshot < of_.lsns.first) return false;
+        KEEL_TRY(ready());
+        if (!filter_allows(hash)) return false;
+        index_walk at{*this};
+        KEEL_TRY(at.seek(key));
+        format::block_reader in;
+        // Versions of one key may go on in the next block.
+        for (; at.valid(); at.next()) {
+            KEEL_TRY_LET(block, load(at.where(), true));
+            in = format::block_reader{payload_of(*block)};
+            in.seek(key, snapshot.value - of_.lsns.first.value);
+            if (!in.whole()) return contradicts(at.where());
+            if (!in.valid()) continue;
+            if (in.key() != key) return false;
+            into.block = std::move(block);
+            into.what = {.key = key, .value = in.value(), .at = lsn_of(in), .tombstone = in.tombstone()};
+            return true;
+        }
+        if (at.trouble()) return failure(*at.trouble());
+        return false;
+    }
+
+private:
+    using bytes_ptr = block_cache::block;
+    struct index_entry {
+        std::string largest{};
+        format::block_place where{};
+    };
+    using index_list = std::vector<index_entry>;
+
+    /// Finds blocks by key, and walks them.
+    class index_walk {
+    public:
+        explicit index_walk(sorted_table const& of) noexcept : of_{&of} {}
+
+        /// To the first block whose largest key is not less than `key`.
+        result<void> seek(std::string_view key) {
+            return place([&](index_list const& in) { return first_not_less(in, key); },
+                         [&] { leaf_.seek(key, lsn_max.value); });
+        }
+        result<void> seek_last() {
+            return place([](index_list const& in) { return in.empty() ? 0 : in.size() - 1; }, [&] { leaf_.last(); });
+        }
+        void next() { move(true); }
+        void previous() { move(false); }
+
+        [[nodiscard]] bool valid() const noexcept { return valid_ && !trouble_; }
+        [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
+        [[nodiscard]] format::block_place where() const noexcept { return flat_ ? (*flat_)[i_].where : leaf_.place(); }
+
+    private:
+        [[nodiscard]] static std::size_t first_not_less(index_list const& in, std::string_view key) {
+            return static_cast<std::size_t>(std::ranges::lower_bound(in, key, {}, &index_entry::largest) - in.begin());
+        }
+        /// `choose` an entry of a list, then `choose_in_leaf` one of the index block that it leads to.
+        template <class Choose, class ChooseInLeaf>
+        result<void> place(Choose const& choose, ChooseInLeaf const& choose_in_leaf) {
+            KEEL_TRY(of_->ready());
+            flat_ = of_->made();
+            if (flat_ == nullptr) {
+                i_ = choose(of_->root_);
+                valid_ = i_ < of_->root_.size();
+                if (!valid_) return {};
+                if (enter()) {
+                    choose_in_leaf();
+                    if (leaf_.valid()) return {};
+                }
+                KEEL_TRY(of_->make_index(of_->root_[i_].where)); // damaged, or not what the root promises
+                flat_ = of_->made();
+            }
+            i_ = choose(*flat_);
+            valid_ = i_ < flat_->size();
+            return {};
+        }
+        bool enter() {
+            auto const* bytes = of_->index_block(i_);
+            if (bytes != nullptr) leaf_ = format::block_reader{payload_of(*bytes)};
+            return bytes != nullptr;
+        }
+        void move(bool forward) {
+            if (flat_ == nullptr) {
+                forward ? leaf_.next() : leaf_.previous();
+                if (leaf_.valid()) return;
+            }
+            auto const count = flat_ != nullptr ? flat_->size() : of_->root_.size();
+            if (forward) valid_ = ++i_ < count;
+            else valid_ = i_-- > 0;
+            if (flat_ != nullptr || !valid_) return;
+            if (enter()) {
+                forward ? leaf_.first() : leaf_.last();
+                if (leaf_.valid()) return;
+            }
+            // The walk ends here with an error; the next one finds the index that is made anew.
+            auto const at = of_->root_[i_].where;
+            auto const made = of_->make_index(at);
+            trouble_ =
+                made ? error{.code = errc::corruption,
+                             .message = "an index block does not verify; the index was made anew from the records: "
+                                        "read once more",
+                             .file = of_->path(),
+                             .offset = at.offset,
+                             .retryable = true}
+                     : made.error();
+        }
+
+        sorted_table const* of_;
+        index_list const* flat_ = nullptr; ///< the index that was made anew, where it was
+        std::size_t i_ = 0;                ///< in that one, or in the root
+        format::block_reader leaf_{};
+        bool valid_ = false;
+        std::optional<error> trouble_{};
+    };
+
+public:
+    /// Walks versions, by key and the newest first, in either direction. After an error it is not valid.
+    class cursor {
+    public:
+        /// `keep`: blocks it reads are worth keeping in the cache.
+        explicit cursor(std::shared_ptr<sorted_table const> of, bool keep = false)
+            : of_{std::move(of)}, at_{*of_}, keep_{keep} {}
+
+        void seek(std::string_view key) {
+            start(key);
+            while (!trouble_ && !in_.valid() && at_.valid()) onward();
+            settle();
+        }
+        void seek_before(std::string_view key) {
+            start(key);
+            if (!trouble_ && !at_.valid()) return seek_last();
+            previous();
+        }
+        void seek_last() {
+            if (auto done = at_.seek_last(); !done) return fail(std::move(done).error());
+            if (at_.valid() && enter()) in_.last();
+            settle();
+        }
+        void next() {
+            in_.next();
+            if (!in_.valid() && in_.whole()) {
+                at_.next();
+                if (at_.valid() && enter()) in_.first();
+            }
+            settle();
+        }
+        void previous() {
+            in_.previous();
+            if (!in_.valid() && in_.whole()) {
+                at_.previous();
+                if (at_.valid() && enter()) in_.last();
+            }
+            settle();
+        }
+
+        [[nodiscard]] bool valid() const noexcept { return valid_; }
+        [[nodiscard]] version current() const noexcept {
+            return {.key = in_.key(), .value = in_.value(), .at = of_->lsn_of(in_), .tombstone = in_.tombstone()};
+        }
+        [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
+
+    private:
+        void start(std::string_view key) {
+            trouble_.reset();
+            in_ = {};
+            if (auto done = at_.seek(key); !done) return fail(std::move(done).error());
+            if (at_.valid() && enter()) in_.seek(key, lsn_max.value);
+        }
+        void onward() {
+            if (!in_.whole()) return settle();
+            at_.next();
+            if (at_.valid() && enter()) in_.first();
+        }
+        bool enter() {
+            auto got = of_->load(at_.where(), keep_);
+            if (!got) return fail(std::move(got).error()), false;
+            block_ = std::move(*got);
+            in_ = format::block_reader{payload_of(*block_)};
+            return true;
+        }
+        void settle() {
+            if (!trouble_ && at_.trouble()) trouble_ = at_.trouble();
+            if (!trouble_ && !in_.whole()) trouble_ = of_->contradicts(at_.where()).value();
+            valid_ = !trouble_ && at_.valid() && in_.valid();
+        }
+        void fail(error why) {
+            trouble_ = std::move(why);
+            valid_ = false;
+        }
+
+        std::shared_ptr<sorted_table const> of_;
+        index_walk at_;
+        bool keep_;
+        bytes_ptr block_{};
+        format::block_reader in_{};
+        bool valid_ = false;
+        std::optional<error> trouble_{};
+    };
+
+private:
+    [[nodiscard]] lsn lsn_of(format::block_reader const& in) const noexcept {
+        return {of_.lsns.first.value + in.age()};
+    }
+    [[nodiscard]] static byte_view payload_of(std::vector<std::byte> const& frame) noexcept {
+        if (frame.size() < format::frame_header_bytes) return {};
+        return byte_view{frame}.subspan(format::frame_header_bytes,
+                                        format::read_frame_header(frame.data()).payload_bytes);
+    }
+
+    // ---- blocks -------------------------------------------------------------------------------------------------------------
+
+    [[nodiscard]] result<bytes_ptr> load(format::block_place where, bool keep) const {
+        // Segments name their blocks by salt and offset, too: no offset of a file has this bit.
+        block_cache::name const name{of_.salt, where.offset | std::uint64_t{1} << 63};
+        if (auto held = cache_->find(name)) return held;
+        auto frame = std::make_shared<std::vector<std::byte>>();
+        KEEL_TRY(read_frame(where, format::frame_type::block, *frame));
+        bytes_ptr fresh{std::move(frame)};
+        if (keep) cache_->add(name, fresh);
+        return fresh;
+    }
+    /// Reads the frame of a block and verifies it; read again past the page cache before a mismatch is believed.
+    [[nodiscard]] result<void> read_frame(format::block_place where, format::frame_type type,
+                                          std::vector<std::byte>& into) const {
+        bool const inside = where.offset >= format::table_frames_begin && where.bytes >= format::frame_header_bytes &&
+                            where.offset % format::frame_alignment == 0 &&
+                            std::uint64_t{where.offset} + where.bytes <= of_.size - format::header_bytes;
+        if (!inside) return contradicts(where);
+        into.resize(where.bytes);
+        format::frame_view seen;
+        auto const right = [&] {
+            seen = format::read_frame<C>(into, {of_.salt, where.offset});
+            return seen.state == format::frame_state::intact && seen.header.type == type && seen.bytes() == where.bytes;
+        };
+        if (file_.fetch(where.offset, into) && right()) return {};
+        auto const again = file_.fetch_uncached(where.offset, into);
+        if (again && right()) return {};
+        tell(again ? damage::corrupt_block : damage::unreadable, where,
+             again ? "the block does not verify when it is read"
+                   : "the medium cannot read these bytes: " + to_string(again.error()),
+             type);
+        if (!again) return again;
+        return failure(error{.code = errc::corruption,
+                             .message = "a block of the table does not verify, so the keys in it have no answer; run "
+                                        "wal-recovery validate",
+                             .file = path(),
+                             .offset = where.offset});
+    }
+    [[nodiscard]] tl::unexpected<error> contradicts(format::block_place where) const {
+        tell(damage::corrupt_block, where, "the block verifies and holds what no table does",
+             format::frame_type::block);
+        return failure(error{.code = errc::corruption,
+                             .message = "a block of the table contradicts its index; run wal-recovery validate",
+                             .file = path(),
+                             .offset = where.offset});
+    }
+    void tell(damage kind, format::block_place where, std::string detail, format::frame_type type) const {
+        if (!listener_ || !*listener_) return;
+        (*listener_)({.kind = kind,
+                      .file = path(),
+                      .offset = where.offset,
+                      .length = where.bytes,
+                      .done = type == format::frame_type::block ? outcome::reported : outcome::healed,
+                      .detail = std::move(detail)});
+    }
+
+    // ---- what is loaded once ------------------------------------------------------------------------------------------------
+
+    [[nodiscard]] result<void> ready() const {
+        if (ready_.load(std::memory_order_acquire)) [[likely]]
+            return {};
+        std::lock_guard const hold{m_};
+        if (ready_.load(std::memory_order_relaxed)) return {};
+        KEEL_TRY(file_.ready());
+        KEEL_TRY(load_header());
+        filter_slots_ = std::vector<std::atomic<std::byte const*>>(static_cast<std::size_t>(header_.filter_blocks));
+        if (!load_root()) KEEL_TRY(make_index_locked(header_.root));
+        ready_.store(true, std::memory_order_release);
+        return {};
+    }
+    [[nodiscard]] result<void> load_header() const {
+        format::header_block block{};
+        for (auto const at : {std::uint64_t{0}, of_.size - format::header_bytes}) {
+            for (bool const again : {false, true}) {
+                if (again ? !file_.fetch_uncached(at, block) : !file_.fetch(at, block)) continue;
+                auto const h = format::decode_table_header<C>(block);
+                if (!h) continue;
+                if (h->id != of_.id || h->salt != of_.salt || h->size != of_.size || h->lsns != of_.lsns)
+                    return failure(errc::corruption, "the file is not the table that the manifest names", path(), at);
+                header_ = *h;
+                return {};
+            }
+            tell(damage::header_damaged, {static_cast<std::uint32_t>(at), format::header_bytes},
+                 "a header of the table does not verify", format::frame_type::root);
+        }
+        return failure(errc::corruption,
+                       "neither header of the table verifies, so its keys have no answer; restore it from a copy",
+                       path());
+    }
+
+    [[nodiscard]] bool filter_allows(std::uint64_t hash) const {
+        if (filter_slots_.empty()) return true;
+        auto const line = format::filter_line(hash, header_.filter_lines());
+        auto const number = static_cast<std::size_t>(line / format::table_filter_lines);
+        auto const* lines = filter_slots_[number].load(std::memory_order_acquire);
+        if (lines == nullptr && (lines = load_filter(number)) == nullptr) return true;
+        auto const* const at = lines + line % format::table_filter_lines * format::filter_line_bytes;
+        return format::each_filter_bit(
+            hash, static_cast<std::uint32_t>(header_.filter_bits),
+            [&](std::size_t byte, std::byte mask) { return (at[byte] & mask) != std::byte{0}; });
+    }
+    [[nodiscard]] std::byte const* load_filter(std::size_t number) const {
+        std::lock_guard const hold{m_};
+        if (auto const* there = filter_slots_[number].load(std::memory_order_relaxed); there != nullptr) return there;
+        if (filterless_) return nullptr;
+        auto frame = std::make_unique<std::vector<std::byte>>();
+        auto const bytes = static_cast<std::uint32_t>(format::frame_bytes(format::table_filter_block_bytes));
+        auto const offset = static_cast<std::uint32_t>(header_.filter_offset(number));
+        if (!read_frame({offset, bytes}, format::frame_type::filter, *frame)) {
+            filterless_ = true; // told once
+            return nullptr;
+        }
+        held_.push_back(std::move(frame));
+        filter_slots_[number].store(held_.back()->data() + format::frame_header_bytes, std::memory_order_release);
+        return filter_slots_[number].load(std::memory_order_relaxed);
+    }
+    /// False: it does not verify, or is no list of index blocks.
+    [[nodiscard]] bool load_root() const {
+        std::vector<std::byte> frame;
+        if (!read_frame(header_.root, format::frame_type::root, frame)) return false;
+        format::block_reader in{payload_of(frame)};
+        for (in.first(); in.valid(); in.next()) root_.push_back({std::string{in.key()}, in.place()});
+        index_slots_ = std::vector<std::atomic<std::vector<std::byte> const*>>(root_.size());
+        return in.whole() && !root_.empty() && root_.size() == header_.index_blocks &&
+               std::ranges::is_sorted(root_, {}, &index_entry::largest);
+    }
+    /// The frame of an index block; nothing where it does not verify.
+    [[nodiscard]] std::vector<std::byte> const* index_block(std::size_t i) const {
+        auto& slot = index_slots_[i];
+        if (auto const* there = slot.load(std::memory_order_acquire); there != nullptr) [[likely]]
+            return there;
+        std::lock_guard const hold{m_};
+        if (auto const* there = slot.load(std::memory_order_relaxed); there != nullptr) return there;
+        auto frame = std::make_unique<std::vector<std::byte>>();
+        if (!read_frame(root_[i].where, format::frame_type::fence, *frame)) return nullptr;
+        held_.push_back(std::move(frame));
+        slot.store(held_.back().get(), std::memory_order_release);
+        return held_.back().get();
+    }
+
+    [[nodiscard]] index_list const* made() const noexcept {
+        return made_ready_.load(std::memory_order_acquire) ? &made_ : nullptr;
+    }
+    /// Makes an index in memory from the blocks of records, because one on the disk is damaged at `where`.
+    [[nodiscard]] result<void> make_index(format::block_place where) const {
+        std::lock_guard const hold{m_};
+        return make_index_locked(where);
+    }
+    [[nodiscard]] result<void> make_index_locked(format::block_place where) const {
+        if (made_ready_.load(std::memory_order_relaxed)) return {};
+        tell(damage::corrupt_block, where, "the table's index does not verify; it was made anew from the records",
+             format::frame_type::fence);
+        std::vector<std::byte> frame(format::frame_header_bytes);
+        index_list all;
+        for (std::uint64_t at = format::table_frames_begin; at < header_.blocks_end;) {
+            frame.resize(format::frame_header_bytes);
+            if (!file_.fetch(at, frame)) return contradicts({static_cast<std::uint32_t>(at), 0});
+            auto const head = format::peek_frame(frame.data(), {of_.salt, at}, header_.blocks_end - at);
+            if (head.state != format::frame_state::intact) return contradicts({static_cast<std::uint32_t>(at), 0});
+            format::block_place const place{static_cast<std::uint32_t>(at), static_cast<std::uint32_t>(head.bytes())};
+            KEEL_TRY(read_frame(place, format::frame_type::block, frame));
+            format::block_reader in{payload_of(frame)};
+            in.last();
+            if (!in.valid()) return contradicts(place);
+            all.push_back({std::string{in.key()}, place});
+            at += place.bytes;
+        }
+        if (all.size() != header_.blocks || !std::ranges::is_sorted(all, {}, &index_entry::largest))
+            return contradicts(header_.root);
+        made_ = std::move(all);
+        made_ready_.store(true, std::memory_order_release);
+        return {};
+    }
+
+    lazy_file<Fs> file_;
+    format::table_entry of_;
+    std::shared_ptr<block_cache> cache_;
+    std::shared_ptr<damage_listener const> listener_;
+
+    mutable std::mutex m_;
+    mutable std::atomic<bool> ready_{false};
+    mutable format::table_header header_{};
+    mutable index_list root_{};
+    mutable std::vector<std::unique_ptr<std::vector<std::byte>>> held_{};
+    mutable std::vector<std::atomic<std::byte const*>> filter_slots_{};
+    mutable std::vector<std::atomic<std::vector<std::byte> const*>> index_slots_{};
+    mutable bool filterless_ = false;
+    mutable index_list made_{};
+    mutable std::atomic<bool> made_ready_{false};
+};
+
+} // namespace keel::inline v0::table
+
+#endif
+
+// ---- keel/wal/layout.hpp ----
+#ifndef KEEL_WAL_LAYOUT_HPP
+#define KEEL_WAL_LAYOUT_HPP
+
+// Names inside a store's folder. A name is a hint: what a file is, its header says.
+
+namespace keel::inline v0::wal {
+
+/// The paths of one store.
+class layout {
+public:
+    explicit layout(std::string directory) : root_{std::move(directory)} {}
+
+    [[nodiscard]] std::string const& root() const noexcept { return root_; }
+    [[nodiscard]] std::string path(std::string_view inside) const { return root_ + '/' + std::string{inside}; }
+    [[nodiscard]] std::string lock() const { return path("lock"); }
+    [[nodiscard]] std::string notes() const { return path("notes"); }
+    [[nodiscard]] std::string manifest(int copy) const { return path(copy == 0 ? "manifest.0" : "manifest.1"); }
+    [[nodiscard]] std::string manifest_temporary(int copy) const { return manifest(copy) + ".tmp"; }
+    [[nodiscard]] std::string reserve() const { return path("reserve"); }
+    [[nodiscard]] std::string log() const { return path("log"); }
+    [[nodiscard]] std::string log_file(std::string_view name) const { return log() + '/' + std::string{name}; }
+    [[nodiscard]] std::string segment(segment_id id) const { return log_file(segment_name(id)); }
+    [[nodiscard]] std::string segment_temporary() const { return log_file("prepare.tmp"); }
+    [[nodiscard]] std::string tables() const { return path("tables"); }
+    [[nodiscard]] std::string table_file(std::string_view name) const { return tables() + '/' + std::string{name}; }
+    [[nodiscard]] std::string table(format::table_id id) const { return table_file(table_name(id)); }
+    [[nodiscard]] std::string table_temporary(format::table_id id) const { return table(id) + ".tmp"; }
+    [[nodiscard]] std::string quarantine() const { return path("quarantine"); }
+    [[nodiscard]] std::string quarantine(std::uint64_t repair) const { return quarantine() + '/' + hex(repair); }
+    [[nodiscard]] std::string corruption_log() const { return quarantine() + "/corruption.jsonl"; }
+
+    /// "0000000000000001.seg"
+    [[nodiscard]] static std::string segment_name(segment_id id) { return hex(id.value) + ".seg"; }
+    /// The id a segment's file name hints at; nothing for any other name.
+    [[nodiscard]] static std::optional<segment_id> segment_of(std::string_view name) {
+        if (auto const id = id_of(name, ".seg")) return segment_id{*id};
+        return std::nullopt;
+    }
+    /// "0000000000000001.tab"
+    [[nodiscard]] static std::string table_name(format::table_id id) { return hex(id.value) + ".tab"; }
+    [[nodiscard]] static std::optional<format::table_id> table_of(std::string_view name) {
+        if (auto const id = id_of(name, ".tab")) return format::table_id{*id};
+        return std::nullopt;
+    }
+    /// Whether a store may have a file or folder of this name in its own.
+    [[nodiscard]] static bool is_own_name(std::string_view name) noexcept {
+        for (std::string_view const own : {"lock", "readers", "notes", "manifest.0", "manifest.1", "manifest.0.tmp",
+                                           "manifest.1.tmp", "reserve", "log", "tables", "checkpoints", "quarantine"})
+            if (name == own) return true;
+        return false;
+    }
+    /// The path as findings and receipts give it: inside the store's folder.
+    [[nodiscard]] std::string inside(std::string_view full) const {
+        return full.starts_with(root_ + '/') ? std::string{full.substr(root_.size() + 1)} : std::string{full};
+    }
+
+private:
+    [[nodiscard]] static std::optional<std::uint64_t> id_of(std::string_view name, std::string_view ending) {
+        if (name.size() != 16 + ending.size() || !name.ends_with(ending)) return std::nullopt;
+        std::uint64_t id = 0;
+        auto const [end, failed] = std::from_chars(name.data(), name.data() + 16, id, 16);
+        if (failed != std::errc{} || end != name.data() + 16 || id == 0) return std::nullopt;
+        if (hex(id) != name.substr(0, 16)) return std::nullopt;
+        return id;
+    }
+    [[nodiscard]] static std::string hex(std::uint64_t value) {
+        std::string text(16, '0');
+        for (auto digit = text.rbegin(); value != 0; ++digit, value >>= 4) *digit = "0123456789abcdef"[value & 15];
+        return text;
+    }
+    std::string root_;
+};
+
+} // namespace keel::inline v0::wal
+
+#endif
+
 // ---- keel/engine/levels.hpp ----
 #ifndef KEEL_ENGINE_LEVELS_HPP
 #define KEEL_ENGINE_LEVELS_HPP
 
-// Where an engine's records are: in memory for the segment being written, in the sealed segments themselves for all before. The log
-// tells of every step (wal::record_sink): records as they become visible, a segment that begins, one that is sealed and from then on
-// served from where it lies.
+// Where an engine's records are: in memory for the segment being written, in the sealed segments themselves for what came before, in
+// tables for what was merged. The log tells of every step (wal::record_sink): records as they become visible, a segment that begins,
+// one that is sealed and from then on served from where it lies. Compaction tells of tables that take the place of others.
 //
-// Thread rules: the log's leader changes, one thread at a time; any number read, each through a view() that stays what it is while it
-// is held. A reader asks for the log's visible LSN first and for the view then: the view has all records up to that LSN.
+// Of any key, every version in memory or a segment is newer than all in tables, and every version in a table is newer than all in the
+// tables of higher levels. Tables of one level share no key.
+//
+// Thread rules: the log's leader and compaction change, each in one step under change_; any number read, each through a view() that
+// stays what it is while it is held. A reader without a snapshot takes the view first and asks for the log's visible LSN then: what
+// compaction had forgotten when the view was made was superseded at or below that LSN. Whatever the view lacks of what became visible
+// since is newer than all it has. A snapshot is held (moments.hpp) before its view is taken.
+
+#include <tuple>
 
 namespace keel::inline v0::detail {
 
@@ -7775,9 +9274,12 @@ namespace keel::inline v0::detail {
 template <class Config>
 struct level_view {
     using run = table::log_run<typename Config::checksum, typename Config::file_system>;
+    using table_type = table::sorted_table<typename Config::checksum, typename Config::file_system>;
+    using level = std::vector<std::shared_ptr<table_type const>>; ///< by key
 
     std::vector<std::shared_ptr<table::memtable const>> memory{}; ///< in the order they were begun
     std::vector<std::shared_ptr<run const>> runs{};               ///< by their newest LSN, the largest first
+    std::array<level, format::table_levels> tables{};             ///< the first one is empty: level zero is the log
 
     /// The newest version of a key that is not newer than `snapshot`.
     struct found {
@@ -7789,14 +9291,18 @@ struct level_view {
         for (auto const& m : memory)
             if (auto const v = m->find(key, snapshot); v && (!best || v->at > best->at)) best = v;
         auto const hash = format::filter_hash(key);
-        typename run::record kept;
-        typename run::record next;
+        table::read_version kept;
+        table::read_version next;
         for (auto const& r : runs) {
             if (best && r->newest() <= best->at) break; // nothing newer is further down
             KEEL_TRY_LET(there, r->find(key, hash, snapshot, next));
             if (!there || (best && next.what.at <= best->at)) continue;
             std::swap(kept, next);
             best = kept.what;
+        }
+        for (std::size_t n = 1; !best && n < tables.size(); ++n) {
+            KEEL_TRY_LET(there, find_in(tables[n], key, hash, snapshot, kept));
+            if (there) best = kept.what;
         }
         if (!best) return std::optional<found>{};
         found out{.at = best->at};
@@ -7809,11 +9315,15 @@ struct level_view {
         for (auto const& m : memory)
             if (auto const v = m->find(key, lsn_max); v && v->at > since) return v->at;
         auto const hash = format::filter_hash(key);
-        typename run::record there;
+        table::read_version there;
         for (auto const& r : runs) {
             if (r->newest() <= since) break;
             KEEL_TRY_LET(any, r->find(key, hash, lsn_max, there));
             if (any && there.what.at > since) return there.what.at;
+        }
+        for (auto const& l : tables) {
+            KEEL_TRY_LET(any, find_in(l, key, hash, lsn_max, there));
+            if (any) return there.what.at > since ? there.what.at : lsn{};
         }
         return lsn{};
     }
@@ -7839,7 +9349,30 @@ struct level_view {
             if (auto const any = walk(at)) return any;
             if (at.trouble()) return failure(*at.trouble());
         }
+        for (auto const& l : tables)
+            for (auto const& t : l) {
+                bool const apart = (to && t->entry().smallest >= *to) || (from && t->entry().ends_before(*from));
+                if (apart || t->entry().lsns.last <= since) continue;
+                typename table_type::cursor at{t};
+                if (auto const any = walk(at)) return any;
+                if (at.trouble()) return failure(*at.trouble());
+            }
         return lsn{};
+    }
+
+private:
+    /// Bounds may be cut short, so that two tables may have the key; all versions of it are in one.
+    [[nodiscard]] static result<bool> find_in(level const& in, std::string_view key, std::uint64_t hash, lsn snapshot,
+                                              table::read_version& into) {
+        auto const begins_behind = [key](auto const& t) { return t->entry().smallest > key; };
+        auto const behind = std::ranges::partition_point(in, std::not_fn(begins_behind));
+        for (auto t = behind; t != in.begin();) {
+            --t;
+            if (!(*t)->entry().may_have(key)) return false;
+            KEEL_TRY_LET(there, (*t)->find(key, hash, snapshot, into));
+            if (there) return true;
+        }
+        return false;
     }
 };
 
@@ -7849,22 +9382,50 @@ public:
     using view_type = level_view<Config>;
     using run = typename view_type::run;
 
+    using table_type = typename view_type::table_type;
     using fs_type = typename Config::file_system;
 
-    explicit levels(fs_type fs) : fs_{std::move(fs)}, now_{std::make_shared<view_type const>()} {}
+    explicit levels(fs_type fs, std::size_t cache_bytes)
+        : fs_{std::move(fs)}, cache_{std::make_shared<table::block_cache>(cache_bytes)},
+          now_{std::make_shared<view_type const>()} {}
 
     [[nodiscard]] std::shared_ptr<view_type const> view() const { return now_.get(); }
+    /// The moments that readers hold.
+    [[nodiscard]] moments& held() const noexcept { return *held_; }
 
     /// What opening found. Before anybody reads or writes. `scanned` belongs to the segments that have no index on the disk.
-    void mount(std::vector<std::pair<wal::closed_segment, std::shared_ptr<wal::sorted_index const>>> parts) {
+    void mount(std::vector<std::pair<wal::closed_segment, std::shared_ptr<wal::sorted_index const>>> parts,
+               std::map<format::table_id, format::table_entry> const& tables, wal::layout const& paths) {
+        std::lock_guard const hold{change_};
         view_type next;
         for (auto& [segment, scanned] : parts) next.runs.push_back(serve(std::move(segment), std::move(scanned)));
+        for (auto const& [id, entry] : tables) next.tables[entry.level].push_back(serve(entry, paths));
+        publish(std::move(next));
+    }
+
+    /// A table as this store reads it.
+    [[nodiscard]] std::shared_ptr<table_type const> serve(format::table_entry const& entry,
+                                                          wal::layout const& paths) const {
+        return std::make_shared<table_type const>(fs_, paths.table(entry.id), entry, cache_, listener_);
+    }
+    /// Takes tables and the records of whole segments out and puts other tables in, in one step.
+    void replace(std::vector<segment_id> const& segments, std::vector<format::table_id> const& out,
+                 std::vector<std::shared_ptr<table_type const>> const& in) {
+        std::lock_guard const hold{change_};
+        auto next = *view();
+        auto const gone = [&](segment_id id) { return std::ranges::find(segments, id) != segments.end(); };
+        std::erase_if(next.memory, [&](auto const& m) { return gone(m->segment()); });
+        std::erase_if(next.runs, [&](auto const& r) { return gone(r->source().id); });
+        for (auto& level : next.tables)
+            std::erase_if(level, [&](auto const& t) { return std::ranges::find(out, t->entry().id) != out.end(); });
+        for (auto const& t : in) next.tables[t->entry().level].push_back(t);
         publish(std::move(next));
     }
 
     // ---- wal::record_sink ---------------------------------------------------------------------------------------------------
 
     void begin(segment_id segment) {
+        std::lock_guard const hold{change_};
         auto next = *view();
         // Begun, and given up before it took a record.
         std::erase_if(next.memory, [](auto const& m) { return m->empty(); });
@@ -7877,6 +9438,7 @@ public:
     /// The segment is served from where it lies from here on, if it has an index: else from memory, as before.
     void sealed(wal::closed_segment segment) {
         if (!segment.index) return;
+        std::lock_guard const hold{change_};
         auto next = *view();
         std::erase_if(next.memory, [&](auto const& m) { return m->segment() == segment.id; });
         next.runs.push_back(serve(std::move(segment), nullptr));
@@ -7884,6 +9446,7 @@ public:
     }
     /// The records of `old` behind `last` were written anew and are in the segment begun last.
     void moved(segment_id old, lsn last) {
+        std::lock_guard const hold{change_};
         auto next = *view();
         for (auto& r : next.runs)
             if (r->source().id == old) r = r->up_to(last);
@@ -7901,7 +9464,6 @@ public:
     }
 
 private:
-    static constexpr std::size_t cache_bytes = 32 * MiB;
     static constexpr std::size_t findings_max = 1000;
 
     struct noted_damage {
@@ -7918,6 +9480,11 @@ private:
         std::ranges::sort(next.runs, std::ranges::greater{}, [](auto const& r) {
             return std::pair{r->newest(), r->source().id};
         });
+        for (auto& level : next.tables)
+            std::ranges::sort(level, {}, [](auto const& t) {
+                // Bounds that were cut short may be alike: such tables come from one merge, which wrote them in order.
+                return std::tie(t->entry().smallest, t->entry().largest, t->entry().ends_open, t->entry().id);
+            });
         now_.set(std::make_shared<view_type const>(std::move(next)));
     }
 
@@ -7929,9 +9496,458 @@ private:
             if (noted->found.size() < findings_max) noted->found.push_back(std::move(what));
             noted->any.store(true, std::memory_order_release);
         })};
-    std::shared_ptr<table::block_cache> cache_{std::make_shared<table::block_cache>(cache_bytes)};
+    std::shared_ptr<table::block_cache> cache_;
+    std::shared_ptr<moments> held_{std::make_shared<moments>()};
     std::shared_ptr<table::memtable> writing_{};
+    std::mutex change_; ///< one change of the view at a time; not held during I/O
     published<view_type> now_;
+};
+
+} // namespace keel::inline v0::detail
+
+#endif
+
+// ---- keel/wal/catalog.hpp ----
+#ifndef KEEL_WAL_CATALOG_HPP
+#define KEEL_WAL_CATALOG_HPP
+
+// Which segment has which LSNs: what a reader of the log needs to know, kept up to date by the writer.
+//
+// Thread rules: one mutex of its own, never held during I/O. Readers get copies; a file that retention removed while somebody
+// reads it stays open in their hands, and is not recycled as long as they have it pinned.
+
+namespace keel::inline v0::wal {
+
+/// One segment as a reader sees it.
+struct catalog_part {
+    segment_id id{};
+    segment_id place{};
+    std::string path{};
+    std::uint64_t salt = 0;
+    lsn first{};                      ///< LSN deltas count from here
+    std::uint64_t begin = 0;          ///< offset of the first frame
+    std::uint64_t limit = 0;          ///< frames end here at the latest
+    bool open = false;                ///< still written to: records up to visible() are there
+    std::vector<lsn_range> counted{}; ///< in LSN order
+    bool sealed = false;
+    format::segment_link link{};       ///< what the header behind it says of it; id 0: not known, or still open
+    std::shared_ptr<void const> pin{}; ///< shared by all copies of this part: alive while somebody reads
+};
+
+class catalog {
+public:
+    void add(catalog_part part) {
+        part.pin = std::make_shared<char>();
+        std::lock_guard const hold{m_};
+        parts_.push_back(std::make_shared<catalog_part>(std::move(part)));
+    }
+    /// The segment takes no more records; those behind `last` are elsewhere or nowhere.
+    void close(lsn last, format::segment_link const& link) {
+        change(link.id, [&](catalog_part& p) {
+            p.open = false;
+            p.limit = std::max(p.begin, link.end);
+            p.sealed = link.ended == format::segment_end::rolled;
+            p.link = link;
+            for (auto& r : p.counted) r.last = std::min(r.last, last);
+            std::erase_if(p.counted, [](auto const& r) { return r.empty(); });
+        });
+    }
+    /// The part that has this LSN; who holds the returned pointer pins the segment.
+    [[nodiscard]] std::shared_ptr<catalog_part const> find(lsn at) const {
+        std::lock_guard const hold{m_};
+        for (auto p = parts_.rbegin(); p != parts_.rend(); ++p)
+            for (auto const& r : (*p)->counted)
+                if (r.contains(at)) return *p;
+        return nullptr;
+    }
+    /// The first LSN at or behind `at` that any part has; 0 where none.
+    [[nodiscard]] lsn next_counted(lsn at) const {
+        std::lock_guard const hold{m_};
+        lsn best{};
+        for (auto const& p : parts_)
+            for (auto const& r : p->counted)
+                if (r.last >= at && !r.empty()) {
+                    auto const here = std::max(r.first, at);
+                    if (!best || here < best) best = here;
+                }
+        return best;
+    }
+    /// Parts none of whose records are behind `upto`; not the open one.
+    [[nodiscard]] std::vector<catalog_part> wholly_at_or_below(lsn upto) const {
+        std::lock_guard const hold{m_};
+        std::vector<catalog_part> out;
+        for (auto const& p : parts_)
+            if (!p->open && std::ranges::all_of(p->counted, [&](auto const& r) { return r.last <= upto; }))
+                out.push_back(*p);
+        return out;
+    }
+    /// All parts, in the order of the log.
+    [[nodiscard]] std::vector<std::shared_ptr<catalog_part const>> all() const {
+        std::lock_guard const hold{m_};
+        return {parts_.begin(), parts_.end()};
+    }
+    [[nodiscard]] bool pinned(segment_id id) const {
+        std::lock_guard const hold{m_};
+        auto const at = pins_.find(id);
+        return at != pins_.end() && !at->second.expired();
+    }
+    /// Forgets the part; who still reads it keeps it pinned.
+    void retire(segment_id id) {
+        std::lock_guard const hold{m_};
+        std::erase_if(pins_, [](auto const& entry) { return entry.second.expired(); });
+        for (auto const& p : parts_)
+            if (p->id == id) pins_[id] = p->pin;
+        std::erase_if(parts_, [&](auto const& p) { return p->id == id; });
+    }
+
+private:
+    template <class Change>
+    void change(segment_id id, Change const& how) {
+        std::lock_guard const hold{m_};
+        for (auto& p : parts_)
+            if (p->id == id) {
+                auto copy = std::make_shared<catalog_part>(*p); // readers may hold the old one
+                how(*copy);
+                p = std::move(copy);
+            }
+    }
+
+    mutable std::mutex m_;
+    std::vector<std::shared_ptr<catalog_part>> parts_{};
+    std::map<segment_id, std::weak_ptr<void const>> pins_{};
+};
+
+} // namespace keel::inline v0::wal
+
+#endif
+
+// ---- keel/wal/lsn_set.hpp ----
+#ifndef KEEL_WAL_LSN_SET_HPP
+#define KEEL_WAL_LSN_SET_HPP
+
+// Sets of LSNs as ranges: what a log holds, what it lost, and which segment answers for which part.
+
+namespace keel::inline v0::wal {
+
+/// A set of LSNs as disjoint ranges in order.
+class lsn_set {
+public:
+    /// Adds the range; touching and overlapping ranges become one.
+    void add(lsn_range r) {
+        if (r.empty()) return;
+        auto at = ranges_.upper_bound(r.first);
+        if (at != ranges_.begin()) {
+            auto const before = std::prev(at);
+            if (before->second >= r.first.before()) {
+                r.first = before->first;
+                r.last = std::max(r.last, before->second);
+                at = ranges_.erase(before);
+            }
+        }
+        while (at != ranges_.end() && at->first.value - 1 <= r.last.value) {
+            r.last = std::max(r.last, at->second);
+            at = ranges_.erase(at);
+        }
+        ranges_.emplace(r.first, r.last);
+    }
+    [[nodiscard]] bool contains(lsn at) const {
+        auto const after = ranges_.upper_bound(at);
+        return after != ranges_.begin() && std::prev(after)->second >= at;
+    }
+    /// The parts of `r` that are not in the set, in order.
+    [[nodiscard]] std::vector<lsn_range> gaps_in(lsn_range r) const {
+        std::vector<lsn_range> gaps;
+        if (r.empty()) return gaps;
+        auto next = r.first;
+        auto at = ranges_.upper_bound(next);
+        if (at != ranges_.begin() && std::prev(at)->second >= next) next = std::prev(at)->second.next();
+        for (; at != ranges_.end() && at->first <= r.last; ++at) {
+            if (next < at->first) gaps.push_back({next, at->first.before()});
+            next = at->second.next();
+        }
+        if (next <= r.last && next.value != 0) gaps.push_back({next, r.last});
+        return gaps;
+    }
+    [[nodiscard]] bool touches(lsn_range r) const {
+        if (r.empty()) return false;
+        auto const at = ranges_.upper_bound(r.last);
+        return at != ranges_.begin() && std::prev(at)->second >= r.first;
+    }
+    [[nodiscard]] bool empty() const noexcept { return ranges_.empty(); }
+    [[nodiscard]] std::uint64_t count() const noexcept {
+        std::uint64_t n = 0;
+        for (auto const& [first, last] : ranges_) n += last.value - first.value + 1;
+        return n;
+    }
+    [[nodiscard]] std::vector<lsn_range> ranges() const {
+        std::vector<lsn_range> out;
+        for (auto const& [first, last] : ranges_) out.push_back({first, last});
+        return out;
+    }
+
+private:
+    std::map<lsn, lsn> ranges_;
+};
+
+/// LSNs that count, and the segment (index into inventory::segments) that has the winning copy.
+struct counted_range {
+    lsn_range range{};
+    std::size_t segment = 0;
+};
+
+} // namespace keel::inline v0::wal
+
+#endif
+
+// ---- keel/engine/compaction.hpp ----
+#ifndef KEEL_ENGINE_COMPACTION_HPP
+#define KEEL_ENGINE_COMPACTION_HPP
+
+// Which parts of a store are merged next, and where to. Pure: looks at a view, the catalog and the manifest's state, touches no file
+// but for the first and last key of a segment.
+//
+// The log is given back from its oldest end on, whole segments at a time, so that one LSN (the manifest's floor) says what tables hold.
+// A segment takes part when it takes no more records and all that counts of it is durable. Everything merged into a level takes the
+// tables of that level with it that it overlaps, so tables of one level share no key.
+
+namespace keel::inline v0::detail {
+
+/// Which keys something has, at most.
+class key_span {
+public:
+    void include(std::string_view first, std::string_view last, bool ends_open) {
+        if (none_ || first < first_) first_ = first;
+        // An open end is behind everything that begins with it.
+        bool const takes_in = ends_open && last_.starts_with(last);
+        bool const behind = last > last_ && !(ends_open_ && last.starts_with(last_));
+        if (none_ || takes_in || behind) {
+            last_ = last;
+            ends_open_ = ends_open;
+        }
+        none_ = false;
+    }
+    void include(format::table_entry const& t) { include(t.smallest, t.largest, t.ends_open); }
+
+    [[nodiscard]] bool touches(format::table_entry const& t) const {
+        if (none_ || t.ends_before(first_)) return false;
+        return t.smallest <= last_ || (ends_open_ && t.smallest.starts_with(last_));
+    }
+
+private:
+    std::string first_{};
+    std::string last_{};
+    bool ends_open_ = false;
+    bool none_ = true;
+};
+
+/// One merge: what it reads and what it puts in its place.
+template <class Config>
+struct compaction_job {
+    using view_type = level_view<Config>;
+
+    std::vector<std::shared_ptr<table::memtable const>> memory{};
+    std::vector<std::shared_ptr<typename view_type::run const>> runs{};
+    std::array<typename view_type::level, format::table_levels> tables{};
+    std::vector<format::segment_entry> segments{}; ///< given up
+    format::segment_link base{};                   ///< the last one of them
+    lsn floor_before{};
+    lsn floor{};                   ///< all records at or below it are in tables afterwards
+    std::uint64_t log_records = 0; ///< how many between the two
+    std::uint8_t into = 1;         ///< level
+    bool bottom = false;           ///< no table of a higher level has any of the keys
+    bool only_move = false;        ///< one table, which goes down a level as it is
+    std::uint64_t bytes = 0;       ///< of what is read
+};
+
+template <class Config>
+class compaction_picker {
+public:
+    using job_type = compaction_job<Config>;
+    using view_type = level_view<Config>;
+    using policy = typename Config::compaction;
+
+    /// `proven`: all that opening found is durable. The view was taken after the parts: what takes no more records in these is in that.
+    compaction_picker(std::shared_ptr<view_type const> view,
+                      std::vector<std::shared_ptr<wal::catalog_part const>> parts, format::manifest_state const& state,
+                      bool proven)
+        : view_{std::move(view)}, state_{state} {
+        take_log(std::move(parts), proven);
+    }
+
+    /// Bytes of the log that could be merged now.
+    [[nodiscard]] std::uint64_t log_bytes() const noexcept { return log_bytes_; }
+
+    /// What the policy wants merged next; nothing where all is as it should be. `next_key[n]`: where level n was left off.
+    [[nodiscard]] result<std::optional<job_type>> due(std::array<std::string, format::table_levels>& next_key) {
+        if (policy::log_bytes == 0) return std::optional<job_type>{};
+        if (log_bytes_ >= policy::log_bytes && !log_.empty()) return of_log();
+        std::size_t worst = 0;
+        double most = 1;
+        for (std::size_t n = 1; n + 1 < view_->tables.size(); ++n) {
+            auto const full = static_cast<double>(bytes_of(view_->tables[n])) / static_cast<double>(target(n));
+            if (full > most) {
+                most = full;
+                worst = n;
+            }
+        }
+        if (worst == 0) return std::optional<job_type>{};
+        return std::optional{of_level(worst, next_key[worst])};
+    }
+
+    /// Everything, into one level; nothing where it is there already.
+    [[nodiscard]] result<std::optional<job_type>> all() {
+        std::size_t in_use = 0;
+        std::uint64_t bytes = log_bytes_;
+        std::uint8_t deepest = 1;
+        for (std::size_t n = 1; n < view_->tables.size(); ++n) {
+            if (view_->tables[n].empty()) continue;
+            ++in_use;
+            bytes += bytes_of(view_->tables[n]);
+            deepest = static_cast<std::uint8_t>(n);
+        }
+        if (log_.empty() && in_use < 2) return std::optional<job_type>{};
+        job_type job;
+        add_log(job);
+        job.tables = view_->tables;
+        while (deepest + 1U < view_->tables.size() && target(deepest) < bytes) ++deepest;
+        job.into = deepest;
+        job.bottom = true;
+        job.bytes = bytes;
+        return std::optional{std::move(job)};
+    }
+
+private:
+    /// Bytes a level should have at most.
+    [[nodiscard]] static std::uint64_t target(std::size_t level) noexcept {
+        auto bytes = std::max<std::uint64_t>(policy::log_bytes, policy::table_bytes);
+        for (std::size_t n = 1; n < level; ++n) bytes *= policy::fanout;
+        return bytes;
+    }
+    [[nodiscard]] static std::uint64_t bytes_of(typename view_type::level const& level) noexcept {
+        std::uint64_t sum = 0;
+        for (auto const& t : level) sum += t->entry().size;
+        return sum;
+    }
+
+    /// The oldest parts that may leave the log together: no other part has an LSN at or below their last.
+    void take_log(std::vector<std::shared_ptr<wal::catalog_part const>> parts, bool proven) {
+        std::size_t n = 0;
+        for (; n < parts.size(); ++n) {
+            auto const& p = *parts[n];
+            if (p.open || (!p.sealed && !proven) || !state_.segments.contains(p.id)) break;
+        }
+        // The first LSN of what stays.
+        auto first_kept = lsn_max;
+        for (auto i = n; i < parts.size(); ++i) first_kept = std::min(first_kept, first_of(*parts[i]));
+        while (n > 0 && last_of(*parts[n - 1]) >= first_kept) first_kept = std::min(first_kept, first_of(*parts[--n]));
+        // A file below the floor is known to be given up by its header's first LSN: one that holds nothing yet waits for those behind it.
+        auto floor = state_.floor;
+        for (std::size_t i = 0; i < n; ++i) floor = std::max(floor, last_of(*parts[i]));
+        while (n > 0 && parts[n - 1]->first > floor) --n;
+        parts.resize(n);
+        log_ = std::move(parts);
+        for (auto const& p : log_) log_bytes_ += state_.segments.at(p->id).size;
+    }
+    [[nodiscard]] static lsn first_of(wal::catalog_part const& p) noexcept {
+        return p.counted.empty() ? lsn_max : p.counted.front().first;
+    }
+    [[nodiscard]] static lsn last_of(wal::catalog_part const& p) noexcept {
+        return p.counted.empty() ? lsn{} : p.counted.back().last;
+    }
+
+    /// What the segment behind it says of it, or would. Nothing where none of it counts and nobody does.
+    [[nodiscard]] static format::segment_link link_of(wal::catalog_part const& p) {
+        if (p.link.id || p.counted.empty()) return p.link;
+        return {.id = p.id, .salt = p.salt, .last = last_of(p), .end = p.limit, .ended = format::segment_end::crashed};
+    }
+
+    void add_log(job_type& job) const {
+        job.floor_before = job.floor = state_.floor;
+        job.base = state_.base;
+        for (auto const& p : log_) {
+            job.segments.push_back(state_.segments.at(p->id));
+            if (auto const link = link_of(*p); link.id) job.base = link;
+            job.floor = std::max(job.floor, last_of(*p));
+            for (auto const& m : view_->memory)
+                if (m->segment() == p->id) job.memory.push_back(m);
+            for (auto const& r : view_->runs)
+                if (r->source().id == p->id) job.runs.push_back(r);
+        }
+        wal::lsn_set lost;
+        for (auto const& l : state_.losses) lost.add(l);
+        for (auto const& gap : lost.gaps_in({job.floor_before.next(), job.floor})) job.log_records += gap.size();
+    }
+
+    result<std::optional<job_type>> of_log() {
+        job_type job;
+        add_log(job);
+        job.into = 1;
+        job.bytes = log_bytes_;
+        key_span keys;
+        for (auto const& m : job.memory) {
+            table::memtable::cursor at{*m};
+            KEEL_TRY(include_ends(keys, at));
+        }
+        for (auto const& r : job.runs) {
+            typename view_type::run::cursor at{r};
+            KEEL_TRY(include_ends(keys, at));
+        }
+        add_overlap(job, keys);
+        return std::optional{std::move(job)};
+    }
+    template <class Cursor>
+    static result<void> include_ends(key_span& keys, Cursor& at) {
+        for (bool const last : {false, true}) {
+            if (last) at.seek_last();
+            else at.seek({});
+            if (at.valid()) keys.include(at.current().key, at.current().key, false);
+            if constexpr (requires { at.trouble(); })
+                if (at.trouble()) return failure(*at.trouble());
+        }
+        return {};
+    }
+
+    /// One table of a level that is too large, in turn by key.
+    [[nodiscard]] job_type of_level(std::size_t n, std::string& next_key) const {
+        auto const& level = view_->tables[n];
+        auto const behind = [&](auto const& t) { return t->entry().smallest >= next_key; };
+        auto at = std::ranges::find_if(level, behind);
+        if (at == level.end()) at = level.begin();
+        next_key = (*at)->entry().largest + '\0';
+        job_type job;
+        job.floor_before = job.floor = state_.floor;
+        job.base = state_.base;
+        job.into = static_cast<std::uint8_t>(n + 1);
+        key_span keys;
+        keys.include((*at)->entry());
+        job.tables[n] = {*at};
+        job.bytes = (*at)->entry().size;
+        add_overlap(job, keys);
+        job.only_move = job.tables[job.into].empty();
+        return job;
+    }
+
+    void add_overlap(job_type& job, key_span& keys) const {
+        // Until no more are touched: bounds that were cut short may be shared by tables that have no key in common, and such tables are in
+        // order only as long as one merge writes them all.
+        auto& level = job.tables[job.into];
+        for (std::size_t known = ~std::size_t{0}; known != level.size();) {
+            known = level.size();
+            level.clear();
+            for (auto const& t : view_->tables[job.into])
+                if (keys.touches(t->entry())) level.push_back(t);
+            for (auto const& t : level) keys.include(t->entry());
+        }
+        for (auto const& t : level) job.bytes += t->entry().size;
+        job.bottom = true;
+        for (std::size_t n = job.into + 1U; n < view_->tables.size(); ++n)
+            for (auto const& t : view_->tables[n]) job.bottom = job.bottom && !keys.touches(t->entry());
+    }
+
+    std::shared_ptr<view_type const> view_;
+    format::manifest_state const& state_;
+    std::vector<std::shared_ptr<wal::catalog_part const>> log_{}; ///< oldest first
+    std::uint64_t log_bytes_ = 0;
 };
 
 } // namespace keel::inline v0::detail
@@ -7942,14 +9958,174 @@ private:
 #ifndef KEEL_ENGINE_MERGE_HPP
 #define KEEL_ENGINE_MERGE_HPP
 
-// Many sorted parts walked as one: each key once, with the version a snapshot sees, in either direction. A heap holds the parts by
-// where they stand, so a step costs the logarithm of their number.
+// Many sorted parts walked as one, in either direction: every version there is (version_merge), or each key once with the version a
+// snapshot sees (merge_cursor). A heap holds the parts by where they stand, so a step costs the logarithm of their number.
 
 namespace keel::inline v0::detail {
 
 enum class direction : std::uint8_t { forward, backward };
 
-/// One thread's. Keeps the view alive. The views current() gives are valid until the next step.
+/// Walks the tables of one level, which follow each other by key: one at a time is open.
+template <class Table>
+class level_cursor {
+public:
+    using tables = std::vector<std::shared_ptr<Table const>>;
+
+    explicit level_cursor(tables const& of) : of_{&of} {}
+
+    void seek(std::string_view key) {
+        auto const ends_before = [key](auto const& t) { return t->entry().ends_before(key); };
+        i_ = static_cast<std::size_t>(std::ranges::partition_point(*of_, ends_before) - of_->begin());
+        place(1, [key](auto& at) { at.seek(key); });
+    }
+    void seek_before(std::string_view key) {
+        // The last one that may begin in front of it; where it does not, the one before has the key.
+        auto const begins_in_front = [key](auto const& t) { return t->entry().smallest < key; };
+        i_ = static_cast<std::size_t>(std::ranges::partition_point(*of_, begins_in_front) - of_->begin()) - 1;
+        place(-1, [key](auto& at) { at.seek_before(key); });
+    }
+    void seek_last() {
+        i_ = of_->size() - 1;
+        place(-1, [](auto& at) { at.seek_last(); });
+    }
+    void next() {
+        at_->next();
+        if (at_->valid() || at_->trouble()) return;
+        ++i_;
+        place(1, [](auto& at) { at.seek({}); });
+    }
+    void previous() {
+        at_->previous();
+        if (at_->valid() || at_->trouble()) return;
+        --i_;
+        place(-1, [](auto& at) { at.seek_last(); });
+    }
+
+    [[nodiscard]] bool valid() const noexcept { return at_ && at_->valid(); }
+    [[nodiscard]] table::version current() const noexcept { return at_->current(); }
+    [[nodiscard]] std::optional<error> const& trouble() const noexcept {
+        static std::optional<error> const none{};
+        return at_ ? at_->trouble() : none;
+    }
+
+private:
+    /// In the table it is at, or the next one in this direction that has such a key: bounds that were cut short promise too much.
+    template <class Place>
+    void place(int step, Place const& how) {
+        for (at_.reset(); i_ < of_->size(); i_ += static_cast<std::size_t>(step)) { // wraps in front of the first one
+            at_.emplace((*of_)[i_]);
+            how(*at_);
+            if (at_->valid() || at_->trouble()) return;
+        }
+        at_.reset();
+    }
+
+    tables const* of_;
+    std::size_t i_ = 0;
+    std::optional<typename Table::cursor> at_{};
+};
+
+/// Every version of every key in some parts of a store: by key, of one key the newest first; or the other way round. One thread's.
+/// What is walked must outlive it. The same version may stand in two parts: then it comes twice.
+template <class Config>
+class version_merge {
+public:
+    using view_type = level_view<Config>;
+    using run = typename view_type::run;
+    using table_type = typename view_type::table_type;
+
+    explicit version_merge(direction way) noexcept : way_{way} {}
+
+    /// From the first key not less than `from` on (forward), or from the last key less than `to`, or the last of all, back.
+    void add(table::memtable const& part, std::optional<std::string> const& from,
+             std::optional<std::string> const& to) {
+        enter(memory_part{part}, from, to);
+    }
+    void add(std::shared_ptr<run const> part, std::optional<std::string> const& from,
+             std::optional<std::string> const& to) {
+        enter(run_part{std::move(part)}, from, to);
+    }
+    void add(std::vector<std::shared_ptr<table_type const>> const& level, std::optional<std::string> const& from,
+             std::optional<std::string> const& to) {
+        if (!level.empty()) enter(level_part{level}, from, to);
+    }
+    /// Behind the last add().
+    void begin() {
+        for (std::size_t i = 0; i < parts_.size(); ++i)
+            if (auto const now = standing_of(i)) heap_.push_back({*now, i});
+        std::ranges::make_heap(heap_, later());
+    }
+
+    [[nodiscard]] bool valid() const noexcept { return !heap_.empty() && !trouble_; }
+    /// Valid until advance().
+    [[nodiscard]] table::version const& top() const noexcept { return heap_.front().what; }
+    void advance() {
+        auto const part = heap_.front().part;
+        std::visit([&](auto& p) { way_ == direction::forward ? p.next() : p.previous(); }, parts_[part]);
+        if (auto const now = standing_of(part)) {
+            heap_.front().what = *now;
+        } else {
+            heap_.front() = heap_.back();
+            heap_.pop_back();
+        }
+        sift_down();
+    }
+    [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
+
+private:
+    using memory_part = table::memtable::cursor;
+    using run_part = typename run::cursor;
+    using level_part = level_cursor<table_type>;
+    using any_part = std::variant<memory_part, run_part, level_part>;
+    struct standing {
+        table::version what;
+        std::size_t part;
+    };
+
+    template <class Part>
+    void enter(Part p, std::optional<std::string> const& from, std::optional<std::string> const& to) {
+        if (way_ == direction::forward) p.seek(from ? std::string_view{*from} : std::string_view{});
+        else if (to) p.seek_before(*to);
+        else p.seek_last();
+        parts_.emplace_back(std::move(p));
+    }
+    /// Where a part stands now; nothing at its end, or where it is in trouble.
+    [[nodiscard]] std::optional<table::version> standing_of(std::size_t i) {
+        return std::visit(
+            [&](auto const& p) -> std::optional<table::version> {
+                if (p.valid()) return p.current();
+                if constexpr (requires { p.trouble(); })
+                    if (p.trouble()) trouble_ = p.trouble();
+                return std::nullopt;
+            },
+            parts_[i]);
+    }
+    /// Heap order: what comes last in the walk is the least.
+    [[nodiscard]] auto later() const noexcept {
+        return [way = way_](standing const& a, standing const& b) {
+            auto const order = a.what.key.compare(b.what.key);
+            if (way == direction::forward) return order != 0 ? order > 0 : a.what.at < b.what.at;
+            return order != 0 ? order < 0 : a.what.at > b.what.at;
+        };
+    }
+    /// The first one may have become later than those below it.
+    void sift_down() {
+        auto const n = heap_.size();
+        auto const is_later = later();
+        for (std::size_t i = 0, child = 1; child < n; i = child, child = 2 * i + 1) {
+            if (child + 1 < n && is_later(heap_[child], heap_[child + 1])) ++child;
+            if (!is_later(heap_[i], heap_[child])) return;
+            std::swap(heap_[i], heap_[child]);
+        }
+    }
+
+    direction way_;
+    std::vector<any_part> parts_{};
+    std::vector<standing> heap_{};
+    std::optional<error> trouble_{};
+};
+
+/// One thread's. Keeps the view alive. The views it gives are valid until the next step.
 template <class Config>
 class merge_cursor {
 public:
@@ -7960,27 +10136,32 @@ public:
     /// The first key not less than `from` (forward); the last key less than `to`, or the last of all (backward).
     bool start(direction way, std::optional<std::string> const& from, std::optional<std::string> const& to) {
         way_ = way;
-        trouble_.reset();
-        parts_.clear();
-        heap_.clear();
-        for (auto const& m : of_->memory) parts_.emplace_back(std::in_place_type<memory_part>, *m);
-        for (auto const& r : of_->runs) parts_.emplace_back(std::in_place_type<run_part>, r);
-        for (std::size_t i = 0; i < parts_.size(); ++i) {
-            std::visit(
-                [&](auto& p) {
-                    if (way == direction::forward) p.seek(from ? std::string_view{*from} : std::string_view{});
-                    else if (to) p.seek_before(*to);
-                    else p.seek_last();
-                },
-                parts_[i]);
-            enter(i);
-        }
+        standing_on_ = false;
+        all_.emplace(way);
+        for (auto const& m : of_->memory) all_->add(*m, from, to);
+        for (auto const& r : of_->runs) all_->add(r, from, to);
+        for (auto const& level : of_->tables) all_->add(level, from, to);
+        all_->begin();
         return step();
     }
     /// On to the next key that has a value; false where there is none, or after an error.
     bool step() {
-        while (!heap_.empty() && !trouble_)
-            if (take_key() && !trouble_) return true;
+        if (way_ == direction::backward) return step_back();
+        if (std::exchange(standing_on_, false)) pass();
+        while (all_->valid()) {
+            auto const& top = all_->top();
+            if (top.at > snapshot_) { // too new; the next version of this key may be seen
+                all_->advance();
+                continue;
+            }
+            key_.assign(top.key);
+            if (!top.tombstone) {
+                value_ = top.value;
+                at_ = top.at;
+                return standing_on_ = true;
+            }
+            pass();
+        }
         return false;
     }
 
@@ -7988,436 +10169,47 @@ public:
     [[nodiscard]] std::string_view value() const noexcept { return value_; }
     /// The version's LSN.
     [[nodiscard]] lsn at() const noexcept { return at_; }
-    [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
+    [[nodiscard]] std::optional<error> const& trouble() const noexcept {
+        static std::optional<error> const none{};
+        return all_ ? all_->trouble() : none;
+    }
 
 private:
-    using memory_part = table::memtable::cursor;
-    using run_part = typename view_type::run::cursor;
-    using part = std::variant<memory_part, run_part>;
-    struct standing {
-        table::version what;
-        std::size_t part;
-    };
-
-    /// Puts a part where it stands now into the heap.
-    void enter(std::size_t i) {
-        if (auto const* m = std::get_if<memory_part>(&parts_[i])) {
-            if (m->valid()) push({m->current(), i});
-        } else {
-            auto const& r = std::get<run_part>(parts_[i]);
-            if (r.valid()) push({r.current(), i});
-            else if (r.trouble()) trouble_ = r.trouble();
-        }
+    /// Behind all versions of key_.
+    void pass() {
+        do all_->advance();
+        while (all_->valid() && all_->top().key == key_);
     }
-    void push(standing s) {
-        heap_.push_back(s);
-        std::ranges::push_heap(heap_, later());
-    }
-    /// Heap order: what comes last in the walk is the least.
-    [[nodiscard]] auto later() const noexcept {
-        return [way = way_](standing const& a, standing const& b) {
-            auto const order = a.what.key.compare(b.what.key);
-            if (way == direction::forward) return order != 0 ? order > 0 : a.what.at < b.what.at;
-            return order != 0 ? order < 0 : a.what.at > b.what.at;
-        };
-    }
-
-    /// Passes all versions of the key that comes next; true where the snapshot sees a value. The newest at or below the snapshot is
-    /// the first of them going forward, the last going backward.
-    bool take_key() {
-        key_.assign(heap_.front().what.key);
-        bool seen = false;
-        bool alive = false;
-        while (!heap_.empty() && heap_.front().what.key == key_ && !trouble_) {
-            std::ranges::pop_heap(heap_, later());
-            auto const top = heap_.back();
-            heap_.pop_back();
-            if (top.what.at <= snapshot_ && (way_ == direction::backward || !seen)) {
-                seen = true;
-                alive = !top.what.tombstone;
-                at_ = top.what.at;
-                value_.assign(top.what.value);
+    /// The newest version that is seen comes last of its key.
+    bool step_back() {
+        while (all_->valid()) {
+            key_.assign(all_->top().key);
+            bool alive = false;
+            for (; all_->valid() && all_->top().key == key_; all_->advance()) {
+                auto const& top = all_->top();
+                if (top.at > snapshot_) continue;
+                alive = !top.tombstone;
+                at_ = top.at;
+                own_.assign(top.value);
             }
-            std::visit([&](auto& p) { way_ == direction::forward ? p.next() : p.previous(); }, parts_[top.part]);
-            enter(top.part);
+            value_ = own_;
+            if (alive && !trouble()) return true;
         }
-        return alive;
+        return false;
     }
 
     std::shared_ptr<view_type const> of_;
     lsn snapshot_;
     direction way_ = direction::forward;
-    std::vector<part> parts_{};
-    std::vector<standing> heap_{};
+    std::optional<version_merge<Config>> all_{};
+    bool standing_on_ = false; ///< the walk stands on the version that was given last
     std::string key_{};
-    std::string value_{};
+    std::string own_{};
+    std::string_view value_{};
     lsn at_{};
-    std::optional<error> trouble_{};
 };
 
 } // namespace keel::inline v0::detail
-
-#endif
-
-// ---- keel/engine/scan.hpp ----
-#ifndef KEEL_ENGINE_SCAN_HPP
-#define KEEL_ENGINE_SCAN_HPP
-
-// Reading many keys in order: which ones (range, prefix), as of when (snapshot), and the loop over them.
-
-namespace keel::inline v0 {
-
-/// Keys from `from` (included) to `to` (not included); without one, from the first or to the last. `reverse`: largest first.
-struct range {
-    std::optional<std::string> from{};
-    std::optional<std::string> to{};
-    bool reverse = false;
-};
-
-/// Keys that begin with `text`.
-struct prefix {
-    std::string text{};
-    bool reverse = false;
-
-    /// The same as a range: up to the first key that is larger than every key with this prefix.
-    [[nodiscard]] range as_range() const {
-        range r{.from = text, .to = text, .reverse = reverse};
-        while (!r.to->empty() && static_cast<unsigned char>(r.to->back()) == 0xFF) r.to->pop_back();
-        if (r.to->empty()) r.to.reset();
-        else r.to->back() = static_cast<char>(static_cast<unsigned char>(r.to->back()) + 1);
-        return r;
-    }
-};
-
-/// A moment of a store's history: reads through it never change. Small; copies share the moment. Outlives nothing: using it with
-/// another store, or with a later opening of the same one, is invalid_argument.
-class snapshot {
-public:
-    [[nodiscard]] lsn at() const noexcept { return at_; }
-
-    snapshot(lsn at, std::shared_ptr<void const> store) noexcept : at_{at}, store_{std::move(store)} {}
-    [[nodiscard]] bool belongs_to(void const* store) const noexcept { return store_.get() == store; }
-
-private:
-    lsn at_;
-    std::shared_ptr<void const> store_; // keeps the data it speaks of
-};
-
-/// The iterator of every scan: single pass, in step with its scan, which must outlive it and stay where it is.
-template <class Scan>
-class scan_iterator {
-public:
-    using iterator_concept = std::input_iterator_tag;
-    using value_type = std::pair<std::string_view, std::string_view>;
-    using difference_type = std::ptrdiff_t;
-
-    scan_iterator() = default;
-    explicit scan_iterator(Scan* of) noexcept : of_{of} {}
-    /// Key and value; the views are valid until the iterator moves on.
-    [[nodiscard]] value_type operator*() const noexcept { return of_->current(); }
-    scan_iterator& operator++() {
-        of_->advance();
-        return *this;
-    }
-    void operator++(int) { ++*this; }
-    [[nodiscard]] bool operator==(std::default_sentinel_t) const noexcept { return of_ == nullptr || !of_->valid(); }
-
-private:
-    Scan* of_ = nullptr;
-};
-
-/// What a scan gives: `for (auto&& [key, value] : db->scan(...))`. The scan keeps its data alive, also beyond close(). One pass, one
-/// thread. It ends early where a record does not verify or cannot be read: status() says so.
-template <class Config>
-class basic_scan {
-public:
-    using iterator = scan_iterator<basic_scan>;
-    using value_type = typename iterator::value_type;
-
-    basic_scan(std::shared_ptr<detail::level_view<Config> const> of, lsn snapshot, range which)
-        : which_{std::move(which)}, at_{std::move(of), snapshot} {}
-
-    [[nodiscard]] iterator begin() {
-        valid_ = at_.start(which_.reverse ? detail::direction::backward : detail::direction::forward, which_.from,
-                           which_.to);
-        check();
-        return iterator{this};
-    }
-    [[nodiscard]] static std::default_sentinel_t end() noexcept { return {}; }
-
-    /// Whether all keys were seen that there are: look at it behind the loop. Errors: corruption, and the machine's.
-    [[nodiscard]] result<void> status() const {
-        if (at_.trouble()) return failure(*at_.trouble());
-        return {};
-    }
-
-private:
-    friend iterator;
-    [[nodiscard]] bool valid() const noexcept { return valid_; }
-    [[nodiscard]] value_type current() const noexcept { return {at_.key(), at_.value()}; }
-    void advance() {
-        valid_ = at_.step();
-        check();
-    }
-    void check() noexcept {
-        if (!valid_) return;
-        auto const key = at_.key();
-        if (which_.reverse ? which_.from && key < *which_.from : which_.to && key >= *which_.to) valid_ = false;
-    }
-
-    range which_;
-    detail::merge_cursor<Config> at_;
-    bool valid_ = false;
-};
-
-} // namespace keel::inline v0
-
-#endif
-
-// ---- keel/format/manifest.hpp ----
-#ifndef KEEL_FORMAT_MANIFEST_HPP
-#define KEEL_FORMAT_MANIFEST_HPP
-
-// A manifest file: a 512-byte header, then frames (format/frame.hpp) from offset 512; the LSN of a frame is its edit number.
-//   Header: 0 magic u64 | 8 format u32 | 12 checksum_id u32 | 16 store_id 16 | 32 salt u64 | 40 branch u64 | 48 first_edit u64
-//           56 size u64 | 64 created u64 (ns since 1970)                          | 504 check u64 over bytes 0..503
-// The first frame is a `snapshot`, the rest are `edit`s. The payload of either is a run of operations that happen together:
-//   op u8 | length u8 (of what follows, so that an unknown operation is noticed) | fields
-//   1 next      u64 next segment id, u64 next repair number
-//   2 prepared  u64 id, u64 salt, u64 size, u64 place (its own id, or the one a repair replaced by it)
-//   3 sealed    a segment's seal (80 bytes)                    4 retired   u64 id
-//   5 loss      u64 first, u64 last: declared lost             6 removed   u64 id, u64 repair (moved to quarantine)
-//   7 base      u64 id, u64 salt, u64 last lsn, u64 chain (of the segment before the oldest)
-//   8 floor     u64 lsn: what is at or below was given up by retention
-
-namespace keel::inline v0::format {
-
-inline constexpr std::uint64_t manifest_frames_begin = header_bytes;
-inline constexpr std::uint64_t manifest_bytes_min = 8 * KiB;
-inline constexpr std::uint64_t manifest_bytes_max = 256 * MiB;
-
-struct manifest_header {
-    std::uint32_t format = format_number;
-    checksum_id checksum{};
-    store_id store{};
-    std::uint64_t salt = 0;
-    std::uint64_t branch = 0;
-    std::uint64_t first_edit = 1;
-    std::uint64_t size = 0;
-    std::uint64_t created_ns = 0;
-    bool operator==(manifest_header const&) const = default;
-};
-
-template <checksum_policy C>
-[[nodiscard]] header_block encode(manifest_header const& h) noexcept {
-    header_block block{};
-    field_writer out{block};
-    out.put(manifest_magic).put(h.format).put(checksum_id{C::id}.value).put(byte_view{h.store});
-    out.put(h.salt).put(h.branch).put(h.first_edit).put(h.size).put(h.created_ns);
-    detail::seal_block<C>(block);
-    return block;
-}
-
-struct manifest_header_read {
-    header_problem problem = header_problem::damaged;
-    bool verifies = false; ///< the check holds: what `problem` says is what was written, not damage
-    manifest_header header{};
-    [[nodiscard]] bool good() const noexcept { return problem == header_problem::none; }
-};
-template <checksum_policy C>
-[[nodiscard]] manifest_header_read decode_manifest_header(byte_view block) noexcept {
-    manifest_header_read out;
-    auto const kind = peek_file_kind(block);
-    out.verifies = detail::block_verifies<C>(block);
-    if (!out.verifies || kind.magic != manifest_magic || kind.format != format_number ||
-        kind.checksum != checksum_id{C::id}) {
-        if (kind.magic != manifest_magic) out.problem = header_problem::not_ours;
-        else if (kind.format != format_number) out.problem = header_problem::other_format;
-        else if (kind.checksum != checksum_id{C::id}) out.problem = header_problem::other_checksum;
-        return out;
-    }
-    field_reader in{block.subspan(16)};
-    auto& h = out.header;
-    h.checksum = kind.checksum;
-    h.store = in.bytes<16>();
-    h.salt = in.get<std::uint64_t>();
-    h.branch = in.get<std::uint64_t>();
-    h.first_edit = in.get<std::uint64_t>();
-    h.size = in.get<std::uint64_t>();
-    h.created_ns = in.get<std::uint64_t>();
-    bool const sane = static_cast<std::uint32_t>(h.salt) != 0 && h.first_edit != 0 && h.size >= manifest_bytes_min &&
-                      h.size <= manifest_bytes_max;
-    out.problem = sane ? header_problem::none : header_problem::damaged;
-    return out;
-}
-
-enum class manifest_op : std::uint8_t {
-    next = 1,
-    prepared = 2,
-    sealed = 3,
-    retired = 4,
-    loss = 5,
-    removed = 6,
-    base = 7,
-    floor = 8
-};
-
-/// One segment the store owns, as the manifest knows it. Absent `seal`: prepared or active; its own header says which.
-struct segment_entry {
-    segment_id id{};
-    std::uint64_t salt = 0;
-    std::uint64_t size = 0;
-    segment_id place{}; ///< the id it stands for
-    std::optional<segment_seal> seal{};
-    bool operator==(segment_entry const&) const = default;
-};
-
-/// A file that a repair took out of service and keeps as evidence.
-struct removed_segment {
-    segment_id id{};
-    std::uint64_t repair = 0;
-    bool operator==(removed_segment const&) const = default;
-};
-
-/// What the edits add up to.
-struct manifest_state {
-    std::uint64_t edit = 0; ///< number of the last one applied
-    std::uint64_t next_segment = 1;
-    std::uint64_t next_repair = 1;
-    lsn floor{};         ///< records at or below were given up by retention
-    segment_link base{}; ///< the segment before the oldest one kept
-    std::map<segment_id, segment_entry> segments{};
-    std::vector<lsn_range> losses{};
-    std::vector<removed_segment> removed{};
-    bool operator==(manifest_state const&) const = default;
-};
-
-/// Collects operations for one edit, which is there as a whole or not at all.
-class edit_builder {
-public:
-    edit_builder& next(std::uint64_t segment, std::uint64_t repair) { return op(manifest_op::next, segment, repair); }
-    edit_builder& prepared(segment_id id, std::uint64_t salt, std::uint64_t size, segment_id place) {
-        return op(manifest_op::prepared, id.value, salt, size, place.value);
-    }
-    edit_builder& sealed(segment_seal const& seal) {
-        std::array<std::byte, seal_bytes> bytes{};
-        field_writer out{bytes};
-        put_seal(out, seal);
-        return raw(manifest_op::sealed, bytes);
-    }
-    edit_builder& retired(segment_id id) { return op(manifest_op::retired, id.value); }
-    edit_builder& loss(lsn_range r) { return op(manifest_op::loss, r.first.value, r.last.value); }
-    edit_builder& removed(segment_id id, std::uint64_t repair) { return op(manifest_op::removed, id.value, repair); }
-    edit_builder& base(segment_link const& b) {
-        return op(manifest_op::base, b.id.value, b.salt, b.last.value, b.chain);
-    }
-    edit_builder& floor(lsn at) { return op(manifest_op::floor, at.value); }
-
-    [[nodiscard]] byte_view payload() const noexcept { return bytes_; }
-    [[nodiscard]] bool empty() const noexcept { return bytes_.empty(); }
-
-private:
-    template <class... Fields>
-    edit_builder& op(manifest_op what, Fields... fields) {
-        std::array<std::byte, sizeof...(fields) * 8> bytes{};
-        field_writer out{bytes};
-        (out.put(std::uint64_t{fields}), ...);
-        return raw(what, bytes);
-    }
-    edit_builder& raw(manifest_op what, byte_view fields) {
-        bytes_.push_back(static_cast<std::byte>(what));
-        bytes_.push_back(static_cast<std::byte>(fields.size()));
-        bytes_.insert(bytes_.end(), fields.begin(), fields.end());
-        return *this;
-    }
-    std::vector<std::byte> bytes_;
-};
-
-namespace detail {
-inline bool apply_op(manifest_state& to, manifest_op what, field_reader& in) {
-    auto const u64 = [&] { return in.get<std::uint64_t>(); };
-    switch (what) {
-    case manifest_op::next:
-        to.next_segment = u64();
-        to.next_repair = u64();
-        return true;
-    case manifest_op::prepared: {
-        segment_entry e;
-        e.id = in.get_segment();
-        e.salt = u64();
-        e.size = u64();
-        e.place = in.get_segment();
-        if (!e.id || !e.place || !valid_segment_size(e.size) || static_cast<std::uint32_t>(e.salt) == 0) return false;
-        to.next_segment = std::max(to.next_segment, e.id.value + 1);
-        return to.segments.emplace(e.id, e).second;
-    }
-    case manifest_op::sealed: {
-        auto const seal = get_seal(in);
-        auto const at = to.segments.find(seal.id);
-        if (at == to.segments.end() || at->second.salt != seal.salt || !seal.range.first ||
-            seal.range.last > lsn_highest)
-            return false;
-        at->second.seal = seal;
-        return true;
-    }
-    case manifest_op::retired: return to.segments.erase(in.get_segment()) == 1;
-    case manifest_op::loss: {
-        lsn_range r;
-        r.first = in.get_lsn();
-        r.last = in.get_lsn();
-        to.losses.push_back(r);
-        return r.first && !r.empty() && r.last <= lsn_highest;
-    }
-    case manifest_op::removed: {
-        auto const id = in.get_segment();
-        auto const repair = u64();
-        to.segments.erase(id);
-        to.removed.push_back({id, repair});
-        to.next_repair = std::max(to.next_repair, repair + 1);
-        return static_cast<bool>(id);
-    }
-    case manifest_op::base:
-        to.base.id = in.get_segment();
-        to.base.salt = u64();
-        to.base.last = in.get_lsn();
-        to.base.chain = u64();
-        return true;
-    case manifest_op::floor: to.floor = in.get_lsn(); return to.floor <= lsn_highest;
-    }
-    return false;
-}
-} // namespace detail
-
-/// The state after one edit or snapshot; nothing where an operation is unknown, cut short or contradicts the state before.
-[[nodiscard]] inline std::optional<manifest_state> applied(manifest_state state, frame_type type, std::uint64_t number,
-                                                           byte_view payload) {
-    if (type == frame_type::snapshot) state = manifest_state{};
-    else if (type != frame_type::edit) return std::nullopt;
-    for (field_reader in{payload}; in.left() != 0;) {
-        auto const what = static_cast<manifest_op>(in.get<std::uint8_t>());
-        auto const length = in.get<std::uint8_t>();
-        field_reader fields{in.view(length)};
-        if (!in.ok() || !detail::apply_op(state, what, fields) || !fields.ok() || fields.left() != 0)
-            return std::nullopt;
-    }
-    state.edit = number;
-    return state;
-}
-
-/// The operations that build this state from nothing.
-[[nodiscard]] inline edit_builder snapshot_of(manifest_state const& state) {
-    edit_builder all;
-    for (auto const& [id, e] : state.segments) {
-        all.prepared(e.id, e.salt, e.size, e.place);
-        if (e.seal) all.sealed(*e.seal);
-    }
-    for (auto const& r : state.losses) all.loss(r);
-    for (auto const& r : state.removed) all.removed(r.id, r.repair);
-    all.base(state.base).floor(state.floor).next(state.next_segment, state.next_repair);
-    return all;
-}
-
-} // namespace keel::inline v0::format
 
 #endif
 
@@ -8515,8 +10307,6 @@ template <checksum_policy C>
 //
 // After a bad frame the scan goes on at the next place that has this life's tag and a header that holds, so one bad length field
 // hides nothing behind it, and the work is linear on any input: a believed header is stepped over, anything else is searched once.
-
-#include <stop_token>
 
 namespace keel::inline v0::recovery {
 
@@ -8828,70 +10618,6 @@ template <checksum_policy C, class File, scan_sink Sink>
 
 #endif
 
-// ---- keel/wal/layout.hpp ----
-#ifndef KEEL_WAL_LAYOUT_HPP
-#define KEEL_WAL_LAYOUT_HPP
-
-// Names inside a store's folder. A name is a hint: what a file is, its header says.
-
-namespace keel::inline v0::wal {
-
-/// The paths of one store.
-class layout {
-public:
-    explicit layout(std::string directory) : root_{std::move(directory)} {}
-
-    [[nodiscard]] std::string const& root() const noexcept { return root_; }
-    [[nodiscard]] std::string path(std::string_view inside) const { return root_ + '/' + std::string{inside}; }
-    [[nodiscard]] std::string lock() const { return path("lock"); }
-    [[nodiscard]] std::string notes() const { return path("notes"); }
-    [[nodiscard]] std::string manifest(int copy) const { return path(copy == 0 ? "manifest.0" : "manifest.1"); }
-    [[nodiscard]] std::string manifest_temporary(int copy) const { return manifest(copy) + ".tmp"; }
-    [[nodiscard]] std::string reserve() const { return path("reserve"); }
-    [[nodiscard]] std::string log() const { return path("log"); }
-    [[nodiscard]] std::string log_file(std::string_view name) const { return log() + '/' + std::string{name}; }
-    [[nodiscard]] std::string segment(segment_id id) const { return log_file(segment_name(id)); }
-    [[nodiscard]] std::string segment_temporary() const { return log_file("prepare.tmp"); }
-    [[nodiscard]] std::string quarantine() const { return path("quarantine"); }
-    [[nodiscard]] std::string quarantine(std::uint64_t repair) const { return quarantine() + '/' + hex(repair); }
-    [[nodiscard]] std::string corruption_log() const { return quarantine() + "/corruption.jsonl"; }
-
-    /// "0000000000000001.seg"
-    [[nodiscard]] static std::string segment_name(segment_id id) { return hex(id.value) + ".seg"; }
-    /// The id a segment's file name hints at; nothing for any other name.
-    [[nodiscard]] static std::optional<segment_id> segment_of(std::string_view name) {
-        if (name.size() != 20 || !name.ends_with(".seg")) return std::nullopt;
-        std::uint64_t id = 0;
-        auto const [end, failed] = std::from_chars(name.data(), name.data() + 16, id, 16);
-        if (failed != std::errc{} || end != name.data() + 16 || id == 0) return std::nullopt;
-        if (segment_name({id}) != name) return std::nullopt;
-        return segment_id{id};
-    }
-    /// Whether a store may have a file or folder of this name in its own.
-    [[nodiscard]] static bool is_own_name(std::string_view name) noexcept {
-        for (std::string_view const own : {"lock", "readers", "notes", "manifest.0", "manifest.1", "manifest.0.tmp",
-                                           "manifest.1.tmp", "reserve", "log", "tables", "checkpoints", "quarantine"})
-            if (name == own) return true;
-        return false;
-    }
-    /// The path as findings and receipts give it: inside the store's folder.
-    [[nodiscard]] std::string inside(std::string_view full) const {
-        return full.starts_with(root_ + '/') ? std::string{full.substr(root_.size() + 1)} : std::string{full};
-    }
-
-private:
-    [[nodiscard]] static std::string hex(std::uint64_t value) {
-        std::string text(16, '0');
-        for (auto digit = text.rbegin(); value != 0; ++digit, value >>= 4) *digit = "0123456789abcdef"[value & 15];
-        return text;
-    }
-    std::string root_;
-};
-
-} // namespace keel::inline v0::wal
-
-#endif
-
 // ---- keel/wal/manifest.hpp ----
 #ifndef KEEL_WAL_MANIFEST_HPP
 #define KEEL_WAL_MANIFEST_HPP
@@ -9083,6 +10809,8 @@ public:
           clock_ns_{clock_ns} {}
 
     [[nodiscard]] format::manifest_state const& state() const noexcept { return state_; }
+    /// The newest edit that both copies are known to hold durably; 0: none is known to be.
+    [[nodiscard]] std::uint64_t durable_edit() const noexcept { return durable_edit_; }
 
     /// Starts from a state read back. Copies that are not current are written anew before the next edit.
     void adopt(format::manifest_state state, manifest_load const& load) {
@@ -9101,7 +10829,9 @@ public:
         state_ = std::move(state);
         if (state_.edit == 0) state_.edit = 1;
         KEEL_TRY(rewrite(0));
-        return rewrite(1);
+        KEEL_TRY(rewrite(1));
+        durable_edit_ = state_.edit;
+        return {};
     }
 
     /// Makes the state that was adopted durable in both copies: a killed process may have left any of it unsynced.
@@ -9112,6 +10842,7 @@ public:
         }
         for (int i = 0; i < 2; ++i)
             if (auto done = make_current(i); !done) return give_up(std::move(done).error());
+        durable_edit_ = state_.edit;
         return {};
     }
 
@@ -9134,6 +10865,7 @@ public:
                 return give_up(std::move(done).error());
             }
         }
+        durable_edit_ = state_.edit;
         return {};
     }
 
@@ -9250,6 +10982,7 @@ private:
     std::uint64_t (*clock_ns_)();
     format::manifest_state state_{};
     std::array<copy, 2> copies_{};
+    std::uint64_t durable_edit_ = 0;
     bool names_synced_ = false;
     bool failed_ = false;
 };
@@ -9290,7 +11023,8 @@ struct found_segment {
 /// A file in the log folder that is no part of the store: left by a crash between two steps of preparing, retiring or repairing.
 struct leftover_file {
     std::string path{};
-    std::optional<segment_id> removed{}; ///< belongs into quarantine by a repair that was cut short
+    std::optional<segment_id> removed{};            ///< belongs into quarantine by a repair that was cut short
+    std::optional<format::segment_entry> retired{}; ///< given up before a crash, and not removed yet
 };
 
 /// A place the machine refused to read: asked once more before anything is given up over it.
@@ -9313,6 +11047,7 @@ struct inventory {
     std::vector<found_segment> segments{}; ///< in use, ordered by place
     std::vector<found_segment> spare{};    ///< prepared
     std::vector<leftover_file> leftovers{};
+    std::vector<format::table_id> missing_tables{}; ///< the manifest knows them, the folder does not hold them
     std::vector<finding> findings{};
     std::vector<refused_read> refused{};
 };
@@ -9365,6 +11100,8 @@ public:
         KEEL_TRY(check_identity());
         if (!out_.exists) return {};
         take_state();
+        KEEL_TRY(look_at_tables());
+        note_missing_tables();
         note_manifest_damage();
         read_notes();
         match_segments();
@@ -9391,6 +11128,7 @@ private:
         for (auto const& entry : *names) {
             if (entry.name == "manifest.0" || entry.name == "manifest.1") out_.exists = true;
             else if (entry.name == "log") has_log_ = true;
+            else if (entry.name == "tables") has_tables_ = true;
             else if (!wal::layout::is_own_name(entry.name)) foreign = true;
         }
         if (!out_.exists && !has_log_ && foreign)
@@ -9508,6 +11246,38 @@ private:
         for (auto const& f : files_)
             if (auto const* h = f.best(); h != nullptr && h->store == out_.store)
                 out_.manifest.marked = std::max(out_.manifest.marked, h->durable_edit);
+    }
+
+    /// Which tables are there. Which of them count only the manifest knows: without it a table that was merged away would bring back
+    /// what was erased since.
+    result<void> look_at_tables() {
+        if (!has_tables_) return {};
+        KEEL_TRY_LET(names, fs_.list(out_.paths.tables()));
+        bool any = false;
+        std::vector<format::table_id> there;
+        for (auto const& entry : names)
+            if (auto const id = wal::layout::table_of(entry.name)) {
+                any = true;
+                if (entry.kind == io::file_kind::regular) there.push_back(*id);
+            }
+        if (any && (!out_.manifest.state || out_.state.edit < out_.manifest.marked))
+            return failure(
+                errc::corruption,
+                "neither manifest holds a whole state, and only it knows which of the tables count: restore a "
+                "backup, or put a copy of a manifest back; nothing was changed",
+                out_.paths.manifest(0));
+        std::ranges::sort(there);
+        for (auto const& [id, t] : out_.state.tables)
+            if (!std::ranges::binary_search(there, id)) out_.missing_tables.push_back(id);
+        return {};
+    }
+
+    void note_missing_tables() {
+        if (!has_tables_)
+            for (auto const& [id, t] : out_.state.tables) out_.missing_tables.push_back(id);
+        for (auto const id : out_.missing_tables)
+            complain(damage::missing_table, out_.paths.table(id),
+                     "the manifest knows this table, the folder does not hold it: its keys have no answer");
     }
 
     void note_manifest_damage() {
@@ -9678,9 +11448,9 @@ private:
             auto const removed = std::ranges::find_if(out_.state.removed,
                                                       [&](auto const& r) { return hint && r.id == *hint; });
             if (removed != out_.state.removed.end()) {
-                out_.leftovers.push_back({file.path, removed->id});
+                out_.leftovers.push_back({.path = file.path, .removed = removed->id});
             } else if (h == nullptr && out_.manifest.state) {
-                out_.leftovers.push_back({file.path, std::nullopt});
+                out_.leftovers.push_back({.path = file.path});
             } else if (h == nullptr) {
                 adopt_headless(file);
             } else if (h->store != out_.store) {
@@ -9690,9 +11460,13 @@ private:
                 complain(damage::wrong_place, file.path,
                          "a second file with the header of segment " + wal::layout::segment_name(h->id) +
                              "; it is left alone");
-                out_.leftovers.push_back({file.path, std::nullopt});
+                out_.leftovers.push_back({.path = file.path});
             } else if (h->state == format::segment_state::prepared || is_retired(*h)) {
-                out_.leftovers.push_back({file.path, std::nullopt});
+                out_.leftovers.push_back({.path = file.path});
+                bool const given_up = h->state != format::segment_state::prepared && h->first <= out_.state.floor;
+                if (given_up && out_.manifest.state && file.path == out_.paths.segment(h->id))
+                    out_.leftovers.back().retired =
+                        format::segment_entry{.id = h->id, .salt = h->salt, .size = h->size, .place = h->place};
             } else {
                 adopt_stranger(file, *h);
             }
@@ -9735,7 +11509,7 @@ private:
         if (!opened) return;
         auto const m = find_mark<C>(*opened, file.bytes);
         if (!m || !format::valid_segment_size(file.bytes)) {
-            out_.leftovers.push_back({file.path, std::nullopt});
+            out_.leftovers.push_back({.path = file.path});
             return;
         }
         found_segment s;
@@ -9764,6 +11538,7 @@ private:
     std::vector<seen_file> files_{};
     std::vector<bool> taken_{};
     bool has_log_ = false;
+    bool has_tables_ = false;
     bool any_in_use_ = false;
 };
 
@@ -9778,84 +11553,6 @@ template <class Config>
 }
 
 } // namespace keel::inline v0::recovery
-
-#endif
-
-// ---- keel/wal/lsn_set.hpp ----
-#ifndef KEEL_WAL_LSN_SET_HPP
-#define KEEL_WAL_LSN_SET_HPP
-
-// Sets of LSNs as ranges: what a log holds, what it lost, and which segment answers for which part.
-
-namespace keel::inline v0::wal {
-
-/// A set of LSNs as disjoint ranges in order.
-class lsn_set {
-public:
-    /// Adds the range; touching and overlapping ranges become one.
-    void add(lsn_range r) {
-        if (r.empty()) return;
-        auto at = ranges_.upper_bound(r.first);
-        if (at != ranges_.begin()) {
-            auto const before = std::prev(at);
-            if (before->second >= r.first.before()) {
-                r.first = before->first;
-                r.last = std::max(r.last, before->second);
-                at = ranges_.erase(before);
-            }
-        }
-        while (at != ranges_.end() && at->first.value - 1 <= r.last.value) {
-            r.last = std::max(r.last, at->second);
-            at = ranges_.erase(at);
-        }
-        ranges_.emplace(r.first, r.last);
-    }
-    [[nodiscard]] bool contains(lsn at) const {
-        auto const after = ranges_.upper_bound(at);
-        return after != ranges_.begin() && std::prev(after)->second >= at;
-    }
-    /// The parts of `r` that are not in the set, in order.
-    [[nodiscard]] std::vector<lsn_range> gaps_in(lsn_range r) const {
-        std::vector<lsn_range> gaps;
-        if (r.empty()) return gaps;
-        auto next = r.first;
-        auto at = ranges_.upper_bound(next);
-        if (at != ranges_.begin() && std::prev(at)->second >= next) next = std::prev(at)->second.next();
-        for (; at != ranges_.end() && at->first <= r.last; ++at) {
-            if (next < at->first) gaps.push_back({next, at->first.before()});
-            next = at->second.next();
-        }
-        if (next <= r.last && next.value != 0) gaps.push_back({next, r.last});
-        return gaps;
-    }
-    [[nodiscard]] bool touches(lsn_range r) const {
-        if (r.empty()) return false;
-        auto const at = ranges_.upper_bound(r.last);
-        return at != ranges_.begin() && std::prev(at)->second >= r.first;
-    }
-    [[nodiscard]] bool empty() const noexcept { return ranges_.empty(); }
-    [[nodiscard]] std::uint64_t count() const noexcept {
-        std::uint64_t n = 0;
-        for (auto const& [first, last] : ranges_) n += last.value - first.value + 1;
-        return n;
-    }
-    [[nodiscard]] std::vector<lsn_range> ranges() const {
-        std::vector<lsn_range> out;
-        for (auto const& [first, last] : ranges_) out.push_back({first, last});
-        return out;
-    }
-
-private:
-    std::map<lsn, lsn> ranges_;
-};
-
-/// LSNs that count, and the segment (index into inventory::segments) that has the winning copy.
-struct counted_range {
-    lsn_range range{};
-    std::size_t segment = 0;
-};
-
-} // namespace keel::inline v0::wal
 
 #endif
 
@@ -10298,8 +11995,12 @@ struct open_options {
     verify_depth verify = verify_depth::quick; ///< deep: damage in sealed segments is found, and repaired, now
     std::optional<repair_strategy> repair{};   ///< instead of the repair policy, this once
     std::function<void(recovery_progress const&)> on_progress{}; ///< called from the opening thread
-    std::stop_token cancel{};      ///< recovery gives up with `cancelled` soon after a stop is requested
-    bool background_thread = true; ///< idle marks, interval syncs and preparing segments; without it call housekeep()
+    std::stop_token cancel{}; ///< recovery gives up with `cancelled` soon after a stop is requested
+    bool background_thread =
+        true; ///< idle marks, interval syncs, preparing segments, merging; without it call housekeep()
+    std::uint64_t cache_bytes = 64 * MiB; ///< of verified blocks kept in memory; an engine's
+    std::uint64_t merge_bytes_per_second =
+        0; ///< how fast merges write tables at most; 0: as fast as they can; an engine's
     std::uint64_t (*clock_ns)() = system_clock_ns; ///< for marks and times; tests bring their own
     std::uint64_t (*entropy)() = machine_entropy;  ///< for store ids and salts; tests bring their own
 };
@@ -10320,7 +12021,9 @@ struct recovery_report {
     bool clean_close = false;           ///< the last writer closed the log in order
     std::uint64_t segments = 0;         ///< segment files looked at
     std::uint64_t mounted_segments = 0; ///< of those: sealed ones that stand for their records, not scanned
-    std::uint64_t records = 0;          ///< records that verify and count
+    std::uint64_t records = 0;          ///< records of the log that verify and count
+    std::uint64_t tables = 0;           ///< tables of the store
+    std::uint64_t table_records = 0;    ///< versions in them
     std::uint64_t replayed_records = 0; ///< records given to the store above
     std::uint64_t bytes = 0;            ///< bytes of log that were verified
     std::uint64_t corrupted_segments = 0;
@@ -10360,6 +12063,210 @@ struct recovery_report {
 
 #endif
 
+// ---- keel/table/check_table.hpp ----
+#ifndef KEEL_TABLE_CHECK_TABLE_HPP
+#define KEEL_TABLE_CHECK_TABLE_HPP
+
+// Every byte of a table looked at: headers, each frame, the order of the keys, the sums in the header, whether index and filter lead to
+// every record. Reads only; memory is one window, the index, and ten bytes for each key.
+
+namespace keel::inline v0::table {
+
+struct table_check {
+    std::uint64_t records = 0; ///< that verify
+    std::uint64_t bytes = 0;   ///< looked at
+    std::vector<finding> findings{};
+};
+
+namespace detail {
+
+/// One walk over one table.
+template <checksum_policy C, io::file_system Fs>
+class table_checker {
+public:
+    table_checker(typename Fs::file const& file, std::string const& name, format::table_entry const& of)
+        : name_{name}, of_{of}, in_{file, of.size} {}
+
+    /// `visit(version)` is told of every record that verifies, in order.
+    template <class Visit>
+    table_check run(Visit const& visit) {
+        read_headers();
+        auto const end = of_.size - format::header_bytes;
+        for (std::uint64_t at = format::table_frames_begin; at < end;) at = frame_at(at, end, visit);
+        if (header_ && out_.findings.empty() && (out_.records != header_->records || blocks_ != header_->blocks))
+            complain(damage::corrupt_block, 0, format::header_bytes,
+                     "the records verify one by one but are not as many as the table's header says");
+        if (header_ && out_.findings.empty()) check_index();
+        out_.bytes = of_.size;
+        return std::move(out_);
+    }
+
+private:
+    void read_headers() {
+        for (auto const at : {std::uint64_t{0}, of_.size - format::header_bytes}) {
+            auto h = decode(at);
+            if (!h && in_.reread(at, format::header_bytes)) h = decode(at);
+            if (h && !header_) header_ = h;
+            if (!h)
+                complain(damage::header_damaged, at, format::header_bytes,
+                         "a header of the table does not verify, or is another table's", outcome::healed);
+        }
+        if (!header_) complain(damage::headers_lost, 0, of_.size, "neither header of the table verifies");
+    }
+    [[nodiscard]] std::optional<format::table_header> decode(std::uint64_t at) {
+        auto h = format::decode_table_header<C>(in_.at(at, format::header_bytes));
+        if (h && (h->id != of_.id || h->salt != of_.salt || h->size != of_.size || h->lsns != of_.lsns)) h.reset();
+        return h;
+    }
+
+    /// Where the next frame begins.
+    template <class Visit>
+    std::uint64_t frame_at(std::uint64_t at, std::uint64_t end, Visit const& visit) {
+        auto seen = look(at, end);
+        if (seen.state != format::frame_state::intact && end - at >= format::frame_header_bytes) {
+            auto const bytes = seen.state == format::frame_state::damaged ? seen.bytes() : format::frame_header_bytes;
+            if (in_.reread(at, static_cast<std::size_t>(bytes))) seen = look(at, end);
+        }
+        switch (seen.state) {
+        case format::frame_state::intact: take(at, seen, visit); return at + seen.bytes();
+        case format::frame_state::damaged:
+            complain(damage::corrupt_block, at, seen.bytes(), kind_of(seen.header.type),
+                     seen.header.type == format::frame_type::block ? outcome::reported : outcome::healed);
+            return at + seen.bytes();
+        default: break;
+        }
+        auto const next = wal::find_tag(in_, static_cast<std::uint32_t>(of_.salt), at + format::frame_alignment, end);
+        bool const behind_records = header_ && at >= header_->blocks_end;
+        complain(damage::corrupt_block, at, next - at, "no frame of this table begins here",
+                 behind_records ? outcome::healed : outcome::reported);
+        return next;
+    }
+    [[nodiscard]] format::frame_view look(std::uint64_t at, std::uint64_t end) {
+        if (end - at < format::frame_header_bytes) return {};
+        format::frame_place const place{of_.salt, at};
+        auto const head = format::peek_frame(in_.at(at, format::frame_header_bytes).data(), place, end - at);
+        if (head.state != format::frame_state::intact) return head;
+        return format::read_frame<C>(in_.at(at, static_cast<std::size_t>(head.bytes())), place);
+    }
+    template <class Visit>
+    void take(std::uint64_t at, format::frame_view const& seen, Visit const& visit) {
+        format::block_place const place{static_cast<std::uint32_t>(at), static_cast<std::uint32_t>(seen.bytes())};
+        switch (seen.header.type) {
+        case format::frame_type::block:
+            walk(at, seen, visit);
+            blocks_seen_.push_back({last_, place});
+            return;
+        case format::frame_type::filter: lines_.insert(lines_.end(), seen.payload.begin(), seen.payload.end()); return;
+        case format::frame_type::fence:
+            list(seen.payload, indexed_);
+            fences_seen_.push_back({indexed_.empty() ? std::string{} : indexed_.back().first, place});
+            return;
+        case format::frame_type::root:
+            list(seen.payload, tops_);
+            root_ = place;
+            return;
+        default: complain(damage::corrupt_block, at, seen.bytes(), "a frame that no table has");
+        }
+    }
+    using places = std::vector<std::pair<std::string, format::block_place>>;
+    static void list(byte_view payload, places& into) {
+        format::block_reader in{payload};
+        for (in.first(); in.valid(); in.next()) into.emplace_back(in.key(), in.place());
+    }
+    void check_index() {
+        if (indexed_ != blocks_seen_ || tops_ != fences_seen_ || root_ != header_->root ||
+            header_->index_blocks != fences_seen_.size())
+            complain(damage::corrupt_block, header_->root.offset, header_->root.bytes,
+                     "the index verifies and does not lead to every block");
+        auto const wanted = header_->filter_blocks * format::table_filter_block_bytes;
+        bool leads = lines_.size() == wanted;
+        for (auto const hash : hashes_) {
+            if (!leads || lines_.empty()) break;
+            auto const* const at = lines_.data() +
+                                   format::filter_line(hash, header_->filter_lines()) * format::filter_line_bytes;
+            leads = format::each_filter_bit(
+                hash, static_cast<std::uint32_t>(header_->filter_bits),
+                [&](std::size_t byte, std::byte mask) { return (at[byte] & mask) != std::byte{0}; });
+        }
+        if (!leads)
+            complain(damage::corrupt_block, header_->blocks_end, header_->root.offset - header_->blocks_end,
+                     "the filter verifies and denies keys that are there");
+    }
+    template <class Visit>
+    void walk(std::uint64_t at, format::frame_view const& seen, Visit const& visit) {
+        ++blocks_;
+        format::block_reader in{seen.payload};
+        for (in.first(); in.valid(); in.next()) {
+            lsn const here{of_.lsns.first.value + in.age()};
+            auto const order = out_.records == 0 ? -1 : std::string_view{last_}.compare(in.key());
+            if (order > 0 || (order == 0 && here >= last_at_))
+                return complain(damage::corrupt_block, at, seen.bytes(), "the records of the block are out of order");
+            if (!of_.may_have(in.key()) || !of_.lsns.contains(here))
+                return complain(damage::corrupt_block, at, seen.bytes(),
+                                "a record of the block is outside of what the manifest says of the table");
+            if (order != 0) hashes_.push_back(format::filter_hash(in.key()));
+            last_.assign(in.key());
+            last_at_ = here;
+            ++out_.records;
+            visit(version{.key = in.key(), .value = in.value(), .at = here, .tombstone = in.tombstone()});
+        }
+        if (!in.whole()) complain(damage::corrupt_block, at, seen.bytes(), "the block verifies and holds no records");
+    }
+    [[nodiscard]] static std::string kind_of(format::frame_type type) {
+        switch (type) {
+        case format::frame_type::filter: return "a filter block does not verify; look-ups do without it";
+        case format::frame_type::fence:
+        case format::frame_type::root:
+            return "a block of the index does not verify; it is made anew from the records when it is needed";
+        default: return "the block does not verify; the keys in it have no answer";
+        }
+    }
+    void complain(damage kind, std::uint64_t at, std::uint64_t length, std::string detail,
+                  outcome done = outcome::reported) {
+        out_.findings.push_back(
+            {.kind = kind, .file = name_, .offset = at, .length = length, .done = done, .detail = std::move(detail)});
+    }
+
+    std::string const& name_;
+    format::table_entry const& of_;
+    wal::window<typename Fs::file> in_;
+    std::optional<format::table_header> header_{};
+    table_check out_{};
+    std::uint64_t blocks_ = 0;
+    std::string last_{};
+    lsn last_at_{};
+    places blocks_seen_{};
+    places fences_seen_{};
+    places indexed_{};
+    places tops_{};
+    format::block_place root_{};
+    std::vector<std::byte> lines_{};
+    std::vector<std::uint64_t> hashes_{};
+};
+
+} // namespace detail
+
+/// Looks at the whole table in `path`; findings name it `name`. `visit(version)` is told of every record that verifies, in order.
+/// Errors: the machine's, where the file cannot be opened.
+template <checksum_policy C, io::file_system Fs, class Visit>
+[[nodiscard]] result<table_check> check_table(Fs fs, std::string const& path, std::string const& name,
+                                              format::table_entry const& of, Visit const& visit) {
+    KEEL_TRY_LET(file, fs.open(path, io::access::read_only, io::creation::must_exist));
+    KEEL_TRY_LET(status, file.status());
+    auto out = detail::table_checker<C, Fs>{file, name, of}.run(visit);
+    if (status.size != of.size)
+        out.findings.push_back({.kind = damage::wrong_size,
+                                .file = name,
+                                .length = status.size,
+                                .detail = "is " + std::to_string(status.size) + " bytes long, " +
+                                          std::to_string(of.size) + " were written"});
+    return out;
+}
+
+} // namespace keel::inline v0::table
+
+#endif
+
 // ---- keel/recovery/examine.hpp ----
 #ifndef KEEL_RECOVERY_EXAMINE_HPP
 #define KEEL_RECOVERY_EXAMINE_HPP
@@ -10369,7 +12276,6 @@ struct recovery_report {
 //
 // Memory: one window per thread and one run per segment; a run holds extents and damage, not records.
 
-#include <condition_variable>
 #include <exception>
 
 namespace keel::inline v0::recovery {
@@ -10437,10 +12343,21 @@ void in_parallel(std::size_t count, unsigned threads, Job const& job, Tick const
     return static_cast<unsigned>(std::clamp<std::size_t>(threads, 1, std::max<std::size_t>(segments, 1)));
 }
 
+/// The oldest and the newest record that is kept, in tables or in the log.
+inline void set_range(recovery_report& r, inventory const& stock, std::vector<counted_range> const& counted) {
+    r.first_lsn = counted.empty() ? lsn{} : counted.front().range.first;
+    r.last_lsn = counted.empty() ? lsn{} : counted.back().range.last;
+    for (auto const& [id, t] : stock.state.tables)
+        r.first_lsn = r.first_lsn ? std::min(r.first_lsn, t.lsns.first) : t.lsns.first;
+    r.last_lsn = std::max(r.last_lsn, stock.state.floor); // a merge may have found nothing of it worth keeping
+}
+
 inline void fill_report(examination& e) {
     auto& r = e.report;
     auto const& v = e.found;
     r.clean_close = v.clean_close;
+    r.tables = e.stock.state.tables.size();
+    for (auto const& [id, t] : e.stock.state.tables) r.table_records += t.records;
     for (auto const& s : e.stock.segments) r.mounted_segments += s.mounted;
     r.segments = e.stock.segments.size();
     for (auto const& c : v.counted) r.records += c.range.size();
@@ -10455,10 +12372,7 @@ inline void fill_report(examination& e) {
     r.skipped_records = v.behind_cut;
     r.torn_tail_bytes = v.torn_tail_bytes;
     r.lost_lsn_ranges = v.lost;
-    if (!v.counted.empty()) {
-        r.first_lsn = v.counted.front().range.first;
-        r.last_lsn = v.counted.back().range.last;
-    }
+    set_range(r, e.stock, v.counted);
     r.horizon = v.horizon;
     for (auto const* list : {&std::as_const(e.stock.findings), &v.findings})
         for (auto const& f : *list) {
@@ -10519,6 +12433,21 @@ template <checksum_policy C, class Fs>
     auto const mark = format::decode_mark(seen.payload);
     run.closed = mark && mark->kind == format::mark_kind::close;
     return run;
+}
+
+/// Every byte of every table that is there. What it finds joins the inventory's findings.
+template <class Config>
+[[nodiscard]] result<void> examine_tables(typename Config::file_system& fs, inventory& stock,
+                                          std::stop_token const& cancel) {
+    for (auto const& [id, t] : stock.state.tables) {
+        if (std::ranges::find(stock.missing_tables, id) != stock.missing_tables.end()) continue;
+        if (cancel.stop_requested()) break; // told by the caller
+        auto const path = stock.paths.table(id);
+        KEEL_TRY_LET(seen, (table::check_table<typename Config::checksum>(fs, path, stock.paths.inside(path), t,
+                                                                          [](table::version const&) {})));
+        for (auto& f : seen.findings) stock.findings.push_back(std::move(f));
+    }
+    return {};
 }
 
 /// Whether what a sink is for needs an index of every segment.
@@ -10591,6 +12520,7 @@ template <class Config, scan_sink Sink, class BeforeScan>
     tell();
     detail::in_parallel(to_scan.size(), e.report.threads, scan_one, tell);
     tell();
+    if (options.verify == verify_depth::deep) KEEL_TRY(detail::examine_tables<Config>(fs, e.stock, options.cancel));
     if (options.cancel.stop_requested())
         return failure(errc::cancelled, "recovery was cancelled; nothing was changed", e.stock.paths.root());
     // A file that is there and cannot be opened is the machine's trouble, not damage: nothing may be declared lost over it.
@@ -11152,111 +13082,6 @@ template <class Config>
 
 #endif
 
-// ---- keel/wal/catalog.hpp ----
-#ifndef KEEL_WAL_CATALOG_HPP
-#define KEEL_WAL_CATALOG_HPP
-
-// Which segment has which LSNs: what a reader of the log needs to know, kept up to date by the writer.
-//
-// Thread rules: one mutex of its own, never held during I/O. Readers get copies; a file that retention removed while somebody
-// reads it stays open in their hands, and is not recycled as long as they have it pinned.
-
-namespace keel::inline v0::wal {
-
-/// One segment as a reader sees it.
-struct catalog_part {
-    segment_id id{};
-    segment_id place{};
-    std::string path{};
-    std::uint64_t salt = 0;
-    lsn first{};                       ///< LSN deltas count from here
-    std::uint64_t begin = 0;           ///< offset of the first frame
-    std::uint64_t limit = 0;           ///< frames end here at the latest
-    bool open = false;                 ///< still written to: records up to visible() are there
-    std::vector<lsn_range> counted{};  ///< in LSN order
-    std::shared_ptr<void const> pin{}; ///< shared by all copies of this part: alive while somebody reads
-};
-
-class catalog {
-public:
-    void add(catalog_part part) {
-        part.pin = std::make_shared<char>();
-        std::lock_guard const hold{m_};
-        parts_.push_back(std::make_shared<catalog_part>(std::move(part)));
-    }
-    /// The segment takes no more records; those behind `last` are elsewhere or nowhere.
-    void close(segment_id id, lsn last, std::uint64_t end) {
-        change(id, [&](catalog_part& p) {
-            p.open = false;
-            p.limit = std::max(p.begin, end);
-            for (auto& r : p.counted) r.last = std::min(r.last, last);
-            std::erase_if(p.counted, [](auto const& r) { return r.empty(); });
-        });
-    }
-    /// The part that has this LSN; who holds the returned pointer pins the segment.
-    [[nodiscard]] std::shared_ptr<catalog_part const> find(lsn at) const {
-        std::lock_guard const hold{m_};
-        for (auto p = parts_.rbegin(); p != parts_.rend(); ++p)
-            for (auto const& r : (*p)->counted)
-                if (r.contains(at)) return *p;
-        return nullptr;
-    }
-    /// The first LSN at or behind `at` that any part has; 0 where none.
-    [[nodiscard]] lsn next_counted(lsn at) const {
-        std::lock_guard const hold{m_};
-        lsn best{};
-        for (auto const& p : parts_)
-            for (auto const& r : p->counted)
-                if (r.last >= at && !r.empty()) {
-                    auto const here = std::max(r.first, at);
-                    if (!best || here < best) best = here;
-                }
-        return best;
-    }
-    /// Parts none of whose records are behind `upto`; not the open one.
-    [[nodiscard]] std::vector<catalog_part> wholly_at_or_below(lsn upto) const {
-        std::lock_guard const hold{m_};
-        std::vector<catalog_part> out;
-        for (auto const& p : parts_)
-            if (!p->open && std::ranges::all_of(p->counted, [&](auto const& r) { return r.last <= upto; }))
-                out.push_back(*p);
-        return out;
-    }
-    [[nodiscard]] bool pinned(segment_id id) const {
-        std::lock_guard const hold{m_};
-        auto const at = pins_.find(id);
-        return at != pins_.end() && !at->second.expired();
-    }
-    /// Forgets the part; who still reads it keeps it pinned.
-    void retire(segment_id id) {
-        std::lock_guard const hold{m_};
-        std::erase_if(pins_, [](auto const& entry) { return entry.second.expired(); });
-        for (auto const& p : parts_)
-            if (p->id == id) pins_[id] = p->pin;
-        std::erase_if(parts_, [&](auto const& p) { return p->id == id; });
-    }
-
-private:
-    template <class Change>
-    void change(segment_id id, Change const& how) {
-        std::lock_guard const hold{m_};
-        for (auto& p : parts_)
-            if (p->id == id) {
-                auto copy = std::make_shared<catalog_part>(*p); // readers may hold the old one
-                how(*copy);
-                p = std::move(copy);
-            }
-    }
-
-    mutable std::mutex m_;
-    std::vector<std::shared_ptr<catalog_part>> parts_{};
-    std::map<segment_id, std::weak_ptr<void const>> pins_{};
-};
-
-} // namespace keel::inline v0::wal
-
-#endif
-
 // ---- keel/wal/notes_file.hpp ----
 #ifndef KEEL_WAL_NOTES_FILE_HPP
 #define KEEL_WAL_NOTES_FILE_HPP
@@ -11431,15 +13256,24 @@ public:
     [[nodiscard]] fs_type& fs() noexcept { return fs_; }
     [[nodiscard]] format::store_id const& store() const noexcept { return store_; }
     [[nodiscard]] std::uint64_t branch() const noexcept { return branch_; }
+    [[nodiscard]] std::uint64_t random() const { return entropy_(); }
+    [[nodiscard]] std::uint64_t now_ns() const { return clock_ns_(); }
 
     [[nodiscard]] format::manifest_state state() const {
         std::lock_guard const hold{m_};
         return manifest_.state();
     }
+    /// The newest manifest edit that no crash takes back.
+    [[nodiscard]] std::uint64_t durable_edit() const {
+        std::lock_guard const hold{m_};
+        return manifest_.durable_edit();
+    }
 
     /// Takes over the spare segments that recovery found. Each gets a new life before it is used, also after an orderly close: a later
-    /// opening may have activated it, and a power loss taken that back but for some frames, which would verify in this life.
-    [[nodiscard]] result<void> adopt(std::vector<format::segment_entry> const& spares) {
+    /// opening may have activated it, and a power loss taken that back but for some frames, which would verify in this life. `retired`:
+    /// given up before, their files still there.
+    [[nodiscard]] result<void> adopt(std::vector<format::segment_entry> const& spares,
+                                     std::vector<format::segment_entry> const& retired) {
         std::lock_guard const hold{m_};
         // Headers speak of the newest edit as durable from here on.
         KEEL_TRY(manifest_.settle());
@@ -11448,8 +13282,10 @@ public:
             edit.retired(e.id);
             if (holds(paths_.segment(e.id), e)) used_.push_back({paths_.segment(e.id), e.size});
         }
-        if (edit.empty()) return {};
-        return commit_locked(edit, room::reserved);
+        if (!edit.empty()) KEEL_TRY(commit_locked(edit, room::reserved));
+        for (auto const& e : retired)
+            static_cast<void>(dispose_locked(e, false)); // else they are left to the next opening
+        return {};
     }
 
     [[nodiscard]] std::size_t ready() const {
@@ -11488,31 +13324,33 @@ public:
         manifest_.retry();
     }
 
-    /// Gives up segments whose records retention no longer needs; `keep_file(id)` says whether somebody still reads one.
-    template <class KeepFile>
-    [[nodiscard]] result<void> retire(std::vector<format::segment_entry> const& gone, format::segment_link const& base,
-                                      lsn floor, KeepFile const& in_use) {
-        std::lock_guard const hold{m_};
-        format::edit_builder edit;
+    /// What an edit says of segments that the log gives up, all records in which are at or below `floor`.
+    static void give_up(format::edit_builder& edit, std::vector<format::segment_entry> const& gone,
+                        format::segment_link const& base, lsn floor) {
         for (auto const& e : gone) edit.retired(e.id);
         edit.base(base).floor(floor);
-        KEEL_TRY(commit_locked(edit, room::reserved));
-        for (auto const& e : gone) {
-            auto const path = paths_.segment(e.id);
-            auto const status = fs_.status(path);
-            if (status && !holds(path, e)) continue; // another segment under this name, or one that cannot be told
-            bool const reusable = status && status->link_count == 1 && status->size == segment_bytes &&
-                                  used_.size() < used_max;
-            if (reusable && !in_use(e.id)) {
-                used_.push_back({path, e.size});
-            } else if (status) {
-                KEEL_TRY(fs_.remove(path));
-            }
-        }
-        return fs_.sync_directory(paths_.log());
+    }
+    /// Recycles or removes the file of a segment that the manifest no longer knows; `in_use`: somebody still reads it.
+    [[nodiscard]] result<void> dispose(format::segment_entry const& e, bool in_use) {
+        std::lock_guard const hold{m_};
+        return dispose_locked(e, in_use);
     }
 
 private:
+    [[nodiscard]] result<void> dispose_locked(format::segment_entry const& e, bool in_use) {
+        auto const path = paths_.segment(e.id);
+        auto const status = fs_.status(path);
+        if (!status || !holds(path, e))
+            return {}; // gone, or another segment under this name, or one that cannot be told
+        bool const reusable = status->link_count == 1 && status->size == segment_bytes && used_.size() < used_max;
+        if (reusable && !in_use) {
+            used_.push_back({path, e.size});
+            return {};
+        }
+        KEEL_TRY(fs_.remove(path));
+        return fs_.sync_directory(paths_.log());
+    }
+
     struct used_file {
         std::string path;
         std::uint64_t size;
@@ -11560,7 +13398,7 @@ private:
         header.branch = branch_;
         header.created_ns = clock_ns_();
         header.size = segment_bytes;
-        header.durable_edit = manifest_.state().edit;
+        header.durable_edit = manifest_.durable_edit();
         header.place = header.id;
         auto const block = format::encode<C>(header);
         auto made = make_file(block, paths_.segment(header.id));
@@ -11715,8 +13553,9 @@ struct writer_start {
     std::vector<std::string> unsynced{}; ///< files whose counted bytes may not be on the disk yet
     std::optional<unproven_tail> tail{}; ///< records behind `durable`, all of them in one segment
     format::segment_link previous{};     ///< what the next header says of the segment before
-    std::vector<format::segment_entry> spares{}; ///< prepared segments that were found
-    std::string reason{};                        ///< why the state is not healthy; empty: it is
+    std::vector<format::segment_entry> spares{};  ///< prepared segments that were found
+    std::vector<format::segment_entry> retired{}; ///< segments given up whose files a crash left
+    std::string reason{};                         ///< why the state is not healthy; empty: it is
     bool read_only = false;
 };
 
@@ -11843,6 +13682,37 @@ public:
     void abandon() noexcept {
         std::lock_guard const hold{m_};
         state_ = engine_state::closed;
+    }
+
+    /// Ends the segment that is written to, so that everything written so far is in segments that take no more records.
+    [[nodiscard]] result<void> roll_over() {
+        std::unique_lock hold{m_};
+        for (;;) {
+            cv_.wait(hold, [&] { return !leading_; });
+            if (!writable()) return refuse();
+            if (!active_ || active_->count == 0) return {};
+            if (filling_.empty()) return roll();
+            static_cast<void>(lead(hold));
+        }
+    }
+    /// Whether this opening has written: all that was found is durable then, or was written anew.
+    [[nodiscard]] bool has_written() const {
+        std::lock_guard const hold{m_};
+        return active_ != nullptr;
+    }
+    /// Something beside the log failed and was survived.
+    void degrade(std::string reason) {
+        std::lock_guard const hold{m_};
+        if (state_ == engine_state::healthy) set_state(engine_state::degraded, std::move(reason));
+    }
+    /// A manifest edit of somebody else failed: it may be there at the next open or not, so nothing is written behind it.
+    void manifest_failed(error const& why) {
+        std::lock_guard const hold{m_};
+        if (writable()) stop_writing("the manifest could not be written: ", why);
+    }
+    void tell(observe::event const& what) {
+        std::lock_guard const hold{m_};
+        observer_.on(what);
     }
 
     /// Damage that a reader came upon.
@@ -12004,7 +13874,7 @@ private:
             }
         }
         start_.unsynced.clear();
-        if (auto done = keeper_.adopt(std::exchange(start_.spares, {})); !done) {
+        if (auto done = keeper_.adopt(std::exchange(start_.spares, {}), std::exchange(start_.retired, {})); !done) {
             stop_writing("the manifest could not be written: ", done.error());
             return done;
         }
@@ -12064,7 +13934,6 @@ private:
         KEEL_TRY_LET(opened, keeper_.fs().open(keeper_.paths().segment(next.id), io::access::read_write,
                                                io::creation::must_exist));
         auto const now = clock_ns_();
-        auto const known = keeper_.state();
         format::segment_header header{
             .checksum = checksum_id{C::id}, .store = keeper_.store(), .id = next.id, .salt = next.salt};
         header.branch = keeper_.branch();
@@ -12072,7 +13941,7 @@ private:
         header.size = segment_bytes;
         header.first = first;
         header.durable_mark = durable_;
-        header.durable_edit = known.edit;
+        header.durable_edit = keeper_.durable_edit();
         header.cut = cut;
         header.place = next.id;
         header.state = format::segment_state::active;
@@ -12378,16 +14247,8 @@ private:
         return s;
     }
     [[nodiscard]] format::segment_link link_to_active(format::segment_end how) const {
-        auto const s = seal_of_active();
-        return {.id = s.id,
-                .salt = s.salt,
-                .last = s.range.last,
-                .end = s.data_end,
-                .aggregate = s.aggregate,
-                .chain = s.chain,
-                .ended = how};
+        return format::link_of(seal_of_active(), how);
     }
-
     /// Index and footer, sync, and the manifest's word of it. All frames are durable already. After this nothing is written to the file.
     result<void> seal_active() {
         auto const seal = seal_of_active();
@@ -12412,7 +14273,7 @@ private:
             stop_writing("the manifest could not be written: ", done.error());
             return done;
         }
-        catalog_.close(seal.id, seal.range.last, seal.data_end);
+        catalog_.close(seal.range.last, format::link_of(seal, format::segment_end::rolled));
         sink_.sealed(std::move(closed));
         observer_.on(observe::segment_sealed{seal.id, seal.range});
         return {};
@@ -12580,7 +14441,7 @@ private:
                         [&](lsn at, format::frame_view const& frame) { sink_.apply(at, frame); });
         sink_.moved(old.id, r.before());
         list_active();
-        catalog_.close(old.id, r.before(), all.offset);
+        catalog_.close(r.before(), link);
         accepted_ = durable_ = std::max(last, next_.before());
         kept_.reset(format::frames_begin(segment_bytes));
         keep_last_block(kept_, out, block);
@@ -12971,13 +14832,13 @@ private:
 
     void finish(opened_type& out, manifest_type manifest) {
         auto& stock = out.exam.stock;
-        list_parts(out, manifest.state());
         auto& start = out.start;
         start.last = out.plan.end;
         start.durable = std::min(out.exam.found.horizon, start.last);
         if (stock.note && stock.note_is_own)
             start.durable = std::min(start.durable, std::max(stock.note->durable, stock.state.floor));
         link_to_newest(out, manifest.state());
+        list_parts(out, manifest.state());
         out.keeper = std::make_unique<wal::segment_keeper<Config>>(fs_, paths_, std::move(manifest), stock.store,
                                                                    stock.branch, options_.entropy, options_.clock_ns);
         if (!start.read_only) adopt_spares(out);
@@ -12988,17 +14849,33 @@ private:
             n.branch = stock.branch;
             notes_->write(n);
         }
+        stop_at_damaged_tables(out);
         out.lock = std::move(lock_);
         out.notes = std::move(notes_);
         out.exam.report.records = 0;
         for (auto const& c : out.plan.counted) out.exam.report.records += c.range.size();
-        out.exam.report.last_lsn = out.plan.counted.empty() ? lsn{} : out.plan.counted.back().range.last;
-        out.exam.report.first_lsn = out.plan.counted.empty() ? lsn{} : out.plan.counted.front().range.first;
+        set_range(out.exam.report, stock, out.plan.counted);
+    }
+
+    /// Keys in a damaged part of a table have no answer, and no repair policy makes one up: what is whole is served, nothing is written.
+    static void stop_at_damaged_tables(opened_type& out) {
+        auto const no_answer = [](finding const& f) {
+            bool const of_table = f.kind == damage::missing_table || f.file.ends_with(".tab");
+            return of_table && f.is_corruption() && f.done != outcome::healed;
+        };
+        auto const& findings = out.exam.stock.findings;
+        auto const first = std::ranges::find_if(findings, no_answer);
+        if (first == findings.end()) return;
+        out.start.read_only = true;
+        out.start.reason = first->file + ": " + first->detail + "; put the file back from a copy or a backup";
     }
 
     /// Where each counted LSN is read from; a rebuilt segment stands in for the one it replaced.
     void list_parts(opened_type& out, format::manifest_state const& state) {
         auto const& stock = out.exam.stock;
+        std::map<segment_id, format::segment_link> links; // as the headers behind them have it
+        for (auto const& s : stock.segments)
+            if (s.header && s.header->previous.id) links[s.header->previous.id] = s.header->previous;
         std::size_t next_built = 0;
         std::vector<std::optional<segment_id>> stand_in(stock.segments.size());
         for (auto const& r : out.plan.segments)
@@ -13013,8 +14890,10 @@ private:
                                    .first = s.geometry.first,
                                    .begin = s.geometry.begin,
                                    .limit = s.geometry.limit};
+            auto const* seal = s.entry.seal ? &*s.entry.seal : nullptr;
             if (stand_in[i]) {
                 auto const& entry = state.segments.at(*stand_in[i]);
+                seal = entry.seal ? &*entry.seal : nullptr;
                 part.id = entry.id;
                 part.path = paths_.segment(entry.id);
                 part.salt = entry.salt;
@@ -13024,6 +14903,10 @@ private:
             for (auto const& c : out.plan.counted)
                 if (c.segment == i) part.counted.push_back(c.range);
             if (!state.segments.contains(part.id)) continue;
+            part.sealed = seal != nullptr;
+            if (seal != nullptr) part.link = format::link_of(*seal, format::segment_end::rolled);
+            else if (auto const next = links.find(part.id); next != links.end()) part.link = next->second;
+            else if (part.id == out.start.previous.id) part.link = out.start.previous;
             if (!part.counted.empty()) serve(out, i, part, bytes, stand_in[i].has_value());
             out.parts->add(std::move(part));
         }
@@ -13073,14 +14956,7 @@ private:
             if (to_sync) start.unsynced.push_back(s.path);
             if (i + 1 != stock.segments.size()) continue;
             if (s.entry.seal) {
-                auto const& seal = *s.entry.seal;
-                start.previous = {.id = seal.id,
-                                  .salt = seal.salt,
-                                  .last = seal.range.last,
-                                  .end = seal.data_end,
-                                  .aggregate = seal.aggregate,
-                                  .chain = seal.chain,
-                                  .ended = format::segment_end::rolled};
+                start.previous = format::link_of(*s.entry.seal, format::segment_end::rolled);
                 continue;
             }
             start.previous = {.id = s.entry.id,
@@ -13153,6 +15029,8 @@ private:
         for (auto const& s : out.exam.stock.spare)
             if (s.present && out.keeper->state().segments.contains(s.entry.id)) spares.push_back(s.entry);
         out.start.spares = std::move(spares);
+        for (auto const& l : out.exam.stock.leftovers)
+            if (l.retired) out.start.retired.push_back(*l.retired);
     }
 
     fs_type& fs_;
@@ -13177,26 +15055,6 @@ template <class Config, scan_sink Sink>
 }
 
 } // namespace keel::inline v0::recovery
-
-#endif
-
-// ---- keel/io/thread.hpp ----
-#ifndef KEEL_IO_THREAD_HPP
-#define KEEL_IO_THREAD_HPP
-
-// What a thread that keel starts owes its host: it takes no signals meant for others.
-
-namespace keel::inline v0::io {
-
-/// Blocks all asynchronous signals on the calling thread. Faults of its own (SIGBUS and the like) still arrive.
-inline void block_asynchronous_signals() noexcept {
-    sigset_t all;
-    sigfillset(&all);
-    for (int const own : {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP, SIGABRT}) sigdelset(&all, own);
-    pthread_sigmask(SIG_SETMASK, &all, nullptr);
-}
-
-} // namespace keel::inline v0::io
 
 #endif
 
@@ -13401,6 +15259,7 @@ class log_core {
 public:
     using fs_type = typename Config::file_system;
     using writer_type = wal::writer<Config, Sink>;
+    using keeper_type = wal::segment_keeper<Config>;
 
     template <class Opened>
     log_core(Opened opened, fs_type fs, Sink& sink, std::unique_ptr<typename Config::observer> observer,
@@ -13430,8 +15289,10 @@ public:
     [[nodiscard]] writer_type& writer() noexcept { return writer_; }
     [[nodiscard]] writer_type const& writer() const noexcept { return writer_; }
     [[nodiscard]] recovery_report const& report() const noexcept { return report_; }
-    [[nodiscard]] wal::catalog const& parts() const noexcept { return *parts_; }
+    [[nodiscard]] wal::catalog& parts() noexcept { return *parts_; }
+    [[nodiscard]] keeper_type& keeper() noexcept { return *keeper_; }
     [[nodiscard]] fs_type const& fs() const noexcept { return fs_; }
+    [[nodiscard]] bool read_only() const noexcept { return read_only_; }
     [[nodiscard]] format::manifest_state manifest() const { return keeper_->state(); }
 
     /// Damage that was come upon after opening: logged, told to the observer, and the reason for being degraded.
@@ -13460,17 +15321,15 @@ public:
             gone.push_back(at->second);
             auto const& seal = *at->second.seal;
             floor = std::max(floor, seal.range.last);
-            base = {.id = seal.id,
-                    .salt = seal.salt,
-                    .last = seal.range.last,
-                    .end = seal.data_end,
-                    .aggregate = seal.aggregate,
-                    .chain = seal.chain,
-                    .ended = format::segment_end::rolled};
+            base = format::link_of(seal, format::segment_end::rolled);
         }
         if (gone.empty()) return {};
         for (auto const& e : gone) parts_->retire(e.id);
-        return keeper_->retire(gone, base, floor, [this](segment_id id) { return parts_->pinned(id); });
+        format::edit_builder edit;
+        keeper_type::give_up(edit, gone, base, floor);
+        KEEL_TRY(keeper_->commit(edit));
+        for (auto const& e : gone) KEEL_TRY(keeper_->dispose(e, parts_->pinned(e.id)));
+        return {};
     }
 
 private:
@@ -13592,6 +15451,673 @@ using log = basic_log<config<Policies...>>;
 
 #endif
 
+// ---- keel/table/table_writer.hpp ----
+#ifndef KEEL_TABLE_TABLE_WRITER_HPP
+#define KEEL_TABLE_TABLE_WRITER_HPP
+
+// Writes one table (format/table.hpp) from versions that come in order. Nothing refers to the file until its manifest edit is durable,
+// and the edit is not made before finish() returned: the bytes are on the disk by then; the name is once its folder is synced.
+// Memory: one block, what waits to be written, eight bytes for each key and one index entry for each block.
+
+namespace keel::inline v0::table {
+
+/// What a table is called and belongs to.
+struct table_birth {
+    format::store_id store{};
+    format::table_id id{};
+    std::uint64_t salt = 0;
+    std::uint64_t branch = 0;
+    std::uint64_t created_ns = 0;
+    lsn first{}; ///< no record has a smaller LSN
+};
+
+template <checksum_policy C, io::file_system Fs>
+class table_writer {
+public:
+    static constexpr std::size_t block_bytes = 4 * KiB;
+
+    /// Makes the file anew, whatever an earlier attempt left under the name.
+    [[nodiscard]] static result<table_writer> create(Fs& fs, std::string const& path, table_birth const& birth) {
+        if (auto gone = fs.remove(path); !gone && gone.error().code != errc::not_found) return failure(gone.error());
+        KEEL_TRY_LET(file, fs.open(path, io::access::read_write, io::creation::must_not_exist));
+        return table_writer{std::move(file), birth};
+    }
+
+    /// Versions come by key, and of one key the newest first.
+    [[nodiscard]] result<void> add(version const& v) {
+        bool const fresh = header_.records == 0 || v.key != block_.last_key();
+        if (header_.records == 0) smallest_.assign(v.key);
+        if (fresh) hashes_.push_back(format::filter_hash(v.key));
+        block_.add(v.key, v.value, v.at.value - header_.lsns.first.value, v.tombstone);
+        header_.lsns.last = std::max(header_.lsns.last, v.at);
+        ++header_.records;
+        header_.erased += v.tombstone;
+        header_.key_bytes += v.key.size();
+        header_.value_bytes += v.value.size();
+        if (block_.size() + format::frame_header_bytes < block_bytes) return {};
+        return end_block();
+    }
+
+    [[nodiscard]] std::uint64_t records() const noexcept { return header_.records; }
+    /// Bytes of the file, were it finished now, without filter and index.
+    [[nodiscard]] std::uint64_t bytes() const noexcept { return at_ + block_.size(); }
+    /// The key added last.
+    [[nodiscard]] std::string const& last_key() const noexcept { return block_.last_key(); }
+
+    /// Filter, index and headers; then a sync. The entry for the manifest, at level 1.
+    [[nodiscard]] result<format::table_entry> finish() {
+        if (!block_.empty()) KEEL_TRY(end_block());
+        header_.blocks_end = at_;
+        KEEL_TRY(write_filter());
+        KEEL_TRY(write_index());
+        header_.size = at_ + format::header_bytes;
+        if (header_.size > format::table_bytes_max)
+            return failure(errc::too_large, "a table would grow beyond what its format allows", file_.path());
+        auto const head = format::encode<C>(header_);
+        waiting_.insert(waiting_.end(), head.begin(), head.end());
+        KEEL_TRY(flush());
+        KEEL_TRY(file_.write(0, head));
+        KEEL_TRY(file_.sync());
+        format::table_entry out{.id = header_.id,
+                                .salt = header_.salt,
+                                .size = header_.size,
+                                .lsns = header_.lsns,
+                                .records = header_.records};
+        out.set_bounds(smallest_, block_.last_key());
+        return out;
+    }
+
+private:
+    static constexpr std::size_t flush_bytes = 256 * KiB;
+
+    table_writer(typename Fs::file file, table_birth const& birth) : file_{std::move(file)} {
+        header_.store = birth.store;
+        header_.id = birth.id;
+        header_.salt = birth.salt;
+        header_.branch = birth.branch;
+        header_.created_ns = birth.created_ns;
+        header_.lsns = {birth.first, birth.first};
+        header_.filter_bits = format::filter_probes;
+    }
+
+    result<void> end_block() {
+        KEEL_TRY_LET(where, write_frame(format::frame_type::block, block_.finish()));
+        block_.clear();
+        index_.push_back({block_.last_key(), where});
+        ++header_.blocks;
+        return {};
+    }
+
+    result<void> write_filter() {
+        constexpr std::uint64_t keys_per_block = format::table_filter_block_bytes * 8 / 10;
+        header_.filter_blocks = (hashes_.size() + keys_per_block - 1) / keys_per_block;
+        std::vector<std::byte> lines(static_cast<std::size_t>(header_.filter_blocks) *
+                                     format::table_filter_block_bytes);
+        for (auto const hash : hashes_) {
+            auto* const at = lines.data() +
+                             format::filter_line(hash, header_.filter_lines()) * format::filter_line_bytes;
+            format::each_filter_bit(hash, format::filter_probes, [&](std::size_t byte, std::byte mask) {
+                at[byte] |= mask;
+                return true;
+            });
+        }
+        for (std::size_t b = 0; b < header_.filter_blocks; ++b)
+            KEEL_TRY(
+                write_frame(format::frame_type::filter, byte_view{lines}.subspan(b * format::table_filter_block_bytes,
+                                                                                 format::table_filter_block_bytes)));
+        return {};
+    }
+
+    result<void> write_index() {
+        format::block_builder root;
+        format::block_builder leaf;
+        for (std::size_t i = 0; i < index_.size(); ++i) {
+            leaf.add(index_[i].first, index_[i].second);
+            if (leaf.size() + format::frame_header_bytes < block_bytes && i + 1 < index_.size()) continue;
+            KEEL_TRY_LET(where, write_frame(format::frame_type::fence, leaf.finish()));
+            root.add(leaf.last_key(), where);
+            leaf.clear();
+            ++header_.index_blocks;
+        }
+        KEEL_TRY_LET(where, write_frame(format::frame_type::root, root.finish()));
+        header_.root = where;
+        return {};
+    }
+
+    result<format::block_place> write_frame(format::frame_type type, byte_view payload) {
+        auto const bytes = format::frame_bytes(payload.size());
+        if (at_ + bytes > format::table_bytes_max)
+            return failure(errc::too_large, "a table would grow beyond what its format allows", file_.path());
+        auto const begin = waiting_.size();
+        waiting_.resize(begin + static_cast<std::size_t>(bytes));
+        auto* const frame = waiting_.data() + begin;
+        std::memcpy(frame + format::frame_header_bytes, payload.data(), payload.size());
+        format::finish_frame<C>(
+            frame, {header_.salt, at_},
+            {.payload_bytes = static_cast<std::uint32_t>(payload.size()), .type = type, .flags = format::whole_batch});
+        format::block_place const where{static_cast<std::uint32_t>(at_), static_cast<std::uint32_t>(bytes)};
+        at_ += bytes;
+        if (waiting_.size() >= flush_bytes) KEEL_TRY(flush());
+        return where;
+    }
+    result<void> flush() {
+        KEEL_TRY(file_.write(written_, waiting_));
+        written_ += waiting_.size();
+        waiting_.clear();
+        return {};
+    }
+
+    typename Fs::file file_;
+    format::table_header header_{};
+    std::string smallest_{};
+    format::block_builder block_{};
+    std::vector<std::pair<std::string, format::block_place>> index_{};
+    std::vector<std::uint64_t> hashes_{};
+    std::vector<std::byte> waiting_{};
+    std::uint64_t at_ = format::table_frames_begin;      ///< of the next frame
+    std::uint64_t written_ = format::table_frames_begin; ///< of what waits
+};
+
+} // namespace keel::inline v0::table
+
+#endif
+
+// ---- keel/engine/compactor.hpp ----
+#ifndef KEEL_ENGINE_COMPACTOR_HPP
+#define KEEL_ENGINE_COMPACTOR_HPP
+
+// Carries merges out (engine/compaction.hpp chooses them): reads versions in order, drops what nobody can see any more, writes tables,
+// and switches.
+//
+// What is on the disk, step by step: (1) new tables under temporary names, each synced; (2) their final names, the folder synced. A
+// crash up to here leaves files that no manifest names; the first merge after it removes them. (3) One manifest edit: new tables in,
+// old tables and segments out, the floor. It is there as a whole or not at all. (4) Readers see the new parts; files that nobody
+// reads any more are recycled or removed. A crash before that leaves them to the next opening.
+//
+// What a merge read must account for every LSN between the old floor and the new one but those declared lost; else it stops and
+// nothing is switched. A block or record that does not verify stops it, too: damage is never merged away.
+//
+// Thread rules: one merge at a time (m_, held during I/O); the rest of the store goes on meanwhile. The writer's mutex is never held
+// when this one is asked for.
+
+namespace keel::inline v0::detail {
+
+/// What merges did since the store was opened.
+struct compaction_counters {
+    std::uint64_t merges = 0;
+    std::uint64_t moves = 0; ///< tables that went down a level as they were
+    std::uint64_t bytes_read = 0;
+    std::uint64_t bytes_written = 0;
+    std::uint64_t records_dropped = 0; ///< superseded or erased, and seen by nobody
+};
+
+template <class Config>
+class compactor {
+public:
+    using fs_type = typename Config::file_system;
+    using C = typename Config::checksum;
+    using levels_type = levels<Config>;
+    using core_type = log_core<Config, levels_type>;
+    using job_type = compaction_job<Config>;
+    using table_type = typename levels_type::table_type;
+
+    /// `bytes_per_second`: how fast tables are written at most; 0: as fast as the machine does.
+    compactor(core_type& core, levels_type& parts, std::uint64_t bytes_per_second)
+        : core_{core}, levels_{parts}, fs_{core.fs()}, rate_{bytes_per_second} {}
+    compactor(compactor const&) = delete;
+    compactor& operator=(compactor const&) = delete;
+
+    /// Carries out the merge the policy wants most; false: it wants none. Errors: corruption (what was to be merged does not verify),
+    /// no_space, cancelled, the machine's; nothing is lost by them.
+    [[nodiscard]] result<bool> step(std::stop_token const& stop = {}) {
+        std::lock_guard const hold{m_};
+        auto done = choose_and_run(stop, [&](compaction_picker<Config>& pick) { return pick.due(next_key_); });
+        dispose();
+        return done;
+    }
+    /// Merges everything that takes no more records into one level.
+    [[nodiscard]] result<void> all(std::stop_token const& stop = {}) {
+        std::lock_guard const hold{m_};
+        auto done = choose_and_run(stop, [](compaction_picker<Config>& pick) { return pick.all(); });
+        dispose();
+        if (!done) return failure(std::move(done).error());
+        return {};
+    }
+    /// Bytes of log that wait to be merged.
+    [[nodiscard]] std::uint64_t log_bytes() const {
+        auto const [parts, view, state] = now();
+        return compaction_picker<Config>{view, parts, state, true}.log_bytes();
+    }
+    [[nodiscard]] compaction_counters counters() const {
+        std::lock_guard const hold{counters_m_};
+        return counters_;
+    }
+
+private:
+    struct present {
+        std::vector<std::shared_ptr<wal::catalog_part const>> parts;
+        std::shared_ptr<typename levels_type::view_type const> view;
+        format::manifest_state state;
+    };
+    [[nodiscard]] present now() const {
+        auto parts = core_.parts().all(); // first: what is closed in them is in the view
+        auto view = levels_.view();
+        return {std::move(parts), std::move(view), core_.manifest()};
+    }
+
+    template <class Choose>
+    result<bool> choose_and_run(std::stop_token const& stop, Choose const& choose) {
+        auto const [parts, view, state] = now();
+        compaction_picker<Config> pick{view, parts, state, core_.writer().has_written()};
+        KEEL_TRY_LET(job, choose(pick));
+        if (job) KEEL_TRY(run(*job, state, stop));
+        return job.has_value();
+    }
+    result<void> run(job_type const& job, format::manifest_state const& state, std::stop_token const& stop) {
+        KEEL_TRY(prepare(state));
+        std::vector<format::table_entry> made;
+        if (job.only_move) made.push_back(moved_down(job));
+        else if (auto done = merge(job, stop, made); !done) return discard(made, std::move(done).error());
+        if (auto done = name(job, made); !done) return discard(made, std::move(done).error());
+        return switch_over(job, made);
+    }
+
+    /// Before the first merge: the folder, and what a crash left in it.
+    result<void> prepare(format::manifest_state const& state) {
+        if (next_id_ != 0) return {};
+        auto const& paths = core_.keeper().paths();
+        if (auto folder = fs_.make_directory(paths.tables()); !folder && folder.error().code != errc::exists)
+            return folder;
+        // Also where it stood there: whoever made it may have died, or failed, before this.
+        KEEL_TRY(fs_.sync_directory(paths.root()));
+        KEEL_TRY_LET(names, fs_.list(paths.tables()));
+        std::uint64_t next = state.next_table;
+        for (auto const& entry : names) {
+            auto const path = paths.table_file(entry.name);
+            bool const temporary = entry.name.ends_with(".tab.tmp");
+            auto const id = wal::layout::table_of(entry.name);
+            if (temporary || (id && !state.tables.contains(*id) && is_ours(path))) {
+                KEEL_TRY(fs_.remove(path));
+            } else if (id && id->value < lsn_highest.value) {
+                next = std::max(next, id->value + 1); // no table of ours, or damage's only trace: it keeps its name
+            }
+        }
+        next_id_ = next;
+        return {};
+    }
+    [[nodiscard]] bool is_ours(std::string const& path) {
+        auto file = fs_.open(path, io::access::read_only, io::creation::must_exist);
+        format::header_block block{};
+        auto const got = file ? file->read(0, block) : result<std::size_t>{std::size_t{0}};
+        if (!got || *got != block.size()) return false;
+        auto const h = format::decode_table_header<C>(block);
+        return h && h->store == core_.keeper().store();
+    }
+
+    // ---- writing ------------------------------------------------------------------------------------------------------------
+
+    [[nodiscard]] static format::table_entry moved_down(job_type const& job) {
+        auto entry = job.tables[job.into - 1U].front()->entry();
+        entry.level = job.into;
+        return entry;
+    }
+
+    /// The tables a merge makes, one after the other.
+    class output {
+    public:
+        output(compactor& of, job_type const& job, lsn first, std::vector<format::table_entry>& made)
+            : of_{of}, job_{job}, first_{first}, made_{made} {}
+
+        /// A table ends only between two keys.
+        result<void> add(table::version const& v, bool new_key) {
+            constexpr std::uint64_t room = format::table_bytes_max / 2;
+            auto const size = v.key.size() + v.value.size();
+            if (writer_ && new_key &&
+                (writer_->bytes() >= Config::compaction::table_bytes || writer_->bytes() + size > room))
+                KEEL_TRY(finish());
+            if (!writer_) KEEL_TRY(begin());
+            return writer_->add(v);
+        }
+        result<void> finish() {
+            if (!writer_) return {};
+            KEEL_TRY_LET(entry, writer_->finish());
+            writer_.reset();
+            entry.level = job_.into;
+            made_.back() = std::move(entry);
+            return {};
+        }
+        [[nodiscard]] std::uint64_t bytes() const noexcept {
+            std::uint64_t sum = writer_ ? writer_->bytes() : 0;
+            for (auto const& t : made_) sum += t.size;
+            return sum;
+        }
+
+    private:
+        result<void> begin() {
+            auto& keeper = of_.core_.keeper();
+            format::table_id id{of_.next_id_++};
+            while (static_cast<std::uint32_t>(id.value) == 0) id = {of_.next_id_++};
+            made_.push_back({.id = id}); // known from here on, so that it is removed after a failure
+            KEEL_TRY_LET(
+                writer, (table::table_writer<C, fs_type>::create(
+                            of_.fs_, keeper.paths().table_temporary(id),
+                            {.store = keeper.store(),
+                             .id = id,
+                             .salt = format::salt_of(segment_id{id.value}, static_cast<std::uint32_t>(keeper.random())),
+                             .branch = keeper.branch(),
+                             .created_ns = keeper.now_ns(),
+                             .first = first_})));
+            writer_.emplace(std::move(writer));
+            return {};
+        }
+
+        compactor& of_;
+        job_type const& job_;
+        lsn first_;
+        std::vector<format::table_entry>& made_;
+        std::optional<table::table_writer<C, fs_type>> writer_{};
+    };
+
+    result<void> merge(job_type const& job, std::stop_token const& stop, std::vector<format::table_entry>& made) {
+        // Versions that only moments before this one could see are forgotten.
+        auto const oldest = levels_.held().oldest([&] { return core_.writer().visible(); });
+        auto first = job.floor_before.next();
+        version_merge<Config> in{direction::forward};
+        for (auto const& m : job.memory) in.add(*m, {}, {});
+        for (auto const& r : job.runs) in.add(r, {}, {});
+        for (auto const& level : job.tables) {
+            in.add(level, {}, {});
+            for (auto const& t : level) first = std::min(first, t->entry().lsns.first);
+        }
+        in.begin();
+        output out{*this, job, first, made};
+        pace const speed{rate_};
+        std::string key;
+        lsn last{};
+        bool any = false;
+        bool superseded = false;
+        std::uint64_t from_log = 0;
+        std::uint64_t dropped = 0;
+        for (std::uint64_t n = 0; in.valid(); in.advance(), ++n) {
+            auto const& v = in.top();
+            if (n % pace_every == 0) {
+                if (stop.stop_requested())
+                    return failure(errc::cancelled, "the merge was stopped; nothing was changed");
+                speed.keep(out.bytes(), stop);
+            }
+            if (v.at > job.floor) continue; // of an abandoned segment; the one behind it has it, too
+            bool const new_key = !any || v.key != key;
+            if (!new_key && v.at == last) continue; // the same record from two segments
+            if (new_key) key.assign(v.key);
+            any = true;
+            last = v.at;
+            from_log += v.at > job.floor_before;
+            if (new_key) superseded = false;
+            bool const forgotten = superseded;
+            if (v.at <= oldest) superseded = true;
+            if (forgotten || (superseded && v.tombstone && job.bottom)) {
+                ++dropped;
+                continue;
+            }
+            KEEL_TRY(out.add(v, new_key));
+        }
+        if (in.trouble()) return failure(*in.trouble());
+        if (from_log != job.log_records)
+            return failure(errc::corruption,
+                           "the log holds " + std::to_string(from_log) + " records from LSN " +
+                               std::to_string(job.floor_before.next().value) + " to " +
+                               std::to_string(job.floor.value) + " that have a key, and " +
+                               std::to_string(job.log_records) +
+                               " were expected: it is not merged; run wal-recovery validate",
+                           core_.keeper().paths().log());
+        KEEL_TRY(out.finish());
+        std::lock_guard const hold{counters_m_};
+        counters_.records_dropped += dropped;
+        return {};
+    }
+
+    /// Keeps a merge from taking more of the disk than it may.
+    class pace {
+    public:
+        explicit pace(std::uint64_t bytes_per_second) : rate_{bytes_per_second} {}
+        void keep(std::uint64_t bytes, std::stop_token const& stop) const {
+            if (rate_ == 0) return;
+            auto const due = started_ + std::chrono::microseconds(bytes * 1'000'000 / rate_);
+            std::mutex m;
+            std::condition_variable_any cv;
+            std::unique_lock hold{m};
+            cv.wait_until(hold, stop, due, [] { return false; });
+        }
+
+    private:
+        std::uint64_t rate_;
+        std::chrono::steady_clock::time_point started_{std::chrono::steady_clock::now()};
+    };
+    static constexpr std::uint64_t pace_every = 1024; ///< records between two looks at the clock
+
+    /// Final names, durable.
+    result<void> name(job_type const& job, std::vector<format::table_entry> const& made) {
+        if (job.only_move || made.empty()) return {};
+        auto const& paths = core_.keeper().paths();
+        for (auto const& t : made) KEEL_TRY(fs_.rename(paths.table_temporary(t.id), paths.table(t.id)));
+        // Without this a power loss can keep the manifest's word of a table and lose its name.
+        return fs_.sync_directory(paths.tables());
+    }
+    /// Takes back what a failed merge has written: no manifest names it.
+    result<void> discard(std::vector<format::table_entry> const& made, error why) {
+        auto const& paths = core_.keeper().paths();
+        for (auto const& t : made) {
+            static_cast<void>(
+                fs_.remove(paths.table_temporary(t.id))); // what stays is removed by the next opening's first merge
+            static_cast<void>(fs_.remove(paths.table(t.id)));
+        }
+        return failure(std::move(why));
+    }
+
+    // ---- switching ----------------------------------------------------------------------------------------------------------
+
+    result<void> switch_over(job_type const& job, std::vector<format::table_entry> const& made) {
+        format::edit_builder edit;
+        std::vector<format::table_id> out;
+        for (auto const& level : job.tables)
+            for (auto const& t : level) {
+                out.push_back(t->entry().id);
+                if (!job.only_move) edit.untable(t->entry().id);
+            }
+        for (auto const& t : made) edit.table(t);
+        if (!job.segments.empty()) core_type::keeper_type::give_up(edit, job.segments, job.base, job.floor);
+        edit.tables(next_id_);
+        if (auto done = core_.keeper().commit(edit); !done) {
+            // The edit may be there at the next open: both the old files and the new ones stay.
+            core_.writer().manifest_failed(done.error());
+            return done;
+        }
+        std::vector<std::shared_ptr<table_type const>> in;
+        for (auto const& t : made) in.push_back(levels_.serve(t, core_.keeper().paths()));
+        std::vector<segment_id> gone;
+        for (auto const& e : job.segments) gone.push_back(e.id);
+        levels_.replace(gone, out, in);
+        retire(job);
+        count(job, made);
+        core_.writer().tell(observe::merged{
+            .level = job.into, .tables = made.size(), .bytes_read = job.only_move ? 0 : job.bytes, .floor = job.floor});
+        return {};
+    }
+    void retire(job_type const& job) {
+        for (auto const& e : job.segments) {
+            core_.parts().retire(e.id);
+            std::shared_ptr<void const> reader;
+            for (auto const& m : job.memory)
+                if (m->segment() == e.id) reader = m;
+            for (auto const& r : job.runs)
+                if (r->source().id == e.id) reader = r;
+            old_segments_.push_back({e, std::move(reader)});
+        }
+        if (job.only_move) return;
+        for (auto const& level : job.tables)
+            for (auto const& t : level) old_tables_.push_back(t);
+    }
+    void count(job_type const& job, std::vector<format::table_entry> const& made) {
+        std::lock_guard const hold{counters_m_};
+        ++(job.only_move ? counters_.moves : counters_.merges);
+        if (job.only_move) return;
+        counters_.bytes_read += job.bytes;
+        for (auto const& t : made) counters_.bytes_written += t.size;
+    }
+
+    /// Files that the manifest no longer names and no reader holds. One that cannot be removed now is left to the next opening.
+    void dispose() {
+        std::erase_if(old_segments_, [&](auto& old) {
+            if (old.reader.use_count() > 1 || core_.parts().pinned(old.entry.id)) return false;
+            old.reader.reset();
+            static_cast<void>(core_.keeper().dispose(old.entry, false));
+            return true;
+        });
+        std::erase_if(old_tables_, [&](auto& t) {
+            if (t.use_count() > 1) return false;
+            auto const path = t->path();
+            t.reset();
+            static_cast<void>(fs_.remove(path));
+            return true;
+        });
+    }
+
+    struct old_segment {
+        format::segment_entry entry{};
+        std::shared_ptr<void const> reader{}; ///< what reads it, where anything does
+    };
+
+    core_type& core_;
+    levels_type& levels_;
+    fs_type fs_;
+    std::uint64_t rate_;
+    std::mutex m_;
+    std::uint64_t next_id_ = 0; ///< of the next table; 0: prepare() has not been called
+    std::array<std::string, format::table_levels> next_key_{};
+    std::vector<old_segment> old_segments_{};
+    std::vector<std::shared_ptr<table_type const>> old_tables_{};
+    mutable std::mutex counters_m_;
+    compaction_counters counters_{};
+};
+
+} // namespace keel::inline v0::detail
+
+#endif
+
+// ---- keel/engine/scan.hpp ----
+#ifndef KEEL_ENGINE_SCAN_HPP
+#define KEEL_ENGINE_SCAN_HPP
+
+// Reading many keys in order: which ones (range, prefix), as of when (snapshot), and the loop over them.
+
+namespace keel::inline v0 {
+
+/// Keys from `from` (included) to `to` (not included); without one, from the first or to the last. `reverse`: largest first.
+struct range {
+    std::optional<std::string> from{};
+    std::optional<std::string> to{};
+    bool reverse = false;
+};
+
+/// Keys that begin with `text`.
+struct prefix {
+    std::string text{};
+    bool reverse = false;
+
+    /// The same as a range: up to the first key that is larger than every key with this prefix.
+    [[nodiscard]] range as_range() const {
+        range r{.from = text, .to = text, .reverse = reverse};
+        while (!r.to->empty() && static_cast<unsigned char>(r.to->back()) == 0xFF) r.to->pop_back();
+        if (r.to->empty()) r.to.reset();
+        else r.to->back() = static_cast<char>(static_cast<unsigned char>(r.to->back()) + 1);
+        return r;
+    }
+};
+
+/// A moment of a store's history: reads through it never change. Small; copies share the moment. Outlives nothing: using it with
+/// another store, or with a later opening of the same one, is invalid_argument. While it lives the store keeps the versions it sees.
+class snapshot {
+public:
+    explicit snapshot(std::shared_ptr<detail::moments::hold const> held) noexcept : held_{std::move(held)} {}
+
+    [[nodiscard]] lsn at() const noexcept { return held_->at(); }
+    [[nodiscard]] bool belongs_to(detail::moments const& of) const noexcept { return held_->of() == &of; }
+
+private:
+    std::shared_ptr<detail::moments::hold const> held_;
+};
+
+/// The iterator of every scan: single pass, in step with its scan, which must outlive it and stay where it is.
+template <class Scan>
+class scan_iterator {
+public:
+    using iterator_concept = std::input_iterator_tag;
+    using value_type = std::pair<std::string_view, std::string_view>;
+    using difference_type = std::ptrdiff_t;
+
+    scan_iterator() = default;
+    explicit scan_iterator(Scan* of) noexcept : of_{of} {}
+    /// Key and value; the views are valid until the iterator moves on.
+    [[nodiscard]] value_type operator*() const noexcept { return of_->current(); }
+    scan_iterator& operator++() {
+        of_->advance();
+        return *this;
+    }
+    void operator++(int) { ++*this; }
+    [[nodiscard]] bool operator==(std::default_sentinel_t) const noexcept { return of_ == nullptr || !of_->valid(); }
+
+private:
+    Scan* of_ = nullptr;
+};
+
+/// What a scan gives: `for (auto&& [key, value] : db->scan(...))`. The scan keeps its data alive, also beyond close(). One pass, one
+/// thread. It ends early where a record does not verify or cannot be read: status() says so.
+template <class Config>
+class basic_scan {
+public:
+    using iterator = scan_iterator<basic_scan>;
+    using value_type = typename iterator::value_type;
+
+    basic_scan(std::shared_ptr<detail::level_view<Config> const> of, lsn snapshot, range which)
+        : which_{std::move(which)}, at_{std::move(of), snapshot} {}
+
+    [[nodiscard]] iterator begin() {
+        valid_ = at_.start(which_.reverse ? detail::direction::backward : detail::direction::forward, which_.from,
+                           which_.to);
+        check();
+        return iterator{this};
+    }
+    [[nodiscard]] static std::default_sentinel_t end() noexcept { return {}; }
+
+    /// Whether all keys were seen that there are: look at it behind the loop. Errors: corruption, and the machine's.
+    [[nodiscard]] result<void> status() const {
+        if (at_.trouble()) return failure(*at_.trouble());
+        return {};
+    }
+
+private:
+    friend iterator;
+    [[nodiscard]] bool valid() const noexcept { return valid_; }
+    [[nodiscard]] value_type current() const noexcept { return {at_.key(), at_.value()}; }
+    void advance() {
+        valid_ = at_.step();
+        check();
+    }
+    void check() noexcept {
+        if (!valid_) return;
+        auto const key = at_.key();
+        if (which_.reverse ? which_.from && key < *which_.from : which_.to && key >= *which_.to) valid_ = false;
+    }
+
+    range which_;
+    detail::merge_cursor<Config> at_;
+    bool valid_ = false;
+};
+
+} // namespace keel::inline v0
+
+#endif
+
 // ---- keel/engine/transaction.hpp ----
 #ifndef KEEL_ENGINE_TRANSACTION_HPP
 #define KEEL_ENGINE_TRANSACTION_HPP
@@ -13600,8 +16126,6 @@ using log = basic_log<config<Policies...>>;
 // locked while a transaction runs. Whether it may commit is decided at the moment its batch takes its LSNs, when the writer's mutex
 // keeps all others from taking theirs: a key written since is in the memtable with a newer LSN, or among the records that were
 // encoded and are not visible yet.
-
-#include <set>
 
 namespace keel::inline v0 {
 
@@ -13701,8 +16225,9 @@ public:
     using levels_type = detail::levels<Config>;
     using core_type = detail::log_core<Config, levels_type>;
 
-    basic_transaction(std::weak_ptr<core_type> core, std::shared_ptr<levels_type const> levels, lsn moment)
-        : core_{std::move(core)}, levels_{std::move(levels)}, moment_{moment} {}
+    basic_transaction(std::weak_ptr<core_type> core, std::shared_ptr<levels_type const> levels,
+                      std::shared_ptr<detail::moments::hold const> held)
+        : core_{std::move(core)}, levels_{std::move(levels)}, moment_{held->at()}, held_{std::move(held)} {}
     basic_transaction(basic_transaction&&) noexcept = default;
     basic_transaction& operator=(basic_transaction&&) noexcept = default;
     basic_transaction(basic_transaction const&) = delete;
@@ -13740,6 +16265,7 @@ public:
     [[nodiscard]] result<lsn> commit() {
         if (!levels_) return ended();
         auto const levels = std::exchange(levels_, nullptr);
+        auto const held = std::exchange(held_, nullptr);
         auto const core = core_.lock();
         if (!core) return failure(errc::closed, "the store is closed; the transaction was not committed");
         if (writes_.empty()) return moment_;
@@ -13757,6 +16283,7 @@ public:
     /// Ends the transaction; nothing of it was written.
     void rollback() noexcept {
         levels_.reset();
+        held_.reset();
         writes_.clear();
     }
 
@@ -13810,6 +16337,7 @@ private:
     std::weak_ptr<core_type> core_;
     std::shared_ptr<levels_type const> levels_; // nothing once it has ended
     lsn moment_;
+    std::shared_ptr<detail::moments::hold const> held_; // likewise
     detail::own_writes writes_{};
     std::set<std::string, std::less<>> read_{}; // both only where the policy validates reads
     std::vector<range> scanned_{};
@@ -13847,8 +16375,8 @@ template <class Config>
         for (auto const& r : of.counted)
             if (bad.is_data)
                 lost += lsn_range{std::max(bad.lsns.first, r.first), std::min(bad.lsns.last, r.last)}.size();
-        // Behind what counts lies what a crash left, judged when the store was opened.
-        if (lost == 0 && bad.after >= of.counted.back().last) continue;
+        // In a segment that was never sealed lies what a crash left, judged when the store was opened.
+        if (lost == 0 && !of.index) continue;
         report.corrupted_records += lost;
         report.findings.push_back({.kind = lost != 0 ? damage::corrupt_record : damage::damaged_filler,
                                    .file = of.path,
@@ -13870,6 +16398,24 @@ template <class Config>
                                    .length = bad.length,
                                    .detail = "the segment's index does not verify; its records are what counts"});
     report.corrupted_segments += report.findings.size() != before;
+    return {};
+}
+
+/// Adds what one table shows to the report; quick: whether it is there.
+template <class Config>
+[[nodiscard]] result<void> verify_table(typename Config::file_system fs,
+                                        typename level_view<Config>::table_type const& of, verify_depth how,
+                                        recovery_report& report) {
+    ++report.tables;
+    if (how == verify_depth::quick) {
+        KEEL_TRY(fs.status(of.path()));
+        return {};
+    }
+    KEEL_TRY_LET(seen, (table::check_table<typename Config::checksum>(fs, of.path(), of.path(), of.entry(),
+                                                                      [](table::version const&) {})));
+    report.bytes += seen.bytes;
+    report.table_records += seen.records;
+    for (auto& f : seen.findings) report.findings.push_back(std::move(f));
     return {};
 }
 
@@ -13949,9 +16495,28 @@ indexed_segments(typename Config::file_system& fs, std::vector<served_segment> s
 // The store: ordered keys and values over the write-ahead log, which is its level zero: records are read from where they were written.
 //
 // put -> wal/writer (log, group commit) -> table/memtable -> visible to readers; a segment that is full is sealed with a sorted index
-// and served from there (engine/levels.hpp). Readers take no lock that is held during I/O of a writer.
+// and served from there (engine/levels.hpp); behind, segments and tables are merged into tables (engine/compactor.hpp). Readers take
+// no lock that is held during I/O of a writer or a merge.
 
 namespace keel::inline v0 {
+
+/// Where a store's bytes are, and what merging cost since it was opened.
+struct storage_report {
+    struct level {
+        std::uint64_t tables = 0;
+        std::uint64_t bytes = 0;
+        std::uint64_t records = 0; ///< all versions, tombstones among them
+    };
+    std::uint64_t segments = 0;  ///< of the log, prepared ones among them
+    std::uint64_t log_bytes = 0; ///< their size
+    std::array<level, format::table_levels> levels{};
+    std::uint64_t merges = 0;
+    std::uint64_t merge_bytes_read = 0;
+    std::uint64_t merge_bytes_written = 0;
+    std::uint64_t records_dropped = 0;
+    std::uint64_t stalled_writes = 0; ///< that waited because merging was behind
+    std::chrono::nanoseconds stalled_time{};
+};
 
 /// A store over one configuration. Moves; not copyable. All calls may come from several threads at once, close() and moves apart.
 template <class Config>
@@ -13976,21 +16541,23 @@ public:
         auto& records = opened->exam.report.replayed_records;
         KEEL_TRY_LET(parts,
                      recovery::indexed_segments<Config>(fs, std::move(opened->served), std::move(collected), records));
-        out.levels_ = std::make_shared<levels_type>(fs);
-        out.levels_->mount(std::move(parts));
+        out.levels_ = std::make_shared<levels_type>(fs, static_cast<std::size_t>(options.cache_bytes));
+        out.levels_->mount(std::move(parts), opened->exam.stock.state.tables, opened->exam.stock.paths);
         opened->exam.report.replay_time = std::chrono::steady_clock::now() - started;
         out.core_ = std::make_shared<core_type>(std::move(*opened), fs, *out.levels_, std::move(observer), options);
+        out.merging_ = std::make_unique<merging>(*out.core_, *out.levels_, options);
         return out;
     }
 
     basic_engine(basic_engine&&) noexcept = default;
     basic_engine& operator=(basic_engine&& other) noexcept {
-        core_.reset(); // before the levels it writes to
+        let_go(); // before the levels it writes to
         levels_ = std::move(other.levels_);
         core_ = std::move(other.core_);
+        merging_ = std::move(other.merging_);
         return *this;
     }
-    ~basic_engine() { core_.reset(); }
+    ~basic_engine() { let_go(); }
 
     /// Sets the value of a key. Returns the LSN once the write is as safe as the durability policy says. Errors: invalid_argument
     /// (empty key), too_large (nothing was written), read_only, outcome_unknown, closed.
@@ -14015,27 +16582,29 @@ public:
 
     /// The value of a key now, or as of a snapshot; nothing where it has none.
     [[nodiscard]] result<std::optional<std::string>> get(std::string_view key) const {
-        return get_at(key, core_->writer().visible());
+        auto const view = levels_->view(); // first this, then the moment
+        return get_at(*view, key, core_->writer().visible());
     }
     [[nodiscard]] result<std::optional<std::string>> get(std::string_view key, snapshot const& as_of) const {
-        if (!as_of.belongs_to(levels_.get()))
+        if (!as_of.belongs_to(levels_->held()))
             return failure(errc::invalid_argument, "the snapshot was taken from another store");
-        return get_at(key, as_of.at());
+        return get_at(*levels_->view(), key, as_of.at());
     }
 
-    /// This moment, for reads that must not change. Reading through it needs the store; the data stays alive with it.
-    [[nodiscard]] keel::snapshot snapshot() const { return {core_->writer().visible(), levels_}; }
+    /// This moment, for reads that must not change. Reading through it needs the store, which keeps what it sees as long as it lives.
+    [[nodiscard]] keel::snapshot snapshot() const { return keel::snapshot{hold_moment()}; }
 
     /// Keys in order: all of them, a range, a prefix; now, or as of a snapshot of this store. What could not be read shows in the scan's
     /// status().
     [[nodiscard]] key_scan scan(range which = {}) const {
-        auto const at = core_->writer().visible(); // first this, then the view
-        return {levels_->view(), at, std::move(which)};
+        auto view = levels_->view(); // first this, then the moment
+        auto const at = core_->writer().visible();
+        return {std::move(view), at, std::move(which)};
     }
     [[nodiscard]] key_scan scan(range which, keel::snapshot const& as_of) const {
-        KEEL_ASSERT(as_of.belongs_to(levels_.get()));
+        KEEL_ASSERT(as_of.belongs_to(levels_->held()));
         // A snapshot of another store has no keys here: an empty scan, never somebody else's data.
-        return {levels_->view(), as_of.belongs_to(levels_.get()) ? as_of.at() : lsn{}, std::move(which)};
+        return {levels_->view(), as_of.belongs_to(levels_->held()) ? as_of.at() : lsn{}, std::move(which)};
     }
     [[nodiscard]] key_scan scan(prefix const& which) const { return scan(which.as_range()); }
     [[nodiscard]] key_scan scan(prefix const& which, keel::snapshot const& as_of) const {
@@ -14046,8 +16615,8 @@ public:
     [[nodiscard]] result<std::vector<std::optional<std::string>>> multi_get(
         std::span<std::string_view const> keys) const {
         if (core_->writer().state() == engine_state::closed) return failure(errc::closed, "the store is closed");
-        auto const at = core_->writer().visible();
         auto const view = levels_->view();
+        auto const at = core_->writer().visible();
         std::vector<std::optional<std::string>> out;
         out.reserve(keys.size());
         for (auto const key : keys) {
@@ -14072,19 +16641,57 @@ public:
             ++report.segments;
             ++report.mounted_segments;
         }
+        for (auto const& level : view->tables)
+            for (auto const& t : level) KEEL_TRY(detail::verify_table<Config>(core_->fs(), *t, how, report));
         core_->tell(report.findings);
         return report;
     }
 
     /// A transaction that reads from this moment (engine/transaction.hpp).
-    [[nodiscard]] transaction begin() const { return {core_, levels_, core_->writer().visible()}; }
+    [[nodiscard]] transaction begin() const { return {core_, levels_, hold_moment()}; }
+
+    /// Merges all records into the tables of one level, whatever the compaction policy says, and gives the log's segments back. Reads
+    /// and writes go on meanwhile; what they write is not waited for. Errors: corruption (damage is not merged away), no_space, those
+    /// of a write. Nothing is lost by them.
+    [[nodiscard]] result<void> compact() {
+        KEEL_TRY(core_->writer().roll_over());
+        return merging_->work.all();
+    }
+    /// Where the bytes are, and what merging them costs.
+    [[nodiscard]] storage_report storage() const {
+        storage_report out;
+        auto const manifest = core_->manifest();
+        for (auto const& [id, s] : manifest.segments) {
+            ++out.segments;
+            out.log_bytes += s.size;
+        }
+        for (auto const& [id, t] : manifest.tables) {
+            ++out.levels[t.level].tables;
+            out.levels[t.level].bytes += t.size;
+            out.levels[t.level].records += t.records;
+        }
+        auto const done = merging_->work.counters();
+        out.merges = done.merges;
+        out.merge_bytes_read = done.bytes_read;
+        out.merge_bytes_written = done.bytes_written;
+        out.records_dropped = done.records_dropped;
+        if (merging_->thread) {
+            auto const waited = merging_->thread->stalled();
+            out.stalled_writes = waited.count;
+            out.stalled_time = waited.time;
+        }
+        return out;
+    }
 
     /// All writes accepted before the call survive power loss once it returns.
     [[nodiscard]] result<void> sync() { return core_->writer().sync(); }
     /// After a failure that left the store read-only: tries to become writable again.
     [[nodiscard]] result<void> resume() { return core_->writer().resume(); }
     /// Syncs, marks the orderly end, lets the lock go. The destructor does the same and cannot tell of a failure.
-    [[nodiscard]] result<void> close() { return core_->close(); }
+    [[nodiscard]] result<void> close() {
+        merging_->thread.reset();
+        return core_->close();
+    }
 
     [[nodiscard]] lsn last_lsn() const noexcept { return core_->writer().visible(); }
     [[nodiscard]] lsn durable_lsn() const { return core_->writer().durable(); }
@@ -14094,22 +16701,51 @@ public:
     [[nodiscard]] recovery_report const& recovery() const noexcept { return core_->report(); }
 
     /// What the background thread does; for programs opened without one. `quiet`: nothing was written for a while.
-    void housekeep(bool quiet = true) { core_->writer().housekeep(quiet); }
+    void housekeep(bool quiet = true) {
+        core_->writer().housekeep(quiet);
+        if (core_->writer().state() == engine_state::closed || core_->read_only()) return;
+        if (auto done = merging_->work.step(); !done)
+            core_->writer().degrade("merging the log into tables failed: " + to_string(done.error()));
+    }
     /// Lets go of everything without touching the disk, as a killed process does.
-    void abandon() noexcept { core_->abandon(); }
+    void abandon() noexcept {
+        merging_->thread.reset();
+        core_->abandon();
+    }
 
 private:
     using levels_type = detail::levels<Config>;
     using core_type = detail::log_core<Config, levels_type>;
+    using compactor_type = detail::compactor<Config>;
+    using policy = typename Config::compaction;
+    /// Refers to core and levels: goes first.
+    struct merging {
+        merging(core_type& core, levels_type& levels, open_options const& options)
+            : work{core, levels, options.merge_bytes_per_second} {
+            if (options.background_thread && !options.read_only && policy::log_bytes != 0)
+                thread.emplace(work, core.writer());
+        }
+        compactor_type work;
+        std::optional<detail::compaction_thread<compactor_type, policy, typename core_type::writer_type>> thread{};
+    };
     basic_engine() = default;
 
+    void let_go() noexcept {
+        merging_.reset();
+        core_.reset();
+    }
+    [[nodiscard]] auto hold_moment() const {
+        return levels_->held().take([&] { return core_->writer().visible(); });
+    }
     result<lsn> commit(std::span<wal::operation const> batch) {
         for (auto const& op : batch) KEEL_TRY(detail::check_key(as_text(op.key)));
+        if (merging_->thread) merging_->thread->wait_for_room();
         return core_->writer().write(batch);
     }
-    result<std::optional<std::string>> get_at(std::string_view key, lsn at) const {
+    using view_type = typename levels_type::view_type;
+    result<std::optional<std::string>> get_at(view_type const& view, std::string_view key, lsn at) const {
         if (core_->writer().state() == engine_state::closed) return failure(errc::closed, "the store is closed");
-        auto found = levels_->view()->find(key, at);
+        auto found = view.find(key, at);
         if (!found) return tell(std::move(found).error());
         if (!*found) return std::optional<std::string>{};
         return std::move((*found)->value);
@@ -14122,6 +16758,7 @@ private:
 
     std::shared_ptr<levels_type> levels_{};
     std::shared_ptr<core_type> core_{}; // refers to the levels: goes first; shared for the moment of a commit only
+    std::unique_ptr<merging> merging_{};
 };
 
 /// The store with these policies, in any order, each with a default (config.hpp).

@@ -19,13 +19,15 @@ namespace {
 using namespace crash;
 
 using keel::test::sanitized;
-constexpr std::uint64_t workloads = sanitized ? 2 : 30;
+constexpr std::uint64_t workloads = sanitized ? 2 : 20;
 constexpr std::string_view directory = "store";
 
-template <class Durability>
+template <class Durability, class Compaction>
 class enumeration {
 public:
-    using store = keel::engine<Durability, keel::io::memory, keel::segment_size<4 * keel::KiB>, keel::checksum::crc32c>;
+    using store = keel::engine<Durability, Compaction, keel::io::memory, keel::segment_size<4 * keel::KiB>,
+                               keel::checksum::crc32c>;
+    static constexpr bool merging = Compaction::log_bytes < keel::MiB;
     static constexpr bool mapped = Durability::path == keel::write_path::mapped;
 
     void run(std::uint64_t number) {
@@ -33,13 +35,14 @@ public:
         model::reset_machine();
         keel::io::memory disk;
         model::history h;
-        auto const all = make_workload(number);
+        auto const all = make_workload(number, merging);
         disk.on_operation([&](keel::io::operation const&) { explore(disk, h, 0); });
         play(disk, h, all);
         disk.on_operation({});
     }
     [[nodiscard]] std::uint64_t states() const { return states_; }
     [[nodiscard]] std::uint64_t torn() const { return torn_; }
+    [[nodiscard]] std::uint64_t merges() const { return merges_; }
 
 private:
     void play(keel::io::memory disk, model::history& h, workload const& all) {
@@ -66,6 +69,10 @@ private:
             h.owed_power = h.issued.size();
         } else if (s.kind == step_kind::idle) {
             db.housekeep(true);
+        } else if (s.kind == step_kind::merge) {
+            REQUIRE(db.compact());
+            ++merges_;
+            h.owed_power = h.owed_process = h.issued.size();
         } else {
             h.issue(s.operations);
             keel::write_batch b;
@@ -123,6 +130,12 @@ private:
         h.owed_process = kind == model::crash_kind::process ? holds : std::max(h.owed_process, h.owed_power);
         commit(*db, h, "after", std::string(30, 'x'));
         commit(*db, h, "key1", "again");
+        if (merging) {
+            if (auto const done = db->compact(); !done)
+                fail(kind, depth, "cannot be merged: " + keel::to_string(done.error()));
+            h.owed_power = h.owed_process = h.issued.size();
+            commit(*db, h, "key2", "behind the merge");
+        }
         finished = depth != 0; // one more level only behind the first one
         disk.on_operation({});
         check_again(disk, h, kind, depth);
@@ -170,19 +183,21 @@ private:
     std::uint64_t states_ = 0;
     std::uint64_t seed_ = 0;
     std::uint64_t torn_ = 0;
+    std::uint64_t merges_ = 0;
     int failures_ = 0;
 };
 
-template <class Durability>
-void enumerate_all() {
-    enumeration<Durability> e;
-    for (std::uint64_t n = 0; n < workloads; ++n) e.run(n);
+template <class Durability, class Compaction = keel::compaction::leveled<>>
+void enumerate_all(std::uint64_t count = workloads) {
+    enumeration<Durability, Compaction> e;
+    for (std::uint64_t n = 0; n < count; ++n) e.run(n);
     std::printf("crash enumeration, %-12s %8llu crash states visited in %llu workloads, %llu with a torn tail\n",
                 std::string{Durability::name}.c_str(), static_cast<unsigned long long>(e.states()),
-                static_cast<unsigned long long>(workloads), static_cast<unsigned long long>(e.torn()));
+                static_cast<unsigned long long>(count), static_cast<unsigned long long>(e.torn()));
     // A run that saw few states, or never a torn tail, has proven nothing.
     CHECK(e.states() >= (sanitized ? 500U : 50000U));
     CHECK(e.torn() > 0);
+    CHECK(e.merges() >= (e.merging ? count / 2 : 0));
 }
 
 } // namespace
@@ -198,4 +213,10 @@ TEST_CASE("crash: a prefix with all that was synced survives every stop under in
 }
 TEST_CASE("crash: a prefix with all that was synced survives every stop under os_buffered") {
     enumerate_all<keel::durability::os_buffered>();
+}
+
+// Seal, merge, the manifest's switch, giving segments back and recycling them: stopped at every operation of theirs, too.
+TEST_CASE("crash: every acknowledged batch survives every stop of a merge") {
+    enumerate_all<keel::durability::group_commit, keel::compaction::leveled<8 * keel::KiB, 2>>(sanitized ? 1 : 3);
+    enumerate_all<keel::durability::os_buffered, keel::compaction::leveled<8 * keel::KiB, 2>>(sanitized ? 1 : 3);
 }

@@ -40,12 +40,13 @@ constexpr failure_mode modes[] = {
     {keel::io::fault_kind::fail_sync, keel::io::fault_class::sync, 3, "three failing syncs"},
 };
 
-template <class Durability>
+template <class Durability, class Compaction>
 class fault_enumeration {
 public:
     using fs_type = keel::io::faulty<keel::io::memory>;
-    using store = keel::engine<Durability, fs_type, keel::segment_size<4 * keel::KiB>>;
-    using plain_store = keel::engine<Durability, keel::io::memory, keel::segment_size<4 * keel::KiB>>;
+    using store = keel::engine<Durability, Compaction, fs_type, keel::segment_size<4 * keel::KiB>>;
+    using plain_store = keel::engine<Durability, Compaction, keel::io::memory, keel::segment_size<4 * keel::KiB>>;
+    static constexpr bool merging = Compaction::log_bytes < keel::MiB;
     static constexpr bool mapped = Durability::path == keel::write_path::mapped;
 
     void run(std::uint64_t number, failure_mode const& mode) {
@@ -60,6 +61,8 @@ public:
     [[nodiscard]] std::uint64_t fired() const { return fired_; }
     [[nodiscard]] std::uint64_t resumed() const { return resumed_; }
     [[nodiscard]] std::uint64_t unknown() const { return unknown_; }
+    [[nodiscard]] std::uint64_t merged() const { return merged_; }
+    [[nodiscard]] std::uint64_t unmerged() const { return unmerged_; }
 
 private:
     void attempt(std::uint64_t number, failure_mode const& mode, std::uint64_t n) {
@@ -73,7 +76,7 @@ private:
         disk.on_operation([&](keel::io::operation const&) {
             if (!fs.log().empty() && ++since_ % 3 == 0) explore(disk, h);
         });
-        play(fs, h, make_workload(number));
+        play(fs, h, make_workload(number, merging));
         disk.on_operation({});
         explore(disk, h);
         fired_ += !fs.log().empty();
@@ -119,6 +122,10 @@ private:
             if (db.sync() && maybe_ == 0) h.owed_power = h.issued.size();
         } else if (s.kind == step_kind::idle) {
             db.housekeep(true);
+        } else if (s.kind == step_kind::merge) {
+            bool const done = db.compact().has_value();
+            ++(done ? merged_ : unmerged_);
+            if (done && maybe_ == 0) h.owed_power = h.owed_process = h.issued.size();
         } else {
             write(db, h, s.operations);
         }
@@ -193,6 +200,14 @@ private:
             return fail((kind == model::crash_kind::process ? "process crash: " : "power loss: ") + trouble);
         auto const more = db->put("more", "after");
         if (!more) fail("cannot be written to: " + keel::to_string(more.error()));
+        if (merging && seed_ % 4 == 0) {
+            if (auto const all = db->compact(); !all) fail("cannot be merged: " + keel::to_string(all.error()));
+            auto const sound = db->verify();
+            if (!sound) fail("cannot be verified behind a merge: " + keel::to_string(sound.error()));
+            else if (!sound->findings.empty())
+                fail("is not whole behind a merge: " + sound->findings[0].file + " at " +
+                     std::to_string(sound->findings[0].offset) + ": " + sound->findings[0].detail);
+        }
         db->abandon();
     }
 
@@ -215,14 +230,16 @@ private:
     std::uint64_t fired_ = 0;
     std::uint64_t resumed_ = 0;
     std::uint64_t unknown_ = 0;
+    std::uint64_t merged_ = 0;
+    std::uint64_t unmerged_ = 0;
     int failures_ = 0;
 };
 
-template <class Durability>
-void fail_everywhere() {
-    fault_enumeration<Durability> e;
+template <class Durability, class Compaction = keel::compaction::leveled<>>
+void fail_everywhere(std::uint64_t count = fault_workloads) {
+    fault_enumeration<Durability, Compaction> e;
     for (auto const& mode : modes)
-        for (std::uint64_t n = 0; n < fault_workloads; ++n) e.run(n, mode);
+        for (std::uint64_t n = 0; n < count; ++n) e.run(n, mode);
     std::printf("fault enumeration, %-12s %7llu faults fired, %7llu crash states behind them, %llu unknown outcomes, "
                 "%llu resumes\n",
                 std::string{Durability::name}.c_str(), static_cast<unsigned long long>(e.fired()),
@@ -231,6 +248,10 @@ void fail_everywhere() {
     CHECK(e.fired() > 100);
     CHECK(e.states() > 1000);
     CHECK(e.resumed() > 0);
+    if (e.merging) {
+        CHECK(e.merged() > 100);
+        CHECK(e.unmerged() > 100);
+    }
 }
 
 } // namespace
@@ -246,4 +267,9 @@ TEST_CASE("faults: nothing synced is lost when any operation fails under interva
 }
 TEST_CASE("faults: nothing synced is lost when any operation fails under os_buffered") {
     fail_everywhere<keel::durability::os_buffered>();
+}
+
+TEST_CASE("faults: nothing acknowledged is lost when any operation of a merge fails") {
+    fail_everywhere<keel::durability::group_commit, keel::compaction::leveled<8 * keel::KiB, 2>>(sanitized ? 1 : 4);
+    fail_everywhere<keel::durability::os_buffered, keel::compaction::leveled<8 * keel::KiB, 2>>(sanitized ? 1 : 4);
 }

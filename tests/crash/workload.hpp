@@ -14,7 +14,7 @@
 
 namespace crash {
 
-enum class step_kind { write, sync, idle, reopen };
+enum class step_kind { write, sync, idle, reopen, merge };
 
 struct step {
     step_kind kind = step_kind::write;
@@ -22,8 +22,9 @@ struct step {
 };
 using workload = std::vector<step>;
 
-/// The workload of a number: each has its own mixture of batch sizes, value sizes, erases, syncs, idle marks and reopenings.
-inline workload make_workload(std::uint64_t number) {
+/// The workload of a number: each has its own mixture of batch sizes, value sizes, erases, syncs, idle marks and reopenings; of merges
+/// where the store has any.
+inline workload make_workload(std::uint64_t number, bool merging = false) {
     auto state = number * 0x9E3779B97F4A7C15ULL + 1;
     auto const random = [&](std::uint64_t below) {
         state ^= state << 13;
@@ -36,7 +37,8 @@ inline workload make_workload(std::uint64_t number) {
     for (std::uint64_t i = 0; i < steps; ++i) {
         step s;
         auto const kind = random(12);
-        if (kind == 0) s.kind = step_kind::sync;
+        if (merging && (kind > 9 || (i > 2 && kind > 6))) s.kind = step_kind::merge;
+        else if (kind == 0) s.kind = step_kind::sync;
         else if (kind == 1) s.kind = step_kind::idle;
         else if (kind == 2 && number % 3 == 0) s.kind = step_kind::reopen;
         if (s.kind == step_kind::write) {

@@ -216,7 +216,8 @@ TEST_CASE("levels: a sealed segment that rolled over is served from the disk, an
     // The bytes in the file are what is served: turned over, they are no data any more.
     auto const [file, at] = place_of(disk, level_value(17));
     REQUIRE(disk.corrupt(file, at, std::byte{1}));
-    auto const old = db->get(level_key(17), keel::snapshot{keel::lsn{1000}, nullptr});
+    auto const other = level_store::open("other", model::test_options(), disk);
+    auto const old = db->get(level_key(17), other->snapshot());
     CHECK(old.error().code == keel::errc::invalid_argument); // no snapshot of this store
     CHECK(**db->get(level_key(17)) == level_value(19));
 }

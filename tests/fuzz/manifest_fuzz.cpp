@@ -30,6 +30,7 @@ void check_state(format::manifest_state const& state) {
                                        format::snapshot_of(state).payload());
     require(again.has_value());
     require(again->losses == state.losses && again->floor == state.floor && again->next_segment == state.next_segment);
+    require(again->tables == state.tables && again->next_table == state.next_table);
 }
 
 void read_edit(byte_view in) {

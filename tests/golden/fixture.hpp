@@ -50,7 +50,8 @@ inline history kept_history() {
     return past;
 }
 
-inline io::memory kept_store(ending how) {
+/// `merged`: everything is in a table in the end.
+inline io::memory kept_store(ending how, bool merged = false) {
     io::memory disk;
     auto store = small_engine::open(store_folder, still_options(), disk);
     auto const past = kept_history();
@@ -63,6 +64,7 @@ inline io::memory kept_store(ending how) {
         }
         static_cast<void>(store->write(batch));
     }
+    if (merged) static_cast<void>(store->compact());
     if (how == ending::closed) static_cast<void>(store->close());
     else store->abandon();
     return disk.after_process_crash();

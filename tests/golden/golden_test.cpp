@@ -114,6 +114,7 @@ io::memory load_folder(stdfs::path const& folder) {
     io::memory disk;
     static_cast<void>(disk.make_directory(store_folder));
     static_cast<void>(disk.make_directory(store_folder + "/log"));
+    if (stdfs::exists(folder / "tables")) static_cast<void>(disk.make_directory(store_folder + "/tables"));
     for (auto const& entry : stdfs::recursive_directory_iterator(folder)) {
         if (!entry.is_regular_file()) continue;
         std::string bytes(static_cast<std::size_t>(entry.file_size()), '\0');
@@ -178,6 +179,23 @@ TEST_CASE("P14 R8.2: stores of every format so far open without a finding and gi
         }
 }
 
+TEST_CASE("P14 R8.2: stores whose records are in tables, of every format so far, give all that was not overwritten") {
+    auto const past = kept_history();
+    for (auto const& folder : kept_folders()) {
+        INFO(folder.string());
+        auto disk = load_folder(folder / "merged");
+        auto store = small_engine::open(store_folder, quiet_options(repair_strategy::refuse), disk);
+        REQUIRE(store.has_value());
+        CHECK(store->recovery().findings.empty());
+        CHECK(store->recovery().tables == 1);
+        CHECK(store->last_lsn() == past.last());
+        CHECK(content_of(*store) == past.now());
+        REQUIRE(store->put("more", "records").has_value());
+        REQUIRE(store->compact().has_value());
+        CHECK(content_of(*store).size() == past.now().size() + 1);
+    }
+}
+
 TEST_CASE("P14 R8.2: the same stores open on the real machine") {
     auto const past = kept_history();
     for (auto const& from : kept_folders()) {
@@ -191,9 +209,9 @@ TEST_CASE("P14 R8.2: the same stores open on the real machine") {
 
 TEST_CASE("P14: a store of this format is written byte for byte as it is kept") {
     auto const folder = kept_folders().back();
-    for (auto const how : {ending::closed, ending::process_crash}) {
-        auto const kept = load_folder(folder / (how == ending::closed ? "closed" : "killed"));
-        auto const written = kept_store(how);
+    for (std::string const how : {"closed", "killed", "merged"}) {
+        auto const kept = load_folder(folder / how);
+        auto const written = kept_store(how == "killed" ? ending::process_crash : ending::closed, how == "merged");
         CHECK(written.files() == kept.files());
         for (auto const& path : kept.files()) {
             INFO(path);

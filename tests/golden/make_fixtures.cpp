@@ -64,6 +64,15 @@ void store_inputs(stdfs::path const& corpus) {
         static_cast<void>(d.remove("db/manifest.1"));
     };
     put(damaged(no_manifest), 16 | 64);
+    auto const merged = [](std::string const& hurt, std::uint64_t at) {
+        auto disk = kept_store(ending::closed, true);
+        if (!hurt.empty()) flip_bit(disk, hurt, at * 8);
+        return disk;
+    };
+    put(merged("", 0), 16);
+    put(merged("", 0), 23);
+    put(merged("db/tables/0000000000000001.tab", 700), 16);
+    put(merged("db/tables/0000000000000001.tab", 700), 23);
     put(damaged([&](auto& d) {
             no_manifest(d);
             zero(d, first, 0, 512);
@@ -121,7 +130,20 @@ void manifest_inputs(stdfs::path const& corpus) {
         .next(10, 2)
         .prepared({2}, 5, 8192, {2})
         .retired({2});
+    format::table_entry t{.id = {4}, .salt = 77, .size = 9000, .lsns = {{2}, {3}}, .records = 2, .level = 3};
+    t.set_bounds("a", std::string(200, 'b'));
+    e.table(t).table({.id = {5}, .salt = 78, .size = 9000, .lsns = {{2}, {2}}, .largest = "x"}).untable({5}).tables(9);
     write_file(corpus / "manifest" / "edit", with_flags(0, e.payload()));
+}
+
+void table_inputs(stdfs::path const& corpus) {
+    auto const table = *kept_store(ending::closed, true).contents("db/tables/0000000000000001.tab");
+    for (unsigned const flags : {0U, 1U})
+        write_file(corpus / "table" / ("whole-" + std::to_string(flags)), with_flags(flags, table));
+    auto hurt = table;
+    for (auto const at : {std::size_t{520}, std::size_t{600}, table.size() - 700}) hurt[at] ^= std::byte{0x11};
+    write_file(corpus / "table" / "hurt", with_flags(1, hurt));
+    write_file(corpus / "table" / "block", with_flags(2, byte_view{table}.subspan(544, 400)));
 }
 
 void scan_inputs(stdfs::path const& corpus) {
@@ -159,11 +181,13 @@ int main(int argc, char** argv) {
     if (!stdfs::exists(kept)) {
         write_disk(kept / "closed", kept_store(ending::closed));
         write_disk(kept / "killed", kept_store(ending::process_crash));
+        write_disk(kept / "merged", kept_store(ending::closed, true));
     }
     auto const corpus = tests / "fuzz" / "corpus";
     store_inputs(corpus);
     block_inputs(corpus);
     manifest_inputs(corpus);
+    table_inputs(corpus);
     scan_inputs(corpus);
     text_inputs(corpus);
     return 0;

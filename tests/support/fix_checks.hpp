@@ -9,6 +9,7 @@
 #include <keel/format/manifest.hpp>
 #include <keel/format/notes.hpp>
 #include <keel/format/segment_header.hpp>
+#include <keel/format/table.hpp>
 
 #include <algorithm>
 #include <cstdint>
@@ -64,6 +65,17 @@ void fix_manifest(byte_span file) noexcept {
     auto const salt = format::load<std::uint64_t>(file.data() + 32);
     if (static_cast<std::uint32_t>(salt) == 0) return;
     fix_frames<C>(file, salt, format::manifest_frames_begin, file.size());
+}
+
+/// Both headers and all frames of a table.
+template <checksum_policy C>
+void fix_table(byte_span file) noexcept {
+    if (file.size() < 2 * format::header_bytes) return;
+    auto const second = file.size() - format::header_bytes;
+    fix_block<C>(file.first(format::header_bytes));
+    fix_block<C>(file.subspan(second));
+    auto const salt = format::load<std::uint64_t>(file.data() + 40);
+    if (static_cast<std::uint32_t>(salt) != 0) fix_frames<C>(file, salt, format::table_frames_begin, second);
 }
 
 template <checksum_policy C>

@@ -59,7 +59,7 @@ private:
              wal::read_manifest_copy<C>(disk, i == 0 ? "db/manifest.0" : "db/manifest.1").edits)
             salts.take_all(edit.payload);
     for (auto const& path : disk.files()) {
-        if (!path.starts_with("db/log/")) continue;
+        if (!path.starts_with("db/log/") && !path.starts_with("db/tables/")) continue;
         files.push_back(*disk.contents(path));
         salts.take_words(files.back());
     }
@@ -73,22 +73,31 @@ private:
                 auto const f = format::read_frame<C>(byte_view{bytes}.subspan(at), {salt, at});
                 if (f.state == format::frame_state::intact && f.header.type == format::frame_type::put)
                     out.emplace(as_text(f.key()), as_text(f.value()));
+                if (f.state == format::frame_state::intact && f.header.type == format::frame_type::block) {
+                    format::block_reader in{f.payload};
+                    for (in.first(); in.valid(); in.next())
+                        if (!in.tombstone()) out.emplace(in.key(), in.value());
+                }
             });
         }
     return out;
 }
 
 [[nodiscard]] inline std::string wrong_in_served(small_engine const& store, std::set<record> const& known) {
+    auto const& r = store.recovery();
+    bool const table_damage = std::ranges::any_of(r.findings,
+                                                  [](finding const& f) { return f.file.ends_with(".tab"); });
     std::uint64_t keys = 0;
     for (auto&& [key, value] : store.scan()) {
         if (!known.contains({std::string{key}, std::string{value}}))
             return "serves what no file holds: " + std::string{key};
         auto const got = store.get(key);
+        // An index that was forged can hide keys, not change them; an opening that looks at all of it says so.
+        if ((!got || !*got) && table_damage) continue;
         if (!got || !*got || **got != value) return "get and scan differ: " + std::string{key};
         ++keys;
     }
-    auto const& r = store.recovery();
-    if (keys > r.records) return "more keys than records\n" + describe(r);
+    if (keys > r.records + r.table_records) return "more keys than records\n" + describe(r);
     for (auto const& l : r.lost_lsn_ranges)
         if (l.empty() || !l.first) return "an empty loss\n" + describe(r);
     return {};

@@ -18,7 +18,7 @@
 
 namespace keel::test {
 
-inline constexpr std::array<char const*, 12> packed_names{
+inline constexpr std::array<char const*, 14> packed_names{
     "db/manifest.0",
     "db/manifest.1",
     "db/notes",
@@ -31,6 +31,8 @@ inline constexpr std::array<char const*, 12> packed_names{
     "db/log/prepare.tmp",
     "db/manifest.0.tmp",
     "db/lock",
+    "db/tables/0000000000000001.tab",
+    "db/tables/0000000000000002.tab",
 };
 
 /// The flag byte.
@@ -93,8 +95,11 @@ struct packed_flags {
         in = in.subspan(part.size());
         if (twice) std::copy_n(file.begin(), format::header_bytes, file.end() - format::header_bytes);
         bool const segment = std::string_view{packed_names[name]}.find("/log/") != std::string_view::npos;
+        bool const table = std::string_view{packed_names[name]}.ends_with(".tab");
         bool const manifest = std::string_view{packed_names[name]}.find("manifest") != std::string_view::npos;
         if (segment && flags.fix_segments) fix_segment<C>(file);
+        if (table && flags.fix_segments) fix_table<C>(file);
+        if (table) static_cast<void>(disk.make_directory(store_folder + "/tables"));
         if (manifest && flags.fix_manifests) fix_manifest<C>(file);
         if (name == 2 && flags.fix_notes) fix_notes<C>(file);
         static_cast<void>(disk.replace(packed_names[name], file));

@@ -2,29 +2,42 @@
 #ifndef KEEL_ENGINE_LEVELS_HPP
 #define KEEL_ENGINE_LEVELS_HPP
 
-// Where an engine's records are: in memory for the segment being written, in the sealed segments themselves for all before. The log
-// tells of every step (wal::record_sink): records as they become visible, a segment that begins, one that is sealed and from then on
-// served from where it lies.
+// Where an engine's records are: in memory for the segment being written, in the sealed segments themselves for what came before, in
+// tables for what was merged. The log tells of every step (wal::record_sink): records as they become visible, a segment that begins,
+// one that is sealed and from then on served from where it lies. Compaction tells of tables that take the place of others.
 //
-// Thread rules: the log's leader changes, one thread at a time; any number read, each through a view() that stays what it is while it
-// is held. A reader asks for the log's visible LSN first and for the view then: the view has all records up to that LSN.
+// Of any key, every version in memory or a segment is newer than all in tables, and every version in a table is newer than all in the
+// tables of higher levels. Tables of one level share no key.
+//
+// Thread rules: the log's leader and compaction change, each in one step under change_; any number read, each through a view() that
+// stays what it is while it is held. A reader without a snapshot takes the view first and asks for the log's visible LSN then: what
+// compaction had forgotten when the view was made was superseded at or below that LSN. Whatever the view lacks of what became visible
+// since is newer than all it has. A snapshot is held (moments.hpp) before its view is taken.
 
 #include <keel/detail/published.hpp>
+#include <keel/engine/moments.hpp>
 #include <keel/error.hpp>
 #include <keel/format/frame.hpp>
+#include <keel/format/manifest.hpp>
 #include <keel/table/block_cache.hpp>
 #include <keel/table/log_run.hpp>
 #include <keel/table/memtable.hpp>
+#include <keel/table/sorted_table.hpp>
 #include <keel/types.hpp>
+#include <keel/wal/layout.hpp>
 #include <keel/wal/segment_index.hpp>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
+#include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -34,9 +47,12 @@ namespace keel::inline v0::detail {
 template <class Config>
 struct level_view {
     using run = table::log_run<typename Config::checksum, typename Config::file_system>;
+    using table_type = table::sorted_table<typename Config::checksum, typename Config::file_system>;
+    using level = std::vector<std::shared_ptr<table_type const>>; ///< by key
 
     std::vector<std::shared_ptr<table::memtable const>> memory{}; ///< in the order they were begun
     std::vector<std::shared_ptr<run const>> runs{};               ///< by their newest LSN, the largest first
+    std::array<level, format::table_levels> tables{};             ///< the first one is empty: level zero is the log
 
     /// The newest version of a key that is not newer than `snapshot`.
     struct found {
@@ -48,14 +64,18 @@ struct level_view {
         for (auto const& m : memory)
             if (auto const v = m->find(key, snapshot); v && (!best || v->at > best->at)) best = v;
         auto const hash = format::filter_hash(key);
-        typename run::record kept;
-        typename run::record next;
+        table::read_version kept;
+        table::read_version next;
         for (auto const& r : runs) {
             if (best && r->newest() <= best->at) break; // nothing newer is further down
             KEEL_TRY_LET(there, r->find(key, hash, snapshot, next));
             if (!there || (best && next.what.at <= best->at)) continue;
             std::swap(kept, next);
             best = kept.what;
+        }
+        for (std::size_t n = 1; !best && n < tables.size(); ++n) {
+            KEEL_TRY_LET(there, find_in(tables[n], key, hash, snapshot, kept));
+            if (there) best = kept.what;
         }
         if (!best) return std::optional<found>{};
         found out{.at = best->at};
@@ -68,11 +88,15 @@ struct level_view {
         for (auto const& m : memory)
             if (auto const v = m->find(key, lsn_max); v && v->at > since) return v->at;
         auto const hash = format::filter_hash(key);
-        typename run::record there;
+        table::read_version there;
         for (auto const& r : runs) {
             if (r->newest() <= since) break;
             KEEL_TRY_LET(any, r->find(key, hash, lsn_max, there));
             if (any && there.what.at > since) return there.what.at;
+        }
+        for (auto const& l : tables) {
+            KEEL_TRY_LET(any, find_in(l, key, hash, lsn_max, there));
+            if (any) return there.what.at > since ? there.what.at : lsn{};
         }
         return lsn{};
     }
@@ -98,7 +122,30 @@ struct level_view {
             if (auto const any = walk(at)) return any;
             if (at.trouble()) return failure(*at.trouble());
         }
+        for (auto const& l : tables)
+            for (auto const& t : l) {
+                bool const apart = (to && t->entry().smallest >= *to) || (from && t->entry().ends_before(*from));
+                if (apart || t->entry().lsns.last <= since) continue;
+                typename table_type::cursor at{t};
+                if (auto const any = walk(at)) return any;
+                if (at.trouble()) return failure(*at.trouble());
+            }
         return lsn{};
+    }
+
+private:
+    /// Bounds may be cut short, so that two tables may have the key; all versions of it are in one.
+    [[nodiscard]] static result<bool> find_in(level const& in, std::string_view key, std::uint64_t hash, lsn snapshot,
+                                              table::read_version& into) {
+        auto const begins_behind = [key](auto const& t) { return t->entry().smallest > key; };
+        auto const behind = std::ranges::partition_point(in, std::not_fn(begins_behind));
+        for (auto t = behind; t != in.begin();) {
+            --t;
+            if (!(*t)->entry().may_have(key)) return false;
+            KEEL_TRY_LET(there, (*t)->find(key, hash, snapshot, into));
+            if (there) return true;
+        }
+        return false;
     }
 };
 
@@ -108,22 +155,50 @@ public:
     using view_type = level_view<Config>;
     using run = typename view_type::run;
 
+    using table_type = typename view_type::table_type;
     using fs_type = typename Config::file_system;
 
-    explicit levels(fs_type fs) : fs_{std::move(fs)}, now_{std::make_shared<view_type const>()} {}
+    explicit levels(fs_type fs, std::size_t cache_bytes)
+        : fs_{std::move(fs)}, cache_{std::make_shared<table::block_cache>(cache_bytes)},
+          now_{std::make_shared<view_type const>()} {}
 
     [[nodiscard]] std::shared_ptr<view_type const> view() const { return now_.get(); }
+    /// The moments that readers hold.
+    [[nodiscard]] moments& held() const noexcept { return *held_; }
 
     /// What opening found. Before anybody reads or writes. `scanned` belongs to the segments that have no index on the disk.
-    void mount(std::vector<std::pair<wal::closed_segment, std::shared_ptr<wal::sorted_index const>>> parts) {
+    void mount(std::vector<std::pair<wal::closed_segment, std::shared_ptr<wal::sorted_index const>>> parts,
+               std::map<format::table_id, format::table_entry> const& tables, wal::layout const& paths) {
+        std::lock_guard const hold{change_};
         view_type next;
         for (auto& [segment, scanned] : parts) next.runs.push_back(serve(std::move(segment), std::move(scanned)));
+        for (auto const& [id, entry] : tables) next.tables[entry.level].push_back(serve(entry, paths));
+        publish(std::move(next));
+    }
+
+    /// A table as this store reads it.
+    [[nodiscard]] std::shared_ptr<table_type const> serve(format::table_entry const& entry,
+                                                          wal::layout const& paths) const {
+        return std::make_shared<table_type const>(fs_, paths.table(entry.id), entry, cache_, listener_);
+    }
+    /// Takes tables and the records of whole segments out and puts other tables in, in one step.
+    void replace(std::vector<segment_id> const& segments, std::vector<format::table_id> const& out,
+                 std::vector<std::shared_ptr<table_type const>> const& in) {
+        std::lock_guard const hold{change_};
+        auto next = *view();
+        auto const gone = [&](segment_id id) { return std::ranges::find(segments, id) != segments.end(); };
+        std::erase_if(next.memory, [&](auto const& m) { return gone(m->segment()); });
+        std::erase_if(next.runs, [&](auto const& r) { return gone(r->source().id); });
+        for (auto& level : next.tables)
+            std::erase_if(level, [&](auto const& t) { return std::ranges::find(out, t->entry().id) != out.end(); });
+        for (auto const& t : in) next.tables[t->entry().level].push_back(t);
         publish(std::move(next));
     }
 
     // ---- wal::record_sink ---------------------------------------------------------------------------------------------------
 
     void begin(segment_id segment) {
+        std::lock_guard const hold{change_};
         auto next = *view();
         // Begun, and given up before it took a record.
         std::erase_if(next.memory, [](auto const& m) { return m->empty(); });
@@ -136,6 +211,7 @@ public:
     /// The segment is served from where it lies from here on, if it has an index: else from memory, as before.
     void sealed(wal::closed_segment segment) {
         if (!segment.index) return;
+        std::lock_guard const hold{change_};
         auto next = *view();
         std::erase_if(next.memory, [&](auto const& m) { return m->segment() == segment.id; });
         next.runs.push_back(serve(std::move(segment), nullptr));
@@ -143,6 +219,7 @@ public:
     }
     /// The records of `old` behind `last` were written anew and are in the segment begun last.
     void moved(segment_id old, lsn last) {
+        std::lock_guard const hold{change_};
         auto next = *view();
         for (auto& r : next.runs)
             if (r->source().id == old) r = r->up_to(last);
@@ -160,7 +237,6 @@ public:
     }
 
 private:
-    static constexpr std::size_t cache_bytes = 32 * MiB;
     static constexpr std::size_t findings_max = 1000;
 
     struct noted_damage {
@@ -177,6 +253,11 @@ private:
         std::ranges::sort(next.runs, std::ranges::greater{}, [](auto const& r) {
             return std::pair{r->newest(), r->source().id};
         });
+        for (auto& level : next.tables)
+            std::ranges::sort(level, {}, [](auto const& t) {
+                // Bounds that were cut short may be alike: such tables come from one merge, which wrote them in order.
+                return std::tie(t->entry().smallest, t->entry().largest, t->entry().ends_open, t->entry().id);
+            });
         now_.set(std::make_shared<view_type const>(std::move(next)));
     }
 
@@ -188,8 +269,10 @@ private:
             if (noted->found.size() < findings_max) noted->found.push_back(std::move(what));
             noted->any.store(true, std::memory_order_release);
         })};
-    std::shared_ptr<table::block_cache> cache_{std::make_shared<table::block_cache>(cache_bytes)};
+    std::shared_ptr<table::block_cache> cache_;
+    std::shared_ptr<moments> held_{std::make_shared<moments>()};
     std::shared_ptr<table::memtable> writing_{};
+    std::mutex change_; ///< one change of the view at a time; not held during I/O
     published<view_type> now_;
 };
 

@@ -2,8 +2,8 @@
 #ifndef KEEL_ENGINE_MERGE_HPP
 #define KEEL_ENGINE_MERGE_HPP
 
-// Many sorted parts walked as one: each key once, with the version a snapshot sees, in either direction. A heap holds the parts by
-// where they stand, so a step costs the logarithm of their number.
+// Many sorted parts walked as one, in either direction: every version there is (version_merge), or each key once with the version a
+// snapshot sees (merge_cursor). A heap holds the parts by where they stand, so a step costs the logarithm of their number.
 
 #include <keel/engine/levels.hpp>
 #include <keel/error.hpp>
@@ -24,7 +24,167 @@ namespace keel::inline v0::detail {
 
 enum class direction : std::uint8_t { forward, backward };
 
-/// One thread's. Keeps the view alive. The views current() gives are valid until the next step.
+/// Walks the tables of one level, which follow each other by key: one at a time is open.
+template <class Table>
+class level_cursor {
+public:
+    using tables = std::vector<std::shared_ptr<Table const>>;
+
+    explicit level_cursor(tables const& of) : of_{&of} {}
+
+    void seek(std::string_view key) {
+        auto const ends_before = [key](auto const& t) { return t->entry().ends_before(key); };
+        i_ = static_cast<std::size_t>(std::ranges::partition_point(*of_, ends_before) - of_->begin());
+        place(1, [key](auto& at) { at.seek(key); });
+    }
+    void seek_before(std::string_view key) {
+        // The last one that may begin in front of it; where it does not, the one before has the key.
+        auto const begins_in_front = [key](auto const& t) { return t->entry().smallest < key; };
+        i_ = static_cast<std::size_t>(std::ranges::partition_point(*of_, begins_in_front) - of_->begin()) - 1;
+        place(-1, [key](auto& at) { at.seek_before(key); });
+    }
+    void seek_last() {
+        i_ = of_->size() - 1;
+        place(-1, [](auto& at) { at.seek_last(); });
+    }
+    void next() {
+        at_->next();
+        if (at_->valid() || at_->trouble()) return;
+        ++i_;
+        place(1, [](auto& at) { at.seek({}); });
+    }
+    void previous() {
+        at_->previous();
+        if (at_->valid() || at_->trouble()) return;
+        --i_;
+        place(-1, [](auto& at) { at.seek_last(); });
+    }
+
+    [[nodiscard]] bool valid() const noexcept { return at_ && at_->valid(); }
+    [[nodiscard]] table::version current() const noexcept { return at_->current(); }
+    [[nodiscard]] std::optional<error> const& trouble() const noexcept {
+        static std::optional<error> const none{};
+        return at_ ? at_->trouble() : none;
+    }
+
+private:
+    /// In the table it is at, or the next one in this direction that has such a key: bounds that were cut short promise too much.
+    template <class Place>
+    void place(int step, Place const& how) {
+        for (at_.reset(); i_ < of_->size(); i_ += static_cast<std::size_t>(step)) { // wraps in front of the first one
+            at_.emplace((*of_)[i_]);
+            how(*at_);
+            if (at_->valid() || at_->trouble()) return;
+        }
+        at_.reset();
+    }
+
+    tables const* of_;
+    std::size_t i_ = 0;
+    std::optional<typename Table::cursor> at_{};
+};
+
+/// Every version of every key in some parts of a store: by key, of one key the newest first; or the other way round. One thread's.
+/// What is walked must outlive it. The same version may stand in two parts: then it comes twice.
+template <class Config>
+class version_merge {
+public:
+    using view_type = level_view<Config>;
+    using run = typename view_type::run;
+    using table_type = typename view_type::table_type;
+
+    explicit version_merge(direction way) noexcept : way_{way} {}
+
+    /// From the first key not less than `from` on (forward), or from the last key less than `to`, or the last of all, back.
+    void add(table::memtable const& part, std::optional<std::string> const& from,
+             std::optional<std::string> const& to) {
+        enter(memory_part{part}, from, to);
+    }
+    void add(std::shared_ptr<run const> part, std::optional<std::string> const& from,
+             std::optional<std::string> const& to) {
+        enter(run_part{std::move(part)}, from, to);
+    }
+    void add(std::vector<std::shared_ptr<table_type const>> const& level, std::optional<std::string> const& from,
+             std::optional<std::string> const& to) {
+        if (!level.empty()) enter(level_part{level}, from, to);
+    }
+    /// Behind the last add().
+    void begin() {
+        for (std::size_t i = 0; i < parts_.size(); ++i)
+            if (auto const now = standing_of(i)) heap_.push_back({*now, i});
+        std::ranges::make_heap(heap_, later());
+    }
+
+    [[nodiscard]] bool valid() const noexcept { return !heap_.empty() && !trouble_; }
+    /// Valid until advance().
+    [[nodiscard]] table::version const& top() const noexcept { return heap_.front().what; }
+    void advance() {
+        auto const part = heap_.front().part;
+        std::visit([&](auto& p) { way_ == direction::forward ? p.next() : p.previous(); }, parts_[part]);
+        if (auto const now = standing_of(part)) {
+            heap_.front().what = *now;
+        } else {
+            heap_.front() = heap_.back();
+            heap_.pop_back();
+        }
+        sift_down();
+    }
+    [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
+
+private:
+    using memory_part = table::memtable::cursor;
+    using run_part = typename run::cursor;
+    using level_part = level_cursor<table_type>;
+    using any_part = std::variant<memory_part, run_part, level_part>;
+    struct standing {
+        table::version what;
+        std::size_t part;
+    };
+
+    template <class Part>
+    void enter(Part p, std::optional<std::string> const& from, std::optional<std::string> const& to) {
+        if (way_ == direction::forward) p.seek(from ? std::string_view{*from} : std::string_view{});
+        else if (to) p.seek_before(*to);
+        else p.seek_last();
+        parts_.emplace_back(std::move(p));
+    }
+    /// Where a part stands now; nothing at its end, or where it is in trouble.
+    [[nodiscard]] std::optional<table::version> standing_of(std::size_t i) {
+        return std::visit(
+            [&](auto const& p) -> std::optional<table::version> {
+                if (p.valid()) return p.current();
+                if constexpr (requires { p.trouble(); })
+                    if (p.trouble()) trouble_ = p.trouble();
+                return std::nullopt;
+            },
+            parts_[i]);
+    }
+    /// Heap order: what comes last in the walk is the least.
+    [[nodiscard]] auto later() const noexcept {
+        return [way = way_](standing const& a, standing const& b) {
+            auto const order = a.what.key.compare(b.what.key);
+            if (way == direction::forward) return order != 0 ? order > 0 : a.what.at < b.what.at;
+            return order != 0 ? order < 0 : a.what.at > b.what.at;
+        };
+    }
+    /// The first one may have become later than those below it.
+    void sift_down() {
+        auto const n = heap_.size();
+        auto const is_later = later();
+        for (std::size_t i = 0, child = 1; child < n; i = child, child = 2 * i + 1) {
+            if (child + 1 < n && is_later(heap_[child], heap_[child + 1])) ++child;
+            if (!is_later(heap_[i], heap_[child])) return;
+            std::swap(heap_[i], heap_[child]);
+        }
+    }
+
+    direction way_;
+    std::vector<any_part> parts_{};
+    std::vector<standing> heap_{};
+    std::optional<error> trouble_{};
+};
+
+/// One thread's. Keeps the view alive. The views it gives are valid until the next step.
 template <class Config>
 class merge_cursor {
 public:
@@ -35,27 +195,32 @@ public:
     /// The first key not less than `from` (forward); the last key less than `to`, or the last of all (backward).
     bool start(direction way, std::optional<std::string> const& from, std::optional<std::string> const& to) {
         way_ = way;
-        trouble_.reset();
-        parts_.clear();
-        heap_.clear();
-        for (auto const& m : of_->memory) parts_.emplace_back(std::in_place_type<memory_part>, *m);
-        for (auto const& r : of_->runs) parts_.emplace_back(std::in_place_type<run_part>, r);
-        for (std::size_t i = 0; i < parts_.size(); ++i) {
-            std::visit(
-                [&](auto& p) {
-                    if (way == direction::forward) p.seek(from ? std::string_view{*from} : std::string_view{});
-                    else if (to) p.seek_before(*to);
-                    else p.seek_last();
-                },
-                parts_[i]);
-            enter(i);
-        }
+        standing_on_ = false;
+        all_.emplace(way);
+        for (auto const& m : of_->memory) all_->add(*m, from, to);
+        for (auto const& r : of_->runs) all_->add(r, from, to);
+        for (auto const& level : of_->tables) all_->add(level, from, to);
+        all_->begin();
         return step();
     }
     /// On to the next key that has a value; false where there is none, or after an error.
     bool step() {
-        while (!heap_.empty() && !trouble_)
-            if (take_key() && !trouble_) return true;
+        if (way_ == direction::backward) return step_back();
+        if (std::exchange(standing_on_, false)) pass();
+        while (all_->valid()) {
+            auto const& top = all_->top();
+            if (top.at > snapshot_) { // too new; the next version of this key may be seen
+                all_->advance();
+                continue;
+            }
+            key_.assign(top.key);
+            if (!top.tombstone) {
+                value_ = top.value;
+                at_ = top.at;
+                return standing_on_ = true;
+            }
+            pass();
+        }
         return false;
     }
 
@@ -63,71 +228,44 @@ public:
     [[nodiscard]] std::string_view value() const noexcept { return value_; }
     /// The version's LSN.
     [[nodiscard]] lsn at() const noexcept { return at_; }
-    [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
+    [[nodiscard]] std::optional<error> const& trouble() const noexcept {
+        static std::optional<error> const none{};
+        return all_ ? all_->trouble() : none;
+    }
 
 private:
-    using memory_part = table::memtable::cursor;
-    using run_part = typename view_type::run::cursor;
-    using part = std::variant<memory_part, run_part>;
-    struct standing {
-        table::version what;
-        std::size_t part;
-    };
-
-    /// Puts a part where it stands now into the heap.
-    void enter(std::size_t i) {
-        if (auto const* m = std::get_if<memory_part>(&parts_[i])) {
-            if (m->valid()) push({m->current(), i});
-        } else {
-            auto const& r = std::get<run_part>(parts_[i]);
-            if (r.valid()) push({r.current(), i});
-            else if (r.trouble()) trouble_ = r.trouble();
-        }
+    /// Behind all versions of key_.
+    void pass() {
+        do all_->advance();
+        while (all_->valid() && all_->top().key == key_);
     }
-    void push(standing s) {
-        heap_.push_back(s);
-        std::ranges::push_heap(heap_, later());
-    }
-    /// Heap order: what comes last in the walk is the least.
-    [[nodiscard]] auto later() const noexcept {
-        return [way = way_](standing const& a, standing const& b) {
-            auto const order = a.what.key.compare(b.what.key);
-            if (way == direction::forward) return order != 0 ? order > 0 : a.what.at < b.what.at;
-            return order != 0 ? order < 0 : a.what.at > b.what.at;
-        };
-    }
-
-    /// Passes all versions of the key that comes next; true where the snapshot sees a value. The newest at or below the snapshot is
-    /// the first of them going forward, the last going backward.
-    bool take_key() {
-        key_.assign(heap_.front().what.key);
-        bool seen = false;
-        bool alive = false;
-        while (!heap_.empty() && heap_.front().what.key == key_ && !trouble_) {
-            std::ranges::pop_heap(heap_, later());
-            auto const top = heap_.back();
-            heap_.pop_back();
-            if (top.what.at <= snapshot_ && (way_ == direction::backward || !seen)) {
-                seen = true;
-                alive = !top.what.tombstone;
-                at_ = top.what.at;
-                value_.assign(top.what.value);
+    /// The newest version that is seen comes last of its key.
+    bool step_back() {
+        while (all_->valid()) {
+            key_.assign(all_->top().key);
+            bool alive = false;
+            for (; all_->valid() && all_->top().key == key_; all_->advance()) {
+                auto const& top = all_->top();
+                if (top.at > snapshot_) continue;
+                alive = !top.tombstone;
+                at_ = top.at;
+                own_.assign(top.value);
             }
-            std::visit([&](auto& p) { way_ == direction::forward ? p.next() : p.previous(); }, parts_[top.part]);
-            enter(top.part);
+            value_ = own_;
+            if (alive && !trouble()) return true;
         }
-        return alive;
+        return false;
     }
 
     std::shared_ptr<view_type const> of_;
     lsn snapshot_;
     direction way_ = direction::forward;
-    std::vector<part> parts_{};
-    std::vector<standing> heap_{};
+    std::optional<version_merge<Config>> all_{};
+    bool standing_on_ = false; ///< the walk stands on the version that was given last
     std::string key_{};
-    std::string value_{};
+    std::string own_{};
+    std::string_view value_{};
     lsn at_{};
-    std::optional<error> trouble_{};
 };
 
 } // namespace keel::inline v0::detail

@@ -5,6 +5,7 @@
 // Reading many keys in order: which ones (range, prefix), as of when (snapshot), and the loop over them.
 
 #include <keel/engine/merge.hpp>
+#include <keel/engine/moments.hpp>
 #include <keel/error.hpp>
 #include <keel/types.hpp>
 
@@ -41,17 +42,16 @@ struct prefix {
 };
 
 /// A moment of a store's history: reads through it never change. Small; copies share the moment. Outlives nothing: using it with
-/// another store, or with a later opening of the same one, is invalid_argument.
+/// another store, or with a later opening of the same one, is invalid_argument. While it lives the store keeps the versions it sees.
 class snapshot {
 public:
-    [[nodiscard]] lsn at() const noexcept { return at_; }
+    explicit snapshot(std::shared_ptr<detail::moments::hold const> held) noexcept : held_{std::move(held)} {}
 
-    snapshot(lsn at, std::shared_ptr<void const> store) noexcept : at_{at}, store_{std::move(store)} {}
-    [[nodiscard]] bool belongs_to(void const* store) const noexcept { return store_.get() == store; }
+    [[nodiscard]] lsn at() const noexcept { return held_->at(); }
+    [[nodiscard]] bool belongs_to(detail::moments const& of) const noexcept { return held_->of() == &of; }
 
 private:
-    lsn at_;
-    std::shared_ptr<void const> store_; // keeps the data it speaks of
+    std::shared_ptr<detail::moments::hold const> held_;
 };
 
 /// The iterator of every scan: single pass, in step with its scan, which must outlive it and stay where it is.

@@ -126,8 +126,9 @@ public:
     using levels_type = detail::levels<Config>;
     using core_type = detail::log_core<Config, levels_type>;
 
-    basic_transaction(std::weak_ptr<core_type> core, std::shared_ptr<levels_type const> levels, lsn moment)
-        : core_{std::move(core)}, levels_{std::move(levels)}, moment_{moment} {}
+    basic_transaction(std::weak_ptr<core_type> core, std::shared_ptr<levels_type const> levels,
+                      std::shared_ptr<detail::moments::hold const> held)
+        : core_{std::move(core)}, levels_{std::move(levels)}, moment_{held->at()}, held_{std::move(held)} {}
     basic_transaction(basic_transaction&&) noexcept = default;
     basic_transaction& operator=(basic_transaction&&) noexcept = default;
     basic_transaction(basic_transaction const&) = delete;
@@ -165,6 +166,7 @@ public:
     [[nodiscard]] result<lsn> commit() {
         if (!levels_) return ended();
         auto const levels = std::exchange(levels_, nullptr);
+        auto const held = std::exchange(held_, nullptr);
         auto const core = core_.lock();
         if (!core) return failure(errc::closed, "the store is closed; the transaction was not committed");
         if (writes_.empty()) return moment_;
@@ -182,6 +184,7 @@ public:
     /// Ends the transaction; nothing of it was written.
     void rollback() noexcept {
         levels_.reset();
+        held_.reset();
         writes_.clear();
     }
 
@@ -235,6 +238,7 @@ private:
     std::weak_ptr<core_type> core_;
     std::shared_ptr<levels_type const> levels_; // nothing once it has ended
     lsn moment_;
+    std::shared_ptr<detail::moments::hold const> held_; // likewise
     detail::own_writes writes_{};
     std::set<std::string, std::less<>> read_{}; // both only where the policy validates reads
     std::vector<range> scanned_{};

@@ -9,6 +9,7 @@
 #include <keel/error.hpp>
 #include <keel/recovery/report.hpp>
 #include <keel/recovery/scan.hpp>
+#include <keel/table/check_table.hpp>
 #include <keel/types.hpp>
 #include <keel/wal/segment_index.hpp>
 
@@ -38,8 +39,8 @@ template <class Config>
         for (auto const& r : of.counted)
             if (bad.is_data)
                 lost += lsn_range{std::max(bad.lsns.first, r.first), std::min(bad.lsns.last, r.last)}.size();
-        // Behind what counts lies what a crash left, judged when the store was opened.
-        if (lost == 0 && bad.after >= of.counted.back().last) continue;
+        // In a segment that was never sealed lies what a crash left, judged when the store was opened.
+        if (lost == 0 && !of.index) continue;
         report.corrupted_records += lost;
         report.findings.push_back({.kind = lost != 0 ? damage::corrupt_record : damage::damaged_filler,
                                    .file = of.path,
@@ -61,6 +62,24 @@ template <class Config>
                                    .length = bad.length,
                                    .detail = "the segment's index does not verify; its records are what counts"});
     report.corrupted_segments += report.findings.size() != before;
+    return {};
+}
+
+/// Adds what one table shows to the report; quick: whether it is there.
+template <class Config>
+[[nodiscard]] result<void> verify_table(typename Config::file_system fs,
+                                        typename level_view<Config>::table_type const& of, verify_depth how,
+                                        recovery_report& report) {
+    ++report.tables;
+    if (how == verify_depth::quick) {
+        KEEL_TRY(fs.status(of.path()));
+        return {};
+    }
+    KEEL_TRY_LET(seen, (table::check_table<typename Config::checksum>(fs, of.path(), of.path(), of.entry(),
+                                                                      [](table::version const&) {})));
+    report.bytes += seen.bytes;
+    report.table_records += seen.records;
+    for (auto& f : seen.findings) report.findings.push_back(std::move(f));
     return {};
 }
 

@@ -39,6 +39,10 @@ enum class frame_type : std::uint8_t {
     mark = 64,     ///< format/mark.hpp
     index = 65,    ///< sorted index over a chunk
     loss = 66,     ///< LSN ranges declared lost by a repair; format/mark.hpp
+    block = 67,    ///< table: records in key order; format/block.hpp
+    filter = 68,   ///< table: lines of a filter
+    fence = 69,    ///< table: an index block
+    root = 70,     ///< table: the index over the index blocks
 };
 [[nodiscard]] constexpr bool takes_lsn(frame_type type) noexcept { return static_cast<std::uint8_t>(type) < 64; }
 

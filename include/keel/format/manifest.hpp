@@ -12,15 +12,22 @@
 //   3 sealed    a segment's seal (80 bytes)                    4 retired   u64 id
 //   5 loss      u64 first, u64 last: declared lost             6 removed   u64 id, u64 repair (moved to quarantine)
 //   7 base      u64 id, u64 salt, u64 last lsn, u64 chain (of the segment before the oldest)
-//   8 floor     u64 lsn: what is at or below was given up by retention
+//   8 floor     u64 lsn: what is at or below is in tables, or was given up by retention
+//   9 table     u64 id, u64 salt, u64 size, u64 first lsn, u64 last lsn, u64 records, u8 level, u8 n, u8 m, u8 0, n and m bytes: no key is
+//               smaller than the first text, none larger than the second (m with bit 7 set: than all that begin with it). The table
+//               is at that level from here on, whether it was known before or not
+//  10 untable   u64 id: no longer part of the store            11 tables    u64 next table id
 
 #include <keel/format/endian.hpp>
 #include <keel/format/frame.hpp>
 #include <keel/format/segment_header.hpp>
+#include <keel/format/table.hpp>
 
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -93,7 +100,10 @@ enum class manifest_op : std::uint8_t {
     loss = 5,
     removed = 6,
     base = 7,
-    floor = 8
+    floor = 8,
+    table = 9,
+    untable = 10,
+    tables = 11
 };
 
 /// One segment the store owns, as the manifest knows it. Absent `seal`: prepared or active; its own header says which.
@@ -104,6 +114,36 @@ struct segment_entry {
     segment_id place{}; ///< the id it stands for
     std::optional<segment_seal> seal{};
     bool operator==(segment_entry const&) const = default;
+};
+
+inline constexpr std::size_t table_bound_bytes_max = 96;
+inline constexpr unsigned table_levels = 7; ///< a table's level is at least 1 and less than this
+
+/// One table of the store.
+struct table_entry {
+    table_id id{};
+    std::uint64_t salt = 0;
+    std::uint64_t size = 0;
+    lsn_range lsns{}; ///< of its records; others may lie between
+    std::uint64_t records = 0;
+    std::uint8_t level = 1;
+    std::string smallest{}; ///< no key is smaller
+    std::string largest{};  ///< no key is larger,
+    bool ends_open = false; ///< but for those that begin with it
+    bool operator==(table_entry const&) const = default;
+
+    /// Whether the table may have this key.
+    [[nodiscard]] bool may_have(std::string_view key) const noexcept { return key >= smallest && !ends_before(key); }
+    /// Whether all its keys are smaller.
+    [[nodiscard]] bool ends_before(std::string_view key) const noexcept {
+        return key > largest && !(ends_open && key.starts_with(largest));
+    }
+    /// Says which keys it has; what is too long for the manifest is cut short.
+    void set_bounds(std::string_view first, std::string_view last) {
+        smallest = first.substr(0, table_bound_bytes_max);
+        largest = last.substr(0, table_bound_bytes_max);
+        ends_open = last.size() > largest.size();
+    }
 };
 
 /// A file that a repair took out of service and keeps as evidence.
@@ -118,11 +158,13 @@ struct manifest_state {
     std::uint64_t edit = 0; ///< number of the last one applied
     std::uint64_t next_segment = 1;
     std::uint64_t next_repair = 1;
-    lsn floor{};         ///< records at or below were given up by retention
+    lsn floor{};         ///< records at or below are in tables, or were given up by retention
     segment_link base{}; ///< the segment before the oldest one kept
     std::map<segment_id, segment_entry> segments{};
     std::vector<lsn_range> losses{};
     std::vector<removed_segment> removed{};
+    std::uint64_t next_table = 1;
+    std::map<table_id, table_entry> tables{};
     bool operator==(manifest_state const&) const = default;
 };
 
@@ -146,6 +188,18 @@ public:
         return op(manifest_op::base, b.id.value, b.salt, b.last.value, b.chain);
     }
     edit_builder& floor(lsn at) { return op(manifest_op::floor, at.value); }
+
+    edit_builder& table(table_entry const& t) {
+        std::array<std::byte, 52 + 2 * table_bound_bytes_max> bytes{};
+        field_writer out{bytes};
+        out.put(t.id.value).put(t.salt).put(t.size).put(t.lsns.first).put(t.lsns.last).put(t.records).put(t.level);
+        out.put(static_cast<std::uint8_t>(t.smallest.size()));
+        out.put(static_cast<std::uint8_t>(t.largest.size() | (t.ends_open ? 0x80U : 0U))).put(std::uint8_t{0});
+        out.put(as_bytes(t.smallest)).put(as_bytes(t.largest));
+        return raw(manifest_op::table, byte_view{bytes}.first(out.written()));
+    }
+    edit_builder& untable(table_id id) { return op(manifest_op::untable, id.value); }
+    edit_builder& tables(std::uint64_t next) { return op(manifest_op::tables, next); }
 
     [[nodiscard]] byte_view payload() const noexcept { return bytes_; }
     [[nodiscard]] bool empty() const noexcept { return bytes_.empty(); }
@@ -217,6 +271,32 @@ inline bool apply_op(manifest_state& to, manifest_op what, field_reader& in) {
         to.base.chain = u64();
         return true;
     case manifest_op::floor: to.floor = in.get_lsn(); return to.floor <= lsn_highest;
+    case manifest_op::table: {
+        table_entry t;
+        t.id = {u64()};
+        t.salt = u64();
+        t.size = u64();
+        t.lsns.first = in.get_lsn();
+        t.lsns.last = in.get_lsn();
+        t.records = u64();
+        t.level = in.get<std::uint8_t>();
+        auto const n = in.get<std::uint8_t>();
+        auto const m = in.get<std::uint8_t>();
+        if (in.get<std::uint8_t>() != 0) return false;
+        t.ends_open = (m & 0x80) != 0;
+        t.smallest = as_text(in.view(n));
+        t.largest = as_text(in.view(m & 0x7FU));
+        bool const sane = t.id && t.id.value < lsn_highest.value && static_cast<std::uint32_t>(t.salt) != 0 &&
+                          t.size >= table_bytes_min && t.size <= table_bytes_max && t.lsns.first && !t.lsns.empty() &&
+                          t.lsns.last <= lsn_highest && t.level >= 1 && t.level < table_levels &&
+                          t.smallest.size() <= table_bound_bytes_max && t.largest.size() <= table_bound_bytes_max &&
+                          !t.ends_before(t.smallest);
+        to.next_table = std::max(to.next_table, t.id.value + 1);
+        if (sane) to.tables.insert_or_assign(t.id, std::move(t));
+        return sane;
+    }
+    case manifest_op::untable: return to.tables.erase(table_id{u64()}) == 1;
+    case manifest_op::tables: to.next_table = u64(); return true;
     }
     return false;
 }
@@ -248,6 +328,8 @@ inline bool apply_op(manifest_state& to, manifest_op what, field_reader& in) {
     for (auto const& r : state.losses) all.loss(r);
     for (auto const& r : state.removed) all.removed(r.id, r.repair);
     all.base(state.base).floor(state.floor).next(state.next_segment, state.next_repair);
+    for (auto const& [id, t] : state.tables) all.table(t);
+    if (state.next_table != 1) all.tables(state.next_table);
     return all;
 }
 

@@ -253,6 +253,17 @@ inline void put_seal(field_writer& out, segment_seal const& s) noexcept {
     return s;
 }
 
+/// What the next header says of a sealed segment.
+[[nodiscard]] constexpr segment_link link_of(segment_seal const& s, segment_end how) noexcept {
+    return {.id = s.id,
+            .salt = s.salt,
+            .last = s.range.last,
+            .end = s.data_end,
+            .aggregate = s.aggregate,
+            .chain = s.chain,
+            .ended = how};
+}
+
 struct segment_footer {
     segment_seal seal{};
     std::uint32_t section_count = 0;

@@ -35,12 +35,19 @@ struct segment_abandoned {
 struct segment_retired {
     segment_id id;
 };
+/// Segments or tables were merged into tables of a level; all records up to `floor` are in tables now.
+struct merged {
+    unsigned level = 0;
+    std::uint64_t tables = 0;     ///< that were made
+    std::uint64_t bytes_read = 0; ///< 0: a table went down as it was
+    lsn floor;
+};
 struct state_changed {
     std::string_view state;
     std::string reason;
 };
-using event =
-    std::variant<damage_found, segment_activated, segment_sealed, segment_abandoned, segment_retired, state_changed>;
+using event = std::variant<damage_found, segment_activated, segment_sealed, segment_abandoned, segment_retired, merged,
+                           state_changed>;
 
 } // namespace keel::inline v0::observe
 

@@ -35,6 +35,10 @@ namespace keel::inline v0::observe {
         void operator()(segment_retired const& s) const {
             o.text("event", "segment_retired").number("segment", s.id.value);
         }
+        void operator()(merged const& m) const {
+            o.text("event", "merged").number("level", m.level).number("tables", m.tables);
+            o.number("bytes_read", m.bytes_read).number("floor", m.floor.value);
+        }
         void operator()(state_changed const& s) const {
             o.text("event", "state_changed").text("state", s.state).text("reason", s.reason);
         }

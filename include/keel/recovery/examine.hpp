@@ -13,6 +13,7 @@
 #include <keel/recovery/options.hpp>
 #include <keel/recovery/report.hpp>
 #include <keel/recovery/scan.hpp>
+#include <keel/table/check_table.hpp>
 #include <keel/wal/segment_index.hpp>
 
 #include <algorithm>
@@ -93,10 +94,21 @@ void in_parallel(std::size_t count, unsigned threads, Job const& job, Tick const
     return static_cast<unsigned>(std::clamp<std::size_t>(threads, 1, std::max<std::size_t>(segments, 1)));
 }
 
+/// The oldest and the newest record that is kept, in tables or in the log.
+inline void set_range(recovery_report& r, inventory const& stock, std::vector<counted_range> const& counted) {
+    r.first_lsn = counted.empty() ? lsn{} : counted.front().range.first;
+    r.last_lsn = counted.empty() ? lsn{} : counted.back().range.last;
+    for (auto const& [id, t] : stock.state.tables)
+        r.first_lsn = r.first_lsn ? std::min(r.first_lsn, t.lsns.first) : t.lsns.first;
+    r.last_lsn = std::max(r.last_lsn, stock.state.floor); // a merge may have found nothing of it worth keeping
+}
+
 inline void fill_report(examination& e) {
     auto& r = e.report;
     auto const& v = e.found;
     r.clean_close = v.clean_close;
+    r.tables = e.stock.state.tables.size();
+    for (auto const& [id, t] : e.stock.state.tables) r.table_records += t.records;
     for (auto const& s : e.stock.segments) r.mounted_segments += s.mounted;
     r.segments = e.stock.segments.size();
     for (auto const& c : v.counted) r.records += c.range.size();
@@ -111,10 +123,7 @@ inline void fill_report(examination& e) {
     r.skipped_records = v.behind_cut;
     r.torn_tail_bytes = v.torn_tail_bytes;
     r.lost_lsn_ranges = v.lost;
-    if (!v.counted.empty()) {
-        r.first_lsn = v.counted.front().range.first;
-        r.last_lsn = v.counted.back().range.last;
-    }
+    set_range(r, e.stock, v.counted);
     r.horizon = v.horizon;
     for (auto const* list : {&std::as_const(e.stock.findings), &v.findings})
         for (auto const& f : *list) {
@@ -175,6 +184,21 @@ template <checksum_policy C, class Fs>
     auto const mark = format::decode_mark(seen.payload);
     run.closed = mark && mark->kind == format::mark_kind::close;
     return run;
+}
+
+/// Every byte of every table that is there. What it finds joins the inventory's findings.
+template <class Config>
+[[nodiscard]] result<void> examine_tables(typename Config::file_system& fs, inventory& stock,
+                                          std::stop_token const& cancel) {
+    for (auto const& [id, t] : stock.state.tables) {
+        if (std::ranges::find(stock.missing_tables, id) != stock.missing_tables.end()) continue;
+        if (cancel.stop_requested()) break; // told by the caller
+        auto const path = stock.paths.table(id);
+        KEEL_TRY_LET(seen, (table::check_table<typename Config::checksum>(fs, path, stock.paths.inside(path), t,
+                                                                          [](table::version const&) {})));
+        for (auto& f : seen.findings) stock.findings.push_back(std::move(f));
+    }
+    return {};
 }
 
 /// Whether what a sink is for needs an index of every segment.
@@ -247,6 +271,7 @@ template <class Config, scan_sink Sink, class BeforeScan>
     tell();
     detail::in_parallel(to_scan.size(), e.report.threads, scan_one, tell);
     tell();
+    if (options.verify == verify_depth::deep) KEEL_TRY(detail::examine_tables<Config>(fs, e.stock, options.cancel));
     if (options.cancel.stop_requested())
         return failure(errc::cancelled, "recovery was cancelled; nothing was changed", e.stock.paths.root());
     // A file that is there and cannot be opened is the machine's trouble, not damage: nothing may be declared lost over it.

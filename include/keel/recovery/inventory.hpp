@@ -46,7 +46,8 @@ struct found_segment {
 /// A file in the log folder that is no part of the store: left by a crash between two steps of preparing, retiring or repairing.
 struct leftover_file {
     std::string path{};
-    std::optional<segment_id> removed{}; ///< belongs into quarantine by a repair that was cut short
+    std::optional<segment_id> removed{};            ///< belongs into quarantine by a repair that was cut short
+    std::optional<format::segment_entry> retired{}; ///< given up before a crash, and not removed yet
 };
 
 /// A place the machine refused to read: asked once more before anything is given up over it.
@@ -69,6 +70,7 @@ struct inventory {
     std::vector<found_segment> segments{}; ///< in use, ordered by place
     std::vector<found_segment> spare{};    ///< prepared
     std::vector<leftover_file> leftovers{};
+    std::vector<format::table_id> missing_tables{}; ///< the manifest knows them, the folder does not hold them
     std::vector<finding> findings{};
     std::vector<refused_read> refused{};
 };
@@ -121,6 +123,8 @@ public:
         KEEL_TRY(check_identity());
         if (!out_.exists) return {};
         take_state();
+        KEEL_TRY(look_at_tables());
+        note_missing_tables();
         note_manifest_damage();
         read_notes();
         match_segments();
@@ -147,6 +151,7 @@ private:
         for (auto const& entry : *names) {
             if (entry.name == "manifest.0" || entry.name == "manifest.1") out_.exists = true;
             else if (entry.name == "log") has_log_ = true;
+            else if (entry.name == "tables") has_tables_ = true;
             else if (!wal::layout::is_own_name(entry.name)) foreign = true;
         }
         if (!out_.exists && !has_log_ && foreign)
@@ -264,6 +269,38 @@ private:
         for (auto const& f : files_)
             if (auto const* h = f.best(); h != nullptr && h->store == out_.store)
                 out_.manifest.marked = std::max(out_.manifest.marked, h->durable_edit);
+    }
+
+    /// Which tables are there. Which of them count only the manifest knows: without it a table that was merged away would bring back
+    /// what was erased since.
+    result<void> look_at_tables() {
+        if (!has_tables_) return {};
+        KEEL_TRY_LET(names, fs_.list(out_.paths.tables()));
+        bool any = false;
+        std::vector<format::table_id> there;
+        for (auto const& entry : names)
+            if (auto const id = wal::layout::table_of(entry.name)) {
+                any = true;
+                if (entry.kind == io::file_kind::regular) there.push_back(*id);
+            }
+        if (any && (!out_.manifest.state || out_.state.edit < out_.manifest.marked))
+            return failure(
+                errc::corruption,
+                "neither manifest holds a whole state, and only it knows which of the tables count: restore a "
+                "backup, or put a copy of a manifest back; nothing was changed",
+                out_.paths.manifest(0));
+        std::ranges::sort(there);
+        for (auto const& [id, t] : out_.state.tables)
+            if (!std::ranges::binary_search(there, id)) out_.missing_tables.push_back(id);
+        return {};
+    }
+
+    void note_missing_tables() {
+        if (!has_tables_)
+            for (auto const& [id, t] : out_.state.tables) out_.missing_tables.push_back(id);
+        for (auto const id : out_.missing_tables)
+            complain(damage::missing_table, out_.paths.table(id),
+                     "the manifest knows this table, the folder does not hold it: its keys have no answer");
     }
 
     void note_manifest_damage() {
@@ -434,9 +471,9 @@ private:
             auto const removed = std::ranges::find_if(out_.state.removed,
                                                       [&](auto const& r) { return hint && r.id == *hint; });
             if (removed != out_.state.removed.end()) {
-                out_.leftovers.push_back({file.path, removed->id});
+                out_.leftovers.push_back({.path = file.path, .removed = removed->id});
             } else if (h == nullptr && out_.manifest.state) {
-                out_.leftovers.push_back({file.path, std::nullopt});
+                out_.leftovers.push_back({.path = file.path});
             } else if (h == nullptr) {
                 adopt_headless(file);
             } else if (h->store != out_.store) {
@@ -446,9 +483,13 @@ private:
                 complain(damage::wrong_place, file.path,
                          "a second file with the header of segment " + wal::layout::segment_name(h->id) +
                              "; it is left alone");
-                out_.leftovers.push_back({file.path, std::nullopt});
+                out_.leftovers.push_back({.path = file.path});
             } else if (h->state == format::segment_state::prepared || is_retired(*h)) {
-                out_.leftovers.push_back({file.path, std::nullopt});
+                out_.leftovers.push_back({.path = file.path});
+                bool const given_up = h->state != format::segment_state::prepared && h->first <= out_.state.floor;
+                if (given_up && out_.manifest.state && file.path == out_.paths.segment(h->id))
+                    out_.leftovers.back().retired =
+                        format::segment_entry{.id = h->id, .salt = h->salt, .size = h->size, .place = h->place};
             } else {
                 adopt_stranger(file, *h);
             }
@@ -491,7 +532,7 @@ private:
         if (!opened) return;
         auto const m = find_mark<C>(*opened, file.bytes);
         if (!m || !format::valid_segment_size(file.bytes)) {
-            out_.leftovers.push_back({file.path, std::nullopt});
+            out_.leftovers.push_back({.path = file.path});
             return;
         }
         found_segment s;
@@ -520,6 +561,7 @@ private:
     std::vector<seen_file> files_{};
     std::vector<bool> taken_{};
     bool has_log_ = false;
+    bool has_tables_ = false;
     bool any_in_use_ = false;
 };
 

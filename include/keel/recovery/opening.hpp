@@ -14,6 +14,7 @@
 #include <keel/wal/segments.hpp>
 #include <keel/wal/writer.hpp>
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -299,13 +300,13 @@ private:
 
     void finish(opened_type& out, manifest_type manifest) {
         auto& stock = out.exam.stock;
-        list_parts(out, manifest.state());
         auto& start = out.start;
         start.last = out.plan.end;
         start.durable = std::min(out.exam.found.horizon, start.last);
         if (stock.note && stock.note_is_own)
             start.durable = std::min(start.durable, std::max(stock.note->durable, stock.state.floor));
         link_to_newest(out, manifest.state());
+        list_parts(out, manifest.state());
         out.keeper = std::make_unique<wal::segment_keeper<Config>>(fs_, paths_, std::move(manifest), stock.store,
                                                                    stock.branch, options_.entropy, options_.clock_ns);
         if (!start.read_only) adopt_spares(out);
@@ -316,17 +317,33 @@ private:
             n.branch = stock.branch;
             notes_->write(n);
         }
+        stop_at_damaged_tables(out);
         out.lock = std::move(lock_);
         out.notes = std::move(notes_);
         out.exam.report.records = 0;
         for (auto const& c : out.plan.counted) out.exam.report.records += c.range.size();
-        out.exam.report.last_lsn = out.plan.counted.empty() ? lsn{} : out.plan.counted.back().range.last;
-        out.exam.report.first_lsn = out.plan.counted.empty() ? lsn{} : out.plan.counted.front().range.first;
+        set_range(out.exam.report, stock, out.plan.counted);
+    }
+
+    /// Keys in a damaged part of a table have no answer, and no repair policy makes one up: what is whole is served, nothing is written.
+    static void stop_at_damaged_tables(opened_type& out) {
+        auto const no_answer = [](finding const& f) {
+            bool const of_table = f.kind == damage::missing_table || f.file.ends_with(".tab");
+            return of_table && f.is_corruption() && f.done != outcome::healed;
+        };
+        auto const& findings = out.exam.stock.findings;
+        auto const first = std::ranges::find_if(findings, no_answer);
+        if (first == findings.end()) return;
+        out.start.read_only = true;
+        out.start.reason = first->file + ": " + first->detail + "; put the file back from a copy or a backup";
     }
 
     /// Where each counted LSN is read from; a rebuilt segment stands in for the one it replaced.
     void list_parts(opened_type& out, format::manifest_state const& state) {
         auto const& stock = out.exam.stock;
+        std::map<segment_id, format::segment_link> links; // as the headers behind them have it
+        for (auto const& s : stock.segments)
+            if (s.header && s.header->previous.id) links[s.header->previous.id] = s.header->previous;
         std::size_t next_built = 0;
         std::vector<std::optional<segment_id>> stand_in(stock.segments.size());
         for (auto const& r : out.plan.segments)
@@ -341,8 +358,10 @@ private:
                                    .first = s.geometry.first,
                                    .begin = s.geometry.begin,
                                    .limit = s.geometry.limit};
+            auto const* seal = s.entry.seal ? &*s.entry.seal : nullptr;
             if (stand_in[i]) {
                 auto const& entry = state.segments.at(*stand_in[i]);
+                seal = entry.seal ? &*entry.seal : nullptr;
                 part.id = entry.id;
                 part.path = paths_.segment(entry.id);
                 part.salt = entry.salt;
@@ -352,6 +371,10 @@ private:
             for (auto const& c : out.plan.counted)
                 if (c.segment == i) part.counted.push_back(c.range);
             if (!state.segments.contains(part.id)) continue;
+            part.sealed = seal != nullptr;
+            if (seal != nullptr) part.link = format::link_of(*seal, format::segment_end::rolled);
+            else if (auto const next = links.find(part.id); next != links.end()) part.link = next->second;
+            else if (part.id == out.start.previous.id) part.link = out.start.previous;
             if (!part.counted.empty()) serve(out, i, part, bytes, stand_in[i].has_value());
             out.parts->add(std::move(part));
         }
@@ -401,14 +424,7 @@ private:
             if (to_sync) start.unsynced.push_back(s.path);
             if (i + 1 != stock.segments.size()) continue;
             if (s.entry.seal) {
-                auto const& seal = *s.entry.seal;
-                start.previous = {.id = seal.id,
-                                  .salt = seal.salt,
-                                  .last = seal.range.last,
-                                  .end = seal.data_end,
-                                  .aggregate = seal.aggregate,
-                                  .chain = seal.chain,
-                                  .ended = format::segment_end::rolled};
+                start.previous = format::link_of(*s.entry.seal, format::segment_end::rolled);
                 continue;
             }
             start.previous = {.id = s.entry.id,
@@ -481,6 +497,8 @@ private:
         for (auto const& s : out.exam.stock.spare)
             if (s.present && out.keeper->state().segments.contains(s.entry.id)) spares.push_back(s.entry);
         out.start.spares = std::move(spares);
+        for (auto const& l : out.exam.stock.leftovers)
+            if (l.retired) out.start.retired.push_back(*l.retired);
     }
 
     fs_type& fs_;

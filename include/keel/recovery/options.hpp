@@ -69,8 +69,12 @@ struct open_options {
     verify_depth verify = verify_depth::quick; ///< deep: damage in sealed segments is found, and repaired, now
     std::optional<repair_strategy> repair{};   ///< instead of the repair policy, this once
     std::function<void(recovery_progress const&)> on_progress{}; ///< called from the opening thread
-    std::stop_token cancel{};      ///< recovery gives up with `cancelled` soon after a stop is requested
-    bool background_thread = true; ///< idle marks, interval syncs and preparing segments; without it call housekeep()
+    std::stop_token cancel{}; ///< recovery gives up with `cancelled` soon after a stop is requested
+    bool background_thread =
+        true; ///< idle marks, interval syncs, preparing segments, merging; without it call housekeep()
+    std::uint64_t cache_bytes = 64 * MiB; ///< of verified blocks kept in memory; an engine's
+    std::uint64_t merge_bytes_per_second =
+        0; ///< how fast merges write tables at most; 0: as fast as they can; an engine's
     std::uint64_t (*clock_ns)() = system_clock_ns; ///< for marks and times; tests bring their own
     std::uint64_t (*entropy)() = machine_entropy;  ///< for store ids and salts; tests bring their own
 };

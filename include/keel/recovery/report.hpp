@@ -19,7 +19,9 @@ struct recovery_report {
     bool clean_close = false;           ///< the last writer closed the log in order
     std::uint64_t segments = 0;         ///< segment files looked at
     std::uint64_t mounted_segments = 0; ///< of those: sealed ones that stand for their records, not scanned
-    std::uint64_t records = 0;          ///< records that verify and count
+    std::uint64_t records = 0;          ///< records of the log that verify and count
+    std::uint64_t tables = 0;           ///< tables of the store
+    std::uint64_t table_records = 0;    ///< versions in them
     std::uint64_t replayed_records = 0; ///< records given to the store above
     std::uint64_t bytes = 0;            ///< bytes of log that were verified
     std::uint64_t corrupted_segments = 0;

@@ -9,9 +9,8 @@
 // Nothing is opened, mapped or read before the first look-up, and then only what that needs: a filter block that says no, or an index
 // block and a record; so mounting costs nothing, and a cold look-up little.
 //
-// Thread rules: any number of threads. m_ guards opening, mapping and the making of an index, and is held during that I/O, by readers
-// only. file_ready_, index_ready_, map_, heap_, filter_ and its slots (release) publish what was made under it (acquire). Cursors are
-// one thread's.
+// Thread rules: any number of threads. m_ guards the making of an index and of the filter, and is held during that I/O, by readers
+// only. index_ready_, heap_, filter_ and its slots (release) publish what was made under it (acquire). Cursors are one thread's.
 
 #include <keel/error.hpp>
 #include <keel/format/frame.hpp>
@@ -20,12 +19,12 @@
 #include <keel/policy/repair/finding.hpp>
 #include <keel/table/block_cache.hpp>
 #include <keel/table/entry.hpp>
+#include <keel/table/lazy_file.hpp>
 #include <keel/types.hpp>
 #include <keel/wal/segment_index.hpp>
 
 #include <algorithm>
 #include <atomic>
-#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -36,16 +35,13 @@
 
 namespace keel::inline v0::table {
 
-/// Told of what does not verify, from whichever thread reads; must not call back into the store.
-using damage_listener = std::function<void(finding)>;
-
 template <checksum_policy C, io::file_system Fs>
 class log_run {
 public:
     /// `of.index` says where the index on the disk is; where there is none, `scanned` is it.
     log_run(Fs fs, wal::closed_segment of, std::shared_ptr<wal::sorted_index const> scanned,
             std::shared_ptr<block_cache> cache, std::shared_ptr<damage_listener const> listener)
-        : fs_{std::move(fs)}, of_{std::move(of)}, on_disk_{of_.index.value_or(format::segment_section{})},
+        : file_{std::move(fs), of.path}, of_{std::move(of)}, on_disk_{of_.index.value_or(format::segment_section{})},
           shape_{format::block_bytes(of_.segment_bytes), scanned ? scanned->entries.size() : of_.records},
           cache_{std::move(cache)}, listener_{std::move(listener)}, made_{std::move(scanned)} {
         heap_.store(made_.get(), std::memory_order_release);
@@ -58,32 +54,14 @@ public:
         for (auto& r : less.counted) r.last = std::min(r.last, last);
         std::erase_if(less.counted, [](lsn_range const& r) { return r.empty(); });
         std::lock_guard const hold{m_};
-        return std::make_shared<log_run const>(fs_, std::move(less), made_, cache_, listener_);
+        return std::make_shared<log_run const>(file_.fs(), std::move(less), made_, cache_, listener_);
     }
     /// The largest LSN that counts.
     [[nodiscard]] lsn newest() const noexcept { return of_.counted.empty() ? lsn{} : of_.counted.back().last; }
 
-    /// A record read from the segment. The views point into memory of its own, which it keeps when it moves.
-    struct record {
-        version what{};
-
-        /// Room for so many bytes; what was in it is gone.
-        [[nodiscard]] byte_span room(std::size_t bytes) {
-            if (bytes > capacity_) {
-                memory_ = std::make_unique_for_overwrite<std::byte[]>(bytes);
-                capacity_ = bytes;
-            }
-            return {memory_.get(), bytes};
-        }
-
-    private:
-        std::unique_ptr<std::byte[]> memory_{};
-        std::size_t capacity_ = 0;
-    };
-
     /// The newest version of `key` that counts and is not newer than `snapshot`; false where there is none. `hash` is the key's
     /// filter_hash. Errors: corruption, with file and offset; the machine's.
-    [[nodiscard]] result<bool> find(std::string_view key, std::uint64_t hash, lsn snapshot, record& into) const {
+    [[nodiscard]] result<bool> find(std::string_view key, std::uint64_t hash, lsn snapshot, read_version& into) const {
         if (of_.counted.empty() || of_.counted.front().first > snapshot) return false;
         if (of_.filter && !filter_allows(hash)) return false;
         walker at{*this};
@@ -134,7 +112,7 @@ private:
             return stretch{first, last};
         }
         /// The first entry of the stretch that is not in front of (key, at): what the prefix does not tell apart, the records do.
-        result<std::uint64_t> lower_bound(stretch alike, std::string_view key, lsn at, record& scratch) {
+        result<std::uint64_t> lower_bound(stretch alike, std::string_view key, lsn at, read_version& scratch) {
             auto low = alike.first;
             auto high = alike.last;
             while (low < high) {
@@ -285,7 +263,7 @@ public:
         walker at_;
         std::uint64_t i_ = 0;
         bool valid_ = false;
-        record now_{};
+        read_version now_{};
         std::optional<error> trouble_{};
     };
 
@@ -301,16 +279,15 @@ private:
     // ---- records ------------------------------------------------------------------------------------------------------------
 
     static constexpr std::size_t first_look_bytes = 256; // most records are shorter: one copy brings all of it
-    static constexpr std::uint32_t cold_reads_max = 16;
 
-    [[nodiscard]] result<void> read(format::index_entry const& e, record& into) const {
+    [[nodiscard]] result<void> read(format::index_entry const& e, read_version& into) const {
         std::uint64_t const offset = e.offset;
         format::frame_view seen;
         bool const inside = offset >= of_.begin && offset < of_.end && of_.end - offset >= format::frame_header_bytes &&
                             offset % format::frame_alignment == 0;
         if (inside) {
             auto const room = of_.end - offset;
-            KEEL_TRY(ready_file());
+            KEEL_TRY(file_.ready());
             seen = look(offset, room, into);
             if (seen.state != format::frame_state::intact) {
                 KEEL_TRY_LET(again, look_again(offset, room, into));
@@ -329,20 +306,21 @@ private:
     }
 
     /// The frame at `offset`; absent also where it could not be read.
-    [[nodiscard]] format::frame_view look(std::uint64_t offset, std::uint64_t room, record& into) const {
+    [[nodiscard]] format::frame_view look(std::uint64_t offset, std::uint64_t room, read_version& into) const {
         format::frame_place const place{of_.salt, offset};
         auto bytes = into.room(static_cast<std::size_t>(std::min<std::uint64_t>(room, first_look_bytes)));
-        if (!fetch(offset, bytes)) return {};
+        if (!file_.fetch(offset, bytes)) return {};
         auto const head = format::peek_frame(bytes.data(), place, room);
         if (head.state != format::frame_state::intact) return head;
         if (head.bytes() > bytes.size()) {
             bytes = into.room(static_cast<std::size_t>(head.bytes()));
-            if (!fetch(offset, bytes)) return {};
+            if (!file_.fetch(offset, bytes)) return {};
         }
         return format::read_frame<C>(bytes, place);
     }
     /// Once more, exactly the frame's bytes and past the page cache, before a mismatch is believed.
-    [[nodiscard]] result<format::frame_view> look_again(std::uint64_t offset, std::uint64_t room, record& into) const {
+    [[nodiscard]] result<format::frame_view> look_again(std::uint64_t offset, std::uint64_t room,
+                                                        read_version& into) const {
         format::frame_place const place{of_.salt, offset};
         auto bytes = into.room(format::frame_header_bytes);
         KEEL_TRY(read_medium(offset, bytes));
@@ -352,18 +330,8 @@ private:
         KEEL_TRY(read_medium(offset, bytes));
         return format::read_frame<C>(bytes, place);
     }
-    /// From the mapping. The first few reads of a file go without: a mapping and its page faults cost as much as several.
-    [[nodiscard]] bool fetch(std::uint64_t offset, byte_span out) const {
-        auto const* map = map_.load(std::memory_order_acquire);
-        if (map == nullptr && cold_reads_.fetch_add(1, std::memory_order_relaxed) < cold_reads_max) {
-            auto const got = file_->read(offset, out);
-            return got && *got == out.size();
-        }
-        if (map == nullptr) map = ready_map();
-        return map != nullptr && map->copy_out(offset, out);
-    }
     [[nodiscard]] result<void> read_medium(std::uint64_t offset, byte_span out) const {
-        auto const got = file_->read_uncached(offset, out);
+        auto const got = file_.fetch_uncached(offset, out);
         if (!got) {
             tell({.kind = damage::unreadable,
                   .file = of_.path,
@@ -372,7 +340,6 @@ private:
                   .detail = "the medium cannot read these bytes: " + to_string(got.error())});
             return failure(got.error());
         }
-        std::ranges::fill(out.subspan(*got), std::byte{0}); // a file that was cut short
         return {};
     }
 
@@ -401,36 +368,12 @@ private:
 
     // ---- opening, and the index ---------------------------------------------------------------------------------------------
 
-    [[nodiscard]] result<void> ready_file() const {
-        if (file_ready_.load(std::memory_order_acquire)) [[likely]]
-            return {};
-        std::lock_guard const hold{m_};
-        return open_locked();
-    }
-    [[nodiscard]] result<void> open_locked() const {
-        if (file_) return {};
-        auto fs = fs_;
-        KEEL_TRY_LET(file, fs.open(of_.path, io::access::read_only, io::creation::must_exist));
-        file_.emplace(std::move(file));
-        file_ready_.store(true, std::memory_order_release);
-        return {};
-    }
-    [[nodiscard]] typename Fs::mapping const* ready_map() const {
-        std::lock_guard const hold{m_};
-        if (!mapping_) {
-            auto made = file_->map(io::access::read_only);
-            if (!made) return nullptr;
-            mapping_.emplace(std::move(*made));
-            map_.store(&*mapping_, std::memory_order_release);
-        }
-        return &*mapping_;
-    }
     [[nodiscard]] result<void> ready_index() const {
         if (index_ready_.load(std::memory_order_acquire)) [[likely]]
             return {};
         std::lock_guard const hold{m_};
         if (index_ready_.load(std::memory_order_relaxed)) return {};
-        KEEL_TRY(open_locked());
+        KEEL_TRY(file_.ready());
         if (heap_.load(std::memory_order_relaxed) == nullptr)
             if (auto done = load_head(); !done) KEEL_TRY(rebuild_locked(done.error()));
         index_ready_.store(true, std::memory_order_release);
@@ -465,7 +408,7 @@ private:
         std::lock_guard const hold{m_};
         auto& slot = (*own_filter_)[number];
         if (auto const* there = slot.load(std::memory_order_relaxed); there != nullptr) return there;
-        if (!open_locked()) return nullptr;
+        if (!file_.ready()) return nullptr;
         auto block = read_block(of_.filter->offset + number * shape_.block);
         if (!block) return nullptr;
         filter_held_.push_back(std::move(*block));
@@ -481,17 +424,17 @@ private:
             // The shared bytes stand in every key, so in the first one's.
             KEEL_TRY_LET(first_block, load_block(place(0)));
             auto const e = format::read_index_entry(first_block->data());
-            record any;
+            read_version any;
             if (e.offset < of_.begin || e.offset + format::frame_header_bytes > of_.end) return bad_block(place(0));
             auto bytes =
                 any.room(static_cast<std::size_t>(std::min<std::uint64_t>(of_.end - e.offset, first_look_bytes)));
             format::frame_place const at{of_.salt, e.offset};
-            KEEL_TRY(file_->read(e.offset, bytes));
+            KEEL_TRY(file_.file().read(e.offset, bytes));
             auto const head = format::peek_frame(bytes.data(), at, of_.end - e.offset);
             if (head.state != format::frame_state::intact || head.header.key_bytes < on_disk_.argument)
                 return bad_block(place(0));
             bytes = any.room(static_cast<std::size_t>(head.bytes()));
-            KEEL_TRY(file_->read(e.offset, bytes));
+            KEEL_TRY(file_.file().read(e.offset, bytes));
             auto const seen = format::read_frame<C>(bytes, at);
             if (seen.state != format::frame_state::intact) return bad_block(place(0));
             common_ = std::string{as_text(seen.key()).substr(0, on_disk_.argument)};
@@ -519,12 +462,9 @@ private:
     /// The block from the file, verified; read again past the page cache before a mismatch is believed.
     [[nodiscard]] result<block_cache::block> read_block(std::uint64_t offset) const {
         auto fresh = std::make_shared<std::vector<std::byte>>(static_cast<std::size_t>(shape_.block));
-        auto got = file_->read(offset, *fresh);
-        if (!got || !format::block_verifies<C>(*fresh, of_.salt, offset)) {
-            got = file_->read_uncached(offset, *fresh);
-            if (!got || *got != fresh->size() || !format::block_verifies<C>(*fresh, of_.salt, offset))
+        if (!file_.fetch(offset, *fresh) || !format::block_verifies<C>(*fresh, of_.salt, offset))
+            if (!file_.fetch_uncached(offset, *fresh) || !format::block_verifies<C>(*fresh, of_.salt, offset))
                 return bad_block(offset);
-        }
         return block_cache::block{std::move(fresh)};
     }
     [[nodiscard]] tl::unexpected<error> bad_block(std::uint64_t offset) const {
@@ -545,7 +485,7 @@ private:
               .done = outcome::healed,
               .detail = "the index does not verify; it was made anew from the records"});
         wal::index_builder builder;
-        KEEL_TRY(wal::collect_keys<C>(*file_, of_, builder));
+        KEEL_TRY(wal::collect_keys<C>(file_.file(), of_, builder));
         if (builder.size() != shape_.entries)
             return failure(errc::corruption, "the segment does not have as many records as its seal says", of_.path);
         made_ = std::make_shared<wal::sorted_index const>(std::move(builder).finish());
@@ -553,7 +493,7 @@ private:
         return {};
     }
 
-    Fs fs_;
+    lazy_file<Fs> file_;
     wal::closed_segment of_;
     format::segment_section on_disk_{};
     format::index_shape shape_;
@@ -561,12 +501,7 @@ private:
     std::shared_ptr<damage_listener const> listener_;
 
     mutable std::mutex m_;
-    mutable std::atomic<bool> file_ready_{false};
     mutable std::atomic<bool> index_ready_{false};
-    mutable std::atomic<std::uint32_t> cold_reads_{0}; // relaxed: a hint
-    mutable std::optional<typename Fs::file> file_{};
-    mutable std::optional<typename Fs::mapping> mapping_{};
-    mutable std::atomic<typename Fs::mapping const*> map_{nullptr};
     mutable std::unique_ptr<filter_blocks> own_filter_{};
     mutable std::vector<block_cache::block> filter_held_{};
     mutable std::atomic<filter_blocks const*> filter_{nullptr};

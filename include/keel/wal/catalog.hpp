@@ -7,6 +7,7 @@
 // Thread rules: one mutex of its own, never held during I/O. Readers get copies; a file that retention removed while somebody
 // reads it stays open in their hands, and is not recycled as long as they have it pinned.
 
+#include <keel/format/segment_header.hpp>
 #include <keel/types.hpp>
 
 #include <algorithm>
@@ -25,11 +26,13 @@ struct catalog_part {
     segment_id place{};
     std::string path{};
     std::uint64_t salt = 0;
-    lsn first{};                       ///< LSN deltas count from here
-    std::uint64_t begin = 0;           ///< offset of the first frame
-    std::uint64_t limit = 0;           ///< frames end here at the latest
-    bool open = false;                 ///< still written to: records up to visible() are there
-    std::vector<lsn_range> counted{};  ///< in LSN order
+    lsn first{};                      ///< LSN deltas count from here
+    std::uint64_t begin = 0;          ///< offset of the first frame
+    std::uint64_t limit = 0;          ///< frames end here at the latest
+    bool open = false;                ///< still written to: records up to visible() are there
+    std::vector<lsn_range> counted{}; ///< in LSN order
+    bool sealed = false;
+    format::segment_link link{};       ///< what the header behind it says of it; id 0: not known, or still open
     std::shared_ptr<void const> pin{}; ///< shared by all copies of this part: alive while somebody reads
 };
 
@@ -41,10 +44,12 @@ public:
         parts_.push_back(std::make_shared<catalog_part>(std::move(part)));
     }
     /// The segment takes no more records; those behind `last` are elsewhere or nowhere.
-    void close(segment_id id, lsn last, std::uint64_t end) {
-        change(id, [&](catalog_part& p) {
+    void close(lsn last, format::segment_link const& link) {
+        change(link.id, [&](catalog_part& p) {
             p.open = false;
-            p.limit = std::max(p.begin, end);
+            p.limit = std::max(p.begin, link.end);
+            p.sealed = link.ended == format::segment_end::rolled;
+            p.link = link;
             for (auto& r : p.counted) r.last = std::min(r.last, last);
             std::erase_if(p.counted, [](auto const& r) { return r.empty(); });
         });
@@ -77,6 +82,11 @@ public:
             if (!p->open && std::ranges::all_of(p->counted, [&](auto const& r) { return r.last <= upto; }))
                 out.push_back(*p);
         return out;
+    }
+    /// All parts, in the order of the log.
+    [[nodiscard]] std::vector<std::shared_ptr<catalog_part const>> all() const {
+        std::lock_guard const hold{m_};
+        return {parts_.begin(), parts_.end()};
     }
     [[nodiscard]] bool pinned(segment_id id) const {
         std::lock_guard const hold{m_};

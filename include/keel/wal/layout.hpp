@@ -4,6 +4,7 @@
 
 // Names inside a store's folder. A name is a hint: what a file is, its header says.
 
+#include <keel/format/table.hpp>
 #include <keel/types.hpp>
 
 #include <charconv>
@@ -29,6 +30,10 @@ public:
     [[nodiscard]] std::string log_file(std::string_view name) const { return log() + '/' + std::string{name}; }
     [[nodiscard]] std::string segment(segment_id id) const { return log_file(segment_name(id)); }
     [[nodiscard]] std::string segment_temporary() const { return log_file("prepare.tmp"); }
+    [[nodiscard]] std::string tables() const { return path("tables"); }
+    [[nodiscard]] std::string table_file(std::string_view name) const { return tables() + '/' + std::string{name}; }
+    [[nodiscard]] std::string table(format::table_id id) const { return table_file(table_name(id)); }
+    [[nodiscard]] std::string table_temporary(format::table_id id) const { return table(id) + ".tmp"; }
     [[nodiscard]] std::string quarantine() const { return path("quarantine"); }
     [[nodiscard]] std::string quarantine(std::uint64_t repair) const { return quarantine() + '/' + hex(repair); }
     [[nodiscard]] std::string corruption_log() const { return quarantine() + "/corruption.jsonl"; }
@@ -37,12 +42,14 @@ public:
     [[nodiscard]] static std::string segment_name(segment_id id) { return hex(id.value) + ".seg"; }
     /// The id a segment's file name hints at; nothing for any other name.
     [[nodiscard]] static std::optional<segment_id> segment_of(std::string_view name) {
-        if (name.size() != 20 || !name.ends_with(".seg")) return std::nullopt;
-        std::uint64_t id = 0;
-        auto const [end, failed] = std::from_chars(name.data(), name.data() + 16, id, 16);
-        if (failed != std::errc{} || end != name.data() + 16 || id == 0) return std::nullopt;
-        if (segment_name({id}) != name) return std::nullopt;
-        return segment_id{id};
+        if (auto const id = id_of(name, ".seg")) return segment_id{*id};
+        return std::nullopt;
+    }
+    /// "0000000000000001.tab"
+    [[nodiscard]] static std::string table_name(format::table_id id) { return hex(id.value) + ".tab"; }
+    [[nodiscard]] static std::optional<format::table_id> table_of(std::string_view name) {
+        if (auto const id = id_of(name, ".tab")) return format::table_id{*id};
+        return std::nullopt;
     }
     /// Whether a store may have a file or folder of this name in its own.
     [[nodiscard]] static bool is_own_name(std::string_view name) noexcept {
@@ -57,6 +64,14 @@ public:
     }
 
 private:
+    [[nodiscard]] static std::optional<std::uint64_t> id_of(std::string_view name, std::string_view ending) {
+        if (name.size() != 16 + ending.size() || !name.ends_with(ending)) return std::nullopt;
+        std::uint64_t id = 0;
+        auto const [end, failed] = std::from_chars(name.data(), name.data() + 16, id, 16);
+        if (failed != std::errc{} || end != name.data() + 16 || id == 0) return std::nullopt;
+        if (hex(id) != name.substr(0, 16)) return std::nullopt;
+        return id;
+    }
     [[nodiscard]] static std::string hex(std::uint64_t value) {
         std::string text(16, '0');
         for (auto digit = text.rbegin(); value != 0; ++digit, value >>= 4) *digit = "0123456789abcdef"[value & 15];

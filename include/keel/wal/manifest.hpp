@@ -204,6 +204,8 @@ public:
           clock_ns_{clock_ns} {}
 
     [[nodiscard]] format::manifest_state const& state() const noexcept { return state_; }
+    /// The newest edit that both copies are known to hold durably; 0: none is known to be.
+    [[nodiscard]] std::uint64_t durable_edit() const noexcept { return durable_edit_; }
 
     /// Starts from a state read back. Copies that are not current are written anew before the next edit.
     void adopt(format::manifest_state state, manifest_load const& load) {
@@ -222,7 +224,9 @@ public:
         state_ = std::move(state);
         if (state_.edit == 0) state_.edit = 1;
         KEEL_TRY(rewrite(0));
-        return rewrite(1);
+        KEEL_TRY(rewrite(1));
+        durable_edit_ = state_.edit;
+        return {};
     }
 
     /// Makes the state that was adopted durable in both copies: a killed process may have left any of it unsynced.
@@ -233,6 +237,7 @@ public:
         }
         for (int i = 0; i < 2; ++i)
             if (auto done = make_current(i); !done) return give_up(std::move(done).error());
+        durable_edit_ = state_.edit;
         return {};
     }
 
@@ -255,6 +260,7 @@ public:
                 return give_up(std::move(done).error());
             }
         }
+        durable_edit_ = state_.edit;
         return {};
     }
 
@@ -371,6 +377,7 @@ private:
     std::uint64_t (*clock_ns_)();
     format::manifest_state state_{};
     std::array<copy, 2> copies_{};
+    std::uint64_t durable_edit_ = 0;
     bool names_synced_ = false;
     bool failed_ = false;
 };

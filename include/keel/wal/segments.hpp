@@ -57,15 +57,24 @@ public:
     [[nodiscard]] fs_type& fs() noexcept { return fs_; }
     [[nodiscard]] format::store_id const& store() const noexcept { return store_; }
     [[nodiscard]] std::uint64_t branch() const noexcept { return branch_; }
+    [[nodiscard]] std::uint64_t random() const { return entropy_(); }
+    [[nodiscard]] std::uint64_t now_ns() const { return clock_ns_(); }
 
     [[nodiscard]] format::manifest_state state() const {
         std::lock_guard const hold{m_};
         return manifest_.state();
     }
+    /// The newest manifest edit that no crash takes back.
+    [[nodiscard]] std::uint64_t durable_edit() const {
+        std::lock_guard const hold{m_};
+        return manifest_.durable_edit();
+    }
 
     /// Takes over the spare segments that recovery found. Each gets a new life before it is used, also after an orderly close: a later
-    /// opening may have activated it, and a power loss taken that back but for some frames, which would verify in this life.
-    [[nodiscard]] result<void> adopt(std::vector<format::segment_entry> const& spares) {
+    /// opening may have activated it, and a power loss taken that back but for some frames, which would verify in this life. `retired`:
+    /// given up before, their files still there.
+    [[nodiscard]] result<void> adopt(std::vector<format::segment_entry> const& spares,
+                                     std::vector<format::segment_entry> const& retired) {
         std::lock_guard const hold{m_};
         // Headers speak of the newest edit as durable from here on.
         KEEL_TRY(manifest_.settle());
@@ -74,8 +83,10 @@ public:
             edit.retired(e.id);
             if (holds(paths_.segment(e.id), e)) used_.push_back({paths_.segment(e.id), e.size});
         }
-        if (edit.empty()) return {};
-        return commit_locked(edit, room::reserved);
+        if (!edit.empty()) KEEL_TRY(commit_locked(edit, room::reserved));
+        for (auto const& e : retired)
+            static_cast<void>(dispose_locked(e, false)); // else they are left to the next opening
+        return {};
     }
 
     [[nodiscard]] std::size_t ready() const {
@@ -114,31 +125,33 @@ public:
         manifest_.retry();
     }
 
-    /// Gives up segments whose records retention no longer needs; `keep_file(id)` says whether somebody still reads one.
-    template <class KeepFile>
-    [[nodiscard]] result<void> retire(std::vector<format::segment_entry> const& gone, format::segment_link const& base,
-                                      lsn floor, KeepFile const& in_use) {
-        std::lock_guard const hold{m_};
-        format::edit_builder edit;
+    /// What an edit says of segments that the log gives up, all records in which are at or below `floor`.
+    static void give_up(format::edit_builder& edit, std::vector<format::segment_entry> const& gone,
+                        format::segment_link const& base, lsn floor) {
         for (auto const& e : gone) edit.retired(e.id);
         edit.base(base).floor(floor);
-        KEEL_TRY(commit_locked(edit, room::reserved));
-        for (auto const& e : gone) {
-            auto const path = paths_.segment(e.id);
-            auto const status = fs_.status(path);
-            if (status && !holds(path, e)) continue; // another segment under this name, or one that cannot be told
-            bool const reusable = status && status->link_count == 1 && status->size == segment_bytes &&
-                                  used_.size() < used_max;
-            if (reusable && !in_use(e.id)) {
-                used_.push_back({path, e.size});
-            } else if (status) {
-                KEEL_TRY(fs_.remove(path));
-            }
-        }
-        return fs_.sync_directory(paths_.log());
+    }
+    /// Recycles or removes the file of a segment that the manifest no longer knows; `in_use`: somebody still reads it.
+    [[nodiscard]] result<void> dispose(format::segment_entry const& e, bool in_use) {
+        std::lock_guard const hold{m_};
+        return dispose_locked(e, in_use);
     }
 
 private:
+    [[nodiscard]] result<void> dispose_locked(format::segment_entry const& e, bool in_use) {
+        auto const path = paths_.segment(e.id);
+        auto const status = fs_.status(path);
+        if (!status || !holds(path, e))
+            return {}; // gone, or another segment under this name, or one that cannot be told
+        bool const reusable = status->link_count == 1 && status->size == segment_bytes && used_.size() < used_max;
+        if (reusable && !in_use) {
+            used_.push_back({path, e.size});
+            return {};
+        }
+        KEEL_TRY(fs_.remove(path));
+        return fs_.sync_directory(paths_.log());
+    }
+
     struct used_file {
         std::string path;
         std::uint64_t size;
@@ -186,7 +199,7 @@ private:
         header.branch = branch_;
         header.created_ns = clock_ns_();
         header.size = segment_bytes;
-        header.durable_edit = manifest_.state().edit;
+        header.durable_edit = manifest_.durable_edit();
         header.place = header.id;
         auto const block = format::encode<C>(header);
         auto made = make_file(block, paths_.segment(header.id));

@@ -110,8 +110,9 @@ struct writer_start {
     std::vector<std::string> unsynced{}; ///< files whose counted bytes may not be on the disk yet
     std::optional<unproven_tail> tail{}; ///< records behind `durable`, all of them in one segment
     format::segment_link previous{};     ///< what the next header says of the segment before
-    std::vector<format::segment_entry> spares{}; ///< prepared segments that were found
-    std::string reason{};                        ///< why the state is not healthy; empty: it is
+    std::vector<format::segment_entry> spares{};  ///< prepared segments that were found
+    std::vector<format::segment_entry> retired{}; ///< segments given up whose files a crash left
+    std::string reason{};                         ///< why the state is not healthy; empty: it is
     bool read_only = false;
 };
 
@@ -238,6 +239,37 @@ public:
     void abandon() noexcept {
         std::lock_guard const hold{m_};
         state_ = engine_state::closed;
+    }
+
+    /// Ends the segment that is written to, so that everything written so far is in segments that take no more records.
+    [[nodiscard]] result<void> roll_over() {
+        std::unique_lock hold{m_};
+        for (;;) {
+            cv_.wait(hold, [&] { return !leading_; });
+            if (!writable()) return refuse();
+            if (!active_ || active_->count == 0) return {};
+            if (filling_.empty()) return roll();
+            static_cast<void>(lead(hold));
+        }
+    }
+    /// Whether this opening has written: all that was found is durable then, or was written anew.
+    [[nodiscard]] bool has_written() const {
+        std::lock_guard const hold{m_};
+        return active_ != nullptr;
+    }
+    /// Something beside the log failed and was survived.
+    void degrade(std::string reason) {
+        std::lock_guard const hold{m_};
+        if (state_ == engine_state::healthy) set_state(engine_state::degraded, std::move(reason));
+    }
+    /// A manifest edit of somebody else failed: it may be there at the next open or not, so nothing is written behind it.
+    void manifest_failed(error const& why) {
+        std::lock_guard const hold{m_};
+        if (writable()) stop_writing("the manifest could not be written: ", why);
+    }
+    void tell(observe::event const& what) {
+        std::lock_guard const hold{m_};
+        observer_.on(what);
     }
 
     /// Damage that a reader came upon.
@@ -399,7 +431,7 @@ private:
             }
         }
         start_.unsynced.clear();
-        if (auto done = keeper_.adopt(std::exchange(start_.spares, {})); !done) {
+        if (auto done = keeper_.adopt(std::exchange(start_.spares, {}), std::exchange(start_.retired, {})); !done) {
             stop_writing("the manifest could not be written: ", done.error());
             return done;
         }
@@ -459,7 +491,6 @@ private:
         KEEL_TRY_LET(opened, keeper_.fs().open(keeper_.paths().segment(next.id), io::access::read_write,
                                                io::creation::must_exist));
         auto const now = clock_ns_();
-        auto const known = keeper_.state();
         format::segment_header header{
             .checksum = checksum_id{C::id}, .store = keeper_.store(), .id = next.id, .salt = next.salt};
         header.branch = keeper_.branch();
@@ -467,7 +498,7 @@ private:
         header.size = segment_bytes;
         header.first = first;
         header.durable_mark = durable_;
-        header.durable_edit = known.edit;
+        header.durable_edit = keeper_.durable_edit();
         header.cut = cut;
         header.place = next.id;
         header.state = format::segment_state::active;
@@ -773,16 +804,8 @@ private:
         return s;
     }
     [[nodiscard]] format::segment_link link_to_active(format::segment_end how) const {
-        auto const s = seal_of_active();
-        return {.id = s.id,
-                .salt = s.salt,
-                .last = s.range.last,
-                .end = s.data_end,
-                .aggregate = s.aggregate,
-                .chain = s.chain,
-                .ended = how};
+        return format::link_of(seal_of_active(), how);
     }
-
     /// Index and footer, sync, and the manifest's word of it. All frames are durable already. After this nothing is written to the file.
     result<void> seal_active() {
         auto const seal = seal_of_active();
@@ -807,7 +830,7 @@ private:
             stop_writing("the manifest could not be written: ", done.error());
             return done;
         }
-        catalog_.close(seal.id, seal.range.last, seal.data_end);
+        catalog_.close(seal.range.last, format::link_of(seal, format::segment_end::rolled));
         sink_.sealed(std::move(closed));
         observer_.on(observe::segment_sealed{seal.id, seal.range});
         return {};
@@ -975,7 +998,7 @@ private:
                         [&](lsn at, format::frame_view const& frame) { sink_.apply(at, frame); });
         sink_.moved(old.id, r.before());
         list_active();
-        catalog_.close(old.id, r.before(), all.offset);
+        catalog_.close(r.before(), link);
         accepted_ = durable_ = std::max(last, next_.before());
         kept_.reset(format::frames_begin(segment_bytes));
         keep_last_block(kept_, out, block);

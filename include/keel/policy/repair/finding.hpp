@@ -30,6 +30,8 @@ enum class damage : std::uint8_t {
     unknown_segment,  ///< a segment in use that the manifest does not know
     manifest_damaged, ///< one manifest does not verify or is behind; the other one serves
     manifest_lost,    ///< neither serves in full; rebuilt from the segments
+    missing_table,    ///< the manifest knows the table, the directory does not
+    corrupt_block,    ///< a block of a table does not verify; the keys in it have no answer
 };
 
 [[nodiscard]] constexpr std::string_view name_of(damage what) noexcept {
@@ -50,6 +52,8 @@ enum class damage : std::uint8_t {
     case damage::unknown_segment: return "unknown_segment";
     case damage::manifest_damaged: return "manifest_damaged";
     case damage::manifest_lost: return "manifest_lost";
+    case damage::missing_table: return "missing_table";
+    case damage::corrupt_block: return "corrupt_block";
     }
     return "unknown";
 }

@@ -2,11 +2,13 @@
 #ifndef KEEL_TOOL_DETAIL_DUMP_HPP
 #define KEEL_TOOL_DETAIL_DUMP_HPP
 
-// `wal-recovery dump`: every record that counts, in LSN order, one per line. Records are read again and verified again on the way
-// out; memory is one window for each segment whose LSNs overlap, whatever the store holds.
+// `wal-recovery dump`: every record there is, one per line: those in tables by key, the deepest level first; then those of the log that
+// count, in LSN order. Records are read again and verified again on the way out; memory is one window for each segment whose LSNs
+// overlap, whatever the store holds.
 
 #include <keel/format/text.hpp>
 #include <keel/recovery/scan.hpp>
+#include <keel/table/check_table.hpp>
 #include <keel/tool/detail/survey.hpp>
 #include <keel/wal/window.hpp>
 
@@ -15,6 +17,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -113,6 +116,27 @@ private:
     std::map<std::size_t, walk_type> walks_{};
 };
 
+/// Gives the records in tables, with each its own LSN; those that do not verify stand in the survey's findings.
+template <checksum_policy C, class Fs, class F>
+[[nodiscard]] result<void> each_table_record(Fs fs, recovery::inventory const& stock, lsn from, F const& to) {
+    std::vector<format::table_entry const*> tables;
+    for (auto const& [id, t] : stock.state.tables)
+        if (std::ranges::find(stock.missing_tables, id) == stock.missing_tables.end()) tables.push_back(&t);
+    std::ranges::sort(tables, [](auto const* a, auto const* b) {
+        return a->level != b->level ? a->level > b->level : std::tie(a->smallest, a->id) < std::tie(b->smallest, b->id);
+    });
+    for (auto const* t : tables) {
+        auto const path = stock.paths.table(t->id);
+        auto const put = [&](table::version const& v) {
+            if (v.at < from) return;
+            static_cast<void>(to({v.at, v.tombstone ? format::frame_type::erase : format::frame_type::put,
+                                  format::whole_batch, as_bytes(v.key), as_bytes(v.value)}));
+        };
+        KEEL_TRY_LET(seen, (table::check_table<C>(fs, path, path, *t, put)));
+    }
+    return {};
+}
+
 inline void add_bytes(json& o, char const* name, byte_view bytes) {
     auto const text = as_text(bytes);
     if (is_utf8(text)) {
@@ -146,19 +170,28 @@ template <class Config>
     wal::layout const paths{line.directory};
     KEEL_TRY_LET(held, lock_store(fs, paths, io::lock_mode::shared));
     KEEL_TRY_LET(seen, look_at<Config>(fs, line, to));
-    counted_records<typename Config::checksum, through> records{through{fs}, seen.exam, line.from};
     std::string text;
-    KEEL_TRY(records.each([&](format::record_view const& r) {
+    auto const put = [&](format::record_view const& r) {
         text.clear();
         if (line.json) text = json_line(r);
         else format::append_text(text, r);
         text += '\n';
         to.out << text;
         return to.out.good();
-    }));
+    };
+    KEEL_TRY(each_table_record<typename Config::checksum>(through{fs}, seen.exam.stock, line.from, put));
+    counted_records<typename Config::checksum, through> records{through{fs}, seen.exam, line.from};
+    KEEL_TRY(records.each(put));
     to.out.flush();
     if (!to.out) return failure(errc::io_error, "the dump could not be written; is there room where it goes?");
-    if (seen.exam.found.lost.empty()) return exit_done;
+    bool left_out = false;
+    for (auto const& f : seen.findings)
+        if ((f.kind == damage::corrupt_block && f.done != outcome::healed) || f.kind == damage::missing_table) {
+            left_out = true;
+            to.err << "wal-recovery: not in this dump: what " << printable(f.file) << " holds at " << f.offset << ": "
+                   << printable(f.detail) << '\n';
+        }
+    if (seen.exam.found.lost.empty()) return left_out ? exit_damage : exit_done;
     to.err << "wal-recovery: not in this dump, because they do not verify: LSN " << text_of(seen.exam.found.lost)
            << '\n';
     return exit_damage;

@@ -156,6 +156,17 @@ struct segment_row {
     o["clean_close"] = s.exam.report.clean_close;
     o["segments"] = json::array();
     for (auto const& row : rows_of(s)) o["segments"].push_back(segment_json(row, stock.paths));
+    o["tables"] = json::array();
+    for (auto const& [id, t] : stock.state.tables)
+        o["tables"].push_back({{"file", stock.paths.inside(stock.paths.table(id))},
+                               {"id", id.value},
+                               {"level", t.level},
+                               {"records", t.records},
+                               {"first_lsn", t.lsns.first.value},
+                               {"last_lsn", t.lsns.last.value},
+                               {"bytes", t.size},
+                               {"smallest", printable(t.smallest)},
+                               {"largest", printable(t.largest)}});
     o["declared_lost_lsn_ranges"] = to_json(s.exam.found.declared);
     o["leftovers"] = json::array();
     for (auto const& l : stock.leftovers) o["leftovers"].push_back(stock.paths.inside(l.path));
@@ -191,15 +202,29 @@ inline void say_segments(console& to, survey const& s) {
     table.print(to);
 }
 
+inline void say_tables(console& to, survey const& s) {
+    constexpr std::size_t key_shown = 24;
+    auto const key = [](std::string const& text) {
+        return printable(text.substr(0, key_shown)) + (text.size() > key_shown ? "..." : "");
+    };
+    text_table table{{"table", "level", "records", "bytes", "first lsn", "last lsn", "smallest key", "largest key"}};
+    for (auto const& [id, t] : s.exam.stock.state.tables)
+        table.add({std::to_string(id.value), std::to_string(t.level), std::to_string(t.records), human_bytes(t.size),
+                   std::to_string(t.lsns.first.value), std::to_string(t.lsns.last.value), key(t.smallest),
+                   key(t.largest)});
+    to.out << '\n' << to.paint(style::bold, "tables") << '\n';
+    table.print(to);
+}
+
 inline void say_inspection(console& to, survey const& s, std::vector<quarantine_folder> const& quarantine) {
     auto const& stock = s.exam.stock;
     say_summary(to, s);
     say_line(to, "store id", store_text(stock.store) + ", branch " + std::to_string(stock.branch));
     say_line(to, "manifest",
              "edit " + std::to_string(stock.state.edit) + ", next segment " + std::to_string(stock.state.next_segment) +
-                 (stock.state.floor
-                      ? ", records up to LSN " + std::to_string(stock.state.floor.value) + " were given up"
-                      : ""));
+                 (stock.state.floor ? ", records up to LSN " + std::to_string(stock.state.floor.value) +
+                                          (stock.state.tables.empty() ? " were given up" : " are in tables")
+                                    : ""));
     say_line(to, "horizon",
              "LSN " + std::to_string(s.exam.found.horizon.value) + " and all before it were acknowledged");
     if (auto const& n = stock.note)
@@ -208,6 +233,7 @@ inline void say_inspection(console& to, survey const& s, std::vector<quarantine_
                      std::to_string(n->durable.value) +
                      (stock.note_is_own ? ", of this boot" : ", of an earlier boot or another place"));
     if (!stock.segments.empty() || !stock.spare.empty()) say_segments(to, s);
+    if (!stock.state.tables.empty()) say_tables(to, s);
     for (auto const& l : stock.leftovers)
         to.out << "  leftover, no part of the store: " << printable(stock.paths.inside(l.path)) << '\n';
     if (quarantine.empty()) return;

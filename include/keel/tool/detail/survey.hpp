@@ -86,6 +86,8 @@ template <class Config>
     o["checksum"] = s.checksum;
     o["segments"] = r.segments;
     o["records"] = r.records;
+    o["tables"] = r.tables;
+    o["table_records"] = r.table_records;
     o["corrupted_segments"] = r.corrupted_segments;
     o["corrupted_records"] = r.corrupted_records;
     o["healed_records"] = r.healed_records;
@@ -134,6 +136,12 @@ inline void say_line(console& to, std::string_view name, std::string const& text
     return human_bytes(bytes);
 }
 
+[[nodiscard]] inline std::string size_of_tables(survey const& s) {
+    std::uint64_t bytes = 0;
+    for (auto const& [id, t] : s.exam.stock.state.tables) bytes += t.size;
+    return human_bytes(bytes);
+}
+
 /// The store in a few lines: what it is, how it is, what it holds.
 inline void say_summary(console& to, survey const& s) {
     auto const& r = s.exam.report;
@@ -148,6 +156,10 @@ inline void say_summary(console& to, survey const& s) {
     if (r.records != 0)
         records += ", LSN " + std::to_string(r.first_lsn.value) + " to " + std::to_string(r.last_lsn.value);
     say_line(to, "records", records);
+    if (r.tables != 0)
+        say_line(to, "tables",
+                 grouped(r.tables) + ", " + size_of_tables(s) + ", " + counted(r.table_records, "record") +
+                     " up to LSN " + std::to_string(s.exam.stock.state.floor.value));
     if (r.corrupted_records != 0)
         say_line(to, "damage",
                  "acknowledged records that do not verify: " + grouped(r.corrupted_records) + " (" +

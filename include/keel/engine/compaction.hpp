@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_ENGINE_COMPACTION_HPP
+#define KEEL_ENGINE_COMPACTION_HPP
+
+// Which parts of a store are merged next, and where to. Pure: looks at a view, the catalog and the manifest's state, touches no file
+// but for the first and last key of a segment.
+//
+// The log is given back from its oldest end on, whole segments at a time, so that one LSN (the manifest's floor) says what tables hold.
+// A segment takes part when it takes no more records and all that counts of it is durable. Everything merged into a level takes the
+// tables of that level with it that it overlaps, so tables of one level share no key.
+
+#include <keel/engine/levels.hpp>
+#include <keel/error.hpp>
+#include <keel/format/manifest.hpp>
+#include <keel/policy/compaction/concept.hpp>
+#include <keel/types.hpp>
+#include <keel/wal/catalog.hpp>
+#include <keel/wal/lsn_set.hpp>
+
+#include <algorithm>
+#include <array>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace keel::inline v0::detail {
+
+/// Which keys something has, at most.
+class key_span {
+public:
+    void include(std::string_view first, std::string_view last, bool ends_open) {
+        if (none_ || first < first_) first_ = first;
+        // An open end is behind everything that begins with it.
+        bool const takes_in = ends_open && last_.starts_with(last);
+        bool const behind = last > last_ && !(ends_open_ && last.starts_with(last_));
+        if (none_ || takes_in || behind) {
+            last_ = last;
+            ends_open_ = ends_open;
+        }
+        none_ = false;
+    }
+    void include(format::table_entry const& t) { include(t.smallest, t.largest, t.ends_open); }
+
+    [[nodiscard]] bool touches(format::table_entry const& t) const {
+        if (none_ || t.ends_before(first_)) return false;
+        return t.smallest <= last_ || (ends_open_ && t.smallest.starts_with(last_));
+    }
+
+private:
+    std::string first_{};
+    std::string last_{};
+    bool ends_open_ = false;
+    bool none_ = true;
+};
+
+/// One merge: what it reads and what it puts in its place.
+template <class Config>
+struct compaction_job {
+    using view_type = level_view<Config>;
+
+    std::vector<std::shared_ptr<table::memtable const>> memory{};
+    std::vector<std::shared_ptr<typename view_type::run const>> runs{};
+    std::array<typename view_type::level, format::table_levels> tables{};
+    std::vector<format::segment_entry> segments{}; ///< given up
+    format::segment_link base{};                   ///< the last one of them
+    lsn floor_before{};
+    lsn floor{};                   ///< all records at or below it are in tables afterwards
+    std::uint64_t log_records = 0; ///< how many between the two
+    std::uint8_t into = 1;         ///< level
+    bool bottom = false;           ///< no table of a higher level has any of the keys
+    bool only_move = false;        ///< one table, which goes down a level as it is
+    std::uint64_t bytes = 0;       ///< of what is read
+};
+
+template <class Config>
+class compaction_picker {
+public:
+    using job_type = compaction_job<Config>;
+    using view_type = level_view<Config>;
+    using policy = typename Config::compaction;
+
+    /// `proven`: all that opening found is durable. The view was taken after the parts: what takes no more records in these is in that.
+    compaction_picker(std::shared_ptr<view_type const> view,
+                      std::vector<std::shared_ptr<wal::catalog_part const>> parts, format::manifest_state const& state,
+                      bool proven)
+        : view_{std::move(view)}, state_{state} {
+        take_log(std::move(parts), proven);
+    }
+
+    /// Bytes of the log that could be merged now.
+    [[nodiscard]] std::uint64_t log_bytes() const noexcept { return log_bytes_; }
+
+    /// What the policy wants merged next; nothing where all is as it should be. `next_key[n]`: where level n was left off.
+    [[nodiscard]] result<std::optional<job_type>> due(std::array<std::string, format::table_levels>& next_key) {
+        if (policy::log_bytes == 0) return std::optional<job_type>{};
+        if (log_bytes_ >= policy::log_bytes && !log_.empty()) return of_log();
+        std::size_t worst = 0;
+        double most = 1;
+        for (std::size_t n = 1; n + 1 < view_->tables.size(); ++n) {
+            auto const full = static_cast<double>(bytes_of(view_->tables[n])) / static_cast<double>(target(n));
+            if (full > most) {
+                most = full;
+                worst = n;
+            }
+        }
+        if (worst == 0) return std::optional<job_type>{};
+        return std::optional{of_level(worst, next_key[worst])};
+    }
+
+    /// Everything, into one level; nothing where it is there already.
+    [[nodiscard]] result<std::optional<job_type>> all() {
+        std::size_t in_use = 0;
+        std::uint64_t bytes = log_bytes_;
+        std::uint8_t deepest = 1;
+        for (std::size_t n = 1; n < view_->tables.size(); ++n) {
+            if (view_->tables[n].empty()) continue;
+            ++in_use;
+            bytes += bytes_of(view_->tables[n]);
+            deepest = static_cast<std::uint8_t>(n);
+        }
+        if (log_.empty() && in_use < 2) return std::optional<job_type>{};
+        job_type job;
+        add_log(job);
+        job.tables = view_->tables;
+        while (deepest + 1U < view_->tables.size() && target(deepest) < bytes) ++deepest;
+        job.into = deepest;
+        job.bottom = true;
+        job.bytes = bytes;
+        return std::optional{std::move(job)};
+    }
+
+private:
+    /// Bytes a level should have at most.
+    [[nodiscard]] static std::uint64_t target(std::size_t level) noexcept {
+        auto bytes = std::max<std::uint64_t>(policy::log_bytes, policy::table_bytes);
+        for (std::size_t n = 1; n < level; ++n) bytes *= policy::fanout;
+        return bytes;
+    }
+    [[nodiscard]] static std::uint64_t bytes_of(typename view_type::level const& level) noexcept {
+        std::uint64_t sum = 0;
+        for (auto const& t : level) sum += t->entry().size;
+        return sum;
+    }
+
+    /// The oldest parts that may leave the log together: no other part has an LSN at or below their last.
+    void take_log(std::vector<std::shared_ptr<wal::catalog_part const>> parts, bool proven) {
+        std::size_t n = 0;
+        for (; n < parts.size(); ++n) {
+            auto const& p = *parts[n];
+            if (p.open || (!p.sealed && !proven) || !state_.segments.contains(p.id)) break;
+        }
+        // The first LSN of what stays.
+        auto first_kept = lsn_max;
+        for (auto i = n; i < parts.size(); ++i) first_kept = std::min(first_kept, first_of(*parts[i]));
+        while (n > 0 && last_of(*parts[n - 1]) >= first_kept) first_kept = std::min(first_kept, first_of(*parts[--n]));
+        // A file below the floor is known to be given up by its header's first LSN: one that holds nothing yet waits for those behind it.
+        auto floor = state_.floor;
+        for (std::size_t i = 0; i < n; ++i) floor = std::max(floor, last_of(*parts[i]));
+        while (n > 0 && parts[n - 1]->first > floor) --n;
+        parts.resize(n);
+        log_ = std::move(parts);
+        for (auto const& p : log_) log_bytes_ += state_.segments.at(p->id).size;
+    }
+    [[nodiscard]] static lsn first_of(wal::catalog_part const& p) noexcept {
+        return p.counted.empty() ? lsn_max : p.counted.front().first;
+    }
+    [[nodiscard]] static lsn last_of(wal::catalog_part const& p) noexcept {
+        return p.counted.empty() ? lsn{} : p.counted.back().last;
+    }
+
+    /// What the segment behind it says of it, or would. Nothing where none of it counts and nobody does.
+    [[nodiscard]] static format::segment_link link_of(wal::catalog_part const& p) {
+        if (p.link.id || p.counted.empty()) return p.link;
+        return {.id = p.id, .salt = p.salt, .last = last_of(p), .end = p.limit, .ended = format::segment_end::crashed};
+    }
+
+    void add_log(job_type& job) const {
+        job.floor_before = job.floor = state_.floor;
+        job.base = state_.base;
+        for (auto const& p : log_) {
+            job.segments.push_back(state_.segments.at(p->id));
+            if (auto const link = link_of(*p); link.id) job.base = link;
+            job.floor = std::max(job.floor, last_of(*p));
+            for (auto const& m : view_->memory)
+                if (m->segment() == p->id) job.memory.push_back(m);
+            for (auto const& r : view_->runs)
+                if (r->source().id == p->id) job.runs.push_back(r);
+        }
+        wal::lsn_set lost;
+        for (auto const& l : state_.losses) lost.add(l);
+        for (auto const& gap : lost.gaps_in({job.floor_before.next(), job.floor})) job.log_records += gap.size();
+    }
+
+    result<std::optional<job_type>> of_log() {
+        job_type job;
+        add_log(job);
+        job.into = 1;
+        job.bytes = log_bytes_;
+        key_span keys;
+        for (auto const& m : job.memory) {
+            table::memtable::cursor at{*m};
+            KEEL_TRY(include_ends(keys, at));
+        }
+        for (auto const& r : job.runs) {
+            typename view_type::run::cursor at{r};
+            KEEL_TRY(include_ends(keys, at));
+        }
+        add_overlap(job, keys);
+        return std::optional{std::move(job)};
+    }
+    template <class Cursor>
+    static result<void> include_ends(key_span& keys, Cursor& at) {
+        for (bool const last : {false, true}) {
+            if (last) at.seek_last();
+            else at.seek({});
+            if (at.valid()) keys.include(at.current().key, at.current().key, false);
+            if constexpr (requires { at.trouble(); })
+                if (at.trouble()) return failure(*at.trouble());
+        }
+        return {};
+    }
+
+    /// One table of a level that is too large, in turn by key.
+    [[nodiscard]] job_type of_level(std::size_t n, std::string& next_key) const {
+        auto const& level = view_->tables[n];
+        auto const behind = [&](auto const& t) { return t->entry().smallest >= next_key; };
+        auto at = std::ranges::find_if(level, behind);
+        if (at == level.end()) at = level.begin();
+        next_key = (*at)->entry().largest + '\0';
+        job_type job;
+        job.floor_before = job.floor = state_.floor;
+        job.base = state_.base;
+        job.into = static_cast<std::uint8_t>(n + 1);
+        key_span keys;
+        keys.include((*at)->entry());
+        job.tables[n] = {*at};
+        job.bytes = (*at)->entry().size;
+        add_overlap(job, keys);
+        job.only_move = job.tables[job.into].empty();
+        return job;
+    }
+
+    void add_overlap(job_type& job, key_span& keys) const {
+        // Until no more are touched: bounds that were cut short may be shared by tables that have no key in common, and such tables are in
+        // order only as long as one merge writes them all.
+        auto& level = job.tables[job.into];
+        for (std::size_t known = ~std::size_t{0}; known != level.size();) {
+            known = level.size();
+            level.clear();
+            for (auto const& t : view_->tables[job.into])
+                if (keys.touches(t->entry())) level.push_back(t);
+            for (auto const& t : level) keys.include(t->entry());
+        }
+        for (auto const& t : level) job.bytes += t->entry().size;
+        job.bottom = true;
+        for (std::size_t n = job.into + 1U; n < view_->tables.size(); ++n)
+            for (auto const& t : view_->tables[n]) job.bottom = job.bottom && !keys.touches(t->entry());
+    }
+
+    std::shared_ptr<view_type const> view_;
+    format::manifest_state const& state_;
+    std::vector<std::shared_ptr<wal::catalog_part const>> log_{}; ///< oldest first
+    std::uint64_t log_bytes_ = 0;
+};
+
+} // namespace keel::inline v0::detail
+
+#endif

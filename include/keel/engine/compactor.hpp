@@ -1,0 +1,404 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_ENGINE_COMPACTOR_HPP
+#define KEEL_ENGINE_COMPACTOR_HPP
+
+// Carries merges out (engine/compaction.hpp chooses them): reads versions in order, drops what nobody can see any more, writes tables,
+// and switches.
+//
+// What is on the disk, step by step: (1) new tables under temporary names, each synced; (2) their final names, the folder synced. A
+// crash up to here leaves files that no manifest names; the first merge after it removes them. (3) One manifest edit: new tables in,
+// old tables and segments out, the floor. It is there as a whole or not at all. (4) Readers see the new parts; files that nobody
+// reads any more are recycled or removed. A crash before that leaves them to the next opening.
+//
+// What a merge read must account for every LSN between the old floor and the new one but those declared lost; else it stops and
+// nothing is switched. A block or record that does not verify stops it, too: damage is never merged away.
+//
+// Thread rules: one merge at a time (m_, held during I/O); the rest of the store goes on meanwhile. The writer's mutex is never held
+// when this one is asked for.
+
+#include <keel/engine/compaction.hpp>
+#include <keel/engine/levels.hpp>
+#include <keel/engine/merge.hpp>
+#include <keel/error.hpp>
+#include <keel/log.hpp>
+#include <keel/observe/concept.hpp>
+#include <keel/table/table_writer.hpp>
+#include <keel/types.hpp>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace keel::inline v0::detail {
+
+/// What merges did since the store was opened.
+struct compaction_counters {
+    std::uint64_t merges = 0;
+    std::uint64_t moves = 0; ///< tables that went down a level as they were
+    std::uint64_t bytes_read = 0;
+    std::uint64_t bytes_written = 0;
+    std::uint64_t records_dropped = 0; ///< superseded or erased, and seen by nobody
+};
+
+template <class Config>
+class compactor {
+public:
+    using fs_type = typename Config::file_system;
+    using C = typename Config::checksum;
+    using levels_type = levels<Config>;
+    using core_type = log_core<Config, levels_type>;
+    using job_type = compaction_job<Config>;
+    using table_type = typename levels_type::table_type;
+
+    /// `bytes_per_second`: how fast tables are written at most; 0: as fast as the machine does.
+    compactor(core_type& core, levels_type& parts, std::uint64_t bytes_per_second)
+        : core_{core}, levels_{parts}, fs_{core.fs()}, rate_{bytes_per_second} {}
+    compactor(compactor const&) = delete;
+    compactor& operator=(compactor const&) = delete;
+
+    /// Carries out the merge the policy wants most; false: it wants none. Errors: corruption (what was to be merged does not verify),
+    /// no_space, cancelled, the machine's; nothing is lost by them.
+    [[nodiscard]] result<bool> step(std::stop_token const& stop = {}) {
+        std::lock_guard const hold{m_};
+        auto done = choose_and_run(stop, [&](compaction_picker<Config>& pick) { return pick.due(next_key_); });
+        dispose();
+        return done;
+    }
+    /// Merges everything that takes no more records into one level.
+    [[nodiscard]] result<void> all(std::stop_token const& stop = {}) {
+        std::lock_guard const hold{m_};
+        auto done = choose_and_run(stop, [](compaction_picker<Config>& pick) { return pick.all(); });
+        dispose();
+        if (!done) return failure(std::move(done).error());
+        return {};
+    }
+    /// Bytes of log that wait to be merged.
+    [[nodiscard]] std::uint64_t log_bytes() const {
+        auto const [parts, view, state] = now();
+        return compaction_picker<Config>{view, parts, state, true}.log_bytes();
+    }
+    [[nodiscard]] compaction_counters counters() const {
+        std::lock_guard const hold{counters_m_};
+        return counters_;
+    }
+
+private:
+    struct present {
+        std::vector<std::shared_ptr<wal::catalog_part const>> parts;
+        std::shared_ptr<typename levels_type::view_type const> view;
+        format::manifest_state state;
+    };
+    [[nodiscard]] present now() const {
+        auto parts = core_.parts().all(); // first: what is closed in them is in the view
+        auto view = levels_.view();
+        return {std::move(parts), std::move(view), core_.manifest()};
+    }
+
+    template <class Choose>
+    result<bool> choose_and_run(std::stop_token const& stop, Choose const& choose) {
+        auto const [parts, view, state] = now();
+        compaction_picker<Config> pick{view, parts, state, core_.writer().has_written()};
+        KEEL_TRY_LET(job, choose(pick));
+        if (job) KEEL_TRY(run(*job, state, stop));
+        return job.has_value();
+    }
+    result<void> run(job_type const& job, format::manifest_state const& state, std::stop_token const& stop) {
+        KEEL_TRY(prepare(state));
+        std::vector<format::table_entry> made;
+        if (job.only_move) made.push_back(moved_down(job));
+        else if (auto done = merge(job, stop, made); !done) return discard(made, std::move(done).error());
+        if (auto done = name(job, made); !done) return discard(made, std::move(done).error());
+        return switch_over(job, made);
+    }
+
+    /// Before the first merge: the folder, and what a crash left in it.
+    result<void> prepare(format::manifest_state const& state) {
+        if (next_id_ != 0) return {};
+        auto const& paths = core_.keeper().paths();
+        if (auto folder = fs_.make_directory(paths.tables()); !folder && folder.error().code != errc::exists)
+            return folder;
+        // Also where it stood there: whoever made it may have died, or failed, before this.
+        KEEL_TRY(fs_.sync_directory(paths.root()));
+        KEEL_TRY_LET(names, fs_.list(paths.tables()));
+        std::uint64_t next = state.next_table;
+        for (auto const& entry : names) {
+            auto const path = paths.table_file(entry.name);
+            bool const temporary = entry.name.ends_with(".tab.tmp");
+            auto const id = wal::layout::table_of(entry.name);
+            if (temporary || (id && !state.tables.contains(*id) && is_ours(path))) {
+                KEEL_TRY(fs_.remove(path));
+            } else if (id && id->value < lsn_highest.value) {
+                next = std::max(next, id->value + 1); // no table of ours, or damage's only trace: it keeps its name
+            }
+        }
+        next_id_ = next;
+        return {};
+    }
+    [[nodiscard]] bool is_ours(std::string const& path) {
+        auto file = fs_.open(path, io::access::read_only, io::creation::must_exist);
+        format::header_block block{};
+        auto const got = file ? file->read(0, block) : result<std::size_t>{std::size_t{0}};
+        if (!got || *got != block.size()) return false;
+        auto const h = format::decode_table_header<C>(block);
+        return h && h->store == core_.keeper().store();
+    }
+
+    // ---- writing ------------------------------------------------------------------------------------------------------------
+
+    [[nodiscard]] static format::table_entry moved_down(job_type const& job) {
+        auto entry = job.tables[job.into - 1U].front()->entry();
+        entry.level = job.into;
+        return entry;
+    }
+
+    /// The tables a merge makes, one after the other.
+    class output {
+    public:
+        output(compactor& of, job_type const& job, lsn first, std::vector<format::table_entry>& made)
+            : of_{of}, job_{job}, first_{first}, made_{made} {}
+
+        /// A table ends only between two keys.
+        result<void> add(table::version const& v, bool new_key) {
+            constexpr std::uint64_t room = format::table_bytes_max / 2;
+            auto const size = v.key.size() + v.value.size();
+            if (writer_ && new_key &&
+                (writer_->bytes() >= Config::compaction::table_bytes || writer_->bytes() + size > room))
+                KEEL_TRY(finish());
+            if (!writer_) KEEL_TRY(begin());
+            return writer_->add(v);
+        }
+        result<void> finish() {
+            if (!writer_) return {};
+            KEEL_TRY_LET(entry, writer_->finish());
+            writer_.reset();
+            entry.level = job_.into;
+            made_.back() = std::move(entry);
+            return {};
+        }
+        [[nodiscard]] std::uint64_t bytes() const noexcept {
+            std::uint64_t sum = writer_ ? writer_->bytes() : 0;
+            for (auto const& t : made_) sum += t.size;
+            return sum;
+        }
+
+    private:
+        result<void> begin() {
+            auto& keeper = of_.core_.keeper();
+            format::table_id id{of_.next_id_++};
+            while (static_cast<std::uint32_t>(id.value) == 0) id = {of_.next_id_++};
+            made_.push_back({.id = id}); // known from here on, so that it is removed after a failure
+            KEEL_TRY_LET(
+                writer, (table::table_writer<C, fs_type>::create(
+                            of_.fs_, keeper.paths().table_temporary(id),
+                            {.store = keeper.store(),
+                             .id = id,
+                             .salt = format::salt_of(segment_id{id.value}, static_cast<std::uint32_t>(keeper.random())),
+                             .branch = keeper.branch(),
+                             .created_ns = keeper.now_ns(),
+                             .first = first_})));
+            writer_.emplace(std::move(writer));
+            return {};
+        }
+
+        compactor& of_;
+        job_type const& job_;
+        lsn first_;
+        std::vector<format::table_entry>& made_;
+        std::optional<table::table_writer<C, fs_type>> writer_{};
+    };
+
+    result<void> merge(job_type const& job, std::stop_token const& stop, std::vector<format::table_entry>& made) {
+        // Versions that only moments before this one could see are forgotten.
+        auto const oldest = levels_.held().oldest([&] { return core_.writer().visible(); });
+        auto first = job.floor_before.next();
+        version_merge<Config> in{direction::forward};
+        for (auto const& m : job.memory) in.add(*m, {}, {});
+        for (auto const& r : job.runs) in.add(r, {}, {});
+        for (auto const& level : job.tables) {
+            in.add(level, {}, {});
+            for (auto const& t : level) first = std::min(first, t->entry().lsns.first);
+        }
+        in.begin();
+        output out{*this, job, first, made};
+        pace const speed{rate_};
+        std::string key;
+        lsn last{};
+        bool any = false;
+        bool superseded = false;
+        std::uint64_t from_log = 0;
+        std::uint64_t dropped = 0;
+        for (std::uint64_t n = 0; in.valid(); in.advance(), ++n) {
+            auto const& v = in.top();
+            if (n % pace_every == 0) {
+                if (stop.stop_requested())
+                    return failure(errc::cancelled, "the merge was stopped; nothing was changed");
+                speed.keep(out.bytes(), stop);
+            }
+            if (v.at > job.floor) continue; // of an abandoned segment; the one behind it has it, too
+            bool const new_key = !any || v.key != key;
+            if (!new_key && v.at == last) continue; // the same record from two segments
+            if (new_key) key.assign(v.key);
+            any = true;
+            last = v.at;
+            from_log += v.at > job.floor_before;
+            if (new_key) superseded = false;
+            bool const forgotten = superseded;
+            if (v.at <= oldest) superseded = true;
+            if (forgotten || (superseded && v.tombstone && job.bottom)) {
+                ++dropped;
+                continue;
+            }
+            KEEL_TRY(out.add(v, new_key));
+        }
+        if (in.trouble()) return failure(*in.trouble());
+        if (from_log != job.log_records)
+            return failure(errc::corruption,
+                           "the log holds " + std::to_string(from_log) + " records from LSN " +
+                               std::to_string(job.floor_before.next().value) + " to " +
+                               std::to_string(job.floor.value) + " that have a key, and " +
+                               std::to_string(job.log_records) +
+                               " were expected: it is not merged; run wal-recovery validate",
+                           core_.keeper().paths().log());
+        KEEL_TRY(out.finish());
+        std::lock_guard const hold{counters_m_};
+        counters_.records_dropped += dropped;
+        return {};
+    }
+
+    /// Keeps a merge from taking more of the disk than it may.
+    class pace {
+    public:
+        explicit pace(std::uint64_t bytes_per_second) : rate_{bytes_per_second} {}
+        void keep(std::uint64_t bytes, std::stop_token const& stop) const {
+            if (rate_ == 0) return;
+            auto const due = started_ + std::chrono::microseconds(bytes * 1'000'000 / rate_);
+            std::mutex m;
+            std::condition_variable_any cv;
+            std::unique_lock hold{m};
+            cv.wait_until(hold, stop, due, [] { return false; });
+        }
+
+    private:
+        std::uint64_t rate_;
+        std::chrono::steady_clock::time_point started_{std::chrono::steady_clock::now()};
+    };
+    static constexpr std::uint64_t pace_every = 1024; ///< records between two looks at the clock
+
+    /// Final names, durable.
+    result<void> name(job_type const& job, std::vector<format::table_entry> const& made) {
+        if (job.only_move || made.empty()) return {};
+        auto const& paths = core_.keeper().paths();
+        for (auto const& t : made) KEEL_TRY(fs_.rename(paths.table_temporary(t.id), paths.table(t.id)));
+        // Without this a power loss can keep the manifest's word of a table and lose its name.
+        return fs_.sync_directory(paths.tables());
+    }
+    /// Takes back what a failed merge has written: no manifest names it.
+    result<void> discard(std::vector<format::table_entry> const& made, error why) {
+        auto const& paths = core_.keeper().paths();
+        for (auto const& t : made) {
+            static_cast<void>(
+                fs_.remove(paths.table_temporary(t.id))); // what stays is removed by the next opening's first merge
+            static_cast<void>(fs_.remove(paths.table(t.id)));
+        }
+        return failure(std::move(why));
+    }
+
+    // ---- switching ----------------------------------------------------------------------------------------------------------
+
+    result<void> switch_over(job_type const& job, std::vector<format::table_entry> const& made) {
+        format::edit_builder edit;
+        std::vector<format::table_id> out;
+        for (auto const& level : job.tables)
+            for (auto const& t : level) {
+                out.push_back(t->entry().id);
+                if (!job.only_move) edit.untable(t->entry().id);
+            }
+        for (auto const& t : made) edit.table(t);
+        if (!job.segments.empty()) core_type::keeper_type::give_up(edit, job.segments, job.base, job.floor);
+        edit.tables(next_id_);
+        if (auto done = core_.keeper().commit(edit); !done) {
+            // The edit may be there at the next open: both the old files and the new ones stay.
+            core_.writer().manifest_failed(done.error());
+            return done;
+        }
+        std::vector<std::shared_ptr<table_type const>> in;
+        for (auto const& t : made) in.push_back(levels_.serve(t, core_.keeper().paths()));
+        std::vector<segment_id> gone;
+        for (auto const& e : job.segments) gone.push_back(e.id);
+        levels_.replace(gone, out, in);
+        retire(job);
+        count(job, made);
+        core_.writer().tell(observe::merged{
+            .level = job.into, .tables = made.size(), .bytes_read = job.only_move ? 0 : job.bytes, .floor = job.floor});
+        return {};
+    }
+    void retire(job_type const& job) {
+        for (auto const& e : job.segments) {
+            core_.parts().retire(e.id);
+            std::shared_ptr<void const> reader;
+            for (auto const& m : job.memory)
+                if (m->segment() == e.id) reader = m;
+            for (auto const& r : job.runs)
+                if (r->source().id == e.id) reader = r;
+            old_segments_.push_back({e, std::move(reader)});
+        }
+        if (job.only_move) return;
+        for (auto const& level : job.tables)
+            for (auto const& t : level) old_tables_.push_back(t);
+    }
+    void count(job_type const& job, std::vector<format::table_entry> const& made) {
+        std::lock_guard const hold{counters_m_};
+        ++(job.only_move ? counters_.moves : counters_.merges);
+        if (job.only_move) return;
+        counters_.bytes_read += job.bytes;
+        for (auto const& t : made) counters_.bytes_written += t.size;
+    }
+
+    /// Files that the manifest no longer names and no reader holds. One that cannot be removed now is left to the next opening.
+    void dispose() {
+        std::erase_if(old_segments_, [&](auto& old) {
+            if (old.reader.use_count() > 1 || core_.parts().pinned(old.entry.id)) return false;
+            old.reader.reset();
+            static_cast<void>(core_.keeper().dispose(old.entry, false));
+            return true;
+        });
+        std::erase_if(old_tables_, [&](auto& t) {
+            if (t.use_count() > 1) return false;
+            auto const path = t->path();
+            t.reset();
+            static_cast<void>(fs_.remove(path));
+            return true;
+        });
+    }
+
+    struct old_segment {
+        format::segment_entry entry{};
+        std::shared_ptr<void const> reader{}; ///< what reads it, where anything does
+    };
+
+    core_type& core_;
+    levels_type& levels_;
+    fs_type fs_;
+    std::uint64_t rate_;
+    std::mutex m_;
+    std::uint64_t next_id_ = 0; ///< of the next table; 0: prepare() has not been called
+    std::array<std::string, format::table_levels> next_key_{};
+    std::vector<old_segment> old_segments_{};
+    std::vector<std::shared_ptr<table_type const>> old_tables_{};
+    mutable std::mutex counters_m_;
+    compaction_counters counters_{};
+};
+
+} // namespace keel::inline v0::detail
+
+#endif

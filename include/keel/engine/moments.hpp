@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_ENGINE_MOMENTS_HPP
+#define KEEL_ENGINE_MOMENTS_HPP
+
+// The moments of a store's history that somebody holds: what compaction must not forget versions of.
+//
+// Thread rules: any number of threads. One mutex, held for a look at a small tree. A moment is taken and registered in one step, so
+// that compaction either sees it or has its own look at the history before it.
+
+#include <keel/types.hpp>
+
+#include <memory>
+#include <mutex>
+#include <set>
+
+namespace keel::inline v0::detail {
+
+class moments : public std::enable_shared_from_this<moments> {
+public:
+    /// A moment that is held as long as this lives.
+    class hold {
+    public:
+        hold(std::shared_ptr<moments> of, lsn at) : of_{std::move(of)}, at_{at} {}
+        hold(hold const&) = delete;
+        hold& operator=(hold const&) = delete;
+        ~hold() { of_->let_go(at_); }
+
+        [[nodiscard]] lsn at() const noexcept { return at_; }
+        [[nodiscard]] moments const* of() const noexcept { return of_.get(); }
+
+    private:
+        std::shared_ptr<moments> of_;
+        lsn at_;
+    };
+
+    /// Holds the moment `now()` gives, which does not decrease.
+    template <class Now>
+    [[nodiscard]] std::shared_ptr<hold const> take(Now const& now) {
+        std::lock_guard const locked{m_};
+        auto const at = *held_.insert(now());
+        return std::make_shared<hold const>(shared_from_this(), at);
+    }
+    /// The oldest moment that is held, or comes to be held after this call.
+    template <class Now>
+    [[nodiscard]] lsn oldest(Now const& now) const {
+        std::lock_guard const locked{m_};
+        return held_.empty() ? now() : *held_.begin();
+    }
+
+private:
+    void let_go(lsn at) {
+        std::lock_guard const locked{m_};
+        held_.erase(held_.find(at));
+    }
+    mutable std::mutex m_;
+    std::multiset<lsn> held_{};
+};
+
+} // namespace keel::inline v0::detail
+
+#endif

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_FORMAT_BLOCK_HPP
+#define KEEL_FORMAT_BLOCK_HPP
+
+// Blocks of a table (format/table.hpp): the payload of a frame. Entries by key, versions of a key the newest first:
+//   shared varint | unshared varint | value varint (bytes, twice, plus one for an erased key) | age varint | key's unshared end | value
+// `shared` bytes are those of the key before. `age` is the LSN minus the table's first. Every sixteenth entry stands alone (shared is
+// 0); where those begin stands behind the entries: u32 each, then u32 how many. Varints have seven bits a byte, the lowest first.
+// In an index block the value is where a block is (offset u32, bytes of its frame u32), the key is the largest in it.
+//
+// The reader takes any bytes: what does not hold together ends the walk, and whole() says so.
+
+#include <keel/format/endian.hpp>
+#include <keel/types.hpp>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace keel::inline v0::format {
+
+inline constexpr std::size_t block_restart_every = 16;
+inline constexpr std::size_t varint_bytes_max = 10;
+
+/// Where a block is.
+struct block_place {
+    std::uint32_t offset = 0;
+    std::uint32_t bytes = 0; ///< of its frame
+    bool operator==(block_place const&) const = default;
+};
+inline constexpr std::size_t block_place_bytes = 8;
+
+/// Makes one block after the other.
+class block_builder {
+public:
+    /// Keys do not decrease.
+    void add(std::string_view key, std::string_view value, std::uint64_t age, bool tombstone) {
+        std::size_t shared = 0;
+        if (count_ % block_restart_every == 0) {
+            restarts_.push_back(static_cast<std::uint32_t>(bytes_.size()));
+        } else {
+            auto const most = std::min(key.size(), last_.size());
+            shared = static_cast<std::size_t>(
+                std::mismatch(key.begin(), key.begin() + static_cast<std::ptrdiff_t>(most), last_.begin()).first -
+                key.begin());
+        }
+        put_varint(shared);
+        put_varint(key.size() - shared);
+        put_varint(value.size() << 1 | static_cast<std::uint64_t>(tombstone));
+        put_varint(age);
+        put(key.substr(shared));
+        put(value);
+        last_.assign(key);
+        ++count_;
+    }
+    void add(std::string_view key, block_place where) {
+        std::array<char, block_place_bytes> value{};
+        auto* const at = reinterpret_cast<std::byte*>(value.data());
+        store(at, where.offset);
+        store(at + 4, where.bytes);
+        add(key, {value.data(), value.size()}, 0, false);
+    }
+
+    [[nodiscard]] bool empty() const noexcept { return count_ == 0; }
+    /// Bytes of the payload, were it finished now.
+    [[nodiscard]] std::size_t size() const noexcept { return bytes_.size() + 4 * (restarts_.size() + 1); }
+    [[nodiscard]] std::string const& last_key() const noexcept { return last_; }
+
+    /// The payload; valid until clear().
+    [[nodiscard]] byte_view finish() {
+        auto const begin = bytes_.size();
+        bytes_.resize(begin + 4 * (restarts_.size() + 1));
+        auto* at = bytes_.data() + begin;
+        for (auto const r : restarts_) {
+            store(at, r);
+            at += 4;
+        }
+        store(at, static_cast<std::uint32_t>(restarts_.size()));
+        return bytes_;
+    }
+    void clear() noexcept {
+        bytes_.clear();
+        restarts_.clear();
+        count_ = 0;
+    }
+
+private:
+    void put(std::string_view text) {
+        auto const begin = bytes_.size();
+        bytes_.resize(begin + text.size());
+        if (!text.empty()) std::memcpy(bytes_.data() + begin, text.data(), text.size());
+    }
+    void put_varint(std::uint64_t value) {
+        for (; value >= 0x80; value >>= 7) bytes_.push_back(static_cast<std::byte>(value | 0x80));
+        bytes_.push_back(static_cast<std::byte>(value));
+    }
+
+    std::vector<std::byte> bytes_{};
+    std::vector<std::uint32_t> restarts_{};
+    std::string last_{};
+    std::size_t count_ = 0;
+};
+
+/// Walks the entries of one payload, which must outlive it. One thread's. Keys and values are valid until the next step; values also
+/// beyond, as long as the payload.
+class block_reader {
+public:
+    block_reader() = default;
+    explicit block_reader(byte_view payload) noexcept : bytes_{payload} {
+        if (bytes_.size() >= 4) restarts_ = load<std::uint32_t>(bytes_.data() + bytes_.size() - 4);
+        if (bytes_.size() >= 4 && restarts_ <= (bytes_.size() - 4) / 4)
+            end_ = bytes_.size() - 4 * (std::size_t{restarts_} + 1);
+        else break_off();
+    }
+
+    void first() {
+        at_ = next_ = 0;
+        key_.clear();
+        next();
+    }
+    void next() {
+        at_ = next_;
+        valid_ = at_ < end_ && read();
+        if (at_ < end_ && !valid_) whole_ = false;
+    }
+    /// The entry before the one it stands on; from behind the last one, the last. Costs a walk of up to sixteen entries.
+    void previous() {
+        auto const here = valid_ || at_ < end_ ? at_ : end_;
+        if (here == 0 || !whole_) {
+            valid_ = false;
+            return;
+        }
+        auto r = restarts_;
+        while (r > 0 && restart(r - 1) >= here) --r;
+        if (r == 0) return break_off();
+        go_to_restart(r - 1);
+        while (valid_ && next_ < here) next();
+    }
+    void last() {
+        at_ = end_;
+        valid_ = false;
+        previous();
+    }
+    /// To the first entry that is not in front of (key, at most this age): of the same key those no older than that are passed.
+    void seek(std::string_view key, std::uint64_t age_max) {
+        // The last restart in front of it; entries before that one are all in front, too.
+        std::uint32_t low = 0;
+        auto high = restarts_;
+        while (high - low > 1) {
+            auto const middle = low + (high - low) / 2;
+            go_to_restart(middle);
+            if (!valid_) return;
+            if (in_front(key, age_max)) low = middle;
+            else high = middle;
+        }
+        if (restarts_ == 0) {
+            valid_ = false;
+            at_ = end_;
+            return;
+        }
+        go_to_restart(low);
+        while (valid_ && in_front(key, age_max)) next();
+    }
+
+    [[nodiscard]] bool valid() const noexcept { return valid_; }
+    /// False once something was met that no builder writes.
+    [[nodiscard]] bool whole() const noexcept { return whole_; }
+    [[nodiscard]] std::string_view key() const noexcept { return key_; }
+    [[nodiscard]] std::string_view value() const noexcept { return value_; }
+    [[nodiscard]] std::uint64_t age() const noexcept { return age_; }
+    [[nodiscard]] bool tombstone() const noexcept { return tombstone_; }
+    /// Of an index block; zeros where the value is none.
+    [[nodiscard]] block_place place() const noexcept {
+        if (value_.size() != block_place_bytes) return {};
+        auto const* at = reinterpret_cast<std::byte const*>(value_.data());
+        return {load<std::uint32_t>(at), load<std::uint32_t>(at + 4)};
+    }
+
+private:
+    void break_off() noexcept {
+        whole_ = valid_ = false;
+        at_ = next_ = end_ = 0;
+        restarts_ = 0;
+    }
+    [[nodiscard]] std::size_t restart(std::uint32_t i) const noexcept {
+        return load<std::uint32_t>(bytes_.data() + end_ + 4 * std::size_t{i});
+    }
+    void go_to_restart(std::uint32_t i) {
+        auto const to = restart(i);
+        if (to >= end_) return break_off();
+        key_.clear();
+        next_ = to;
+        next();
+    }
+    [[nodiscard]] bool in_front(std::string_view key, std::uint64_t age_max) const noexcept {
+        auto const order = std::string_view{key_}.compare(key);
+        return order < 0 || (order == 0 && age_ > age_max);
+    }
+    [[nodiscard]] bool get_varint(std::size_t& at, std::uint64_t& out) const noexcept {
+        out = 0;
+        for (unsigned shift = 0; at < end_ && shift < 7 * varint_bytes_max; shift += 7) {
+            auto const b = std::to_integer<std::uint64_t>(bytes_[at++]);
+            out |= (b & 0x7F) << shift;
+            if (b < 0x80) return true;
+        }
+        return false;
+    }
+    [[nodiscard]] bool read() {
+        auto at = at_;
+        std::uint64_t shared = 0;
+        std::uint64_t unshared = 0;
+        std::uint64_t value = 0;
+        if (end_ - at >= 4 && (load<std::uint32_t>(bytes_.data() + at) & 0x80808080U) == 0) {
+            // Most entries: lengths and age of one byte each.
+            shared = std::to_integer<std::uint64_t>(bytes_[at]);
+            unshared = std::to_integer<std::uint64_t>(bytes_[at + 1]);
+            value = std::to_integer<std::uint64_t>(bytes_[at + 2]);
+            age_ = std::to_integer<std::uint64_t>(bytes_[at + 3]);
+            at += 4;
+        } else if (!get_varint(at, shared) || !get_varint(at, unshared) || !get_varint(at, value) ||
+                   !get_varint(at, age_)) {
+            return false;
+        }
+        tombstone_ = (value & 1) != 0;
+        value >>= 1;
+        auto const room = end_ - at;
+        if (shared > key_.size() || unshared > room || value > room - unshared) return false;
+        auto const* text = reinterpret_cast<char const*>(bytes_.data()) + at;
+        key_.resize(static_cast<std::size_t>(shared));
+        key_.append(text, static_cast<std::size_t>(unshared));
+        value_ = {text + unshared, static_cast<std::size_t>(value)};
+        next_ = at + static_cast<std::size_t>(unshared + value);
+        return true;
+    }
+
+    byte_view bytes_{};
+    std::size_t end_ = 0; ///< of the entries
+    std::uint32_t restarts_ = 0;
+    std::size_t at_ = 0;   ///< of the entry it stands on
+    std::size_t next_ = 0; ///< behind it
+    std::string key_{};
+    std::string_view value_{};
+    std::uint64_t age_ = 0;
+    bool tombstone_ = false;
+    bool valid_ = false;
+    bool whole_ = true;
+};
+
+} // namespace keel::inline v0::format
+
+#endif

@@ -1,0 +1,453 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_TABLE_SORTED_TABLE_HPP
+#define KEEL_TABLE_SORTED_TABLE_HPP
+
+// A table (format/table.hpp), read: point look-ups and walks. Nothing is opened or read before the first of them, and then only what it
+// needs: the header, the root, a filter block that says no, or an index block and a block. Every block is verified when it is loaded;
+// those of records go through the block cache, the rest (a fiftieth of the file) stays in memory. Where the root or an index block is
+// damaged, an index is made anew from the records; where a filter block is, it is done without.
+//
+// Thread rules: any number of threads. m_ guards what is loaded once, and is held during that I/O, by readers only; ready_, the slots
+// and made_ready_ (release) publish it (acquire). Cursors are one thread's.
+
+#include <keel/error.hpp>
+#include <keel/format/block.hpp>
+#include <keel/format/frame.hpp>
+#include <keel/format/index.hpp>
+#include <keel/format/manifest.hpp>
+#include <keel/format/table.hpp>
+#include <keel/io/concept.hpp>
+#include <keel/policy/repair/finding.hpp>
+#include <keel/table/block_cache.hpp>
+#include <keel/table/entry.hpp>
+#include <keel/table/lazy_file.hpp>
+#include <keel/types.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace keel::inline v0::table {
+
+template <checksum_policy C, io::file_system Fs>
+class sorted_table {
+public:
+    sorted_table(Fs fs, std::string path, format::table_entry of, std::shared_ptr<block_cache> cache,
+                 std::shared_ptr<damage_listener const> listener)
+        : file_{std::move(fs), std::move(path)}, of_{std::move(of)}, cache_{std::move(cache)},
+          listener_{std::move(listener)} {}
+
+    [[nodiscard]] format::table_entry const& entry() const noexcept { return of_; }
+    [[nodiscard]] std::string const& path() const noexcept { return file_.path(); }
+
+    /// The newest version of `key` that is not newer than `snapshot`; false where there is none. `hash` is the key's filter_hash.
+    /// Errors: corruption, with file and offset; the machine's.
+    [[nodiscard]] result<bool> find(std::string_view key, std::uint64_t hash, lsn snapshot, read_version& into) const {
+        if (snapshot < of_.lsns.first) return false;
+        KEEL_TRY(ready());
+        if (!filter_allows(hash)) return false;
+        index_walk at{*this};
+        KEEL_TRY(at.seek(key));
+        format::block_reader in;
+        // Versions of one key may go on in the next block.
+        for (; at.valid(); at.next()) {
+            KEEL_TRY_LET(block, load(at.where(), true));
+            in = format::block_reader{payload_of(*block)};
+            in.seek(key, snapshot.value - of_.lsns.first.value);
+            if (!in.whole()) return contradicts(at.where());
+            if (!in.valid()) continue;
+            if (in.key() != key) return false;
+            into.block = std::move(block);
+            into.what = {.key = key, .value = in.value(), .at = lsn_of(in), .tombstone = in.tombstone()};
+            return true;
+        }
+        if (at.trouble()) return failure(*at.trouble());
+        return false;
+    }
+
+private:
+    using bytes_ptr = block_cache::block;
+    struct index_entry {
+        std::string largest{};
+        format::block_place where{};
+    };
+    using index_list = std::vector<index_entry>;
+
+    /// Finds blocks by key, and walks them.
+    class index_walk {
+    public:
+        explicit index_walk(sorted_table const& of) noexcept : of_{&of} {}
+
+        /// To the first block whose largest key is not less than `key`.
+        result<void> seek(std::string_view key) {
+            return place([&](index_list const& in) { return first_not_less(in, key); },
+                         [&] { leaf_.seek(key, lsn_max.value); });
+        }
+        result<void> seek_last() {
+            return place([](index_list const& in) { return in.empty() ? 0 : in.size() - 1; }, [&] { leaf_.last(); });
+        }
+        void next() { move(true); }
+        void previous() { move(false); }
+
+        [[nodiscard]] bool valid() const noexcept { return valid_ && !trouble_; }
+        [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
+        [[nodiscard]] format::block_place where() const noexcept { return flat_ ? (*flat_)[i_].where : leaf_.place(); }
+
+    private:
+        [[nodiscard]] static std::size_t first_not_less(index_list const& in, std::string_view key) {
+            return static_cast<std::size_t>(std::ranges::lower_bound(in, key, {}, &index_entry::largest) - in.begin());
+        }
+        /// `choose` an entry of a list, then `choose_in_leaf` one of the index block that it leads to.
+        template <class Choose, class ChooseInLeaf>
+        result<void> place(Choose const& choose, ChooseInLeaf const& choose_in_leaf) {
+            KEEL_TRY(of_->ready());
+            flat_ = of_->made();
+            if (flat_ == nullptr) {
+                i_ = choose(of_->root_);
+                valid_ = i_ < of_->root_.size();
+                if (!valid_) return {};
+                if (enter()) {
+                    choose_in_leaf();
+                    if (leaf_.valid()) return {};
+                }
+                KEEL_TRY(of_->make_index(of_->root_[i_].where)); // damaged, or not what the root promises
+                flat_ = of_->made();
+            }
+            i_ = choose(*flat_);
+            valid_ = i_ < flat_->size();
+            return {};
+        }
+        bool enter() {
+            auto const* bytes = of_->index_block(i_);
+            if (bytes != nullptr) leaf_ = format::block_reader{payload_of(*bytes)};
+            return bytes != nullptr;
+        }
+        void move(bool forward) {
+            if (flat_ == nullptr) {
+                forward ? leaf_.next() : leaf_.previous();
+                if (leaf_.valid()) return;
+            }
+            auto const count = flat_ != nullptr ? flat_->size() : of_->root_.size();
+            if (forward) valid_ = ++i_ < count;
+            else valid_ = i_-- > 0;
+            if (flat_ != nullptr || !valid_) return;
+            if (enter()) {
+                forward ? leaf_.first() : leaf_.last();
+                if (leaf_.valid()) return;
+            }
+            // The walk ends here with an error; the next one finds the index that is made anew.
+            auto const at = of_->root_[i_].where;
+            auto const made = of_->make_index(at);
+            trouble_ =
+                made ? error{.code = errc::corruption,
+                             .message = "an index block does not verify; the index was made anew from the records: "
+                                        "read once more",
+                             .file = of_->path(),
+                             .offset = at.offset,
+                             .retryable = true}
+                     : made.error();
+        }
+
+        sorted_table const* of_;
+        index_list const* flat_ = nullptr; ///< the index that was made anew, where it was
+        std::size_t i_ = 0;                ///< in that one, or in the root
+        format::block_reader leaf_{};
+        bool valid_ = false;
+        std::optional<error> trouble_{};
+    };
+
+public:
+    /// Walks versions, by key and the newest first, in either direction. After an error it is not valid.
+    class cursor {
+    public:
+        /// `keep`: blocks it reads are worth keeping in the cache.
+        explicit cursor(std::shared_ptr<sorted_table const> of, bool keep = false)
+            : of_{std::move(of)}, at_{*of_}, keep_{keep} {}
+
+        void seek(std::string_view key) {
+            start(key);
+            while (!trouble_ && !in_.valid() && at_.valid()) onward();
+            settle();
+        }
+        void seek_before(std::string_view key) {
+            start(key);
+            if (!trouble_ && !at_.valid()) return seek_last();
+            previous();
+        }
+        void seek_last() {
+            if (auto done = at_.seek_last(); !done) return fail(std::move(done).error());
+            if (at_.valid() && enter()) in_.last();
+            settle();
+        }
+        void next() {
+            in_.next();
+            if (!in_.valid() && in_.whole()) {
+                at_.next();
+                if (at_.valid() && enter()) in_.first();
+            }
+            settle();
+        }
+        void previous() {
+            in_.previous();
+            if (!in_.valid() && in_.whole()) {
+                at_.previous();
+                if (at_.valid() && enter()) in_.last();
+            }
+            settle();
+        }
+
+        [[nodiscard]] bool valid() const noexcept { return valid_; }
+        [[nodiscard]] version current() const noexcept {
+            return {.key = in_.key(), .value = in_.value(), .at = of_->lsn_of(in_), .tombstone = in_.tombstone()};
+        }
+        [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
+
+    private:
+        void start(std::string_view key) {
+            trouble_.reset();
+            in_ = {};
+            if (auto done = at_.seek(key); !done) return fail(std::move(done).error());
+            if (at_.valid() && enter()) in_.seek(key, lsn_max.value);
+        }
+        void onward() {
+            if (!in_.whole()) return settle();
+            at_.next();
+            if (at_.valid() && enter()) in_.first();
+        }
+        bool enter() {
+            auto got = of_->load(at_.where(), keep_);
+            if (!got) return fail(std::move(got).error()), false;
+            block_ = std::move(*got);
+            in_ = format::block_reader{payload_of(*block_)};
+            return true;
+        }
+        void settle() {
+            if (!trouble_ && at_.trouble()) trouble_ = at_.trouble();
+            if (!trouble_ && !in_.whole()) trouble_ = of_->contradicts(at_.where()).value();
+            valid_ = !trouble_ && at_.valid() && in_.valid();
+        }
+        void fail(error why) {
+            trouble_ = std::move(why);
+            valid_ = false;
+        }
+
+        std::shared_ptr<sorted_table const> of_;
+        index_walk at_;
+        bool keep_;
+        bytes_ptr block_{};
+        format::block_reader in_{};
+        bool valid_ = false;
+        std::optional<error> trouble_{};
+    };
+
+private:
+    [[nodiscard]] lsn lsn_of(format::block_reader const& in) const noexcept {
+        return {of_.lsns.first.value + in.age()};
+    }
+    [[nodiscard]] static byte_view payload_of(std::vector<std::byte> const& frame) noexcept {
+        if (frame.size() < format::frame_header_bytes) return {};
+        return byte_view{frame}.subspan(format::frame_header_bytes,
+                                        format::read_frame_header(frame.data()).payload_bytes);
+    }
+
+    // ---- blocks -------------------------------------------------------------------------------------------------------------
+
+    [[nodiscard]] result<bytes_ptr> load(format::block_place where, bool keep) const {
+        // Segments name their blocks by salt and offset, too: no offset of a file has this bit.
+        block_cache::name const name{of_.salt, where.offset | std::uint64_t{1} << 63};
+        if (auto held = cache_->find(name)) return held;
+        auto frame = std::make_shared<std::vector<std::byte>>();
+        KEEL_TRY(read_frame(where, format::frame_type::block, *frame));
+        bytes_ptr fresh{std::move(frame)};
+        if (keep) cache_->add(name, fresh);
+        return fresh;
+    }
+    /// Reads the frame of a block and verifies it; read again past the page cache before a mismatch is believed.
+    [[nodiscard]] result<void> read_frame(format::block_place where, format::frame_type type,
+                                          std::vector<std::byte>& into) const {
+        bool const inside = where.offset >= format::table_frames_begin && where.bytes >= format::frame_header_bytes &&
+                            where.offset % format::frame_alignment == 0 &&
+                            std::uint64_t{where.offset} + where.bytes <= of_.size - format::header_bytes;
+        if (!inside) return contradicts(where);
+        into.resize(where.bytes);
+        format::frame_view seen;
+        auto const right = [&] {
+            seen = format::read_frame<C>(into, {of_.salt, where.offset});
+            return seen.state == format::frame_state::intact && seen.header.type == type && seen.bytes() == where.bytes;
+        };
+        if (file_.fetch(where.offset, into) && right()) return {};
+        auto const again = file_.fetch_uncached(where.offset, into);
+        if (again && right()) return {};
+        tell(again ? damage::corrupt_block : damage::unreadable, where,
+             again ? "the block does not verify when it is read"
+                   : "the medium cannot read these bytes: " + to_string(again.error()),
+             type);
+        if (!again) return again;
+        return failure(error{.code = errc::corruption,
+                             .message = "a block of the table does not verify, so the keys in it have no answer; run "
+                                        "wal-recovery validate",
+                             .file = path(),
+                             .offset = where.offset});
+    }
+    [[nodiscard]] tl::unexpected<error> contradicts(format::block_place where) const {
+        tell(damage::corrupt_block, where, "the block verifies and holds what no table does",
+             format::frame_type::block);
+        return failure(error{.code = errc::corruption,
+                             .message = "a block of the table contradicts its index; run wal-recovery validate",
+                             .file = path(),
+                             .offset = where.offset});
+    }
+    void tell(damage kind, format::block_place where, std::string detail, format::frame_type type) const {
+        if (!listener_ || !*listener_) return;
+        (*listener_)({.kind = kind,
+                      .file = path(),
+                      .offset = where.offset,
+                      .length = where.bytes,
+                      .done = type == format::frame_type::block ? outcome::reported : outcome::healed,
+                      .detail = std::move(detail)});
+    }
+
+    // ---- what is loaded once ------------------------------------------------------------------------------------------------
+
+    [[nodiscard]] result<void> ready() const {
+        if (ready_.load(std::memory_order_acquire)) [[likely]]
+            return {};
+        std::lock_guard const hold{m_};
+        if (ready_.load(std::memory_order_relaxed)) return {};
+        KEEL_TRY(file_.ready());
+        KEEL_TRY(load_header());
+        filter_slots_ = std::vector<std::atomic<std::byte const*>>(static_cast<std::size_t>(header_.filter_blocks));
+        if (!load_root()) KEEL_TRY(make_index_locked(header_.root));
+        ready_.store(true, std::memory_order_release);
+        return {};
+    }
+    [[nodiscard]] result<void> load_header() const {
+        format::header_block block{};
+        for (auto const at : {std::uint64_t{0}, of_.size - format::header_bytes}) {
+            for (bool const again : {false, true}) {
+                if (again ? !file_.fetch_uncached(at, block) : !file_.fetch(at, block)) continue;
+                auto const h = format::decode_table_header<C>(block);
+                if (!h) continue;
+                if (h->id != of_.id || h->salt != of_.salt || h->size != of_.size || h->lsns != of_.lsns)
+                    return failure(errc::corruption, "the file is not the table that the manifest names", path(), at);
+                header_ = *h;
+                return {};
+            }
+            tell(damage::header_damaged, {static_cast<std::uint32_t>(at), format::header_bytes},
+                 "a header of the table does not verify", format::frame_type::root);
+        }
+        return failure(errc::corruption,
+                       "neither header of the table verifies, so its keys have no answer; restore it from a copy",
+                       path());
+    }
+
+    [[nodiscard]] bool filter_allows(std::uint64_t hash) const {
+        if (filter_slots_.empty()) return true;
+        auto const line = format::filter_line(hash, header_.filter_lines());
+        auto const number = static_cast<std::size_t>(line / format::table_filter_lines);
+        auto const* lines = filter_slots_[number].load(std::memory_order_acquire);
+        if (lines == nullptr && (lines = load_filter(number)) == nullptr) return true;
+        auto const* const at = lines + line % format::table_filter_lines * format::filter_line_bytes;
+        return format::each_filter_bit(
+            hash, static_cast<std::uint32_t>(header_.filter_bits),
+            [&](std::size_t byte, std::byte mask) { return (at[byte] & mask) != std::byte{0}; });
+    }
+    [[nodiscard]] std::byte const* load_filter(std::size_t number) const {
+        std::lock_guard const hold{m_};
+        if (auto const* there = filter_slots_[number].load(std::memory_order_relaxed); there != nullptr) return there;
+        if (filterless_) return nullptr;
+        auto frame = std::make_unique<std::vector<std::byte>>();
+        auto const bytes = static_cast<std::uint32_t>(format::frame_bytes(format::table_filter_block_bytes));
+        auto const offset = static_cast<std::uint32_t>(header_.filter_offset(number));
+        if (!read_frame({offset, bytes}, format::frame_type::filter, *frame)) {
+            filterless_ = true; // told once
+            return nullptr;
+        }
+        held_.push_back(std::move(frame));
+        filter_slots_[number].store(held_.back()->data() + format::frame_header_bytes, std::memory_order_release);
+        return filter_slots_[number].load(std::memory_order_relaxed);
+    }
+    /// False: it does not verify, or is no list of index blocks.
+    [[nodiscard]] bool load_root() const {
+        std::vector<std::byte> frame;
+        if (!read_frame(header_.root, format::frame_type::root, frame)) return false;
+        format::block_reader in{payload_of(frame)};
+        for (in.first(); in.valid(); in.next()) root_.push_back({std::string{in.key()}, in.place()});
+        index_slots_ = std::vector<std::atomic<std::vector<std::byte> const*>>(root_.size());
+        return in.whole() && !root_.empty() && root_.size() == header_.index_blocks &&
+               std::ranges::is_sorted(root_, {}, &index_entry::largest);
+    }
+    /// The frame of an index block; nothing where it does not verify.
+    [[nodiscard]] std::vector<std::byte> const* index_block(std::size_t i) const {
+        auto& slot = index_slots_[i];
+        if (auto const* there = slot.load(std::memory_order_acquire); there != nullptr) [[likely]]
+            return there;
+        std::lock_guard const hold{m_};
+        if (auto const* there = slot.load(std::memory_order_relaxed); there != nullptr) return there;
+        auto frame = std::make_unique<std::vector<std::byte>>();
+        if (!read_frame(root_[i].where, format::frame_type::fence, *frame)) return nullptr;
+        held_.push_back(std::move(frame));
+        slot.store(held_.back().get(), std::memory_order_release);
+        return held_.back().get();
+    }
+
+    [[nodiscard]] index_list const* made() const noexcept {
+        return made_ready_.load(std::memory_order_acquire) ? &made_ : nullptr;
+    }
+    /// Makes an index in memory from the blocks of records, because one on the disk is damaged at `where`.
+    [[nodiscard]] result<void> make_index(format::block_place where) const {
+        std::lock_guard const hold{m_};
+        return make_index_locked(where);
+    }
+    [[nodiscard]] result<void> make_index_locked(format::block_place where) const {
+        if (made_ready_.load(std::memory_order_relaxed)) return {};
+        tell(damage::corrupt_block, where, "the table's index does not verify; it was made anew from the records",
+             format::frame_type::fence);
+        std::vector<std::byte> frame(format::frame_header_bytes);
+        index_list all;
+        for (std::uint64_t at = format::table_frames_begin; at < header_.blocks_end;) {
+            frame.resize(format::frame_header_bytes);
+            if (!file_.fetch(at, frame)) return contradicts({static_cast<std::uint32_t>(at), 0});
+            auto const head = format::peek_frame(frame.data(), {of_.salt, at}, header_.blocks_end - at);
+            if (head.state != format::frame_state::intact) return contradicts({static_cast<std::uint32_t>(at), 0});
+            format::block_place const place{static_cast<std::uint32_t>(at), static_cast<std::uint32_t>(head.bytes())};
+            KEEL_TRY(read_frame(place, format::frame_type::block, frame));
+            format::block_reader in{payload_of(frame)};
+            in.last();
+            if (!in.valid()) return contradicts(place);
+            all.push_back({std::string{in.key()}, place});
+            at += place.bytes;
+        }
+        if (all.size() != header_.blocks || !std::ranges::is_sorted(all, {}, &index_entry::largest))
+            return contradicts(header_.root);
+        made_ = std::move(all);
+        made_ready_.store(true, std::memory_order_release);
+        return {};
+    }
+
+    lazy_file<Fs> file_;
+    format::table_entry of_;
+    std::shared_ptr<block_cache> cache_;
+    std::shared_ptr<damage_listener const> listener_;
+
+    mutable std::mutex m_;
+    mutable std::atomic<bool> ready_{false};
+    mutable format::table_header header_{};
+    mutable index_list root_{};
+    mutable std::vector<std::unique_ptr<std::vector<std::byte>>> held_{};
+    mutable std::vector<std::atomic<std::byte const*>> filter_slots_{};
+    mutable std::vector<std::atomic<std::vector<std::byte> const*>> index_slots_{};
+    mutable bool filterless_ = false;
+    mutable index_list made_{};
+    mutable std::atomic<bool> made_ready_{false};
+};
+
+} // namespace keel::inline v0::table
+
+#endif

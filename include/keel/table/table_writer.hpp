@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_TABLE_TABLE_WRITER_HPP
+#define KEEL_TABLE_TABLE_WRITER_HPP
+
+// Writes one table (format/table.hpp) from versions that come in order. Nothing refers to the file until its manifest edit is durable,
+// and the edit is not made before finish() returned: the bytes are on the disk by then; the name is once its folder is synced.
+// Memory: one block, what waits to be written, eight bytes for each key and one index entry for each block.
+
+#include <keel/error.hpp>
+#include <keel/format/block.hpp>
+#include <keel/format/frame.hpp>
+#include <keel/format/index.hpp>
+#include <keel/format/manifest.hpp>
+#include <keel/format/table.hpp>
+#include <keel/io/concept.hpp>
+#include <keel/table/entry.hpp>
+#include <keel/types.hpp>
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace keel::inline v0::table {
+
+/// What a table is called and belongs to.
+struct table_birth {
+    format::store_id store{};
+    format::table_id id{};
+    std::uint64_t salt = 0;
+    std::uint64_t branch = 0;
+    std::uint64_t created_ns = 0;
+    lsn first{}; ///< no record has a smaller LSN
+};
+
+template <checksum_policy C, io::file_system Fs>
+class table_writer {
+public:
+    static constexpr std::size_t block_bytes = 4 * KiB;
+
+    /// Makes the file anew, whatever an earlier attempt left under the name.
+    [[nodiscard]] static result<table_writer> create(Fs& fs, std::string const& path, table_birth const& birth) {
+        if (auto gone = fs.remove(path); !gone && gone.error().code != errc::not_found) return failure(gone.error());
+        KEEL_TRY_LET(file, fs.open(path, io::access::read_write, io::creation::must_not_exist));
+        return table_writer{std::move(file), birth};
+    }
+
+    /// Versions come by key, and of one key the newest first.
+    [[nodiscard]] result<void> add(version const& v) {
+        bool const fresh = header_.records == 0 || v.key != block_.last_key();
+        if (header_.records == 0) smallest_.assign(v.key);
+        if (fresh) hashes_.push_back(format::filter_hash(v.key));
+        block_.add(v.key, v.value, v.at.value - header_.lsns.first.value, v.tombstone);
+        header_.lsns.last = std::max(header_.lsns.last, v.at);
+        ++header_.records;
+        header_.erased += v.tombstone;
+        header_.key_bytes += v.key.size();
+        header_.value_bytes += v.value.size();
+        if (block_.size() + format::frame_header_bytes < block_bytes) return {};
+        return end_block();
+    }
+
+    [[nodiscard]] std::uint64_t records() const noexcept { return header_.records; }
+    /// Bytes of the file, were it finished now, without filter and index.
+    [[nodiscard]] std::uint64_t bytes() const noexcept { return at_ + block_.size(); }
+    /// The key added last.
+    [[nodiscard]] std::string const& last_key() const noexcept { return block_.last_key(); }
+
+    /// Filter, index and headers; then a sync. The entry for the manifest, at level 1.
+    [[nodiscard]] result<format::table_entry> finish() {
+        if (!block_.empty()) KEEL_TRY(end_block());
+        header_.blocks_end = at_;
+        KEEL_TRY(write_filter());
+        KEEL_TRY(write_index());
+        header_.size = at_ + format::header_bytes;
+        if (header_.size > format::table_bytes_max)
+            return failure(errc::too_large, "a table would grow beyond what its format allows", file_.path());
+        auto const head = format::encode<C>(header_);
+        waiting_.insert(waiting_.end(), head.begin(), head.end());
+        KEEL_TRY(flush());
+        KEEL_TRY(file_.write(0, head));
+        KEEL_TRY(file_.sync());
+        format::table_entry out{.id = header_.id,
+                                .salt = header_.salt,
+                                .size = header_.size,
+                                .lsns = header_.lsns,
+                                .records = header_.records};
+        out.set_bounds(smallest_, block_.last_key());
+        return out;
+    }
+
+private:
+    static constexpr std::size_t flush_bytes = 256 * KiB;
+
+    table_writer(typename Fs::file file, table_birth const& birth) : file_{std::move(file)} {
+        header_.store = birth.store;
+        header_.id = birth.id;
+        header_.salt = birth.salt;
+        header_.branch = birth.branch;
+        header_.created_ns = birth.created_ns;
+        header_.lsns = {birth.first, birth.first};
+        header_.filter_bits = format::filter_probes;
+    }
+
+    result<void> end_block() {
+        KEEL_TRY_LET(where, write_frame(format::frame_type::block, block_.finish()));
+        block_.clear();
+        index_.push_back({block_.last_key(), where});
+        ++header_.blocks;
+        return {};
+    }
+
+    result<void> write_filter() {
+        constexpr std::uint64_t keys_per_block = format::table_filter_block_bytes * 8 / 10;
+        header_.filter_blocks = (hashes_.size() + keys_per_block - 1) / keys_per_block;
+        std::vector<std::byte> lines(static_cast<std::size_t>(header_.filter_blocks) *
+                                     format::table_filter_block_bytes);
+        for (auto const hash : hashes_) {
+            auto* const at = lines.data() +
+                             format::filter_line(hash, header_.filter_lines()) * format::filter_line_bytes;
+            format::each_filter_bit(hash, format::filter_probes, [&](std::size_t byte, std::byte mask) {
+                at[byte] |= mask;
+                return true;
+            });
+        }
+        for (std::size_t b = 0; b < header_.filter_blocks; ++b)
+            KEEL_TRY(
+                write_frame(format::frame_type::filter, byte_view{lines}.subspan(b * format::table_filter_block_bytes,
+                                                                                 format::table_filter_block_bytes)));
+        return {};
+    }
+
+    result<void> write_index() {
+        format::block_builder root;
+        format::block_builder leaf;
+        for (std::size_t i = 0; i < index_.size(); ++i) {
+            leaf.add(index_[i].first, index_[i].second);
+            if (leaf.size() + format::frame_header_bytes < block_bytes && i + 1 < index_.size()) continue;
+            KEEL_TRY_LET(where, write_frame(format::frame_type::fence, leaf.finish()));
+            root.add(leaf.last_key(), where);
+            leaf.clear();
+            ++header_.index_blocks;
+        }
+        KEEL_TRY_LET(where, write_frame(format::frame_type::root, root.finish()));
+        header_.root = where;
+        return {};
+    }
+
+    result<format::block_place> write_frame(format::frame_type type, byte_view payload) {
+        auto const bytes = format::frame_bytes(payload.size());
+        if (at_ + bytes > format::table_bytes_max)
+            return failure(errc::too_large, "a table would grow beyond what its format allows", file_.path());
+        auto const begin = waiting_.size();
+        waiting_.resize(begin + static_cast<std::size_t>(bytes));
+        auto* const frame = waiting_.data() + begin;
+        std::memcpy(frame + format::frame_header_bytes, payload.data(), payload.size());
+        format::finish_frame<C>(
+            frame, {header_.salt, at_},
+            {.payload_bytes = static_cast<std::uint32_t>(payload.size()), .type = type, .flags = format::whole_batch});
+        format::block_place const where{static_cast<std::uint32_t>(at_), static_cast<std::uint32_t>(bytes)};
+        at_ += bytes;
+        if (waiting_.size() >= flush_bytes) KEEL_TRY(flush());
+        return where;
+    }
+    result<void> flush() {
+        KEEL_TRY(file_.write(written_, waiting_));
+        written_ += waiting_.size();
+        waiting_.clear();
+        return {};
+    }
+
+    typename Fs::file file_;
+    format::table_header header_{};
+    std::string smallest_{};
+    format::block_builder block_{};
+    std::vector<std::pair<std::string, format::block_place>> index_{};
+    std::vector<std::uint64_t> hashes_{};
+    std::vector<std::byte> waiting_{};
+    std::uint64_t at_ = format::table_frames_begin;      ///< of the next frame
+    std::uint64_t written_ = format::table_frames_begin; ///< of what waits
+};
+
+} // namespace keel::inline v0::table
+
+#endif

@@ -1,0 +1,412 @@
+// SPDX-License-Identifier: BSL-1.0
+#include <keel/engine/compactor.hpp>
+
+#include <keel/io/fault.hpp>
+#include <keel/io/memory.hpp>
+#include <keel/keel.hpp>
+
+#include "../support/model.hpp"
+
+#include <doctest/doctest.h>
+#include <rapidcheck.h>
+
+#include <algorithm>
+#include <atomic>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+// Merging segments and tables into tables: what is forgotten, what is kept, what readers see meanwhile, what damage does.
+
+namespace {
+
+template <class... Policies>
+using merging_store = keel::engine<keel::io::memory, keel::segment_size<4 * keel::KiB>,
+                                   keel::compaction::leveled<16 * keel::KiB, 2>, Policies...>;
+using merged_by_hand = keel::engine<keel::io::memory, keel::segment_size<16 * keel::KiB>, keel::compaction::by_hand>;
+
+std::string merge_key(int i) { return "key" + std::to_string(10000 + i * 7919 % 10000); }
+std::string merge_value(int i) { return std::to_string(i) + std::string(80, static_cast<char>('a' + i % 26)); }
+
+std::uint64_t table_count(keel::storage_report const& r) {
+    std::uint64_t n = 0;
+    for (auto const& l : r.levels) n += l.tables;
+    return n;
+}
+std::uint64_t table_records(keel::storage_report const& r) {
+    std::uint64_t n = 0;
+    for (auto const& l : r.levels) n += l.records;
+    return n;
+}
+std::vector<std::string> files_ending(keel::io::memory const& disk, std::string_view end) {
+    std::vector<std::string> out;
+    for (auto const& f : disk.files())
+        if (f.ends_with(end)) out.push_back(f);
+    return out;
+}
+
+/// A closed store whose `count` keys are all in tables.
+keel::io::memory merged_store(int count) {
+    keel::io::memory disk;
+    auto db = merged_by_hand::open("db", model::test_options(), disk);
+    REQUIRE(db);
+    for (int i = 0; i < count; ++i) REQUIRE(db->put(merge_key(i), merge_value(i)));
+    REQUIRE(db->compact());
+    REQUIRE(db->close());
+    return disk;
+}
+
+using merge_history = std::map<std::string, std::map<std::uint64_t, std::optional<std::string>>>;
+
+std::map<std::string, std::string> live_at(merge_history const& all, std::uint64_t lsn) {
+    std::map<std::string, std::string> out;
+    for (auto const& [key, history] : all) {
+        auto const behind = history.upper_bound(lsn);
+        if (behind != history.begin() && std::prev(behind)->second) out[key] = *std::prev(behind)->second;
+    }
+    return out;
+}
+
+/// Random programs of every operation, with merges, closes and kills among them, against a map of versions.
+template <class Store>
+void merging_agrees_with_versions() {
+    keel::io::memory disk;
+    model::reset_machine();
+    auto db = std::make_unique<Store>(*Store::open("db", model::test_options(), disk));
+    merge_history all;
+    std::uint64_t last = 0;
+    std::vector<keel::snapshot> held;
+    auto const key = rc::gen::map(rc::gen::inRange(0, 60), [](int i) {
+        return i < 50 ? "k" + std::to_string(i) : std::string(110, 'q') + std::to_string(i);
+    });
+    auto const check_at = [&](keel::snapshot const& at) {
+        auto const expected = live_at(all, at.at().value);
+        for (bool const reverse : {false, true}) {
+            std::vector<std::pair<std::string, std::string>> got;
+            auto scan = db->scan(keel::range{.reverse = reverse}, at);
+            for (auto&& [k, v] : scan) got.emplace_back(k, v);
+            RC_ASSERT(scan.status().has_value());
+            if (reverse) std::ranges::reverse(got);
+            RC_ASSERT(got == (std::vector<std::pair<std::string, std::string>>{expected.begin(), expected.end()}));
+        }
+        for (int i = 0; i < 3; ++i) {
+            auto const k = *key;
+            auto const got = db->get(k, at);
+            RC_ASSERT(got.has_value());
+            auto const want = expected.find(k);
+            RC_ASSERT(got->has_value() == (want != expected.end()));
+            if (*got) RC_ASSERT(**got == want->second);
+        }
+        auto const from = *key;
+        auto const to = *key;
+        std::vector<std::string> some;
+        for (auto&& [k, v] : db->scan(keel::range{.from = from, .to = to, .reverse = *rc::gen::arbitrary<bool>()}, at))
+            some.emplace_back(k);
+        std::ranges::sort(some);
+        auto const expected_some =
+            std::ranges::count_if(expected, [&](auto const& e) { return e.first >= from && e.first < to; });
+        RC_ASSERT(std::ssize(some) == expected_some);
+    };
+    auto const steps = *rc::gen::inRange(10, 120);
+    for (int s = 0; s < steps; ++s) {
+        auto const what = *rc::gen::inRange(0, 26);
+        if (what < 14) {
+            keel::write_batch batch;
+            auto const n = *rc::gen::inRange(1, 6);
+            for (int i = 0; i < n; ++i) {
+                auto const k = *key;
+                ++last;
+                if (*rc::gen::inRange(0, 4) == 0) {
+                    batch.erase(k);
+                    all[k][last] = std::nullopt;
+                } else {
+                    auto const v = std::to_string(last) +
+                                   std::string(static_cast<std::size_t>(*rc::gen::inRange(0, 400)), 'v');
+                    batch.put(k, v);
+                    all[k][last] = v;
+                }
+            }
+            auto const done = db->write(batch);
+            RC_ASSERT(done.has_value());
+            RC_ASSERT(done->value == last);
+        } else if (what == 14) {
+            held.push_back(db->snapshot());
+        } else if (what == 15 && !held.empty()) {
+            held.erase(held.begin() + *rc::gen::inRange(0, static_cast<int>(held.size())));
+        } else if (what < 19) {
+            db->housekeep(*rc::gen::arbitrary<bool>());
+        } else if (what == 19) {
+            RC_ASSERT(db->compact().has_value());
+        } else if (what < 22) {
+            held.clear();
+            if (what == 20) RC_ASSERT(db->close().has_value());
+            else db->abandon();
+            db.reset();
+            if (what == 21) disk = disk.after_process_crash();
+            auto again = Store::open("db", model::test_options(), disk);
+            RC_ASSERT(again.has_value());
+            db = std::make_unique<Store>(std::move(*again));
+            RC_ASSERT(model::verdict_of_crash(db->recovery()) == "");
+            RC_ASSERT(db->last_lsn().value == last);
+        } else {
+            check_at(held.empty() || what == 22
+                         ? db->snapshot()
+                         : held[static_cast<std::size_t>(*rc::gen::inRange(0, static_cast<int>(held.size())))]);
+        }
+        RC_ASSERT(db->state_reason() == "");
+    }
+    check_at(db->snapshot());
+    for (auto const& h : held) check_at(h);
+    auto const sound = db->verify();
+    RC_ASSERT(sound.has_value());
+    RC_ASSERT(sound->findings.empty());
+}
+
+} // namespace
+
+TEST_CASE("P19: random programs with merges, snapshots, closes and kills agree with a map of versions") {
+    CHECK(rc::check("written through", merging_agrees_with_versions<merging_store<>>));
+    CHECK(rc::check("mapped", merging_agrees_with_versions<merging_store<keel::durability::os_buffered>>));
+    CHECK(rc::check("another checksum, by hand",
+                    merging_agrees_with_versions<
+                        keel::engine<keel::io::memory, keel::segment_size<8 * keel::KiB>, keel::checksum::crc32,
+                                     keel::compaction::by_hand, keel::durability::interval<100>>>));
+}
+
+TEST_CASE("merging: everything is found in tables, the log is given back, and only the newest versions are kept") {
+    keel::io::memory disk;
+    auto db = merged_by_hand::open("db", model::test_options(), disk);
+    REQUIRE(db);
+    for (int round = 0; round < 4; ++round)
+        for (int i = 0; i < 500; ++i) REQUIRE(db->put(merge_key(i), merge_value(i + round)));
+    for (int i = 0; i < 100; ++i) REQUIRE(db->erase(merge_key(i)));
+    auto const before = db->storage();
+    CHECK(before.segments > 10);
+    CHECK(table_count(before) == 0);
+    REQUIRE(db->compact());
+    auto const after = db->storage();
+    CHECK(after.segments <= 3); // the one that is written to, and prepared ones
+    CHECK(table_count(after) >= 1);
+    CHECK(table_records(after) == 400);
+    CHECK(after.records_dropped == 1700);
+    for (int i = 0; i < 500; ++i) {
+        auto const got = db->get(merge_key(i));
+        REQUIRE(got);
+        if (i < 100) CHECK(!*got);
+        else CHECK(**got == merge_value(i + 3));
+    }
+    CHECK(files_ending(disk, ".tmp").empty());
+    REQUIRE(db->close());
+    db = merged_by_hand::open("db", model::test_options(), disk);
+    REQUIRE(db);
+    CHECK(db->state() == keel::engine_state::healthy);
+    CHECK(db->recovery().tables == table_count(after));
+    CHECK(db->last_lsn().value == 2100);
+    REQUIRE(db->put("one more", "x"));
+    CHECK(db->last_lsn().value == 2101);
+    for (int i = 100; i < 500; ++i) CHECK(**db->get(merge_key(i)) == merge_value(i + 3));
+}
+
+TEST_CASE("merging: a snapshot keeps what it sees, and lets go of it") {
+    keel::io::memory disk;
+    auto db = merged_by_hand::open("db", model::test_options(), disk);
+    for (int i = 0; i < 300; ++i) REQUIRE(db->put(merge_key(i), "old"));
+    {
+        auto const then = db->snapshot();
+        auto tx = db->begin();
+        for (int i = 0; i < 300; ++i) REQUIRE((i % 2 == 0 ? db->put(merge_key(i), "new") : db->erase(merge_key(i))));
+        REQUIRE(db->compact());
+        REQUIRE(db->compact());
+        CHECK(table_records(db->storage()) == 600);
+        for (int i = 0; i < 300; ++i) {
+            CHECK(**db->get(merge_key(i), then) == "old");
+            CHECK(**tx.get(merge_key(i)) == "old");
+        }
+        REQUIRE(tx.put(merge_key(4), "mine"));
+        CHECK(tx.commit().error().code == keel::errc::conflict); // found in a table
+    }
+    REQUIRE(db->put("x", "y"));
+    REQUIRE(db->compact());
+    CHECK(table_records(db->storage()) == 151);
+    for (int i = 0; i < 300; ++i) CHECK(db->get(merge_key(i))->has_value() == (i % 2 == 0));
+}
+
+TEST_CASE("merging: the policy keeps the log short and the levels in proportion, by itself") {
+    keel::io::memory disk;
+    disk.set_versions_max(1);
+    auto db = merging_store<keel::durability::os_buffered>::open("db", model::test_options(), disk);
+    for (int i = 0; i < 4000; ++i) {
+        REQUIRE(db->put(merge_key(i), merge_value(i)));
+        if (i % 20 == 0) db->housekeep(false);
+    }
+    while (db->storage().merges < 5) db->housekeep(false);
+    for (int i = 0; i < 1000; ++i) db->housekeep(false);
+    auto const s = db->storage();
+    CHECK(s.log_bytes <= 12 * 4 * keel::KiB);
+    CHECK(s.levels[1].bytes <= 16 * keel::KiB);
+    CHECK(s.levels[2].bytes <= 32 * keel::KiB);
+    CHECK(s.levels[3].bytes > 0);
+    CHECK(s.merge_bytes_written > 0);
+    CHECK(std::ssize(files_ending(disk, ".tab")) == static_cast<std::ptrdiff_t>(table_count(s)));
+    for (int i = 0; i < 4000; ++i) REQUIRE(**db->get(merge_key(i)) == merge_value(i));
+}
+
+TEST_CASE("merging: a scan and its files live on while everything under it is merged away") {
+    keel::io::memory disk;
+    auto db = merged_by_hand::open("db", model::test_options(), disk);
+    for (int i = 0; i < 1000; ++i) REQUIRE(db->put(merge_key(i), merge_value(i)));
+    auto scan = db->scan();
+    auto at = scan.begin();
+    int seen = 1;
+    std::string before{(*at).first};
+    for (int round = 1; round < 4; ++round) {
+        for (int i = 0; i < 1000; ++i) REQUIRE(db->put(merge_key(i), "changed"));
+        REQUIRE(db->compact());
+        for (int n = 0; n < 100; ++n, ++seen) {
+            ++at;
+            REQUIRE((*at).first > before);
+            REQUIRE((*at).second != "changed");
+            before = (*at).first;
+        }
+    }
+    for (++at; at != scan.end(); ++at) ++seen;
+    CHECK(seen == 1000);
+    CHECK(scan.status());
+}
+
+TEST_CASE("R1.3: damage in a table is an error with its place, never a value, and stops the merge that meets it") {
+    auto const whole = merged_store(600);
+    auto const tables = files_ending(whole, ".tab");
+    REQUIRE(!tables.empty());
+    auto disk = whole.after_process_crash();
+    REQUIRE(disk.corrupt(tables[0], 700, std::byte{1}));
+    auto db = merged_by_hand::open("db", model::test_options(), disk);
+    REQUIRE(db);
+    int refused = 0;
+    for (int i = 0; i < 600; ++i) {
+        auto const got = db->get(merge_key(i));
+        if (!got) {
+            CHECK(got.error().code == keel::errc::corruption);
+            CHECK(got.error().file == tables[0]);
+            ++refused;
+            continue;
+        }
+        REQUIRE(*got);
+        REQUIRE(**got == merge_value(i));
+    }
+    CHECK(refused > 5);
+    CHECK(refused < 100);
+    CHECK(db->state() == keel::engine_state::degraded);
+    CHECK(keel::as_text(*disk.contents("db/quarantine/corruption.jsonl")).find("corrupt_block") !=
+          std::string_view::npos);
+    REQUIRE(db->put("new", "value"));
+    CHECK(db->compact().error().code == keel::errc::corruption);
+    CHECK(**db->get("new") == "value");
+    CHECK(files_ending(disk, ".tmp").empty());
+    CHECK(db->verify()->findings.size() == 1);
+    REQUIRE(db->close());
+
+    auto deep = model::test_options();
+    deep.verify = keel::verify_depth::deep;
+    db = merged_by_hand::open("db", deep, disk);
+    REQUIRE(db);
+    CHECK(db->state() == keel::engine_state::read_only);
+    CHECK(db->state_reason().find(".tab") != std::string::npos);
+    CHECK(**db->get("new") == "value");
+}
+
+TEST_CASE("merging: a table that is gone makes the store read-only, and its keys have no answer") {
+    auto disk = merged_store(600);
+    auto const tables = files_ending(disk, ".tab");
+    REQUIRE(disk.remove(tables[0]));
+    auto db = merged_by_hand::open("db", model::test_options(), disk);
+    REQUIRE(db);
+    CHECK(db->state() == keel::engine_state::read_only);
+    CHECK(db->state_reason().find(tables[0].substr(3)) != std::string::npos);
+    for (int i = 0; i < 600; ++i) {
+        auto const got = db->get(merge_key(i));
+        if (got) CHECK(**got == merge_value(i));
+    }
+    CHECK(!db->get(merge_key(0)));
+    CHECK(db->put("a", "b").error().code == keel::errc::read_only);
+}
+
+TEST_CASE("merging: without a manifest nobody guesses which tables count") {
+    auto disk = merged_store(200);
+    auto const before = disk.files();
+    REQUIRE(disk.corrupt("db/manifest.0", 100, std::byte{1}));
+    CHECK(merged_by_hand::open("db", model::test_options(), disk.after_process_crash())); // the other copy serves
+    REQUIRE(disk.corrupt("db/manifest.1", 100, std::byte{1}));
+    auto const db = merged_by_hand::open("db", model::test_options(), disk);
+    REQUIRE(!db);
+    CHECK(db.error().code == keel::errc::corruption);
+    CHECK(disk.files() == before);
+}
+
+TEST_CASE("merging: what a crash left of a merge is removed by the next one, and what is not ours stays") {
+    auto disk = merged_store(200);
+    auto const table = files_ending(disk, ".tab").at(0);
+    auto const bytes = *disk.contents(table);
+    auto const put_file = [&](std::string const& path, keel::byte_view content) {
+        auto file = disk.open(path, keel::io::access::read_write, keel::io::creation::must_not_exist);
+        REQUIRE(file);
+        REQUIRE(file->write(0, content));
+    };
+    put_file("db/tables/00000000000000ff.tab.tmp", bytes);
+    put_file("db/tables/00000000000000fe.tab", bytes);               // one of ours by its header, and in no manifest
+    put_file("db/tables/00000000000000e0.tab", keel::as_bytes("?")); // nobody knows
+    put_file("db/tables/notes.txt", keel::as_bytes("mine"));
+    auto db = merged_by_hand::open("db", model::test_options(), disk);
+    REQUIRE(db);
+    REQUIRE(db->put("x", "y"));
+    REQUIRE(db->compact());
+    CHECK(!disk.contents("db/tables/00000000000000ff.tab.tmp"));
+    CHECK(!disk.contents("db/tables/00000000000000fe.tab"));
+    CHECK(disk.contents("db/tables/00000000000000e0.tab"));
+    CHECK(disk.contents("db/tables/notes.txt"));
+    CHECK(**db->get("x") == "y");
+    for (int i = 0; i < 200; ++i) CHECK(**db->get(merge_key(i)) == merge_value(i));
+}
+
+TEST_CASE("merging: readers and writers beside the thread that merges") {
+    keel::io::memory disk;
+    disk.set_versions_max(1);
+    auto options = model::test_options();
+    options.background_thread = true;
+    options.clock_ns = keel::system_clock_ns;
+    options.entropy = keel::machine_entropy;
+    auto db = merging_store<keel::durability::os_buffered>::open("db", options, disk);
+    REQUIRE(db);
+    constexpr int keys = 60;
+    std::atomic<int> done{0};
+    std::atomic<bool> wrong{false};
+    for (int i = 0; i < keys; ++i) REQUIRE(db->put(merge_key(i), "0"));
+    std::vector<std::jthread> readers;
+    for (int t = 0; t < 2; ++t)
+        readers.emplace_back([&](std::stop_token stop) {
+            for (int i = 0; !stop.stop_requested(); i = (i + 1) % keys) {
+                auto const floor = done.load();
+                auto const got = db->get(merge_key(i));
+                if (!got || !*got || std::stoi(**got) < floor) wrong = true;
+                auto const then = db->snapshot();
+                int n = 0;
+                auto scan = db->scan(keel::range{}, then);
+                for (auto&& [k, v] : scan) n += !k.empty();
+                if (n != keys || !scan.status()) wrong = true;
+            }
+        });
+    for (int round = 1; round <= 80; ++round) {
+        for (int i = 0; i < keys; ++i) REQUIRE(db->put(merge_key(i), std::to_string(round) + std::string(100, ' ')));
+        done = round;
+    }
+    readers.clear();
+    CHECK(!wrong);
+    CHECK(db->state() == keel::engine_state::healthy);
+    REQUIRE(db->compact());
+    CHECK(table_records(db->storage()) == keys);
+    REQUIRE(db->close());
+}

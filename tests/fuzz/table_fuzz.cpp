@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: BSL-1.0
+// A flag byte, then the file of a table, or the payload of one block. Whatever it is, it is read to an end; a table whose checks were
+// made right gives its look-ups what its walk gives, or an error.
+#include <keel/io/memory.hpp>
+#include <keel/policy/checksum/crc32c.hpp>
+#include <keel/table/check_table.hpp>
+#include <keel/table/sorted_table.hpp>
+
+#include "support/fix_checks.hpp"
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace {
+
+using namespace keel;
+using C = checksum::crc32c;
+using table_type = table::sorted_table<C, io::memory>;
+
+void require(bool holds) {
+    if (!holds) std::abort();
+}
+
+void read_block(byte_view in) {
+    auto const bytes = std::make_unique<std::byte[]>(in.size()); // exactly so long: one more is a finding
+    std::ranges::copy(in, bytes.get());
+    byte_view const payload{bytes.get(), in.size()};
+    format::block_reader at{payload};
+    std::size_t n = 0;
+    std::string middle;
+    for (at.first(); at.valid(); at.next()) {
+        if (++n % 3 == 0) middle = at.key();
+        static_cast<void>(at.place());
+        require(n <= in.size());
+    }
+    at.seek(middle, 5);
+    for (n = 0; at.valid(); at.previous()) require(++n <= in.size());
+    at.last();
+}
+
+void read_table(std::vector<std::byte> file, bool fix) {
+    if (fix) test::fix_table<C>(file);
+    auto const size = file.size();
+    if (size < format::table_bytes_min || size > 1 << 20) return;
+    auto h = format::decode_table_header<C>(byte_view{file}.first(format::header_bytes));
+    format::table_entry entry{.id = {1}, .salt = 1, .size = size, .lsns = {{1}, {9}}, .records = 1};
+    if (h && h->size == size)
+        entry = {.id = h->id, .salt = h->salt, .size = size, .lsns = h->lsns, .records = h->records};
+    io::memory disk;
+    require(disk.replace("t", file).has_value());
+    auto const checked = table::check_table<C>(disk, "t", "t", entry, [](auto const&) {});
+    require(checked.has_value());
+    auto const t = std::make_shared<table_type const>(disk, "t", entry, std::make_shared<table::block_cache>(1 << 16),
+                                                      nullptr);
+    table_type::cursor at{t};
+    std::size_t n = 0;
+    std::vector<std::string> keys;
+    for (at.seek({}); at.valid(); at.next()) {
+        require(++n <= size);
+        if (keys.size() < 50) keys.emplace_back(at.current().key);
+    }
+    bool const whole = checked->findings.empty();
+    for (auto const& k : keys) {
+        table::read_version got;
+        auto const found = t->find(k, format::filter_hash(k), lsn_max, got);
+        if (found && *found) require(got.what.key == k);
+    }
+    n = 0;
+    for (at.seek_last(); at.valid(); at.previous()) require(++n <= size);
+    at.seek_before("m");
+    if (at.valid() && whole) require(at.current().key < "m");
+}
+
+} // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size) {
+    if (size == 0) return 0;
+    auto const in = std::as_bytes(std::span{data, size}).subspan(1);
+    if ((data[0] & 2) != 0) read_block(in);
+    else read_table({in.begin(), in.end()}, (data[0] & 1) != 0);
+    return 0;
+}

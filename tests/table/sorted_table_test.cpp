@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: BSL-1.0
+#include <keel/table/sorted_table.hpp>
+
+#include <keel/io/memory.hpp>
+#include <keel/policy/checksum/crc32c.hpp>
+#include <keel/table/check_table.hpp>
+#include <keel/table/table_writer.hpp>
+
+#include <doctest/doctest.h>
+#include <rapidcheck.h>
+
+#include <algorithm>
+#include <memory>
+#include <set>
+#include <string>
+#include <tuple>
+#include <vector>
+
+namespace {
+
+using keel::lsn;
+using C = keel::checksum::crc32c;
+using disk_type = keel::io::memory;
+using table_type = keel::table::sorted_table<C, disk_type>;
+
+struct row {
+    std::string key;
+    std::string value;
+    std::uint64_t at;
+    bool tombstone;
+    bool operator==(row const&) const = default;
+};
+row row_of(keel::table::version const& v) {
+    return {std::string{v.key}, std::string{v.value}, v.at.value, v.tombstone};
+}
+
+/// Writes rows, which are in order, to a table of its own.
+keel::format::table_entry written(disk_type& disk, std::vector<row> const& rows) {
+    keel::table::table_birth const birth{.id = {3}, .salt = 0x77AA55CC12345679, .first = lsn{100}};
+    auto made = keel::table::table_writer<C, disk_type>::create(disk, "t", birth);
+    REQUIRE(made);
+    for (auto const& r : rows)
+        REQUIRE(made->add({.key = r.key, .value = r.value, .at = lsn{r.at}, .tombstone = r.tombstone}));
+    auto entry = made->finish();
+    REQUIRE(entry);
+    CHECK(disk.status("t")->size == entry->size);
+    return *entry;
+}
+
+struct listened {
+    std::vector<keel::finding> found{};
+    std::shared_ptr<keel::table::damage_listener const> listener{std::make_shared<keel::table::damage_listener const>(
+        [this](keel::finding f) { found.push_back(std::move(f)); })};
+};
+std::shared_ptr<table_type const> opened(disk_type const& disk, keel::format::table_entry const& entry,
+                                         std::shared_ptr<keel::table::damage_listener const> listener = nullptr) {
+    return std::make_shared<table_type const>(disk, "t", entry, std::make_shared<keel::table::block_cache>(1 << 20),
+                                              std::move(listener));
+}
+std::vector<row> walked(std::shared_ptr<table_type const> const& t) {
+    std::vector<row> out;
+    table_type::cursor at{t};
+    for (at.seek({}); at.valid(); at.next()) out.push_back(row_of(at.current()));
+    REQUIRE(!at.trouble());
+    return out;
+}
+keel::result<bool> find(table_type const& t, std::string const& key, std::uint64_t snapshot,
+                        keel::table::read_version& into) {
+    return t.find(key, keel::format::filter_hash(key), lsn{snapshot}, into);
+}
+
+/// Many blocks, several versions of some keys, one of which fills blocks of its own.
+std::vector<row> many_rows(int keys = 3000) {
+    std::vector<row> rows;
+    for (int i = 0; i < keys; ++i) {
+        auto const key = "key" + std::to_string(100000 + i);
+        if (i % 7 == 0) rows.push_back({key, "", 5000 + static_cast<std::uint64_t>(i), true});
+        rows.push_back(
+            {key, std::string(60, static_cast<char>('a' + i % 26)), 1000 + static_cast<std::uint64_t>(i), false});
+    }
+    for (std::uint64_t at = 900; at > 700; --at) rows.push_back({"key100500x", std::string(100, 'x'), at, false});
+    std::ranges::sort(rows, [](row const& a, row const& b) { return a.key != b.key ? a.key < b.key : a.at > b.at; });
+    return rows;
+}
+
+} // namespace
+
+TEST_CASE("tables: random ones give every version to look-ups and walks, and nothing else") {
+    CHECK(rc::check([] {
+        std::set<std::tuple<std::string, std::uint64_t>> names;
+        auto const n = *rc::gen::inRange(1, 400);
+        auto const key = rc::gen::oneOf(
+            rc::gen::container<std::string>(rc::gen::inRange('a', 'e')),
+            rc::gen::map(rc::gen::inRange(0, 40), [](int i) { return std::string(120, 'k') + std::to_string(i); }));
+        for (int i = 0; i < n; ++i) names.emplace(*key + "!", ~*rc::gen::inRange<std::uint64_t>(100, 400));
+        std::vector<row> rows;
+        for (auto const& [k, at] : names)
+            rows.push_back({k, std::string(static_cast<std::size_t>(*rc::gen::inRange(0, 150)), 'v'), ~at,
+                            *rc::gen::arbitrary<bool>()});
+        disk_type disk;
+        auto const t = opened(disk, written(disk, rows));
+        RC_ASSERT(walked(t) == rows);
+        table_type::cursor at{t};
+        std::vector<row> back;
+        for (at.seek_last(); at.valid(); at.previous()) back.push_back(row_of(at.current()));
+        std::ranges::reverse(back);
+        RC_ASSERT(back == rows);
+        for (int i = 0; i < 20; ++i) {
+            auto const k = *key + *rc::gen::element<std::string>("", "!", "!a");
+            auto const snapshot = *rc::gen::inRange<std::uint64_t>(0, 500);
+            auto const expected = std::ranges::find_if(rows,
+                                                       [&](row const& r) { return r.key == k && r.at <= snapshot; });
+            keel::table::read_version got;
+            auto const found = find(*t, k, snapshot, got);
+            RC_ASSERT(found.has_value());
+            RC_ASSERT(*found == (expected != rows.end()));
+            if (*found) RC_ASSERT(row_of(got.what) == *expected);
+            auto const behind = std::ranges::find_if(rows, [&](row const& r) { return r.key >= k; });
+            at.seek(k);
+            RC_ASSERT(at.valid() == (behind != rows.end()));
+            if (at.valid()) RC_ASSERT(row_of(at.current()) == *behind);
+            at.seek_before(k);
+            RC_ASSERT(at.valid() == (behind != rows.begin()));
+            if (at.valid()) RC_ASSERT(row_of(at.current()) == *std::prev(behind));
+        }
+        auto const checked = keel::table::check_table<C>(disk, "t", "t", t->entry(), [](auto const&) {});
+        RC_ASSERT(checked.has_value());
+        RC_ASSERT(checked->findings.empty());
+        RC_ASSERT(checked->records == rows.size());
+    }));
+}
+
+TEST_CASE("P3: every byte of a table is covered: one that is changed is found, and no look-up gives a wrong value") {
+    auto const rows = many_rows();
+    disk_type disk;
+    auto const entry = written(disk, rows);
+    CHECK(entry.size > 200'000);
+    std::size_t refused = 0;
+    std::size_t healed = 0;
+    for (std::uint64_t at = 5; at < entry.size; at += 509) {
+        auto hurt = disk.after_process_crash();
+        REQUIRE(hurt.corrupt("t", at, std::byte{0x20}));
+        auto const checked = keel::table::check_table<C>(hurt, "t", "t", entry, [](auto const&) {});
+        REQUIRE(checked);
+        CHECK_MESSAGE(checked->findings.size() == 1, at);
+        listened ears;
+        auto const t = opened(hurt, entry, ears.listener);
+        bool any_refused = false;
+        for (std::size_t i = 0; i < rows.size(); i += 3) {
+            keel::table::read_version got;
+            auto const found = find(*t, rows[i].key, rows[i].at, got);
+            if (!found) {
+                any_refused = true;
+                CHECK(found.error().code == keel::errc::corruption);
+                continue;
+            }
+            REQUIRE(*found);
+            REQUIRE(row_of(got.what) == rows[i]);
+        }
+        refused += any_refused;
+        healed += !any_refused;
+        if (any_refused) CHECK(!ears.found.empty());
+    }
+    CHECK(refused > 100);
+    CHECK(healed > 10); // headers, filters, the index
+}
+
+TEST_CASE("tables: without root, index or filter the records are found all the same, and that is told") {
+    auto const rows = many_rows(20000);
+    disk_type disk;
+    auto const entry = written(disk, rows);
+    keel::format::header_block head{};
+    REQUIRE(disk.open("t", keel::io::access::read_only, keel::io::creation::must_exist)->read(0, head));
+    auto const h = keel::format::decode_table_header<C>(head);
+    REQUIRE(h);
+    CHECK(h->index_blocks > 1);
+    CHECK(h->filter_blocks > 0);
+    for (auto const at :
+         {std::uint64_t{h->root.offset} + 40, h->filter_offset(0) + 50, h->filter_offset(h->filter_blocks) + 50}) {
+        auto hurt = disk.after_process_crash();
+        REQUIRE(hurt.corrupt("t", at, std::byte{0x04}));
+        listened ears;
+        auto const t = opened(hurt, entry, ears.listener);
+        for (auto const& r : rows) {
+            keel::table::read_version got;
+            auto const found = find(*t, r.key, r.at, got);
+            REQUIRE(found);
+            REQUIRE(row_of(got.what) == r);
+        }
+        CHECK(!ears.found.empty());
+        CHECK(walked(t) == rows);
+    }
+}
+
+TEST_CASE("tables: one that was cut short, is empty or is another one is an error with its file") {
+    auto const rows = many_rows();
+    disk_type disk;
+    auto const entry = written(disk, rows);
+    auto other = entry;
+    other.salt ^= 2;
+    keel::table::read_version got;
+    CHECK(find(*opened(disk, other), rows[5].key, 9000, got).error().code == keel::errc::corruption);
+    for (auto const size : {std::uint64_t{0}, std::uint64_t{100}, entry.size / 2}) {
+        auto hurt = disk.after_process_crash();
+        REQUIRE(hurt.cut("t", size));
+        auto const found = find(*opened(hurt, entry), rows[rows.size() - 1].key, 9000, got);
+        if (size < 512) CHECK(found.error().file == "t");
+        else CHECK((found && *found ? row_of(got.what) == rows[rows.size() - 1] : !found));
+        auto const checked = keel::table::check_table<C>(hurt, "t", "t", entry, [](auto const&) {});
+        REQUIRE(checked);
+        CHECK(!checked->findings.empty());
+    }
+    disk_type empty;
+    CHECK(find(*opened(empty, entry), "a", 9000, got).error().code == keel::errc::not_found);
+}
