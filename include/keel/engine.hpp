@@ -157,6 +157,17 @@ public:
         return out;
     }
 
+    /// About how many bytes on the disk hold the keys of a range, all their versions among them, to a block or so for each file. Reads
+    /// indexes, no records. What was written last and is in memory, too, is not counted.
+    [[nodiscard]] result<std::uint64_t> approximate_size(range const& which) const {
+        auto size = levels_->view()->approximate_size(which.from, which.to);
+        if (!size) return tell(std::move(size).error());
+        return size;
+    }
+    [[nodiscard]] result<std::uint64_t> approximate_size(prefix const& which) const {
+        return approximate_size(which.as_range());
+    }
+
     /// Verifies the segments that take no more records while the store serves: with `deep` every byte of them, with `quick` nothing but
     /// that they are there. Findings are events, make the store degraded and stand in the corruption log; nothing is changed.
     [[nodiscard]] result<recovery_report> verify(verify_depth how = verify_depth::deep) const {

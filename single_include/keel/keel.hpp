@@ -6336,7 +6336,9 @@ template <class Compactor, class Policy, class Writer>
 class compaction_thread {
 public:
     static constexpr auto step_every = std::chrono::milliseconds(20);
-    static constexpr auto retry_after = std::chrono::seconds(1);       ///< a merge that failed
+    static constexpr auto retry_after = std::chrono::seconds(1); ///< a merge that failed; twice as long each time,
+    static constexpr auto retry_most =
+        std::chrono::seconds(64); ///< up to this: what is damaged is read for nothing each time
     static constexpr auto stall_most = std::chrono::milliseconds(100); ///< one write
     /// So much log may wait to be merged before writers wait, too.
     static constexpr std::uint64_t log_bytes_max = 8 * Policy::log_bytes;
@@ -6368,15 +6370,23 @@ public:
 
 private:
     void run(Compactor& work, Writer& writer, std::stop_token const& stop) {
+        std::string trouble;
+        std::chrono::milliseconds patience = retry_after;
         while (!stop.stop_requested()) {
             auto done = work.step(stop);
             set_behind(done && work.log_bytes() > log_bytes_max);
+            if (done && *done && !trouble.empty()) {
+                writer.no_longer(std::exchange(trouble, {}));
+                patience = retry_after;
+            }
             if (done && *done) continue; // there may be more
-            if (!done && done.error().code != errc::cancelled)
-                writer.degrade("merging the log into tables failed and is tried again: " + to_string(done.error()));
+            if (!done && done.error().code != errc::cancelled) {
+                trouble = "merging the log into tables failed and is tried again: " + to_string(done.error());
+                writer.degrade(trouble);
+            }
             std::unique_lock hold{m_};
-            wake_.wait_for(hold, stop, done ? std::chrono::milliseconds(step_every) : retry_after,
-                           [] { return false; });
+            wake_.wait_for(hold, stop, done ? std::chrono::milliseconds(step_every) : patience, [] { return false; });
+            if (!done) patience = std::min<std::chrono::milliseconds>(2 * patience, retry_most);
         }
         set_behind(false);
     }
@@ -6601,6 +6611,31 @@ private:
     std::size_t count_ = 0;
 };
 
+/// A key that is put together from the end of the one before. Most are short and take no memory of their own.
+class key_buffer {
+public:
+    [[nodiscard]] std::string_view view() const noexcept { return {data(), size_}; }
+    [[nodiscard]] std::size_t size() const noexcept { return size_; }
+    void clear() noexcept { size_ = 0; }
+    /// Keeps the first `shared` bytes, of which there are as many, and puts these behind them.
+    void replace_end(std::size_t shared, char const* end, std::size_t bytes) {
+        if (shared + bytes > small_.size() && large_.size() < shared + bytes) {
+            bool const was_small = large_.empty();
+            large_.resize(std::max(shared + bytes, 2 * small_.size()));
+            if (was_small) std::memcpy(large_.data(), small_.data(), shared);
+        }
+        char* const to = large_.empty() ? small_.data() : large_.data();
+        if (bytes != 0) std::memcpy(to + shared, end, bytes);
+        size_ = shared + bytes;
+    }
+
+private:
+    [[nodiscard]] char const* data() const noexcept { return large_.empty() ? small_.data() : large_.data(); }
+    std::array<char, 64> small_{};
+    std::vector<char> large_{}; // once one key was longer
+    std::size_t size_ = 0;
+};
+
 /// Walks the entries of one payload, which must outlive it. One thread's. Keys and values are valid until the next step; values also
 /// beyond, as long as the payload.
 class block_reader {
@@ -6648,9 +6683,8 @@ public:
         auto high = restarts_;
         while (high - low > 1) {
             auto const middle = low + (high - low) / 2;
-            go_to_restart(middle);
-            if (!valid_) return;
-            if (in_front(key, age_max)) low = middle;
+            if (!read_restart(middle)) return break_off();
+            if (in_front(restart_key_, key, age_max)) low = middle;
             else high = middle;
         }
         if (restarts_ == 0) {
@@ -6659,13 +6693,13 @@ public:
             return;
         }
         go_to_restart(low);
-        while (valid_ && in_front(key, age_max)) next();
+        while (valid_ && in_front(key_.view(), key, age_max)) next();
     }
 
     [[nodiscard]] bool valid() const noexcept { return valid_; }
     /// False once something was met that no builder writes.
     [[nodiscard]] bool whole() const noexcept { return whole_; }
-    [[nodiscard]] std::string_view key() const noexcept { return key_; }
+    [[nodiscard]] std::string_view key() const noexcept { return key_.view(); }
     [[nodiscard]] std::string_view value() const noexcept { return value_; }
     [[nodiscard]] std::uint64_t age() const noexcept { return age_; }
     [[nodiscard]] bool tombstone() const noexcept { return tombstone_; }
@@ -6692,10 +6726,23 @@ private:
         next_ = to;
         next();
     }
-    [[nodiscard]] bool in_front(std::string_view key, std::uint64_t age_max) const noexcept {
-        auto const order = std::string_view{key_}.compare(key);
+    [[nodiscard]] bool in_front(std::string_view here, std::string_view key, std::uint64_t age_max) const noexcept {
+        auto const order = here.compare(key);
         return order < 0 || (order == 0 && age_ > age_max);
     }
+    /// Key and age of the entry at a restart, without putting anything together: it stands there whole.
+    [[nodiscard]] bool read_restart(std::uint32_t i) noexcept {
+        auto at = restart(i);
+        lengths n;
+        if (at >= end_ || !read_lengths(at, n) || n.shared != 0) return false;
+        restart_key_ = {reinterpret_cast<char const*>(bytes_.data()) + at, static_cast<std::size_t>(n.unshared)};
+        return true;
+    }
+    struct lengths {
+        std::uint64_t shared = 0;
+        std::uint64_t unshared = 0;
+        std::uint64_t value = 0;
+    };
     [[nodiscard]] bool get_varint(std::size_t& at, std::uint64_t& out) const noexcept {
         out = 0;
         for (unsigned shift = 0; at < end_ && shift < 7 * varint_bytes_max; shift += 7) {
@@ -6705,31 +6752,29 @@ private:
         }
         return false;
     }
-    [[nodiscard]] bool read() {
-        auto at = at_;
-        std::uint64_t shared = 0;
-        std::uint64_t unshared = 0;
-        std::uint64_t value = 0;
-        if (end_ - at >= 4 && (load<std::uint32_t>(bytes_.data() + at) & 0x80808080U) == 0) {
-            // Most entries: lengths and age of one byte each.
-            shared = std::to_integer<std::uint64_t>(bytes_[at]);
-            unshared = std::to_integer<std::uint64_t>(bytes_[at + 1]);
-            value = std::to_integer<std::uint64_t>(bytes_[at + 2]);
-            age_ = std::to_integer<std::uint64_t>(bytes_[at + 3]);
-            at += 4;
-        } else if (!get_varint(at, shared) || !get_varint(at, unshared) || !get_varint(at, value) ||
-                   !get_varint(at, age_)) {
-            return false;
-        }
+    /// What stands in front of an entry's text; `at` is behind it then. False where the text does not fit.
+    [[nodiscard]] bool read_lengths(std::size_t& at, lengths& n) noexcept {
+        auto& [shared, unshared, value] = n;
+        auto const take = [&](std::uint64_t& out) {
+            if (at >= end_) return false;
+            out = std::to_integer<std::uint64_t>(bytes_[at]);
+            if (out < 0x80) return ++at, true; // most are one byte
+            return get_varint(at, out);
+        };
+        if (!take(shared) || !take(unshared) || !take(value) || !take(age_)) return false;
         tombstone_ = (value & 1) != 0;
         value >>= 1;
         auto const room = end_ - at;
-        if (shared > key_.size() || unshared > room || value > room - unshared) return false;
+        return unshared <= room && value <= room - unshared;
+    }
+    [[nodiscard]] bool read() {
+        auto at = at_;
+        lengths n;
+        if (!read_lengths(at, n) || n.shared > key_.size()) return false;
         auto const* text = reinterpret_cast<char const*>(bytes_.data()) + at;
-        key_.resize(static_cast<std::size_t>(shared));
-        key_.append(text, static_cast<std::size_t>(unshared));
-        value_ = {text + unshared, static_cast<std::size_t>(value)};
-        next_ = at + static_cast<std::size_t>(unshared + value);
+        key_.replace_end(static_cast<std::size_t>(n.shared), text, static_cast<std::size_t>(n.unshared));
+        value_ = {text + n.unshared, static_cast<std::size_t>(n.value)};
+        next_ = at + static_cast<std::size_t>(n.unshared + n.value);
         return true;
     }
 
@@ -6738,7 +6783,8 @@ private:
     std::uint32_t restarts_ = 0;
     std::size_t at_ = 0;   ///< of the entry it stands on
     std::size_t next_ = 0; ///< behind it
-    std::string key_{};
+    key_buffer key_{};
+    std::string_view restart_key_{};
     std::string_view value_{};
     std::uint64_t age_ = 0;
     bool tombstone_ = false;
@@ -7350,21 +7396,36 @@ inline bool apply_op(manifest_state& to, manifest_op what, field_reader& in) {
 #ifndef KEEL_TABLE_BLOCK_CACHE_HPP
 #define KEEL_TABLE_BLOCK_CACHE_HPP
 
-// Verified blocks of indexes and tables, so that a block is read and verified once for many look-ups. Bounded in bytes; a block that was
-// used since it was last considered gets a second chance before it goes (the clock algorithm: a look-up changes one flag, no list).
+// Verified blocks of indexes and tables, so that a block is read and verified once for many look-ups. Bounded in bytes. A block has one
+// of eight places, by its name; which of those goes when there is no room is decided as by a clock: one that was used since it was last
+// considered gets a second chance. So a look-up touches two or three cache lines and moves nothing.
 //
 // Thread rules: any number of threads. One mutex per shard, held for a look-up or an insertion, never during I/O. A block that
 // somebody holds stays alive when the cache lets it go.
 
-#include <iterator>
-#include <list>
-#include <unordered_map>
-
 namespace keel::inline v0::table {
+
+/// Bytes that are shared and no longer change. Count and bytes are one allocation.
+class shared_block {
+public:
+    shared_block() = default;
+    /// So many bytes, to be filled through writable() before anybody else gets it.
+    explicit shared_block(std::size_t bytes) : bytes_{std::make_shared<std::byte[]>(bytes)}, size_{bytes} {}
+
+    [[nodiscard]] explicit operator bool() const noexcept { return bytes_ != nullptr; }
+    [[nodiscard]] std::byte const* data() const noexcept { return bytes_.get(); }
+    [[nodiscard]] std::size_t size() const noexcept { return size_; }
+    [[nodiscard]] byte_view view() const noexcept { return {bytes_.get(), size_}; }
+    [[nodiscard]] byte_span writable() noexcept { return {bytes_.get(), size_}; }
+
+private:
+    std::shared_ptr<std::byte[]> bytes_{};
+    std::size_t size_ = 0;
+};
 
 class block_cache {
 public:
-    using block = std::shared_ptr<std::vector<std::byte> const>;
+    using block = shared_block;
     /// Which block: the file's life (its salt) and the offset in it.
     struct name {
         std::uint64_t salt = 0;
@@ -7376,32 +7437,28 @@ public:
 
     /// Nothing where it is not held.
     [[nodiscard]] block find(name which) {
-        auto& s = shard_of(which);
+        auto const h = hash_of(which);
+        auto& s = shard_of(h);
         std::lock_guard const hold{s.m};
-        auto const at = s.where.find(which);
-        if (at == s.where.end()) return nullptr;
-        at->second->used = true;
-        return at->second->what;
-    }
-    /// Takes a block that was verified.
-    void add(name which, block what) {
-        auto& s = shard_of(which);
-        std::lock_guard const hold{s.m};
-        if (s.where.contains(which)) return;
-        s.bytes += what->size();
-        s.held.push_front({.which = which, .what = std::move(what)});
-        s.where.emplace(which, s.held.begin());
-        while (s.bytes > shard_bytes_max_ && s.held.size() > 1) {
-            auto& oldest = s.held.back();
-            if (oldest.used && &oldest != &s.held.front()) {
-                oldest.used = false;
-                s.held.splice(s.held.begin(), s.held, std::prev(s.held.end()));
-                continue;
+        if (s.sets.empty()) return {};
+        auto& set = s.set_of(h);
+        for (std::size_t i = 0; i < ways; ++i)
+            if (set.names[i] == which && set.blocks[i]) {
+                set.used |= static_cast<std::uint8_t>(1U << i);
+                return set.blocks[i];
             }
-            s.bytes -= oldest.what->size();
-            s.where.erase(oldest.which);
-            s.held.pop_back();
-        }
+        return {};
+    }
+    void add(name which, block what) {
+        auto const h = hash_of(which);
+        auto& s = shard_of(h);
+        std::lock_guard const hold{s.m};
+        if (what.size() > shard_bytes_max_) return;
+        if (s.held * 2 >= s.sets.size() * ways) s.grow();
+        for (std::size_t i = 0; i < ways; ++i)
+            if (auto const& set = s.set_of(h); set.names[i] == which && set.blocks[i]) return;
+        s.put(h, which, std::move(what));
+        while (s.bytes > shard_bytes_max_) s.let_one_go();
     }
     [[nodiscard]] std::size_t bytes() const {
         std::size_t all = 0;
@@ -7414,26 +7471,86 @@ public:
 
 private:
     static constexpr std::size_t shards = 16;
-    struct hash {
-        std::size_t operator()(name const& n) const noexcept {
-            auto h = n.salt ^ n.offset * 0x9E3779B97F4A7C15ULL;
-            h ^= h >> 32;
-            return static_cast<std::size_t>(h * 0xD6E8FEB86659FD93ULL);
+    static constexpr std::size_t ways = 8;
+    static constexpr std::size_t first_sets = 8;
+
+    [[nodiscard]] static std::uint64_t hash_of(name const& n) noexcept {
+        auto h = n.salt ^ n.offset * 0x9E3779B97F4A7C15ULL;
+        h ^= h >> 32;
+        return h * 0xD6E8FEB86659FD93ULL;
+    }
+    struct alignas(64) set_type {
+        std::array<name, ways> names{};
+        std::array<block, ways> blocks{};
+        std::uint8_t used = 0; ///< since they were last considered, a bit each
+        std::uint8_t next = 0; ///< the one considered next
+
+        /// Where room is, or is made.
+        [[nodiscard]] std::size_t choose() noexcept {
+            for (std::size_t i = 0; i < ways; ++i)
+                if (!blocks[i]) return i;
+            for (;; next = static_cast<std::uint8_t>((next + 1U) % ways)) {
+                auto const bit = static_cast<std::uint8_t>(1U << next);
+                if ((used & bit) == 0) return next;
+                used = static_cast<std::uint8_t>(used & ~bit);
+            }
         }
     };
-    struct entry {
-        name which;
-        block what;
-        bool used = false;
-    };
-    using entries = std::list<entry>;
     struct alignas(64) shard {
         mutable std::mutex m;
-        entries held{}; ///< the one considered next is last
-        std::unordered_map<name, entries::iterator, hash> where{};
+        std::vector<set_type> sets{}; ///< a power of two of them
+        std::size_t held = 0;
         std::size_t bytes = 0;
+        std::size_t hand = 0; ///< the set that gives one up next
+
+        [[nodiscard]] set_type& set_of(std::uint64_t h) noexcept {
+            return sets[static_cast<std::size_t>(h >> 8) & (sets.size() - 1)];
+        }
+        void put(std::uint64_t h, name which, block what) {
+            auto& set = set_of(h);
+            auto const i = set.choose();
+            forget(set, i);
+            bytes += what.size();
+            ++held;
+            set.names[i] = which;
+            set.blocks[i] = std::move(what);
+        }
+        void forget(set_type& set, std::size_t i) noexcept {
+            if (!set.blocks[i]) return;
+            bytes -= set.blocks[i].size();
+            --held;
+            set.blocks[i] = {};
+        }
+        void grow() {
+            auto old = std::exchange(sets, std::vector<set_type>(sets.empty() ? first_sets : sets.size() * 4));
+            held = bytes = 0;
+            for (auto& set : old)
+                for (std::size_t i = 0; i < ways; ++i)
+                    if (set.blocks[i]) put(hash_of(set.names[i]), set.names[i], std::move(set.blocks[i]));
+        }
+        void let_one_go() noexcept {
+            for (;; ++hand) {
+                auto& set = sets[hand & (sets.size() - 1)];
+                bool any = false;
+                for (auto const& b : set.blocks) any = any || b;
+                if (!any) continue;
+                // choose() may point at a free place: here the next one that holds something goes.
+                for (std::size_t turns = 0; turns < 2 * ways; ++turns) {
+                    auto const i = set.next;
+                    auto const bit = static_cast<std::uint8_t>(1U << i);
+                    set.next = static_cast<std::uint8_t>((i + 1U) % ways);
+                    if (!set.blocks[i]) continue;
+                    if ((set.used & bit) == 0) {
+                        forget(set, i);
+                        ++hand;
+                        return;
+                    }
+                    set.used = static_cast<std::uint8_t>(set.used & ~bit);
+                }
+            }
+        }
     };
-    [[nodiscard]] shard& shard_of(name const& which) noexcept { return shards_[hash{}(which) >> 60]; }
+    [[nodiscard]] shard& shard_of(std::uint64_t h) noexcept { return shards_[h >> 60]; }
 
     std::size_t shard_bytes_max_;
     std::array<shard, shards> shards_{};
@@ -7967,6 +8084,24 @@ public:
         return false;
     }
 
+    /// About how many bytes of the segment belong to keys from `from` on and in front of `to`; no bound: to the end. Reads the index only.
+    [[nodiscard]] result<std::uint64_t> bytes_between(std::optional<std::string> const& from,
+                                                      std::optional<std::string> const& to) const {
+        walker at{*this};
+        std::uint64_t begin = 0;
+        auto end = shape_.entries;
+        if (from) {
+            KEEL_TRY_LET(there, at.equal_prefixes(*from));
+            begin = there.first;
+        }
+        if (to) {
+            KEEL_TRY_LET(there, at.equal_prefixes(*to));
+            end = there.first;
+        }
+        if (end <= begin) return std::uint64_t{0};
+        return (of_.end - of_.begin) / shape_.entries * (end - begin);
+    }
+
 private:
     /// Looks entries up; holds the block it read last.
     class walker {
@@ -8081,7 +8216,7 @@ private:
         }
         [[nodiscard]] format::index_entry entry_at(std::uint64_t i) const noexcept {
             if (made_ != nullptr) return made_[i];
-            return format::read_index_entry(block_->data() + (i - begin_) * format::index_entry_bytes);
+            return format::read_index_entry(block_.data() + (i - begin_) * format::index_entry_bytes);
         }
 
         log_run const* run_;
@@ -8300,8 +8435,8 @@ private:
         auto block = read_block(of_.filter->offset + number * shape_.block);
         if (!block) return nullptr;
         filter_held_.push_back(std::move(*block));
-        slot.store(filter_held_.back()->data(), std::memory_order_release);
-        return filter_held_.back()->data();
+        slot.store(filter_held_.back().data(), std::memory_order_release);
+        return filter_held_.back().data();
     }
 
     /// What all keys share, and the fences. Called with m_ held.
@@ -8311,7 +8446,7 @@ private:
         if (on_disk_.argument != 0) {
             // The shared bytes stand in every key, so in the first one's.
             KEEL_TRY_LET(first_block, load_block(place(0)));
-            auto const e = format::read_index_entry(first_block->data());
+            auto const e = format::read_index_entry(first_block.data());
             read_version any;
             if (e.offset < of_.begin || e.offset + format::frame_header_bytes > of_.end) return bad_block(place(0));
             auto bytes =
@@ -8332,7 +8467,7 @@ private:
             KEEL_TRY_LET(block, load_block(place(blocks + b)));
             auto const first = b * shape_.fences_per_block();
             for (auto i = first; i < std::min(first + shape_.fences_per_block(), blocks); ++i)
-                fences.push_back(format::load<std::uint64_t>(block->data() + 8 * (i - first)));
+                fences.push_back(format::load<std::uint64_t>(block.data() + 8 * (i - first)));
         }
         if (!std::ranges::is_sorted(fences)) return bad_block(place(blocks));
         fences_ = std::move(fences);
@@ -8349,11 +8484,12 @@ private:
     }
     /// The block from the file, verified; read again past the page cache before a mismatch is believed.
     [[nodiscard]] result<block_cache::block> read_block(std::uint64_t offset) const {
-        auto fresh = std::make_shared<std::vector<std::byte>>(static_cast<std::size_t>(shape_.block));
-        if (!file_.fetch(offset, *fresh) || !format::block_verifies<C>(*fresh, of_.salt, offset))
-            if (!file_.fetch_uncached(offset, *fresh) || !format::block_verifies<C>(*fresh, of_.salt, offset))
+        block_cache::block fresh{static_cast<std::size_t>(shape_.block)};
+        if (!file_.fetch(offset, fresh.writable()) || !format::block_verifies<C>(fresh.view(), of_.salt, offset))
+            if (!file_.fetch_uncached(offset, fresh.writable()) ||
+                !format::block_verifies<C>(fresh.view(), of_.salt, offset))
                 return bad_block(offset);
-        return block_cache::block{std::move(fresh)};
+        return fresh;
     }
     [[nodiscard]] tl::unexpected<error> bad_block(std::uint64_t offset) const {
         return failure(errc::corruption, "a block of the segment's index does not verify", of_.path, offset);
@@ -8460,6 +8596,8 @@ private:
 //
 // Thread rules: one thread inserts, any number look up and walk. Nodes never change once they are published: a slot, the table and
 // newest_ are stored with release and loaded with acquire. m_ guards the sorted pieces; walkers take it, an insertion never does.
+
+#include <iterator>
 
 namespace keel::inline v0::table {
 
@@ -8778,7 +8916,7 @@ public:
         // Versions of one key may go on in the next block.
         for (; at.valid(); at.next()) {
             KEEL_TRY_LET(block, load(at.where(), true));
-            in = format::block_reader{payload_of(*block)};
+            in = format::block_reader{payload_of(block.view())};
             in.seek(key, snapshot.value - of_.lsns.first.value);
             if (!in.whole()) return contradicts(at.where());
             if (!in.valid()) continue;
@@ -8791,8 +8929,29 @@ public:
         return false;
     }
 
+    /// About how many bytes of the file belong to keys from `from` on and in front of `to`; no bound: to the end. Reads index blocks only.
+    [[nodiscard]] result<std::uint64_t> bytes_between(std::optional<std::string> const& from,
+                                                      std::optional<std::string> const& to) const {
+        KEEL_TRY(ready());
+        auto const offset_of = [this](std::string_view key) -> result<std::uint64_t> {
+            index_walk at{*this};
+            KEEL_TRY(at.seek(key));
+            return at.valid() ? at.where().offset : header_.blocks_end;
+        };
+        std::uint64_t begin = format::table_frames_begin;
+        auto end = header_.blocks_end;
+        if (from) {
+            KEEL_TRY_LET(at, offset_of(*from));
+            begin = at;
+        }
+        if (to) {
+            KEEL_TRY_LET(at, offset_of(*to));
+            end = at;
+        }
+        return end > begin ? end - begin : 0;
+    }
+
 private:
-    using bytes_ptr = block_cache::block;
     struct index_entry {
         std::string largest{};
         format::block_place where{};
@@ -8944,7 +9103,7 @@ public:
             auto got = of_->load(at_.where(), keep_);
             if (!got) return fail(std::move(got).error()), false;
             block_ = std::move(*got);
-            in_ = format::block_reader{payload_of(*block_)};
+            in_ = format::block_reader{payload_of(block_.view())};
             return true;
         }
         void settle() {
@@ -8960,7 +9119,7 @@ public:
         std::shared_ptr<sorted_table const> of_;
         index_walk at_;
         bool keep_;
-        bytes_ptr block_{};
+        block_cache::block block_{};
         format::block_reader in_{};
         bool valid_ = false;
         std::optional<error> trouble_{};
@@ -8970,32 +9129,38 @@ private:
     [[nodiscard]] lsn lsn_of(format::block_reader const& in) const noexcept {
         return {of_.lsns.first.value + in.age()};
     }
-    [[nodiscard]] static byte_view payload_of(std::vector<std::byte> const& frame) noexcept {
-        if (frame.size() < format::frame_header_bytes) return {};
-        return byte_view{frame}.subspan(format::frame_header_bytes,
-                                        format::read_frame_header(frame.data()).payload_bytes);
+    [[nodiscard]] static byte_view payload_of(byte_view frame) noexcept {
+        return frame.subspan(format::frame_header_bytes, format::read_frame_header(frame.data()).payload_bytes);
     }
 
     // ---- blocks -------------------------------------------------------------------------------------------------------------
 
-    [[nodiscard]] result<bytes_ptr> load(format::block_place where, bool keep) const {
+    [[nodiscard]] result<block_cache::block> load(format::block_place where, bool keep) const {
         // Segments name their blocks by salt and offset, too: no offset of a file has this bit.
         block_cache::name const name{of_.salt, where.offset | std::uint64_t{1} << 63};
         if (auto held = cache_->find(name)) return held;
-        auto frame = std::make_shared<std::vector<std::byte>>();
-        KEEL_TRY(read_frame(where, format::frame_type::block, *frame));
-        bytes_ptr fresh{std::move(frame)};
+        KEEL_TRY(is_inside(where));
+        block_cache::block fresh{where.bytes};
+        KEEL_TRY(read_frame(where, format::frame_type::block, fresh.writable()));
         if (keep) cache_->add(name, fresh);
         return fresh;
     }
     /// Reads the frame of a block and verifies it; read again past the page cache before a mismatch is believed.
     [[nodiscard]] result<void> read_frame(format::block_place where, format::frame_type type,
                                           std::vector<std::byte>& into) const {
+        KEEL_TRY(is_inside(where));
+        into.resize(where.bytes);
+        return read_frame(where, type, byte_span{into});
+    }
+    /// Before anything is allocated for it.
+    [[nodiscard]] result<void> is_inside(format::block_place where) const {
         bool const inside = where.offset >= format::table_frames_begin && where.bytes >= format::frame_header_bytes &&
                             where.offset % format::frame_alignment == 0 &&
                             std::uint64_t{where.offset} + where.bytes <= of_.size - format::header_bytes;
         if (!inside) return contradicts(where);
-        into.resize(where.bytes);
+        return {};
+    }
+    [[nodiscard]] result<void> read_frame(format::block_place where, format::frame_type type, byte_span into) const {
         format::frame_view seen;
         auto const right = [&] {
             seen = format::read_frame<C>(into, {of_.salt, where.offset});
@@ -9358,6 +9523,23 @@ struct level_view {
                 if (at.trouble()) return failure(*at.trouble());
             }
         return lsn{};
+    }
+
+    /// About how many bytes on the disk hold versions of keys in a range; the segment being written is not counted.
+    [[nodiscard]] result<std::uint64_t> approximate_size(std::optional<std::string> const& from,
+                                                         std::optional<std::string> const& to) const {
+        std::uint64_t bytes = 0;
+        for (auto const& r : runs) {
+            KEEL_TRY_LET(part, r->bytes_between(from, to));
+            bytes += part;
+        }
+        for (auto const& l : tables)
+            for (auto const& t : l) {
+                if ((to && t->entry().smallest >= *to) || (from && t->entry().ends_before(*from))) continue;
+                KEEL_TRY_LET(part, t->bytes_between(from, to));
+                bytes += part;
+            }
+        return bytes;
     }
 
 private:
@@ -13705,6 +13887,11 @@ public:
         std::lock_guard const hold{m_};
         if (state_ == engine_state::healthy) set_state(engine_state::degraded, std::move(reason));
     }
+    /// That is over.
+    void no_longer(std::string const& reason) {
+        std::lock_guard const hold{m_};
+        if (state_ == engine_state::degraded && reason_ == reason) set_state(engine_state::healthy, {});
+    }
     /// A manifest edit of somebody else failed: it may be there at the next open or not, so nothing is written behind it.
     void manifest_failed(error const& why) {
         std::lock_guard const hold{m_};
@@ -16625,6 +16812,17 @@ public:
             out.push_back(*found ? std::move((*found)->value) : std::nullopt);
         }
         return out;
+    }
+
+    /// About how many bytes on the disk hold the keys of a range, all their versions among them, to a block or so for each file. Reads
+    /// indexes, no records. What was written last and is in memory, too, is not counted.
+    [[nodiscard]] result<std::uint64_t> approximate_size(range const& which) const {
+        auto size = levels_->view()->approximate_size(which.from, which.to);
+        if (!size) return tell(std::move(size).error());
+        return size;
+    }
+    [[nodiscard]] result<std::uint64_t> approximate_size(prefix const& which) const {
+        return approximate_size(which.as_range());
     }
 
     /// Verifies the segments that take no more records while the store serves: with `deep` every byte of them, with `quick` nothing but

@@ -5,6 +5,10 @@
 // Jobs, each in a process of its own, and the table of what they measured. A job leaves its process without tidying up: what
 // closing costs is in no figure, and what a killed process leaves behind is there for the next job.
 
+#include "chart.hpp"
+
+#include <nlohmann/json.hpp>
+
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -54,6 +58,14 @@ struct heap_counter {
     std::ifstream status{"/proc/self/status"};
     for (std::string word; status >> word;)
         if (double kib = 0; word == "VmHWM:" && status >> kib) return kib * 1024 / 1e6;
+    return 0;
+}
+
+/// Bytes this process has made the file system write, or will have once it writes back, in MB.
+[[nodiscard]] inline double written_mb() {
+    std::ifstream io{"/proc/self/io"};
+    for (std::string word; io >> word;)
+        if (double bytes = 0; word == "write_bytes:" && io >> bytes) return bytes / 1e6;
     return 0;
 }
 
@@ -143,6 +155,7 @@ public:
     explicit table(bool best_round) : best_round_{best_round} {}
 
     void add(std::string const& name, std::string const& peer, figures const& all) {
+        std::fprintf(stderr, "%s %s done\n", name.c_str(), peer.c_str()); // a run takes long
         for (auto const& f : all) {
             rows_[{name, f.metric, peer}].push_back(f.value);
             units_[{name, f.metric}] = f.unit;
@@ -158,6 +171,36 @@ public:
         }
         for (auto const& [row, values] : rows_)
             if (std::get<2>(row) == "keel") print_ratio(std::get<0>(row), std::get<1>(row), values);
+    }
+
+    /// Every figure once, with the values of all rounds: {"name": {"metric": {"unit": .., "peers": {"keel": {"value": .., "rounds": [..]}}}}}.
+    [[nodiscard]] nlohmann::json json() const {
+        nlohmann::json out = nlohmann::json::object();
+        for (auto const& [row, values] : rows_) {
+            auto const& [name, metric, peer] = row;
+            auto const& unit = units_.at({name, metric});
+            auto& one = out[name][metric];
+            one["unit"] = unit;
+            one["peers"][peer] = {{"value", value_of(values, unit)}, {"rounds", values}};
+        }
+        return out;
+    }
+    /// The figures that more than one peer has.
+    [[nodiscard]] std::vector<chart_row> chart() const {
+        std::map<std::pair<std::string, std::string>, chart_row> all;
+        for (auto const& [row, values] : rows_) {
+            auto const& [name, metric, peer] = row;
+            auto const& unit = units_.at({name, metric});
+            auto& one = all[{name, metric}];
+            one.title = name + ", " + metric;
+            one.unit = unit;
+            one.larger_is_better = larger_is_better(unit);
+            one.values.emplace_back(peer, value_of(values, unit));
+        }
+        std::vector<chart_row> out;
+        for (auto& [name, row] : all)
+            if (row.values.size() > 1) out.push_back(std::move(row));
+        return out;
     }
 
 private:

@@ -4,7 +4,8 @@
 // process of its own, and crashes are real: SIGKILL.
 //   append_unsynced    puts that survive the process only
 //   batch_100          the same in batches of 100, each there whole or not at all
-//   get_random, scan_all, open_closed   over 1 Mi keys, put in random order and closed in order
+//   settle             1 Mi keys put in random order, until nothing in the store's folder changes any more: what that took
+//   get_random, multi_get_16, scan_all, open_closed   over these, closed in order
 //   append_synced_N    puts that survive power loss, by N threads
 //   scan               keel's log alone: open with one thread, records of 128 bytes with their frames; checks all, keeps nothing
 //   recovery           open after a crash, all of 2 Mi records in the log, every byte of it verified; one thread
@@ -21,6 +22,8 @@
 #include <cstdlib>
 #include <exception>
 #include <filesystem>
+#include <fstream>
+#include <functional>
 #include <new>
 #include <span>
 #include <stdexcept>
@@ -64,6 +67,8 @@ struct settings {
     std::vector<std::string> peers{};
     unsigned rounds = 5;
     bool best_round = false;
+    std::string json{}; ///< file that gets all figures; empty: none
+    std::string svg{};  ///< file that gets a picture of them
 };
 
 bool chosen(std::vector<std::string> const& list, std::string const& name) {
@@ -131,11 +136,43 @@ figures batch_100(peer const& who, std::string const& folder) {
 
 constexpr std::uint64_t loaded_keys = 1 << 20;
 
-void load(peer const& who, std::string const& folder) {
-    static_cast<void>(bench::in_own_process([&]() -> figures {
-        put_records(*who.open(folder, mode::unsynced), 0, loaded_keys);
-        return {};
-    }));
+/// Names and sizes of all files, as one number.
+std::uint64_t shape_of(std::string const& folder, std::uint64_t& bytes) {
+    std::uint64_t shape = 0;
+    bytes = 0;
+    for (auto const& entry : std::filesystem::recursive_directory_iterator{folder}) {
+        std::error_code gone;
+        auto const size = entry.is_regular_file(gone) ? entry.file_size(gone) : 0;
+        if (gone) continue;
+        bytes += size;
+        shape += std::hash<std::string>{}(entry.path().string()) ^ size * 0x9E3779B97F4A7C15ULL;
+    }
+    return shape;
+}
+
+figures load(peer const& who, std::string const& folder) {
+    return bench::in_own_process([&]() -> figures {
+        auto const store = who.open(folder, mode::unsynced);
+        bench::stopwatch const watch;
+        put_records(*store, 0, loaded_keys);
+        auto const wall = watch.wall();
+        std::uint64_t bytes = 0;
+        auto before = shape_of(folder, bytes);
+        for (int quiet = 0; quiet < 10;) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(200));
+            auto const now = shape_of(folder, bytes);
+            quiet = now == before ? quiet + 1 : 0;
+            before = now;
+        }
+        auto const cpu = watch.cpu();
+        constexpr double given = loaded_keys * (16.0 + bench::values::bytes) / 1e6;
+        settle(folder);
+        return {{"rate", static_cast<double>(loaded_keys) / wall / 1e3, "k/s"},
+                {"cpu_per_put", cpu / static_cast<double>(loaded_keys) * 1e9, "ns"},
+                {"write_amplification", bench::written_mb() / given, "x"},
+                {"space", static_cast<double>(bytes) / 1e6, "MB"},
+                {"resident_peak", bench::resident_peak_mb(), "MB"}};
+    });
 }
 
 figures get_random(peer const& who, std::string const& folder) {
@@ -151,6 +188,27 @@ figures get_random(peer const& who, std::string const& folder) {
     bench::stopwatch const watch;
     get(count);
     return {{"rate", count / watch.wall() / 1e3, "k/s"}};
+}
+
+figures multi_get(peer const& who, std::string const& folder) {
+    auto const store = who.open(folder, mode::unsynced);
+    bench::noise random{9};
+    std::vector<bench::key> keys;
+    std::vector<std::string_view> names;
+    auto const get = [&](std::uint64_t count) {
+        for (std::uint64_t i = 0; i < count; ++i) {
+            keys.clear();
+            names.clear();
+            for (int k = 0; k < 16; ++k) keys.emplace_back(random() % loaded_keys);
+            for (auto const& k : keys) names.push_back(k.text());
+            if (store->hold_all(names) != names.size()) throw std::runtime_error{who.name + " lost a record"};
+        }
+    };
+    get(5'000);
+    constexpr std::uint64_t count = 40'000;
+    bench::stopwatch const watch;
+    get(count);
+    return {{"rate", 16.0 * count / watch.wall() / 1e3, "k/s"}};
 }
 
 figures scan_all(peer const& who, std::string const& folder) {
@@ -299,6 +357,12 @@ public:
             recoveries("first_get_256MiB", mode::recover_on_all_cores, {1000, 2 << 20}, round);
         }
         table_.print();
+        if (!what_.json.empty()) std::ofstream{what_.json} << table_.json().dump(2) << '\n';
+        if (!what_.svg.empty())
+            std::ofstream{what_.svg} << bench::svg_of(
+                table_.chart(), "16-byte keys in random order, 100-byte values; " + std::to_string(what_.rounds) +
+                                    (what_.best_round ? " rounds, the best" : " rounds, medians") +
+                                    "; LevelDB and RocksDB as Debian builds them");
     }
 
 private:
@@ -336,13 +400,17 @@ private:
             auto const once = [&](std::string const& name, auto const& job) {
                 if (!chosen(what_.only, name)) return;
                 if (!std::filesystem::exists(image)) {
-                    load(who, image);
+                    auto const loaded = load(who, image);
+                    if (chosen(what_.only, "settle")) table_.add("settle", who.name, loaded);
                     settle(what_.folder);
                 }
-                table_.add(name, who.name, bench::in_own_process([&] { return job(who, image); }));
+                if (name != "settle")
+                    table_.add(name, who.name, bench::in_own_process([&] { return job(who, image); }));
             };
+            once("settle", open_closed);
             once("open_closed", open_closed);
             once("get_random", get_random);
+            if (who.name == "keel") once("multi_get_16", multi_get);
             once("scan_all", scan_all);
         }
     }
@@ -384,7 +452,7 @@ private:
 };
 
 constexpr std::string_view usage =
-    "peers_bench [--dir FOLDER] [--rounds N] [--best] [--only NAME]... [--peer NAME]...\n";
+    "peers_bench [--dir FOLDER] [--rounds N] [--best] [--only NAME]... [--peer NAME]... [--json FILE] [--svg FILE]\n";
 
 settings read_settings(std::span<char*> arguments) {
     settings out;
@@ -400,6 +468,8 @@ settings read_settings(std::span<char*> arguments) {
         else if (flag == "--rounds") out.rounds = static_cast<unsigned>(std::stoul(value));
         else if (flag == "--only") out.only.push_back(value);
         else if (flag == "--peer") out.peers.push_back(value);
+        else if (flag == "--json") out.json = value;
+        else if (flag == "--svg") out.svg = value;
         else throw std::invalid_argument{std::string{usage}};
     }
     return out;

@@ -8,6 +8,7 @@
 
 #include <keel/engine.hpp>
 #include <keel/log.hpp>
+#include <keel/policy/compaction/by_hand.hpp>
 #include <keel/policy/durability/group_commit.hpp>
 #include <keel/policy/durability/os_buffered.hpp>
 
@@ -59,6 +60,10 @@ public:
     using record = std::pair<std::string_view, std::string_view>;
     /// All of it or nothing.
     virtual void put_batch(std::span<record const>) { throw std::logic_error{"no batches"}; }
+    /// How many of the keys have a value, looked up together.
+    [[nodiscard]] virtual std::size_t hold_all(std::span<std::string_view const>) {
+        throw std::logic_error{"one by one"};
+    }
     /// Looks at every key and value in key order; how many there are.
     [[nodiscard]] virtual std::uint64_t scan() { throw std::logic_error{"no order"}; }
     store() = default;
@@ -79,6 +84,7 @@ namespace detail {
 
 [[nodiscard]] inline keel::open_options options_for(mode how) {
     keel::open_options options;
+    options.cache_bytes = 512 * keel::MiB; // as the others get
     if (how == mode::recover) {
         options.recovery_threads = 1;
         options.verify = keel::verify_depth::deep; // every byte of the log, as the others' recovery reads it
@@ -86,11 +92,11 @@ namespace detail {
     return options;
 }
 
-template <class Durability>
+template <class Durability, class Compaction = keel::compaction::leveled<>>
 class keel_store final : public store {
 public:
     keel_store(std::string const& folder, mode how)
-        : engine_{must(keel::engine<Durability>::open(folder, options_for(how)))} {}
+        : engine_{must(keel::engine<Durability, Compaction>::open(folder, options_for(how)))} {}
     void put(std::string_view key, std::string_view value) override { must(engine_.put(key, value)); }
     bool holds(std::string_view key, std::string_view value) override {
         auto const found = must(engine_.get(key));
@@ -100,6 +106,11 @@ public:
         keel::write_batch batch;
         for (auto const& [key, value] : all) batch.put(key, value);
         must(engine_.write(batch));
+    }
+    [[nodiscard]] std::size_t hold_all(std::span<std::string_view const> keys) override {
+        std::size_t found = 0;
+        for (auto const& v : must(engine_.multi_get(keys))) found += v.has_value();
+        return found;
     }
     [[nodiscard]] std::uint64_t scan() override {
         std::uint64_t count = 0;
@@ -115,7 +126,7 @@ public:
     }
 
 private:
-    keel::engine<Durability> engine_;
+    keel::engine<Durability, Compaction> engine_;
 };
 
 /// The log alone: no index, so nothing to look up; what it holds is its newest record.
@@ -144,6 +155,13 @@ template <template <class> class Store>
 [[nodiscard]] std::unique_ptr<store> open_keel(std::string const& folder, mode how) {
     if (how == mode::synced) return std::make_unique<Store<keel::durability::group_commit>>(folder, how);
     return std::make_unique<Store<keel::durability::os_buffered>>(folder, how);
+}
+template <class Durability>
+using keel_merging_store = keel_store<Durability>;
+[[nodiscard]] inline std::unique_ptr<store> open_keel_engine(std::string const& folder, mode how) {
+    // Recovery is measured on a log that nothing was merged of.
+    if (how == mode::synced || how == mode::unsynced) return open_keel<keel_merging_store>(folder, how);
+    return std::make_unique<keel_store<keel::durability::os_buffered, keel::compaction::by_hand>>(folder, how);
 }
 
 /// Segments are as long before anything is written to them: what counts is the frames.
@@ -439,7 +457,7 @@ private:
 /// Those that this build knows.
 [[nodiscard]] inline std::vector<peer> all_peers() {
     std::vector<peer> out{
-        {"keel", detail::open_keel<detail::keel_store>, detail::keel_log_bytes, false},
+        {"keel", detail::open_keel_engine, detail::keel_log_bytes, false},
         {"keel_log", detail::open_keel<detail::keel_log_store>, detail::keel_log_bytes, false},
     };
 #if defined(KEEL_BENCH_LEVELDB)

@@ -335,6 +335,27 @@ TEST_CASE("merging: a table that is gone makes the store read-only, and its keys
     CHECK(db->put("a", "b").error().code == keel::errc::read_only);
 }
 
+TEST_CASE("approximate_size: parts add up to the whole, in segments and in tables") {
+    keel::io::memory disk;
+    auto db = merged_by_hand::open("db", model::test_options(), disk);
+    for (int i = 0; i < 2000; ++i) REQUIRE(db->put(merge_key(i), merge_value(i)));
+    for (bool const merged : {false, true}) {
+        if (merged) REQUIRE(db->compact());
+        auto const all = *db->approximate_size(keel::range{});
+        CHECK(all > (merged ? 150'000U : 100'000U));
+        CHECK(all < 2000 * 250);
+        std::string const middle = "key15000";
+        auto const low = *db->approximate_size(keel::range{.to = middle});
+        auto const high = *db->approximate_size(keel::range{.from = middle});
+        CHECK(low + high <= all + 50 * 4096);
+        CHECK(low + high + 50 * 4096 >= all);
+        CHECK(low > all / 4);
+        CHECK(high > all / 4);
+        CHECK(*db->approximate_size(keel::prefix{"nobody"}) == 0);
+        CHECK(*db->approximate_size(keel::range{.from = "z"}) == 0);
+    }
+}
+
 TEST_CASE("merging: without a manifest nobody guesses which tables count") {
     auto disk = merged_store(200);
     auto const before = disk.files();

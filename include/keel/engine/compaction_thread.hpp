@@ -20,6 +20,7 @@
 #include <stop_token>
 #include <string>
 #include <thread>
+#include <utility>
 
 namespace keel::inline v0::detail {
 
@@ -27,7 +28,9 @@ template <class Compactor, class Policy, class Writer>
 class compaction_thread {
 public:
     static constexpr auto step_every = std::chrono::milliseconds(20);
-    static constexpr auto retry_after = std::chrono::seconds(1);       ///< a merge that failed
+    static constexpr auto retry_after = std::chrono::seconds(1); ///< a merge that failed; twice as long each time,
+    static constexpr auto retry_most =
+        std::chrono::seconds(64); ///< up to this: what is damaged is read for nothing each time
     static constexpr auto stall_most = std::chrono::milliseconds(100); ///< one write
     /// So much log may wait to be merged before writers wait, too.
     static constexpr std::uint64_t log_bytes_max = 8 * Policy::log_bytes;
@@ -59,15 +62,23 @@ public:
 
 private:
     void run(Compactor& work, Writer& writer, std::stop_token const& stop) {
+        std::string trouble;
+        std::chrono::milliseconds patience = retry_after;
         while (!stop.stop_requested()) {
             auto done = work.step(stop);
             set_behind(done && work.log_bytes() > log_bytes_max);
+            if (done && *done && !trouble.empty()) {
+                writer.no_longer(std::exchange(trouble, {}));
+                patience = retry_after;
+            }
             if (done && *done) continue; // there may be more
-            if (!done && done.error().code != errc::cancelled)
-                writer.degrade("merging the log into tables failed and is tried again: " + to_string(done.error()));
+            if (!done && done.error().code != errc::cancelled) {
+                trouble = "merging the log into tables failed and is tried again: " + to_string(done.error());
+                writer.degrade(trouble);
+            }
             std::unique_lock hold{m_};
-            wake_.wait_for(hold, stop, done ? std::chrono::milliseconds(step_every) : retry_after,
-                           [] { return false; });
+            wake_.wait_for(hold, stop, done ? std::chrono::milliseconds(step_every) : patience, [] { return false; });
+            if (!done) patience = std::min<std::chrono::milliseconds>(2 * patience, retry_most);
         }
         set_behind(false);
     }

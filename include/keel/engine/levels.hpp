@@ -133,6 +133,23 @@ struct level_view {
         return lsn{};
     }
 
+    /// About how many bytes on the disk hold versions of keys in a range; the segment being written is not counted.
+    [[nodiscard]] result<std::uint64_t> approximate_size(std::optional<std::string> const& from,
+                                                         std::optional<std::string> const& to) const {
+        std::uint64_t bytes = 0;
+        for (auto const& r : runs) {
+            KEEL_TRY_LET(part, r->bytes_between(from, to));
+            bytes += part;
+        }
+        for (auto const& l : tables)
+            for (auto const& t : l) {
+                if ((to && t->entry().smallest >= *to) || (from && t->entry().ends_before(*from))) continue;
+                KEEL_TRY_LET(part, t->bytes_between(from, to));
+                bytes += part;
+            }
+        return bytes;
+    }
+
 private:
     /// Bounds may be cut short, so that two tables may have the key; all versions of it are in one.
     [[nodiscard]] static result<bool> find_in(level const& in, std::string_view key, std::uint64_t hash, lsn snapshot,

@@ -7,6 +7,7 @@
 
 #include <keel/engine/levels.hpp>
 #include <keel/error.hpp>
+#include <keel/recovery/options.hpp>
 #include <keel/recovery/report.hpp>
 #include <keel/recovery/scan.hpp>
 #include <keel/table/check_table.hpp>

@@ -14,6 +14,7 @@
 #include <keel/types.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <cstring>
 #include <string>
@@ -104,6 +105,31 @@ private:
     std::size_t count_ = 0;
 };
 
+/// A key that is put together from the end of the one before. Most are short and take no memory of their own.
+class key_buffer {
+public:
+    [[nodiscard]] std::string_view view() const noexcept { return {data(), size_}; }
+    [[nodiscard]] std::size_t size() const noexcept { return size_; }
+    void clear() noexcept { size_ = 0; }
+    /// Keeps the first `shared` bytes, of which there are as many, and puts these behind them.
+    void replace_end(std::size_t shared, char const* end, std::size_t bytes) {
+        if (shared + bytes > small_.size() && large_.size() < shared + bytes) {
+            bool const was_small = large_.empty();
+            large_.resize(std::max(shared + bytes, 2 * small_.size()));
+            if (was_small) std::memcpy(large_.data(), small_.data(), shared);
+        }
+        char* const to = large_.empty() ? small_.data() : large_.data();
+        if (bytes != 0) std::memcpy(to + shared, end, bytes);
+        size_ = shared + bytes;
+    }
+
+private:
+    [[nodiscard]] char const* data() const noexcept { return large_.empty() ? small_.data() : large_.data(); }
+    std::array<char, 64> small_{};
+    std::vector<char> large_{}; // once one key was longer
+    std::size_t size_ = 0;
+};
+
 /// Walks the entries of one payload, which must outlive it. One thread's. Keys and values are valid until the next step; values also
 /// beyond, as long as the payload.
 class block_reader {
@@ -151,9 +177,8 @@ public:
         auto high = restarts_;
         while (high - low > 1) {
             auto const middle = low + (high - low) / 2;
-            go_to_restart(middle);
-            if (!valid_) return;
-            if (in_front(key, age_max)) low = middle;
+            if (!read_restart(middle)) return break_off();
+            if (in_front(restart_key_, key, age_max)) low = middle;
             else high = middle;
         }
         if (restarts_ == 0) {
@@ -162,13 +187,13 @@ public:
             return;
         }
         go_to_restart(low);
-        while (valid_ && in_front(key, age_max)) next();
+        while (valid_ && in_front(key_.view(), key, age_max)) next();
     }
 
     [[nodiscard]] bool valid() const noexcept { return valid_; }
     /// False once something was met that no builder writes.
     [[nodiscard]] bool whole() const noexcept { return whole_; }
-    [[nodiscard]] std::string_view key() const noexcept { return key_; }
+    [[nodiscard]] std::string_view key() const noexcept { return key_.view(); }
     [[nodiscard]] std::string_view value() const noexcept { return value_; }
     [[nodiscard]] std::uint64_t age() const noexcept { return age_; }
     [[nodiscard]] bool tombstone() const noexcept { return tombstone_; }
@@ -195,10 +220,23 @@ private:
         next_ = to;
         next();
     }
-    [[nodiscard]] bool in_front(std::string_view key, std::uint64_t age_max) const noexcept {
-        auto const order = std::string_view{key_}.compare(key);
+    [[nodiscard]] bool in_front(std::string_view here, std::string_view key, std::uint64_t age_max) const noexcept {
+        auto const order = here.compare(key);
         return order < 0 || (order == 0 && age_ > age_max);
     }
+    /// Key and age of the entry at a restart, without putting anything together: it stands there whole.
+    [[nodiscard]] bool read_restart(std::uint32_t i) noexcept {
+        auto at = restart(i);
+        lengths n;
+        if (at >= end_ || !read_lengths(at, n) || n.shared != 0) return false;
+        restart_key_ = {reinterpret_cast<char const*>(bytes_.data()) + at, static_cast<std::size_t>(n.unshared)};
+        return true;
+    }
+    struct lengths {
+        std::uint64_t shared = 0;
+        std::uint64_t unshared = 0;
+        std::uint64_t value = 0;
+    };
     [[nodiscard]] bool get_varint(std::size_t& at, std::uint64_t& out) const noexcept {
         out = 0;
         for (unsigned shift = 0; at < end_ && shift < 7 * varint_bytes_max; shift += 7) {
@@ -208,31 +246,29 @@ private:
         }
         return false;
     }
-    [[nodiscard]] bool read() {
-        auto at = at_;
-        std::uint64_t shared = 0;
-        std::uint64_t unshared = 0;
-        std::uint64_t value = 0;
-        if (end_ - at >= 4 && (load<std::uint32_t>(bytes_.data() + at) & 0x80808080U) == 0) {
-            // Most entries: lengths and age of one byte each.
-            shared = std::to_integer<std::uint64_t>(bytes_[at]);
-            unshared = std::to_integer<std::uint64_t>(bytes_[at + 1]);
-            value = std::to_integer<std::uint64_t>(bytes_[at + 2]);
-            age_ = std::to_integer<std::uint64_t>(bytes_[at + 3]);
-            at += 4;
-        } else if (!get_varint(at, shared) || !get_varint(at, unshared) || !get_varint(at, value) ||
-                   !get_varint(at, age_)) {
-            return false;
-        }
+    /// What stands in front of an entry's text; `at` is behind it then. False where the text does not fit.
+    [[nodiscard]] bool read_lengths(std::size_t& at, lengths& n) noexcept {
+        auto& [shared, unshared, value] = n;
+        auto const take = [&](std::uint64_t& out) {
+            if (at >= end_) return false;
+            out = std::to_integer<std::uint64_t>(bytes_[at]);
+            if (out < 0x80) return ++at, true; // most are one byte
+            return get_varint(at, out);
+        };
+        if (!take(shared) || !take(unshared) || !take(value) || !take(age_)) return false;
         tombstone_ = (value & 1) != 0;
         value >>= 1;
         auto const room = end_ - at;
-        if (shared > key_.size() || unshared > room || value > room - unshared) return false;
+        return unshared <= room && value <= room - unshared;
+    }
+    [[nodiscard]] bool read() {
+        auto at = at_;
+        lengths n;
+        if (!read_lengths(at, n) || n.shared > key_.size()) return false;
         auto const* text = reinterpret_cast<char const*>(bytes_.data()) + at;
-        key_.resize(static_cast<std::size_t>(shared));
-        key_.append(text, static_cast<std::size_t>(unshared));
-        value_ = {text + unshared, static_cast<std::size_t>(value)};
-        next_ = at + static_cast<std::size_t>(unshared + value);
+        key_.replace_end(static_cast<std::size_t>(n.shared), text, static_cast<std::size_t>(n.unshared));
+        value_ = {text + n.unshared, static_cast<std::size_t>(n.value)};
+        next_ = at + static_cast<std::size_t>(n.unshared + n.value);
         return true;
     }
 
@@ -241,7 +277,8 @@ private:
     std::uint32_t restarts_ = 0;
     std::size_t at_ = 0;   ///< of the entry it stands on
     std::size_t next_ = 0; ///< behind it
-    std::string key_{};
+    key_buffer key_{};
+    std::string_view restart_key_{};
     std::string_view value_{};
     std::uint64_t age_ = 0;
     bool tombstone_ = false;

@@ -2,8 +2,9 @@
 #ifndef KEEL_TABLE_BLOCK_CACHE_HPP
 #define KEEL_TABLE_BLOCK_CACHE_HPP
 
-// Verified blocks of indexes and tables, so that a block is read and verified once for many look-ups. Bounded in bytes; a block that was
-// used since it was last considered gets a second chance before it goes (the clock algorithm: a look-up changes one flag, no list).
+// Verified blocks of indexes and tables, so that a block is read and verified once for many look-ups. Bounded in bytes. A block has one
+// of eight places, by its name; which of those goes when there is no room is decided as by a clock: one that was used since it was last
+// considered gets a second chance. So a look-up touches two or three cache lines and moves nothing.
 //
 // Thread rules: any number of threads. One mutex per shard, held for a look-up or an insertion, never during I/O. A block that
 // somebody holds stays alive when the cache lets it go.
@@ -11,20 +12,36 @@
 #include <keel/types.hpp>
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
-#include <iterator>
-#include <list>
 #include <memory>
 #include <mutex>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
 namespace keel::inline v0::table {
 
+/// Bytes that are shared and no longer change. Count and bytes are one allocation.
+class shared_block {
+public:
+    shared_block() = default;
+    /// So many bytes, to be filled through writable() before anybody else gets it.
+    explicit shared_block(std::size_t bytes) : bytes_{std::make_shared<std::byte[]>(bytes)}, size_{bytes} {}
+
+    [[nodiscard]] explicit operator bool() const noexcept { return bytes_ != nullptr; }
+    [[nodiscard]] std::byte const* data() const noexcept { return bytes_.get(); }
+    [[nodiscard]] std::size_t size() const noexcept { return size_; }
+    [[nodiscard]] byte_view view() const noexcept { return {bytes_.get(), size_}; }
+    [[nodiscard]] byte_span writable() noexcept { return {bytes_.get(), size_}; }
+
+private:
+    std::shared_ptr<std::byte[]> bytes_{};
+    std::size_t size_ = 0;
+};
+
 class block_cache {
 public:
-    using block = std::shared_ptr<std::vector<std::byte> const>;
+    using block = shared_block;
     /// Which block: the file's life (its salt) and the offset in it.
     struct name {
         std::uint64_t salt = 0;
@@ -36,32 +53,28 @@ public:
 
     /// Nothing where it is not held.
     [[nodiscard]] block find(name which) {
-        auto& s = shard_of(which);
+        auto const h = hash_of(which);
+        auto& s = shard_of(h);
         std::lock_guard const hold{s.m};
-        auto const at = s.where.find(which);
-        if (at == s.where.end()) return nullptr;
-        at->second->used = true;
-        return at->second->what;
-    }
-    /// Takes a block that was verified.
-    void add(name which, block what) {
-        auto& s = shard_of(which);
-        std::lock_guard const hold{s.m};
-        if (s.where.contains(which)) return;
-        s.bytes += what->size();
-        s.held.push_front({.which = which, .what = std::move(what)});
-        s.where.emplace(which, s.held.begin());
-        while (s.bytes > shard_bytes_max_ && s.held.size() > 1) {
-            auto& oldest = s.held.back();
-            if (oldest.used && &oldest != &s.held.front()) {
-                oldest.used = false;
-                s.held.splice(s.held.begin(), s.held, std::prev(s.held.end()));
-                continue;
+        if (s.sets.empty()) return {};
+        auto& set = s.set_of(h);
+        for (std::size_t i = 0; i < ways; ++i)
+            if (set.names[i] == which && set.blocks[i]) {
+                set.used |= static_cast<std::uint8_t>(1U << i);
+                return set.blocks[i];
             }
-            s.bytes -= oldest.what->size();
-            s.where.erase(oldest.which);
-            s.held.pop_back();
-        }
+        return {};
+    }
+    void add(name which, block what) {
+        auto const h = hash_of(which);
+        auto& s = shard_of(h);
+        std::lock_guard const hold{s.m};
+        if (what.size() > shard_bytes_max_) return;
+        if (s.held * 2 >= s.sets.size() * ways) s.grow();
+        for (std::size_t i = 0; i < ways; ++i)
+            if (auto const& set = s.set_of(h); set.names[i] == which && set.blocks[i]) return;
+        s.put(h, which, std::move(what));
+        while (s.bytes > shard_bytes_max_) s.let_one_go();
     }
     [[nodiscard]] std::size_t bytes() const {
         std::size_t all = 0;
@@ -74,26 +87,86 @@ public:
 
 private:
     static constexpr std::size_t shards = 16;
-    struct hash {
-        std::size_t operator()(name const& n) const noexcept {
-            auto h = n.salt ^ n.offset * 0x9E3779B97F4A7C15ULL;
-            h ^= h >> 32;
-            return static_cast<std::size_t>(h * 0xD6E8FEB86659FD93ULL);
+    static constexpr std::size_t ways = 8;
+    static constexpr std::size_t first_sets = 8;
+
+    [[nodiscard]] static std::uint64_t hash_of(name const& n) noexcept {
+        auto h = n.salt ^ n.offset * 0x9E3779B97F4A7C15ULL;
+        h ^= h >> 32;
+        return h * 0xD6E8FEB86659FD93ULL;
+    }
+    struct alignas(64) set_type {
+        std::array<name, ways> names{};
+        std::array<block, ways> blocks{};
+        std::uint8_t used = 0; ///< since they were last considered, a bit each
+        std::uint8_t next = 0; ///< the one considered next
+
+        /// Where room is, or is made.
+        [[nodiscard]] std::size_t choose() noexcept {
+            for (std::size_t i = 0; i < ways; ++i)
+                if (!blocks[i]) return i;
+            for (;; next = static_cast<std::uint8_t>((next + 1U) % ways)) {
+                auto const bit = static_cast<std::uint8_t>(1U << next);
+                if ((used & bit) == 0) return next;
+                used = static_cast<std::uint8_t>(used & ~bit);
+            }
         }
     };
-    struct entry {
-        name which;
-        block what;
-        bool used = false;
-    };
-    using entries = std::list<entry>;
     struct alignas(64) shard {
         mutable std::mutex m;
-        entries held{}; ///< the one considered next is last
-        std::unordered_map<name, entries::iterator, hash> where{};
+        std::vector<set_type> sets{}; ///< a power of two of them
+        std::size_t held = 0;
         std::size_t bytes = 0;
+        std::size_t hand = 0; ///< the set that gives one up next
+
+        [[nodiscard]] set_type& set_of(std::uint64_t h) noexcept {
+            return sets[static_cast<std::size_t>(h >> 8) & (sets.size() - 1)];
+        }
+        void put(std::uint64_t h, name which, block what) {
+            auto& set = set_of(h);
+            auto const i = set.choose();
+            forget(set, i);
+            bytes += what.size();
+            ++held;
+            set.names[i] = which;
+            set.blocks[i] = std::move(what);
+        }
+        void forget(set_type& set, std::size_t i) noexcept {
+            if (!set.blocks[i]) return;
+            bytes -= set.blocks[i].size();
+            --held;
+            set.blocks[i] = {};
+        }
+        void grow() {
+            auto old = std::exchange(sets, std::vector<set_type>(sets.empty() ? first_sets : sets.size() * 4));
+            held = bytes = 0;
+            for (auto& set : old)
+                for (std::size_t i = 0; i < ways; ++i)
+                    if (set.blocks[i]) put(hash_of(set.names[i]), set.names[i], std::move(set.blocks[i]));
+        }
+        void let_one_go() noexcept {
+            for (;; ++hand) {
+                auto& set = sets[hand & (sets.size() - 1)];
+                bool any = false;
+                for (auto const& b : set.blocks) any = any || b;
+                if (!any) continue;
+                // choose() may point at a free place: here the next one that holds something goes.
+                for (std::size_t turns = 0; turns < 2 * ways; ++turns) {
+                    auto const i = set.next;
+                    auto const bit = static_cast<std::uint8_t>(1U << i);
+                    set.next = static_cast<std::uint8_t>((i + 1U) % ways);
+                    if (!set.blocks[i]) continue;
+                    if ((set.used & bit) == 0) {
+                        forget(set, i);
+                        ++hand;
+                        return;
+                    }
+                    set.used = static_cast<std::uint8_t>(set.used & ~bit);
+                }
+            }
+        }
     };
-    [[nodiscard]] shard& shard_of(name const& which) noexcept { return shards_[hash{}(which) >> 60]; }
+    [[nodiscard]] shard& shard_of(std::uint64_t h) noexcept { return shards_[h >> 60]; }
 
     std::size_t shard_bytes_max_;
     std::array<shard, shards> shards_{};

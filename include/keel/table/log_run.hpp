@@ -79,6 +79,24 @@ public:
         return false;
     }
 
+    /// About how many bytes of the segment belong to keys from `from` on and in front of `to`; no bound: to the end. Reads the index only.
+    [[nodiscard]] result<std::uint64_t> bytes_between(std::optional<std::string> const& from,
+                                                      std::optional<std::string> const& to) const {
+        walker at{*this};
+        std::uint64_t begin = 0;
+        auto end = shape_.entries;
+        if (from) {
+            KEEL_TRY_LET(there, at.equal_prefixes(*from));
+            begin = there.first;
+        }
+        if (to) {
+            KEEL_TRY_LET(there, at.equal_prefixes(*to));
+            end = there.first;
+        }
+        if (end <= begin) return std::uint64_t{0};
+        return (of_.end - of_.begin) / shape_.entries * (end - begin);
+    }
+
 private:
     /// Looks entries up; holds the block it read last.
     class walker {
@@ -193,7 +211,7 @@ private:
         }
         [[nodiscard]] format::index_entry entry_at(std::uint64_t i) const noexcept {
             if (made_ != nullptr) return made_[i];
-            return format::read_index_entry(block_->data() + (i - begin_) * format::index_entry_bytes);
+            return format::read_index_entry(block_.data() + (i - begin_) * format::index_entry_bytes);
         }
 
         log_run const* run_;
@@ -412,8 +430,8 @@ private:
         auto block = read_block(of_.filter->offset + number * shape_.block);
         if (!block) return nullptr;
         filter_held_.push_back(std::move(*block));
-        slot.store(filter_held_.back()->data(), std::memory_order_release);
-        return filter_held_.back()->data();
+        slot.store(filter_held_.back().data(), std::memory_order_release);
+        return filter_held_.back().data();
     }
 
     /// What all keys share, and the fences. Called with m_ held.
@@ -423,7 +441,7 @@ private:
         if (on_disk_.argument != 0) {
             // The shared bytes stand in every key, so in the first one's.
             KEEL_TRY_LET(first_block, load_block(place(0)));
-            auto const e = format::read_index_entry(first_block->data());
+            auto const e = format::read_index_entry(first_block.data());
             read_version any;
             if (e.offset < of_.begin || e.offset + format::frame_header_bytes > of_.end) return bad_block(place(0));
             auto bytes =
@@ -444,7 +462,7 @@ private:
             KEEL_TRY_LET(block, load_block(place(blocks + b)));
             auto const first = b * shape_.fences_per_block();
             for (auto i = first; i < std::min(first + shape_.fences_per_block(), blocks); ++i)
-                fences.push_back(format::load<std::uint64_t>(block->data() + 8 * (i - first)));
+                fences.push_back(format::load<std::uint64_t>(block.data() + 8 * (i - first)));
         }
         if (!std::ranges::is_sorted(fences)) return bad_block(place(blocks));
         fences_ = std::move(fences);
@@ -461,11 +479,12 @@ private:
     }
     /// The block from the file, verified; read again past the page cache before a mismatch is believed.
     [[nodiscard]] result<block_cache::block> read_block(std::uint64_t offset) const {
-        auto fresh = std::make_shared<std::vector<std::byte>>(static_cast<std::size_t>(shape_.block));
-        if (!file_.fetch(offset, *fresh) || !format::block_verifies<C>(*fresh, of_.salt, offset))
-            if (!file_.fetch_uncached(offset, *fresh) || !format::block_verifies<C>(*fresh, of_.salt, offset))
+        block_cache::block fresh{static_cast<std::size_t>(shape_.block)};
+        if (!file_.fetch(offset, fresh.writable()) || !format::block_verifies<C>(fresh.view(), of_.salt, offset))
+            if (!file_.fetch_uncached(offset, fresh.writable()) ||
+                !format::block_verifies<C>(fresh.view(), of_.salt, offset))
                 return bad_block(offset);
-        return block_cache::block{std::move(fresh)};
+        return fresh;
     }
     [[nodiscard]] tl::unexpected<error> bad_block(std::uint64_t offset) const {
         return failure(errc::corruption, "a block of the segment's index does not verify", of_.path, offset);

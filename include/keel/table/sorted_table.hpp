@@ -58,7 +58,7 @@ public:
         // Versions of one key may go on in the next block.
         for (; at.valid(); at.next()) {
             KEEL_TRY_LET(block, load(at.where(), true));
-            in = format::block_reader{payload_of(*block)};
+            in = format::block_reader{payload_of(block.view())};
             in.seek(key, snapshot.value - of_.lsns.first.value);
             if (!in.whole()) return contradicts(at.where());
             if (!in.valid()) continue;
@@ -71,8 +71,29 @@ public:
         return false;
     }
 
+    /// About how many bytes of the file belong to keys from `from` on and in front of `to`; no bound: to the end. Reads index blocks only.
+    [[nodiscard]] result<std::uint64_t> bytes_between(std::optional<std::string> const& from,
+                                                      std::optional<std::string> const& to) const {
+        KEEL_TRY(ready());
+        auto const offset_of = [this](std::string_view key) -> result<std::uint64_t> {
+            index_walk at{*this};
+            KEEL_TRY(at.seek(key));
+            return at.valid() ? at.where().offset : header_.blocks_end;
+        };
+        std::uint64_t begin = format::table_frames_begin;
+        auto end = header_.blocks_end;
+        if (from) {
+            KEEL_TRY_LET(at, offset_of(*from));
+            begin = at;
+        }
+        if (to) {
+            KEEL_TRY_LET(at, offset_of(*to));
+            end = at;
+        }
+        return end > begin ? end - begin : 0;
+    }
+
 private:
-    using bytes_ptr = block_cache::block;
     struct index_entry {
         std::string largest{};
         format::block_place where{};
@@ -224,7 +245,7 @@ public:
             auto got = of_->load(at_.where(), keep_);
             if (!got) return fail(std::move(got).error()), false;
             block_ = std::move(*got);
-            in_ = format::block_reader{payload_of(*block_)};
+            in_ = format::block_reader{payload_of(block_.view())};
             return true;
         }
         void settle() {
@@ -240,7 +261,7 @@ public:
         std::shared_ptr<sorted_table const> of_;
         index_walk at_;
         bool keep_;
-        bytes_ptr block_{};
+        block_cache::block block_{};
         format::block_reader in_{};
         bool valid_ = false;
         std::optional<error> trouble_{};
@@ -250,32 +271,38 @@ private:
     [[nodiscard]] lsn lsn_of(format::block_reader const& in) const noexcept {
         return {of_.lsns.first.value + in.age()};
     }
-    [[nodiscard]] static byte_view payload_of(std::vector<std::byte> const& frame) noexcept {
-        if (frame.size() < format::frame_header_bytes) return {};
-        return byte_view{frame}.subspan(format::frame_header_bytes,
-                                        format::read_frame_header(frame.data()).payload_bytes);
+    [[nodiscard]] static byte_view payload_of(byte_view frame) noexcept {
+        return frame.subspan(format::frame_header_bytes, format::read_frame_header(frame.data()).payload_bytes);
     }
 
     // ---- blocks -------------------------------------------------------------------------------------------------------------
 
-    [[nodiscard]] result<bytes_ptr> load(format::block_place where, bool keep) const {
+    [[nodiscard]] result<block_cache::block> load(format::block_place where, bool keep) const {
         // Segments name their blocks by salt and offset, too: no offset of a file has this bit.
         block_cache::name const name{of_.salt, where.offset | std::uint64_t{1} << 63};
         if (auto held = cache_->find(name)) return held;
-        auto frame = std::make_shared<std::vector<std::byte>>();
-        KEEL_TRY(read_frame(where, format::frame_type::block, *frame));
-        bytes_ptr fresh{std::move(frame)};
+        KEEL_TRY(is_inside(where));
+        block_cache::block fresh{where.bytes};
+        KEEL_TRY(read_frame(where, format::frame_type::block, fresh.writable()));
         if (keep) cache_->add(name, fresh);
         return fresh;
     }
     /// Reads the frame of a block and verifies it; read again past the page cache before a mismatch is believed.
     [[nodiscard]] result<void> read_frame(format::block_place where, format::frame_type type,
                                           std::vector<std::byte>& into) const {
+        KEEL_TRY(is_inside(where));
+        into.resize(where.bytes);
+        return read_frame(where, type, byte_span{into});
+    }
+    /// Before anything is allocated for it.
+    [[nodiscard]] result<void> is_inside(format::block_place where) const {
         bool const inside = where.offset >= format::table_frames_begin && where.bytes >= format::frame_header_bytes &&
                             where.offset % format::frame_alignment == 0 &&
                             std::uint64_t{where.offset} + where.bytes <= of_.size - format::header_bytes;
         if (!inside) return contradicts(where);
-        into.resize(where.bytes);
+        return {};
+    }
+    [[nodiscard]] result<void> read_frame(format::block_place where, format::frame_type type, byte_span into) const {
         format::frame_view seen;
         auto const right = [&] {
             seen = format::read_frame<C>(into, {of_.salt, where.offset});

@@ -262,6 +262,11 @@ public:
         std::lock_guard const hold{m_};
         if (state_ == engine_state::healthy) set_state(engine_state::degraded, std::move(reason));
     }
+    /// That is over.
+    void no_longer(std::string const& reason) {
+        std::lock_guard const hold{m_};
+        if (state_ == engine_state::degraded && reason_ == reason) set_state(engine_state::healthy, {});
+    }
     /// A manifest edit of somebody else failed: it may be there at the next open or not, so nothing is written behind it.
     void manifest_failed(error const& why) {
         std::lock_guard const hold{m_};
