@@ -19,6 +19,7 @@
 #include <keel/recovery/index_collector.hpp>
 
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -76,6 +77,7 @@ public:
         opened->exam.report.replay_time = std::chrono::steady_clock::now() - started;
         out.core_ = std::make_shared<core_type>(std::move(*opened), fs, *out.levels_, std::move(observer), options);
         out.merging_ = std::make_unique<merging>(*out.core_, *out.levels_, options);
+        if constexpr (policy::log_bytes != 0) out.core_->on_first_write([m = out.merging_.get()] { m->start(); });
         return out;
     }
 
@@ -195,6 +197,7 @@ public:
     /// and writes go on meanwhile; what they write is not waited for. Errors: corruption (damage is not merged away), no_space, those
     /// of a write. Nothing is lost by them.
     [[nodiscard]] result<void> compact() {
+        core_->before_write();
         KEEL_TRY(core_->writer().roll_over());
         return merging_->work.all();
     }
@@ -216,21 +219,23 @@ public:
         out.merge_bytes_read = done.bytes_read;
         out.merge_bytes_written = done.bytes_written;
         out.records_dropped = done.records_dropped;
-        if (merging_->thread) {
-            auto const waited = merging_->thread->stalled();
-            out.stalled_writes = waited.count;
-            out.stalled_time = waited.time;
-        }
+        auto const waited = merging_->stalled();
+        out.stalled_writes = waited.count;
+        out.stalled_time = waited.time;
         return out;
     }
 
     /// All writes accepted before the call survive power loss once it returns.
-    [[nodiscard]] result<void> sync() { return core_->writer().sync(); }
+    [[nodiscard]] result<void> sync() {
+        core_->before_write();
+        return core_->writer().sync();
+    }
     /// After a failure that left the store read-only: tries to become writable again.
     [[nodiscard]] result<void> resume() { return core_->writer().resume(); }
     /// Syncs, marks the orderly end, lets the lock go. The destructor does the same and cannot tell of a failure.
     [[nodiscard]] result<void> close() {
-        merging_->thread.reset();
+        core_->on_first_write({});
+        merging_->stop();
         return core_->close();
     }
 
@@ -250,7 +255,8 @@ public:
     }
     /// Lets go of everything without touching the disk, as a killed process does.
     void abandon() noexcept {
-        merging_->thread.reset();
+        core_->on_first_write({});
+        merging_->stop();
         core_->abandon();
     }
 
@@ -259,19 +265,41 @@ private:
     using core_type = detail::log_core<Config, levels_type>;
     using compactor_type = detail::compactor<Config>;
     using policy = typename Config::compaction;
-    /// Refers to core and levels: goes first.
-    struct merging {
+    /// Refers to core and levels: goes first. thread_ is set once, by the first write, and let go of by close(), which no other call
+    /// may run beside; awake_ (release) publishes it (acquire).
+    class merging {
+    public:
         merging(core_type& core, levels_type& levels, open_options const& options)
-            : work{core, levels, options.merge_bytes_per_second} {
-            if (options.background_thread && !options.read_only && policy::log_bytes != 0)
-                thread.emplace(work, core.writer());
+            : work{core, levels, options.merge_bytes_per_second}, core_{core} {}
+
+        void start() {
+            thread_.emplace(work, core_.writer());
+            awake_.store(true, std::memory_order_release);
         }
+        void stop() noexcept {
+            awake_.store(false, std::memory_order_relaxed);
+            thread_.reset();
+        }
+        void wait_for_room() {
+            if (awake_.load(std::memory_order_acquire)) thread_->wait_for_room();
+        }
+        [[nodiscard]] auto stalled() const {
+            using stalls = typename thread_type::stalls;
+            return awake_.load(std::memory_order_acquire) ? thread_->stalled() : stalls{};
+        }
+
         compactor_type work;
-        std::optional<detail::compaction_thread<compactor_type, policy, typename core_type::writer_type>> thread{};
+
+    private:
+        using thread_type = detail::compaction_thread<compactor_type, policy, typename core_type::writer_type>;
+        core_type& core_;
+        std::atomic<bool> awake_{false};
+        std::optional<thread_type> thread_{};
     };
     basic_engine() = default;
 
     void let_go() noexcept {
+        if (core_) core_->on_first_write({}); // a transaction may still hold the core for its commit
         merging_.reset();
         core_.reset();
     }
@@ -280,7 +308,8 @@ private:
     }
     result<lsn> commit(std::span<wal::operation const> batch) {
         for (auto const& op : batch) KEEL_TRY(detail::check_key(as_text(op.key)));
-        if (merging_->thread) merging_->thread->wait_for_room();
+        core_->before_write();
+        merging_->wait_for_room();
         return core_->writer().write(batch);
     }
     using view_type = typename levels_type::view_type;

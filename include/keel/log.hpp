@@ -13,7 +13,9 @@
 #include <keel/wal/reader.hpp>
 #include <keel/wal/writer.hpp>
 
+#include <atomic>
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -43,20 +45,36 @@ public:
           observer_{std::move(observer)}, lock_{std::move(opened.lock)}, keeper_{std::move(opened.keeper)},
           parts_{std::move(opened.parts)}, report_{std::move(opened.exam.report)},
           writer_{*keeper_, *parts_, sink, *observer_, std::move(opened.notes), std::move(opened.start), options} {
-        if (options.background_thread && !options.read_only) thread_.emplace(writer_);
+        background_ = options.background_thread && !options.read_only;
     }
     ~log_core() { static_cast<void>(close()); }
     log_core(log_core const&) = delete;
     log_core& operator=(log_core const&) = delete;
 
+    /// Called in front of whatever writes: the first call starts what runs in the background, so that opening starts no thread.
+    void before_write() {
+        if (awake_.load(std::memory_order_acquire)) [[likely]]
+            return;
+        std::lock_guard const hold{starting_};
+        if (awake_.load(std::memory_order_relaxed)) return;
+        if (background_) thread_.emplace(writer_);
+        if (background_ && on_first_write_) on_first_write_();
+        awake_.store(true, std::memory_order_release);
+    }
+    /// What else starts then; nothing: nothing more.
+    void on_first_write(std::function<void()> start) {
+        std::lock_guard const hold{starting_};
+        on_first_write_ = std::move(start);
+    }
+
     result<void> close() {
-        thread_.reset();
+        stop_threads();
         auto done = writer_.close();
         lock_.reset();
         return done;
     }
     void abandon() noexcept {
-        thread_.reset();
+        stop_threads();
         writer_.abandon();
         lock_.reset();
     }
@@ -108,6 +126,12 @@ public:
     }
 
 private:
+    void stop_threads() noexcept {
+        std::lock_guard const hold{starting_};
+        background_ = false;
+        thread_.reset();
+    }
+
     fs_type fs_;
     std::uint64_t (*clock_ns_)();
     bool read_only_;
@@ -119,6 +143,10 @@ private:
     recovery_report report_;
     std::mutex retention_; ///< one truncate_before at a time
     writer_type writer_;
+    std::mutex starting_;            ///< guards what follows
+    bool background_ = false;        ///< threads may be started
+    std::atomic<bool> awake_{false}; // release: who sees it need not ask again
+    std::function<void()> on_first_write_{};
     std::optional<wal::keeper_thread<writer_type, typename Config::durability>> thread_{};
 };
 
@@ -155,6 +183,7 @@ public:
         std::vector<wal::operation> batch;
         batch.reserve(records.size());
         for (auto const& r : records) batch.push_back({.type = format::frame_type::message, .value = r});
+        core_->before_write();
         return core_->writer().write(batch);
     }
 
@@ -185,7 +214,10 @@ public:
     [[nodiscard]] reader read_from(lsn from) const { return reader{{core_->fs(), core_->parts(), from}, *core_}; }
 
     /// All records accepted before the call survive power loss once it returns.
-    [[nodiscard]] result<void> sync() { return core_->writer().sync(); }
+    [[nodiscard]] result<void> sync() {
+        core_->before_write();
+        return core_->writer().sync();
+    }
     /// Records in front of `upto` are no longer needed: whole segments of them are recycled or removed.
     [[nodiscard]] result<void> truncate_before(lsn upto) { return core_->truncate_before(upto); }
     /// After a failure that left the log read-only: tries to become writable again. What was not acknowledged is given up.

@@ -6373,6 +6373,7 @@ private:
         std::string trouble;
         std::chrono::milliseconds patience = retry_after;
         while (!stop.stop_requested()) {
+            if (trouble.empty()) set_behind(work.log_bytes() > log_bytes_max);
             auto done = work.step(stop);
             set_behind(done && work.log_bytes() > log_bytes_max);
             if (done && *done && !trouble.empty()) {
@@ -9935,6 +9936,7 @@ struct compaction_job {
     lsn floor_before{};
     lsn floor{};                   ///< all records at or below it are in tables afterwards
     std::uint64_t log_records = 0; ///< how many between the two
+    wal::lsn_set lost{};           ///< declared so, there or elsewhere
     std::uint8_t into = 1;         ///< level
     bool bottom = false;           ///< no table of a higher level has any of the keys
     bool only_move = false;        ///< one table, which goes down a level as it is
@@ -10018,14 +10020,16 @@ private:
             auto const& p = *parts[n];
             if (p.open || (!p.sealed && !proven) || !state_.segments.contains(p.id)) break;
         }
-        // The first LSN of what stays.
-        auto first_kept = lsn_max;
+        auto const last_in_front_of = [&](std::size_t end) {
+            auto last = state_.floor;
+            for (std::size_t i = 0; i < end; ++i) last = std::max(last, last_of(*parts[i]));
+            return last;
+        };
+        auto first_kept = lsn_max; // the first LSN of what stays
         for (auto i = n; i < parts.size(); ++i) first_kept = std::min(first_kept, first_of(*parts[i]));
-        while (n > 0 && last_of(*parts[n - 1]) >= first_kept) first_kept = std::min(first_kept, first_of(*parts[--n]));
+        while (n > 0 && last_in_front_of(n) >= first_kept) first_kept = std::min(first_kept, first_of(*parts[--n]));
         // A file below the floor is known to be given up by its header's first LSN: one that holds nothing yet waits for those behind it.
-        auto floor = state_.floor;
-        for (std::size_t i = 0; i < n; ++i) floor = std::max(floor, last_of(*parts[i]));
-        while (n > 0 && parts[n - 1]->first > floor) --n;
+        while (n > 0 && parts[n - 1]->first > last_in_front_of(n)) --n;
         parts.resize(n);
         log_ = std::move(parts);
         for (auto const& p : log_) log_bytes_ += state_.segments.at(p->id).size;
@@ -10055,9 +10059,8 @@ private:
             for (auto const& r : view_->runs)
                 if (r->source().id == p->id) job.runs.push_back(r);
         }
-        wal::lsn_set lost;
-        for (auto const& l : state_.losses) lost.add(l);
-        for (auto const& gap : lost.gaps_in({job.floor_before.next(), job.floor})) job.log_records += gap.size();
+        for (auto const& l : state_.losses) job.lost.add(l);
+        for (auto const& gap : job.lost.gaps_in({job.floor_before.next(), job.floor})) job.log_records += gap.size();
     }
 
     result<std::optional<job_type>> of_log() {
@@ -13470,6 +13473,12 @@ public:
         return {};
     }
 
+    /// Makes the state that was found durable: before anything that it no longer names is removed.
+    [[nodiscard]] result<void> settle() {
+        std::lock_guard const hold{m_};
+        return manifest_.settle();
+    }
+
     [[nodiscard]] std::size_t ready() const {
         std::lock_guard const hold{m_};
         return ready_.size();
@@ -15455,20 +15464,36 @@ public:
           observer_{std::move(observer)}, lock_{std::move(opened.lock)}, keeper_{std::move(opened.keeper)},
           parts_{std::move(opened.parts)}, report_{std::move(opened.exam.report)},
           writer_{*keeper_, *parts_, sink, *observer_, std::move(opened.notes), std::move(opened.start), options} {
-        if (options.background_thread && !options.read_only) thread_.emplace(writer_);
+        background_ = options.background_thread && !options.read_only;
     }
     ~log_core() { static_cast<void>(close()); }
     log_core(log_core const&) = delete;
     log_core& operator=(log_core const&) = delete;
 
+    /// Called in front of whatever writes: the first call starts what runs in the background, so that opening starts no thread.
+    void before_write() {
+        if (awake_.load(std::memory_order_acquire)) [[likely]]
+            return;
+        std::lock_guard const hold{starting_};
+        if (awake_.load(std::memory_order_relaxed)) return;
+        if (background_) thread_.emplace(writer_);
+        if (background_ && on_first_write_) on_first_write_();
+        awake_.store(true, std::memory_order_release);
+    }
+    /// What else starts then; nothing: nothing more.
+    void on_first_write(std::function<void()> start) {
+        std::lock_guard const hold{starting_};
+        on_first_write_ = std::move(start);
+    }
+
     result<void> close() {
-        thread_.reset();
+        stop_threads();
         auto done = writer_.close();
         lock_.reset();
         return done;
     }
     void abandon() noexcept {
-        thread_.reset();
+        stop_threads();
         writer_.abandon();
         lock_.reset();
     }
@@ -15520,6 +15545,12 @@ public:
     }
 
 private:
+    void stop_threads() noexcept {
+        std::lock_guard const hold{starting_};
+        background_ = false;
+        thread_.reset();
+    }
+
     fs_type fs_;
     std::uint64_t (*clock_ns_)();
     bool read_only_;
@@ -15531,6 +15562,10 @@ private:
     recovery_report report_;
     std::mutex retention_; ///< one truncate_before at a time
     writer_type writer_;
+    std::mutex starting_;            ///< guards what follows
+    bool background_ = false;        ///< threads may be started
+    std::atomic<bool> awake_{false}; // release: who sees it need not ask again
+    std::function<void()> on_first_write_{};
     std::optional<wal::keeper_thread<writer_type, typename Config::durability>> thread_{};
 };
 
@@ -15567,6 +15602,7 @@ public:
         std::vector<wal::operation> batch;
         batch.reserve(records.size());
         for (auto const& r : records) batch.push_back({.type = format::frame_type::message, .value = r});
+        core_->before_write();
         return core_->writer().write(batch);
     }
 
@@ -15597,7 +15633,10 @@ public:
     [[nodiscard]] reader read_from(lsn from) const { return reader{{core_->fs(), core_->parts(), from}, *core_}; }
 
     /// All records accepted before the call survive power loss once it returns.
-    [[nodiscard]] result<void> sync() { return core_->writer().sync(); }
+    [[nodiscard]] result<void> sync() {
+        core_->before_write();
+        return core_->writer().sync();
+    }
     /// Records in front of `upto` are no longer needed: whole segments of them are recycled or removed.
     [[nodiscard]] result<void> truncate_before(lsn upto) { return core_->truncate_before(upto); }
     /// After a failure that left the log read-only: tries to become writable again. What was not acknowledged is given up.
@@ -15894,6 +15933,8 @@ private:
 
     template <class Choose>
     result<bool> choose_and_run(std::stop_token const& stop, Choose const& choose) {
+        auto const health = core_.writer().state();
+        if (health != engine_state::healthy && health != engine_state::degraded) return false;
         auto const [parts, view, state] = now();
         compaction_picker<Config> pick{view, parts, state, core_.writer().has_written()};
         KEEL_TRY_LET(job, choose(pick));
@@ -15913,6 +15954,8 @@ private:
     result<void> prepare(format::manifest_state const& state) {
         if (next_id_ != 0) return {};
         auto const& paths = core_.keeper().paths();
+        // An edit that a killed process left unsynced may go with the power: until it cannot, what it took out is still needed.
+        KEEL_TRY(core_.keeper().settle());
         if (auto folder = fs_.make_directory(paths.tables()); !folder && folder.error().code != errc::exists)
             return folder;
         // Also where it stood there: whoever made it may have died, or failed, before this.
@@ -16033,6 +16076,7 @@ private:
                 speed.keep(out.bytes(), stop);
             }
             if (v.at > job.floor) continue; // of an abandoned segment; the one behind it has it, too
+            if (!job.lost.empty() && job.lost.contains(v.at)) continue; // readers saw it before a failed sync took it
             bool const new_key = !any || v.key != key;
             if (!new_key && v.at == last) continue; // the same record from two segments
             if (new_key) key.assign(v.key);
@@ -16080,7 +16124,7 @@ private:
         std::uint64_t rate_;
         std::chrono::steady_clock::time_point started_{std::chrono::steady_clock::now()};
     };
-    static constexpr std::uint64_t pace_every = 1024; ///< records between two looks at the clock
+    static constexpr std::uint64_t pace_every = 64; ///< records between two looks at the clock
 
     /// Final names, durable.
     result<void> name(job_type const& job, std::vector<format::table_entry> const& made) {
@@ -16462,6 +16506,7 @@ public:
             batch.push_back({.type = value ? format::frame_type::put : format::frame_type::erase,
                              .key = as_bytes(key),
                              .value = value ? as_bytes(*value) : byte_view{}});
+        core->before_write();
         auto done = core->writer().write_if(
             batch, [&](auto const& each_pending) { return check(*levels->view(), each_pending); });
         writes_.clear();
@@ -16733,6 +16778,7 @@ public:
         opened->exam.report.replay_time = std::chrono::steady_clock::now() - started;
         out.core_ = std::make_shared<core_type>(std::move(*opened), fs, *out.levels_, std::move(observer), options);
         out.merging_ = std::make_unique<merging>(*out.core_, *out.levels_, options);
+        if constexpr (policy::log_bytes != 0) out.core_->on_first_write([m = out.merging_.get()] { m->start(); });
         return out;
     }
 
@@ -16852,6 +16898,7 @@ public:
     /// and writes go on meanwhile; what they write is not waited for. Errors: corruption (damage is not merged away), no_space, those
     /// of a write. Nothing is lost by them.
     [[nodiscard]] result<void> compact() {
+        core_->before_write();
         KEEL_TRY(core_->writer().roll_over());
         return merging_->work.all();
     }
@@ -16873,21 +16920,23 @@ public:
         out.merge_bytes_read = done.bytes_read;
         out.merge_bytes_written = done.bytes_written;
         out.records_dropped = done.records_dropped;
-        if (merging_->thread) {
-            auto const waited = merging_->thread->stalled();
-            out.stalled_writes = waited.count;
-            out.stalled_time = waited.time;
-        }
+        auto const waited = merging_->stalled();
+        out.stalled_writes = waited.count;
+        out.stalled_time = waited.time;
         return out;
     }
 
     /// All writes accepted before the call survive power loss once it returns.
-    [[nodiscard]] result<void> sync() { return core_->writer().sync(); }
+    [[nodiscard]] result<void> sync() {
+        core_->before_write();
+        return core_->writer().sync();
+    }
     /// After a failure that left the store read-only: tries to become writable again.
     [[nodiscard]] result<void> resume() { return core_->writer().resume(); }
     /// Syncs, marks the orderly end, lets the lock go. The destructor does the same and cannot tell of a failure.
     [[nodiscard]] result<void> close() {
-        merging_->thread.reset();
+        core_->on_first_write({});
+        merging_->stop();
         return core_->close();
     }
 
@@ -16907,7 +16956,8 @@ public:
     }
     /// Lets go of everything without touching the disk, as a killed process does.
     void abandon() noexcept {
-        merging_->thread.reset();
+        core_->on_first_write({});
+        merging_->stop();
         core_->abandon();
     }
 
@@ -16916,19 +16966,41 @@ private:
     using core_type = detail::log_core<Config, levels_type>;
     using compactor_type = detail::compactor<Config>;
     using policy = typename Config::compaction;
-    /// Refers to core and levels: goes first.
-    struct merging {
+    /// Refers to core and levels: goes first. thread_ is set once, by the first write, and let go of by close(), which no other call
+    /// may run beside; awake_ (release) publishes it (acquire).
+    class merging {
+    public:
         merging(core_type& core, levels_type& levels, open_options const& options)
-            : work{core, levels, options.merge_bytes_per_second} {
-            if (options.background_thread && !options.read_only && policy::log_bytes != 0)
-                thread.emplace(work, core.writer());
+            : work{core, levels, options.merge_bytes_per_second}, core_{core} {}
+
+        void start() {
+            thread_.emplace(work, core_.writer());
+            awake_.store(true, std::memory_order_release);
         }
+        void stop() noexcept {
+            awake_.store(false, std::memory_order_relaxed);
+            thread_.reset();
+        }
+        void wait_for_room() {
+            if (awake_.load(std::memory_order_acquire)) thread_->wait_for_room();
+        }
+        [[nodiscard]] auto stalled() const {
+            using stalls = typename thread_type::stalls;
+            return awake_.load(std::memory_order_acquire) ? thread_->stalled() : stalls{};
+        }
+
         compactor_type work;
-        std::optional<detail::compaction_thread<compactor_type, policy, typename core_type::writer_type>> thread{};
+
+    private:
+        using thread_type = detail::compaction_thread<compactor_type, policy, typename core_type::writer_type>;
+        core_type& core_;
+        std::atomic<bool> awake_{false};
+        std::optional<thread_type> thread_{};
     };
     basic_engine() = default;
 
     void let_go() noexcept {
+        if (core_) core_->on_first_write({}); // a transaction may still hold the core for its commit
         merging_.reset();
         core_.reset();
     }
@@ -16937,7 +17009,8 @@ private:
     }
     result<lsn> commit(std::span<wal::operation const> batch) {
         for (auto const& op : batch) KEEL_TRY(detail::check_key(as_text(op.key)));
-        if (merging_->thread) merging_->thread->wait_for_room();
+        core_->before_write();
+        merging_->wait_for_room();
         return core_->writer().write(batch);
     }
     using view_type = typename levels_type::view_type;

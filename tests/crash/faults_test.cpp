@@ -40,14 +40,17 @@ constexpr failure_mode modes[] = {
     {keel::io::fault_kind::fail_sync, keel::io::fault_class::sync, 3, "three failing syncs"},
 };
 
-template <class Durability, class Compaction>
+template <class Durability>
 class fault_enumeration {
 public:
+    using merged_early = keel::compaction::leveled<8 * keel::KiB, 2>;
     using fs_type = keel::io::faulty<keel::io::memory>;
-    using store = keel::engine<Durability, Compaction, fs_type, keel::segment_size<4 * keel::KiB>>;
-    using plain_store = keel::engine<Durability, Compaction, keel::io::memory, keel::segment_size<4 * keel::KiB>>;
-    static constexpr bool merging = Compaction::log_bytes < keel::MiB;
+    using store = keel::engine<Durability, merged_early, fs_type, keel::segment_size<4 * keel::KiB>>;
+    using plain_store = keel::engine<Durability, merged_early, keel::io::memory, keel::segment_size<4 * keel::KiB>>;
     static constexpr bool mapped = Durability::path == keel::write_path::mapped;
+
+    explicit fault_enumeration(bool merges) : merging{merges} {}
+    bool const merging;
 
     void run(std::uint64_t number, failure_mode const& mode) {
         // The first n beyond the workload's operations hits nothing: then every one has had its turn.
@@ -235,9 +238,9 @@ private:
     int failures_ = 0;
 };
 
-template <class Durability, class Compaction = keel::compaction::leveled<>>
-void fail_everywhere(std::uint64_t count = fault_workloads) {
-    fault_enumeration<Durability, Compaction> e;
+template <class Durability>
+void fail_everywhere(std::uint64_t count = fault_workloads, bool merging = false) {
+    fault_enumeration<Durability> e{merging};
     for (auto const& mode : modes)
         for (std::uint64_t n = 0; n < count; ++n) e.run(n, mode);
     std::printf("fault enumeration, %-12s %7llu faults fired, %7llu crash states behind them, %llu unknown outcomes, "
@@ -270,6 +273,6 @@ TEST_CASE("faults: nothing synced is lost when any operation fails under os_buff
 }
 
 TEST_CASE("faults: nothing acknowledged is lost when any operation of a merge fails") {
-    fail_everywhere<keel::durability::group_commit, keel::compaction::leveled<8 * keel::KiB, 2>>(sanitized ? 1 : 4);
-    fail_everywhere<keel::durability::os_buffered, keel::compaction::leveled<8 * keel::KiB, 2>>(sanitized ? 1 : 4);
+    fail_everywhere<keel::durability::group_commit>(sanitized ? 1 : 4, true);
+    fail_everywhere<keel::durability::os_buffered>(sanitized ? 1 : 4, true);
 }

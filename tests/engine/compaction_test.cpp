@@ -6,12 +6,14 @@
 #include <keel/keel.hpp>
 
 #include "../support/model.hpp"
+#include "stores.hpp"
 
 #include <doctest/doctest.h>
 #include <rapidcheck.h>
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <map>
 #include <memory>
 #include <optional>
@@ -25,9 +27,8 @@
 namespace {
 
 template <class... Policies>
-using merging_store = keel::engine<keel::io::memory, keel::segment_size<4 * keel::KiB>,
-                                   keel::compaction::leveled<16 * keel::KiB, 2>, Policies...>;
-using merged_by_hand = keel::engine<keel::io::memory, keel::segment_size<16 * keel::KiB>, keel::compaction::by_hand>;
+using merging_store = engine_tests::tiny_store<Policies...>;
+using merged_by_hand = engine_tests::by_hand_store;
 
 std::string merge_key(int i) { return "key" + std::to_string(10000 + i * 7919 % 10000); }
 std::string merge_value(int i) { return std::to_string(i) + std::string(80, static_cast<char>('a' + i % 26)); }
@@ -171,10 +172,7 @@ void merging_agrees_with_versions() {
 TEST_CASE("P19: random programs with merges, snapshots, closes and kills agree with a map of versions") {
     CHECK(rc::check("written through", merging_agrees_with_versions<merging_store<>>));
     CHECK(rc::check("mapped", merging_agrees_with_versions<merging_store<keel::durability::os_buffered>>));
-    CHECK(rc::check("another checksum, by hand",
-                    merging_agrees_with_versions<
-                        keel::engine<keel::io::memory, keel::segment_size<8 * keel::KiB>, keel::checksum::crc32,
-                                     keel::compaction::by_hand, keel::durability::interval<100>>>));
+    CHECK(rc::check("another checksum, by hand", merging_agrees_with_versions<engine_tests::other_store>));
 }
 
 TEST_CASE("merging: everything is found in tables, the log is given back, and only the newest versions are kept") {
@@ -185,7 +183,7 @@ TEST_CASE("merging: everything is found in tables, the log is given back, and on
         for (int i = 0; i < 500; ++i) REQUIRE(db->put(merge_key(i), merge_value(i + round)));
     for (int i = 0; i < 100; ++i) REQUIRE(db->erase(merge_key(i)));
     auto const before = db->storage();
-    CHECK(before.segments > 10);
+    CHECK(before.segments > 4);
     CHECK(table_count(before) == 0);
     REQUIRE(db->compact());
     auto const after = db->storage();
@@ -391,6 +389,26 @@ TEST_CASE("merging: what a crash left of a merge is removed by the next one, and
     CHECK(disk.contents("db/tables/notes.txt"));
     CHECK(**db->get("x") == "y");
     for (int i = 0; i < 200; ++i) CHECK(**db->get(merge_key(i)) == merge_value(i));
+}
+
+TEST_CASE("merging: writers that run too far ahead wait a little each, and that is counted") {
+    keel::io::memory disk;
+    disk.set_versions_max(1);
+    auto options = model::test_options();
+    options.background_thread = true;
+    options.clock_ns = keel::system_clock_ns;
+    options.entropy = keel::machine_entropy;
+    options.merge_bytes_per_second = keel::MiB;
+    using store_type = merging_store<keel::durability::os_buffered>;
+    auto db = store_type::open("db", options, disk);
+    REQUIRE(db);
+    int n = 0;
+    for (; n < 200'000 && db->storage().stalled_writes == 0; ++n) REQUIRE(db->put(merge_key(n), merge_value(n)));
+    CHECK(db->storage().stalled_writes > 0);
+    CHECK(db->storage().stalled_time > std::chrono::nanoseconds{0});
+    CHECK(**db->get(merge_key(n - 1)) == merge_value(n - 1));
+    CHECK(db->state() == keel::engine_state::healthy);
+    REQUIRE(db->close()); // does not wait for the merge
 }
 
 TEST_CASE("merging: readers and writers beside the thread that merges") {

@@ -5,6 +5,7 @@
 #include <keel/keel.hpp>
 
 #include "../support/model.hpp"
+#include "stores.hpp"
 
 #include <doctest/doctest.h>
 #include <rapidcheck.h>
@@ -23,9 +24,9 @@
 
 namespace {
 
-using level_store = keel::engine<keel::io::memory, keel::segment_size<64 * keel::KiB>>;
+using level_store = engine_tests::by_hand_store;
 template <class... Policies>
-using tiny_segments = keel::engine<keel::io::memory, keel::segment_size<4 * keel::KiB>, Policies...>;
+using tiny_segments = engine_tests::tiny_store<Policies...>;
 
 static_assert(std::ranges::input_range<level_store::key_scan>);
 
@@ -166,9 +167,7 @@ void agrees_with_versions() {
 TEST_CASE("P19: random programs with snapshots, rollovers, closes and kills agree with a map of versions") {
     CHECK(rc::check("written through", agrees_with_versions<tiny_segments<>>));
     CHECK(rc::check("mapped", agrees_with_versions<tiny_segments<keel::durability::os_buffered>>));
-    CHECK(rc::check("another checksum, larger segments",
-                    agrees_with_versions<keel::engine<keel::io::memory, keel::segment_size<8 * keel::KiB>,
-                                                      keel::checksum::crc32, keel::durability::interval<100>>>));
+    CHECK(rc::check("another checksum, larger segments", agrees_with_versions<engine_tests::other_store>));
 }
 
 TEST_CASE("levels: a store that was closed is opened without reading a record, and has all of them") {

@@ -69,6 +69,7 @@ struct compaction_job {
     lsn floor_before{};
     lsn floor{};                   ///< all records at or below it are in tables afterwards
     std::uint64_t log_records = 0; ///< how many between the two
+    wal::lsn_set lost{};           ///< declared so, there or elsewhere
     std::uint8_t into = 1;         ///< level
     bool bottom = false;           ///< no table of a higher level has any of the keys
     bool only_move = false;        ///< one table, which goes down a level as it is
@@ -152,14 +153,16 @@ private:
             auto const& p = *parts[n];
             if (p.open || (!p.sealed && !proven) || !state_.segments.contains(p.id)) break;
         }
-        // The first LSN of what stays.
-        auto first_kept = lsn_max;
+        auto const last_in_front_of = [&](std::size_t end) {
+            auto last = state_.floor;
+            for (std::size_t i = 0; i < end; ++i) last = std::max(last, last_of(*parts[i]));
+            return last;
+        };
+        auto first_kept = lsn_max; // the first LSN of what stays
         for (auto i = n; i < parts.size(); ++i) first_kept = std::min(first_kept, first_of(*parts[i]));
-        while (n > 0 && last_of(*parts[n - 1]) >= first_kept) first_kept = std::min(first_kept, first_of(*parts[--n]));
+        while (n > 0 && last_in_front_of(n) >= first_kept) first_kept = std::min(first_kept, first_of(*parts[--n]));
         // A file below the floor is known to be given up by its header's first LSN: one that holds nothing yet waits for those behind it.
-        auto floor = state_.floor;
-        for (std::size_t i = 0; i < n; ++i) floor = std::max(floor, last_of(*parts[i]));
-        while (n > 0 && parts[n - 1]->first > floor) --n;
+        while (n > 0 && parts[n - 1]->first > last_in_front_of(n)) --n;
         parts.resize(n);
         log_ = std::move(parts);
         for (auto const& p : log_) log_bytes_ += state_.segments.at(p->id).size;
@@ -189,9 +192,8 @@ private:
             for (auto const& r : view_->runs)
                 if (r->source().id == p->id) job.runs.push_back(r);
         }
-        wal::lsn_set lost;
-        for (auto const& l : state_.losses) lost.add(l);
-        for (auto const& gap : lost.gaps_in({job.floor_before.next(), job.floor})) job.log_records += gap.size();
+        for (auto const& l : state_.losses) job.lost.add(l);
+        for (auto const& gap : job.lost.gaps_in({job.floor_before.next(), job.floor})) job.log_records += gap.size();
     }
 
     result<std::optional<job_type>> of_log() {

@@ -65,6 +65,7 @@ private:
         std::string trouble;
         std::chrono::milliseconds patience = retry_after;
         while (!stop.stop_requested()) {
+            if (trouble.empty()) set_behind(work.log_bytes() > log_bytes_max);
             auto done = work.step(stop);
             set_behind(done && work.log_bytes() > log_bytes_max);
             if (done && *done && !trouble.empty()) {

@@ -106,6 +106,8 @@ private:
 
     template <class Choose>
     result<bool> choose_and_run(std::stop_token const& stop, Choose const& choose) {
+        auto const health = core_.writer().state();
+        if (health != engine_state::healthy && health != engine_state::degraded) return false;
         auto const [parts, view, state] = now();
         compaction_picker<Config> pick{view, parts, state, core_.writer().has_written()};
         KEEL_TRY_LET(job, choose(pick));
@@ -125,6 +127,8 @@ private:
     result<void> prepare(format::manifest_state const& state) {
         if (next_id_ != 0) return {};
         auto const& paths = core_.keeper().paths();
+        // An edit that a killed process left unsynced may go with the power: until it cannot, what it took out is still needed.
+        KEEL_TRY(core_.keeper().settle());
         if (auto folder = fs_.make_directory(paths.tables()); !folder && folder.error().code != errc::exists)
             return folder;
         // Also where it stood there: whoever made it may have died, or failed, before this.
@@ -245,6 +249,7 @@ private:
                 speed.keep(out.bytes(), stop);
             }
             if (v.at > job.floor) continue; // of an abandoned segment; the one behind it has it, too
+            if (!job.lost.empty() && job.lost.contains(v.at)) continue; // readers saw it before a failed sync took it
             bool const new_key = !any || v.key != key;
             if (!new_key && v.at == last) continue; // the same record from two segments
             if (new_key) key.assign(v.key);
@@ -292,7 +297,7 @@ private:
         std::uint64_t rate_;
         std::chrono::steady_clock::time_point started_{std::chrono::steady_clock::now()};
     };
-    static constexpr std::uint64_t pace_every = 1024; ///< records between two looks at the clock
+    static constexpr std::uint64_t pace_every = 64; ///< records between two looks at the clock
 
     /// Final names, durable.
     result<void> name(job_type const& job, std::vector<format::table_entry> const& made) {

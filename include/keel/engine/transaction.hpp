@@ -176,6 +176,7 @@ public:
             batch.push_back({.type = value ? format::frame_type::put : format::frame_type::erase,
                              .key = as_bytes(key),
                              .value = value ? as_bytes(*value) : byte_view{}});
+        core->before_write();
         auto done = core->writer().write_if(
             batch, [&](auto const& each_pending) { return check(*levels->view(), each_pending); });
         writes_.clear();

@@ -89,6 +89,12 @@ public:
         return {};
     }
 
+    /// Makes the state that was found durable: before anything that it no longer names is removed.
+    [[nodiscard]] result<void> settle() {
+        std::lock_guard const hold{m_};
+        return manifest_.settle();
+    }
+
     [[nodiscard]] std::size_t ready() const {
         std::lock_guard const hold{m_};
         return ready_.size();
