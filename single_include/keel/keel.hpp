@@ -8047,20 +8047,28 @@ public:
     /// `of.index` says where the index on the disk is; where there is none, `scanned` is it.
     log_run(Fs fs, wal::closed_segment of, std::shared_ptr<wal::sorted_index const> scanned,
             std::shared_ptr<block_cache> cache, std::shared_ptr<damage_listener const> listener)
-        : file_{std::move(fs), of.path}, of_{std::move(of)}, on_disk_{of_.index.value_or(format::segment_section{})},
+        : log_run{std::make_shared<lazy_file<Fs> const>(std::move(fs), of.path), std::move(of), std::move(scanned),
+                  std::move(cache), std::move(listener)} {}
+    /// The same file as another run reads.
+    log_run(std::shared_ptr<lazy_file<Fs> const> file, wal::closed_segment of,
+            std::shared_ptr<wal::sorted_index const> scanned, std::shared_ptr<block_cache> cache,
+            std::shared_ptr<damage_listener const> listener)
+        : file_{std::move(file)}, of_{std::move(of)}, on_disk_{of_.index.value_or(format::segment_section{})},
           shape_{format::block_bytes(of_.segment_bytes), scanned ? scanned->entries.size() : of_.records},
           cache_{std::move(cache)}, listener_{std::move(listener)}, made_{std::move(scanned)} {
         heap_.store(made_.get(), std::memory_order_release);
     }
 
     [[nodiscard]] wal::closed_segment const& source() const noexcept { return of_; }
+    /// Held by every run that reads this file: as long as somebody else holds it the file is needed.
+    [[nodiscard]] std::shared_ptr<void const> file() const noexcept { return file_; }
     /// The same without the records behind `last`.
     [[nodiscard]] std::shared_ptr<log_run const> up_to(lsn last) const {
         auto less = of_;
         for (auto& r : less.counted) r.last = std::min(r.last, last);
         std::erase_if(less.counted, [](lsn_range const& r) { return r.empty(); });
         std::lock_guard const hold{m_};
-        return std::make_shared<log_run const>(file_.fs(), std::move(less), made_, cache_, listener_);
+        return std::make_shared<log_run const>(file_, std::move(less), made_, cache_, listener_);
     }
     /// The largest LSN that counts.
     [[nodiscard]] lsn newest() const noexcept { return of_.counted.empty() ? lsn{} : of_.counted.back().last; }
@@ -8311,7 +8319,7 @@ private:
                             offset % format::frame_alignment == 0;
         if (inside) {
             auto const room = of_.end - offset;
-            KEEL_TRY(file_.ready());
+            KEEL_TRY(file_->ready());
             seen = look(offset, room, into);
             if (seen.state != format::frame_state::intact) {
                 KEEL_TRY_LET(again, look_again(offset, room, into));
@@ -8333,12 +8341,12 @@ private:
     [[nodiscard]] format::frame_view look(std::uint64_t offset, std::uint64_t room, read_version& into) const {
         format::frame_place const place{of_.salt, offset};
         auto bytes = into.room(static_cast<std::size_t>(std::min<std::uint64_t>(room, first_look_bytes)));
-        if (!file_.fetch(offset, bytes)) return {};
+        if (!file_->fetch(offset, bytes)) return {};
         auto const head = format::peek_frame(bytes.data(), place, room);
         if (head.state != format::frame_state::intact) return head;
         if (head.bytes() > bytes.size()) {
             bytes = into.room(static_cast<std::size_t>(head.bytes()));
-            if (!file_.fetch(offset, bytes)) return {};
+            if (!file_->fetch(offset, bytes)) return {};
         }
         return format::read_frame<C>(bytes, place);
     }
@@ -8355,7 +8363,7 @@ private:
         return format::read_frame<C>(bytes, place);
     }
     [[nodiscard]] result<void> read_medium(std::uint64_t offset, byte_span out) const {
-        auto const got = file_.fetch_uncached(offset, out);
+        auto const got = file_->fetch_uncached(offset, out);
         if (!got) {
             tell({.kind = damage::unreadable,
                   .file = of_.path,
@@ -8397,7 +8405,7 @@ private:
             return {};
         std::lock_guard const hold{m_};
         if (index_ready_.load(std::memory_order_relaxed)) return {};
-        KEEL_TRY(file_.ready());
+        KEEL_TRY(file_->ready());
         if (heap_.load(std::memory_order_relaxed) == nullptr)
             if (auto done = load_head(); !done) KEEL_TRY(rebuild_locked(done.error()));
         index_ready_.store(true, std::memory_order_release);
@@ -8432,7 +8440,7 @@ private:
         std::lock_guard const hold{m_};
         auto& slot = (*own_filter_)[number];
         if (auto const* there = slot.load(std::memory_order_relaxed); there != nullptr) return there;
-        if (!file_.ready()) return nullptr;
+        if (!file_->ready()) return nullptr;
         auto block = read_block(of_.filter->offset + number * shape_.block);
         if (!block) return nullptr;
         filter_held_.push_back(std::move(*block));
@@ -8453,12 +8461,12 @@ private:
             auto bytes =
                 any.room(static_cast<std::size_t>(std::min<std::uint64_t>(of_.end - e.offset, first_look_bytes)));
             format::frame_place const at{of_.salt, e.offset};
-            KEEL_TRY(file_.file().read(e.offset, bytes));
+            KEEL_TRY(file_->file().read(e.offset, bytes));
             auto const head = format::peek_frame(bytes.data(), at, of_.end - e.offset);
             if (head.state != format::frame_state::intact || head.header.key_bytes < on_disk_.argument)
                 return bad_block(place(0));
             bytes = any.room(static_cast<std::size_t>(head.bytes()));
-            KEEL_TRY(file_.file().read(e.offset, bytes));
+            KEEL_TRY(file_->file().read(e.offset, bytes));
             auto const seen = format::read_frame<C>(bytes, at);
             if (seen.state != format::frame_state::intact) return bad_block(place(0));
             common_ = std::string{as_text(seen.key()).substr(0, on_disk_.argument)};
@@ -8486,8 +8494,8 @@ private:
     /// The block from the file, verified; read again past the page cache before a mismatch is believed.
     [[nodiscard]] result<block_cache::block> read_block(std::uint64_t offset) const {
         block_cache::block fresh{static_cast<std::size_t>(shape_.block)};
-        if (!file_.fetch(offset, fresh.writable()) || !format::block_verifies<C>(fresh.view(), of_.salt, offset))
-            if (!file_.fetch_uncached(offset, fresh.writable()) ||
+        if (!file_->fetch(offset, fresh.writable()) || !format::block_verifies<C>(fresh.view(), of_.salt, offset))
+            if (!file_->fetch_uncached(offset, fresh.writable()) ||
                 !format::block_verifies<C>(fresh.view(), of_.salt, offset))
                 return bad_block(offset);
         return fresh;
@@ -8510,7 +8518,7 @@ private:
               .done = outcome::healed,
               .detail = "the index does not verify; it was made anew from the records"});
         wal::index_builder builder;
-        KEEL_TRY(wal::collect_keys<C>(file_.file(), of_, builder));
+        KEEL_TRY(wal::collect_keys<C>(file_->file(), of_, builder));
         if (builder.size() != shape_.entries)
             return failure(errc::corruption, "the segment does not have as many records as its seal says", of_.path);
         made_ = std::make_shared<wal::sorted_index const>(std::move(builder).finish());
@@ -8518,7 +8526,7 @@ private:
         return {};
     }
 
-    lazy_file<Fs> file_;
+    std::shared_ptr<lazy_file<Fs> const> file_;
     wal::closed_segment of_;
     format::segment_section on_disk_{};
     format::index_shape shape_;
@@ -8899,11 +8907,20 @@ class sorted_table {
 public:
     sorted_table(Fs fs, std::string path, format::table_entry of, std::shared_ptr<block_cache> cache,
                  std::shared_ptr<damage_listener const> listener)
-        : file_{std::move(fs), std::move(path)}, of_{std::move(of)}, cache_{std::move(cache)},
-          listener_{std::move(listener)} {}
+        : sorted_table{std::make_shared<lazy_file<Fs> const>(std::move(fs), std::move(path)), std::move(of),
+                       std::move(cache), std::move(listener)} {}
+    sorted_table(std::shared_ptr<lazy_file<Fs> const> file, format::table_entry of, std::shared_ptr<block_cache> cache,
+                 std::shared_ptr<damage_listener const> listener)
+        : file_{std::move(file)}, of_{std::move(of)}, cache_{std::move(cache)}, listener_{std::move(listener)} {}
 
     [[nodiscard]] format::table_entry const& entry() const noexcept { return of_; }
-    [[nodiscard]] std::string const& path() const noexcept { return file_.path(); }
+    [[nodiscard]] std::string const& path() const noexcept { return file_->path(); }
+    /// Held by everything that reads this file: as long as somebody else holds it the file is needed.
+    [[nodiscard]] std::shared_ptr<void const> file() const noexcept { return file_; }
+    /// The same file, as the manifest names it now.
+    [[nodiscard]] std::shared_ptr<sorted_table const> named(format::table_entry const& now) const {
+        return std::make_shared<sorted_table const>(file_, now, cache_, listener_);
+    }
 
     /// The newest version of `key` that is not newer than `snapshot`; false where there is none. `hash` is the key's filter_hash.
     /// Errors: corruption, with file and offset; the machine's.
@@ -9167,8 +9184,8 @@ private:
             seen = format::read_frame<C>(into, {of_.salt, where.offset});
             return seen.state == format::frame_state::intact && seen.header.type == type && seen.bytes() == where.bytes;
         };
-        if (file_.fetch(where.offset, into) && right()) return {};
-        auto const again = file_.fetch_uncached(where.offset, into);
+        if (file_->fetch(where.offset, into) && right()) return {};
+        auto const again = file_->fetch_uncached(where.offset, into);
         if (again && right()) return {};
         tell(again ? damage::corrupt_block : damage::unreadable, where,
              again ? "the block does not verify when it is read"
@@ -9206,7 +9223,7 @@ private:
             return {};
         std::lock_guard const hold{m_};
         if (ready_.load(std::memory_order_relaxed)) return {};
-        KEEL_TRY(file_.ready());
+        KEEL_TRY(file_->ready());
         KEEL_TRY(load_header());
         filter_slots_ = std::vector<std::atomic<std::byte const*>>(static_cast<std::size_t>(header_.filter_blocks));
         if (!load_root()) KEEL_TRY(make_index_locked(header_.root));
@@ -9217,7 +9234,7 @@ private:
         format::header_block block{};
         for (auto const at : {std::uint64_t{0}, of_.size - format::header_bytes}) {
             for (bool const again : {false, true}) {
-                if (again ? !file_.fetch_uncached(at, block) : !file_.fetch(at, block)) continue;
+                if (again ? !file_->fetch_uncached(at, block) : !file_->fetch(at, block)) continue;
                 auto const h = format::decode_table_header<C>(block);
                 if (!h) continue;
                 if (h->id != of_.id || h->salt != of_.salt || h->size != of_.size || h->lsns != of_.lsns)
@@ -9299,7 +9316,7 @@ private:
         index_list all;
         for (std::uint64_t at = format::table_frames_begin; at < header_.blocks_end;) {
             frame.resize(format::frame_header_bytes);
-            if (!file_.fetch(at, frame)) return contradicts({static_cast<std::uint32_t>(at), 0});
+            if (!file_->fetch(at, frame)) return contradicts({static_cast<std::uint32_t>(at), 0});
             auto const head = format::peek_frame(frame.data(), {of_.salt, at}, header_.blocks_end - at);
             if (head.state != format::frame_state::intact) return contradicts({static_cast<std::uint32_t>(at), 0});
             format::block_place const place{static_cast<std::uint32_t>(at), static_cast<std::uint32_t>(head.bytes())};
@@ -9317,7 +9334,7 @@ private:
         return {};
     }
 
-    lazy_file<Fs> file_;
+    std::shared_ptr<lazy_file<Fs> const> file_;
     format::table_entry of_;
     std::shared_ptr<block_cache> cache_;
     std::shared_ptr<damage_listener const> listener_;
@@ -9591,18 +9608,24 @@ public:
                                                           wal::layout const& paths) const {
         return std::make_shared<table_type const>(fs_, paths.table(entry.id), entry, cache_, listener_);
     }
-    /// Takes tables and the records of whole segments out and puts other tables in, in one step.
-    void replace(std::vector<segment_id> const& segments, std::vector<format::table_id> const& out,
-                 std::vector<std::shared_ptr<table_type const>> const& in) {
+    /// Takes tables and the records of whole segments out and puts other tables in, in one step. What comes back is the files of the
+    /// segments, as far as any reader had them.
+    [[nodiscard]] std::vector<std::pair<segment_id, std::shared_ptr<void const>>> replace(
+        std::vector<segment_id> const& segments, std::vector<format::table_id> const& out,
+        std::vector<std::shared_ptr<table_type const>> const& in) {
         std::lock_guard const hold{change_};
         auto next = *view();
         auto const gone = [&](segment_id id) { return std::ranges::find(segments, id) != segments.end(); };
         std::erase_if(next.memory, [&](auto const& m) { return gone(m->segment()); });
+        std::vector<std::pair<segment_id, std::shared_ptr<void const>>> files;
+        for (auto const& r : next.runs)
+            if (gone(r->source().id)) files.emplace_back(r->source().id, r->file());
         std::erase_if(next.runs, [&](auto const& r) { return gone(r->source().id); });
         for (auto& level : next.tables)
             std::erase_if(level, [&](auto const& t) { return std::ranges::find(out, t->entry().id) != out.end(); });
         for (auto const& t : in) next.tables[t->entry().level].push_back(t);
         publish(std::move(next));
+        return files;
     }
 
     // ---- wal::record_sink ---------------------------------------------------------------------------------------------------
@@ -9623,7 +9646,8 @@ public:
         if (!segment.index) return;
         std::lock_guard const hold{change_};
         auto next = *view();
-        std::erase_if(next.memory, [&](auto const& m) { return m->segment() == segment.id; });
+        auto const served = std::erase_if(next.memory, [&](auto const& m) { return m->segment() == segment.id; });
+        if (served == 0) return; // a merge was quicker, and has given the segment back
         next.runs.push_back(serve(std::move(segment), nullptr));
         publish(std::move(next));
     }
@@ -16164,29 +16188,31 @@ private:
             return done;
         }
         std::vector<std::shared_ptr<table_type const>> in;
-        for (auto const& t : made) in.push_back(levels_.serve(t, core_.keeper().paths()));
+        for (auto const& t : made)
+            in.push_back(job.only_move ? job.tables[job.into - 1U].front()->named(t)
+                                       : levels_.serve(t, core_.keeper().paths()));
         std::vector<segment_id> gone;
         for (auto const& e : job.segments) gone.push_back(e.id);
-        levels_.replace(gone, out, in);
-        retire(job);
+        retire(job, levels_.replace(gone, out, in));
         count(job, made);
         core_.writer().tell(observe::merged{
             .level = job.into, .tables = made.size(), .bytes_read = job.only_move ? 0 : job.bytes, .floor = job.floor});
         return {};
     }
-    void retire(job_type const& job) {
+    /// Every reader of a segment's file shares one handle of it, whichever view it came by; records in memory need no file.
+    void retire(job_type const& job, std::vector<std::pair<segment_id, std::shared_ptr<void const>>> const& files) {
         for (auto const& e : job.segments) {
             core_.parts().retire(e.id);
-            std::shared_ptr<void const> reader;
-            for (auto const& m : job.memory)
-                if (m->segment() == e.id) reader = m;
+            old_segment old{.entry = e};
             for (auto const& r : job.runs)
-                if (r->source().id == e.id) reader = r;
-            old_segments_.push_back({e, std::move(reader)});
+                if (r->source().id == e.id) old.file = r->file();
+            for (auto const& [id, file] : files)
+                if (id == e.id) old.file = file;
+            old_segments_.push_back(std::move(old));
         }
         if (job.only_move) return;
         for (auto const& level : job.tables)
-            for (auto const& t : level) old_tables_.push_back(t);
+            for (auto const& t : level) old_tables_.push_back({t->path(), t->file()});
     }
     void count(job_type const& job, std::vector<format::table_entry> const& made) {
         std::lock_guard const hold{counters_m_};
@@ -16199,23 +16225,26 @@ private:
     /// Files that the manifest no longer names and no reader holds. One that cannot be removed now is left to the next opening.
     void dispose() {
         std::erase_if(old_segments_, [&](auto& old) {
-            if (old.reader.use_count() > 1 || core_.parts().pinned(old.entry.id)) return false;
-            old.reader.reset();
+            if (old.file.use_count() > 1 || core_.parts().pinned(old.entry.id)) return false;
+            old.file.reset();
             static_cast<void>(core_.keeper().dispose(old.entry, false));
             return true;
         });
-        std::erase_if(old_tables_, [&](auto& t) {
-            if (t.use_count() > 1) return false;
-            auto const path = t->path();
-            t.reset();
-            static_cast<void>(fs_.remove(path));
+        std::erase_if(old_tables_, [&](auto& old) {
+            if (old.file.use_count() > 1) return false;
+            old.file.reset();
+            static_cast<void>(fs_.remove(old.path));
             return true;
         });
     }
 
     struct old_segment {
         format::segment_entry entry{};
-        std::shared_ptr<void const> reader{}; ///< what reads it, where anything does
+        std::shared_ptr<void const> file{}; ///< shared with whoever reads it
+    };
+    struct old_table {
+        std::string path{};
+        std::shared_ptr<void const> file{};
     };
 
     core_type& core_;
@@ -16226,7 +16255,7 @@ private:
     std::uint64_t next_id_ = 0; ///< of the next table; 0: prepare() has not been called
     std::array<std::string, format::table_levels> next_key_{};
     std::vector<old_segment> old_segments_{};
-    std::vector<std::shared_ptr<table_type const>> old_tables_{};
+    std::vector<old_table> old_tables_{};
     mutable std::mutex counters_m_;
     compaction_counters counters_{};
 };

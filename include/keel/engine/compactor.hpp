@@ -337,29 +337,31 @@ private:
             return done;
         }
         std::vector<std::shared_ptr<table_type const>> in;
-        for (auto const& t : made) in.push_back(levels_.serve(t, core_.keeper().paths()));
+        for (auto const& t : made)
+            in.push_back(job.only_move ? job.tables[job.into - 1U].front()->named(t)
+                                       : levels_.serve(t, core_.keeper().paths()));
         std::vector<segment_id> gone;
         for (auto const& e : job.segments) gone.push_back(e.id);
-        levels_.replace(gone, out, in);
-        retire(job);
+        retire(job, levels_.replace(gone, out, in));
         count(job, made);
         core_.writer().tell(observe::merged{
             .level = job.into, .tables = made.size(), .bytes_read = job.only_move ? 0 : job.bytes, .floor = job.floor});
         return {};
     }
-    void retire(job_type const& job) {
+    /// Every reader of a segment's file shares one handle of it, whichever view it came by; records in memory need no file.
+    void retire(job_type const& job, std::vector<std::pair<segment_id, std::shared_ptr<void const>>> const& files) {
         for (auto const& e : job.segments) {
             core_.parts().retire(e.id);
-            std::shared_ptr<void const> reader;
-            for (auto const& m : job.memory)
-                if (m->segment() == e.id) reader = m;
+            old_segment old{.entry = e};
             for (auto const& r : job.runs)
-                if (r->source().id == e.id) reader = r;
-            old_segments_.push_back({e, std::move(reader)});
+                if (r->source().id == e.id) old.file = r->file();
+            for (auto const& [id, file] : files)
+                if (id == e.id) old.file = file;
+            old_segments_.push_back(std::move(old));
         }
         if (job.only_move) return;
         for (auto const& level : job.tables)
-            for (auto const& t : level) old_tables_.push_back(t);
+            for (auto const& t : level) old_tables_.push_back({t->path(), t->file()});
     }
     void count(job_type const& job, std::vector<format::table_entry> const& made) {
         std::lock_guard const hold{counters_m_};
@@ -372,23 +374,26 @@ private:
     /// Files that the manifest no longer names and no reader holds. One that cannot be removed now is left to the next opening.
     void dispose() {
         std::erase_if(old_segments_, [&](auto& old) {
-            if (old.reader.use_count() > 1 || core_.parts().pinned(old.entry.id)) return false;
-            old.reader.reset();
+            if (old.file.use_count() > 1 || core_.parts().pinned(old.entry.id)) return false;
+            old.file.reset();
             static_cast<void>(core_.keeper().dispose(old.entry, false));
             return true;
         });
-        std::erase_if(old_tables_, [&](auto& t) {
-            if (t.use_count() > 1) return false;
-            auto const path = t->path();
-            t.reset();
-            static_cast<void>(fs_.remove(path));
+        std::erase_if(old_tables_, [&](auto& old) {
+            if (old.file.use_count() > 1) return false;
+            old.file.reset();
+            static_cast<void>(fs_.remove(old.path));
             return true;
         });
     }
 
     struct old_segment {
         format::segment_entry entry{};
-        std::shared_ptr<void const> reader{}; ///< what reads it, where anything does
+        std::shared_ptr<void const> file{}; ///< shared with whoever reads it
+    };
+    struct old_table {
+        std::string path{};
+        std::shared_ptr<void const> file{};
     };
 
     core_type& core_;
@@ -399,7 +404,7 @@ private:
     std::uint64_t next_id_ = 0; ///< of the next table; 0: prepare() has not been called
     std::array<std::string, format::table_levels> next_key_{};
     std::vector<old_segment> old_segments_{};
-    std::vector<std::shared_ptr<table_type const>> old_tables_{};
+    std::vector<old_table> old_tables_{};
     mutable std::mutex counters_m_;
     compaction_counters counters_{};
 };

@@ -198,18 +198,24 @@ public:
                                                           wal::layout const& paths) const {
         return std::make_shared<table_type const>(fs_, paths.table(entry.id), entry, cache_, listener_);
     }
-    /// Takes tables and the records of whole segments out and puts other tables in, in one step.
-    void replace(std::vector<segment_id> const& segments, std::vector<format::table_id> const& out,
-                 std::vector<std::shared_ptr<table_type const>> const& in) {
+    /// Takes tables and the records of whole segments out and puts other tables in, in one step. What comes back is the files of the
+    /// segments, as far as any reader had them.
+    [[nodiscard]] std::vector<std::pair<segment_id, std::shared_ptr<void const>>> replace(
+        std::vector<segment_id> const& segments, std::vector<format::table_id> const& out,
+        std::vector<std::shared_ptr<table_type const>> const& in) {
         std::lock_guard const hold{change_};
         auto next = *view();
         auto const gone = [&](segment_id id) { return std::ranges::find(segments, id) != segments.end(); };
         std::erase_if(next.memory, [&](auto const& m) { return gone(m->segment()); });
+        std::vector<std::pair<segment_id, std::shared_ptr<void const>>> files;
+        for (auto const& r : next.runs)
+            if (gone(r->source().id)) files.emplace_back(r->source().id, r->file());
         std::erase_if(next.runs, [&](auto const& r) { return gone(r->source().id); });
         for (auto& level : next.tables)
             std::erase_if(level, [&](auto const& t) { return std::ranges::find(out, t->entry().id) != out.end(); });
         for (auto const& t : in) next.tables[t->entry().level].push_back(t);
         publish(std::move(next));
+        return files;
     }
 
     // ---- wal::record_sink ---------------------------------------------------------------------------------------------------
@@ -230,7 +236,8 @@ public:
         if (!segment.index) return;
         std::lock_guard const hold{change_};
         auto next = *view();
-        std::erase_if(next.memory, [&](auto const& m) { return m->segment() == segment.id; });
+        auto const served = std::erase_if(next.memory, [&](auto const& m) { return m->segment() == segment.id; });
+        if (served == 0) return; // a merge was quicker, and has given the segment back
         next.runs.push_back(serve(std::move(segment), nullptr));
         publish(std::move(next));
     }

@@ -41,20 +41,28 @@ public:
     /// `of.index` says where the index on the disk is; where there is none, `scanned` is it.
     log_run(Fs fs, wal::closed_segment of, std::shared_ptr<wal::sorted_index const> scanned,
             std::shared_ptr<block_cache> cache, std::shared_ptr<damage_listener const> listener)
-        : file_{std::move(fs), of.path}, of_{std::move(of)}, on_disk_{of_.index.value_or(format::segment_section{})},
+        : log_run{std::make_shared<lazy_file<Fs> const>(std::move(fs), of.path), std::move(of), std::move(scanned),
+                  std::move(cache), std::move(listener)} {}
+    /// The same file as another run reads.
+    log_run(std::shared_ptr<lazy_file<Fs> const> file, wal::closed_segment of,
+            std::shared_ptr<wal::sorted_index const> scanned, std::shared_ptr<block_cache> cache,
+            std::shared_ptr<damage_listener const> listener)
+        : file_{std::move(file)}, of_{std::move(of)}, on_disk_{of_.index.value_or(format::segment_section{})},
           shape_{format::block_bytes(of_.segment_bytes), scanned ? scanned->entries.size() : of_.records},
           cache_{std::move(cache)}, listener_{std::move(listener)}, made_{std::move(scanned)} {
         heap_.store(made_.get(), std::memory_order_release);
     }
 
     [[nodiscard]] wal::closed_segment const& source() const noexcept { return of_; }
+    /// Held by every run that reads this file: as long as somebody else holds it the file is needed.
+    [[nodiscard]] std::shared_ptr<void const> file() const noexcept { return file_; }
     /// The same without the records behind `last`.
     [[nodiscard]] std::shared_ptr<log_run const> up_to(lsn last) const {
         auto less = of_;
         for (auto& r : less.counted) r.last = std::min(r.last, last);
         std::erase_if(less.counted, [](lsn_range const& r) { return r.empty(); });
         std::lock_guard const hold{m_};
-        return std::make_shared<log_run const>(file_.fs(), std::move(less), made_, cache_, listener_);
+        return std::make_shared<log_run const>(file_, std::move(less), made_, cache_, listener_);
     }
     /// The largest LSN that counts.
     [[nodiscard]] lsn newest() const noexcept { return of_.counted.empty() ? lsn{} : of_.counted.back().last; }
@@ -305,7 +313,7 @@ private:
                             offset % format::frame_alignment == 0;
         if (inside) {
             auto const room = of_.end - offset;
-            KEEL_TRY(file_.ready());
+            KEEL_TRY(file_->ready());
             seen = look(offset, room, into);
             if (seen.state != format::frame_state::intact) {
                 KEEL_TRY_LET(again, look_again(offset, room, into));
@@ -327,12 +335,12 @@ private:
     [[nodiscard]] format::frame_view look(std::uint64_t offset, std::uint64_t room, read_version& into) const {
         format::frame_place const place{of_.salt, offset};
         auto bytes = into.room(static_cast<std::size_t>(std::min<std::uint64_t>(room, first_look_bytes)));
-        if (!file_.fetch(offset, bytes)) return {};
+        if (!file_->fetch(offset, bytes)) return {};
         auto const head = format::peek_frame(bytes.data(), place, room);
         if (head.state != format::frame_state::intact) return head;
         if (head.bytes() > bytes.size()) {
             bytes = into.room(static_cast<std::size_t>(head.bytes()));
-            if (!file_.fetch(offset, bytes)) return {};
+            if (!file_->fetch(offset, bytes)) return {};
         }
         return format::read_frame<C>(bytes, place);
     }
@@ -349,7 +357,7 @@ private:
         return format::read_frame<C>(bytes, place);
     }
     [[nodiscard]] result<void> read_medium(std::uint64_t offset, byte_span out) const {
-        auto const got = file_.fetch_uncached(offset, out);
+        auto const got = file_->fetch_uncached(offset, out);
         if (!got) {
             tell({.kind = damage::unreadable,
                   .file = of_.path,
@@ -391,7 +399,7 @@ private:
             return {};
         std::lock_guard const hold{m_};
         if (index_ready_.load(std::memory_order_relaxed)) return {};
-        KEEL_TRY(file_.ready());
+        KEEL_TRY(file_->ready());
         if (heap_.load(std::memory_order_relaxed) == nullptr)
             if (auto done = load_head(); !done) KEEL_TRY(rebuild_locked(done.error()));
         index_ready_.store(true, std::memory_order_release);
@@ -426,7 +434,7 @@ private:
         std::lock_guard const hold{m_};
         auto& slot = (*own_filter_)[number];
         if (auto const* there = slot.load(std::memory_order_relaxed); there != nullptr) return there;
-        if (!file_.ready()) return nullptr;
+        if (!file_->ready()) return nullptr;
         auto block = read_block(of_.filter->offset + number * shape_.block);
         if (!block) return nullptr;
         filter_held_.push_back(std::move(*block));
@@ -447,12 +455,12 @@ private:
             auto bytes =
                 any.room(static_cast<std::size_t>(std::min<std::uint64_t>(of_.end - e.offset, first_look_bytes)));
             format::frame_place const at{of_.salt, e.offset};
-            KEEL_TRY(file_.file().read(e.offset, bytes));
+            KEEL_TRY(file_->file().read(e.offset, bytes));
             auto const head = format::peek_frame(bytes.data(), at, of_.end - e.offset);
             if (head.state != format::frame_state::intact || head.header.key_bytes < on_disk_.argument)
                 return bad_block(place(0));
             bytes = any.room(static_cast<std::size_t>(head.bytes()));
-            KEEL_TRY(file_.file().read(e.offset, bytes));
+            KEEL_TRY(file_->file().read(e.offset, bytes));
             auto const seen = format::read_frame<C>(bytes, at);
             if (seen.state != format::frame_state::intact) return bad_block(place(0));
             common_ = std::string{as_text(seen.key()).substr(0, on_disk_.argument)};
@@ -480,8 +488,8 @@ private:
     /// The block from the file, verified; read again past the page cache before a mismatch is believed.
     [[nodiscard]] result<block_cache::block> read_block(std::uint64_t offset) const {
         block_cache::block fresh{static_cast<std::size_t>(shape_.block)};
-        if (!file_.fetch(offset, fresh.writable()) || !format::block_verifies<C>(fresh.view(), of_.salt, offset))
-            if (!file_.fetch_uncached(offset, fresh.writable()) ||
+        if (!file_->fetch(offset, fresh.writable()) || !format::block_verifies<C>(fresh.view(), of_.salt, offset))
+            if (!file_->fetch_uncached(offset, fresh.writable()) ||
                 !format::block_verifies<C>(fresh.view(), of_.salt, offset))
                 return bad_block(offset);
         return fresh;
@@ -504,7 +512,7 @@ private:
               .done = outcome::healed,
               .detail = "the index does not verify; it was made anew from the records"});
         wal::index_builder builder;
-        KEEL_TRY(wal::collect_keys<C>(file_.file(), of_, builder));
+        KEEL_TRY(wal::collect_keys<C>(file_->file(), of_, builder));
         if (builder.size() != shape_.entries)
             return failure(errc::corruption, "the segment does not have as many records as its seal says", of_.path);
         made_ = std::make_shared<wal::sorted_index const>(std::move(builder).finish());
@@ -512,7 +520,7 @@ private:
         return {};
     }
 
-    lazy_file<Fs> file_;
+    std::shared_ptr<lazy_file<Fs> const> file_;
     wal::closed_segment of_;
     format::segment_section on_disk_{};
     format::index_shape shape_;

@@ -40,11 +40,20 @@ class sorted_table {
 public:
     sorted_table(Fs fs, std::string path, format::table_entry of, std::shared_ptr<block_cache> cache,
                  std::shared_ptr<damage_listener const> listener)
-        : file_{std::move(fs), std::move(path)}, of_{std::move(of)}, cache_{std::move(cache)},
-          listener_{std::move(listener)} {}
+        : sorted_table{std::make_shared<lazy_file<Fs> const>(std::move(fs), std::move(path)), std::move(of),
+                       std::move(cache), std::move(listener)} {}
+    sorted_table(std::shared_ptr<lazy_file<Fs> const> file, format::table_entry of, std::shared_ptr<block_cache> cache,
+                 std::shared_ptr<damage_listener const> listener)
+        : file_{std::move(file)}, of_{std::move(of)}, cache_{std::move(cache)}, listener_{std::move(listener)} {}
 
     [[nodiscard]] format::table_entry const& entry() const noexcept { return of_; }
-    [[nodiscard]] std::string const& path() const noexcept { return file_.path(); }
+    [[nodiscard]] std::string const& path() const noexcept { return file_->path(); }
+    /// Held by everything that reads this file: as long as somebody else holds it the file is needed.
+    [[nodiscard]] std::shared_ptr<void const> file() const noexcept { return file_; }
+    /// The same file, as the manifest names it now.
+    [[nodiscard]] std::shared_ptr<sorted_table const> named(format::table_entry const& now) const {
+        return std::make_shared<sorted_table const>(file_, now, cache_, listener_);
+    }
 
     /// The newest version of `key` that is not newer than `snapshot`; false where there is none. `hash` is the key's filter_hash.
     /// Errors: corruption, with file and offset; the machine's.
@@ -308,8 +317,8 @@ private:
             seen = format::read_frame<C>(into, {of_.salt, where.offset});
             return seen.state == format::frame_state::intact && seen.header.type == type && seen.bytes() == where.bytes;
         };
-        if (file_.fetch(where.offset, into) && right()) return {};
-        auto const again = file_.fetch_uncached(where.offset, into);
+        if (file_->fetch(where.offset, into) && right()) return {};
+        auto const again = file_->fetch_uncached(where.offset, into);
         if (again && right()) return {};
         tell(again ? damage::corrupt_block : damage::unreadable, where,
              again ? "the block does not verify when it is read"
@@ -347,7 +356,7 @@ private:
             return {};
         std::lock_guard const hold{m_};
         if (ready_.load(std::memory_order_relaxed)) return {};
-        KEEL_TRY(file_.ready());
+        KEEL_TRY(file_->ready());
         KEEL_TRY(load_header());
         filter_slots_ = std::vector<std::atomic<std::byte const*>>(static_cast<std::size_t>(header_.filter_blocks));
         if (!load_root()) KEEL_TRY(make_index_locked(header_.root));
@@ -358,7 +367,7 @@ private:
         format::header_block block{};
         for (auto const at : {std::uint64_t{0}, of_.size - format::header_bytes}) {
             for (bool const again : {false, true}) {
-                if (again ? !file_.fetch_uncached(at, block) : !file_.fetch(at, block)) continue;
+                if (again ? !file_->fetch_uncached(at, block) : !file_->fetch(at, block)) continue;
                 auto const h = format::decode_table_header<C>(block);
                 if (!h) continue;
                 if (h->id != of_.id || h->salt != of_.salt || h->size != of_.size || h->lsns != of_.lsns)
@@ -440,7 +449,7 @@ private:
         index_list all;
         for (std::uint64_t at = format::table_frames_begin; at < header_.blocks_end;) {
             frame.resize(format::frame_header_bytes);
-            if (!file_.fetch(at, frame)) return contradicts({static_cast<std::uint32_t>(at), 0});
+            if (!file_->fetch(at, frame)) return contradicts({static_cast<std::uint32_t>(at), 0});
             auto const head = format::peek_frame(frame.data(), {of_.salt, at}, header_.blocks_end - at);
             if (head.state != format::frame_state::intact) return contradicts({static_cast<std::uint32_t>(at), 0});
             format::block_place const place{static_cast<std::uint32_t>(at), static_cast<std::uint32_t>(head.bytes())};
@@ -458,7 +467,7 @@ private:
         return {};
     }
 
-    lazy_file<Fs> file_;
+    std::shared_ptr<lazy_file<Fs> const> file_;
     format::table_entry of_;
     std::shared_ptr<block_cache> cache_;
     std::shared_ptr<damage_listener const> listener_;
