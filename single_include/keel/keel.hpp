@@ -12190,7 +12190,7 @@ struct recovery_progress {
 /// How much of a store is verified before it serves.
 enum class verify_depth : std::uint8_t {
     quick, ///< what a crash left open; a sealed segment stands for its records, each of which is verified when it is read
-    deep, ///< every byte of the log
+    deep, ///< every byte of the log and of the tables
 };
 
 /// How to open a store or a log. Everything here may differ from one open to the next.
@@ -15895,7 +15895,6 @@ namespace keel::inline v0::detail {
 /// What merges did since the store was opened.
 struct compaction_counters {
     std::uint64_t merges = 0;
-    std::uint64_t moves = 0; ///< tables that went down a level as they were
     std::uint64_t bytes_read = 0;
     std::uint64_t bytes_written = 0;
     std::uint64_t records_dropped = 0; ///< superseded or erased, and seen by nobody
@@ -16215,9 +16214,9 @@ private:
             for (auto const& t : level) old_tables_.push_back({t->path(), t->file()});
     }
     void count(job_type const& job, std::vector<format::table_entry> const& made) {
+        if (job.only_move) return; // nothing was read or written
         std::lock_guard const hold{counters_m_};
-        ++(job.only_move ? counters_.moves : counters_.merges);
-        if (job.only_move) return;
+        ++counters_.merges;
         counters_.bytes_read += job.bytes;
         for (auto const& t : made) counters_.bytes_written += t.size;
     }
@@ -16384,8 +16383,8 @@ private:
 
 // Transactions: reads of one moment, writes of one's own on top, and a commit that is one batch of the log. Optimistic: nothing is
 // locked while a transaction runs. Whether it may commit is decided at the moment its batch takes its LSNs, when the writer's mutex
-// keeps all others from taking theirs: a key written since is in the memtable with a newer LSN, or among the records that were
-// encoded and are not visible yet.
+// keeps all others from taking theirs: a key written since has a newer LSN in the store's newest view, wherever a seal or a merge has
+// put it, or is among the records that were encoded and are not visible yet.
 
 namespace keel::inline v0 {
 

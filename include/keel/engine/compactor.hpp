@@ -44,7 +44,6 @@ namespace keel::inline v0::detail {
 /// What merges did since the store was opened.
 struct compaction_counters {
     std::uint64_t merges = 0;
-    std::uint64_t moves = 0; ///< tables that went down a level as they were
     std::uint64_t bytes_read = 0;
     std::uint64_t bytes_written = 0;
     std::uint64_t records_dropped = 0; ///< superseded or erased, and seen by nobody
@@ -364,9 +363,9 @@ private:
             for (auto const& t : level) old_tables_.push_back({t->path(), t->file()});
     }
     void count(job_type const& job, std::vector<format::table_entry> const& made) {
+        if (job.only_move) return; // nothing was read or written
         std::lock_guard const hold{counters_m_};
-        ++(job.only_move ? counters_.moves : counters_.merges);
-        if (job.only_move) return;
+        ++counters_.merges;
         counters_.bytes_read += job.bytes;
         for (auto const& t : made) counters_.bytes_written += t.size;
     }

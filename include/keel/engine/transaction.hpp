@@ -4,8 +4,8 @@
 
 // Transactions: reads of one moment, writes of one's own on top, and a commit that is one batch of the log. Optimistic: nothing is
 // locked while a transaction runs. Whether it may commit is decided at the moment its batch takes its LSNs, when the writer's mutex
-// keeps all others from taking theirs: a key written since is in the memtable with a newer LSN, or among the records that were
-// encoded and are not visible yet.
+// keeps all others from taking theirs: a key written since has a newer LSN in the store's newest view, wherever a seal or a merge has
+// put it, or is among the records that were encoded and are not visible yet.
 
 #include <keel/engine/batch.hpp>
 #include <keel/engine/scan.hpp>

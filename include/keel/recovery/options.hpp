@@ -55,7 +55,7 @@ struct recovery_progress {
 /// How much of a store is verified before it serves.
 enum class verify_depth : std::uint8_t {
     quick, ///< what a crash left open; a sealed segment stands for its records, each of which is verified when it is read
-    deep, ///< every byte of the log
+    deep, ///< every byte of the log and of the tables
 };
 
 /// How to open a store or a log. Everything here may differ from one open to the next.
