@@ -20,6 +20,8 @@ using namespace crash;
 
 using keel::test::sanitized;
 constexpr std::uint64_t fault_workloads = sanitized ? 1 : 8;
+/// Of the operations behind a fault, how many are looked at as if the machine stopped there.
+constexpr std::uint64_t one_in = sanitized ? 11 : 3;
 
 struct failure_mode {
     keel::io::fault_kind kind;
@@ -77,7 +79,7 @@ private:
         maybe_ = 0;
         fs.set_plan({{{.kind = mode.kind, .on = mode.on, .at = n, .count = mode.count, .seed = n}}});
         disk.on_operation([&](keel::io::operation const&) {
-            if (!fs.log().empty() && ++since_ % 3 == 0) explore(disk, h);
+            if (!fs.log().empty() && ++since_ % one_in == 0) explore(disk, h);
         });
         play(fs, h, make_workload(number, merging));
         disk.on_operation({});
@@ -251,10 +253,8 @@ void fail_everywhere(std::uint64_t count = fault_workloads, bool merging = false
     CHECK(e.fired() > 100);
     CHECK(e.states() > 1000);
     CHECK(e.resumed() > 0);
-    if (e.merging) {
-        CHECK(e.merged() > (sanitized ? 0 : 100));
-        CHECK(e.unmerged() > (sanitized ? 0 : 100));
-    }
+    CHECK(e.merged() >= (merging ? 100 : 0));
+    CHECK(e.unmerged() >= (merging ? 30 : 0));
 }
 
 } // namespace

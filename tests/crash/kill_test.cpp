@@ -4,6 +4,8 @@
 // Real processes, killed for real: a child writes from several threads and tells each acknowledged key through a pipe; the parent
 // kills it with SIGKILL after a random while, opens the store and looks for every key it was told of.
 
+#include "../support/slow_build.hpp"
+
 #include <doctest/doctest.h>
 
 #include <atomic>
@@ -19,7 +21,7 @@
 
 namespace {
 
-constexpr int rounds = 50;
+constexpr int rounds = keel::test::sanitized ? 12 : 50;
 constexpr int threads = 3;
 
 std::string value_of(std::string const& key) { return key + std::string(20 + key.size() * 7 % 300, 'v'); }
@@ -110,9 +112,9 @@ void kill_rounds(char const* name) {
 
 } // namespace
 
-TEST_CASE("kill: nothing acknowledged is missing after 50 rounds of SIGKILL under group_commit") {
+TEST_CASE("kill: nothing acknowledged is missing after rounds of SIGKILL under group_commit") {
     kill_rounds<keel::engine<keel::durability::group_commit, keel::segment_size<256 * keel::KiB>>>("group_commit");
 }
-TEST_CASE("kill: nothing accepted is missing after 50 rounds of SIGKILL under os_buffered") {
+TEST_CASE("kill: nothing accepted is missing after rounds of SIGKILL under os_buffered") {
     kill_rounds<keel::engine<keel::durability::os_buffered, keel::segment_size<256 * keel::KiB>>>("os_buffered");
 }

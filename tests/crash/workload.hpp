@@ -22,8 +22,8 @@ struct step {
 };
 using workload = std::vector<step>;
 
-/// The workload of a number: each has its own mixture of batch sizes, value sizes, erases, syncs, idle marks and reopenings; of merges
-/// where the store has any.
+/// The workload of a number: each has its own mixture of batch sizes, value sizes, erases, syncs, idle marks and reopenings; where
+/// the store merges, of merges, at least one at its end.
 inline workload make_workload(std::uint64_t number, bool merging = false) {
     auto state = number * 0x9E3779B97F4A7C15ULL + 1;
     auto const random = [&](std::uint64_t below) {
@@ -37,7 +37,7 @@ inline workload make_workload(std::uint64_t number, bool merging = false) {
     for (std::uint64_t i = 0; i < steps; ++i) {
         step s;
         auto const kind = random(12);
-        if (merging && (kind > 9 || (i > 2 && kind > 6))) s.kind = step_kind::merge;
+        if (merging && (kind > 9 || (i > 2 && kind > 6) || i + 1 == steps)) s.kind = step_kind::merge;
         else if (kind == 0) s.kind = step_kind::sync;
         else if (kind == 1) s.kind = step_kind::idle;
         else if (kind == 2 && number % 3 == 0) s.kind = step_kind::reopen;
