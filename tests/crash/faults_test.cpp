@@ -21,7 +21,7 @@ using namespace crash;
 using keel::test::sanitized;
 constexpr std::uint64_t fault_workloads = sanitized ? 1 : 8;
 /// Of the operations behind a fault, how many are looked at as if the machine stopped there.
-constexpr std::uint64_t one_in = sanitized ? 11 : 3;
+constexpr std::uint64_t fault_one_in = sanitized ? 11 : 3;
 
 struct failure_mode {
     keel::io::fault_kind kind;
@@ -79,7 +79,7 @@ private:
         maybe_ = 0;
         fs.set_plan({{{.kind = mode.kind, .on = mode.on, .at = n, .count = mode.count, .seed = n}}});
         disk.on_operation([&](keel::io::operation const&) {
-            if (!fs.log().empty() && ++since_ % one_in == 0) explore(disk, h);
+            if (!fs.log().empty() && ++since_ % fault_one_in == 0) explore(disk, h);
         });
         play(fs, h, make_workload(number, merging));
         disk.on_operation({});
