@@ -18,6 +18,7 @@
 #include <keel/log.hpp>
 #include <keel/recovery/index_collector.hpp>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
@@ -56,29 +57,24 @@ public:
     using config_type = Config;
     using transaction = basic_transaction<Config>;
     using key_scan = basic_scan<Config>;
+    using keys_only = basic_scan<Config, std::string_view>;
     using file_system = typename Config::file_system;
 
-    /// Opens the store in this folder, or makes one, and recovers it: see recovery() for what was found. Errors: not_found,
+    /// Opens the store in this folder, or makes one, and recovers it: see recovery() for what was found. With `read_only` it is what the
+    /// store was at this moment, whoever writes to it meanwhile, restarts or merges: open again to see more. Errors: not_found,
     /// not_a_store, wrong_format, wrong_policy, locked, corruption (where the repair policy refuses), recovery_attempts,
     /// cancelled, and the machine's.
     [[nodiscard]] static result<basic_engine> open(std::string directory, open_options const& options = {},
                                                    file_system fs = {}) {
-        auto observer = std::make_unique<typename Config::observer>();
-        std::vector<recovery::index_collector> collected;
-        auto opened = recovery::open_store<Config>(fs, std::move(directory), options, *observer, collected);
-        if (!opened) return failure(std::move(opened).error());
-        auto const started = std::chrono::steady_clock::now();
-        basic_engine out;
-        auto& records = opened->exam.report.replayed_records;
-        KEEL_TRY_LET(parts,
-                     recovery::indexed_segments<Config>(fs, std::move(opened->served), std::move(collected), records));
-        out.levels_ = std::make_shared<levels_type>(fs, static_cast<std::size_t>(options.cache_bytes));
-        out.levels_->mount(std::move(parts), opened->exam.stock.state.tables, opened->exam.stock.paths);
-        opened->exam.report.replay_time = std::chrono::steady_clock::now() - started;
-        out.core_ = std::make_shared<core_type>(std::move(*opened), fs, *out.levels_, std::move(observer), options);
-        out.merging_ = std::make_unique<merging>(*out.core_, *out.levels_, options);
-        if constexpr (policy::log_bytes != 0) out.core_->on_first_write([m = out.merging_.get()] { m->start(); });
-        return out;
+        for (int turn = 0;; ++turn) {
+            KEEL_TRY_LET(db, open_once(directory, options, fs));
+            if (!options.read_only) return db;
+            auto held = db.levels_->hold_files();
+            if (held) return db;
+            // A missing file was found and told of; one that has gone since is a merge beside this.
+            if (held.error().code != errc::not_found || db.recovery().damaged()) return db;
+            if (turn == recovery::looks_max) return failure(std::move(held).error());
+        }
     }
 
     basic_engine(basic_engine&&) noexcept = default;
@@ -105,6 +101,31 @@ public:
         return commit(std::span{&op, 1});
     }
 
+    /// Removes every key of a range that has a value when the call begins; returns how many. Takes time in proportion to them. As many as
+    /// fit go in one batch: a range of a few hundred keys is gone as a whole or not at all, of a larger one a crash or an error may
+    /// leave the end; asking again removes the rest. Errors: those of a write, and of a scan.
+    [[nodiscard]] result<std::uint64_t> erase(range const& which) {
+        auto all = keys(which);
+        write_batch part;
+        std::uint64_t done = 0;
+        auto const commit_part = [&]() -> result<void> {
+            if (part.empty()) return {};
+            auto const count = part.size();
+            KEEL_TRY(write(part));
+            done += count;
+            part.clear();
+            return {};
+        };
+        for (auto const key : all) {
+            if (part.log_bytes() + format::frame_bytes(key.size()) > erase_batch_bytes) KEEL_TRY(commit_part());
+            part.erase(key);
+        }
+        KEEL_TRY(all.status());
+        KEEL_TRY(commit_part());
+        return done;
+    }
+    [[nodiscard]] result<std::uint64_t> erase(prefix const& which) { return erase(which.as_range()); }
+
     /// All of the batch or nothing. Returns the LSN of its last operation.
     [[nodiscard]] result<lsn> write(write_batch const& batch) {
         if (batch.empty()) return failure(errc::invalid_argument, "an empty batch has no LSN");
@@ -128,19 +149,23 @@ public:
 
     /// Keys in order: all of them, a range, a prefix; now, or as of a snapshot of this store. What could not be read shows in the scan's
     /// status().
-    [[nodiscard]] key_scan scan(range which = {}) const {
-        auto view = levels_->view(); // first this, then the moment
-        auto const at = core_->writer().visible();
-        return {std::move(view), at, std::move(which)};
-    }
+    [[nodiscard]] key_scan scan(range which = {}) const { return walk<key_scan>(std::move(which)); }
     [[nodiscard]] key_scan scan(range which, keel::snapshot const& as_of) const {
-        KEEL_ASSERT(as_of.belongs_to(levels_->held()));
-        // A snapshot of another store has no keys here: an empty scan, never somebody else's data.
-        return {levels_->view(), as_of.belongs_to(levels_->held()) ? as_of.at() : lsn{}, std::move(which)};
+        return walk<key_scan>(std::move(which), as_of);
     }
     [[nodiscard]] key_scan scan(prefix const& which) const { return scan(which.as_range()); }
     [[nodiscard]] key_scan scan(prefix const& which, keel::snapshot const& as_of) const {
         return scan(which.as_range(), as_of);
+    }
+
+    /// The same without the values.
+    [[nodiscard]] keys_only keys(range which = {}) const { return walk<keys_only>(std::move(which)); }
+    [[nodiscard]] keys_only keys(range which, keel::snapshot const& as_of) const {
+        return walk<keys_only>(std::move(which), as_of);
+    }
+    [[nodiscard]] keys_only keys(prefix const& which) const { return keys(which.as_range()); }
+    [[nodiscard]] keys_only keys(prefix const& which, keel::snapshot const& as_of) const {
+        return keys(which.as_range(), as_of);
     }
 
     /// The values of several keys at one moment, in the order asked for.
@@ -149,13 +174,11 @@ public:
         if (core_->writer().state() == engine_state::closed) return failure(errc::closed, "the store is closed");
         auto const view = levels_->view();
         auto const at = core_->writer().visible();
-        std::vector<std::optional<std::string>> out;
-        out.reserve(keys.size());
-        for (auto const key : keys) {
-            auto found = view->find(key, at);
-            if (!found) return tell(std::move(found).error());
-            out.push_back(*found ? std::move((*found)->value) : std::nullopt);
-        }
+        std::vector<std::optional<std::string>> out(keys.size());
+        auto done = view->find_all(keys, at, [&](std::size_t i, auto found) {
+            if (found) out[i] = std::move(found->value);
+        });
+        if (!done) return tell(std::move(done).error());
         return out;
     }
 
@@ -171,21 +194,13 @@ public:
     }
 
     /// Verifies the segments that take no more records while the store serves: with `deep` every byte of them, with `quick` nothing but
-    /// that they are there. Findings are events, make the store degraded and stand in the corruption log; nothing is changed.
+    /// that they can be opened. Findings are events, make the store degraded and stand in the corruption log; nothing is changed.
     [[nodiscard]] result<recovery_report> verify(verify_depth how = verify_depth::deep) const {
         recovery_report report;
         auto const view = levels_->view();
-        for (auto const& r : view->runs) {
-            if (how == verify_depth::deep) {
-                KEEL_TRY(detail::verify_segment<Config>(core_->fs(), r->source(), report));
-                continue;
-            }
-            KEEL_TRY(file_system{core_->fs()}.status(r->source().path));
-            ++report.segments;
-            ++report.mounted_segments;
-        }
+        for (auto const& r : view->runs) KEEL_TRY(detail::verify_segment<Config>(*r, how, report));
         for (auto const& level : view->tables)
-            for (auto const& t : level) KEEL_TRY(detail::verify_table<Config>(core_->fs(), *t, how, report));
+            for (auto const& t : level) KEEL_TRY(detail::verify_table<Config>(*t, how, report));
         core_->tell(report.findings);
         return report;
     }
@@ -265,6 +280,7 @@ private:
     using core_type = detail::log_core<Config, levels_type>;
     using compactor_type = detail::compactor<Config>;
     using policy = typename Config::compaction;
+    static constexpr auto erase_batch_bytes = std::min(64 * KiB, core_type::writer_type::batch_bytes_max);
     /// Refers to core and levels: goes first. thread_ is set once, by the first write, and let go of by close(), which no other call
     /// may run beside; awake_ (release) publishes it (acquire).
     class merging {
@@ -298,10 +314,42 @@ private:
     };
     basic_engine() = default;
 
+    [[nodiscard]] static result<basic_engine> open_once(std::string const& directory, open_options const& options,
+                                                        file_system& fs) {
+        auto observer = std::make_unique<typename Config::observer>();
+        std::vector<recovery::index_collector> collected;
+        auto opened = recovery::open_store<Config>(fs, directory, options, *observer, collected);
+        if (!opened) return failure(std::move(opened).error());
+        auto const started = std::chrono::steady_clock::now();
+        basic_engine out;
+        auto& records = opened->exam.report.replayed_records;
+        KEEL_TRY_LET(parts,
+                     recovery::indexed_segments<Config>(fs, std::move(opened->served), std::move(collected), records));
+        out.levels_ = std::make_shared<levels_type>(fs, static_cast<std::size_t>(options.cache_bytes));
+        out.levels_->mount(std::move(parts), opened->exam.stock.state.tables, opened->exam.stock.paths);
+        opened->exam.report.replay_time = std::chrono::steady_clock::now() - started;
+        out.core_ = std::make_shared<core_type>(std::move(*opened), fs, *out.levels_, std::move(observer), options);
+        out.merging_ = std::make_unique<merging>(*out.core_, *out.levels_, options);
+        if constexpr (policy::log_bytes != 0) out.core_->on_first_write([m = out.merging_.get()] { m->start(); });
+        return out;
+    }
+
     void let_go() noexcept {
         if (core_) core_->on_first_write({}); // a transaction may still hold the core for its commit
         merging_.reset();
         core_.reset();
+    }
+    template <class Scan>
+    [[nodiscard]] Scan walk(range which) const {
+        auto view = levels_->view(); // first this, then the moment
+        auto const at = core_->writer().visible();
+        return {std::move(view), at, std::move(which)};
+    }
+    template <class Scan>
+    [[nodiscard]] Scan walk(range which, keel::snapshot const& as_of) const {
+        KEEL_ASSERT(as_of.belongs_to(levels_->held()));
+        // A snapshot of another store has no keys here: an empty scan, never somebody else's data.
+        return {levels_->view(), as_of.belongs_to(levels_->held()) ? as_of.at() : lsn{}, std::move(which)};
     }
     [[nodiscard]] auto hold_moment() const {
         return levels_->held().take([&] { return core_->writer().visible(); });

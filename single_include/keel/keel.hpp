@@ -6262,9 +6262,12 @@ public:
     void clear() noexcept {
         bytes_.clear();
         parts_.clear();
+        log_bytes_ = 0;
     }
     [[nodiscard]] bool empty() const noexcept { return parts_.empty(); }
     [[nodiscard]] std::size_t size() const noexcept { return parts_.size(); }
+    /// What it takes of the log.
+    [[nodiscard]] std::uint64_t log_bytes() const noexcept { return log_bytes_; }
 
     /// The operations, as views into this batch: valid until it changes.
     [[nodiscard]] std::vector<wal::operation> operations() const {
@@ -6288,9 +6291,11 @@ private:
     void add(format::frame_type type, std::string_view key, std::string_view value) {
         bytes_.append(key).append(value);
         parts_.push_back({type, key.size(), value.size()});
+        log_bytes_ += format::frame_bytes(key.size() + value.size());
     }
     std::string bytes_;
     std::vector<part> parts_;
+    std::uint64_t log_bytes_ = 0;
 };
 
 } // namespace keel::inline v0
@@ -6520,17 +6525,21 @@ private:
 #ifndef KEEL_FORMAT_BLOCK_HPP
 #define KEEL_FORMAT_BLOCK_HPP
 
-// Blocks of a table (format/table.hpp): the payload of a frame. Entries by key, versions of a key the newest first:
-//   shared varint | unshared varint | value varint (bytes, twice, plus one for an erased key) | age varint | key's unshared end | value
-// `shared` bytes are those of the key before. `age` is the LSN minus the table's first. Every sixteenth entry stands alone (shared is
-// 0); where those begin stands behind the entries: u32 each, then u32 how many. Varints have seven bits a byte, the lowest first.
-// In an index block the value is where a block is (offset u32, bytes of its frame u32), the key is the largest in it.
+// Blocks of a table (format/table.hpp): the payload of a frame. Entries by key, versions of a key the newest first. What is compared
+// stands together, so that a look-up meets few cache lines and a walk over keys meets no value:
+//   heads | values, one behind the other | where heads stand alone: head offset u32, value offset u32, each | heads' bytes u32 | how many u32
+// A head: shared varint | unshared varint | value varint (bytes, twice, plus one for an erased key) | age varint | key's unshared end
+// `shared` bytes are those of the key before. `age` is the LSN minus the table's first. Every sixteenth head stands alone (shared is 0).
+// Varints have seven bits a byte, the lowest first. In an index block the value is where a block is (offset u32, bytes of its frame
+// u32), the key is the largest in it.
 //
 // The reader takes any bytes: what does not hold together ends the walk, and whole() says so.
 
 namespace keel::inline v0::format {
 
 inline constexpr std::size_t block_restart_every = 16;
+inline constexpr std::size_t restart_bytes = 8;
+inline constexpr std::size_t block_tail_bytes = 8;
 inline constexpr std::size_t varint_bytes_max = 10;
 
 /// Where a block is.
@@ -6548,7 +6557,8 @@ public:
     void add(std::string_view key, std::string_view value, std::uint64_t age, bool tombstone) {
         std::size_t shared = 0;
         if (count_ % block_restart_every == 0) {
-            restarts_.push_back(static_cast<std::uint32_t>(bytes_.size()));
+            restarts_.push_back(
+                {static_cast<std::uint32_t>(heads_.size()), static_cast<std::uint32_t>(values_.size())});
         } else {
             auto const most = std::min(key.size(), last_.size());
             shared = static_cast<std::size_t>(
@@ -6559,8 +6569,8 @@ public:
         put_varint(key.size() - shared);
         put_varint(value.size() << 1 | static_cast<std::uint64_t>(tombstone));
         put_varint(age);
-        put(key.substr(shared));
-        put(value);
+        append(heads_, key.substr(shared));
+        append(values_, value);
         last_.assign(key);
         ++count_;
     }
@@ -6574,40 +6584,54 @@ public:
 
     [[nodiscard]] bool empty() const noexcept { return count_ == 0; }
     /// Bytes of the payload, were it finished now.
-    [[nodiscard]] std::size_t size() const noexcept { return bytes_.size() + 4 * (restarts_.size() + 1); }
+    [[nodiscard]] std::size_t size() const noexcept {
+        return heads_.size() + values_.size() + restart_bytes * restarts_.size() + block_tail_bytes;
+    }
     [[nodiscard]] std::string const& last_key() const noexcept { return last_; }
 
     /// The payload; valid until clear().
     [[nodiscard]] byte_view finish() {
-        auto const begin = bytes_.size();
-        bytes_.resize(begin + 4 * (restarts_.size() + 1));
-        auto* at = bytes_.data() + begin;
-        for (auto const r : restarts_) {
-            store(at, r);
-            at += 4;
+        auto const heads = heads_.size();
+        heads_.reserve(size());
+        heads_.insert(heads_.end(), values_.begin(), values_.end());
+        for (auto const& r : restarts_) {
+            put_u32(r.head);
+            put_u32(r.value);
         }
-        store(at, static_cast<std::uint32_t>(restarts_.size()));
-        return bytes_;
+        put_u32(static_cast<std::uint32_t>(heads));
+        put_u32(static_cast<std::uint32_t>(restarts_.size()));
+        return heads_;
     }
     void clear() noexcept {
-        bytes_.clear();
+        heads_.clear();
+        values_.clear();
         restarts_.clear();
         count_ = 0;
     }
 
 private:
-    void put(std::string_view text) {
-        auto const begin = bytes_.size();
-        bytes_.resize(begin + text.size());
-        if (!text.empty()) std::memcpy(bytes_.data() + begin, text.data(), text.size());
+    struct restart {
+        std::uint32_t head;
+        std::uint32_t value;
+    };
+    static void append(std::vector<std::byte>& to, std::string_view text) {
+        auto const begin = to.size();
+        to.resize(begin + text.size());
+        if (!text.empty()) std::memcpy(to.data() + begin, text.data(), text.size());
     }
     void put_varint(std::uint64_t value) {
-        for (; value >= 0x80; value >>= 7) bytes_.push_back(static_cast<std::byte>(value | 0x80));
-        bytes_.push_back(static_cast<std::byte>(value));
+        for (; value >= 0x80; value >>= 7) heads_.push_back(static_cast<std::byte>(value | 0x80));
+        heads_.push_back(static_cast<std::byte>(value));
+    }
+    void put_u32(std::uint32_t value) {
+        auto const begin = heads_.size();
+        heads_.resize(begin + 4);
+        store(heads_.data() + begin, value);
     }
 
-    std::vector<std::byte> bytes_{};
-    std::vector<std::uint32_t> restarts_{};
+    std::vector<std::byte> heads_{}; ///< and all the rest, once finished
+    std::vector<std::byte> values_{};
+    std::vector<restart> restarts_{};
     std::string last_{};
     std::size_t count_ = 0;
 };
@@ -6643,14 +6667,12 @@ class block_reader {
 public:
     block_reader() = default;
     explicit block_reader(byte_view payload) noexcept : bytes_{payload} {
-        if (bytes_.size() >= 4) restarts_ = load<std::uint32_t>(bytes_.data() + bytes_.size() - 4);
-        if (bytes_.size() >= 4 && restarts_ <= (bytes_.size() - 4) / 4)
-            end_ = bytes_.size() - 4 * (std::size_t{restarts_} + 1);
-        else break_off();
+        if (!read_tail()) break_off();
     }
 
     void first() {
         at_ = next_ = 0;
+        next_value_ = end_;
         key_.clear();
         next();
     }
@@ -6667,7 +6689,7 @@ public:
             return;
         }
         auto r = restarts_;
-        while (r > 0 && restart(r - 1) >= here) --r;
+        while (r > 0 && restart_head(r - 1) >= here) --r;
         if (r == 0) return break_off();
         go_to_restart(r - 1);
         while (valid_ && next_ < here) next();
@@ -6714,17 +6736,28 @@ public:
 private:
     void break_off() noexcept {
         whole_ = valid_ = false;
-        at_ = next_ = end_ = 0;
+        at_ = next_ = end_ = next_value_ = values_end_ = 0;
         restarts_ = 0;
     }
-    [[nodiscard]] std::size_t restart(std::uint32_t i) const noexcept {
-        return load<std::uint32_t>(bytes_.data() + end_ + 4 * std::size_t{i});
+    [[nodiscard]] bool read_tail() noexcept {
+        if (bytes_.size() < block_tail_bytes) return false;
+        auto const room = bytes_.size() - block_tail_bytes;
+        end_ = load<std::uint32_t>(bytes_.data() + room);
+        restarts_ = load<std::uint32_t>(bytes_.data() + room + 4);
+        if (restarts_ > room / restart_bytes || end_ > room - restart_bytes * restarts_) return false;
+        values_end_ = room - restart_bytes * restarts_;
+        return true;
+    }
+    [[nodiscard]] std::size_t restart_head(std::uint32_t i) const noexcept {
+        return load<std::uint32_t>(bytes_.data() + values_end_ + restart_bytes * i);
     }
     void go_to_restart(std::uint32_t i) {
-        auto const to = restart(i);
-        if (to >= end_) return break_off();
+        auto const to = restart_head(i);
+        auto const value = load<std::uint32_t>(bytes_.data() + values_end_ + restart_bytes * i + 4);
+        if (to >= end_ || value > values_end_ - end_) return break_off();
         key_.clear();
         next_ = to;
+        next_value_ = end_ + value;
         next();
     }
     [[nodiscard]] bool in_front(std::string_view here, std::string_view key, std::uint64_t age_max) const noexcept {
@@ -6733,7 +6766,7 @@ private:
     }
     /// Key and age of the entry at a restart, without putting anything together: it stands there whole.
     [[nodiscard]] bool read_restart(std::uint32_t i) noexcept {
-        auto at = restart(i);
+        auto at = restart_head(i);
         lengths n;
         if (at >= end_ || !read_lengths(at, n) || n.shared != 0) return false;
         restart_key_ = {reinterpret_cast<char const*>(bytes_.data()) + at, static_cast<std::size_t>(n.unshared)};
@@ -6765,25 +6798,27 @@ private:
         if (!take(shared) || !take(unshared) || !take(value) || !take(age_)) return false;
         tombstone_ = (value & 1) != 0;
         value >>= 1;
-        auto const room = end_ - at;
-        return unshared <= room && value <= room - unshared;
+        return unshared <= end_ - at;
     }
     [[nodiscard]] bool read() {
         auto at = at_;
         lengths n;
-        if (!read_lengths(at, n) || n.shared > key_.size()) return false;
-        auto const* text = reinterpret_cast<char const*>(bytes_.data()) + at;
-        key_.replace_end(static_cast<std::size_t>(n.shared), text, static_cast<std::size_t>(n.unshared));
-        value_ = {text + n.unshared, static_cast<std::size_t>(n.value)};
-        next_ = at + static_cast<std::size_t>(n.unshared + n.value);
+        if (!read_lengths(at, n) || n.shared > key_.size() || n.value > values_end_ - next_value_) return false;
+        auto const* all = reinterpret_cast<char const*>(bytes_.data());
+        key_.replace_end(static_cast<std::size_t>(n.shared), all + at, static_cast<std::size_t>(n.unshared));
+        value_ = {all + next_value_, static_cast<std::size_t>(n.value)};
+        next_ = at + static_cast<std::size_t>(n.unshared);
+        next_value_ += static_cast<std::size_t>(n.value);
         return true;
     }
 
     byte_view bytes_{};
-    std::size_t end_ = 0; ///< of the entries
+    std::size_t end_ = 0; ///< of the heads; the values begin here
+    std::size_t values_end_ = 0;
     std::uint32_t restarts_ = 0;
-    std::size_t at_ = 0;   ///< of the entry it stands on
+    std::size_t at_ = 0;   ///< of the head it stands on
     std::size_t next_ = 0; ///< behind it
+    std::size_t next_value_ = 0;
     key_buffer key_{};
     std::string_view restart_key_{};
     std::string_view value_{};
@@ -6901,6 +6936,7 @@ struct filter_shape {
 [[nodiscard]] constexpr std::uint64_t filter_line(std::uint64_t hash, std::uint64_t lines) noexcept {
     return (hash >> 32) * lines >> 32;
 }
+namespace detail {
 /// Calls visit(byte in the line, mask) for each bit of a key until it returns false; whether it never did.
 template <class Visit>
 constexpr bool each_filter_bit(std::uint64_t hash, std::uint32_t probes, Visit const& visit) {
@@ -6910,6 +6946,19 @@ constexpr bool each_filter_bit(std::uint64_t hash, std::uint32_t probes, Visit c
         if (!visit(bit / 8, static_cast<std::byte>(1U << bit % 8))) return false;
     }
     return true;
+}
+} // namespace detail
+/// Puts a key into its line.
+inline void add_to_line(std::byte* line, std::uint64_t hash, std::uint32_t probes) noexcept {
+    detail::each_filter_bit(hash, probes, [line](std::size_t byte, std::byte mask) {
+        line[byte] |= mask;
+        return true;
+    });
+}
+/// False: the key was not put into its line.
+[[nodiscard]] inline bool line_allows(std::byte const* line, std::uint64_t hash, std::uint32_t probes) noexcept {
+    return detail::each_filter_bit(
+        hash, probes, [line](std::size_t byte, std::byte mask) { return (line[byte] & mask) != std::byte{0}; });
 }
 
 /// Where sections begin behind frames that end at `data_end`.
@@ -7393,6 +7442,34 @@ inline bool apply_op(manifest_state& to, manifest_op what, field_reader& in) {
 
 #endif
 
+// ---- keel/detail/prefetch.hpp ----
+#ifndef KEEL_DETAIL_PREFETCH_HPP
+#define KEEL_DETAIL_PREFETCH_HPP
+
+// Asking for memory before it is needed. A look-up is a few cache misses, each of which tells where the next one is; what does not
+// depend on another is asked for at once.
+
+namespace keel::inline v0::detail {
+
+inline constexpr std::size_t cache_line_bytes = 64;
+
+/// A hint: reads nothing, and any address will do.
+inline void prefetch(void const* at) noexcept {
+#if defined(__GNUC__)
+    __builtin_prefetch(at);
+#else
+    static_cast<void>(at);
+#endif
+}
+inline void prefetch(void const* at, std::size_t bytes) noexcept {
+    auto const* const begin = static_cast<char const*>(at);
+    for (std::size_t i = 0; i < bytes; i += cache_line_bytes) prefetch(begin + i);
+}
+
+} // namespace keel::inline v0::detail
+
+#endif
+
 // ---- keel/table/block_cache.hpp ----
 #ifndef KEEL_TABLE_BLOCK_CACHE_HPP
 #define KEEL_TABLE_BLOCK_CACHE_HPP
@@ -7418,8 +7495,18 @@ public:
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
     [[nodiscard]] byte_view view() const noexcept { return {bytes_.get(), size_}; }
     [[nodiscard]] byte_span writable() noexcept { return {bytes_.get(), size_}; }
+    /// Asks for what a look-up in a block of a table reads first: the count, which stands in front, the heads of its records, and the
+    /// places at its end.
+    void prefetch() const noexcept {
+        auto const begin = reinterpret_cast<std::uintptr_t>(bytes_.get());
+        keel::detail::prefetch(reinterpret_cast<void const*>(begin - keel::detail::cache_line_bytes / 2),
+                               std::min(size_, heads_bytes));
+        if (size_ > heads_bytes) keel::detail::prefetch(bytes_.get() + size_ - keel::detail::cache_line_bytes);
+    }
 
 private:
+    static constexpr std::size_t heads_bytes = 640;
+
     std::shared_ptr<std::byte[]> bytes_{};
     std::size_t size_ = 0;
 };
@@ -7443,12 +7530,21 @@ public:
         std::lock_guard const hold{s.m};
         if (s.sets.empty()) return {};
         auto& set = s.set_of(h);
+        keel::detail::prefetch(set.blocks.data(), sizeof set.blocks); // beside the names
         for (std::size_t i = 0; i < ways; ++i)
             if (set.names[i] == which && set.blocks[i]) {
+                set.blocks[i].prefetch(); // ahead of counting it, which waits for its first line
                 set.used |= static_cast<std::uint8_t>(1U << i);
                 return set.blocks[i];
             }
         return {};
+    }
+    /// Asks for the memory that find() looks at.
+    void prefetch(name which) noexcept {
+        auto const h = hash_of(which);
+        auto& s = shard_of(h);
+        std::lock_guard const hold{s.m}; // the sets may be growing
+        if (!s.sets.empty()) keel::detail::prefetch(&s.set_of(h), sizeof(set_type));
     }
     void add(name which, block what) {
         auto const h = hash_of(which);
@@ -7859,10 +7955,7 @@ public:
             auto const line = format::filter_line(hash, shape.lines());
             auto* const at = out.data() + line / shape.lines_per_block() * shape.block +
                              line % shape.lines_per_block() * format::filter_line_bytes;
-            format::each_filter_bit(hash, format::filter_probes, [&](std::size_t byte, std::byte mask) {
-                at[byte] |= mask;
-                return true;
-            });
+            format::add_to_line(at, hash, format::filter_probes);
         }
         return out;
     }
@@ -8062,6 +8155,11 @@ public:
     [[nodiscard]] wal::closed_segment const& source() const noexcept { return of_; }
     /// Held by every run that reads this file: as long as somebody else holds it the file is needed.
     [[nodiscard]] std::shared_ptr<void const> file() const noexcept { return file_; }
+    /// The file, opened if no look-up has done so: what is open stays readable when somebody removes it.
+    [[nodiscard]] result<typename Fs::file const*> opened() const {
+        KEEL_TRY(file_->ready());
+        return &file_->file();
+    }
     /// The same without the records behind `last`.
     [[nodiscard]] std::shared_ptr<log_run const> up_to(lsn last) const {
         auto less = of_;
@@ -8091,6 +8189,18 @@ public:
             if (into.what.at <= snapshot && counts(into.what.at)) return true;
         }
         return false;
+    }
+
+    /// Asks for the memory that the filter's answer is in, ahead of find().
+    void prefetch(std::uint64_t hash) const noexcept {
+        auto const* filter = filter_.load(std::memory_order_acquire);
+        if (filter == nullptr) return;
+        format::filter_shape const shape{shape_.block, shape_.entries};
+        auto const line = format::filter_line(hash, shape.lines());
+        auto const* block =
+            (*filter)[static_cast<std::size_t>(line / shape.lines_per_block())].load(std::memory_order_acquire);
+        if (block != nullptr)
+            keel::detail::prefetch(block + line % shape.lines_per_block() * format::filter_line_bytes);
     }
 
     /// About how many bytes of the segment belong to keys from `from` on and in front of `to`; no bound: to the end. Reads the index only.
@@ -8422,10 +8532,8 @@ private:
         if (filter == nullptr) filter = ready_filter(shape);
         auto const* block = (*filter)[number].load(std::memory_order_acquire);
         if (block == nullptr && (block = ready_filter_block(number)) == nullptr) return true;
-        auto const* const at = block + line % shape.lines_per_block() * format::filter_line_bytes;
-        return format::each_filter_bit(hash, of_.filter->argument, [&](std::size_t byte, std::byte mask) {
-            return (at[byte] & mask) != std::byte{0};
-        });
+        return format::line_allows(block + line % shape.lines_per_block() * format::filter_line_bytes, hash,
+                                   of_.filter->argument);
     }
     using filter_blocks = std::vector<std::atomic<std::byte const*>>;
     [[nodiscard]] filter_blocks const* ready_filter(format::filter_shape const& shape) const {
@@ -8917,6 +9025,11 @@ public:
     [[nodiscard]] std::string const& path() const noexcept { return file_->path(); }
     /// Held by everything that reads this file: as long as somebody else holds it the file is needed.
     [[nodiscard]] std::shared_ptr<void const> file() const noexcept { return file_; }
+    /// The file, opened if no look-up has done so: what is open stays readable when somebody removes it.
+    [[nodiscard]] result<typename Fs::file const*> opened() const {
+        KEEL_TRY(file_->ready());
+        return &file_->file();
+    }
     /// The same file, as the manifest names it now.
     [[nodiscard]] std::shared_ptr<sorted_table const> named(format::table_entry const& now) const {
         return std::make_shared<sorted_table const>(file_, now, cache_, listener_);
@@ -8925,26 +9038,18 @@ public:
     /// The newest version of `key` that is not newer than `snapshot`; false where there is none. `hash` is the key's filter_hash.
     /// Errors: corruption, with file and offset; the machine's.
     [[nodiscard]] result<bool> find(std::string_view key, std::uint64_t hash, lsn snapshot, read_version& into) const {
-        if (snapshot < of_.lsns.first) return false;
-        KEEL_TRY(ready());
-        if (!filter_allows(hash)) return false;
-        index_walk at{*this};
-        KEEL_TRY(at.seek(key));
-        format::block_reader in;
-        // Versions of one key may go on in the next block.
-        for (; at.valid(); at.next()) {
-            KEEL_TRY_LET(block, load(at.where(), true));
-            in = format::block_reader{payload_of(block.view())};
-            in.seek(key, snapshot.value - of_.lsns.first.value);
-            if (!in.whole()) return contradicts(at.where());
-            if (!in.valid()) continue;
-            if (in.key() != key) return false;
-            into.block = std::move(block);
-            into.what = {.key = key, .value = in.value(), .at = lsn_of(in), .tombstone = in.tombstone()};
-            return true;
-        }
-        if (at.trouble()) return failure(*at.trouble());
-        return false;
+        probe one{*this, key, snapshot};
+        KEEL_TRY_LET(may_be, one.locate(hash));
+        return may_be ? one.finish(into) : false;
+    }
+    /// Asks for the memory that the filter's answer is in, ahead of find().
+    void prefetch(std::uint64_t hash) const noexcept {
+        if (!ready_.load(std::memory_order_acquire) || filter_slots_.empty()) return;
+        auto const line = format::filter_line(hash, header_.filter_lines());
+        auto const* lines =
+            filter_slots_[static_cast<std::size_t>(line / format::table_filter_lines)].load(std::memory_order_acquire);
+        if (lines != nullptr)
+            keel::detail::prefetch(lines + line % format::table_filter_lines * format::filter_line_bytes);
     }
 
     /// About how many bytes of the file belong to keys from `from` on and in front of `to`; no bound: to the end. Reads index blocks only.
@@ -9060,6 +9165,54 @@ private:
     };
 
 public:
+    /// One look-up in steps, each of which asks for the memory of the next one: several side by side wait for it together. One thread's;
+    /// table and key outlive it.
+    class probe {
+    public:
+        probe(sorted_table const& of, std::string_view key, lsn snapshot) noexcept
+            : of_{&of}, key_{key}, snapshot_{snapshot}, at_{of} {}
+
+        /// False: the key is not in the table.
+        [[nodiscard]] result<bool> locate(std::uint64_t hash) {
+            if (snapshot_ < of_->of_.lsns.first) return false;
+            KEEL_TRY(of_->ready());
+            if (!of_->filter_allows(hash)) return false;
+            KEEL_TRY(at_.seek(key_));
+            if (at_.valid()) of_->cache_->prefetch(of_->name_of(at_.where()));
+            return at_.valid();
+        }
+        [[nodiscard]] result<void> fetch() {
+            KEEL_TRY_LET(block, of_->load(at_.where(), true));
+            block_ = std::move(block);
+            return {};
+        }
+        /// False: the key has no such version here.
+        [[nodiscard]] result<bool> finish(read_version& into) {
+            format::block_reader in;
+            // Versions of one key may go on in the next block.
+            for (; at_.valid(); at_.next(), block_ = {}) {
+                if (!block_) KEEL_TRY(fetch());
+                in = format::block_reader{payload_of(block_.view())};
+                in.seek(key_, snapshot_.value - of_->of_.lsns.first.value);
+                if (!in.whole()) return of_->contradicts(at_.where());
+                if (!in.valid()) continue;
+                if (in.key() != key_) return false;
+                into.block = std::move(block_);
+                into.what = {.key = key_, .value = in.value(), .at = of_->lsn_of(in), .tombstone = in.tombstone()};
+                return true;
+            }
+            if (at_.trouble()) return failure(*at_.trouble());
+            return false;
+        }
+
+    private:
+        sorted_table const* of_;
+        std::string_view key_;
+        lsn snapshot_;
+        index_walk at_;
+        block_cache::block block_{};
+    };
+
     /// Walks versions, by key and the newest first, in either direction. After an error it is not valid.
     class cursor {
     public:
@@ -9153,9 +9306,12 @@ private:
 
     // ---- blocks -------------------------------------------------------------------------------------------------------------
 
+    /// Segments name their blocks by salt and offset, too: no offset of a file has this bit.
+    [[nodiscard]] block_cache::name name_of(format::block_place where) const noexcept {
+        return {of_.salt, where.offset | std::uint64_t{1} << 63};
+    }
     [[nodiscard]] result<block_cache::block> load(format::block_place where, bool keep) const {
-        // Segments name their blocks by salt and offset, too: no offset of a file has this bit.
-        block_cache::name const name{of_.salt, where.offset | std::uint64_t{1} << 63};
+        auto const name = name_of(where);
         if (auto held = cache_->find(name)) return held;
         KEEL_TRY(is_inside(where));
         block_cache::block fresh{where.bytes};
@@ -9256,10 +9412,8 @@ private:
         auto const number = static_cast<std::size_t>(line / format::table_filter_lines);
         auto const* lines = filter_slots_[number].load(std::memory_order_acquire);
         if (lines == nullptr && (lines = load_filter(number)) == nullptr) return true;
-        auto const* const at = lines + line % format::table_filter_lines * format::filter_line_bytes;
-        return format::each_filter_bit(
-            hash, static_cast<std::uint32_t>(header_.filter_bits),
-            [&](std::size_t byte, std::byte mask) { return (at[byte] & mask) != std::byte{0}; });
+        return format::line_allows(lines + line % format::table_filter_lines * format::filter_line_bytes, hash,
+                                   static_cast<std::uint32_t>(header_.filter_bits));
     }
     [[nodiscard]] std::byte const* load_filter(std::size_t number) const {
         std::lock_guard const hold{m_};
@@ -9371,6 +9525,8 @@ public:
     [[nodiscard]] std::string const& root() const noexcept { return root_; }
     [[nodiscard]] std::string path(std::string_view inside) const { return root_ + '/' + std::string{inside}; }
     [[nodiscard]] std::string lock() const { return path("lock"); }
+    /// Locked shared by who reads beside a writer: as long as anybody does no file is written over.
+    [[nodiscard]] std::string readers() const { return path("readers"); }
     [[nodiscard]] std::string notes() const { return path("notes"); }
     [[nodiscard]] std::string manifest(int copy) const { return path(copy == 0 ? "manifest.0" : "manifest.1"); }
     [[nodiscard]] std::string manifest_temporary(int copy) const { return manifest(copy) + ".tmp"; }
@@ -9470,27 +9626,29 @@ struct level_view {
         std::optional<std::string> value{}; ///< nothing: erased
     };
     [[nodiscard]] result<std::optional<found>> find(std::string_view key, lsn snapshot) const {
-        std::optional<table::version> best;
-        for (auto const& m : memory)
-            if (auto const v = m->find(key, snapshot); v && (!best || v->at > best->at)) best = v;
-        auto const hash = format::filter_hash(key);
-        table::read_version kept;
-        table::read_version next;
-        for (auto const& r : runs) {
-            if (best && r->newest() <= best->at) break; // nothing newer is further down
-            KEEL_TRY_LET(there, r->find(key, hash, snapshot, next));
-            if (!there || (best && next.what.at <= best->at)) continue;
-            std::swap(kept, next);
-            best = kept.what;
+        look_up one{*this, key};
+        KEEL_TRY(one.ask_log(snapshot));
+        KEEL_TRY(one.ask_tables(snapshot));
+        return one.answer();
+    }
+    /// The same for several keys, answer(i, found) for each: side by side they wait for memory together.
+    template <class Answer>
+    [[nodiscard]] result<void> find_all(std::span<std::string_view const> keys, lsn snapshot,
+                                        Answer const& answer) const {
+        constexpr std::size_t together = 16;
+        for (std::size_t begin = 0; begin < keys.size(); begin += together) {
+            auto const part = keys.subspan(begin, std::min(together, keys.size() - begin));
+            std::array<std::optional<look_up>, together> all;
+            for (std::size_t i = 0; i < part.size(); ++i) all[i].emplace(*this, part[i]);
+            for (std::size_t i = 0; i < part.size(); ++i) KEEL_TRY(all[i]->ask_log(snapshot));
+            for (std::size_t i = 0; i < part.size(); ++i) KEEL_TRY(all[i]->locate(snapshot));
+            for (std::size_t i = 0; i < part.size(); ++i) KEEL_TRY(all[i]->fetch());
+            for (std::size_t i = 0; i < part.size(); ++i) {
+                KEEL_TRY(all[i]->ask_tables(snapshot));
+                answer(begin + i, all[i]->answer());
+            }
         }
-        for (std::size_t n = 1; !best && n < tables.size(); ++n) {
-            KEEL_TRY_LET(there, find_in(tables[n], key, hash, snapshot, kept));
-            if (there) best = kept.what;
-        }
-        if (!best) return std::optional<found>{};
-        found out{.at = best->at};
-        if (!best->tombstone) out.value.emplace(best->value);
-        return std::optional<found>{std::move(out)};
+        return {};
     }
 
     /// The LSN of a version of `key` behind `since`; 0 where there is none.
@@ -9505,7 +9663,7 @@ struct level_view {
             if (any && there.what.at > since) return there.what.at;
         }
         for (auto const& l : tables) {
-            KEEL_TRY_LET(any, find_in(l, key, hash, lsn_max, there));
+            KEEL_TRY_LET(any, find_in(l, begins_behind(l, key), key, hash, lsn_max, there));
             if (any) return there.what.at > since ? there.what.at : lsn{};
         }
         return lsn{};
@@ -9561,15 +9719,88 @@ struct level_view {
     }
 
 private:
+    /// The first table of a level that begins behind the key.
+    [[nodiscard]] static std::size_t begins_behind(level const& in, std::string_view key) noexcept {
+        auto const not_behind = [key](auto const& t) { return t->entry().smallest <= key; };
+        return static_cast<std::size_t>(std::ranges::partition_point(in, not_behind) - in.begin());
+    }
+    /// One key's look-up, in steps that ask for the memory of the next one. View and key outlive it.
+    class look_up {
+    public:
+        /// Asks for every filter that will be asked, while memory is looked at.
+        look_up(level_view const& in, std::string_view key) : in_{&in}, key_{key}, hash_{format::filter_hash(key)} {
+            for (auto const& r : in.runs) r->prefetch(hash_);
+            for (std::size_t n = 1; n < in.tables.size(); ++n) {
+                behind_[n] = begins_behind(in.tables[n], key);
+                if (behind_[n] != 0) in.tables[n][behind_[n] - 1]->prefetch(hash_);
+            }
+        }
+        /// What memory and segments have.
+        [[nodiscard]] result<void> ask_log(lsn snapshot) {
+            for (auto const& m : in_->memory)
+                if (auto const v = m->find(key_, snapshot); v && (!best_ || v->at > best_->at)) best_ = v;
+            table::read_version next;
+            for (auto const& r : in_->runs) {
+                if (best_ && r->newest() <= best_->at) break; // nothing newer is further down
+                KEEL_TRY_LET(there, r->find(key_, hash_, snapshot, next));
+                if (!there || (best_ && next.what.at <= best_->at)) continue;
+                std::swap(kept_, next);
+                best_ = kept_.what;
+            }
+            return {};
+        }
+        /// The first table that may have it; of ask_tables() the first half, done ahead.
+        [[nodiscard]] result<void> locate(lsn snapshot) {
+            for (; !best_ && level_ < in_->tables.size(); ++level_) {
+                if (behind_[level_] == 0) continue;
+                auto const& t = *in_->tables[level_][behind_[level_] - 1];
+                if (!t.entry().may_have(key_)) continue;
+                probe_.emplace(t, key_, snapshot);
+                KEEL_TRY_LET(may_be, probe_->locate(hash_));
+                if (may_be) return {};
+                probe_.reset();
+                if (behind_[level_] > 1 && in_->tables[level_][behind_[level_] - 2]->entry().may_have(key_)) return {};
+            }
+            return {};
+        }
+        [[nodiscard]] result<void> fetch() { return probe_ ? probe_->fetch() : result<void>{}; }
+        /// What the tables have, if the log has nothing.
+        [[nodiscard]] result<void> ask_tables(lsn snapshot) {
+            if (best_) return {};
+            if (probe_) {
+                KEEL_TRY_LET(there, probe_->finish(kept_));
+                if (there) best_ = kept_.what;
+                if (there) return {};
+            }
+            for (; !best_ && level_ < in_->tables.size(); ++level_) {
+                KEEL_TRY_LET(there, find_in(in_->tables[level_], behind_[level_], key_, hash_, snapshot, kept_));
+                if (there) best_ = kept_.what;
+            }
+            return {};
+        }
+        [[nodiscard]] std::optional<found> answer() const {
+            if (!best_) return std::nullopt;
+            found out{.at = best_->at};
+            if (!best_->tombstone) out.value.emplace(best_->value);
+            return out;
+        }
+
+    private:
+        level_view const* in_;
+        std::string_view key_;
+        std::uint64_t hash_;
+        std::array<std::size_t, format::table_levels> behind_{}; ///< where each level has the key, if it has it
+        std::size_t level_ = 1;                                  ///< those in front of it do not have it
+        std::optional<table::version> best_{};
+        table::read_version kept_{};
+        std::optional<typename table_type::probe> probe_{};
+    };
     /// Bounds may be cut short, so that two tables may have the key; all versions of it are in one.
-    [[nodiscard]] static result<bool> find_in(level const& in, std::string_view key, std::uint64_t hash, lsn snapshot,
-                                              table::read_version& into) {
-        auto const begins_behind = [key](auto const& t) { return t->entry().smallest > key; };
-        auto const behind = std::ranges::partition_point(in, std::not_fn(begins_behind));
-        for (auto t = behind; t != in.begin();) {
-            --t;
-            if (!(*t)->entry().may_have(key)) return false;
-            KEEL_TRY_LET(there, (*t)->find(key, hash, snapshot, into));
+    [[nodiscard]] static result<bool> find_in(level const& in, std::size_t behind, std::string_view key,
+                                              std::uint64_t hash, lsn snapshot, table::read_version& into) {
+        for (auto t = behind; t-- > 0;) {
+            if (!in[t]->entry().may_have(key)) return false;
+            KEEL_TRY_LET(there, in[t]->find(key, hash, snapshot, into));
             if (there) return true;
         }
         return false;
@@ -9601,6 +9832,15 @@ public:
         for (auto& [segment, scanned] : parts) next.runs.push_back(serve(std::move(segment), std::move(scanned)));
         for (auto const& [id, entry] : tables) next.tables[entry.level].push_back(serve(entry, paths));
         publish(std::move(next));
+    }
+
+    /// Opens every file there is. Errors: not_found where a writer beside this one has removed one since it was listed.
+    [[nodiscard]] result<void> hold_files() const {
+        auto const now = view();
+        for (auto const& r : now->runs) KEEL_TRY(r->opened());
+        for (auto const& level : now->tables)
+            for (auto const& t : level) KEEL_TRY(t->opened());
+        return {};
     }
 
     /// A table as this store reads it.
@@ -11303,6 +11543,7 @@ public:
 
     result<void> run() {
         KEEL_TRY(look_at_folder());
+        read_notes(); // first of all: a writer beside this may be ahead of them, they are never ahead of the log
         out_.manifest = wal::load_manifest<C>(fs_, out_.paths);
         note_refused_manifests();
         KEEL_TRY(look_at_segments());
@@ -11312,7 +11553,7 @@ public:
         KEEL_TRY(look_at_tables());
         note_missing_tables();
         note_manifest_damage();
-        read_notes();
+        forget_foreign_note();
         match_segments();
         sort_strangers();
         keep_names();
@@ -11536,12 +11777,16 @@ private:
         if (!file) return;
         std::array<std::byte, 2 * format::note_bytes> bytes{};
         if (auto const got = file->read(0, bytes); !got) return;
-        auto const newest = format::newest_note<C>(bytes);
-        if (!newest || newest->store != out_.store || newest->branch != out_.branch) return;
-        out_.note = newest;
+        out_.note = format::newest_note<C>(bytes);
         auto const status = file->status();
         auto const boot = fs_.boot();
-        out_.note_is_own = boot.known() && newest->boot == boot && status && newest->self == status->identity;
+        out_.note_is_own = out_.note && boot.known() && out_.note->boot == boot && status &&
+                           out_.note->self == status->identity;
+    }
+    void forget_foreign_note() {
+        if (out_.note && out_.note->store == out_.store && out_.note->branch == out_.branch) return;
+        out_.note.reset();
+        out_.note_is_own = false;
     }
 
     void match_segments() {
@@ -12196,7 +12441,7 @@ enum class verify_depth : std::uint8_t {
 /// How to open a store or a log. Everything here may differ from one open to the next.
 struct open_options {
     bool create_if_missing = true;
-    bool read_only = false;         ///< never writes a byte, takes the lock shared
+    bool read_only = false;         ///< never writes a byte; beside a writer, if there is one: the store as it is now
     unsigned recovery_threads = 0;  ///< 0: one per core, at most 8
     std::uint64_t memory_limit = 0; ///< bytes the recovery scan may hold at once for its buffers; 0: 8 MiB
     unsigned max_recovery_attempts =
@@ -12391,11 +12636,9 @@ private:
         bool leads = lines_.size() == wanted;
         for (auto const hash : hashes_) {
             if (!leads || lines_.empty()) break;
-            auto const* const at = lines_.data() +
-                                   format::filter_line(hash, header_->filter_lines()) * format::filter_line_bytes;
-            leads = format::each_filter_bit(
-                hash, static_cast<std::uint32_t>(header_->filter_bits),
-                [&](std::size_t byte, std::byte mask) { return (at[byte] & mask) != std::byte{0}; });
+            leads = format::line_allows(lines_.data() + format::filter_line(hash, header_->filter_lines()) *
+                                                            format::filter_line_bytes,
+                                        hash, static_cast<std::uint32_t>(header_->filter_bits));
         }
         if (!leads)
             complain(damage::corrupt_block, header_->blocks_end, header_->root.offset - header_->blocks_end,
@@ -12455,12 +12698,11 @@ private:
 
 } // namespace detail
 
-/// Looks at the whole table in `path`; findings name it `name`. `visit(version)` is told of every record that verifies, in order.
-/// Errors: the machine's, where the file cannot be opened.
+/// Looks at the whole table in `file`; findings name it `name`. `visit(version)` is told of every record that verifies, in order.
+/// Errors: the machine's.
 template <checksum_policy C, io::file_system Fs, class Visit>
-[[nodiscard]] result<table_check> check_table(Fs fs, std::string const& path, std::string const& name,
+[[nodiscard]] result<table_check> check_table(typename Fs::file const& file, std::string const& name,
                                               format::table_entry const& of, Visit const& visit) {
-    KEEL_TRY_LET(file, fs.open(path, io::access::read_only, io::creation::must_exist));
     KEEL_TRY_LET(status, file.status());
     auto out = detail::table_checker<C, Fs>{file, name, of}.run(visit);
     if (status.size != of.size)
@@ -12470,6 +12712,13 @@ template <checksum_policy C, io::file_system Fs, class Visit>
                                 .detail = "is " + std::to_string(status.size) + " bytes long, " +
                                           std::to_string(of.size) + " were written"});
     return out;
+}
+/// The same by its path.
+template <checksum_policy C, io::file_system Fs, class Visit>
+[[nodiscard]] result<table_check> check_table(Fs fs, std::string const& path, std::string const& name,
+                                              format::table_entry const& of, Visit const& visit) {
+    KEEL_TRY_LET(file, fs.open(path, io::access::read_only, io::creation::must_exist));
+    return check_table<C, Fs>(file, name, of, visit);
 }
 
 } // namespace keel::inline v0::table
@@ -13628,9 +13877,10 @@ private:
 
     result<void> make_file(format::header_block const& header, std::string const& path) {
         std::string from = paths_.segment_temporary();
-        while (!used_.empty() && used_.back().size != segment_bytes) {
-            static_cast<void>(
-                fs_.remove(used_.back().path)); // of another geometry; what is not removed is a leftover next time
+        // Held while the file gets its new life: who reads from then on knows it only as what it becomes.
+        auto const nobody_reads = fs_.lock(paths_.readers(), io::lock_mode::exclusive);
+        while (!used_.empty() && (!nobody_reads || used_.back().size != segment_bytes)) {
+            static_cast<void>(fs_.remove(used_.back().path)); // what is not removed is a leftover next time
             used_.pop_back();
         }
         bool const recycled = !used_.empty();
@@ -13949,10 +14199,8 @@ public:
         std::lock_guard const hold{m_};
         return durable_;
     }
-    [[nodiscard]] engine_state state() const {
-        std::lock_guard const hold{m_};
-        return state_;
-    }
+    /// Without the mutex: readers ask, and it is held during I/O.
+    [[nodiscard]] engine_state state() const noexcept { return state_.load(std::memory_order_acquire); }
     [[nodiscard]] std::string state_reason() const {
         std::lock_guard const hold{m_};
         return reason_;
@@ -14735,7 +14983,8 @@ private:
     std::condition_variable cv_;                 ///< a leader is done, or the state changed
     std::condition_variable gather_cv_;          ///< enough writers have come
     mutable std::condition_variable visible_cv_; ///< visible_ grew
-    engine_state state_ = engine_state::healthy;
+    std::atomic<engine_state> state_{
+        engine_state::healthy}; // changed with m_ held; release: who asks without sees what led to it
     std::string reason_{};
     std::unique_ptr<active_segment_state> active_{};
     frame_group filling_{}; ///< encoded, not yet taken by a leader
@@ -14775,6 +15024,9 @@ private:
 
 namespace keel::inline v0::recovery {
 
+/// How often who reads beside a writer looks again before it believes what it sees: a quarter of a second in all.
+inline constexpr int looks_max = 64;
+
 /// A segment whose records count, for whoever serves them.
 struct served_segment {
     wal::closed_segment what{};
@@ -14809,6 +15061,7 @@ public:
     using C = typename Config::checksum;
     using manifest_type = wal::manifest_store<C, fs_type>;
     using opened_type = opened<Config>;
+    using lock_type = typename fs_type::lock_type;
 
     opener(fs_type& fs, std::string directory, open_options const& options, typename Config::observer& observer)
         : fs_{fs}, paths_{std::move(directory)}, options_{options}, observer_{observer} {}
@@ -14816,6 +15069,7 @@ public:
     template <scan_sink Sink>
     result<opened_type> run(std::vector<Sink>& sinks) {
         KEEL_TRY(find_folder());
+        if (options_.read_only) return look(sinks);
         KEEL_TRY(lock());
         auto done = recover(sinks);
         if (!done && notes_) notes_->restore();
@@ -14859,9 +15113,12 @@ private:
     }
 
     result<void> lock() {
-        auto held = fs_.lock(paths_.lock(), options_.read_only ? io::lock_mode::shared : io::lock_mode::exclusive);
-        if (!held && options_.read_only && held.error().code == errc::not_found)
-            return {}; // a copy without its lock file
+        auto held = fs_.lock(paths_.lock(), io::lock_mode::exclusive);
+        // Where it can be shared no writer has it: somebody who reads looks for trouble, and will be done.
+        for (int turn = 0; !held && turn < looks_max && keep_writers_away(); ++turn) {
+            wait_a_little(turn);
+            held = fs_.lock(paths_.lock(), io::lock_mode::exclusive);
+        }
         if (!held) {
             auto why = held.error();
             if (why.code == errc::no_permission)
@@ -14871,6 +15128,50 @@ private:
         lock_.emplace(std::move(*held));
         return {};
     }
+
+    // ---- read-only, perhaps beside a writer -----------------------------------------------------------------------------------
+
+    static void wait_a_little(int turn) { std::this_thread::sleep_for(std::chrono::milliseconds{turn / 8}); }
+
+    /// What looks wrong while somebody writes may be a change that was under way: it is looked at again, and believed once nobody
+    /// could write meanwhile, or where it stays.
+    template <scan_sink Sink>
+    result<opened_type> look(std::vector<Sink>& sinks) {
+        KEEL_TRY_LET(readers, join_readers());
+        for (int turn = 0;; ++turn) {
+            // Writers are kept away only where there was trouble: they wait for that (lock()).
+            auto away = keep_writers_away();
+            beside_writer_ = !away && away.error().code == errc::locked;
+            if (turn == 0 && away) away = failure(errc::locked, "let go");
+            bool const alone = !beside_writer_ && turn != 0;
+            believed_ = alone || turn == looks_max;
+            auto done = recover(sinks);
+            bool const clear = done ? done->exam.report.findings.empty() : done.error().code == errc::cancelled;
+            if (believed_ || (clear && (beside_writer_ || !somebody_writes()))) {
+                if (done) done->lock = std::move(readers);
+                return done;
+            }
+            sinks.clear();
+            wait_a_little(turn);
+        }
+    }
+    [[nodiscard]] auto keep_writers_away() { return fs_.lock(paths_.lock(), io::lock_mode::shared); }
+    [[nodiscard]] bool somebody_writes() {
+        auto const away = keep_writers_away();
+        return !away && away.error().code == errc::locked;
+    }
+    /// As long as this is held no file is written over. A store on a medium that takes no locks is read without.
+    result<std::optional<lock_type>> join_readers() {
+        for (int turn = 0;; ++turn) {
+            auto held = fs_.lock(paths_.readers(), io::lock_mode::shared);
+            if (held) return std::optional{std::move(*held)};
+            if (held.error().code != errc::locked) return std::optional<lock_type>{};
+            if (turn == looks_max) return failure(std::move(held).error());
+            wait_a_little(turn); // a writer gives a file its new life
+        }
+    }
+
+    // ---- recovery -----------------------------------------------------------------------------------------------------------
 
     template <scan_sink Sink>
     result<opened_type> recover(std::vector<Sink>& sinks) {
@@ -14939,6 +15240,7 @@ private:
         KEEL_TRY(sync_parent());
         KEEL_TRY(fs_.sync_directory(paths_.root())); // a manifest without its log folder must not survive
         KEEL_TRY(manifest.create({}));
+        static_cast<void>(fs_.lock(paths_.readers(), io::lock_mode::exclusive)); // so that it is there to be locked
         opened_type out{std::move(exam)};
         if (notes) notes_.emplace(std::move(*notes));
         finish(out, std::move(manifest));
@@ -14974,7 +15276,7 @@ private:
         }
         for (auto f : findings) {
             f.done = outcome::refused;
-            observer_.on(observe::damage_found{f});
+            if (believed_) observer_.on(observe::damage_found{f});
         }
         return failure(std::move(why));
     }
@@ -15043,7 +15345,8 @@ private:
         if (!out.plan.declare.empty()) report.lost_lsn_ranges = out.plan.declare;
         report.corrupted_records = std::max(report.corrupted_records, report.healed_records);
         report.attempts = std::max(attempts_, 1U);
-        for (auto const& f : report.findings) observer_.on(observe::damage_found{f});
+        if (believed_)
+            for (auto const& f : report.findings) observer_.on(observe::damage_found{f});
         if (out.start.reason.empty() && report.damaged())
             out.start.reason = report.lost_records != 0 ? std::to_string(report.lost_records) +
                                                               " acknowledged record(s) were lost; see recovery()"
@@ -15054,6 +15357,9 @@ private:
         auto& stock = out.exam.stock;
         auto& start = out.start;
         start.last = out.plan.end;
+        // What the writer has written and acknowledged to nobody yet may still be taken back.
+        if (beside_writer_ && stock.note_is_own)
+            start.last = std::max(std::min(start.last, stock.note->accepted), stock.state.floor);
         start.durable = std::min(out.exam.found.horizon, start.last);
         if (stock.note && stock.note_is_own)
             start.durable = std::min(start.durable, std::max(stock.note->durable, stock.state.floor));
@@ -15257,10 +15563,12 @@ private:
     wal::layout paths_;
     open_options const& options_;
     typename Config::observer& observer_;
-    std::optional<typename fs_type::lock_type> lock_{};
+    std::optional<lock_type> lock_{};
     std::optional<wal::notes_file<C, fs_type>> notes_{};
     std::vector<segment_id> built_{};
     unsigned attempts_ = 0;
+    bool beside_writer_ = false;
+    bool believed_ = true; ///< what is found is told
 };
 
 } // namespace detail
@@ -15803,14 +16111,10 @@ private:
         header_.filter_blocks = (hashes_.size() + keys_per_block - 1) / keys_per_block;
         std::vector<std::byte> lines(static_cast<std::size_t>(header_.filter_blocks) *
                                      format::table_filter_block_bytes);
-        for (auto const hash : hashes_) {
-            auto* const at = lines.data() +
-                             format::filter_line(hash, header_.filter_lines()) * format::filter_line_bytes;
-            format::each_filter_bit(hash, format::filter_probes, [&](std::size_t byte, std::byte mask) {
-                at[byte] |= mask;
-                return true;
-            });
-        }
+        for (auto const hash : hashes_)
+            format::add_to_line(lines.data() +
+                                    format::filter_line(hash, header_.filter_lines()) * format::filter_line_bytes,
+                                hash, format::filter_probes);
         for (std::size_t b = 0; b < header_.filter_blocks; ++b)
             KEEL_TRY(
                 write_frame(format::frame_type::filter, byte_view{lines}.subspan(b * format::table_filter_block_bytes,
@@ -16293,6 +16597,22 @@ struct prefix {
     }
 };
 
+namespace detail {
+
+/// What a walk over a range has before it when it stands in front of `key`, or on it.
+[[nodiscard]] inline range rest_of(range which, std::string_view key) {
+    if (which.reverse) {
+        std::string behind{key};
+        behind += '\0'; // the next key there can be
+        if (!which.to || behind < *which.to) which.to = std::move(behind);
+    } else if (!which.from || *which.from < key) {
+        which.from = key;
+    }
+    return which;
+}
+
+} // namespace detail
+
 /// A moment of a store's history: reads through it never change. Small; copies share the moment. Outlives nothing: using it with
 /// another store, or with a later opening of the same one, is invalid_argument. While it lives the store keeps the versions it sees.
 class snapshot {
@@ -16311,12 +16631,12 @@ template <class Scan>
 class scan_iterator {
 public:
     using iterator_concept = std::input_iterator_tag;
-    using value_type = std::pair<std::string_view, std::string_view>;
+    using value_type = typename Scan::value_type;
     using difference_type = std::ptrdiff_t;
 
     scan_iterator() = default;
     explicit scan_iterator(Scan* of) noexcept : of_{of} {}
-    /// Key and value; the views are valid until the iterator moves on.
+    /// Key and value, or the key alone; the views are valid until the iterator moves on.
     [[nodiscard]] value_type operator*() const noexcept { return of_->current(); }
     scan_iterator& operator++() {
         of_->advance();
@@ -16329,23 +16649,24 @@ private:
     Scan* of_ = nullptr;
 };
 
-/// What a scan gives: `for (auto&& [key, value] : db->scan(...))`. The scan keeps its data alive, also beyond close(). One pass, one
-/// thread. It ends early where a record does not verify or cannot be read: status() says so.
-template <class Config>
+/// Each key of a scan with its value.
+using key_and_value = std::pair<std::string_view, std::string_view>;
+
+/// What a scan gives: `for (auto&& [key, value] : db->scan(...))`; with keys alone, `for (auto key : db->keys(...))`. The scan keeps its
+/// data alive, also beyond close(). One pass, one thread; begin() and seek() start it anew, and iterators of before go along. It ends
+/// early where a record does not verify or cannot be read: status() says so.
+template <class Config, class Row = key_and_value>
 class basic_scan {
 public:
     using iterator = scan_iterator<basic_scan>;
-    using value_type = typename iterator::value_type;
+    using value_type = Row;
 
     basic_scan(std::shared_ptr<detail::level_view<Config> const> of, lsn snapshot, range which)
         : which_{std::move(which)}, at_{std::move(of), snapshot} {}
 
-    [[nodiscard]] iterator begin() {
-        valid_ = at_.start(which_.reverse ? detail::direction::backward : detail::direction::forward, which_.from,
-                           which_.to);
-        check();
-        return iterator{this};
-    }
+    [[nodiscard]] iterator begin() { return start(which_); }
+    /// At the first key that is not in front of `key` in the direction of the scan, within its range.
+    [[nodiscard]] iterator seek(std::string_view key) { return start(detail::rest_of(which_, key)); }
     [[nodiscard]] static std::default_sentinel_t end() noexcept { return {}; }
 
     /// Whether all keys were seen that there are: look at it behind the loop. Errors: corruption, and the machine's.
@@ -16357,7 +16678,15 @@ public:
 private:
     friend iterator;
     [[nodiscard]] bool valid() const noexcept { return valid_; }
-    [[nodiscard]] value_type current() const noexcept { return {at_.key(), at_.value()}; }
+    [[nodiscard]] value_type current() const noexcept {
+        if constexpr (std::is_same_v<Row, key_and_value>) return {at_.key(), at_.value()};
+        else return at_.key();
+    }
+    [[nodiscard]] iterator start(range const& part) {
+        valid_ = at_.start(part.reverse ? detail::direction::backward : detail::direction::forward, part.from, part.to);
+        check();
+        return iterator{this};
+    }
     void advance() {
         valid_ = at_.step();
         check();
@@ -16405,17 +16734,21 @@ template <class Config>
 class transaction_scan {
 public:
     using iterator = scan_iterator<transaction_scan>;
-    using value_type = typename iterator::value_type;
+    using value_type = key_and_value;
 
-    transaction_scan(basic_scan<Config> base, detail::own_writes const& own, range const& which)
-        : base_{std::move(base)}, reverse_{which.reverse},
-          first_{which.from ? own.lower_bound(*which.from) : own.begin()},
-          last_{which.to ? own.lower_bound(*which.to) : own.end()} {
-        if (which.from && which.to && *which.to < *which.from) last_ = first_;
-    }
+    transaction_scan(basic_scan<Config> base, detail::own_writes const& own, range which)
+        : base_{std::move(base)}, own_{&own}, which_{std::move(which)} {}
 
     [[nodiscard]] iterator begin() {
+        place(which_);
         at_ = base_.begin();
+        settle();
+        return iterator{this};
+    }
+    /// As of basic_scan.
+    [[nodiscard]] iterator seek(std::string_view key) {
+        place(detail::rest_of(which_, key));
+        at_ = base_.seek(key);
         settle();
         return iterator{this};
     }
@@ -16428,11 +16761,16 @@ private:
     friend iterator;
     [[nodiscard]] bool valid() const noexcept { return valid_; }
     [[nodiscard]] value_type current() const noexcept { return current_; }
+    void place(range const& part) {
+        first_ = part.from ? own_->lower_bound(*part.from) : own_->begin();
+        last_ = part.to ? own_->lower_bound(*part.to) : own_->end();
+        if (part.from && part.to && *part.to < *part.from) last_ = first_;
+    }
     [[nodiscard]] detail::own_writes::const_iterator own() const noexcept {
-        return reverse_ ? std::prev(last_) : first_;
+        return which_.reverse ? std::prev(last_) : first_;
     }
     void pass_own() noexcept {
-        if (reverse_) --last_;
+        if (which_.reverse) --last_;
         else ++first_;
     }
     void advance() {
@@ -16462,14 +16800,15 @@ private:
         }
     }
     [[nodiscard]] bool comes_first(std::string_view a, std::string_view b) const noexcept {
-        return reverse_ ? a > b : a < b;
+        return which_.reverse ? a > b : a < b;
     }
 
     basic_scan<Config> base_;
     typename basic_scan<Config>::iterator at_{};
-    bool reverse_;
-    detail::own_writes::const_iterator first_; // own writes not passed yet: [first_, last_)
-    detail::own_writes::const_iterator last_;
+    detail::own_writes const* own_;
+    range which_;
+    detail::own_writes::const_iterator first_{}; // own writes not passed yet: [first_, last_)
+    detail::own_writes::const_iterator last_{};
     value_type current_{};
     bool valid_ = false;
     bool from_own_ = false;
@@ -16616,16 +16955,22 @@ private:
 
 namespace keel::inline v0::detail {
 
-/// Adds what one segment shows to the report. Errors: the machine's, where the file cannot be opened.
+/// Adds what one segment shows to the report; quick: whether it can be opened. Errors: the machine's, where it cannot.
 template <class Config>
-[[nodiscard]] result<void> verify_segment(typename Config::file_system fs, wal::closed_segment const& of,
+[[nodiscard]] result<void> verify_segment(typename level_view<Config>::run const& run_of, verify_depth how,
                                           recovery_report& report) {
     using C = typename Config::checksum;
-    KEEL_TRY_LET(file, fs.open(of.path, io::access::read_only, io::creation::must_exist));
+    auto const& of = run_of.source();
+    KEEL_TRY_LET(opened, run_of.opened());
+    auto const& file = *opened;
+    ++report.segments;
+    if (how == verify_depth::quick) {
+        ++report.mounted_segments;
+        return {};
+    }
     recovery::no_sink nobody;
     auto const run = recovery::scan_segment<C>(
         file, {.id = of.id, .salt = of.salt, .first = of.first, .begin = of.begin, .limit = of.end}, nobody);
-    ++report.segments;
     report.bytes += run.bytes;
     report.transient_mismatches += run.transient;
     for (auto const& r : of.counted) report.records += r.size();
@@ -16661,18 +17006,16 @@ template <class Config>
     return {};
 }
 
-/// Adds what one table shows to the report; quick: whether it is there.
+/// The same of a table.
 template <class Config>
-[[nodiscard]] result<void> verify_table(typename Config::file_system fs,
-                                        typename level_view<Config>::table_type const& of, verify_depth how,
+[[nodiscard]] result<void> verify_table(typename level_view<Config>::table_type const& of, verify_depth how,
                                         recovery_report& report) {
+    using C = typename Config::checksum;
+    KEEL_TRY_LET(file, of.opened());
     ++report.tables;
-    if (how == verify_depth::quick) {
-        KEEL_TRY(fs.status(of.path()));
-        return {};
-    }
-    KEEL_TRY_LET(seen, (table::check_table<typename Config::checksum>(fs, of.path(), of.path(), of.entry(),
-                                                                      [](table::version const&) {})));
+    if (how == verify_depth::quick) return {};
+    KEEL_TRY_LET(seen, (table::check_table<C, typename Config::file_system>(*file, of.path(), of.entry(),
+                                                                            [](table::version const&) {})));
     report.bytes += seen.bytes;
     report.table_records += seen.records;
     for (auto& f : seen.findings) report.findings.push_back(std::move(f));
@@ -16785,29 +17128,24 @@ public:
     using config_type = Config;
     using transaction = basic_transaction<Config>;
     using key_scan = basic_scan<Config>;
+    using keys_only = basic_scan<Config, std::string_view>;
     using file_system = typename Config::file_system;
 
-    /// Opens the store in this folder, or makes one, and recovers it: see recovery() for what was found. Errors: not_found,
+    /// Opens the store in this folder, or makes one, and recovers it: see recovery() for what was found. With `read_only` it is what the
+    /// store was at this moment, whoever writes to it meanwhile, restarts or merges: open again to see more. Errors: not_found,
     /// not_a_store, wrong_format, wrong_policy, locked, corruption (where the repair policy refuses), recovery_attempts,
     /// cancelled, and the machine's.
     [[nodiscard]] static result<basic_engine> open(std::string directory, open_options const& options = {},
                                                    file_system fs = {}) {
-        auto observer = std::make_unique<typename Config::observer>();
-        std::vector<recovery::index_collector> collected;
-        auto opened = recovery::open_store<Config>(fs, std::move(directory), options, *observer, collected);
-        if (!opened) return failure(std::move(opened).error());
-        auto const started = std::chrono::steady_clock::now();
-        basic_engine out;
-        auto& records = opened->exam.report.replayed_records;
-        KEEL_TRY_LET(parts,
-                     recovery::indexed_segments<Config>(fs, std::move(opened->served), std::move(collected), records));
-        out.levels_ = std::make_shared<levels_type>(fs, static_cast<std::size_t>(options.cache_bytes));
-        out.levels_->mount(std::move(parts), opened->exam.stock.state.tables, opened->exam.stock.paths);
-        opened->exam.report.replay_time = std::chrono::steady_clock::now() - started;
-        out.core_ = std::make_shared<core_type>(std::move(*opened), fs, *out.levels_, std::move(observer), options);
-        out.merging_ = std::make_unique<merging>(*out.core_, *out.levels_, options);
-        if constexpr (policy::log_bytes != 0) out.core_->on_first_write([m = out.merging_.get()] { m->start(); });
-        return out;
+        for (int turn = 0;; ++turn) {
+            KEEL_TRY_LET(db, open_once(directory, options, fs));
+            if (!options.read_only) return db;
+            auto held = db.levels_->hold_files();
+            if (held) return db;
+            // A missing file was found and told of; one that has gone since is a merge beside this.
+            if (held.error().code != errc::not_found || db.recovery().damaged()) return db;
+            if (turn == recovery::looks_max) return failure(std::move(held).error());
+        }
     }
 
     basic_engine(basic_engine&&) noexcept = default;
@@ -16834,6 +17172,31 @@ public:
         return commit(std::span{&op, 1});
     }
 
+    /// Removes every key of a range that has a value when the call begins; returns how many. Takes time in proportion to them. As many as
+    /// fit go in one batch: a range of a few hundred keys is gone as a whole or not at all, of a larger one a crash or an error may
+    /// leave the end; asking again removes the rest. Errors: those of a write, and of a scan.
+    [[nodiscard]] result<std::uint64_t> erase(range const& which) {
+        auto all = keys(which);
+        write_batch part;
+        std::uint64_t done = 0;
+        auto const commit_part = [&]() -> result<void> {
+            if (part.empty()) return {};
+            auto const count = part.size();
+            KEEL_TRY(write(part));
+            done += count;
+            part.clear();
+            return {};
+        };
+        for (auto const key : all) {
+            if (part.log_bytes() + format::frame_bytes(key.size()) > erase_batch_bytes) KEEL_TRY(commit_part());
+            part.erase(key);
+        }
+        KEEL_TRY(all.status());
+        KEEL_TRY(commit_part());
+        return done;
+    }
+    [[nodiscard]] result<std::uint64_t> erase(prefix const& which) { return erase(which.as_range()); }
+
     /// All of the batch or nothing. Returns the LSN of its last operation.
     [[nodiscard]] result<lsn> write(write_batch const& batch) {
         if (batch.empty()) return failure(errc::invalid_argument, "an empty batch has no LSN");
@@ -16857,19 +17220,23 @@ public:
 
     /// Keys in order: all of them, a range, a prefix; now, or as of a snapshot of this store. What could not be read shows in the scan's
     /// status().
-    [[nodiscard]] key_scan scan(range which = {}) const {
-        auto view = levels_->view(); // first this, then the moment
-        auto const at = core_->writer().visible();
-        return {std::move(view), at, std::move(which)};
-    }
+    [[nodiscard]] key_scan scan(range which = {}) const { return walk<key_scan>(std::move(which)); }
     [[nodiscard]] key_scan scan(range which, keel::snapshot const& as_of) const {
-        KEEL_ASSERT(as_of.belongs_to(levels_->held()));
-        // A snapshot of another store has no keys here: an empty scan, never somebody else's data.
-        return {levels_->view(), as_of.belongs_to(levels_->held()) ? as_of.at() : lsn{}, std::move(which)};
+        return walk<key_scan>(std::move(which), as_of);
     }
     [[nodiscard]] key_scan scan(prefix const& which) const { return scan(which.as_range()); }
     [[nodiscard]] key_scan scan(prefix const& which, keel::snapshot const& as_of) const {
         return scan(which.as_range(), as_of);
+    }
+
+    /// The same without the values.
+    [[nodiscard]] keys_only keys(range which = {}) const { return walk<keys_only>(std::move(which)); }
+    [[nodiscard]] keys_only keys(range which, keel::snapshot const& as_of) const {
+        return walk<keys_only>(std::move(which), as_of);
+    }
+    [[nodiscard]] keys_only keys(prefix const& which) const { return keys(which.as_range()); }
+    [[nodiscard]] keys_only keys(prefix const& which, keel::snapshot const& as_of) const {
+        return keys(which.as_range(), as_of);
     }
 
     /// The values of several keys at one moment, in the order asked for.
@@ -16878,13 +17245,11 @@ public:
         if (core_->writer().state() == engine_state::closed) return failure(errc::closed, "the store is closed");
         auto const view = levels_->view();
         auto const at = core_->writer().visible();
-        std::vector<std::optional<std::string>> out;
-        out.reserve(keys.size());
-        for (auto const key : keys) {
-            auto found = view->find(key, at);
-            if (!found) return tell(std::move(found).error());
-            out.push_back(*found ? std::move((*found)->value) : std::nullopt);
-        }
+        std::vector<std::optional<std::string>> out(keys.size());
+        auto done = view->find_all(keys, at, [&](std::size_t i, auto found) {
+            if (found) out[i] = std::move(found->value);
+        });
+        if (!done) return tell(std::move(done).error());
         return out;
     }
 
@@ -16900,21 +17265,13 @@ public:
     }
 
     /// Verifies the segments that take no more records while the store serves: with `deep` every byte of them, with `quick` nothing but
-    /// that they are there. Findings are events, make the store degraded and stand in the corruption log; nothing is changed.
+    /// that they can be opened. Findings are events, make the store degraded and stand in the corruption log; nothing is changed.
     [[nodiscard]] result<recovery_report> verify(verify_depth how = verify_depth::deep) const {
         recovery_report report;
         auto const view = levels_->view();
-        for (auto const& r : view->runs) {
-            if (how == verify_depth::deep) {
-                KEEL_TRY(detail::verify_segment<Config>(core_->fs(), r->source(), report));
-                continue;
-            }
-            KEEL_TRY(file_system{core_->fs()}.status(r->source().path));
-            ++report.segments;
-            ++report.mounted_segments;
-        }
+        for (auto const& r : view->runs) KEEL_TRY(detail::verify_segment<Config>(*r, how, report));
         for (auto const& level : view->tables)
-            for (auto const& t : level) KEEL_TRY(detail::verify_table<Config>(core_->fs(), *t, how, report));
+            for (auto const& t : level) KEEL_TRY(detail::verify_table<Config>(*t, how, report));
         core_->tell(report.findings);
         return report;
     }
@@ -16994,6 +17351,7 @@ private:
     using core_type = detail::log_core<Config, levels_type>;
     using compactor_type = detail::compactor<Config>;
     using policy = typename Config::compaction;
+    static constexpr auto erase_batch_bytes = std::min(64 * KiB, core_type::writer_type::batch_bytes_max);
     /// Refers to core and levels: goes first. thread_ is set once, by the first write, and let go of by close(), which no other call
     /// may run beside; awake_ (release) publishes it (acquire).
     class merging {
@@ -17027,10 +17385,42 @@ private:
     };
     basic_engine() = default;
 
+    [[nodiscard]] static result<basic_engine> open_once(std::string const& directory, open_options const& options,
+                                                        file_system& fs) {
+        auto observer = std::make_unique<typename Config::observer>();
+        std::vector<recovery::index_collector> collected;
+        auto opened = recovery::open_store<Config>(fs, directory, options, *observer, collected);
+        if (!opened) return failure(std::move(opened).error());
+        auto const started = std::chrono::steady_clock::now();
+        basic_engine out;
+        auto& records = opened->exam.report.replayed_records;
+        KEEL_TRY_LET(parts,
+                     recovery::indexed_segments<Config>(fs, std::move(opened->served), std::move(collected), records));
+        out.levels_ = std::make_shared<levels_type>(fs, static_cast<std::size_t>(options.cache_bytes));
+        out.levels_->mount(std::move(parts), opened->exam.stock.state.tables, opened->exam.stock.paths);
+        opened->exam.report.replay_time = std::chrono::steady_clock::now() - started;
+        out.core_ = std::make_shared<core_type>(std::move(*opened), fs, *out.levels_, std::move(observer), options);
+        out.merging_ = std::make_unique<merging>(*out.core_, *out.levels_, options);
+        if constexpr (policy::log_bytes != 0) out.core_->on_first_write([m = out.merging_.get()] { m->start(); });
+        return out;
+    }
+
     void let_go() noexcept {
         if (core_) core_->on_first_write({}); // a transaction may still hold the core for its commit
         merging_.reset();
         core_.reset();
+    }
+    template <class Scan>
+    [[nodiscard]] Scan walk(range which) const {
+        auto view = levels_->view(); // first this, then the moment
+        auto const at = core_->writer().visible();
+        return {std::move(view), at, std::move(which)};
+    }
+    template <class Scan>
+    [[nodiscard]] Scan walk(range which, keel::snapshot const& as_of) const {
+        KEEL_ASSERT(as_of.belongs_to(levels_->held()));
+        // A snapshot of another store has no keys here: an empty scan, never somebody else's data.
+        return {levels_->view(), as_of.belongs_to(levels_->held()) ? as_of.at() : lsn{}, std::move(which)};
     }
     [[nodiscard]] auto hold_moment() const {
         return levels_->held().take([&] { return core_->writer().visible(); });

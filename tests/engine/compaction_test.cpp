@@ -7,6 +7,7 @@
 
 #include "../support/model.hpp"
 #include "stores.hpp"
+#include "versions.hpp"
 
 #include <doctest/doctest.h>
 #include <rapidcheck.h>
@@ -61,14 +62,12 @@ keel::io::memory merged_store(int count) {
     return disk;
 }
 
-using merge_history = std::map<std::string, std::map<std::uint64_t, std::optional<std::string>>>;
-
-std::map<std::string, std::string> live_at(merge_history const& all, std::uint64_t lsn) {
-    std::map<std::string, std::string> out;
-    for (auto const& [key, history] : all) {
-        auto const behind = history.upper_bound(lsn);
-        if (behind != history.begin() && std::prev(behind)->second) out[key] = *std::prev(behind)->second;
-    }
+template <class Scan>
+engine_tests::versions::rows rows_of(Scan& scan, bool reverse) {
+    engine_tests::versions::rows out;
+    for (auto&& [k, v] : scan) out.emplace_back(k, v);
+    RC_ASSERT(scan.status().has_value());
+    if (reverse) std::ranges::reverse(out);
     return out;
 }
 
@@ -78,43 +77,42 @@ void merging_agrees_with_versions() {
     keel::io::memory disk;
     model::reset_machine();
     auto db = std::make_unique<Store>(*Store::open("db", model::test_options(), disk));
-    merge_history all;
+    engine_tests::versions all;
     std::uint64_t last = 0;
     std::vector<keel::snapshot> held;
     auto const key = rc::gen::map(rc::gen::inRange(0, 60), [](int i) {
         return i < 50 ? "k" + std::to_string(i) : std::string(110, 'q') + std::to_string(i);
     });
     auto const check_at = [&](keel::snapshot const& at) {
-        auto const expected = live_at(all, at.at().value);
-        for (bool const reverse : {false, true}) {
-            std::vector<std::pair<std::string, std::string>> got;
-            auto scan = db->scan(keel::range{.reverse = reverse}, at);
-            for (auto&& [k, v] : scan) got.emplace_back(k, v);
-            RC_ASSERT(scan.status().has_value());
-            if (reverse) std::ranges::reverse(got);
-            RC_ASSERT(got == (std::vector<std::pair<std::string, std::string>>{expected.begin(), expected.end()}));
-        }
+        auto const now = at.at().value;
         for (int i = 0; i < 3; ++i) {
             auto const k = *key;
             auto const got = db->get(k, at);
             RC_ASSERT(got.has_value());
-            auto const want = expected.find(k);
-            RC_ASSERT(got->has_value() == (want != expected.end()));
-            if (*got) RC_ASSERT(**got == want->second);
+            RC_ASSERT(*got == all.value_at(k, now));
         }
-        auto const from = *key;
-        auto const to = *key;
-        std::vector<std::string> some;
-        for (auto&& [k, v] : db->scan(keel::range{.from = from, .to = to, .reverse = *rc::gen::arbitrary<bool>()}, at))
-            some.emplace_back(k);
-        std::ranges::sort(some);
-        auto const expected_some =
-            std::ranges::count_if(expected, [&](auto const& e) { return e.first >= from && e.first < to; });
-        RC_ASSERT(std::ssize(some) == expected_some);
+        for (bool const reverse : {false, true}) {
+            auto scan = db->scan(keel::range{.reverse = reverse}, at);
+            RC_ASSERT(rows_of(scan, reverse) == all.all_at(now));
+        }
+        keel::range const some{.from = *key, .to = *key, .reverse = *rc::gen::arbitrary<bool>()};
+        auto scan = db->scan(some, at);
+        RC_ASSERT(rows_of(scan, some.reverse) == all.all_at(now, some.from, some.to));
+        // What is seen from a key on, in the direction of the scan.
+        auto const middle = *key;
+        auto const expected = some.reverse ? all.all_at(now, some.from, std::min(middle + '\0', *some.to))
+                                           : all.all_at(now, std::max(middle, *some.from), some.to);
+        auto keys = db->keys(some, at);
+        std::size_t seen = 0;
+        for (auto i = keys.seek(middle); i != keys.end(); ++i, ++seen) {
+            RC_ASSERT(seen < expected.size());
+            RC_ASSERT(*i == expected[some.reverse ? expected.size() - 1 - seen : seen].first);
+        }
+        RC_ASSERT(seen == expected.size());
     };
     auto const steps = *rc::gen::inRange(10, 120);
     for (int s = 0; s < steps; ++s) {
-        auto const what = *rc::gen::inRange(0, 26);
+        auto const what = *rc::gen::inRange(0, 27);
         if (what < 14) {
             keel::write_batch batch;
             auto const n = *rc::gen::inRange(1, 6);
@@ -123,12 +121,12 @@ void merging_agrees_with_versions() {
                 ++last;
                 if (*rc::gen::inRange(0, 4) == 0) {
                     batch.erase(k);
-                    all[k][last] = std::nullopt;
+                    all.note(k, last, std::nullopt);
                 } else {
                     auto const v = std::to_string(last) +
                                    std::string(static_cast<std::size_t>(*rc::gen::inRange(0, 400)), 'v');
                     batch.put(k, v);
-                    all[k][last] = v;
+                    all.note(k, last, v);
                 }
             }
             auto const done = db->write(batch);
@@ -142,6 +140,14 @@ void merging_agrees_with_versions() {
             db->housekeep(*rc::gen::arbitrary<bool>());
         } else if (what == 19) {
             RC_ASSERT(db->compact().has_value());
+        } else if (what == 26) {
+            auto const from = *key;
+            auto const to = *key;
+            auto const gone = all.all_at(last, from, to);
+            auto const erased = db->erase(keel::range{.from = from, .to = to});
+            RC_ASSERT(erased.has_value());
+            RC_ASSERT(*erased == gone.size());
+            for (auto const& [k, v] : gone) all.note(k, ++last, std::nullopt);
         } else if (what < 22) {
             held.clear();
             if (what == 20) RC_ASSERT(db->close().has_value());

@@ -6,12 +6,14 @@
 
 #include "../support/model.hpp"
 #include "stores.hpp"
+#include "versions.hpp"
 
 #include <doctest/doctest.h>
 #include <rapidcheck.h>
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <map>
 #include <optional>
 #include <ranges>
@@ -59,21 +61,6 @@ keel::open_options depth(keel::verify_depth how) {
     return o;
 }
 
-using version_map = std::map<std::string, std::map<std::uint64_t, std::optional<std::string>>>;
-
-std::optional<std::string> value_at(version_map const& all, std::string const& key, std::uint64_t lsn) {
-    auto const k = all.find(key);
-    if (k == all.end()) return std::nullopt;
-    auto const behind = k->second.upper_bound(lsn);
-    return behind == k->second.begin() ? std::nullopt : std::prev(behind)->second;
-}
-std::vector<std::pair<std::string, std::string>> all_at(version_map const& all, std::uint64_t lsn) {
-    std::vector<std::pair<std::string, std::string>> out;
-    for (auto const& [key, history] : all)
-        if (auto const v = value_at(all, key, lsn)) out.emplace_back(key, *v);
-    return out;
-}
-
 template <class Store>
 std::vector<std::pair<std::string, std::string>> scanned(Store const& db, keel::range which, keel::snapshot const& at) {
     std::vector<std::pair<std::string, std::string>> out;
@@ -90,7 +77,7 @@ void agrees_with_versions() {
     keel::io::memory disk;
     model::reset_machine();
     auto db = std::make_unique<Store>(*Store::open("db", model::test_options(), disk));
-    version_map all;
+    engine_tests::versions all;
     std::uint64_t last = 0;
     std::vector<keel::snapshot> held;
     // Keys that the eight bytes of an index entry tell apart, and keys that they do not.
@@ -105,11 +92,11 @@ void agrees_with_versions() {
         ++last;
         if (*rc::gen::inRange(0, 4) == 0) {
             batch.erase(k);
-            all[k][last] = std::nullopt;
+            all.note(k, last, std::nullopt);
         } else {
             auto const v = std::to_string(last) + std::string(static_cast<std::size_t>(*rc::gen::inRange(0, 300)), 'v');
             batch.put(k, v);
-            all[k][last] = v;
+            all.note(k, last, v);
         }
     };
     auto const check_at = [&](keel::snapshot const& at) {
@@ -117,8 +104,8 @@ void agrees_with_versions() {
         auto const k = *key;
         auto const got = db->get(k, at);
         RC_ASSERT(got.has_value());
-        RC_ASSERT(*got == value_at(all, k, now));
-        auto expected = all_at(all, now);
+        RC_ASSERT(*got == all.value_at(k, now));
+        auto expected = all.all_at(now);
         RC_ASSERT(scanned(*db, {}, at) == expected);
         std::ranges::reverse(expected);
         RC_ASSERT(scanned(*db, {.reverse = true}, at) == expected);
@@ -330,6 +317,43 @@ TEST_CASE("levels: with every index gone all is scanned, and nothing is missing"
     CHECK(db->recovery().mounted_segments == 0);
     CHECK(db->recovery().lost_records == 0);
     for (int i = 0; i < 3000; ++i) REQUIRE(**db->get(level_key(i)) == level_value(i));
+}
+
+TEST_CASE("levels: no read waits for the disk that a write, a seal or a merge waits for") {
+    keel::io::memory disk;
+    auto db = level_store::open("db", model::test_options(), disk);
+    REQUIRE(db);
+    for (int i = 0; i < 2000; ++i) REQUIRE(db->put(level_key(i), level_value(i)));
+    std::atomic<bool> wanted{false};
+    std::atomic<int> reads{0};
+    std::atomic<bool> enough{false};
+    std::thread reader{[&] {
+        while (!enough) {
+            if (!wanted) continue;
+            bool const found = db->get(level_key(7)).value().has_value();
+            auto all = db->scan(keel::prefix{"user/1"});
+            reads += found && all.begin() != all.end();
+            wanted = false;
+        }
+    }};
+    int waited = 0;
+    int stuck = 0;
+    disk.on_operation([&](keel::io::operation const& now) {
+        if (stuck != 0 || now.index % 13 != 0 || now.at != keel::io::operation::phase::done) return;
+        ++waited;
+        wanted = true;
+        auto const patience = std::chrono::steady_clock::now() + std::chrono::seconds{20};
+        while (wanted && std::chrono::steady_clock::now() < patience) std::this_thread::yield();
+        stuck += wanted;
+    });
+    for (int i = 0; i < 700; ++i) CHECK(db->put(level_key(i), level_value(i + 1)).has_value());
+    CHECK(db->compact().has_value());
+    disk.on_operation({});
+    enough = true;
+    reader.join();
+    CHECK(stuck == 0);
+    CHECK(waited > 100);
+    CHECK(reads == waited);
 }
 
 TEST_CASE("levels: readers beside a writer that rolls over see each key's newest value or one before it") {

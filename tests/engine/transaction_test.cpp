@@ -79,6 +79,13 @@ TEST_CASE("transaction: reads its own writes on top of one moment, and commits a
     CHECK(text_of(tx.scan(range{.from = "b", .to = "d"})) == "b=mine ");
     CHECK(text_of(tx.scan(range{.from = "d", .to = "b"})).empty());
     CHECK(text_of(tx.scan(prefix{"d"})) == "d=new ");
+    auto part = tx.scan(range{.to = "d"});
+    CHECK((*part.seek("b")).second == "mine");
+    CHECK(part.seek("c") == part.end()); // erased here
+    CHECK((*part.begin()).first == "a");
+    auto back = tx.scan(range{.reverse = true});
+    CHECK((*back.seek("c")).first == "b");
+    CHECK((*back.seek("z")).first == "d");
     auto const before = db.last_lsn();
     auto const at = tx.commit();
     REQUIRE(at.has_value());

@@ -35,6 +35,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -60,27 +61,29 @@ struct level_view {
         std::optional<std::string> value{}; ///< nothing: erased
     };
     [[nodiscard]] result<std::optional<found>> find(std::string_view key, lsn snapshot) const {
-        std::optional<table::version> best;
-        for (auto const& m : memory)
-            if (auto const v = m->find(key, snapshot); v && (!best || v->at > best->at)) best = v;
-        auto const hash = format::filter_hash(key);
-        table::read_version kept;
-        table::read_version next;
-        for (auto const& r : runs) {
-            if (best && r->newest() <= best->at) break; // nothing newer is further down
-            KEEL_TRY_LET(there, r->find(key, hash, snapshot, next));
-            if (!there || (best && next.what.at <= best->at)) continue;
-            std::swap(kept, next);
-            best = kept.what;
+        look_up one{*this, key};
+        KEEL_TRY(one.ask_log(snapshot));
+        KEEL_TRY(one.ask_tables(snapshot));
+        return one.answer();
+    }
+    /// The same for several keys, answer(i, found) for each: side by side they wait for memory together.
+    template <class Answer>
+    [[nodiscard]] result<void> find_all(std::span<std::string_view const> keys, lsn snapshot,
+                                        Answer const& answer) const {
+        constexpr std::size_t together = 16;
+        for (std::size_t begin = 0; begin < keys.size(); begin += together) {
+            auto const part = keys.subspan(begin, std::min(together, keys.size() - begin));
+            std::array<std::optional<look_up>, together> all;
+            for (std::size_t i = 0; i < part.size(); ++i) all[i].emplace(*this, part[i]);
+            for (std::size_t i = 0; i < part.size(); ++i) KEEL_TRY(all[i]->ask_log(snapshot));
+            for (std::size_t i = 0; i < part.size(); ++i) KEEL_TRY(all[i]->locate(snapshot));
+            for (std::size_t i = 0; i < part.size(); ++i) KEEL_TRY(all[i]->fetch());
+            for (std::size_t i = 0; i < part.size(); ++i) {
+                KEEL_TRY(all[i]->ask_tables(snapshot));
+                answer(begin + i, all[i]->answer());
+            }
         }
-        for (std::size_t n = 1; !best && n < tables.size(); ++n) {
-            KEEL_TRY_LET(there, find_in(tables[n], key, hash, snapshot, kept));
-            if (there) best = kept.what;
-        }
-        if (!best) return std::optional<found>{};
-        found out{.at = best->at};
-        if (!best->tombstone) out.value.emplace(best->value);
-        return std::optional<found>{std::move(out)};
+        return {};
     }
 
     /// The LSN of a version of `key` behind `since`; 0 where there is none.
@@ -95,7 +98,7 @@ struct level_view {
             if (any && there.what.at > since) return there.what.at;
         }
         for (auto const& l : tables) {
-            KEEL_TRY_LET(any, find_in(l, key, hash, lsn_max, there));
+            KEEL_TRY_LET(any, find_in(l, begins_behind(l, key), key, hash, lsn_max, there));
             if (any) return there.what.at > since ? there.what.at : lsn{};
         }
         return lsn{};
@@ -151,15 +154,88 @@ struct level_view {
     }
 
 private:
+    /// The first table of a level that begins behind the key.
+    [[nodiscard]] static std::size_t begins_behind(level const& in, std::string_view key) noexcept {
+        auto const not_behind = [key](auto const& t) { return t->entry().smallest <= key; };
+        return static_cast<std::size_t>(std::ranges::partition_point(in, not_behind) - in.begin());
+    }
+    /// One key's look-up, in steps that ask for the memory of the next one. View and key outlive it.
+    class look_up {
+    public:
+        /// Asks for every filter that will be asked, while memory is looked at.
+        look_up(level_view const& in, std::string_view key) : in_{&in}, key_{key}, hash_{format::filter_hash(key)} {
+            for (auto const& r : in.runs) r->prefetch(hash_);
+            for (std::size_t n = 1; n < in.tables.size(); ++n) {
+                behind_[n] = begins_behind(in.tables[n], key);
+                if (behind_[n] != 0) in.tables[n][behind_[n] - 1]->prefetch(hash_);
+            }
+        }
+        /// What memory and segments have.
+        [[nodiscard]] result<void> ask_log(lsn snapshot) {
+            for (auto const& m : in_->memory)
+                if (auto const v = m->find(key_, snapshot); v && (!best_ || v->at > best_->at)) best_ = v;
+            table::read_version next;
+            for (auto const& r : in_->runs) {
+                if (best_ && r->newest() <= best_->at) break; // nothing newer is further down
+                KEEL_TRY_LET(there, r->find(key_, hash_, snapshot, next));
+                if (!there || (best_ && next.what.at <= best_->at)) continue;
+                std::swap(kept_, next);
+                best_ = kept_.what;
+            }
+            return {};
+        }
+        /// The first table that may have it; of ask_tables() the first half, done ahead.
+        [[nodiscard]] result<void> locate(lsn snapshot) {
+            for (; !best_ && level_ < in_->tables.size(); ++level_) {
+                if (behind_[level_] == 0) continue;
+                auto const& t = *in_->tables[level_][behind_[level_] - 1];
+                if (!t.entry().may_have(key_)) continue;
+                probe_.emplace(t, key_, snapshot);
+                KEEL_TRY_LET(may_be, probe_->locate(hash_));
+                if (may_be) return {};
+                probe_.reset();
+                if (behind_[level_] > 1 && in_->tables[level_][behind_[level_] - 2]->entry().may_have(key_)) return {};
+            }
+            return {};
+        }
+        [[nodiscard]] result<void> fetch() { return probe_ ? probe_->fetch() : result<void>{}; }
+        /// What the tables have, if the log has nothing.
+        [[nodiscard]] result<void> ask_tables(lsn snapshot) {
+            if (best_) return {};
+            if (probe_) {
+                KEEL_TRY_LET(there, probe_->finish(kept_));
+                if (there) best_ = kept_.what;
+                if (there) return {};
+            }
+            for (; !best_ && level_ < in_->tables.size(); ++level_) {
+                KEEL_TRY_LET(there, find_in(in_->tables[level_], behind_[level_], key_, hash_, snapshot, kept_));
+                if (there) best_ = kept_.what;
+            }
+            return {};
+        }
+        [[nodiscard]] std::optional<found> answer() const {
+            if (!best_) return std::nullopt;
+            found out{.at = best_->at};
+            if (!best_->tombstone) out.value.emplace(best_->value);
+            return out;
+        }
+
+    private:
+        level_view const* in_;
+        std::string_view key_;
+        std::uint64_t hash_;
+        std::array<std::size_t, format::table_levels> behind_{}; ///< where each level has the key, if it has it
+        std::size_t level_ = 1;                                  ///< those in front of it do not have it
+        std::optional<table::version> best_{};
+        table::read_version kept_{};
+        std::optional<typename table_type::probe> probe_{};
+    };
     /// Bounds may be cut short, so that two tables may have the key; all versions of it are in one.
-    [[nodiscard]] static result<bool> find_in(level const& in, std::string_view key, std::uint64_t hash, lsn snapshot,
-                                              table::read_version& into) {
-        auto const begins_behind = [key](auto const& t) { return t->entry().smallest > key; };
-        auto const behind = std::ranges::partition_point(in, std::not_fn(begins_behind));
-        for (auto t = behind; t != in.begin();) {
-            --t;
-            if (!(*t)->entry().may_have(key)) return false;
-            KEEL_TRY_LET(there, (*t)->find(key, hash, snapshot, into));
+    [[nodiscard]] static result<bool> find_in(level const& in, std::size_t behind, std::string_view key,
+                                              std::uint64_t hash, lsn snapshot, table::read_version& into) {
+        for (auto t = behind; t-- > 0;) {
+            if (!in[t]->entry().may_have(key)) return false;
+            KEEL_TRY_LET(there, in[t]->find(key, hash, snapshot, into));
             if (there) return true;
         }
         return false;
@@ -191,6 +267,15 @@ public:
         for (auto& [segment, scanned] : parts) next.runs.push_back(serve(std::move(segment), std::move(scanned)));
         for (auto const& [id, entry] : tables) next.tables[entry.level].push_back(serve(entry, paths));
         publish(std::move(next));
+    }
+
+    /// Opens every file there is. Errors: not_found where a writer beside this one has removed one since it was listed.
+    [[nodiscard]] result<void> hold_files() const {
+        auto const now = view();
+        for (auto const& r : now->runs) KEEL_TRY(r->opened());
+        for (auto const& level : now->tables)
+            for (auto const& t : level) KEEL_TRY(t->opened());
+        return {};
     }
 
     /// A table as this store reads it.

@@ -15,6 +15,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 
 namespace keel::inline v0 {
@@ -41,6 +42,22 @@ struct prefix {
     }
 };
 
+namespace detail {
+
+/// What a walk over a range has before it when it stands in front of `key`, or on it.
+[[nodiscard]] inline range rest_of(range which, std::string_view key) {
+    if (which.reverse) {
+        std::string behind{key};
+        behind += '\0'; // the next key there can be
+        if (!which.to || behind < *which.to) which.to = std::move(behind);
+    } else if (!which.from || *which.from < key) {
+        which.from = key;
+    }
+    return which;
+}
+
+} // namespace detail
+
 /// A moment of a store's history: reads through it never change. Small; copies share the moment. Outlives nothing: using it with
 /// another store, or with a later opening of the same one, is invalid_argument. While it lives the store keeps the versions it sees.
 class snapshot {
@@ -59,12 +76,12 @@ template <class Scan>
 class scan_iterator {
 public:
     using iterator_concept = std::input_iterator_tag;
-    using value_type = std::pair<std::string_view, std::string_view>;
+    using value_type = typename Scan::value_type;
     using difference_type = std::ptrdiff_t;
 
     scan_iterator() = default;
     explicit scan_iterator(Scan* of) noexcept : of_{of} {}
-    /// Key and value; the views are valid until the iterator moves on.
+    /// Key and value, or the key alone; the views are valid until the iterator moves on.
     [[nodiscard]] value_type operator*() const noexcept { return of_->current(); }
     scan_iterator& operator++() {
         of_->advance();
@@ -77,23 +94,24 @@ private:
     Scan* of_ = nullptr;
 };
 
-/// What a scan gives: `for (auto&& [key, value] : db->scan(...))`. The scan keeps its data alive, also beyond close(). One pass, one
-/// thread. It ends early where a record does not verify or cannot be read: status() says so.
-template <class Config>
+/// Each key of a scan with its value.
+using key_and_value = std::pair<std::string_view, std::string_view>;
+
+/// What a scan gives: `for (auto&& [key, value] : db->scan(...))`; with keys alone, `for (auto key : db->keys(...))`. The scan keeps its
+/// data alive, also beyond close(). One pass, one thread; begin() and seek() start it anew, and iterators of before go along. It ends
+/// early where a record does not verify or cannot be read: status() says so.
+template <class Config, class Row = key_and_value>
 class basic_scan {
 public:
     using iterator = scan_iterator<basic_scan>;
-    using value_type = typename iterator::value_type;
+    using value_type = Row;
 
     basic_scan(std::shared_ptr<detail::level_view<Config> const> of, lsn snapshot, range which)
         : which_{std::move(which)}, at_{std::move(of), snapshot} {}
 
-    [[nodiscard]] iterator begin() {
-        valid_ = at_.start(which_.reverse ? detail::direction::backward : detail::direction::forward, which_.from,
-                           which_.to);
-        check();
-        return iterator{this};
-    }
+    [[nodiscard]] iterator begin() { return start(which_); }
+    /// At the first key that is not in front of `key` in the direction of the scan, within its range.
+    [[nodiscard]] iterator seek(std::string_view key) { return start(detail::rest_of(which_, key)); }
     [[nodiscard]] static std::default_sentinel_t end() noexcept { return {}; }
 
     /// Whether all keys were seen that there are: look at it behind the loop. Errors: corruption, and the machine's.
@@ -105,7 +123,15 @@ public:
 private:
     friend iterator;
     [[nodiscard]] bool valid() const noexcept { return valid_; }
-    [[nodiscard]] value_type current() const noexcept { return {at_.key(), at_.value()}; }
+    [[nodiscard]] value_type current() const noexcept {
+        if constexpr (std::is_same_v<Row, key_and_value>) return {at_.key(), at_.value()};
+        else return at_.key();
+    }
+    [[nodiscard]] iterator start(range const& part) {
+        valid_ = at_.start(part.reverse ? detail::direction::backward : detail::direction::forward, part.from, part.to);
+        check();
+        return iterator{this};
+    }
     void advance() {
         valid_ = at_.step();
         check();

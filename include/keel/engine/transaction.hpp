@@ -47,17 +47,21 @@ template <class Config>
 class transaction_scan {
 public:
     using iterator = scan_iterator<transaction_scan>;
-    using value_type = typename iterator::value_type;
+    using value_type = key_and_value;
 
-    transaction_scan(basic_scan<Config> base, detail::own_writes const& own, range const& which)
-        : base_{std::move(base)}, reverse_{which.reverse},
-          first_{which.from ? own.lower_bound(*which.from) : own.begin()},
-          last_{which.to ? own.lower_bound(*which.to) : own.end()} {
-        if (which.from && which.to && *which.to < *which.from) last_ = first_;
-    }
+    transaction_scan(basic_scan<Config> base, detail::own_writes const& own, range which)
+        : base_{std::move(base)}, own_{&own}, which_{std::move(which)} {}
 
     [[nodiscard]] iterator begin() {
+        place(which_);
         at_ = base_.begin();
+        settle();
+        return iterator{this};
+    }
+    /// As of basic_scan.
+    [[nodiscard]] iterator seek(std::string_view key) {
+        place(detail::rest_of(which_, key));
+        at_ = base_.seek(key);
         settle();
         return iterator{this};
     }
@@ -70,11 +74,16 @@ private:
     friend iterator;
     [[nodiscard]] bool valid() const noexcept { return valid_; }
     [[nodiscard]] value_type current() const noexcept { return current_; }
+    void place(range const& part) {
+        first_ = part.from ? own_->lower_bound(*part.from) : own_->begin();
+        last_ = part.to ? own_->lower_bound(*part.to) : own_->end();
+        if (part.from && part.to && *part.to < *part.from) last_ = first_;
+    }
     [[nodiscard]] detail::own_writes::const_iterator own() const noexcept {
-        return reverse_ ? std::prev(last_) : first_;
+        return which_.reverse ? std::prev(last_) : first_;
     }
     void pass_own() noexcept {
-        if (reverse_) --last_;
+        if (which_.reverse) --last_;
         else ++first_;
     }
     void advance() {
@@ -104,14 +113,15 @@ private:
         }
     }
     [[nodiscard]] bool comes_first(std::string_view a, std::string_view b) const noexcept {
-        return reverse_ ? a > b : a < b;
+        return which_.reverse ? a > b : a < b;
     }
 
     basic_scan<Config> base_;
     typename basic_scan<Config>::iterator at_{};
-    bool reverse_;
-    detail::own_writes::const_iterator first_; // own writes not passed yet: [first_, last_)
-    detail::own_writes::const_iterator last_;
+    detail::own_writes const* own_;
+    range which_;
+    detail::own_writes::const_iterator first_{}; // own writes not passed yet: [first_, last_)
+    detail::own_writes::const_iterator last_{};
     value_type current_{};
     bool valid_ = false;
     bool from_own_ = false;

@@ -21,16 +21,22 @@
 
 namespace keel::inline v0::detail {
 
-/// Adds what one segment shows to the report. Errors: the machine's, where the file cannot be opened.
+/// Adds what one segment shows to the report; quick: whether it can be opened. Errors: the machine's, where it cannot.
 template <class Config>
-[[nodiscard]] result<void> verify_segment(typename Config::file_system fs, wal::closed_segment const& of,
+[[nodiscard]] result<void> verify_segment(typename level_view<Config>::run const& run_of, verify_depth how,
                                           recovery_report& report) {
     using C = typename Config::checksum;
-    KEEL_TRY_LET(file, fs.open(of.path, io::access::read_only, io::creation::must_exist));
+    auto const& of = run_of.source();
+    KEEL_TRY_LET(opened, run_of.opened());
+    auto const& file = *opened;
+    ++report.segments;
+    if (how == verify_depth::quick) {
+        ++report.mounted_segments;
+        return {};
+    }
     recovery::no_sink nobody;
     auto const run = recovery::scan_segment<C>(
         file, {.id = of.id, .salt = of.salt, .first = of.first, .begin = of.begin, .limit = of.end}, nobody);
-    ++report.segments;
     report.bytes += run.bytes;
     report.transient_mismatches += run.transient;
     for (auto const& r : of.counted) report.records += r.size();
@@ -66,18 +72,16 @@ template <class Config>
     return {};
 }
 
-/// Adds what one table shows to the report; quick: whether it is there.
+/// The same of a table.
 template <class Config>
-[[nodiscard]] result<void> verify_table(typename Config::file_system fs,
-                                        typename level_view<Config>::table_type const& of, verify_depth how,
+[[nodiscard]] result<void> verify_table(typename level_view<Config>::table_type const& of, verify_depth how,
                                         recovery_report& report) {
+    using C = typename Config::checksum;
+    KEEL_TRY_LET(file, of.opened());
     ++report.tables;
-    if (how == verify_depth::quick) {
-        KEEL_TRY(fs.status(of.path()));
-        return {};
-    }
-    KEEL_TRY_LET(seen, (table::check_table<typename Config::checksum>(fs, of.path(), of.path(), of.entry(),
-                                                                      [](table::version const&) {})));
+    if (how == verify_depth::quick) return {};
+    KEEL_TRY_LET(seen, (table::check_table<C, typename Config::file_system>(*file, of.path(), of.entry(),
+                                                                            [](table::version const&) {})));
     report.bytes += seen.bytes;
     report.table_records += seen.records;
     for (auto& f : seen.findings) report.findings.push_back(std::move(f));

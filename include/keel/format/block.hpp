@@ -2,11 +2,13 @@
 #ifndef KEEL_FORMAT_BLOCK_HPP
 #define KEEL_FORMAT_BLOCK_HPP
 
-// Blocks of a table (format/table.hpp): the payload of a frame. Entries by key, versions of a key the newest first:
-//   shared varint | unshared varint | value varint (bytes, twice, plus one for an erased key) | age varint | key's unshared end | value
-// `shared` bytes are those of the key before. `age` is the LSN minus the table's first. Every sixteenth entry stands alone (shared is
-// 0); where those begin stands behind the entries: u32 each, then u32 how many. Varints have seven bits a byte, the lowest first.
-// In an index block the value is where a block is (offset u32, bytes of its frame u32), the key is the largest in it.
+// Blocks of a table (format/table.hpp): the payload of a frame. Entries by key, versions of a key the newest first. What is compared
+// stands together, so that a look-up meets few cache lines and a walk over keys meets no value:
+//   heads | values, one behind the other | where heads stand alone: head offset u32, value offset u32, each | heads' bytes u32 | how many u32
+// A head: shared varint | unshared varint | value varint (bytes, twice, plus one for an erased key) | age varint | key's unshared end
+// `shared` bytes are those of the key before. `age` is the LSN minus the table's first. Every sixteenth head stands alone (shared is 0).
+// Varints have seven bits a byte, the lowest first. In an index block the value is where a block is (offset u32, bytes of its frame
+// u32), the key is the largest in it.
 //
 // The reader takes any bytes: what does not hold together ends the walk, and whole() says so.
 
@@ -24,6 +26,8 @@
 namespace keel::inline v0::format {
 
 inline constexpr std::size_t block_restart_every = 16;
+inline constexpr std::size_t restart_bytes = 8;
+inline constexpr std::size_t block_tail_bytes = 8;
 inline constexpr std::size_t varint_bytes_max = 10;
 
 /// Where a block is.
@@ -41,7 +45,8 @@ public:
     void add(std::string_view key, std::string_view value, std::uint64_t age, bool tombstone) {
         std::size_t shared = 0;
         if (count_ % block_restart_every == 0) {
-            restarts_.push_back(static_cast<std::uint32_t>(bytes_.size()));
+            restarts_.push_back(
+                {static_cast<std::uint32_t>(heads_.size()), static_cast<std::uint32_t>(values_.size())});
         } else {
             auto const most = std::min(key.size(), last_.size());
             shared = static_cast<std::size_t>(
@@ -52,8 +57,8 @@ public:
         put_varint(key.size() - shared);
         put_varint(value.size() << 1 | static_cast<std::uint64_t>(tombstone));
         put_varint(age);
-        put(key.substr(shared));
-        put(value);
+        append(heads_, key.substr(shared));
+        append(values_, value);
         last_.assign(key);
         ++count_;
     }
@@ -67,40 +72,54 @@ public:
 
     [[nodiscard]] bool empty() const noexcept { return count_ == 0; }
     /// Bytes of the payload, were it finished now.
-    [[nodiscard]] std::size_t size() const noexcept { return bytes_.size() + 4 * (restarts_.size() + 1); }
+    [[nodiscard]] std::size_t size() const noexcept {
+        return heads_.size() + values_.size() + restart_bytes * restarts_.size() + block_tail_bytes;
+    }
     [[nodiscard]] std::string const& last_key() const noexcept { return last_; }
 
     /// The payload; valid until clear().
     [[nodiscard]] byte_view finish() {
-        auto const begin = bytes_.size();
-        bytes_.resize(begin + 4 * (restarts_.size() + 1));
-        auto* at = bytes_.data() + begin;
-        for (auto const r : restarts_) {
-            store(at, r);
-            at += 4;
+        auto const heads = heads_.size();
+        heads_.reserve(size());
+        heads_.insert(heads_.end(), values_.begin(), values_.end());
+        for (auto const& r : restarts_) {
+            put_u32(r.head);
+            put_u32(r.value);
         }
-        store(at, static_cast<std::uint32_t>(restarts_.size()));
-        return bytes_;
+        put_u32(static_cast<std::uint32_t>(heads));
+        put_u32(static_cast<std::uint32_t>(restarts_.size()));
+        return heads_;
     }
     void clear() noexcept {
-        bytes_.clear();
+        heads_.clear();
+        values_.clear();
         restarts_.clear();
         count_ = 0;
     }
 
 private:
-    void put(std::string_view text) {
-        auto const begin = bytes_.size();
-        bytes_.resize(begin + text.size());
-        if (!text.empty()) std::memcpy(bytes_.data() + begin, text.data(), text.size());
+    struct restart {
+        std::uint32_t head;
+        std::uint32_t value;
+    };
+    static void append(std::vector<std::byte>& to, std::string_view text) {
+        auto const begin = to.size();
+        to.resize(begin + text.size());
+        if (!text.empty()) std::memcpy(to.data() + begin, text.data(), text.size());
     }
     void put_varint(std::uint64_t value) {
-        for (; value >= 0x80; value >>= 7) bytes_.push_back(static_cast<std::byte>(value | 0x80));
-        bytes_.push_back(static_cast<std::byte>(value));
+        for (; value >= 0x80; value >>= 7) heads_.push_back(static_cast<std::byte>(value | 0x80));
+        heads_.push_back(static_cast<std::byte>(value));
+    }
+    void put_u32(std::uint32_t value) {
+        auto const begin = heads_.size();
+        heads_.resize(begin + 4);
+        store(heads_.data() + begin, value);
     }
 
-    std::vector<std::byte> bytes_{};
-    std::vector<std::uint32_t> restarts_{};
+    std::vector<std::byte> heads_{}; ///< and all the rest, once finished
+    std::vector<std::byte> values_{};
+    std::vector<restart> restarts_{};
     std::string last_{};
     std::size_t count_ = 0;
 };
@@ -136,14 +155,12 @@ class block_reader {
 public:
     block_reader() = default;
     explicit block_reader(byte_view payload) noexcept : bytes_{payload} {
-        if (bytes_.size() >= 4) restarts_ = load<std::uint32_t>(bytes_.data() + bytes_.size() - 4);
-        if (bytes_.size() >= 4 && restarts_ <= (bytes_.size() - 4) / 4)
-            end_ = bytes_.size() - 4 * (std::size_t{restarts_} + 1);
-        else break_off();
+        if (!read_tail()) break_off();
     }
 
     void first() {
         at_ = next_ = 0;
+        next_value_ = end_;
         key_.clear();
         next();
     }
@@ -160,7 +177,7 @@ public:
             return;
         }
         auto r = restarts_;
-        while (r > 0 && restart(r - 1) >= here) --r;
+        while (r > 0 && restart_head(r - 1) >= here) --r;
         if (r == 0) return break_off();
         go_to_restart(r - 1);
         while (valid_ && next_ < here) next();
@@ -207,17 +224,28 @@ public:
 private:
     void break_off() noexcept {
         whole_ = valid_ = false;
-        at_ = next_ = end_ = 0;
+        at_ = next_ = end_ = next_value_ = values_end_ = 0;
         restarts_ = 0;
     }
-    [[nodiscard]] std::size_t restart(std::uint32_t i) const noexcept {
-        return load<std::uint32_t>(bytes_.data() + end_ + 4 * std::size_t{i});
+    [[nodiscard]] bool read_tail() noexcept {
+        if (bytes_.size() < block_tail_bytes) return false;
+        auto const room = bytes_.size() - block_tail_bytes;
+        end_ = load<std::uint32_t>(bytes_.data() + room);
+        restarts_ = load<std::uint32_t>(bytes_.data() + room + 4);
+        if (restarts_ > room / restart_bytes || end_ > room - restart_bytes * restarts_) return false;
+        values_end_ = room - restart_bytes * restarts_;
+        return true;
+    }
+    [[nodiscard]] std::size_t restart_head(std::uint32_t i) const noexcept {
+        return load<std::uint32_t>(bytes_.data() + values_end_ + restart_bytes * i);
     }
     void go_to_restart(std::uint32_t i) {
-        auto const to = restart(i);
-        if (to >= end_) return break_off();
+        auto const to = restart_head(i);
+        auto const value = load<std::uint32_t>(bytes_.data() + values_end_ + restart_bytes * i + 4);
+        if (to >= end_ || value > values_end_ - end_) return break_off();
         key_.clear();
         next_ = to;
+        next_value_ = end_ + value;
         next();
     }
     [[nodiscard]] bool in_front(std::string_view here, std::string_view key, std::uint64_t age_max) const noexcept {
@@ -226,7 +254,7 @@ private:
     }
     /// Key and age of the entry at a restart, without putting anything together: it stands there whole.
     [[nodiscard]] bool read_restart(std::uint32_t i) noexcept {
-        auto at = restart(i);
+        auto at = restart_head(i);
         lengths n;
         if (at >= end_ || !read_lengths(at, n) || n.shared != 0) return false;
         restart_key_ = {reinterpret_cast<char const*>(bytes_.data()) + at, static_cast<std::size_t>(n.unshared)};
@@ -258,25 +286,27 @@ private:
         if (!take(shared) || !take(unshared) || !take(value) || !take(age_)) return false;
         tombstone_ = (value & 1) != 0;
         value >>= 1;
-        auto const room = end_ - at;
-        return unshared <= room && value <= room - unshared;
+        return unshared <= end_ - at;
     }
     [[nodiscard]] bool read() {
         auto at = at_;
         lengths n;
-        if (!read_lengths(at, n) || n.shared > key_.size()) return false;
-        auto const* text = reinterpret_cast<char const*>(bytes_.data()) + at;
-        key_.replace_end(static_cast<std::size_t>(n.shared), text, static_cast<std::size_t>(n.unshared));
-        value_ = {text + n.unshared, static_cast<std::size_t>(n.value)};
-        next_ = at + static_cast<std::size_t>(n.unshared + n.value);
+        if (!read_lengths(at, n) || n.shared > key_.size() || n.value > values_end_ - next_value_) return false;
+        auto const* all = reinterpret_cast<char const*>(bytes_.data());
+        key_.replace_end(static_cast<std::size_t>(n.shared), all + at, static_cast<std::size_t>(n.unshared));
+        value_ = {all + next_value_, static_cast<std::size_t>(n.value)};
+        next_ = at + static_cast<std::size_t>(n.unshared);
+        next_value_ += static_cast<std::size_t>(n.value);
         return true;
     }
 
     byte_view bytes_{};
-    std::size_t end_ = 0; ///< of the entries
+    std::size_t end_ = 0; ///< of the heads; the values begin here
+    std::size_t values_end_ = 0;
     std::uint32_t restarts_ = 0;
-    std::size_t at_ = 0;   ///< of the entry it stands on
+    std::size_t at_ = 0;   ///< of the head it stands on
     std::size_t next_ = 0; ///< behind it
+    std::size_t next_value_ = 0;
     key_buffer key_{};
     std::string_view restart_key_{};
     std::string_view value_{};

@@ -112,6 +112,7 @@ struct filter_shape {
 [[nodiscard]] constexpr std::uint64_t filter_line(std::uint64_t hash, std::uint64_t lines) noexcept {
     return (hash >> 32) * lines >> 32;
 }
+namespace detail {
 /// Calls visit(byte in the line, mask) for each bit of a key until it returns false; whether it never did.
 template <class Visit>
 constexpr bool each_filter_bit(std::uint64_t hash, std::uint32_t probes, Visit const& visit) {
@@ -121,6 +122,19 @@ constexpr bool each_filter_bit(std::uint64_t hash, std::uint32_t probes, Visit c
         if (!visit(bit / 8, static_cast<std::byte>(1U << bit % 8))) return false;
     }
     return true;
+}
+} // namespace detail
+/// Puts a key into its line.
+inline void add_to_line(std::byte* line, std::uint64_t hash, std::uint32_t probes) noexcept {
+    detail::each_filter_bit(hash, probes, [line](std::size_t byte, std::byte mask) {
+        line[byte] |= mask;
+        return true;
+    });
+}
+/// False: the key was not put into its line.
+[[nodiscard]] inline bool line_allows(std::byte const* line, std::uint64_t hash, std::uint32_t probes) noexcept {
+    return detail::each_filter_bit(
+        hash, probes, [line](std::size_t byte, std::byte mask) { return (line[byte] & mask) != std::byte{0}; });
 }
 
 /// Where sections begin behind frames that end at `data_end`.

@@ -117,6 +117,7 @@ public:
 
     result<void> run() {
         KEEL_TRY(look_at_folder());
+        read_notes(); // first of all: a writer beside this may be ahead of them, they are never ahead of the log
         out_.manifest = wal::load_manifest<C>(fs_, out_.paths);
         note_refused_manifests();
         KEEL_TRY(look_at_segments());
@@ -126,7 +127,7 @@ public:
         KEEL_TRY(look_at_tables());
         note_missing_tables();
         note_manifest_damage();
-        read_notes();
+        forget_foreign_note();
         match_segments();
         sort_strangers();
         keep_names();
@@ -350,12 +351,16 @@ private:
         if (!file) return;
         std::array<std::byte, 2 * format::note_bytes> bytes{};
         if (auto const got = file->read(0, bytes); !got) return;
-        auto const newest = format::newest_note<C>(bytes);
-        if (!newest || newest->store != out_.store || newest->branch != out_.branch) return;
-        out_.note = newest;
+        out_.note = format::newest_note<C>(bytes);
         auto const status = file->status();
         auto const boot = fs_.boot();
-        out_.note_is_own = boot.known() && newest->boot == boot && status && newest->self == status->identity;
+        out_.note_is_own = out_.note && boot.known() && out_.note->boot == boot && status &&
+                           out_.note->self == status->identity;
+    }
+    void forget_foreign_note() {
+        if (out_.note && out_.note->store == out_.store && out_.note->branch == out_.branch) return;
+        out_.note.reset();
+        out_.note_is_own = false;
     }
 
     void match_segments() {

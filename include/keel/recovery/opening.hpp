@@ -14,14 +14,20 @@
 #include <keel/wal/segments.hpp>
 #include <keel/wal/writer.hpp>
 
+#include <algorithm>
+#include <chrono>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
 namespace keel::inline v0::recovery {
+
+/// How often who reads beside a writer looks again before it believes what it sees: a quarter of a second in all.
+inline constexpr int looks_max = 64;
 
 /// A segment whose records count, for whoever serves them.
 struct served_segment {
@@ -57,6 +63,7 @@ public:
     using C = typename Config::checksum;
     using manifest_type = wal::manifest_store<C, fs_type>;
     using opened_type = opened<Config>;
+    using lock_type = typename fs_type::lock_type;
 
     opener(fs_type& fs, std::string directory, open_options const& options, typename Config::observer& observer)
         : fs_{fs}, paths_{std::move(directory)}, options_{options}, observer_{observer} {}
@@ -64,6 +71,7 @@ public:
     template <scan_sink Sink>
     result<opened_type> run(std::vector<Sink>& sinks) {
         KEEL_TRY(find_folder());
+        if (options_.read_only) return look(sinks);
         KEEL_TRY(lock());
         auto done = recover(sinks);
         if (!done && notes_) notes_->restore();
@@ -107,9 +115,12 @@ private:
     }
 
     result<void> lock() {
-        auto held = fs_.lock(paths_.lock(), options_.read_only ? io::lock_mode::shared : io::lock_mode::exclusive);
-        if (!held && options_.read_only && held.error().code == errc::not_found)
-            return {}; // a copy without its lock file
+        auto held = fs_.lock(paths_.lock(), io::lock_mode::exclusive);
+        // Where it can be shared no writer has it: somebody who reads looks for trouble, and will be done.
+        for (int turn = 0; !held && turn < looks_max && keep_writers_away(); ++turn) {
+            wait_a_little(turn);
+            held = fs_.lock(paths_.lock(), io::lock_mode::exclusive);
+        }
         if (!held) {
             auto why = held.error();
             if (why.code == errc::no_permission)
@@ -119,6 +130,50 @@ private:
         lock_.emplace(std::move(*held));
         return {};
     }
+
+    // ---- read-only, perhaps beside a writer -----------------------------------------------------------------------------------
+
+    static void wait_a_little(int turn) { std::this_thread::sleep_for(std::chrono::milliseconds{turn / 8}); }
+
+    /// What looks wrong while somebody writes may be a change that was under way: it is looked at again, and believed once nobody
+    /// could write meanwhile, or where it stays.
+    template <scan_sink Sink>
+    result<opened_type> look(std::vector<Sink>& sinks) {
+        KEEL_TRY_LET(readers, join_readers());
+        for (int turn = 0;; ++turn) {
+            // Writers are kept away only where there was trouble: they wait for that (lock()).
+            auto away = keep_writers_away();
+            beside_writer_ = !away && away.error().code == errc::locked;
+            if (turn == 0 && away) away = failure(errc::locked, "let go");
+            bool const alone = !beside_writer_ && turn != 0;
+            believed_ = alone || turn == looks_max;
+            auto done = recover(sinks);
+            bool const clear = done ? done->exam.report.findings.empty() : done.error().code == errc::cancelled;
+            if (believed_ || (clear && (beside_writer_ || !somebody_writes()))) {
+                if (done) done->lock = std::move(readers);
+                return done;
+            }
+            sinks.clear();
+            wait_a_little(turn);
+        }
+    }
+    [[nodiscard]] auto keep_writers_away() { return fs_.lock(paths_.lock(), io::lock_mode::shared); }
+    [[nodiscard]] bool somebody_writes() {
+        auto const away = keep_writers_away();
+        return !away && away.error().code == errc::locked;
+    }
+    /// As long as this is held no file is written over. A store on a medium that takes no locks is read without.
+    result<std::optional<lock_type>> join_readers() {
+        for (int turn = 0;; ++turn) {
+            auto held = fs_.lock(paths_.readers(), io::lock_mode::shared);
+            if (held) return std::optional{std::move(*held)};
+            if (held.error().code != errc::locked) return std::optional<lock_type>{};
+            if (turn == looks_max) return failure(std::move(held).error());
+            wait_a_little(turn); // a writer gives a file its new life
+        }
+    }
+
+    // ---- recovery -----------------------------------------------------------------------------------------------------------
 
     template <scan_sink Sink>
     result<opened_type> recover(std::vector<Sink>& sinks) {
@@ -187,6 +242,7 @@ private:
         KEEL_TRY(sync_parent());
         KEEL_TRY(fs_.sync_directory(paths_.root())); // a manifest without its log folder must not survive
         KEEL_TRY(manifest.create({}));
+        static_cast<void>(fs_.lock(paths_.readers(), io::lock_mode::exclusive)); // so that it is there to be locked
         opened_type out{std::move(exam)};
         if (notes) notes_.emplace(std::move(*notes));
         finish(out, std::move(manifest));
@@ -222,7 +278,7 @@ private:
         }
         for (auto f : findings) {
             f.done = outcome::refused;
-            observer_.on(observe::damage_found{f});
+            if (believed_) observer_.on(observe::damage_found{f});
         }
         return failure(std::move(why));
     }
@@ -291,7 +347,8 @@ private:
         if (!out.plan.declare.empty()) report.lost_lsn_ranges = out.plan.declare;
         report.corrupted_records = std::max(report.corrupted_records, report.healed_records);
         report.attempts = std::max(attempts_, 1U);
-        for (auto const& f : report.findings) observer_.on(observe::damage_found{f});
+        if (believed_)
+            for (auto const& f : report.findings) observer_.on(observe::damage_found{f});
         if (out.start.reason.empty() && report.damaged())
             out.start.reason = report.lost_records != 0 ? std::to_string(report.lost_records) +
                                                               " acknowledged record(s) were lost; see recovery()"
@@ -302,6 +359,9 @@ private:
         auto& stock = out.exam.stock;
         auto& start = out.start;
         start.last = out.plan.end;
+        // What the writer has written and acknowledged to nobody yet may still be taken back.
+        if (beside_writer_ && stock.note_is_own)
+            start.last = std::max(std::min(start.last, stock.note->accepted), stock.state.floor);
         start.durable = std::min(out.exam.found.horizon, start.last);
         if (stock.note && stock.note_is_own)
             start.durable = std::min(start.durable, std::max(stock.note->durable, stock.state.floor));
@@ -505,10 +565,12 @@ private:
     wal::layout paths_;
     open_options const& options_;
     typename Config::observer& observer_;
-    std::optional<typename fs_type::lock_type> lock_{};
+    std::optional<lock_type> lock_{};
     std::optional<wal::notes_file<C, fs_type>> notes_{};
     std::vector<segment_id> built_{};
     unsigned attempts_ = 0;
+    bool beside_writer_ = false;
+    bool believed_ = true; ///< what is found is told
 };
 
 } // namespace detail

@@ -9,8 +9,10 @@
 // Thread rules: any number of threads. One mutex per shard, held for a look-up or an insertion, never during I/O. A block that
 // somebody holds stays alive when the cache lets it go.
 
+#include <keel/detail/prefetch.hpp>
 #include <keel/types.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -33,8 +35,18 @@ public:
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
     [[nodiscard]] byte_view view() const noexcept { return {bytes_.get(), size_}; }
     [[nodiscard]] byte_span writable() noexcept { return {bytes_.get(), size_}; }
+    /// Asks for what a look-up in a block of a table reads first: the count, which stands in front, the heads of its records, and the
+    /// places at its end.
+    void prefetch() const noexcept {
+        auto const begin = reinterpret_cast<std::uintptr_t>(bytes_.get());
+        keel::detail::prefetch(reinterpret_cast<void const*>(begin - keel::detail::cache_line_bytes / 2),
+                               std::min(size_, heads_bytes));
+        if (size_ > heads_bytes) keel::detail::prefetch(bytes_.get() + size_ - keel::detail::cache_line_bytes);
+    }
 
 private:
+    static constexpr std::size_t heads_bytes = 640;
+
     std::shared_ptr<std::byte[]> bytes_{};
     std::size_t size_ = 0;
 };
@@ -58,12 +70,21 @@ public:
         std::lock_guard const hold{s.m};
         if (s.sets.empty()) return {};
         auto& set = s.set_of(h);
+        keel::detail::prefetch(set.blocks.data(), sizeof set.blocks); // beside the names
         for (std::size_t i = 0; i < ways; ++i)
             if (set.names[i] == which && set.blocks[i]) {
+                set.blocks[i].prefetch(); // ahead of counting it, which waits for its first line
                 set.used |= static_cast<std::uint8_t>(1U << i);
                 return set.blocks[i];
             }
         return {};
+    }
+    /// Asks for the memory that find() looks at.
+    void prefetch(name which) noexcept {
+        auto const h = hash_of(which);
+        auto& s = shard_of(h);
+        std::lock_guard const hold{s.m}; // the sets may be growing
+        if (!s.sets.empty()) keel::detail::prefetch(&s.set_of(h), sizeof(set_type));
     }
     void add(name which, block what) {
         auto const h = hash_of(which);

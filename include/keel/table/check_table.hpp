@@ -133,11 +133,9 @@ private:
         bool leads = lines_.size() == wanted;
         for (auto const hash : hashes_) {
             if (!leads || lines_.empty()) break;
-            auto const* const at = lines_.data() +
-                                   format::filter_line(hash, header_->filter_lines()) * format::filter_line_bytes;
-            leads = format::each_filter_bit(
-                hash, static_cast<std::uint32_t>(header_->filter_bits),
-                [&](std::size_t byte, std::byte mask) { return (at[byte] & mask) != std::byte{0}; });
+            leads = format::line_allows(lines_.data() + format::filter_line(hash, header_->filter_lines()) *
+                                                            format::filter_line_bytes,
+                                        hash, static_cast<std::uint32_t>(header_->filter_bits));
         }
         if (!leads)
             complain(damage::corrupt_block, header_->blocks_end, header_->root.offset - header_->blocks_end,
@@ -197,12 +195,11 @@ private:
 
 } // namespace detail
 
-/// Looks at the whole table in `path`; findings name it `name`. `visit(version)` is told of every record that verifies, in order.
-/// Errors: the machine's, where the file cannot be opened.
+/// Looks at the whole table in `file`; findings name it `name`. `visit(version)` is told of every record that verifies, in order.
+/// Errors: the machine's.
 template <checksum_policy C, io::file_system Fs, class Visit>
-[[nodiscard]] result<table_check> check_table(Fs fs, std::string const& path, std::string const& name,
+[[nodiscard]] result<table_check> check_table(typename Fs::file const& file, std::string const& name,
                                               format::table_entry const& of, Visit const& visit) {
-    KEEL_TRY_LET(file, fs.open(path, io::access::read_only, io::creation::must_exist));
     KEEL_TRY_LET(status, file.status());
     auto out = detail::table_checker<C, Fs>{file, name, of}.run(visit);
     if (status.size != of.size)
@@ -212,6 +209,13 @@ template <checksum_policy C, io::file_system Fs, class Visit>
                                 .detail = "is " + std::to_string(status.size) + " bytes long, " +
                                           std::to_string(of.size) + " were written"});
     return out;
+}
+/// The same by its path.
+template <checksum_policy C, io::file_system Fs, class Visit>
+[[nodiscard]] result<table_check> check_table(Fs fs, std::string const& path, std::string const& name,
+                                              format::table_entry const& of, Visit const& visit) {
+    KEEL_TRY_LET(file, fs.open(path, io::access::read_only, io::creation::must_exist));
+    return check_table<C, Fs>(file, name, of, visit);
 }
 
 } // namespace keel::inline v0::table

@@ -12,6 +12,7 @@
 // Thread rules: any number of threads. m_ guards the making of an index and of the filter, and is held during that I/O, by readers
 // only. index_ready_, heap_, filter_ and its slots (release) publish what was made under it (acquire). Cursors are one thread's.
 
+#include <keel/detail/prefetch.hpp>
 #include <keel/error.hpp>
 #include <keel/format/frame.hpp>
 #include <keel/format/index.hpp>
@@ -56,6 +57,11 @@ public:
     [[nodiscard]] wal::closed_segment const& source() const noexcept { return of_; }
     /// Held by every run that reads this file: as long as somebody else holds it the file is needed.
     [[nodiscard]] std::shared_ptr<void const> file() const noexcept { return file_; }
+    /// The file, opened if no look-up has done so: what is open stays readable when somebody removes it.
+    [[nodiscard]] result<typename Fs::file const*> opened() const {
+        KEEL_TRY(file_->ready());
+        return &file_->file();
+    }
     /// The same without the records behind `last`.
     [[nodiscard]] std::shared_ptr<log_run const> up_to(lsn last) const {
         auto less = of_;
@@ -85,6 +91,18 @@ public:
             if (into.what.at <= snapshot && counts(into.what.at)) return true;
         }
         return false;
+    }
+
+    /// Asks for the memory that the filter's answer is in, ahead of find().
+    void prefetch(std::uint64_t hash) const noexcept {
+        auto const* filter = filter_.load(std::memory_order_acquire);
+        if (filter == nullptr) return;
+        format::filter_shape const shape{shape_.block, shape_.entries};
+        auto const line = format::filter_line(hash, shape.lines());
+        auto const* block =
+            (*filter)[static_cast<std::size_t>(line / shape.lines_per_block())].load(std::memory_order_acquire);
+        if (block != nullptr)
+            keel::detail::prefetch(block + line % shape.lines_per_block() * format::filter_line_bytes);
     }
 
     /// About how many bytes of the segment belong to keys from `from` on and in front of `to`; no bound: to the end. Reads the index only.
@@ -416,10 +434,8 @@ private:
         if (filter == nullptr) filter = ready_filter(shape);
         auto const* block = (*filter)[number].load(std::memory_order_acquire);
         if (block == nullptr && (block = ready_filter_block(number)) == nullptr) return true;
-        auto const* const at = block + line % shape.lines_per_block() * format::filter_line_bytes;
-        return format::each_filter_bit(hash, of_.filter->argument, [&](std::size_t byte, std::byte mask) {
-            return (at[byte] & mask) != std::byte{0};
-        });
+        return format::line_allows(block + line % shape.lines_per_block() * format::filter_line_bytes, hash,
+                                   of_.filter->argument);
     }
     using filter_blocks = std::vector<std::atomic<std::byte const*>>;
     [[nodiscard]] filter_blocks const* ready_filter(format::filter_shape const& shape) const {

@@ -10,6 +10,7 @@
 // Thread rules: any number of threads. m_ guards what is loaded once, and is held during that I/O, by readers only; ready_, the slots
 // and made_ready_ (release) publish it (acquire). Cursors are one thread's.
 
+#include <keel/detail/prefetch.hpp>
 #include <keel/error.hpp>
 #include <keel/format/block.hpp>
 #include <keel/format/frame.hpp>
@@ -50,6 +51,11 @@ public:
     [[nodiscard]] std::string const& path() const noexcept { return file_->path(); }
     /// Held by everything that reads this file: as long as somebody else holds it the file is needed.
     [[nodiscard]] std::shared_ptr<void const> file() const noexcept { return file_; }
+    /// The file, opened if no look-up has done so: what is open stays readable when somebody removes it.
+    [[nodiscard]] result<typename Fs::file const*> opened() const {
+        KEEL_TRY(file_->ready());
+        return &file_->file();
+    }
     /// The same file, as the manifest names it now.
     [[nodiscard]] std::shared_ptr<sorted_table const> named(format::table_entry const& now) const {
         return std::make_shared<sorted_table const>(file_, now, cache_, listener_);
@@ -58,26 +64,18 @@ public:
     /// The newest version of `key` that is not newer than `snapshot`; false where there is none. `hash` is the key's filter_hash.
     /// Errors: corruption, with file and offset; the machine's.
     [[nodiscard]] result<bool> find(std::string_view key, std::uint64_t hash, lsn snapshot, read_version& into) const {
-        if (snapshot < of_.lsns.first) return false;
-        KEEL_TRY(ready());
-        if (!filter_allows(hash)) return false;
-        index_walk at{*this};
-        KEEL_TRY(at.seek(key));
-        format::block_reader in;
-        // Versions of one key may go on in the next block.
-        for (; at.valid(); at.next()) {
-            KEEL_TRY_LET(block, load(at.where(), true));
-            in = format::block_reader{payload_of(block.view())};
-            in.seek(key, snapshot.value - of_.lsns.first.value);
-            if (!in.whole()) return contradicts(at.where());
-            if (!in.valid()) continue;
-            if (in.key() != key) return false;
-            into.block = std::move(block);
-            into.what = {.key = key, .value = in.value(), .at = lsn_of(in), .tombstone = in.tombstone()};
-            return true;
-        }
-        if (at.trouble()) return failure(*at.trouble());
-        return false;
+        probe one{*this, key, snapshot};
+        KEEL_TRY_LET(may_be, one.locate(hash));
+        return may_be ? one.finish(into) : false;
+    }
+    /// Asks for the memory that the filter's answer is in, ahead of find().
+    void prefetch(std::uint64_t hash) const noexcept {
+        if (!ready_.load(std::memory_order_acquire) || filter_slots_.empty()) return;
+        auto const line = format::filter_line(hash, header_.filter_lines());
+        auto const* lines =
+            filter_slots_[static_cast<std::size_t>(line / format::table_filter_lines)].load(std::memory_order_acquire);
+        if (lines != nullptr)
+            keel::detail::prefetch(lines + line % format::table_filter_lines * format::filter_line_bytes);
     }
 
     /// About how many bytes of the file belong to keys from `from` on and in front of `to`; no bound: to the end. Reads index blocks only.
@@ -193,6 +191,54 @@ private:
     };
 
 public:
+    /// One look-up in steps, each of which asks for the memory of the next one: several side by side wait for it together. One thread's;
+    /// table and key outlive it.
+    class probe {
+    public:
+        probe(sorted_table const& of, std::string_view key, lsn snapshot) noexcept
+            : of_{&of}, key_{key}, snapshot_{snapshot}, at_{of} {}
+
+        /// False: the key is not in the table.
+        [[nodiscard]] result<bool> locate(std::uint64_t hash) {
+            if (snapshot_ < of_->of_.lsns.first) return false;
+            KEEL_TRY(of_->ready());
+            if (!of_->filter_allows(hash)) return false;
+            KEEL_TRY(at_.seek(key_));
+            if (at_.valid()) of_->cache_->prefetch(of_->name_of(at_.where()));
+            return at_.valid();
+        }
+        [[nodiscard]] result<void> fetch() {
+            KEEL_TRY_LET(block, of_->load(at_.where(), true));
+            block_ = std::move(block);
+            return {};
+        }
+        /// False: the key has no such version here.
+        [[nodiscard]] result<bool> finish(read_version& into) {
+            format::block_reader in;
+            // Versions of one key may go on in the next block.
+            for (; at_.valid(); at_.next(), block_ = {}) {
+                if (!block_) KEEL_TRY(fetch());
+                in = format::block_reader{payload_of(block_.view())};
+                in.seek(key_, snapshot_.value - of_->of_.lsns.first.value);
+                if (!in.whole()) return of_->contradicts(at_.where());
+                if (!in.valid()) continue;
+                if (in.key() != key_) return false;
+                into.block = std::move(block_);
+                into.what = {.key = key_, .value = in.value(), .at = of_->lsn_of(in), .tombstone = in.tombstone()};
+                return true;
+            }
+            if (at_.trouble()) return failure(*at_.trouble());
+            return false;
+        }
+
+    private:
+        sorted_table const* of_;
+        std::string_view key_;
+        lsn snapshot_;
+        index_walk at_;
+        block_cache::block block_{};
+    };
+
     /// Walks versions, by key and the newest first, in either direction. After an error it is not valid.
     class cursor {
     public:
@@ -286,9 +332,12 @@ private:
 
     // ---- blocks -------------------------------------------------------------------------------------------------------------
 
+    /// Segments name their blocks by salt and offset, too: no offset of a file has this bit.
+    [[nodiscard]] block_cache::name name_of(format::block_place where) const noexcept {
+        return {of_.salt, where.offset | std::uint64_t{1} << 63};
+    }
     [[nodiscard]] result<block_cache::block> load(format::block_place where, bool keep) const {
-        // Segments name their blocks by salt and offset, too: no offset of a file has this bit.
-        block_cache::name const name{of_.salt, where.offset | std::uint64_t{1} << 63};
+        auto const name = name_of(where);
         if (auto held = cache_->find(name)) return held;
         KEEL_TRY(is_inside(where));
         block_cache::block fresh{where.bytes};
@@ -389,10 +438,8 @@ private:
         auto const number = static_cast<std::size_t>(line / format::table_filter_lines);
         auto const* lines = filter_slots_[number].load(std::memory_order_acquire);
         if (lines == nullptr && (lines = load_filter(number)) == nullptr) return true;
-        auto const* const at = lines + line % format::table_filter_lines * format::filter_line_bytes;
-        return format::each_filter_bit(
-            hash, static_cast<std::uint32_t>(header_.filter_bits),
-            [&](std::size_t byte, std::byte mask) { return (at[byte] & mask) != std::byte{0}; });
+        return format::line_allows(lines + line % format::table_filter_lines * format::filter_line_bytes, hash,
+                                   static_cast<std::uint32_t>(header_.filter_bits));
     }
     [[nodiscard]] std::byte const* load_filter(std::size_t number) const {
         std::lock_guard const hold{m_};

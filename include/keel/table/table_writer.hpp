@@ -116,14 +116,10 @@ private:
         header_.filter_blocks = (hashes_.size() + keys_per_block - 1) / keys_per_block;
         std::vector<std::byte> lines(static_cast<std::size_t>(header_.filter_blocks) *
                                      format::table_filter_block_bytes);
-        for (auto const hash : hashes_) {
-            auto* const at = lines.data() +
-                             format::filter_line(hash, header_.filter_lines()) * format::filter_line_bytes;
-            format::each_filter_bit(hash, format::filter_probes, [&](std::size_t byte, std::byte mask) {
-                at[byte] |= mask;
-                return true;
-            });
-        }
+        for (auto const hash : hashes_)
+            format::add_to_line(lines.data() +
+                                    format::filter_line(hash, header_.filter_lines()) * format::filter_line_bytes,
+                                hash, format::filter_probes);
         for (std::size_t b = 0; b < header_.filter_blocks; ++b)
             KEEL_TRY(
                 write_frame(format::frame_type::filter, byte_view{lines}.subspan(b * format::table_filter_block_bytes,

@@ -22,6 +22,8 @@ public:
     [[nodiscard]] std::string const& root() const noexcept { return root_; }
     [[nodiscard]] std::string path(std::string_view inside) const { return root_ + '/' + std::string{inside}; }
     [[nodiscard]] std::string lock() const { return path("lock"); }
+    /// Locked shared by who reads beside a writer: as long as anybody does no file is written over.
+    [[nodiscard]] std::string readers() const { return path("readers"); }
     [[nodiscard]] std::string notes() const { return path("notes"); }
     [[nodiscard]] std::string manifest(int copy) const { return path(copy == 0 ? "manifest.0" : "manifest.1"); }
     [[nodiscard]] std::string manifest_temporary(int copy) const { return manifest(copy) + ".tmp"; }

@@ -72,10 +72,7 @@ public:
             auto const line = format::filter_line(hash, shape.lines());
             auto* const at = out.data() + line / shape.lines_per_block() * shape.block +
                              line % shape.lines_per_block() * format::filter_line_bytes;
-            format::each_filter_bit(hash, format::filter_probes, [&](std::size_t byte, std::byte mask) {
-                at[byte] |= mask;
-                return true;
-            });
+            format::add_to_line(at, hash, format::filter_probes);
         }
         return out;
     }

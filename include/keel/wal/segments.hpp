@@ -220,9 +220,10 @@ private:
 
     result<void> make_file(format::header_block const& header, std::string const& path) {
         std::string from = paths_.segment_temporary();
-        while (!used_.empty() && used_.back().size != segment_bytes) {
-            static_cast<void>(
-                fs_.remove(used_.back().path)); // of another geometry; what is not removed is a leftover next time
+        // Held while the file gets its new life: who reads from then on knows it only as what it becomes.
+        auto const nobody_reads = fs_.lock(paths_.readers(), io::lock_mode::exclusive);
+        while (!used_.empty() && (!nobody_reads || used_.back().size != segment_bytes)) {
+            static_cast<void>(fs_.remove(used_.back().path)); // what is not removed is a leftover next time
             used_.pop_back();
         }
         bool const recycled = !used_.empty();

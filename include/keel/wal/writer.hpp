@@ -291,10 +291,8 @@ public:
         std::lock_guard const hold{m_};
         return durable_;
     }
-    [[nodiscard]] engine_state state() const {
-        std::lock_guard const hold{m_};
-        return state_;
-    }
+    /// Without the mutex: readers ask, and it is held during I/O.
+    [[nodiscard]] engine_state state() const noexcept { return state_.load(std::memory_order_acquire); }
     [[nodiscard]] std::string state_reason() const {
         std::lock_guard const hold{m_};
         return reason_;
@@ -1077,7 +1075,8 @@ private:
     std::condition_variable cv_;                 ///< a leader is done, or the state changed
     std::condition_variable gather_cv_;          ///< enough writers have come
     mutable std::condition_variable visible_cv_; ///< visible_ grew
-    engine_state state_ = engine_state::healthy;
+    std::atomic<engine_state> state_{
+        engine_state::healthy}; // changed with m_ held; release: who asks without sees what led to it
     std::string reason_{};
     std::unique_ptr<active_segment_state> active_{};
     frame_group filling_{}; ///< encoded, not yet taken by a leader
