@@ -9,6 +9,7 @@
 #include <keel/observe/concept.hpp>
 #include <keel/policy/checksum/crc32c.hpp>
 #include <keel/policy/compaction/leveled.hpp>
+#include <keel/policy/compression/none.hpp>
 #include <keel/policy/durability/group_commit.hpp>
 #include <keel/policy/isolation/snapshot.hpp>
 #include <keel/policy/repair/choice.hpp>
@@ -39,6 +40,8 @@ template <class P>
 struct is_isolation : std::bool_constant<isolation_policy<P>> {};
 template <class P>
 struct is_compaction : std::bool_constant<compaction_policy<P>> {};
+template <class P>
+struct is_compression : std::bool_constant<compression_policy<P>> {};
 
 template <template <class> class Axis, class... Policies>
 inline constexpr int chosen = (0 + ... + int{Axis<Policies>::value});
@@ -55,7 +58,8 @@ struct pick<Axis, Default, First, Rest...>
 template <class P>
 inline constexpr int axes_of = int{is_checksum<P>::value} + int{is_segment_size<P>::value} +
                                int{is_durability<P>::value} + int{is_repair<P>::value} + int{is_file_system<P>::value} +
-                               int{is_observer<P>::value} + int{is_isolation<P>::value} + int{is_compaction<P>::value};
+                               int{is_observer<P>::value} + int{is_isolation<P>::value} + int{is_compaction<P>::value} +
+                               int{is_compression<P>::value};
 
 } // namespace detail
 
@@ -65,7 +69,8 @@ struct config {
     static_assert(
         ((detail::axes_of<Policies> > 0) && ...),
         "keel: one of these types is no policy: it fits no axis (checksum, segment_size, durability, repair, file "
-        "system, observer, isolation, compaction). Check it against the concept of the axis it is meant for");
+        "system, observer, isolation, compaction, compression). Check it against the concept of the axis it is meant "
+        "for");
     static_assert(((detail::axes_of<Policies> < 2) && ...),
                   "keel: one of these types fits two axes; split it into two types");
     static_assert(detail::chosen<detail::is_checksum, Policies...> < 2, "keel: two checksum policies; keep one");
@@ -77,6 +82,8 @@ struct config {
     static_assert(detail::chosen<detail::is_observer, Policies...> < 2, "keel: two observers; keep one");
     static_assert(detail::chosen<detail::is_isolation, Policies...> < 2, "keel: two isolation policies; keep one");
     static_assert(detail::chosen<detail::is_compaction, Policies...> < 2, "keel: two compaction policies; keep one");
+    static_assert(detail::chosen<detail::is_compression, Policies...> < 2,
+                  "keel: two compression policies; keep one, or name both in compression::any_of");
 
     using checksum = typename detail::pick<detail::is_checksum, keel::checksum::crc32c, Policies...>::type;
     using size_policy = typename detail::pick<detail::is_segment_size, segment_size<16 * MiB>, Policies...>::type;
@@ -87,6 +94,11 @@ struct config {
     using isolation = typename detail::pick<detail::is_isolation, keel::isolation::snapshot, Policies...>::type;
 
     using compaction = typename detail::pick<detail::is_compaction, keel::compaction::leveled<>, Policies...>::type;
+    using compression = typename detail::pick<detail::is_compression, keel::compression::none, Policies...>::type;
+
+    static_assert(compression::id <= keel::compression::id_max && compression::reads(0) &&
+                      compression::reads(compression::id),
+                  "keel: a compression policy has an id of at most 15, and reads that one and 0");
 
     static constexpr std::uint64_t segment_bytes = size_policy::segment_bytes;
 

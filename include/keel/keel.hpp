@@ -3,7 +3,8 @@
 #define KEEL_KEEL_HPP
 
 // keel, all of it but the parts that need another library: those are one header each (policy/checksum/sha3_64.hpp,
-// tool/run.hpp; policy/checksum/xxh3_64.hpp comes along where xxhash.h is). In the order in which data flows.
+// policy/compression/zstd.hpp and lz4.hpp, tool/run.hpp; policy/checksum/xxh3_64.hpp comes along where xxhash.h is). In the order in
+// which data flows.
 
 #include <keel/error.hpp>
 #include <keel/types.hpp>
@@ -13,6 +14,8 @@
 #include <keel/policy/checksum/crc32c.hpp>
 #include <keel/policy/compaction/by_hand.hpp>
 #include <keel/policy/compaction/leveled.hpp>
+#include <keel/policy/compression/any_of.hpp>
+#include <keel/policy/compression/none.hpp>
 #include <keel/policy/durability/every_write.hpp>
 #include <keel/policy/durability/group_commit.hpp>
 #include <keel/policy/durability/interval.hpp>

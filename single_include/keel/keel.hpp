@@ -782,6 +782,122 @@ struct leveled {
 
 #endif
 
+// ---- keel/policy/compression/concept.hpp ----
+#ifndef KEEL_POLICY_COMPRESSION_CONCEPT_HPP
+#define KEEL_POLICY_COMPRESSION_CONCEPT_HPP
+
+// The compression axis: whether the blocks of tables are packed before they are written. The log never is.
+
+#include <type_traits>
+#include <vector>
+
+namespace keel::inline v0 {
+
+/// Makes blocks smaller on the disk.
+///   P::name                     std::string_view  for people and JSON: "zstd"
+///   P::id                       std::uint8_t      stored with each table and block that it packs: 0 none, 1 zstd, 2 lz4; 8 to 15 are
+///                                                 left to models of your own. A changed encoding takes a new id
+///   P::reads(id)                bool              whether it unpacks what has this id; a constant. True of its own, and of 0: what
+///                                                 is not packed is read by everybody
+///   P::compress(in, out)        bool              out becomes `in`, packed; false where that saves less than an eighth of it, or
+///                                                 cannot be done: the block is then written as it is
+///   P::decompress(id, in, out)  bool              fills out exactly; false where `in` is not what compress() makes of so many
+///                                                 bytes. Takes any bytes, and touches none outside of `in` and out
+/// Neither throws anything but std::bad_alloc, and any number of threads may call both. Used by table/packed_block.hpp only.
+/// Smallest model: none (none.hpp). Laws: tests/conformance/compression.hpp, which a user can run on a model of their own.
+template <class P>
+concept compression_policy = requires(byte_view in, std::vector<std::byte>& packed, byte_span out, std::uint8_t id) {
+    { P::name } -> std::convertible_to<std::string_view>;
+    { P::id } -> std::convertible_to<std::uint8_t>;
+    { P::reads(id) } -> std::same_as<bool>;
+    typename std::bool_constant<P::reads(0)>;
+    { P::compress(in, packed) } -> std::same_as<bool>;
+    { P::decompress(id, in, out) } -> std::same_as<bool>;
+};
+
+namespace compression {
+
+inline constexpr std::uint8_t id_max = 15; ///< more are not stored
+
+/// The most that a packed run of so many bytes may have, to be worth the unpacking.
+[[nodiscard]] constexpr std::size_t worth_bytes_max(std::size_t raw) noexcept { return raw - (raw + 7) / 8; }
+
+[[nodiscard]] inline std::string name_of(std::uint8_t id) {
+    constexpr std::array<std::string_view, 3> names{"none", "zstd", "lz4"};
+    return id < names.size() ? std::string{names[id]} : "compression " + std::to_string(id);
+}
+
+/// Whether the policy ever meets a packed block.
+template <compression_policy P>
+[[nodiscard]] consteval bool unpacks_any() {
+    for (std::uint8_t id = 1; id <= id_max; ++id)
+        if (P::reads(id)) return true;
+    return false;
+}
+/// All that the policy reads, for people.
+template <compression_policy P>
+[[nodiscard]] std::string names_read_by() {
+    std::string text;
+    for (std::uint8_t id = 0; id <= id_max; ++id)
+        if (P::reads(id)) text += (text.empty() ? "" : ", ") + name_of(id);
+    return text;
+}
+
+} // namespace compression
+
+} // namespace keel::inline v0
+
+#endif
+
+// ---- keel/policy/compression/any_of.hpp ----
+#ifndef KEEL_POLICY_COMPRESSION_ANY_OF_HPP
+#define KEEL_POLICY_COMPRESSION_ANY_OF_HPP
+
+namespace keel::inline v0::compression {
+
+/// Writes as the first does and reads what any of them reads: for a store that changes its mind, one table after the other as they
+/// are merged, and for tools.
+template <compression_policy Writes, compression_policy... Reads>
+struct any_of {
+    static constexpr std::string_view name = Writes::name;
+    static constexpr std::uint8_t id = Writes::id;
+    [[nodiscard]] static constexpr bool reads(std::uint8_t of) noexcept {
+        return Writes::reads(of) || (Reads::reads(of) || ...);
+    }
+    [[nodiscard]] static bool compress(byte_view in, std::vector<std::byte>& out) { return Writes::compress(in, out); }
+    [[nodiscard]] static bool decompress(std::uint8_t of, byte_view in, byte_span out) {
+        if (Writes::reads(of)) return Writes::decompress(of, in, out);
+        bool done = false;
+        static_cast<void>(((Reads::reads(of) && (done = Reads::decompress(of, in, out), true)) || ...));
+        return done;
+    }
+};
+
+} // namespace keel::inline v0::compression
+
+#endif
+
+// ---- keel/policy/compression/none.hpp ----
+#ifndef KEEL_POLICY_COMPRESSION_NONE_HPP
+#define KEEL_POLICY_COMPRESSION_NONE_HPP
+
+namespace keel::inline v0::compression {
+
+/// Blocks stand on the disk as they are. The default, and free: nothing of this axis is compiled in.
+struct none {
+    static constexpr std::string_view name = "none";
+    static constexpr std::uint8_t id = 0;
+    [[nodiscard]] static constexpr bool reads(std::uint8_t of) noexcept { return of == id; }
+    [[nodiscard]] static bool compress(byte_view, std::vector<std::byte>&) noexcept { return false; }
+    [[nodiscard]] static bool decompress(std::uint8_t, byte_view, byte_span) noexcept { return false; }
+};
+
+static_assert(compression_policy<none>);
+
+} // namespace keel::inline v0::compression
+
+#endif
+
 // ---- keel/policy/durability/concept.hpp ----
 #ifndef KEEL_POLICY_DURABILITY_CONCEPT_HPP
 #define KEEL_POLICY_DURABILITY_CONCEPT_HPP
@@ -1296,7 +1412,6 @@ struct none {
 
 #include <cstdio>
 #include <ctime>
-#include <vector>
 
 namespace keel::inline v0::observe {
 
@@ -1409,7 +1524,6 @@ inline void put_finding(json_object& o, finding const& f) {
 #include <chrono>
 #include <iostream>
 #include <ostream>
-#include <type_traits>
 
 namespace keel::inline v0::observe {
 
@@ -1622,6 +1736,7 @@ enum class frame_type : std::uint8_t {
     filter = 68,   ///< table: lines of a filter
     fence = 69,    ///< table: an index block
     root = 70,     ///< table: the index over the index blocks
+    packed = 71,   ///< table: a `block`, compressed; format/table.hpp
 };
 [[nodiscard]] constexpr bool takes_lsn(frame_type type) noexcept { return static_cast<std::uint8_t>(type) < 64; }
 
@@ -5590,6 +5705,8 @@ template <class P>
 struct is_isolation : std::bool_constant<isolation_policy<P>> {};
 template <class P>
 struct is_compaction : std::bool_constant<compaction_policy<P>> {};
+template <class P>
+struct is_compression : std::bool_constant<compression_policy<P>> {};
 
 template <template <class> class Axis, class... Policies>
 inline constexpr int chosen = (0 + ... + int{Axis<Policies>::value});
@@ -5606,7 +5723,8 @@ struct pick<Axis, Default, First, Rest...>
 template <class P>
 inline constexpr int axes_of = int{is_checksum<P>::value} + int{is_segment_size<P>::value} +
                                int{is_durability<P>::value} + int{is_repair<P>::value} + int{is_file_system<P>::value} +
-                               int{is_observer<P>::value} + int{is_isolation<P>::value} + int{is_compaction<P>::value};
+                               int{is_observer<P>::value} + int{is_isolation<P>::value} + int{is_compaction<P>::value} +
+                               int{is_compression<P>::value};
 
 } // namespace detail
 
@@ -5616,7 +5734,8 @@ struct config {
     static_assert(
         ((detail::axes_of<Policies> > 0) && ...),
         "keel: one of these types is no policy: it fits no axis (checksum, segment_size, durability, repair, file "
-        "system, observer, isolation, compaction). Check it against the concept of the axis it is meant for");
+        "system, observer, isolation, compaction, compression). Check it against the concept of the axis it is meant "
+        "for");
     static_assert(((detail::axes_of<Policies> < 2) && ...),
                   "keel: one of these types fits two axes; split it into two types");
     static_assert(detail::chosen<detail::is_checksum, Policies...> < 2, "keel: two checksum policies; keep one");
@@ -5628,6 +5747,8 @@ struct config {
     static_assert(detail::chosen<detail::is_observer, Policies...> < 2, "keel: two observers; keep one");
     static_assert(detail::chosen<detail::is_isolation, Policies...> < 2, "keel: two isolation policies; keep one");
     static_assert(detail::chosen<detail::is_compaction, Policies...> < 2, "keel: two compaction policies; keep one");
+    static_assert(detail::chosen<detail::is_compression, Policies...> < 2,
+                  "keel: two compression policies; keep one, or name both in compression::any_of");
 
     using checksum = typename detail::pick<detail::is_checksum, keel::checksum::crc32c, Policies...>::type;
     using size_policy = typename detail::pick<detail::is_segment_size, segment_size<16 * MiB>, Policies...>::type;
@@ -5638,6 +5759,11 @@ struct config {
     using isolation = typename detail::pick<detail::is_isolation, keel::isolation::snapshot, Policies...>::type;
 
     using compaction = typename detail::pick<detail::is_compaction, keel::compaction::leveled<>, Policies...>::type;
+    using compression = typename detail::pick<detail::is_compression, keel::compression::none, Policies...>::type;
+
+    static_assert(compression::id <= keel::compression::id_max && compression::reads(0) &&
+                      compression::reads(compression::id),
+                  "keel: a compression policy has an id of at most 15, and reads that one and 0");
 
     static constexpr std::uint64_t segment_bytes = size_policy::segment_bytes;
 
@@ -7009,6 +7135,11 @@ template <checksum_policy C>
 // Payloads are format/block.hpp's, those of filter blocks are lines of 64 bytes (format/index.hpp). The header is what cannot be made
 // anew, so it stands twice; index and filter can, from the records. Which tables a store has, and at which level, its manifest says.
 //
+// A block of records whose payload has at most 1 MiB may be packed; its frame is then a `packed` one with the payload
+//    0 raw u32 (bytes of the block's own payload, not 0) | 4 compression u8 (not 0) | 5 three zero bytes | 8 that payload, compressed
+// All packed blocks of a table have one compression id, which the manifest names; 0 there: none is packed. Packed blocks and others may
+// stand side by side. As in every frame the check is over what is on the disk, so nothing is unpacked that does not verify.
+//
 // Header: 0 magic u64 | 8 format u32 | 12 checksum_id u32 | 16 store_id 16 | 32 id u64 | 40 salt u64 | 48 branch u64
 //    56 created u64 (ns since 1970) | 64 size u64 | 72 first_lsn u64 | 80 last_lsn u64 | 88 records u64 | 96 erased u64
 //   104 key_bytes u64 | 112 value_bytes u64 (both before they are packed) | 120 blocks u64 | 128 blocks_end u64
@@ -7022,6 +7153,37 @@ inline constexpr std::uint64_t table_bytes_min = 2 * header_bytes;
 inline constexpr std::uint64_t table_frames_begin = header_bytes;
 inline constexpr std::size_t table_filter_lines = 64; ///< in one filter block
 inline constexpr std::size_t table_filter_block_bytes = table_filter_lines * filter_line_bytes;
+
+inline constexpr std::size_t packed_head_bytes = 8;
+inline constexpr std::uint64_t packed_raw_bytes_max = MiB;
+inline constexpr std::uint8_t compression_id_max = 15;
+static_assert(packed_head_bytes == 4 + 1 + 3);
+
+/// What stands in front of a block's compressed bytes.
+struct packed_head {
+    std::uint32_t raw_bytes = 0;
+    std::uint8_t compression = 0;
+    bool operator==(packed_head const&) const = default;
+};
+[[nodiscard]] inline std::array<std::byte, packed_head_bytes> encode(packed_head const& h) noexcept {
+    std::array<std::byte, packed_head_bytes> bytes{};
+    field_writer out{bytes};
+    out.put(h.raw_bytes).put(h.compression);
+    return bytes;
+}
+/// Nothing where no writer makes it: what it says of a length can be believed before anything is allocated for it.
+[[nodiscard]] inline std::optional<packed_head> decode_packed_head(byte_view payload) noexcept {
+    if (payload.size() <= packed_head_bytes) return std::nullopt;
+    field_reader in{payload};
+    packed_head h;
+    h.raw_bytes = in.get<std::uint32_t>();
+    h.compression = in.get<std::uint8_t>();
+    auto const zeros = in.bytes<3>();
+    bool const sane = h.raw_bytes != 0 && h.raw_bytes <= packed_raw_bytes_max && h.compression != 0 &&
+                      h.compression <= compression_id_max && zeros == std::array<std::byte, 3>{};
+    if (!sane) return std::nullopt;
+    return h;
+}
 
 /// Names one table of a store. Never used twice; 0 means "none".
 struct table_id {
@@ -7131,9 +7293,10 @@ template <checksum_policy C>
 //   5 loss      u64 first, u64 last: declared lost             6 removed   u64 id, u64 repair (moved to quarantine)
 //   7 base      u64 id, u64 salt, u64 last lsn, u64 chain (of the segment before the oldest)
 //   8 floor     u64 lsn: what is at or below is in tables, or was given up by retention
-//   9 table     u64 id, u64 salt, u64 size, u64 first lsn, u64 last lsn, u64 records, u8 level, u8 n, u8 m, u8 0, n and m bytes: no key is
-//               smaller than the first text, none larger than the second (m with bit 7 set: than all that begin with it). The table
-//               is at that level from here on, whether it was known before or not
+//   9 table     u64 id, u64 salt, u64 size, u64 first lsn, u64 last lsn, u64 records, u8 level, u8 n, u8 m, u8 compression (of its packed
+//               blocks; 0: none is packed; at most 15), n and m bytes: no key is smaller than the first text, none larger than the
+//               second (m with bit 7 set: than all that begin with it). The table is at that level from here on, whether it was
+//               known before or not
 //  10 untable   u64 id: no longer part of the store            11 tables    u64 next table id
 
 namespace keel::inline v0::format {
@@ -7232,9 +7395,10 @@ struct table_entry {
     lsn_range lsns{}; ///< of its records; others may lie between
     std::uint64_t records = 0;
     std::uint8_t level = 1;
-    std::string smallest{}; ///< no key is smaller
-    std::string largest{};  ///< no key is larger,
-    bool ends_open = false; ///< but for those that begin with it
+    std::uint8_t compression = 0; ///< id of the policy that packed blocks of it; 0: none is packed
+    std::string smallest{};       ///< no key is smaller
+    std::string largest{};        ///< no key is larger,
+    bool ends_open = false;       ///< but for those that begin with it
     bool operator==(table_entry const&) const = default;
 
     /// Whether the table may have this key.
@@ -7299,7 +7463,7 @@ public:
         field_writer out{bytes};
         out.put(t.id.value).put(t.salt).put(t.size).put(t.lsns.first).put(t.lsns.last).put(t.records).put(t.level);
         out.put(static_cast<std::uint8_t>(t.smallest.size()));
-        out.put(static_cast<std::uint8_t>(t.largest.size() | (t.ends_open ? 0x80U : 0U))).put(std::uint8_t{0});
+        out.put(static_cast<std::uint8_t>(t.largest.size() | (t.ends_open ? 0x80U : 0U))).put(t.compression);
         out.put(as_bytes(t.smallest)).put(as_bytes(t.largest));
         return raw(manifest_op::table, byte_view{bytes}.first(out.written()));
     }
@@ -7387,15 +7551,15 @@ inline bool apply_op(manifest_state& to, manifest_op what, field_reader& in) {
         t.level = in.get<std::uint8_t>();
         auto const n = in.get<std::uint8_t>();
         auto const m = in.get<std::uint8_t>();
-        if (in.get<std::uint8_t>() != 0) return false;
+        t.compression = in.get<std::uint8_t>();
         t.ends_open = (m & 0x80) != 0;
         t.smallest = as_text(in.view(n));
         t.largest = as_text(in.view(m & 0x7FU));
         bool const sane = t.id && t.id.value < lsn_highest.value && static_cast<std::uint32_t>(t.salt) != 0 &&
                           t.size >= table_bytes_min && t.size <= table_bytes_max && t.lsns.first && !t.lsns.empty() &&
                           t.lsns.last <= lsn_highest && t.level >= 1 && t.level < table_levels &&
-                          t.smallest.size() <= table_bound_bytes_max && t.largest.size() <= table_bound_bytes_max &&
-                          !t.ends_before(t.smallest);
+                          t.compression <= compression_id_max && t.smallest.size() <= table_bound_bytes_max &&
+                          t.largest.size() <= table_bound_bytes_max && !t.ends_before(t.smallest);
         to.next_table = std::max(to.next_table, t.id.value + 1);
         if (sane) to.tables.insert_or_assign(t.id, std::move(t));
         return sane;
@@ -8996,21 +9160,58 @@ private:
 
 #endif
 
+// ---- keel/table/packed_block.hpp ----
+#ifndef KEEL_TABLE_PACKED_BLOCK_HPP
+#define KEEL_TABLE_PACKED_BLOCK_HPP
+
+// Blocks of records on their way to the disk and back: packed where the compression policy does so and it pays, else as they are. What
+// a packed one looks like says format/table.hpp.
+
+namespace keel::inline v0::table {
+
+static_assert(compression::id_max == format::compression_id_max);
+
+/// Whether frames of this type hold records under this policy.
+template <compression_policy P>
+[[nodiscard]] constexpr bool holds_records(format::frame_type type) noexcept {
+    return type == format::frame_type::block || (compression::unpacks_any<P>() && type == format::frame_type::packed);
+}
+
+/// The compressed bytes of a block's payload in `out`; false where it is to be written as it is.
+template <compression_policy P>
+[[nodiscard]] bool pack(byte_view payload, std::vector<std::byte>& out) {
+    static_assert(P::id != 0);
+    return payload.size() <= format::packed_raw_bytes_max && P::compress(payload, out);
+}
+
+/// Unpacks the payload of a packed frame that verifies, of a table with this compression, into what room(bytes) gives. False where it
+/// is none of its blocks; then there is nothing of use in the room.
+template <compression_policy P, class Room>
+[[nodiscard]] bool unpack(byte_view payload, std::uint8_t compression, Room const& room) {
+    auto const head = format::decode_packed_head(payload);
+    return head && head->compression == compression &&
+           P::decompress(compression, payload.subspan(format::packed_head_bytes), room(std::size_t{head->raw_bytes}));
+}
+
+} // namespace keel::inline v0::table
+
+#endif
+
 // ---- keel/table/sorted_table.hpp ----
 #ifndef KEEL_TABLE_SORTED_TABLE_HPP
 #define KEEL_TABLE_SORTED_TABLE_HPP
 
 // A table (format/table.hpp), read: point look-ups and walks. Nothing is opened or read before the first of them, and then only what it
 // needs: the header, the root, a filter block that says no, or an index block and a block. Every block is verified when it is loaded;
-// those of records go through the block cache, the rest (a fiftieth of the file) stays in memory. Where the root or an index block is
-// damaged, an index is made anew from the records; where a filter block is, it is done without.
+// those of records go, unpacked, through the block cache, the rest (a fiftieth of the file) stays in memory. Where the root or an index
+// block is damaged, an index is made anew from the records; where a filter block is, it is done without.
 //
 // Thread rules: any number of threads. m_ guards what is loaded once, and is held during that I/O, by readers only; ready_, the slots
 // and made_ready_ (release) publish it (acquire). Cursors are one thread's.
 
 namespace keel::inline v0::table {
 
-template <checksum_policy C, io::file_system Fs>
+template <checksum_policy C, compression_policy P, io::file_system Fs>
 class sorted_table {
 public:
     sorted_table(Fs fs, std::string path, format::table_entry of, std::shared_ptr<block_cache> cache,
@@ -9313,11 +9514,33 @@ private:
     [[nodiscard]] result<block_cache::block> load(format::block_place where, bool keep) const {
         auto const name = name_of(where);
         if (auto held = cache_->find(name)) return held;
-        KEEL_TRY(is_inside(where));
-        block_cache::block fresh{where.bytes};
-        KEEL_TRY(read_frame(where, format::frame_type::block, fresh.writable()));
+        KEEL_TRY_LET(fresh, read_block(where));
         if (keep) cache_->add(name, fresh);
         return fresh;
+    }
+    /// The frame of a block of records. One that is packed comes as the frame it would have been, its check apart.
+    [[nodiscard]] result<block_cache::block> read_block(format::block_place where) const {
+        KEEL_TRY(is_inside(where));
+        block_cache::block frame{where.bytes};
+        KEEL_TRY(read_frame(where, format::frame_type::block, frame.writable()));
+        if constexpr (compression::unpacks_any<P>()) {
+            if (format::read_frame_header(frame.data()).type == format::frame_type::packed)
+                return unpacked(frame, where);
+        }
+        return frame;
+    }
+    [[nodiscard]] result<block_cache::block> unpacked(block_cache::block const& frame,
+                                                      format::block_place where) const {
+        constexpr auto head = format::frame_header_bytes;
+        block_cache::block out;
+        bool const done = unpack<P>(payload_of(frame.view()), of_.compression, [&](std::size_t raw) {
+            out = block_cache::block{head + raw};
+            return out.writable().subspan(head);
+        });
+        if (!done) return contradicts(where);
+        std::memcpy(out.writable().data(), frame.data(), head);
+        format::store(out.writable().data() + 8, static_cast<std::uint32_t>(out.size() - head));
+        return out;
     }
     /// Reads the frame of a block and verifies it; read again past the page cache before a mismatch is believed.
     [[nodiscard]] result<void> read_frame(format::block_place where, format::frame_type type,
@@ -9338,7 +9561,9 @@ private:
         format::frame_view seen;
         auto const right = [&] {
             seen = format::read_frame<C>(into, {of_.salt, where.offset});
-            return seen.state == format::frame_state::intact && seen.header.type == type && seen.bytes() == where.bytes;
+            bool const is_kind = type == format::frame_type::block ? holds_records<P>(seen.header.type)
+                                                                   : seen.header.type == type;
+            return seen.state == format::frame_state::intact && is_kind && seen.bytes() == where.bytes;
         };
         if (file_->fetch(where.offset, into) && right()) return {};
         auto const again = file_->fetch_uncached(where.offset, into);
@@ -9466,16 +9691,15 @@ private:
         if (made_ready_.load(std::memory_order_relaxed)) return {};
         tell(damage::corrupt_block, where, "the table's index does not verify; it was made anew from the records",
              format::frame_type::fence);
-        std::vector<std::byte> frame(format::frame_header_bytes);
+        std::array<std::byte, format::frame_header_bytes> frame{};
         index_list all;
         for (std::uint64_t at = format::table_frames_begin; at < header_.blocks_end;) {
-            frame.resize(format::frame_header_bytes);
             if (!file_->fetch(at, frame)) return contradicts({static_cast<std::uint32_t>(at), 0});
             auto const head = format::peek_frame(frame.data(), {of_.salt, at}, header_.blocks_end - at);
             if (head.state != format::frame_state::intact) return contradicts({static_cast<std::uint32_t>(at), 0});
             format::block_place const place{static_cast<std::uint32_t>(at), static_cast<std::uint32_t>(head.bytes())};
-            KEEL_TRY(read_frame(place, format::frame_type::block, frame));
-            format::block_reader in{payload_of(frame)};
+            KEEL_TRY_LET(block, read_block(place));
+            format::block_reader in{payload_of(block.view())};
             in.last();
             if (!in.valid()) return contradicts(place);
             all.push_back({std::string{in.key()}, place});
@@ -9613,7 +9837,8 @@ namespace keel::inline v0::detail {
 template <class Config>
 struct level_view {
     using run = table::log_run<typename Config::checksum, typename Config::file_system>;
-    using table_type = table::sorted_table<typename Config::checksum, typename Config::file_system>;
+    using table_type =
+        table::sorted_table<typename Config::checksum, typename Config::compression, typename Config::file_system>;
     using level = std::vector<std::shared_ptr<table_type const>>; ///< by key
 
     std::vector<std::shared_ptr<table::memtable const>> memory{}; ///< in the order they were begun
@@ -11550,6 +11775,7 @@ public:
         KEEL_TRY(check_identity());
         if (!out_.exists) return {};
         take_state();
+        KEEL_TRY(check_compression());
         KEEL_TRY(look_at_tables());
         note_missing_tables();
         note_manifest_damage();
@@ -11696,6 +11922,20 @@ private:
         for (auto const& f : files_)
             if (auto const* h = f.best(); h != nullptr && h->store == out_.store)
                 out_.manifest.marked = std::max(out_.manifest.marked, h->durable_edit);
+    }
+
+    /// What this program cannot unpack it must not call damaged.
+    [[nodiscard]] result<void> check_compression() const {
+        using P = typename Config::compression;
+        for (auto const& [id, t] : out_.state.tables)
+            if (!P::reads(t.compression))
+                return failure(errc::wrong_policy,
+                               "the table's blocks are packed with " + compression::name_of(t.compression) +
+                                   ", this program reads " + compression::names_read_by<P>() +
+                                   ": open the store with a compression policy that reads both, as "
+                                   "compression::any_of does",
+                               out_.paths.table(id));
+        return {};
     }
 
     /// Which tables are there. Which of them count only the manifest knows: without it a table that was merged away would bring back
@@ -12535,7 +12775,7 @@ struct table_check {
 namespace detail {
 
 /// One walk over one table.
-template <checksum_policy C, io::file_system Fs>
+template <checksum_policy C, compression_policy P, io::file_system Fs>
 class table_checker {
 public:
     table_checker(typename Fs::file const& file, std::string const& name, format::table_entry const& of)
@@ -12585,7 +12825,7 @@ private:
         case format::frame_state::intact: take(at, seen, visit); return at + seen.bytes();
         case format::frame_state::damaged:
             complain(damage::corrupt_block, at, seen.bytes(), kind_of(seen.header.type),
-                     seen.header.type == format::frame_type::block ? outcome::reported : outcome::healed);
+                     is_records(seen.header.type) ? outcome::reported : outcome::healed);
             return at + seen.bytes();
         default: break;
         }
@@ -12607,7 +12847,13 @@ private:
         format::block_place const place{static_cast<std::uint32_t>(at), static_cast<std::uint32_t>(seen.bytes())};
         switch (seen.header.type) {
         case format::frame_type::block:
-            walk(at, seen, visit);
+            walk(at, seen.bytes(), seen.payload, visit);
+            blocks_seen_.push_back({last_, place});
+            return;
+        case format::frame_type::packed:
+            if (!unpack_block(seen.payload))
+                return complain(damage::corrupt_block, at, seen.bytes(), "the block verifies and cannot be unpacked");
+            walk(at, seen.bytes(), raw_, visit);
             blocks_seen_.push_back({last_, place});
             return;
         case format::frame_type::filter: lines_.insert(lines_.end(), seen.payload.begin(), seen.payload.end()); return;
@@ -12621,6 +12867,14 @@ private:
             return;
         default: complain(damage::corrupt_block, at, seen.bytes(), "a frame that no table has");
         }
+    }
+    [[nodiscard]] bool unpack_block(byte_view payload) {
+        if constexpr (compression::unpacks_any<P>())
+            return unpack<P>(payload, of_.compression, [this](std::size_t raw) {
+                raw_.resize(raw);
+                return byte_span{raw_};
+            });
+        else return false;
     }
     using places = std::vector<std::pair<std::string, format::block_place>>;
     static void list(byte_view payload, places& into) {
@@ -12645,16 +12899,16 @@ private:
                      "the filter verifies and denies keys that are there");
     }
     template <class Visit>
-    void walk(std::uint64_t at, format::frame_view const& seen, Visit const& visit) {
+    void walk(std::uint64_t at, std::uint64_t bytes, byte_view payload, Visit const& visit) {
         ++blocks_;
-        format::block_reader in{seen.payload};
+        format::block_reader in{payload};
         for (in.first(); in.valid(); in.next()) {
             lsn const here{of_.lsns.first.value + in.age()};
             auto const order = out_.records == 0 ? -1 : std::string_view{last_}.compare(in.key());
             if (order > 0 || (order == 0 && here >= last_at_))
-                return complain(damage::corrupt_block, at, seen.bytes(), "the records of the block are out of order");
+                return complain(damage::corrupt_block, at, bytes, "the records of the block are out of order");
             if (!of_.may_have(in.key()) || !of_.lsns.contains(here))
-                return complain(damage::corrupt_block, at, seen.bytes(),
+                return complain(damage::corrupt_block, at, bytes,
                                 "a record of the block is outside of what the manifest says of the table");
             if (order != 0) hashes_.push_back(format::filter_hash(in.key()));
             last_.assign(in.key());
@@ -12662,7 +12916,11 @@ private:
             ++out_.records;
             visit(version{.key = in.key(), .value = in.value(), .at = here, .tombstone = in.tombstone()});
         }
-        if (!in.whole()) complain(damage::corrupt_block, at, seen.bytes(), "the block verifies and holds no records");
+        if (!in.whole()) complain(damage::corrupt_block, at, bytes, "the block verifies and holds no records");
+    }
+    /// Also where this policy would not unpack them.
+    [[nodiscard]] static bool is_records(format::frame_type type) noexcept {
+        return type == format::frame_type::block || type == format::frame_type::packed;
     }
     [[nodiscard]] static std::string kind_of(format::frame_type type) {
         switch (type) {
@@ -12684,6 +12942,7 @@ private:
     wal::window<typename Fs::file> in_;
     std::optional<format::table_header> header_{};
     table_check out_{};
+    std::vector<std::byte> raw_{}; ///< a block's payload, unpacked
     std::uint64_t blocks_ = 0;
     std::string last_{};
     lsn last_at_{};
@@ -12700,11 +12959,11 @@ private:
 
 /// Looks at the whole table in `file`; findings name it `name`. `visit(version)` is told of every record that verifies, in order.
 /// Errors: the machine's.
-template <checksum_policy C, io::file_system Fs, class Visit>
+template <checksum_policy C, compression_policy P, io::file_system Fs, class Visit>
 [[nodiscard]] result<table_check> check_table(typename Fs::file const& file, std::string const& name,
                                               format::table_entry const& of, Visit const& visit) {
     KEEL_TRY_LET(status, file.status());
-    auto out = detail::table_checker<C, Fs>{file, name, of}.run(visit);
+    auto out = detail::table_checker<C, P, Fs>{file, name, of}.run(visit);
     if (status.size != of.size)
         out.findings.push_back({.kind = damage::wrong_size,
                                 .file = name,
@@ -12714,11 +12973,11 @@ template <checksum_policy C, io::file_system Fs, class Visit>
     return out;
 }
 /// The same by its path.
-template <checksum_policy C, io::file_system Fs, class Visit>
+template <checksum_policy C, compression_policy P, io::file_system Fs, class Visit>
 [[nodiscard]] result<table_check> check_table(Fs fs, std::string const& path, std::string const& name,
                                               format::table_entry const& of, Visit const& visit) {
     KEEL_TRY_LET(file, fs.open(path, io::access::read_only, io::creation::must_exist));
-    return check_table<C, Fs>(file, name, of, visit);
+    return check_table<C, P, Fs>(file, name, of, visit);
 }
 
 } // namespace keel::inline v0::table
@@ -12901,8 +13160,8 @@ template <class Config>
         if (std::ranges::find(stock.missing_tables, id) != stock.missing_tables.end()) continue;
         if (cancel.stop_requested()) break; // told by the caller
         auto const path = stock.paths.table(id);
-        KEEL_TRY_LET(seen, (table::check_table<typename Config::checksum>(fs, path, stock.paths.inside(path), t,
-                                                                          [](table::version const&) {})));
+        KEEL_TRY_LET(seen, (table::check_table<typename Config::checksum, typename Config::compression>(
+                               fs, path, stock.paths.inside(path), t, [](table::version const&) {})));
         for (auto& f : seen.findings) stock.findings.push_back(std::move(f));
     }
     return {};
@@ -16015,7 +16274,7 @@ using log = basic_log<config<Policies...>>;
 
 // Writes one table (format/table.hpp) from versions that come in order. Nothing refers to the file until its manifest edit is durable,
 // and the edit is not made before finish() returned: the bytes are on the disk by then; the name is once its folder is synced.
-// Memory: one block, what waits to be written, eight bytes for each key and one index entry for each block.
+// Memory: one block (two where they are packed), what waits to be written, eight bytes for each key and one index entry for each block.
 
 namespace keel::inline v0::table {
 
@@ -16029,7 +16288,7 @@ struct table_birth {
     lsn first{}; ///< no record has a smaller LSN
 };
 
-template <checksum_policy C, io::file_system Fs>
+template <checksum_policy C, compression_policy P, io::file_system Fs>
 class table_writer {
 public:
     static constexpr std::size_t block_bytes = 4 * KiB;
@@ -16080,7 +16339,8 @@ public:
                                 .salt = header_.salt,
                                 .size = header_.size,
                                 .lsns = header_.lsns,
-                                .records = header_.records};
+                                .records = header_.records,
+                                .compression = compression_};
         out.set_bounds(smallest_, block_.last_key());
         return out;
     }
@@ -16099,11 +16359,24 @@ private:
     }
 
     result<void> end_block() {
-        KEEL_TRY_LET(where, write_frame(format::frame_type::block, block_.finish()));
+        KEEL_TRY_LET(where, write_block(block_.finish()));
         block_.clear();
         index_.push_back({block_.last_key(), where});
         ++header_.blocks;
         return {};
+    }
+
+    result<format::block_place> write_block(byte_view payload) {
+        if constexpr (P::id != 0) {
+            if (pack<P>(payload, packed_)) {
+                compression_ = P::id;
+                auto const raw = static_cast<std::uint32_t>(payload.size());
+                return write_frame(format::frame_type::packed,
+                                   format::encode(format::packed_head{.raw_bytes = raw, .compression = P::id}),
+                                   packed_);
+            }
+        }
+        return write_frame(format::frame_type::block, payload);
     }
 
     result<void> write_filter() {
@@ -16138,17 +16411,20 @@ private:
         return {};
     }
 
-    result<format::block_place> write_frame(format::frame_type type, byte_view payload) {
-        auto const bytes = format::frame_bytes(payload.size());
+    /// The payload may come in two parts.
+    result<format::block_place> write_frame(format::frame_type type, byte_view payload, byte_view rest = {}) {
+        auto const payload_bytes = payload.size() + rest.size();
+        auto const bytes = format::frame_bytes(payload_bytes);
         if (at_ + bytes > format::table_bytes_max)
             return failure(errc::too_large, "a table would grow beyond what its format allows", file_.path());
         auto const begin = waiting_.size();
         waiting_.resize(begin + static_cast<std::size_t>(bytes));
         auto* const frame = waiting_.data() + begin;
         std::memcpy(frame + format::frame_header_bytes, payload.data(), payload.size());
+        if (!rest.empty()) std::memcpy(frame + format::frame_header_bytes + payload.size(), rest.data(), rest.size());
         format::finish_frame<C>(
             frame, {header_.salt, at_},
-            {.payload_bytes = static_cast<std::uint32_t>(payload.size()), .type = type, .flags = format::whole_batch});
+            {.payload_bytes = static_cast<std::uint32_t>(payload_bytes), .type = type, .flags = format::whole_batch});
         format::block_place const where{static_cast<std::uint32_t>(at_), static_cast<std::uint32_t>(bytes)};
         at_ += bytes;
         if (waiting_.size() >= flush_bytes) KEEL_TRY(flush());
@@ -16168,6 +16444,8 @@ private:
     std::vector<std::pair<std::string, format::block_place>> index_{};
     std::vector<std::uint64_t> hashes_{};
     std::vector<std::byte> waiting_{};
+    std::vector<std::byte> packed_{};                    ///< a block's compressed bytes
+    std::uint8_t compression_ = 0;                       ///< of the packed blocks, once there is one
     std::uint64_t at_ = format::table_frames_begin;      ///< of the next frame
     std::uint64_t written_ = format::table_frames_begin; ///< of what waits
 };
@@ -16209,6 +16487,7 @@ class compactor {
 public:
     using fs_type = typename Config::file_system;
     using C = typename Config::checksum;
+    using writer_type = table::table_writer<C, typename Config::compression, fs_type>;
     using levels_type = levels<Config>;
     using core_type = log_core<Config, levels_type>;
     using job_type = compaction_job<Config>;
@@ -16356,7 +16635,7 @@ private:
             while (static_cast<std::uint32_t>(id.value) == 0) id = {of_.next_id_++};
             made_.push_back({.id = id}); // known from here on, so that it is removed after a failure
             KEEL_TRY_LET(
-                writer, (table::table_writer<C, fs_type>::create(
+                writer, (writer_type::create(
                             of_.fs_, keeper.paths().table_temporary(id),
                             {.store = keeper.store(),
                              .id = id,
@@ -16372,7 +16651,7 @@ private:
         job_type const& job_;
         lsn first_;
         std::vector<format::table_entry>& made_;
-        std::optional<table::table_writer<C, fs_type>> writer_{};
+        std::optional<writer_type> writer_{};
     };
 
     result<void> merge(job_type const& job, std::stop_token const& stop, std::vector<format::table_entry>& made) {
@@ -17014,8 +17293,8 @@ template <class Config>
     KEEL_TRY_LET(file, of.opened());
     ++report.tables;
     if (how == verify_depth::quick) return {};
-    KEEL_TRY_LET(seen, (table::check_table<C, typename Config::file_system>(*file, of.path(), of.entry(),
-                                                                            [](table::version const&) {})));
+    KEEL_TRY_LET(seen, (table::check_table<C, typename Config::compression, typename Config::file_system>(
+                           *file, of.path(), of.entry(), [](table::version const&) {})));
     report.bytes += seen.bytes;
     report.table_records += seen.records;
     for (auto& f : seen.findings) report.findings.push_back(std::move(f));
@@ -17463,7 +17742,8 @@ using engine = basic_engine<config<Policies...>>;
 #define KEEL_KEEL_HPP
 
 // keel, all of it but the parts that need another library: those are one header each (policy/checksum/sha3_64.hpp,
-// tool/run.hpp; policy/checksum/xxh3_64.hpp comes along where xxhash.h is). In the order in which data flows.
+// policy/compression/zstd.hpp and lz4.hpp, tool/run.hpp; policy/checksum/xxh3_64.hpp comes along where xxhash.h is). In the order in
+// which data flows.
 
 #if __has_include(<xxhash.h>)
 // ---- keel/policy/checksum/xxh3_64.hpp ----

@@ -6,6 +6,8 @@
 
 #include <keel/keel.hpp>
 
+#include "support/run_lengths.hpp"
+
 namespace engine_tests {
 
 /// Segments so small that a handful of values rolls over; merged once four of them are sealed.
@@ -14,7 +16,7 @@ using tiny_store = keel::engine<keel::io::memory, keel::segment_size<4 * keel::K
                                 keel::compaction::leveled<16 * keel::KiB, 2>, Policies...>;
 /// Everything else than by default.
 using other_store = keel::engine<keel::io::memory, keel::segment_size<8 * keel::KiB>, keel::checksum::crc32,
-                                 keel::compaction::by_hand, keel::durability::interval<100>>;
+                                 keel::compaction::by_hand, keel::durability::interval<100>, keel::test::run_lengths>;
 /// Segments with filters; merged when asked.
 using by_hand_store = keel::engine<keel::io::memory, keel::segment_size<64 * keel::KiB>, keel::compaction::by_hand>;
 

@@ -123,6 +123,19 @@ TEST_CASE("P1: edits add up, each there as a whole") {
     CHECK(later->next_repair == 4);
 }
 
+TEST_CASE("P1: an edit tells of a table and of what packs it") {
+    table_entry t{.id = {4}, .salt = 77, .size = 9000, .lsns = {{2}, {3}}, .records = 2, .level = 3, .compression = 2};
+    t.set_bounds("a", std::string(200, 'b'));
+    edit_builder e;
+    e.table(t);
+    auto const after = applied({}, frame_type::edit, 2, e.payload());
+    REQUIRE(after);
+    CHECK(after->tables.at({4}) == t);
+    CHECK(applied({}, frame_type::snapshot, 2, snapshot_of(*after).payload()) == after);
+    // The byte was zero before there was compression: such tables have none.
+    CHECK(e.payload()[2 + 51] == std::byte{2});
+}
+
 TEST_CASE("P17: an edit that contradicts the state, is cut short, or is unknown is none") {
     auto const with = [](auto build) {
         edit_builder e;
@@ -141,6 +154,12 @@ TEST_CASE("P17: an edit that contradicts the state, is cut short, or is unknown 
     CHECK_FALSE(with([](auto& e) { e.loss({{0}, {2}}); }));
     CHECK_FALSE(with([](auto& e) { e.removed({}, 2); }));
     CHECK(with([](auto& e) { e.prepared({1}, 1, 4096, {1}).retired({1}); }));
+
+    table_entry t{.id = {4}, .salt = 77, .size = 9000, .lsns = {{2}, {3}}, .records = 2, .level = 3};
+    for (unsigned id = 0; id < 256; ++id) {
+        t.compression = static_cast<std::uint8_t>(id);
+        CHECK(with([&](auto& e) { e.table(t); }) == (id <= 15));
+    }
 
     edit_builder good;
     good.prepared({1}, 1, 4096, {1});

@@ -1,8 +1,14 @@
 // SPDX-License-Identifier: BSL-1.0
 // A flag byte, then the file of a table, or the payload of one block. Whatever it is, it is read to an end; a table whose checks were
-// made right gives its look-ups what its walk gives, or an error.
+// made right gives its look-ups what its walk gives, or an error. Bits 2 and 3 of the flags say what packed the table's blocks.
 #include <keel/io/memory.hpp>
 #include <keel/policy/checksum/crc32c.hpp>
+#include <keel/policy/compression/any_of.hpp>
+#include <keel/policy/compression/none.hpp>
+#if __has_include(<lz4.h>) && __has_include(<zstd.h>)
+#include <keel/policy/compression/lz4.hpp>
+#include <keel/policy/compression/zstd.hpp>
+#endif
 #include <keel/table/check_table.hpp>
 #include <keel/table/sorted_table.hpp>
 
@@ -21,7 +27,12 @@ namespace {
 
 using namespace keel;
 using C = checksum::crc32c;
-using table_type = table::sorted_table<C, io::memory>;
+#if __has_include(<lz4.h>) && __has_include(<zstd.h>)
+using P = compression::any_of<compression::none, compression::zstd<>, compression::lz4>;
+#else
+using P = compression::none;
+#endif
+using table_type = table::sorted_table<C, P, io::memory>;
 
 void require(bool holds) {
     if (!holds) std::abort();
@@ -44,25 +55,30 @@ void read_block(byte_view in) {
     at.last();
 }
 
-void read_table(std::vector<std::byte> file, bool fix) {
+void read_table(std::vector<std::byte> file, bool fix, std::uint8_t compression) {
     if (fix) test::fix_table<C>(file);
     auto const size = file.size();
-    if (size < format::table_bytes_min || size > 1 << 20) return;
+    // A few packed bytes may be a million records.
+    std::size_t const size_max = compression == 0 ? MiB : 16 * KiB;
+    if (size < format::table_bytes_min || size > size_max) return;
     auto h = format::decode_table_header<C>(byte_view{file}.first(format::header_bytes));
     format::table_entry entry{.id = {1}, .salt = 1, .size = size, .lsns = {{1}, {9}}, .records = 1};
     if (h && h->size == size)
         entry = {.id = h->id, .salt = h->salt, .size = size, .lsns = h->lsns, .records = h->records};
+    entry.compression = compression;
     io::memory disk;
     require(disk.replace("t", file).has_value());
-    auto const checked = table::check_table<C>(disk, "t", "t", entry, [](auto const&) {});
+    auto const checked = table::check_table<C, P>(disk, "t", "t", entry, [](auto const&) {});
     require(checked.has_value());
+    // No record is larger than what was unpacked, so no walk is longer.
+    auto const longest = compression == 0 ? size : size * std::size_t{format::packed_raw_bytes_max};
     auto const t = std::make_shared<table_type const>(disk, "t", entry, std::make_shared<table::block_cache>(1 << 16),
                                                       nullptr);
     table_type::cursor at{t};
     std::size_t n = 0;
     std::vector<std::string> keys;
     for (at.seek({}); at.valid(); at.next()) {
-        require(++n <= size);
+        require(++n <= longest);
         if (keys.size() < 50) keys.emplace_back(at.current().key);
     }
     bool const whole = checked->findings.empty();
@@ -72,7 +88,7 @@ void read_table(std::vector<std::byte> file, bool fix) {
         if (found && *found) require(got.what.key == k);
     }
     n = 0;
-    for (at.seek_last(); at.valid(); at.previous()) require(++n <= size);
+    for (at.seek_last(); at.valid(); at.previous()) require(++n <= longest);
     at.seek_before("m");
     if (at.valid() && whole) require(at.current().key < "m");
 }
@@ -83,6 +99,6 @@ extern "C" int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size
     if (size == 0) return 0;
     auto const in = std::as_bytes(std::span{data, size}).subspan(1);
     if ((data[0] & 2) != 0) read_block(in);
-    else read_table({in.begin(), in.end()}, (data[0] & 1) != 0);
+    else read_table({in.begin(), in.end()}, (data[0] & 1) != 0, static_cast<std::uint8_t>(data[0] >> 2 & 3));
     return 0;
 }

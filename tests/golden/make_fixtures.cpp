@@ -5,6 +5,11 @@
 #include "support/packed_store.hpp"
 #include "support/segment_image.hpp"
 
+#if __has_include(<lz4.h>) && __has_include(<zstd.h>)
+#include <keel/policy/compression/lz4.hpp>
+#include <keel/policy/compression/zstd.hpp>
+#endif
+
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -136,6 +141,22 @@ void manifest_inputs(stdfs::path const& corpus) {
     write_file(corpus / "manifest" / "edit", with_flags(0, e.payload()));
 }
 
+/// A table of some text, a block or two of it packed.
+template <class P>
+std::vector<std::byte> packed_table() {
+    io::memory disk;
+    auto made = table::table_writer<checksum::crc32c, P, io::memory>::create(
+        disk, "t", {.id = {1}, .salt = 0x0123456789ABCDEF, .first = {1}});
+    for (unsigned i = 0; i < 60; ++i) {
+        auto const key = "user:" + std::to_string(1000 + i);
+        auto const value = "lives in street " + std::to_string(i / 7) + ", number " + std::to_string(i * 31 % 90) +
+                           ", and has an account since 2019";
+        static_cast<void>(made->add({.key = key, .value = value, .at = {i + 1}, .tombstone = i % 9 == 0}));
+    }
+    static_cast<void>(made->finish());
+    return *disk.contents("t");
+}
+
 void table_inputs(stdfs::path const& corpus) {
     auto const table = *kept_store(ending::closed, true).contents("db/tables/0000000000000001.tab");
     for (unsigned const flags : {0U, 1U})
@@ -144,6 +165,16 @@ void table_inputs(stdfs::path const& corpus) {
     for (auto const at : {std::size_t{520}, std::size_t{600}, table.size() - 700}) hurt[at] ^= std::byte{0x11};
     write_file(corpus / "table" / "hurt", with_flags(1, hurt));
     write_file(corpus / "table" / "block", with_flags(2, byte_view{table}.subspan(544, 400)));
+#if __has_include(<lz4.h>) && __has_include(<zstd.h>)
+    write_file(corpus / "table" / "packed-zstd", with_flags(1 | 4, packed_table<compression::zstd<>>()));
+    write_file(corpus / "table" / "packed-lz4", with_flags(1 | 8, packed_table<compression::lz4>()));
+    write_file(corpus / "table" / "packed-not-said", with_flags(1, packed_table<compression::zstd<>>()));
+    auto other = packed_table<
+        compression::lz4>(); // the first block's length and a byte of what is packed are others than they were
+    other[544] ^= std::byte{1};
+    other[560] ^= std::byte{0x11};
+    write_file(corpus / "table" / "packed-hurt", with_flags(1 | 8, other));
+#endif
 }
 
 void scan_inputs(stdfs::path const& corpus) {

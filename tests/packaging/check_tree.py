@@ -50,10 +50,18 @@ OTHERS = [
     (r"boost/crc\.hpp", r"policy/checksum/"),
     (r"[a-z]*intrin\.h|arm_", r"policy/|detail/"),
     (r"xxhash\.h|openssl/", r"policy/checksum/"),
+    (r"(zstd|lz4)\.h", r"policy/compression/"),
     (r"CLI/", r"tool"),
 ]
 # Third-party headers that make one of ours optional, and the name meson.build gives what they belong to.
-NEEDS = {"xxhash.h": "xxhash", "openssl/": "libcrypto", "CLI/": "CLI11", "nlohmann/": "nlohmann_json"}
+NEEDS = {
+    "xxhash.h": "xxhash",
+    "openssl/": "libcrypto",
+    "zstd.h": "libzstd",
+    "lz4.h": "liblz4",
+    "CLI/": "CLI11",
+    "nlohmann/": "nlohmann_json",
+}
 # Includes against the layers that have a reason: (header, what it includes).
 EXCEPTIONS = set()
 

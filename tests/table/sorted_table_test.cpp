@@ -3,6 +3,7 @@
 
 #include <keel/io/memory.hpp>
 #include <keel/policy/checksum/crc32c.hpp>
+#include <keel/policy/compression/none.hpp>
 #include <keel/table/check_table.hpp>
 #include <keel/table/table_writer.hpp>
 
@@ -20,8 +21,9 @@ namespace {
 
 using keel::lsn;
 using C = keel::checksum::crc32c;
+using N = keel::compression::none;
 using disk_type = keel::io::memory;
-using table_type = keel::table::sorted_table<C, disk_type>;
+using table_type = keel::table::sorted_table<C, N, disk_type>;
 
 struct row {
     std::string key;
@@ -37,7 +39,7 @@ row row_of(keel::table::version const& v) {
 /// Writes rows, which are in order, to a table of its own.
 keel::format::table_entry written(disk_type& disk, std::vector<row> const& rows) {
     keel::table::table_birth const birth{.id = {3}, .salt = 0x77AA55CC12345679, .first = lsn{100}};
-    auto made = keel::table::table_writer<C, disk_type>::create(disk, "t", birth);
+    auto made = keel::table::table_writer<C, N, disk_type>::create(disk, "t", birth);
     REQUIRE(made);
     for (auto const& r : rows)
         REQUIRE(made->add({.key = r.key, .value = r.value, .at = lsn{r.at}, .tombstone = r.tombstone}));
@@ -123,7 +125,7 @@ TEST_CASE("tables: random ones give every version to look-ups and walks, and not
             RC_ASSERT(at.valid() == (behind != rows.begin()));
             if (at.valid()) RC_ASSERT(row_of(at.current()) == *std::prev(behind));
         }
-        auto const checked = keel::table::check_table<C>(disk, "t", "t", t->entry(), [](auto const&) {});
+        auto const checked = keel::table::check_table<C, N>(disk, "t", "t", t->entry(), [](auto const&) {});
         RC_ASSERT(checked.has_value());
         RC_ASSERT(checked->findings.empty());
         RC_ASSERT(checked->records == rows.size());
@@ -140,7 +142,7 @@ TEST_CASE("P3: every byte of a table is covered: one that is changed is found, a
     for (std::uint64_t at = 5; at < entry.size; at += 509) {
         auto hurt = disk.after_process_crash();
         REQUIRE(hurt.corrupt("t", at, std::byte{0x20}));
-        auto const checked = keel::table::check_table<C>(hurt, "t", "t", entry, [](auto const&) {});
+        auto const checked = keel::table::check_table<C, N>(hurt, "t", "t", entry, [](auto const&) {});
         REQUIRE(checked);
         CHECK_MESSAGE(checked->findings.size() == 1, at);
         listened ears;
@@ -206,7 +208,7 @@ TEST_CASE("tables: one that was cut short, is empty or is another one is an erro
         auto const found = find(*opened(hurt, entry), rows[rows.size() - 1].key, 9000, got);
         if (size < 512) CHECK(found.error().file == "t");
         else CHECK((found && *found ? row_of(got.what) == rows[rows.size() - 1] : !found));
-        auto const checked = keel::table::check_table<C>(hurt, "t", "t", entry, [](auto const&) {});
+        auto const checked = keel::table::check_table<C, N>(hurt, "t", "t", entry, [](auto const&) {});
         REQUIRE(checked);
         CHECK(!checked->findings.empty());
     }

@@ -2,7 +2,10 @@
 #include "harness.hpp"
 
 #include <keel/engine/batch.hpp>
+#include <keel/policy/compression/any_of.hpp>
 #include <keel/policy/durability/every_write.hpp>
+
+#include <support/run_lengths.hpp>
 
 #include <algorithm>
 #include <sstream>
@@ -67,7 +70,8 @@ made_store make(std::string const& checksum, int records, bool orderly, std::fun
 
 int wal_recovery_into(std::ostream& out, std::ostream& err, io::memory disk, std::vector<std::string> const& words,
                       keel::tool::terminal look) {
-    return keel::tool::run<engine<io::memory>>(words, out, err, std::move(disk), look);
+    return keel::tool::run<engine<io::memory, compression::any_of<compression::none, test::run_lengths>>>(
+        words, out, err, std::move(disk), look);
 }
 
 answer wal_recovery(io::memory disk, std::vector<std::string> words, keel::tool::terminal look) {

@@ -3,6 +3,9 @@
 
 #include "harness.hpp"
 
+#include <support/fix_checks.hpp>
+#include <support/run_lengths.hpp>
+
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -18,9 +21,11 @@ using namespace keel::tests;
 namespace {
 
 /// As make_store, merged, with one record and one erased key in the log behind.
+template <class Compression = compression::none>
 made_store merged_tool_store() {
     auto store = make_store("crc32c");
-    auto db = engine<io::memory, segment_size<16 * KiB>>::open("db", {.background_thread = false}, store.disk);
+    auto db = engine<io::memory, segment_size<16 * KiB>, Compression>::open("db", {.background_thread = false},
+                                                                            store.disk);
     REQUIRE(db);
     REQUIRE(db->compact());
     REQUIRE(db->put("one more", "value"));
@@ -46,6 +51,7 @@ TEST_CASE("tables: validate verifies them, inspect lists them") {
     REQUIRE(i["tables"].size() == o["tables"].get<std::size_t>());
     CHECK(i["tables"][0]["file"].get<std::string>().starts_with("tables/"));
     CHECK(i["tables"][0]["level"].get<int>() >= 1);
+    CHECK(i["tables"][0]["compression"] == "none");
     CHECK(i["floor"] == 400);
     CHECK(wal_recovery(store.disk, {"inspect"}).out.find("smallest key") != std::string::npos);
 }
@@ -89,4 +95,42 @@ TEST_CASE("tables: damage in one is told by validate and dump, and no repair pre
     CHECK(wal_recovery(store.disk, {"repair", "--strategy", "partial"}).code == 1);
     REQUIRE(store.disk.remove(table));
     CHECK(wal_recovery(store.disk, {"validate", "--json"}).object()["findings"][0]["kind"] == "missing_table");
+}
+
+TEST_CASE("tables: packed ones are verified, listed and dumped, and damage in them is told") {
+    auto store = merged_tool_store<keel::test::run_lengths>();
+    CHECK(wal_recovery(store.disk, {"validate"}).code == 0);
+    auto const i = wal_recovery(store.disk, {"inspect", "--json"}).object();
+    CHECK(i["tables"][0]["compression"] == "compression 8");
+    CHECK(wal_recovery(store.disk, {"inspect"}).out.find("compression 8") != std::string::npos);
+    CHECK(wal_recovery(store.disk, {"dump"}).out == wal_recovery(merged_tool_store().disk, {"dump"}).out);
+    std::string table;
+    for (auto const& f : store.disk.files())
+        if (f.ends_with(".tab")) table = f;
+    REQUIRE(store.disk.corrupt(table, 600, std::byte{1}));
+    auto const a = wal_recovery(store.disk, {"validate", "--json"});
+    CHECK(a.code == 1);
+    CHECK(a.object()["findings"][0]["offset"] == 512);
+    CHECK(wal_recovery(store.disk, {"dump"}).code == 1);
+}
+
+TEST_CASE("tables: what the tool cannot unpack it does not judge") {
+    auto store = merged_tool_store<keel::test::run_lengths>();
+    for (auto const* path : {"db/manifest.0", "db/manifest.1"}) {
+        auto bytes = *store.disk.contents(path);
+        auto const smallest = as_text(bytes).rfind("batch\n1");
+        REQUIRE(smallest != std::string_view::npos);
+        REQUIRE(bytes[smallest - 1] == std::byte{8});
+        bytes[smallest - 1] = std::byte{1};
+        keel::test::fix_manifest<checksum::crc32c>(bytes);
+        REQUIRE(store.disk.replace(path, bytes));
+    }
+    for (auto const* command : {"validate", "inspect", "dump"}) {
+        auto const a = wal_recovery(store.disk, {command});
+        CHECK(a.code == 2);
+        CHECK(a.err.find("packed with zstd") != std::string::npos);
+    }
+    auto const a = wal_recovery(store.disk, {"repair", "--strategy", "partial", "--json"});
+    CHECK(a.code == 2);
+    CHECK(a.object()["error"]["code"] == "wrong_policy");
 }

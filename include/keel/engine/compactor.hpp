@@ -54,6 +54,7 @@ class compactor {
 public:
     using fs_type = typename Config::file_system;
     using C = typename Config::checksum;
+    using writer_type = table::table_writer<C, typename Config::compression, fs_type>;
     using levels_type = levels<Config>;
     using core_type = log_core<Config, levels_type>;
     using job_type = compaction_job<Config>;
@@ -201,7 +202,7 @@ private:
             while (static_cast<std::uint32_t>(id.value) == 0) id = {of_.next_id_++};
             made_.push_back({.id = id}); // known from here on, so that it is removed after a failure
             KEEL_TRY_LET(
-                writer, (table::table_writer<C, fs_type>::create(
+                writer, (writer_type::create(
                             of_.fs_, keeper.paths().table_temporary(id),
                             {.store = keeper.store(),
                              .id = id,
@@ -217,7 +218,7 @@ private:
         job_type const& job_;
         lsn first_;
         std::vector<format::table_entry>& made_;
-        std::optional<table::table_writer<C, fs_type>> writer_{};
+        std::optional<writer_type> writer_{};
     };
 
     result<void> merge(job_type const& job, std::stop_token const& stop, std::vector<format::table_entry>& made) {

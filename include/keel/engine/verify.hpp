@@ -80,8 +80,8 @@ template <class Config>
     KEEL_TRY_LET(file, of.opened());
     ++report.tables;
     if (how == verify_depth::quick) return {};
-    KEEL_TRY_LET(seen, (table::check_table<C, typename Config::file_system>(*file, of.path(), of.entry(),
-                                                                            [](table::version const&) {})));
+    KEEL_TRY_LET(seen, (table::check_table<C, typename Config::compression, typename Config::file_system>(
+                           *file, of.path(), of.entry(), [](table::version const&) {})));
     report.bytes += seen.bytes;
     report.table_records += seen.records;
     for (auto& f : seen.findings) report.findings.push_back(std::move(f));

@@ -43,6 +43,7 @@ enum class frame_type : std::uint8_t {
     filter = 68,   ///< table: lines of a filter
     fence = 69,    ///< table: an index block
     root = 70,     ///< table: the index over the index blocks
+    packed = 71,   ///< table: a `block`, compressed; format/table.hpp
 };
 [[nodiscard]] constexpr bool takes_lsn(frame_type type) noexcept { return static_cast<std::uint8_t>(type) < 64; }
 

@@ -13,9 +13,10 @@
 //   5 loss      u64 first, u64 last: declared lost             6 removed   u64 id, u64 repair (moved to quarantine)
 //   7 base      u64 id, u64 salt, u64 last lsn, u64 chain (of the segment before the oldest)
 //   8 floor     u64 lsn: what is at or below is in tables, or was given up by retention
-//   9 table     u64 id, u64 salt, u64 size, u64 first lsn, u64 last lsn, u64 records, u8 level, u8 n, u8 m, u8 0, n and m bytes: no key is
-//               smaller than the first text, none larger than the second (m with bit 7 set: than all that begin with it). The table
-//               is at that level from here on, whether it was known before or not
+//   9 table     u64 id, u64 salt, u64 size, u64 first lsn, u64 last lsn, u64 records, u8 level, u8 n, u8 m, u8 compression (of its packed
+//               blocks; 0: none is packed; at most 15), n and m bytes: no key is smaller than the first text, none larger than the
+//               second (m with bit 7 set: than all that begin with it). The table is at that level from here on, whether it was
+//               known before or not
 //  10 untable   u64 id: no longer part of the store            11 tables    u64 next table id
 
 #include <keel/format/endian.hpp>
@@ -127,9 +128,10 @@ struct table_entry {
     lsn_range lsns{}; ///< of its records; others may lie between
     std::uint64_t records = 0;
     std::uint8_t level = 1;
-    std::string smallest{}; ///< no key is smaller
-    std::string largest{};  ///< no key is larger,
-    bool ends_open = false; ///< but for those that begin with it
+    std::uint8_t compression = 0; ///< id of the policy that packed blocks of it; 0: none is packed
+    std::string smallest{};       ///< no key is smaller
+    std::string largest{};        ///< no key is larger,
+    bool ends_open = false;       ///< but for those that begin with it
     bool operator==(table_entry const&) const = default;
 
     /// Whether the table may have this key.
@@ -194,7 +196,7 @@ public:
         field_writer out{bytes};
         out.put(t.id.value).put(t.salt).put(t.size).put(t.lsns.first).put(t.lsns.last).put(t.records).put(t.level);
         out.put(static_cast<std::uint8_t>(t.smallest.size()));
-        out.put(static_cast<std::uint8_t>(t.largest.size() | (t.ends_open ? 0x80U : 0U))).put(std::uint8_t{0});
+        out.put(static_cast<std::uint8_t>(t.largest.size() | (t.ends_open ? 0x80U : 0U))).put(t.compression);
         out.put(as_bytes(t.smallest)).put(as_bytes(t.largest));
         return raw(manifest_op::table, byte_view{bytes}.first(out.written()));
     }
@@ -282,15 +284,15 @@ inline bool apply_op(manifest_state& to, manifest_op what, field_reader& in) {
         t.level = in.get<std::uint8_t>();
         auto const n = in.get<std::uint8_t>();
         auto const m = in.get<std::uint8_t>();
-        if (in.get<std::uint8_t>() != 0) return false;
+        t.compression = in.get<std::uint8_t>();
         t.ends_open = (m & 0x80) != 0;
         t.smallest = as_text(in.view(n));
         t.largest = as_text(in.view(m & 0x7FU));
         bool const sane = t.id && t.id.value < lsn_highest.value && static_cast<std::uint32_t>(t.salt) != 0 &&
                           t.size >= table_bytes_min && t.size <= table_bytes_max && t.lsns.first && !t.lsns.empty() &&
                           t.lsns.last <= lsn_highest && t.level >= 1 && t.level < table_levels &&
-                          t.smallest.size() <= table_bound_bytes_max && t.largest.size() <= table_bound_bytes_max &&
-                          !t.ends_before(t.smallest);
+                          t.compression <= compression_id_max && t.smallest.size() <= table_bound_bytes_max &&
+                          t.largest.size() <= table_bound_bytes_max && !t.ends_before(t.smallest);
         to.next_table = std::max(to.next_table, t.id.value + 1);
         if (sane) to.tables.insert_or_assign(t.id, std::move(t));
         return sane;

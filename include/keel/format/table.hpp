@@ -8,6 +8,11 @@
 // Payloads are format/block.hpp's, those of filter blocks are lines of 64 bytes (format/index.hpp). The header is what cannot be made
 // anew, so it stands twice; index and filter can, from the records. Which tables a store has, and at which level, its manifest says.
 //
+// A block of records whose payload has at most 1 MiB may be packed; its frame is then a `packed` one with the payload
+//    0 raw u32 (bytes of the block's own payload, not 0) | 4 compression u8 (not 0) | 5 three zero bytes | 8 that payload, compressed
+// All packed blocks of a table have one compression id, which the manifest names; 0 there: none is packed. Packed blocks and others may
+// stand side by side. As in every frame the check is over what is on the disk, so nothing is unpacked that does not verify.
+//
 // Header: 0 magic u64 | 8 format u32 | 12 checksum_id u32 | 16 store_id 16 | 32 id u64 | 40 salt u64 | 48 branch u64
 //    56 created u64 (ns since 1970) | 64 size u64 | 72 first_lsn u64 | 80 last_lsn u64 | 88 records u64 | 96 erased u64
 //   104 key_bytes u64 | 112 value_bytes u64 (both before they are packed) | 120 blocks u64 | 128 blocks_end u64
@@ -20,7 +25,9 @@
 #include <keel/format/segment_header.hpp>
 #include <keel/types.hpp>
 
+#include <array>
 #include <cstdint>
+#include <optional>
 
 namespace keel::inline v0::format {
 
@@ -30,6 +37,37 @@ inline constexpr std::uint64_t table_bytes_min = 2 * header_bytes;
 inline constexpr std::uint64_t table_frames_begin = header_bytes;
 inline constexpr std::size_t table_filter_lines = 64; ///< in one filter block
 inline constexpr std::size_t table_filter_block_bytes = table_filter_lines * filter_line_bytes;
+
+inline constexpr std::size_t packed_head_bytes = 8;
+inline constexpr std::uint64_t packed_raw_bytes_max = MiB;
+inline constexpr std::uint8_t compression_id_max = 15;
+static_assert(packed_head_bytes == 4 + 1 + 3);
+
+/// What stands in front of a block's compressed bytes.
+struct packed_head {
+    std::uint32_t raw_bytes = 0;
+    std::uint8_t compression = 0;
+    bool operator==(packed_head const&) const = default;
+};
+[[nodiscard]] inline std::array<std::byte, packed_head_bytes> encode(packed_head const& h) noexcept {
+    std::array<std::byte, packed_head_bytes> bytes{};
+    field_writer out{bytes};
+    out.put(h.raw_bytes).put(h.compression);
+    return bytes;
+}
+/// Nothing where no writer makes it: what it says of a length can be believed before anything is allocated for it.
+[[nodiscard]] inline std::optional<packed_head> decode_packed_head(byte_view payload) noexcept {
+    if (payload.size() <= packed_head_bytes) return std::nullopt;
+    field_reader in{payload};
+    packed_head h;
+    h.raw_bytes = in.get<std::uint32_t>();
+    h.compression = in.get<std::uint8_t>();
+    auto const zeros = in.bytes<3>();
+    bool const sane = h.raw_bytes != 0 && h.raw_bytes <= packed_raw_bytes_max && h.compression != 0 &&
+                      h.compression <= compression_id_max && zeros == std::array<std::byte, 3>{};
+    if (!sane) return std::nullopt;
+    return h;
+}
 
 /// Names one table of a store. Never used twice; 0 means "none".
 struct table_id {

@@ -194,8 +194,8 @@ template <class Config>
         if (std::ranges::find(stock.missing_tables, id) != stock.missing_tables.end()) continue;
         if (cancel.stop_requested()) break; // told by the caller
         auto const path = stock.paths.table(id);
-        KEEL_TRY_LET(seen, (table::check_table<typename Config::checksum>(fs, path, stock.paths.inside(path), t,
-                                                                          [](table::version const&) {})));
+        KEEL_TRY_LET(seen, (table::check_table<typename Config::checksum, typename Config::compression>(
+                               fs, path, stock.paths.inside(path), t, [](table::version const&) {})));
         for (auto& f : seen.findings) stock.findings.push_back(std::move(f));
     }
     return {};

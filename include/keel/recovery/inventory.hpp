@@ -10,6 +10,7 @@
 #include <keel/format/mark.hpp>
 #include <keel/format/notes.hpp>
 #include <keel/format/segment_header.hpp>
+#include <keel/policy/compression/concept.hpp>
 #include <keel/policy/repair/finding.hpp>
 #include <keel/recovery/scan.hpp>
 #include <keel/wal/layout.hpp>
@@ -124,6 +125,7 @@ public:
         KEEL_TRY(check_identity());
         if (!out_.exists) return {};
         take_state();
+        KEEL_TRY(check_compression());
         KEEL_TRY(look_at_tables());
         note_missing_tables();
         note_manifest_damage();
@@ -270,6 +272,20 @@ private:
         for (auto const& f : files_)
             if (auto const* h = f.best(); h != nullptr && h->store == out_.store)
                 out_.manifest.marked = std::max(out_.manifest.marked, h->durable_edit);
+    }
+
+    /// What this program cannot unpack it must not call damaged.
+    [[nodiscard]] result<void> check_compression() const {
+        using P = typename Config::compression;
+        for (auto const& [id, t] : out_.state.tables)
+            if (!P::reads(t.compression))
+                return failure(errc::wrong_policy,
+                               "the table's blocks are packed with " + compression::name_of(t.compression) +
+                                   ", this program reads " + compression::names_read_by<P>() +
+                                   ": open the store with a compression policy that reads both, as "
+                                   "compression::any_of does",
+                               out_.paths.table(id));
+        return {};
     }
 
     /// Which tables are there. Which of them count only the manifest knows: without it a table that was merged away would bring back

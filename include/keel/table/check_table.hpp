@@ -11,8 +11,10 @@
 #include <keel/format/manifest.hpp>
 #include <keel/format/table.hpp>
 #include <keel/io/concept.hpp>
+#include <keel/policy/compression/concept.hpp>
 #include <keel/policy/repair/finding.hpp>
 #include <keel/table/entry.hpp>
+#include <keel/table/packed_block.hpp>
 #include <keel/types.hpp>
 #include <keel/wal/window.hpp>
 
@@ -32,7 +34,7 @@ struct table_check {
 namespace detail {
 
 /// One walk over one table.
-template <checksum_policy C, io::file_system Fs>
+template <checksum_policy C, compression_policy P, io::file_system Fs>
 class table_checker {
 public:
     table_checker(typename Fs::file const& file, std::string const& name, format::table_entry const& of)
@@ -82,7 +84,7 @@ private:
         case format::frame_state::intact: take(at, seen, visit); return at + seen.bytes();
         case format::frame_state::damaged:
             complain(damage::corrupt_block, at, seen.bytes(), kind_of(seen.header.type),
-                     seen.header.type == format::frame_type::block ? outcome::reported : outcome::healed);
+                     is_records(seen.header.type) ? outcome::reported : outcome::healed);
             return at + seen.bytes();
         default: break;
         }
@@ -104,7 +106,13 @@ private:
         format::block_place const place{static_cast<std::uint32_t>(at), static_cast<std::uint32_t>(seen.bytes())};
         switch (seen.header.type) {
         case format::frame_type::block:
-            walk(at, seen, visit);
+            walk(at, seen.bytes(), seen.payload, visit);
+            blocks_seen_.push_back({last_, place});
+            return;
+        case format::frame_type::packed:
+            if (!unpack_block(seen.payload))
+                return complain(damage::corrupt_block, at, seen.bytes(), "the block verifies and cannot be unpacked");
+            walk(at, seen.bytes(), raw_, visit);
             blocks_seen_.push_back({last_, place});
             return;
         case format::frame_type::filter: lines_.insert(lines_.end(), seen.payload.begin(), seen.payload.end()); return;
@@ -118,6 +126,14 @@ private:
             return;
         default: complain(damage::corrupt_block, at, seen.bytes(), "a frame that no table has");
         }
+    }
+    [[nodiscard]] bool unpack_block(byte_view payload) {
+        if constexpr (compression::unpacks_any<P>())
+            return unpack<P>(payload, of_.compression, [this](std::size_t raw) {
+                raw_.resize(raw);
+                return byte_span{raw_};
+            });
+        else return false;
     }
     using places = std::vector<std::pair<std::string, format::block_place>>;
     static void list(byte_view payload, places& into) {
@@ -142,16 +158,16 @@ private:
                      "the filter verifies and denies keys that are there");
     }
     template <class Visit>
-    void walk(std::uint64_t at, format::frame_view const& seen, Visit const& visit) {
+    void walk(std::uint64_t at, std::uint64_t bytes, byte_view payload, Visit const& visit) {
         ++blocks_;
-        format::block_reader in{seen.payload};
+        format::block_reader in{payload};
         for (in.first(); in.valid(); in.next()) {
             lsn const here{of_.lsns.first.value + in.age()};
             auto const order = out_.records == 0 ? -1 : std::string_view{last_}.compare(in.key());
             if (order > 0 || (order == 0 && here >= last_at_))
-                return complain(damage::corrupt_block, at, seen.bytes(), "the records of the block are out of order");
+                return complain(damage::corrupt_block, at, bytes, "the records of the block are out of order");
             if (!of_.may_have(in.key()) || !of_.lsns.contains(here))
-                return complain(damage::corrupt_block, at, seen.bytes(),
+                return complain(damage::corrupt_block, at, bytes,
                                 "a record of the block is outside of what the manifest says of the table");
             if (order != 0) hashes_.push_back(format::filter_hash(in.key()));
             last_.assign(in.key());
@@ -159,7 +175,11 @@ private:
             ++out_.records;
             visit(version{.key = in.key(), .value = in.value(), .at = here, .tombstone = in.tombstone()});
         }
-        if (!in.whole()) complain(damage::corrupt_block, at, seen.bytes(), "the block verifies and holds no records");
+        if (!in.whole()) complain(damage::corrupt_block, at, bytes, "the block verifies and holds no records");
+    }
+    /// Also where this policy would not unpack them.
+    [[nodiscard]] static bool is_records(format::frame_type type) noexcept {
+        return type == format::frame_type::block || type == format::frame_type::packed;
     }
     [[nodiscard]] static std::string kind_of(format::frame_type type) {
         switch (type) {
@@ -181,6 +201,7 @@ private:
     wal::window<typename Fs::file> in_;
     std::optional<format::table_header> header_{};
     table_check out_{};
+    std::vector<std::byte> raw_{}; ///< a block's payload, unpacked
     std::uint64_t blocks_ = 0;
     std::string last_{};
     lsn last_at_{};
@@ -197,11 +218,11 @@ private:
 
 /// Looks at the whole table in `file`; findings name it `name`. `visit(version)` is told of every record that verifies, in order.
 /// Errors: the machine's.
-template <checksum_policy C, io::file_system Fs, class Visit>
+template <checksum_policy C, compression_policy P, io::file_system Fs, class Visit>
 [[nodiscard]] result<table_check> check_table(typename Fs::file const& file, std::string const& name,
                                               format::table_entry const& of, Visit const& visit) {
     KEEL_TRY_LET(status, file.status());
-    auto out = detail::table_checker<C, Fs>{file, name, of}.run(visit);
+    auto out = detail::table_checker<C, P, Fs>{file, name, of}.run(visit);
     if (status.size != of.size)
         out.findings.push_back({.kind = damage::wrong_size,
                                 .file = name,
@@ -211,11 +232,11 @@ template <checksum_policy C, io::file_system Fs, class Visit>
     return out;
 }
 /// The same by its path.
-template <checksum_policy C, io::file_system Fs, class Visit>
+template <checksum_policy C, compression_policy P, io::file_system Fs, class Visit>
 [[nodiscard]] result<table_check> check_table(Fs fs, std::string const& path, std::string const& name,
                                               format::table_entry const& of, Visit const& visit) {
     KEEL_TRY_LET(file, fs.open(path, io::access::read_only, io::creation::must_exist));
-    return check_table<C, Fs>(file, name, of, visit);
+    return check_table<C, P, Fs>(file, name, of, visit);
 }
 
 } // namespace keel::inline v0::table

@@ -4,8 +4,8 @@
 
 // A table (format/table.hpp), read: point look-ups and walks. Nothing is opened or read before the first of them, and then only what it
 // needs: the header, the root, a filter block that says no, or an index block and a block. Every block is verified when it is loaded;
-// those of records go through the block cache, the rest (a fiftieth of the file) stays in memory. Where the root or an index block is
-// damaged, an index is made anew from the records; where a filter block is, it is done without.
+// those of records go, unpacked, through the block cache, the rest (a fiftieth of the file) stays in memory. Where the root or an index
+// block is damaged, an index is made anew from the records; where a filter block is, it is done without.
 //
 // Thread rules: any number of threads. m_ guards what is loaded once, and is held during that I/O, by readers only; ready_, the slots
 // and made_ready_ (release) publish it (acquire). Cursors are one thread's.
@@ -18,14 +18,18 @@
 #include <keel/format/manifest.hpp>
 #include <keel/format/table.hpp>
 #include <keel/io/concept.hpp>
+#include <keel/policy/compression/concept.hpp>
 #include <keel/policy/repair/finding.hpp>
 #include <keel/table/block_cache.hpp>
 #include <keel/table/entry.hpp>
 #include <keel/table/lazy_file.hpp>
+#include <keel/table/packed_block.hpp>
 #include <keel/types.hpp>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
+#include <cstring>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -36,7 +40,7 @@
 
 namespace keel::inline v0::table {
 
-template <checksum_policy C, io::file_system Fs>
+template <checksum_policy C, compression_policy P, io::file_system Fs>
 class sorted_table {
 public:
     sorted_table(Fs fs, std::string path, format::table_entry of, std::shared_ptr<block_cache> cache,
@@ -339,11 +343,33 @@ private:
     [[nodiscard]] result<block_cache::block> load(format::block_place where, bool keep) const {
         auto const name = name_of(where);
         if (auto held = cache_->find(name)) return held;
-        KEEL_TRY(is_inside(where));
-        block_cache::block fresh{where.bytes};
-        KEEL_TRY(read_frame(where, format::frame_type::block, fresh.writable()));
+        KEEL_TRY_LET(fresh, read_block(where));
         if (keep) cache_->add(name, fresh);
         return fresh;
+    }
+    /// The frame of a block of records. One that is packed comes as the frame it would have been, its check apart.
+    [[nodiscard]] result<block_cache::block> read_block(format::block_place where) const {
+        KEEL_TRY(is_inside(where));
+        block_cache::block frame{where.bytes};
+        KEEL_TRY(read_frame(where, format::frame_type::block, frame.writable()));
+        if constexpr (compression::unpacks_any<P>()) {
+            if (format::read_frame_header(frame.data()).type == format::frame_type::packed)
+                return unpacked(frame, where);
+        }
+        return frame;
+    }
+    [[nodiscard]] result<block_cache::block> unpacked(block_cache::block const& frame,
+                                                      format::block_place where) const {
+        constexpr auto head = format::frame_header_bytes;
+        block_cache::block out;
+        bool const done = unpack<P>(payload_of(frame.view()), of_.compression, [&](std::size_t raw) {
+            out = block_cache::block{head + raw};
+            return out.writable().subspan(head);
+        });
+        if (!done) return contradicts(where);
+        std::memcpy(out.writable().data(), frame.data(), head);
+        format::store(out.writable().data() + 8, static_cast<std::uint32_t>(out.size() - head));
+        return out;
     }
     /// Reads the frame of a block and verifies it; read again past the page cache before a mismatch is believed.
     [[nodiscard]] result<void> read_frame(format::block_place where, format::frame_type type,
@@ -364,7 +390,9 @@ private:
         format::frame_view seen;
         auto const right = [&] {
             seen = format::read_frame<C>(into, {of_.salt, where.offset});
-            return seen.state == format::frame_state::intact && seen.header.type == type && seen.bytes() == where.bytes;
+            bool const is_kind = type == format::frame_type::block ? holds_records<P>(seen.header.type)
+                                                                   : seen.header.type == type;
+            return seen.state == format::frame_state::intact && is_kind && seen.bytes() == where.bytes;
         };
         if (file_->fetch(where.offset, into) && right()) return {};
         auto const again = file_->fetch_uncached(where.offset, into);
@@ -492,16 +520,15 @@ private:
         if (made_ready_.load(std::memory_order_relaxed)) return {};
         tell(damage::corrupt_block, where, "the table's index does not verify; it was made anew from the records",
              format::frame_type::fence);
-        std::vector<std::byte> frame(format::frame_header_bytes);
+        std::array<std::byte, format::frame_header_bytes> frame{};
         index_list all;
         for (std::uint64_t at = format::table_frames_begin; at < header_.blocks_end;) {
-            frame.resize(format::frame_header_bytes);
             if (!file_->fetch(at, frame)) return contradicts({static_cast<std::uint32_t>(at), 0});
             auto const head = format::peek_frame(frame.data(), {of_.salt, at}, header_.blocks_end - at);
             if (head.state != format::frame_state::intact) return contradicts({static_cast<std::uint32_t>(at), 0});
             format::block_place const place{static_cast<std::uint32_t>(at), static_cast<std::uint32_t>(head.bytes())};
-            KEEL_TRY(read_frame(place, format::frame_type::block, frame));
-            format::block_reader in{payload_of(frame)};
+            KEEL_TRY_LET(block, read_block(place));
+            format::block_reader in{payload_of(block.view())};
             in.last();
             if (!in.valid()) return contradicts(place);
             all.push_back({std::string{in.key()}, place});

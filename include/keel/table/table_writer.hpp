@@ -4,7 +4,7 @@
 
 // Writes one table (format/table.hpp) from versions that come in order. Nothing refers to the file until its manifest edit is durable,
 // and the edit is not made before finish() returned: the bytes are on the disk by then; the name is once its folder is synced.
-// Memory: one block, what waits to be written, eight bytes for each key and one index entry for each block.
+// Memory: one block (two where they are packed), what waits to be written, eight bytes for each key and one index entry for each block.
 
 #include <keel/error.hpp>
 #include <keel/format/block.hpp>
@@ -13,7 +13,9 @@
 #include <keel/format/manifest.hpp>
 #include <keel/format/table.hpp>
 #include <keel/io/concept.hpp>
+#include <keel/policy/compression/concept.hpp>
 #include <keel/table/entry.hpp>
+#include <keel/table/packed_block.hpp>
 #include <keel/types.hpp>
 
 #include <algorithm>
@@ -34,7 +36,7 @@ struct table_birth {
     lsn first{}; ///< no record has a smaller LSN
 };
 
-template <checksum_policy C, io::file_system Fs>
+template <checksum_policy C, compression_policy P, io::file_system Fs>
 class table_writer {
 public:
     static constexpr std::size_t block_bytes = 4 * KiB;
@@ -85,7 +87,8 @@ public:
                                 .salt = header_.salt,
                                 .size = header_.size,
                                 .lsns = header_.lsns,
-                                .records = header_.records};
+                                .records = header_.records,
+                                .compression = compression_};
         out.set_bounds(smallest_, block_.last_key());
         return out;
     }
@@ -104,11 +107,24 @@ private:
     }
 
     result<void> end_block() {
-        KEEL_TRY_LET(where, write_frame(format::frame_type::block, block_.finish()));
+        KEEL_TRY_LET(where, write_block(block_.finish()));
         block_.clear();
         index_.push_back({block_.last_key(), where});
         ++header_.blocks;
         return {};
+    }
+
+    result<format::block_place> write_block(byte_view payload) {
+        if constexpr (P::id != 0) {
+            if (pack<P>(payload, packed_)) {
+                compression_ = P::id;
+                auto const raw = static_cast<std::uint32_t>(payload.size());
+                return write_frame(format::frame_type::packed,
+                                   format::encode(format::packed_head{.raw_bytes = raw, .compression = P::id}),
+                                   packed_);
+            }
+        }
+        return write_frame(format::frame_type::block, payload);
     }
 
     result<void> write_filter() {
@@ -143,17 +159,20 @@ private:
         return {};
     }
 
-    result<format::block_place> write_frame(format::frame_type type, byte_view payload) {
-        auto const bytes = format::frame_bytes(payload.size());
+    /// The payload may come in two parts.
+    result<format::block_place> write_frame(format::frame_type type, byte_view payload, byte_view rest = {}) {
+        auto const payload_bytes = payload.size() + rest.size();
+        auto const bytes = format::frame_bytes(payload_bytes);
         if (at_ + bytes > format::table_bytes_max)
             return failure(errc::too_large, "a table would grow beyond what its format allows", file_.path());
         auto const begin = waiting_.size();
         waiting_.resize(begin + static_cast<std::size_t>(bytes));
         auto* const frame = waiting_.data() + begin;
         std::memcpy(frame + format::frame_header_bytes, payload.data(), payload.size());
+        if (!rest.empty()) std::memcpy(frame + format::frame_header_bytes + payload.size(), rest.data(), rest.size());
         format::finish_frame<C>(
             frame, {header_.salt, at_},
-            {.payload_bytes = static_cast<std::uint32_t>(payload.size()), .type = type, .flags = format::whole_batch});
+            {.payload_bytes = static_cast<std::uint32_t>(payload_bytes), .type = type, .flags = format::whole_batch});
         format::block_place const where{static_cast<std::uint32_t>(at_), static_cast<std::uint32_t>(bytes)};
         at_ += bytes;
         if (waiting_.size() >= flush_bytes) KEEL_TRY(flush());
@@ -173,6 +192,8 @@ private:
     std::vector<std::pair<std::string, format::block_place>> index_{};
     std::vector<std::uint64_t> hashes_{};
     std::vector<std::byte> waiting_{};
+    std::vector<std::byte> packed_{};                    ///< a block's compressed bytes
+    std::uint8_t compression_ = 0;                       ///< of the packed blocks, once there is one
     std::uint64_t at_ = format::table_frames_begin;      ///< of the next frame
     std::uint64_t written_ = format::table_frames_begin; ///< of what waits
 };

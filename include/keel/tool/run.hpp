@@ -8,7 +8,8 @@
 //   int main(int argc, char** argv) { return keel::tool::run<keel::engine<my_checksum>>(argc, argv); }
 //
 // The checksum is read from the store's headers, among the engine's own and all that are shipped; segment sizes stand in the files.
-// Only the file system is the engine's. Needs CLI11, nlohmann/json and libcrypto; not part of the umbrella header.
+// Only the file system is the engine's, and so is the compression: it says which packed tables can be read, and compression::any_of
+// names several. Needs CLI11, nlohmann/json and libcrypto; not part of the umbrella header.
 //
 //   validate --data-dir DIR [--deep] [--json]
 //   repair   --data-dir DIR --strategy skip|partial|rollback [--dry-run] [--json]

@@ -117,7 +117,7 @@ private:
 };
 
 /// Gives the records in tables, with each its own LSN; those that do not verify stand in the survey's findings.
-template <checksum_policy C, class Fs, class F>
+template <checksum_policy C, compression_policy P, class Fs, class F>
 [[nodiscard]] result<void> each_table_record(Fs fs, recovery::inventory const& stock, lsn from, F const& to) {
     std::vector<format::table_entry const*> tables;
     for (auto const& [id, t] : stock.state.tables)
@@ -132,7 +132,7 @@ template <checksum_policy C, class Fs, class F>
             static_cast<void>(to({v.at, v.tombstone ? format::frame_type::erase : format::frame_type::put,
                                   format::whole_batch, as_bytes(v.key), as_bytes(v.value)}));
         };
-        KEEL_TRY_LET(seen, (table::check_table<C>(fs, path, path, *t, put)));
+        KEEL_TRY_LET(seen, (table::check_table<C, P>(fs, path, path, *t, put)));
     }
     return {};
 }
@@ -179,7 +179,8 @@ template <class Config>
         to.out << text;
         return to.out.good();
     };
-    KEEL_TRY(each_table_record<typename Config::checksum>(through{fs}, seen.exam.stock, line.from, put));
+    KEEL_TRY((each_table_record<typename Config::checksum, typename Config::compression>(through{fs}, seen.exam.stock,
+                                                                                         line.from, put)));
     counted_records<typename Config::checksum, through> records{through{fs}, seen.exam, line.from};
     KEEL_TRY(records.each(put));
     to.out.flush();

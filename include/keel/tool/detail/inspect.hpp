@@ -165,6 +165,7 @@ struct segment_row {
                                {"first_lsn", t.lsns.first.value},
                                {"last_lsn", t.lsns.last.value},
                                {"bytes", t.size},
+                               {"compression", compression::name_of(t.compression)},
                                {"smallest", printable(t.smallest)},
                                {"largest", printable(t.largest)}});
     o["declared_lost_lsn_ranges"] = to_json(s.exam.found.declared);
@@ -207,11 +208,12 @@ inline void say_tables(console& to, survey const& s) {
     auto const key = [](std::string const& text) {
         return printable(text.substr(0, key_shown)) + (text.size() > key_shown ? "..." : "");
     };
-    text_table table{{"table", "level", "records", "bytes", "first lsn", "last lsn", "smallest key", "largest key"}};
+    text_table table{
+        {"table", "level", "records", "bytes", "compression", "first lsn", "last lsn", "smallest key", "largest key"}};
     for (auto const& [id, t] : s.exam.stock.state.tables)
         table.add({std::to_string(id.value), std::to_string(t.level), std::to_string(t.records), human_bytes(t.size),
-                   std::to_string(t.lsns.first.value), std::to_string(t.lsns.last.value), key(t.smallest),
-                   key(t.largest)});
+                   compression::name_of(t.compression), std::to_string(t.lsns.first.value),
+                   std::to_string(t.lsns.last.value), key(t.smallest), key(t.largest)});
     to.out << '\n' << to.paint(style::bold, "tables") << '\n';
     table.print(to);
 }
