@@ -2165,6 +2165,7 @@ inline void append_text(std::string& to, record_view const& r) {
 //                                                            The caller orders stores to the same bytes
 //   m.publish(offset, word)          result<void>            one aligned 32-bit word, released: who reads it sees all stores before
 //   m.copy_out(offset, span)         result<void>
+//   m.prefetch(offset, bytes)        void                    may be left out; a hint that these bytes will be copied out soon
 //   m.verify(offset, length, sum)    result<void>            feeds the bytes to a checksum without copying them
 //   m.sync()                         result<void>            like file::sync(), stores included
 //   m.path()                         std::string const&
@@ -5039,6 +5040,34 @@ private:
 
 #endif
 
+// ---- keel/detail/prefetch.hpp ----
+#ifndef KEEL_DETAIL_PREFETCH_HPP
+#define KEEL_DETAIL_PREFETCH_HPP
+
+// Asking for memory before it is needed. A look-up is a few cache misses, each of which tells where the next one is; what does not
+// depend on another is asked for at once.
+
+namespace keel::inline v0::detail {
+
+inline constexpr std::size_t cache_line_bytes = 64;
+
+/// A hint: reads nothing, and any address will do.
+inline void prefetch(void const* at) noexcept {
+#if defined(__GNUC__)
+    __builtin_prefetch(at);
+#else
+    static_cast<void>(at);
+#endif
+}
+inline void prefetch(void const* at, std::size_t bytes) noexcept {
+    auto const* const begin = static_cast<char const*>(at);
+    for (std::size_t i = 0; i < bytes; i += cache_line_bytes) prefetch(begin + i);
+}
+
+} // namespace keel::inline v0::detail
+
+#endif
+
 // ---- keel/io/detail/posix_guard.hpp ----
 #ifndef KEEL_IO_DETAIL_POSIX_GUARD_HPP
 #define KEEL_IO_DETAIL_POSIX_GUARD_HPP
@@ -5073,6 +5102,7 @@ private:
 #include <csignal>
 
 #include <dlfcn.h>
+#include <link.h>
 #include <pthread.h>
 #include <signal.h>
 #if defined(__linux__) && (defined(__x86_64__) || defined(__aarch64__))
@@ -5183,13 +5213,27 @@ on_bus_error(int number, siginfo_t* info, void* context) noexcept {
     errno = errno_before;
 }
 
+/// Whether an address is the program's own, where that can be told: dlopen() would read its file to find that out.
+[[nodiscard]] inline bool is_the_program([[maybe_unused]] void* address) noexcept {
+#if defined(RTLD_DL_LINKMAP)
+    Dl_info info{};
+    void* map = nullptr;
+    if (::dladdr1(address, &info, &map, RTLD_DL_LINKMAP) == 0 || map == nullptr) return false;
+    auto const* const name = static_cast<link_map const*>(map)->l_name;
+    return name != nullptr && *name == '\0';
+#else
+    return false;
+#endif
+}
+
 /// Once per program or shared object, at its first mapping.
 KEEL_DETAIL_HIDDEN inline void install_guard() noexcept {
     [[maybe_unused]] static bool const installed = [] {
 #if defined(RTLD_NODELETE) && defined(RTLD_NOLOAD)
-        // Code that a signal may reach stays where it is. For the program itself this finds nothing to do.
+        // Code that a signal may reach stays where it is. For the program itself there is nothing to do.
         Dl_info self{};
-        if (::dladdr(reinterpret_cast<void*>(&on_bus_error), &self) != 0 && self.dli_fname != nullptr) {
+        auto* const here = reinterpret_cast<void*>(&on_bus_error);
+        if (::dladdr(here, &self) != 0 && self.dli_fname != nullptr && !is_the_program(here)) {
             static_cast<void>(::dlopen(self.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE));
         }
 #endif
@@ -5328,6 +5372,11 @@ public:
         if (auto const fault = touch_guarded(region(), [=] { copy(out.data(), from, out.size()); }))
             return lost(fault, offset, "read");
         return {};
+    }
+
+    /// Faults on nothing: a hint for a page that is not there is no hint.
+    void prefetch(std::uint64_t offset, std::size_t bytes) const noexcept {
+        if (inside(offset, bytes)) keel::detail::prefetch(base() + offset, bytes);
     }
 
     /// After an error the state of `sum` is unspecified. update() must hold nothing while it reads: see
@@ -7606,34 +7655,6 @@ inline bool apply_op(manifest_state& to, manifest_op what, field_reader& in) {
 
 #endif
 
-// ---- keel/detail/prefetch.hpp ----
-#ifndef KEEL_DETAIL_PREFETCH_HPP
-#define KEEL_DETAIL_PREFETCH_HPP
-
-// Asking for memory before it is needed. A look-up is a few cache misses, each of which tells where the next one is; what does not
-// depend on another is asked for at once.
-
-namespace keel::inline v0::detail {
-
-inline constexpr std::size_t cache_line_bytes = 64;
-
-/// A hint: reads nothing, and any address will do.
-inline void prefetch(void const* at) noexcept {
-#if defined(__GNUC__)
-    __builtin_prefetch(at);
-#else
-    static_cast<void>(at);
-#endif
-}
-inline void prefetch(void const* at, std::size_t bytes) noexcept {
-    auto const* const begin = static_cast<char const*>(at);
-    for (std::size_t i = 0; i < bytes; i += cache_line_bytes) prefetch(begin + i);
-}
-
-} // namespace keel::inline v0::detail
-
-#endif
-
 // ---- keel/table/block_cache.hpp ----
 #ifndef KEEL_TABLE_BLOCK_CACHE_HPP
 #define KEEL_TABLE_BLOCK_CACHE_HPP
@@ -7709,6 +7730,16 @@ public:
         auto& s = shard_of(h);
         std::lock_guard const hold{s.m}; // the sets may be growing
         if (!s.sets.empty()) keel::detail::prefetch(&s.set_of(h), sizeof(set_type));
+    }
+    /// Asks for the block itself, where it is held; the next find() counts it.
+    void prefetch_block(name which) {
+        auto const h = hash_of(which);
+        auto& s = shard_of(h);
+        std::lock_guard const hold{s.m};
+        if (s.sets.empty()) return;
+        auto const& set = s.set_of(h);
+        for (std::size_t i = 0; i < ways; ++i)
+            if (set.names[i] == which && set.blocks[i]) return set.blocks[i].prefetch();
     }
     void add(name which, block what) {
         auto const h = hash_of(which);
@@ -7905,6 +7936,11 @@ public:
         }
         if (map == nullptr) map = ready_map();
         return map != nullptr && map->copy_out(offset, out);
+    }
+    /// Asks for what fetch() will copy, where that costs nothing but asking.
+    void prefetch(std::uint64_t offset, std::size_t bytes) const noexcept {
+        if constexpr (requires(typename Fs::mapping const& m) { m.prefetch(offset, bytes); })
+            if (auto const* map = map_.load(std::memory_order_acquire); map != nullptr) map->prefetch(offset, bytes);
     }
     /// Past the page cache; what lies behind the end of the file is zeros.
     [[nodiscard]] result<void> fetch_uncached(std::uint64_t offset, byte_span out) const {
@@ -8338,23 +8374,9 @@ public:
     /// The newest version of `key` that counts and is not newer than `snapshot`; false where there is none. `hash` is the key's
     /// filter_hash. Errors: corruption, with file and offset; the machine's.
     [[nodiscard]] result<bool> find(std::string_view key, std::uint64_t hash, lsn snapshot, read_version& into) const {
-        if (of_.counted.empty() || of_.counted.front().first > snapshot) return false;
-        if (of_.filter && !filter_allows(hash)) return false;
-        walker at{*this};
-        KEEL_TRY_LET(alike, at.equal_prefixes(key));
-        if (alike.last - alike.first > 1) {
-            KEEL_TRY_LET(from, at.lower_bound(alike, key, snapshot, into));
-            alike.first = from;
-        }
-        for (auto i = alike.first; i < alike.last; ++i) {
-            KEEL_TRY_LET(e, at.entry(i));
-            KEEL_TRY(read(e, into));
-            if (into.what.key != key) return false;
-            if (into.what.at <= snapshot && counts(into.what.at)) return true;
-        }
-        return false;
+        probe one{*this, key, snapshot};
+        return one.locate(hash) ? one.finish(into) : false;
     }
-
     /// Asks for the memory that the filter's answer is in, ahead of find().
     void prefetch(std::uint64_t hash) const noexcept {
         auto const* filter = filter_.load(std::memory_order_acquire);
@@ -8401,6 +8423,14 @@ private:
             return entry_at(i);
         }
 
+        /// Asks for what equal_prefixes() looks at first. Does nothing where the index is not ready.
+        void ask_for_block(std::string_view key) const noexcept {
+            if (auto const at = block_of(key)) run_->cache_->prefetch(run_->name_of(*at));
+        }
+        void ask_inside_block(std::string_view key) const {
+            if (auto const at = block_of(key)) run_->cache_->prefetch_block(run_->name_of(*at));
+        }
+
         /// Entries that have the prefix of a key: [first, last). Where there are none, both are where they would stand.
         struct stretch {
             std::uint64_t first;
@@ -8433,6 +8463,19 @@ private:
         }
 
     private:
+        /// The block of the index that a key's entries begin in, or that they would stand in; nothing where there is none on the disk, or
+        /// the key is not among those that the fences speak of.
+        [[nodiscard]] std::optional<std::uint64_t> block_of(std::string_view key) const noexcept {
+            auto const& run = *run_;
+            bool const ready = run.index_ready_.load(std::memory_order_acquire);
+            if (!ready || run.fences_.empty() || run.heap_.load(std::memory_order_acquire) != nullptr)
+                return std::nullopt;
+            if (!key.starts_with(run.common_)) return std::nullopt;
+            auto const prefix = format::key_prefix(key, run.common_.size());
+            auto const at = std::ranges::lower_bound(run.fences_, prefix) - run.fences_.begin();
+            if (at == 0) return std::nullopt;
+            return static_cast<std::uint64_t>(at - 1);
+        }
         /// Fences narrow it down to one block.
         result<std::uint64_t> lower_bound_of_prefix(std::uint64_t prefix) {
             std::uint64_t low = 0;
@@ -8510,6 +8553,57 @@ private:
     };
 
 public:
+    /// One look-up in steps, each of which asks for the memory of the next one: several side by side wait for it together. One thread's;
+    /// run and key outlive it.
+    class probe {
+    public:
+        probe(log_run const& of, std::string_view key, lsn snapshot) noexcept
+            : of_{&of}, key_{key}, snapshot_{snapshot}, at_{of} {}
+
+        /// False: the key has no version here that is old enough.
+        [[nodiscard]] bool locate(std::uint64_t hash) const {
+            auto const& counted = of_->of_.counted;
+            if (counted.empty() || counted.front().first > snapshot_) return false;
+            if (of_->of_.filter && !of_->filter_allows(hash)) return false;
+            at_.ask_for_block(key_);
+            return true;
+        }
+        /// Asks for the block of the index, if the cache has it.
+        void ask_for_block() const { at_.ask_inside_block(key_); }
+        /// Finds the record's place.
+        [[nodiscard]] result<void> search() {
+            KEEL_TRY_LET(alike, at_.equal_prefixes(key_));
+            alike_ = alike;
+            if (alike.first < alike.last) {
+                KEEL_TRY_LET(e, at_.entry(alike.first));
+                of_->file_->prefetch(e.offset, first_look_bytes);
+            }
+            return {};
+        }
+        /// False: the key has no such version here.
+        [[nodiscard]] result<bool> finish(read_version& into) {
+            if (!alike_) KEEL_TRY(search());
+            if (alike_->last - alike_->first > 1) {
+                KEEL_TRY_LET(from, at_.lower_bound(*alike_, key_, snapshot_, into));
+                alike_->first = from;
+            }
+            for (auto i = alike_->first; i < alike_->last; ++i) {
+                KEEL_TRY_LET(e, at_.entry(i));
+                KEEL_TRY(of_->read(e, into));
+                if (into.what.key != key_) return false;
+                if (into.what.at <= snapshot_ && of_->counts(into.what.at)) return true;
+            }
+            return false;
+        }
+
+    private:
+        log_run const* of_;
+        std::string_view key_;
+        lsn snapshot_;
+        walker at_;
+        std::optional<typename walker::stretch> alike_{};
+    };
+
     /// Walks the versions that count, by key and the newest first, in either direction. After an error it is not valid.
     class cursor {
     public:
@@ -8762,6 +8856,10 @@ private:
         KEEL_TRY_LET(fresh, read_block(offset));
         cache_->add(name, fresh);
         return fresh;
+    }
+    /// Of a block of the index, as the cache knows it.
+    [[nodiscard]] block_cache::name name_of(std::uint64_t number) const noexcept {
+        return {of_.salt, on_disk_.offset + number * shape_.block};
     }
     /// The block from the file, verified; read again past the page cache before a mismatch is believed.
     [[nodiscard]] result<block_cache::block> read_block(std::uint64_t offset) const {
@@ -9160,6 +9258,78 @@ private:
 
 #endif
 
+// ---- keel/table/fence_list.hpp ----
+#ifndef KEEL_TABLE_FENCE_LIST_HPP
+#define KEEL_TABLE_FENCE_LIST_HPP
+
+// An index of a table in memory: where each block is, by the largest key in it. What a search compares stands together: eight bytes of
+// each key, behind what all keys share; the keys themselves are asked only where those are alike.
+
+namespace keel::inline v0::table {
+
+/// Made once, then read by any number of threads.
+class fence_list {
+public:
+    /// Keys do not decrease.
+    void add(std::string_view largest, format::block_place where) {
+        keys_.append(largest);
+        fences_.push_back({where, static_cast<std::uint32_t>(keys_.size())});
+    }
+    /// Behind the last add().
+    void finish() {
+        if (empty()) return;
+        auto const first = key(0);
+        auto const last = key(size() - 1);
+        common_ = static_cast<std::size_t>(std::ranges::mismatch(first, last).in1 - first.begin());
+        prefixes_.reserve(size());
+        for (std::size_t i = 0; i < size(); ++i) prefixes_.push_back(format::key_prefix(key(i), common_));
+    }
+
+    [[nodiscard]] bool empty() const noexcept { return fences_.empty(); }
+    [[nodiscard]] std::size_t size() const noexcept { return fences_.size(); }
+    [[nodiscard]] format::block_place where(std::size_t i) const noexcept { return fences_[i].where; }
+    [[nodiscard]] std::string_view key(std::size_t i) const noexcept {
+        auto const begin = i == 0 ? 0 : fences_[i - 1].key_end;
+        return std::string_view{keys_}.substr(begin, fences_[i].key_end - begin);
+    }
+    [[nodiscard]] bool in_order() const noexcept {
+        for (std::size_t i = 1; i < size(); ++i)
+            if (key(i) < key(i - 1)) return false;
+        return true;
+    }
+
+    /// The first block whose largest key is not less than `wanted`; size() where there is none.
+    [[nodiscard]] std::size_t first_not_less(std::string_view wanted) const noexcept {
+        if (empty()) return 0;
+        auto const shared = key(0).substr(0, common_);
+        if (auto const order = wanted.substr(0, common_).compare(shared); order != 0) return order < 0 ? 0 : size();
+        auto const prefix = format::key_prefix(wanted, common_);
+        auto const alike = std::equal_range(prefixes_.begin(), prefixes_.end(), prefix);
+        auto low = static_cast<std::size_t>(alike.first - prefixes_.begin());
+        auto high = static_cast<std::size_t>(alike.second - prefixes_.begin());
+        while (low < high) {
+            auto const middle = low + (high - low) / 2;
+            if (key(middle) < wanted) low = middle + 1;
+            else high = middle;
+        }
+        return low;
+    }
+
+private:
+    struct fence {
+        format::block_place where;
+        std::uint32_t key_end; ///< in keys_
+    };
+    std::string keys_{};
+    std::vector<fence> fences_{};
+    std::vector<std::uint64_t> prefixes_{};
+    std::size_t common_ = 0;
+};
+
+} // namespace keel::inline v0::table
+
+#endif
+
 // ---- keel/table/packed_block.hpp ----
 #ifndef KEEL_TABLE_PACKED_BLOCK_HPP
 #define KEEL_TABLE_PACKED_BLOCK_HPP
@@ -9276,12 +9446,6 @@ public:
     }
 
 private:
-    struct index_entry {
-        std::string largest{};
-        format::block_place where{};
-    };
-    using index_list = std::vector<index_entry>;
-
     /// Finds blocks by key, and walks them.
     class index_walk {
     public:
@@ -9289,63 +9453,59 @@ private:
 
         /// To the first block whose largest key is not less than `key`.
         result<void> seek(std::string_view key) {
-            return place([&](index_list const& in) { return first_not_less(in, key); },
-                         [&] { leaf_.seek(key, lsn_max.value); });
+            return place([key](fence_list const& in) { return in.first_not_less(key); });
         }
         result<void> seek_last() {
-            return place([](index_list const& in) { return in.empty() ? 0 : in.size() - 1; }, [&] { leaf_.last(); });
+            return place([](fence_list const& in) { return in.empty() ? 0 : in.size() - 1; });
         }
         void next() { move(true); }
         void previous() { move(false); }
 
         [[nodiscard]] bool valid() const noexcept { return valid_ && !trouble_; }
         [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
-        [[nodiscard]] format::block_place where() const noexcept { return flat_ ? (*flat_)[i_].where : leaf_.place(); }
+        [[nodiscard]] format::block_place where() const noexcept { return list_->where(i_); }
 
     private:
-        [[nodiscard]] static std::size_t first_not_less(index_list const& in, std::string_view key) {
-            return static_cast<std::size_t>(std::ranges::lower_bound(in, key, {}, &index_entry::largest) - in.begin());
-        }
-        /// `choose` an entry of a list, then `choose_in_leaf` one of the index block that it leads to.
-        template <class Choose, class ChooseInLeaf>
-        result<void> place(Choose const& choose, ChooseInLeaf const& choose_in_leaf) {
+        /// `choose` an entry of the root, then one of the index block that it leads to; or of the index that was made anew.
+        template <class Choose>
+        result<void> place(Choose const& choose) {
             KEEL_TRY(of_->ready());
-            flat_ = of_->made();
-            if (flat_ == nullptr) {
-                i_ = choose(of_->root_);
-                valid_ = i_ < of_->root_.size();
+            list_ = of_->made();
+            is_made_ = list_ != nullptr;
+            if (!is_made_) {
+                leaf_ = choose(of_->root_);
+                valid_ = leaf_ < of_->root_.size();
                 if (!valid_) return {};
                 if (enter()) {
-                    choose_in_leaf();
-                    if (leaf_.valid()) return {};
+                    i_ = choose(*list_);
+                    if (i_ < list_->size()) return {};
                 }
-                KEEL_TRY(of_->make_index(of_->root_[i_].where)); // damaged, or not what the root promises
-                flat_ = of_->made();
+                KEEL_TRY(of_->make_index(of_->root_.where(leaf_))); // damaged, or not what the root promises
+                list_ = of_->made();
+                is_made_ = true;
             }
-            i_ = choose(*flat_);
-            valid_ = i_ < flat_->size();
+            i_ = choose(*list_);
+            valid_ = i_ < list_->size();
             return {};
         }
         bool enter() {
-            auto const* bytes = of_->index_block(i_);
-            if (bytes != nullptr) leaf_ = format::block_reader{payload_of(*bytes)};
-            return bytes != nullptr;
+            list_ = of_->index_block(leaf_);
+            return list_ != nullptr;
         }
         void move(bool forward) {
-            if (flat_ == nullptr) {
-                forward ? leaf_.next() : leaf_.previous();
-                if (leaf_.valid()) return;
-            }
-            auto const count = flat_ != nullptr ? flat_->size() : of_->root_.size();
-            if (forward) valid_ = ++i_ < count;
-            else valid_ = i_-- > 0;
-            if (flat_ != nullptr || !valid_) return;
+            i_ += forward ? 1 : std::size_t{0} - 1; // in front of the first one it wraps
+            if (i_ < list_->size()) return;
+            valid_ = false;
+            if (is_made_) return;
+            leaf_ += forward ? 1 : std::size_t{0} - 1;
+            valid_ = leaf_ < of_->root_.size();
+            if (!valid_) return;
             if (enter()) {
-                forward ? leaf_.first() : leaf_.last();
-                if (leaf_.valid()) return;
+                i_ = forward ? 0 : list_->size() - 1;
+                return;
             }
             // The walk ends here with an error; the next one finds the index that is made anew.
-            auto const at = of_->root_[i_].where;
+            auto const at = of_->root_.where(leaf_);
             auto const made = of_->make_index(at);
             trouble_ =
                 made ? error{.code = errc::corruption,
@@ -9358,9 +9518,10 @@ private:
         }
 
         sorted_table const* of_;
-        index_list const* flat_ = nullptr; ///< the index that was made anew, where it was
-        std::size_t i_ = 0;                ///< in that one, or in the root
-        format::block_reader leaf_{};
+        fence_list const* list_ = nullptr; ///< the index block it is in, or the index that was made anew
+        bool is_made_ = false;
+        std::size_t leaf_ = 0; ///< in the root
+        std::size_t i_ = 0;    ///< in the list
         bool valid_ = false;
         std::optional<error> trouble_{};
     };
@@ -9382,24 +9543,27 @@ public:
             if (at_.valid()) of_->cache_->prefetch(of_->name_of(at_.where()));
             return at_.valid();
         }
-        [[nodiscard]] result<void> fetch() {
+        /// Asks for the block, if the cache has it.
+        void ask_for_block() const { of_->cache_->prefetch_block(of_->name_of(at_.where())); }
+        /// Finds the record in the block.
+        [[nodiscard]] result<void> search() {
             KEEL_TRY_LET(block, of_->load(at_.where(), true));
             block_ = std::move(block);
+            in_ = format::block_reader{payload_of(block_.view())};
+            in_.seek(key_, snapshot_.value - of_->of_.lsns.first.value);
+            if (!in_.whole()) return of_->contradicts(at_.where());
+            if (in_.valid()) keel::detail::prefetch(in_.value().data(), std::min(in_.value().size(), value_ahead));
             return {};
         }
         /// False: the key has no such version here.
         [[nodiscard]] result<bool> finish(read_version& into) {
-            format::block_reader in;
             // Versions of one key may go on in the next block.
             for (; at_.valid(); at_.next(), block_ = {}) {
-                if (!block_) KEEL_TRY(fetch());
-                in = format::block_reader{payload_of(block_.view())};
-                in.seek(key_, snapshot_.value - of_->of_.lsns.first.value);
-                if (!in.whole()) return of_->contradicts(at_.where());
-                if (!in.valid()) continue;
-                if (in.key() != key_) return false;
+                if (!block_) KEEL_TRY(search());
+                if (!in_.valid()) continue;
+                if (in_.key() != key_) return false;
                 into.block = std::move(block_);
-                into.what = {.key = key_, .value = in.value(), .at = of_->lsn_of(in), .tombstone = in.tombstone()};
+                into.what = {.key = key_, .value = in_.value(), .at = of_->lsn_of(in_), .tombstone = in_.tombstone()};
                 return true;
             }
             if (at_.trouble()) return failure(*at_.trouble());
@@ -9407,11 +9571,14 @@ public:
         }
 
     private:
+        static constexpr std::size_t value_ahead = 256;
+
         sorted_table const* of_;
         std::string_view key_;
         lsn snapshot_;
         index_walk at_;
         block_cache::block block_{};
+        format::block_reader in_{}; ///< of block_, where there is one
     };
 
     /// Walks versions, by key and the newest first, in either direction. After an error it is not valid.
@@ -9659,27 +9826,33 @@ private:
     [[nodiscard]] bool load_root() const {
         std::vector<std::byte> frame;
         if (!read_frame(header_.root, format::frame_type::root, frame)) return false;
-        format::block_reader in{payload_of(frame)};
-        for (in.first(); in.valid(); in.next()) root_.push_back({std::string{in.key()}, in.place()});
-        index_slots_ = std::vector<std::atomic<std::vector<std::byte> const*>>(root_.size());
-        return in.whole() && !root_.empty() && root_.size() == header_.index_blocks &&
-               std::ranges::is_sorted(root_, {}, &index_entry::largest);
+        index_slots_ = std::vector<std::atomic<fence_list const*>>(static_cast<std::size_t>(header_.index_blocks));
+        return read_fences(payload_of(frame), root_) && root_.size() == header_.index_blocks;
     }
-    /// The frame of an index block; nothing where it does not verify.
-    [[nodiscard]] std::vector<std::byte> const* index_block(std::size_t i) const {
+    /// False: these are no fences in order.
+    [[nodiscard]] static bool read_fences(byte_view payload, fence_list& into) {
+        format::block_reader in{payload};
+        for (in.first(); in.valid(); in.next()) into.add(in.key(), in.place());
+        into.finish();
+        return in.whole() && !into.empty() && into.in_order();
+    }
+    /// An index block; nothing where it does not verify.
+    [[nodiscard]] fence_list const* index_block(std::size_t i) const {
         auto& slot = index_slots_[i];
         if (auto const* there = slot.load(std::memory_order_acquire); there != nullptr) [[likely]]
             return there;
         std::lock_guard const hold{m_};
         if (auto const* there = slot.load(std::memory_order_relaxed); there != nullptr) return there;
-        auto frame = std::make_unique<std::vector<std::byte>>();
-        if (!read_frame(root_[i].where, format::frame_type::fence, *frame)) return nullptr;
-        held_.push_back(std::move(frame));
-        slot.store(held_.back().get(), std::memory_order_release);
-        return held_.back().get();
+        std::vector<std::byte> frame;
+        auto fences = std::make_unique<fence_list>();
+        if (!read_frame(root_.where(i), format::frame_type::fence, frame)) return nullptr;
+        if (!read_fences(payload_of(frame), *fences)) return nullptr;
+        index_held_.push_back(std::move(fences));
+        slot.store(index_held_.back().get(), std::memory_order_release);
+        return index_held_.back().get();
     }
 
-    [[nodiscard]] index_list const* made() const noexcept {
+    [[nodiscard]] fence_list const* made() const noexcept {
         return made_ready_.load(std::memory_order_acquire) ? &made_ : nullptr;
     }
     /// Makes an index in memory from the blocks of records, because one on the disk is damaged at `where`.
@@ -9692,7 +9865,7 @@ private:
         tell(damage::corrupt_block, where, "the table's index does not verify; it was made anew from the records",
              format::frame_type::fence);
         std::array<std::byte, format::frame_header_bytes> frame{};
-        index_list all;
+        fence_list all;
         for (std::uint64_t at = format::table_frames_begin; at < header_.blocks_end;) {
             if (!file_->fetch(at, frame)) return contradicts({static_cast<std::uint32_t>(at), 0});
             auto const head = format::peek_frame(frame.data(), {of_.salt, at}, header_.blocks_end - at);
@@ -9702,11 +9875,11 @@ private:
             format::block_reader in{payload_of(block.view())};
             in.last();
             if (!in.valid()) return contradicts(place);
-            all.push_back({std::string{in.key()}, place});
+            all.add(in.key(), place);
             at += place.bytes;
         }
-        if (all.size() != header_.blocks || !std::ranges::is_sorted(all, {}, &index_entry::largest))
-            return contradicts(header_.root);
+        all.finish();
+        if (all.size() != header_.blocks || !all.in_order()) return contradicts(header_.root);
         made_ = std::move(all);
         made_ready_.store(true, std::memory_order_release);
         return {};
@@ -9720,12 +9893,13 @@ private:
     mutable std::mutex m_;
     mutable std::atomic<bool> ready_{false};
     mutable format::table_header header_{};
-    mutable index_list root_{};
+    mutable fence_list root_{};
     mutable std::vector<std::unique_ptr<std::vector<std::byte>>> held_{};
     mutable std::vector<std::atomic<std::byte const*>> filter_slots_{};
-    mutable std::vector<std::atomic<std::vector<std::byte> const*>> index_slots_{};
+    mutable std::vector<std::atomic<fence_list const*>> index_slots_{};
+    mutable std::vector<std::unique_ptr<fence_list>> index_held_{};
     mutable bool filterless_ = false;
-    mutable index_list made_{};
+    mutable fence_list made_{};
     mutable std::atomic<bool> made_ready_{false};
 };
 
@@ -9852,7 +10026,8 @@ struct level_view {
     };
     [[nodiscard]] result<std::optional<found>> find(std::string_view key, lsn snapshot) const {
         look_up one{*this, key};
-        KEEL_TRY(one.ask_log(snapshot));
+        one.ask_memory(snapshot);
+        KEEL_TRY(one.ask_runs(snapshot));
         KEEL_TRY(one.ask_tables(snapshot));
         return one.answer();
     }
@@ -9865,10 +10040,12 @@ struct level_view {
             auto const part = keys.subspan(begin, std::min(together, keys.size() - begin));
             std::array<std::optional<look_up>, together> all;
             for (std::size_t i = 0; i < part.size(); ++i) all[i].emplace(*this, part[i]);
-            for (std::size_t i = 0; i < part.size(); ++i) KEEL_TRY(all[i]->ask_log(snapshot));
+            for (std::size_t i = 0; i < part.size(); ++i) all[i]->ask_memory(snapshot);
             for (std::size_t i = 0; i < part.size(); ++i) KEEL_TRY(all[i]->locate(snapshot));
-            for (std::size_t i = 0; i < part.size(); ++i) KEEL_TRY(all[i]->fetch());
+            for (std::size_t i = 0; i < part.size(); ++i) all[i]->ask_for_block();
+            for (std::size_t i = 0; i < part.size(); ++i) KEEL_TRY(all[i]->search());
             for (std::size_t i = 0; i < part.size(); ++i) {
+                KEEL_TRY(all[i]->ask_runs(snapshot));
                 KEEL_TRY(all[i]->ask_tables(snapshot));
                 answer(begin + i, all[i]->answer());
             }
@@ -9960,40 +10137,59 @@ private:
                 if (behind_[n] != 0) in.tables[n][behind_[n] - 1]->prefetch(hash_);
             }
         }
-        /// What memory and segments have.
-        [[nodiscard]] result<void> ask_log(lsn snapshot) {
+        void ask_memory(lsn snapshot) {
             for (auto const& m : in_->memory)
                 if (auto const v = m->find(key_, snapshot); v && (!best_ || v->at > best_->at)) best_ = v;
-            table::read_version next;
-            for (auto const& r : in_->runs) {
-                if (best_ && r->newest() <= best_->at) break; // nothing newer is further down
-                KEEL_TRY_LET(there, r->find(key_, hash_, snapshot, next));
-                if (!there || (best_ && next.what.at <= best_->at)) continue;
-                std::swap(kept_, next);
-                best_ = kept_.what;
-            }
-            return {};
         }
-        /// The first table that may have it; of ask_tables() the first half, done ahead.
+        /// Steps to the first segment that may have it, else the first table: of what is asked below the first part, done ahead.
         [[nodiscard]] result<void> locate(lsn snapshot) {
+            for (; run_ < in_->runs.size() && !done_with(*in_->runs[run_]); ++run_) {
+                in_run_.emplace(*in_->runs[run_], key_, snapshot);
+                if (in_run_->locate(hash_)) return {};
+                in_run_.reset();
+            }
             for (; !best_ && level_ < in_->tables.size(); ++level_) {
                 if (behind_[level_] == 0) continue;
-                auto const& t = *in_->tables[level_][behind_[level_] - 1];
+                auto const& level = in_->tables[level_];
+                auto const& t = *level[behind_[level_] - 1];
                 if (!t.entry().may_have(key_)) continue;
-                probe_.emplace(t, key_, snapshot);
-                KEEL_TRY_LET(may_be, probe_->locate(hash_));
+                in_table_.emplace(t, key_, snapshot);
+                KEEL_TRY_LET(may_be, in_table_->locate(hash_));
                 if (may_be) return {};
-                probe_.reset();
-                if (behind_[level_] > 1 && in_->tables[level_][behind_[level_] - 2]->entry().may_have(key_)) return {};
+                in_table_.reset();
+                if (behind_[level_] > 1 && level[behind_[level_] - 2]->entry().may_have(key_)) return {};
             }
             return {};
         }
-        [[nodiscard]] result<void> fetch() { return probe_ ? probe_->fetch() : result<void>{}; }
+        void ask_for_block() const {
+            if (in_run_) in_run_->ask_for_block();
+            else if (in_table_) in_table_->ask_for_block();
+        }
+        [[nodiscard]] result<void> search() {
+            if (in_run_) return in_run_->search();
+            return in_table_ ? in_table_->search() : result<void>{};
+        }
+        [[nodiscard]] result<void> ask_runs(lsn snapshot) {
+            table::read_version next;
+            for (; run_ < in_->runs.size() && !done_with(*in_->runs[run_]); ++run_) {
+                bool const located = in_run_.has_value();
+                if (!located) in_run_.emplace(*in_->runs[run_], key_, snapshot);
+                if (located || in_run_->locate(hash_)) {
+                    KEEL_TRY_LET(there, in_run_->finish(next));
+                    if (there && (!best_ || next.what.at > best_->at)) {
+                        std::swap(kept_, next);
+                        best_ = kept_.what;
+                    }
+                }
+                in_run_.reset();
+            }
+            return {};
+        }
         /// What the tables have, if the log has nothing.
         [[nodiscard]] result<void> ask_tables(lsn snapshot) {
             if (best_) return {};
-            if (probe_) {
-                KEEL_TRY_LET(there, probe_->finish(kept_));
+            if (in_table_) {
+                KEEL_TRY_LET(there, in_table_->finish(kept_));
                 if (there) best_ = kept_.what;
                 if (there) return {};
             }
@@ -10011,14 +10207,19 @@ private:
         }
 
     private:
+        /// Nothing newer is in this run, or further down.
+        [[nodiscard]] bool done_with(run const& r) const noexcept { return best_ && r.newest() <= best_->at; }
+
         level_view const* in_;
         std::string_view key_;
         std::uint64_t hash_;
         std::array<std::size_t, format::table_levels> behind_{}; ///< where each level has the key, if it has it
         std::size_t level_ = 1;                                  ///< those in front of it do not have it
+        std::size_t run_ = 0;                                    ///< likewise
         std::optional<table::version> best_{};
         table::read_version kept_{};
-        std::optional<typename table_type::probe> probe_{};
+        std::optional<typename run::probe> in_run_{}; ///< what was located ahead
+        std::optional<typename table_type::probe> in_table_{};
     };
     /// Bounds may be cut short, so that two tables may have the key; all versions of it are in one.
     [[nodiscard]] static result<bool> find_in(level const& in, std::size_t behind, std::string_view key,
@@ -13052,6 +13253,7 @@ void in_parallel(std::size_t count, unsigned threads, Job const& job, Tick const
 }
 
 [[nodiscard]] inline unsigned thread_count(open_options const& options, std::size_t segments) noexcept {
+    if (segments <= 1) return 1; // before the machine is asked
     auto const cores = std::max(1U, std::thread::hardware_concurrency());
     auto threads = options.recovery_threads != 0 ? options.recovery_threads : std::min(cores, 8U);
     auto const memory = options.memory_limit != 0 ? options.memory_limit : 8 * MiB;
@@ -13181,6 +13383,9 @@ template <class Config, scan_sink Sink, class BeforeScan>
                                           BeforeScan const& before_scan) {
     auto const started = detail::clock::now();
     KEEL_TRY_LET(stock, take_inventory<Config>(fs, std::move(directory)));
+    for (auto& s : stock.segments)
+        s.mounted = options.verify == verify_depth::quick &&
+                    detail::may_be_mounted(stock, s, detail::needs_index<Sink>);
     KEEL_TRY(before_scan(stock));
     examination e{std::move(stock)};
     auto const scanning = detail::clock::now();
@@ -13191,9 +13396,7 @@ template <class Config, scan_sink Sink, class BeforeScan>
     // What stands for itself costs nothing; the rest is scanned.
     std::vector<std::size_t> to_scan;
     for (std::size_t i = 0; i < count; ++i) {
-        auto& s = e.stock.segments[i];
-        s.mounted = options.verify == verify_depth::quick &&
-                    detail::may_be_mounted(e.stock, s, detail::needs_index<Sink>);
+        auto const& s = e.stock.segments[i];
         if (s.mounted) e.runs[i] = detail::run_of_seal<typename Config::checksum>(fs, s, i + 1 == count);
         else to_scan.push_back(i);
     }
@@ -13814,8 +14017,9 @@ public:
     /// Opens or creates the file. Errors are the machine's; the caller may go on without notes.
     [[nodiscard]] static result<notes_file> open(Fs& fs, std::string const& path) {
         KEEL_TRY_LET(file, fs.open(path, io::access::read_write, io::creation::if_missing));
-        KEEL_TRY(file.allocate(format::notes_file_bytes));
         KEEL_TRY_LET(status, file.status());
+        // Only then: an allocation waits for the file system's journal, whatever that is busy with.
+        if (status.size < format::notes_file_bytes) KEEL_TRY(file.allocate(format::notes_file_bytes));
         KEEL_TRY_LET(mapping, file.map(io::access::read_write));
         notes_file out{std::move(mapping), status.identity, fs.boot()};
         if (auto const read = out.mapping_->copy_out(0, out.original_); !read) return failure(read.error());
@@ -15331,7 +15535,7 @@ public:
         if (options_.read_only) return look(sinks);
         KEEL_TRY(lock());
         auto done = recover(sinks);
-        if (!done && notes_) notes_->restore();
+        if (!done && attempts_ != 0) notes_->restore();
         return done;
     }
 
@@ -15461,6 +15665,8 @@ private:
         auto file = wal::notes_file<C, fs_type>::open(fs_, paths_.notes());
         if (!file) return {}; // a hint: without it attempts are not counted
         notes_.emplace(std::move(*file));
+        // Where nothing is scanned nothing is begun that could not come to an end, and nothing is written.
+        if (std::ranges::all_of(stock.segments, &found_segment::mounted)) return {};
         auto last = notes_->last();
         bool const ours = last.store == stock.store && last.branch == stock.branch;
         if (!ours) last = {};
@@ -15627,7 +15833,7 @@ private:
         out.keeper = std::make_unique<wal::segment_keeper<Config>>(fs_, paths_, std::move(manifest), stock.store,
                                                                    stock.branch, options_.entropy, options_.clock_ns);
         if (!start.read_only) adopt_spares(out);
-        if (notes_ && !options_.read_only) {
+        if (notes_ && (attempts_ != 0 || !stock.exists)) {
             auto n = notes_->last();
             n.attempts = 0;
             n.store = stock.store;

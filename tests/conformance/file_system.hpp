@@ -340,6 +340,7 @@ void mapping_laws(Fs fs, std::string const& base) {
             CHECK(refused.error().offset == offset);
             CHECK(code_of(map.copy_out(offset, room)) == errc::invalid_argument);
             CHECK(code_of(map.verify(offset, 4, sum)) == errc::invalid_argument);
+            if constexpr (requires { map.prefetch(offset, 4U); }) map.prefetch(offset, 4U); // a hint for nothing
         }
         CHECK(contents(file) == "0123456789abcdef");
         need(map.copy_out(16, byte_span{}));

@@ -63,7 +63,8 @@ struct level_view {
     };
     [[nodiscard]] result<std::optional<found>> find(std::string_view key, lsn snapshot) const {
         look_up one{*this, key};
-        KEEL_TRY(one.ask_log(snapshot));
+        one.ask_memory(snapshot);
+        KEEL_TRY(one.ask_runs(snapshot));
         KEEL_TRY(one.ask_tables(snapshot));
         return one.answer();
     }
@@ -76,10 +77,12 @@ struct level_view {
             auto const part = keys.subspan(begin, std::min(together, keys.size() - begin));
             std::array<std::optional<look_up>, together> all;
             for (std::size_t i = 0; i < part.size(); ++i) all[i].emplace(*this, part[i]);
-            for (std::size_t i = 0; i < part.size(); ++i) KEEL_TRY(all[i]->ask_log(snapshot));
+            for (std::size_t i = 0; i < part.size(); ++i) all[i]->ask_memory(snapshot);
             for (std::size_t i = 0; i < part.size(); ++i) KEEL_TRY(all[i]->locate(snapshot));
-            for (std::size_t i = 0; i < part.size(); ++i) KEEL_TRY(all[i]->fetch());
+            for (std::size_t i = 0; i < part.size(); ++i) all[i]->ask_for_block();
+            for (std::size_t i = 0; i < part.size(); ++i) KEEL_TRY(all[i]->search());
             for (std::size_t i = 0; i < part.size(); ++i) {
+                KEEL_TRY(all[i]->ask_runs(snapshot));
                 KEEL_TRY(all[i]->ask_tables(snapshot));
                 answer(begin + i, all[i]->answer());
             }
@@ -171,40 +174,59 @@ private:
                 if (behind_[n] != 0) in.tables[n][behind_[n] - 1]->prefetch(hash_);
             }
         }
-        /// What memory and segments have.
-        [[nodiscard]] result<void> ask_log(lsn snapshot) {
+        void ask_memory(lsn snapshot) {
             for (auto const& m : in_->memory)
                 if (auto const v = m->find(key_, snapshot); v && (!best_ || v->at > best_->at)) best_ = v;
-            table::read_version next;
-            for (auto const& r : in_->runs) {
-                if (best_ && r->newest() <= best_->at) break; // nothing newer is further down
-                KEEL_TRY_LET(there, r->find(key_, hash_, snapshot, next));
-                if (!there || (best_ && next.what.at <= best_->at)) continue;
-                std::swap(kept_, next);
-                best_ = kept_.what;
-            }
-            return {};
         }
-        /// The first table that may have it; of ask_tables() the first half, done ahead.
+        /// Steps to the first segment that may have it, else the first table: of what is asked below the first part, done ahead.
         [[nodiscard]] result<void> locate(lsn snapshot) {
+            for (; run_ < in_->runs.size() && !done_with(*in_->runs[run_]); ++run_) {
+                in_run_.emplace(*in_->runs[run_], key_, snapshot);
+                if (in_run_->locate(hash_)) return {};
+                in_run_.reset();
+            }
             for (; !best_ && level_ < in_->tables.size(); ++level_) {
                 if (behind_[level_] == 0) continue;
-                auto const& t = *in_->tables[level_][behind_[level_] - 1];
+                auto const& level = in_->tables[level_];
+                auto const& t = *level[behind_[level_] - 1];
                 if (!t.entry().may_have(key_)) continue;
-                probe_.emplace(t, key_, snapshot);
-                KEEL_TRY_LET(may_be, probe_->locate(hash_));
+                in_table_.emplace(t, key_, snapshot);
+                KEEL_TRY_LET(may_be, in_table_->locate(hash_));
                 if (may_be) return {};
-                probe_.reset();
-                if (behind_[level_] > 1 && in_->tables[level_][behind_[level_] - 2]->entry().may_have(key_)) return {};
+                in_table_.reset();
+                if (behind_[level_] > 1 && level[behind_[level_] - 2]->entry().may_have(key_)) return {};
             }
             return {};
         }
-        [[nodiscard]] result<void> fetch() { return probe_ ? probe_->fetch() : result<void>{}; }
+        void ask_for_block() const {
+            if (in_run_) in_run_->ask_for_block();
+            else if (in_table_) in_table_->ask_for_block();
+        }
+        [[nodiscard]] result<void> search() {
+            if (in_run_) return in_run_->search();
+            return in_table_ ? in_table_->search() : result<void>{};
+        }
+        [[nodiscard]] result<void> ask_runs(lsn snapshot) {
+            table::read_version next;
+            for (; run_ < in_->runs.size() && !done_with(*in_->runs[run_]); ++run_) {
+                bool const located = in_run_.has_value();
+                if (!located) in_run_.emplace(*in_->runs[run_], key_, snapshot);
+                if (located || in_run_->locate(hash_)) {
+                    KEEL_TRY_LET(there, in_run_->finish(next));
+                    if (there && (!best_ || next.what.at > best_->at)) {
+                        std::swap(kept_, next);
+                        best_ = kept_.what;
+                    }
+                }
+                in_run_.reset();
+            }
+            return {};
+        }
         /// What the tables have, if the log has nothing.
         [[nodiscard]] result<void> ask_tables(lsn snapshot) {
             if (best_) return {};
-            if (probe_) {
-                KEEL_TRY_LET(there, probe_->finish(kept_));
+            if (in_table_) {
+                KEEL_TRY_LET(there, in_table_->finish(kept_));
                 if (there) best_ = kept_.what;
                 if (there) return {};
             }
@@ -222,14 +244,19 @@ private:
         }
 
     private:
+        /// Nothing newer is in this run, or further down.
+        [[nodiscard]] bool done_with(run const& r) const noexcept { return best_ && r.newest() <= best_->at; }
+
         level_view const* in_;
         std::string_view key_;
         std::uint64_t hash_;
         std::array<std::size_t, format::table_levels> behind_{}; ///< where each level has the key, if it has it
         std::size_t level_ = 1;                                  ///< those in front of it do not have it
+        std::size_t run_ = 0;                                    ///< likewise
         std::optional<table::version> best_{};
         table::read_version kept_{};
-        std::optional<typename table_type::probe> probe_{};
+        std::optional<typename run::probe> in_run_{}; ///< what was located ahead
+        std::optional<typename table_type::probe> in_table_{};
     };
     /// Bounds may be cut short, so that two tables may have the key; all versions of it are in one.
     [[nodiscard]] static result<bool> find_in(level const& in, std::size_t behind, std::string_view key,

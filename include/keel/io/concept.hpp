@@ -42,6 +42,7 @@
 //                                                            The caller orders stores to the same bytes
 //   m.publish(offset, word)          result<void>            one aligned 32-bit word, released: who reads it sees all stores before
 //   m.copy_out(offset, span)         result<void>
+//   m.prefetch(offset, bytes)        void                    may be left out; a hint that these bytes will be copied out soon
 //   m.verify(offset, length, sum)    result<void>            feeds the bytes to a checksum without copying them
 //   m.sync()                         result<void>            like file::sync(), stores included
 //   m.path()                         std::string const&

@@ -86,6 +86,7 @@ void in_parallel(std::size_t count, unsigned threads, Job const& job, Tick const
 }
 
 [[nodiscard]] inline unsigned thread_count(open_options const& options, std::size_t segments) noexcept {
+    if (segments <= 1) return 1; // before the machine is asked
     auto const cores = std::max(1U, std::thread::hardware_concurrency());
     auto threads = options.recovery_threads != 0 ? options.recovery_threads : std::min(cores, 8U);
     auto const memory = options.memory_limit != 0 ? options.memory_limit : 8 * MiB;
@@ -215,6 +216,9 @@ template <class Config, scan_sink Sink, class BeforeScan>
                                           BeforeScan const& before_scan) {
     auto const started = detail::clock::now();
     KEEL_TRY_LET(stock, take_inventory<Config>(fs, std::move(directory)));
+    for (auto& s : stock.segments)
+        s.mounted = options.verify == verify_depth::quick &&
+                    detail::may_be_mounted(stock, s, detail::needs_index<Sink>);
     KEEL_TRY(before_scan(stock));
     examination e{std::move(stock)};
     auto const scanning = detail::clock::now();
@@ -225,9 +229,7 @@ template <class Config, scan_sink Sink, class BeforeScan>
     // What stands for itself costs nothing; the rest is scanned.
     std::vector<std::size_t> to_scan;
     for (std::size_t i = 0; i < count; ++i) {
-        auto& s = e.stock.segments[i];
-        s.mounted = options.verify == verify_depth::quick &&
-                    detail::may_be_mounted(e.stock, s, detail::needs_index<Sink>);
+        auto const& s = e.stock.segments[i];
         if (s.mounted) e.runs[i] = detail::run_of_seal<typename Config::checksum>(fs, s, i + 1 == count);
         else to_scan.push_back(i);
     }

@@ -74,7 +74,7 @@ public:
         if (options_.read_only) return look(sinks);
         KEEL_TRY(lock());
         auto done = recover(sinks);
-        if (!done && notes_) notes_->restore();
+        if (!done && attempts_ != 0) notes_->restore();
         return done;
     }
 
@@ -204,6 +204,8 @@ private:
         auto file = wal::notes_file<C, fs_type>::open(fs_, paths_.notes());
         if (!file) return {}; // a hint: without it attempts are not counted
         notes_.emplace(std::move(*file));
+        // Where nothing is scanned nothing is begun that could not come to an end, and nothing is written.
+        if (std::ranges::all_of(stock.segments, &found_segment::mounted)) return {};
         auto last = notes_->last();
         bool const ours = last.store == stock.store && last.branch == stock.branch;
         if (!ours) last = {};
@@ -370,7 +372,7 @@ private:
         out.keeper = std::make_unique<wal::segment_keeper<Config>>(fs_, paths_, std::move(manifest), stock.store,
                                                                    stock.branch, options_.entropy, options_.clock_ns);
         if (!start.read_only) adopt_spares(out);
-        if (notes_ && !options_.read_only) {
+        if (notes_ && (attempts_ != 0 || !stock.exists)) {
             auto n = notes_->last();
             n.attempts = 0;
             n.store = stock.store;

@@ -86,6 +86,16 @@ public:
         std::lock_guard const hold{s.m}; // the sets may be growing
         if (!s.sets.empty()) keel::detail::prefetch(&s.set_of(h), sizeof(set_type));
     }
+    /// Asks for the block itself, where it is held; the next find() counts it.
+    void prefetch_block(name which) {
+        auto const h = hash_of(which);
+        auto& s = shard_of(h);
+        std::lock_guard const hold{s.m};
+        if (s.sets.empty()) return;
+        auto const& set = s.set_of(h);
+        for (std::size_t i = 0; i < ways; ++i)
+            if (set.names[i] == which && set.blocks[i]) return set.blocks[i].prefetch();
+    }
     void add(name which, block what) {
         auto const h = hash_of(which);
         auto& s = shard_of(h);

@@ -52,6 +52,11 @@ public:
         if (map == nullptr) map = ready_map();
         return map != nullptr && map->copy_out(offset, out);
     }
+    /// Asks for what fetch() will copy, where that costs nothing but asking.
+    void prefetch(std::uint64_t offset, std::size_t bytes) const noexcept {
+        if constexpr (requires(typename Fs::mapping const& m) { m.prefetch(offset, bytes); })
+            if (auto const* map = map_.load(std::memory_order_acquire); map != nullptr) map->prefetch(offset, bytes);
+    }
     /// Past the page cache; what lies behind the end of the file is zeros.
     [[nodiscard]] result<void> fetch_uncached(std::uint64_t offset, byte_span out) const {
         KEEL_TRY_LET(got, file_->read_uncached(offset, out));

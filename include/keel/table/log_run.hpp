@@ -76,23 +76,9 @@ public:
     /// The newest version of `key` that counts and is not newer than `snapshot`; false where there is none. `hash` is the key's
     /// filter_hash. Errors: corruption, with file and offset; the machine's.
     [[nodiscard]] result<bool> find(std::string_view key, std::uint64_t hash, lsn snapshot, read_version& into) const {
-        if (of_.counted.empty() || of_.counted.front().first > snapshot) return false;
-        if (of_.filter && !filter_allows(hash)) return false;
-        walker at{*this};
-        KEEL_TRY_LET(alike, at.equal_prefixes(key));
-        if (alike.last - alike.first > 1) {
-            KEEL_TRY_LET(from, at.lower_bound(alike, key, snapshot, into));
-            alike.first = from;
-        }
-        for (auto i = alike.first; i < alike.last; ++i) {
-            KEEL_TRY_LET(e, at.entry(i));
-            KEEL_TRY(read(e, into));
-            if (into.what.key != key) return false;
-            if (into.what.at <= snapshot && counts(into.what.at)) return true;
-        }
-        return false;
+        probe one{*this, key, snapshot};
+        return one.locate(hash) ? one.finish(into) : false;
     }
-
     /// Asks for the memory that the filter's answer is in, ahead of find().
     void prefetch(std::uint64_t hash) const noexcept {
         auto const* filter = filter_.load(std::memory_order_acquire);
@@ -139,6 +125,14 @@ private:
             return entry_at(i);
         }
 
+        /// Asks for what equal_prefixes() looks at first. Does nothing where the index is not ready.
+        void ask_for_block(std::string_view key) const noexcept {
+            if (auto const at = block_of(key)) run_->cache_->prefetch(run_->name_of(*at));
+        }
+        void ask_inside_block(std::string_view key) const {
+            if (auto const at = block_of(key)) run_->cache_->prefetch_block(run_->name_of(*at));
+        }
+
         /// Entries that have the prefix of a key: [first, last). Where there are none, both are where they would stand.
         struct stretch {
             std::uint64_t first;
@@ -171,6 +165,19 @@ private:
         }
 
     private:
+        /// The block of the index that a key's entries begin in, or that they would stand in; nothing where there is none on the disk, or
+        /// the key is not among those that the fences speak of.
+        [[nodiscard]] std::optional<std::uint64_t> block_of(std::string_view key) const noexcept {
+            auto const& run = *run_;
+            bool const ready = run.index_ready_.load(std::memory_order_acquire);
+            if (!ready || run.fences_.empty() || run.heap_.load(std::memory_order_acquire) != nullptr)
+                return std::nullopt;
+            if (!key.starts_with(run.common_)) return std::nullopt;
+            auto const prefix = format::key_prefix(key, run.common_.size());
+            auto const at = std::ranges::lower_bound(run.fences_, prefix) - run.fences_.begin();
+            if (at == 0) return std::nullopt;
+            return static_cast<std::uint64_t>(at - 1);
+        }
         /// Fences narrow it down to one block.
         result<std::uint64_t> lower_bound_of_prefix(std::uint64_t prefix) {
             std::uint64_t low = 0;
@@ -248,6 +255,57 @@ private:
     };
 
 public:
+    /// One look-up in steps, each of which asks for the memory of the next one: several side by side wait for it together. One thread's;
+    /// run and key outlive it.
+    class probe {
+    public:
+        probe(log_run const& of, std::string_view key, lsn snapshot) noexcept
+            : of_{&of}, key_{key}, snapshot_{snapshot}, at_{of} {}
+
+        /// False: the key has no version here that is old enough.
+        [[nodiscard]] bool locate(std::uint64_t hash) const {
+            auto const& counted = of_->of_.counted;
+            if (counted.empty() || counted.front().first > snapshot_) return false;
+            if (of_->of_.filter && !of_->filter_allows(hash)) return false;
+            at_.ask_for_block(key_);
+            return true;
+        }
+        /// Asks for the block of the index, if the cache has it.
+        void ask_for_block() const { at_.ask_inside_block(key_); }
+        /// Finds the record's place.
+        [[nodiscard]] result<void> search() {
+            KEEL_TRY_LET(alike, at_.equal_prefixes(key_));
+            alike_ = alike;
+            if (alike.first < alike.last) {
+                KEEL_TRY_LET(e, at_.entry(alike.first));
+                of_->file_->prefetch(e.offset, first_look_bytes);
+            }
+            return {};
+        }
+        /// False: the key has no such version here.
+        [[nodiscard]] result<bool> finish(read_version& into) {
+            if (!alike_) KEEL_TRY(search());
+            if (alike_->last - alike_->first > 1) {
+                KEEL_TRY_LET(from, at_.lower_bound(*alike_, key_, snapshot_, into));
+                alike_->first = from;
+            }
+            for (auto i = alike_->first; i < alike_->last; ++i) {
+                KEEL_TRY_LET(e, at_.entry(i));
+                KEEL_TRY(of_->read(e, into));
+                if (into.what.key != key_) return false;
+                if (into.what.at <= snapshot_ && of_->counts(into.what.at)) return true;
+            }
+            return false;
+        }
+
+    private:
+        log_run const* of_;
+        std::string_view key_;
+        lsn snapshot_;
+        walker at_;
+        std::optional<typename walker::stretch> alike_{};
+    };
+
     /// Walks the versions that count, by key and the newest first, in either direction. After an error it is not valid.
     class cursor {
     public:
@@ -500,6 +558,10 @@ private:
         KEEL_TRY_LET(fresh, read_block(offset));
         cache_->add(name, fresh);
         return fresh;
+    }
+    /// Of a block of the index, as the cache knows it.
+    [[nodiscard]] block_cache::name name_of(std::uint64_t number) const noexcept {
+        return {of_.salt, on_disk_.offset + number * shape_.block};
     }
     /// The block from the file, verified; read again past the page cache before a mismatch is believed.
     [[nodiscard]] result<block_cache::block> read_block(std::uint64_t offset) const {

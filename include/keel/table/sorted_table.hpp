@@ -22,6 +22,7 @@
 #include <keel/policy/repair/finding.hpp>
 #include <keel/table/block_cache.hpp>
 #include <keel/table/entry.hpp>
+#include <keel/table/fence_list.hpp>
 #include <keel/table/lazy_file.hpp>
 #include <keel/table/packed_block.hpp>
 #include <keel/types.hpp>
@@ -105,12 +106,6 @@ public:
     }
 
 private:
-    struct index_entry {
-        std::string largest{};
-        format::block_place where{};
-    };
-    using index_list = std::vector<index_entry>;
-
     /// Finds blocks by key, and walks them.
     class index_walk {
     public:
@@ -118,63 +113,59 @@ private:
 
         /// To the first block whose largest key is not less than `key`.
         result<void> seek(std::string_view key) {
-            return place([&](index_list const& in) { return first_not_less(in, key); },
-                         [&] { leaf_.seek(key, lsn_max.value); });
+            return place([key](fence_list const& in) { return in.first_not_less(key); });
         }
         result<void> seek_last() {
-            return place([](index_list const& in) { return in.empty() ? 0 : in.size() - 1; }, [&] { leaf_.last(); });
+            return place([](fence_list const& in) { return in.empty() ? 0 : in.size() - 1; });
         }
         void next() { move(true); }
         void previous() { move(false); }
 
         [[nodiscard]] bool valid() const noexcept { return valid_ && !trouble_; }
         [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
-        [[nodiscard]] format::block_place where() const noexcept { return flat_ ? (*flat_)[i_].where : leaf_.place(); }
+        [[nodiscard]] format::block_place where() const noexcept { return list_->where(i_); }
 
     private:
-        [[nodiscard]] static std::size_t first_not_less(index_list const& in, std::string_view key) {
-            return static_cast<std::size_t>(std::ranges::lower_bound(in, key, {}, &index_entry::largest) - in.begin());
-        }
-        /// `choose` an entry of a list, then `choose_in_leaf` one of the index block that it leads to.
-        template <class Choose, class ChooseInLeaf>
-        result<void> place(Choose const& choose, ChooseInLeaf const& choose_in_leaf) {
+        /// `choose` an entry of the root, then one of the index block that it leads to; or of the index that was made anew.
+        template <class Choose>
+        result<void> place(Choose const& choose) {
             KEEL_TRY(of_->ready());
-            flat_ = of_->made();
-            if (flat_ == nullptr) {
-                i_ = choose(of_->root_);
-                valid_ = i_ < of_->root_.size();
+            list_ = of_->made();
+            is_made_ = list_ != nullptr;
+            if (!is_made_) {
+                leaf_ = choose(of_->root_);
+                valid_ = leaf_ < of_->root_.size();
                 if (!valid_) return {};
                 if (enter()) {
-                    choose_in_leaf();
-                    if (leaf_.valid()) return {};
+                    i_ = choose(*list_);
+                    if (i_ < list_->size()) return {};
                 }
-                KEEL_TRY(of_->make_index(of_->root_[i_].where)); // damaged, or not what the root promises
-                flat_ = of_->made();
+                KEEL_TRY(of_->make_index(of_->root_.where(leaf_))); // damaged, or not what the root promises
+                list_ = of_->made();
+                is_made_ = true;
             }
-            i_ = choose(*flat_);
-            valid_ = i_ < flat_->size();
+            i_ = choose(*list_);
+            valid_ = i_ < list_->size();
             return {};
         }
         bool enter() {
-            auto const* bytes = of_->index_block(i_);
-            if (bytes != nullptr) leaf_ = format::block_reader{payload_of(*bytes)};
-            return bytes != nullptr;
+            list_ = of_->index_block(leaf_);
+            return list_ != nullptr;
         }
         void move(bool forward) {
-            if (flat_ == nullptr) {
-                forward ? leaf_.next() : leaf_.previous();
-                if (leaf_.valid()) return;
-            }
-            auto const count = flat_ != nullptr ? flat_->size() : of_->root_.size();
-            if (forward) valid_ = ++i_ < count;
-            else valid_ = i_-- > 0;
-            if (flat_ != nullptr || !valid_) return;
+            i_ += forward ? 1 : std::size_t{0} - 1; // in front of the first one it wraps
+            if (i_ < list_->size()) return;
+            valid_ = false;
+            if (is_made_) return;
+            leaf_ += forward ? 1 : std::size_t{0} - 1;
+            valid_ = leaf_ < of_->root_.size();
+            if (!valid_) return;
             if (enter()) {
-                forward ? leaf_.first() : leaf_.last();
-                if (leaf_.valid()) return;
+                i_ = forward ? 0 : list_->size() - 1;
+                return;
             }
             // The walk ends here with an error; the next one finds the index that is made anew.
-            auto const at = of_->root_[i_].where;
+            auto const at = of_->root_.where(leaf_);
             auto const made = of_->make_index(at);
             trouble_ =
                 made ? error{.code = errc::corruption,
@@ -187,9 +178,10 @@ private:
         }
 
         sorted_table const* of_;
-        index_list const* flat_ = nullptr; ///< the index that was made anew, where it was
-        std::size_t i_ = 0;                ///< in that one, or in the root
-        format::block_reader leaf_{};
+        fence_list const* list_ = nullptr; ///< the index block it is in, or the index that was made anew
+        bool is_made_ = false;
+        std::size_t leaf_ = 0; ///< in the root
+        std::size_t i_ = 0;    ///< in the list
         bool valid_ = false;
         std::optional<error> trouble_{};
     };
@@ -211,24 +203,27 @@ public:
             if (at_.valid()) of_->cache_->prefetch(of_->name_of(at_.where()));
             return at_.valid();
         }
-        [[nodiscard]] result<void> fetch() {
+        /// Asks for the block, if the cache has it.
+        void ask_for_block() const { of_->cache_->prefetch_block(of_->name_of(at_.where())); }
+        /// Finds the record in the block.
+        [[nodiscard]] result<void> search() {
             KEEL_TRY_LET(block, of_->load(at_.where(), true));
             block_ = std::move(block);
+            in_ = format::block_reader{payload_of(block_.view())};
+            in_.seek(key_, snapshot_.value - of_->of_.lsns.first.value);
+            if (!in_.whole()) return of_->contradicts(at_.where());
+            if (in_.valid()) keel::detail::prefetch(in_.value().data(), std::min(in_.value().size(), value_ahead));
             return {};
         }
         /// False: the key has no such version here.
         [[nodiscard]] result<bool> finish(read_version& into) {
-            format::block_reader in;
             // Versions of one key may go on in the next block.
             for (; at_.valid(); at_.next(), block_ = {}) {
-                if (!block_) KEEL_TRY(fetch());
-                in = format::block_reader{payload_of(block_.view())};
-                in.seek(key_, snapshot_.value - of_->of_.lsns.first.value);
-                if (!in.whole()) return of_->contradicts(at_.where());
-                if (!in.valid()) continue;
-                if (in.key() != key_) return false;
+                if (!block_) KEEL_TRY(search());
+                if (!in_.valid()) continue;
+                if (in_.key() != key_) return false;
                 into.block = std::move(block_);
-                into.what = {.key = key_, .value = in.value(), .at = of_->lsn_of(in), .tombstone = in.tombstone()};
+                into.what = {.key = key_, .value = in_.value(), .at = of_->lsn_of(in_), .tombstone = in_.tombstone()};
                 return true;
             }
             if (at_.trouble()) return failure(*at_.trouble());
@@ -236,11 +231,14 @@ public:
         }
 
     private:
+        static constexpr std::size_t value_ahead = 256;
+
         sorted_table const* of_;
         std::string_view key_;
         lsn snapshot_;
         index_walk at_;
         block_cache::block block_{};
+        format::block_reader in_{}; ///< of block_, where there is one
     };
 
     /// Walks versions, by key and the newest first, in either direction. After an error it is not valid.
@@ -488,27 +486,33 @@ private:
     [[nodiscard]] bool load_root() const {
         std::vector<std::byte> frame;
         if (!read_frame(header_.root, format::frame_type::root, frame)) return false;
-        format::block_reader in{payload_of(frame)};
-        for (in.first(); in.valid(); in.next()) root_.push_back({std::string{in.key()}, in.place()});
-        index_slots_ = std::vector<std::atomic<std::vector<std::byte> const*>>(root_.size());
-        return in.whole() && !root_.empty() && root_.size() == header_.index_blocks &&
-               std::ranges::is_sorted(root_, {}, &index_entry::largest);
+        index_slots_ = std::vector<std::atomic<fence_list const*>>(static_cast<std::size_t>(header_.index_blocks));
+        return read_fences(payload_of(frame), root_) && root_.size() == header_.index_blocks;
     }
-    /// The frame of an index block; nothing where it does not verify.
-    [[nodiscard]] std::vector<std::byte> const* index_block(std::size_t i) const {
+    /// False: these are no fences in order.
+    [[nodiscard]] static bool read_fences(byte_view payload, fence_list& into) {
+        format::block_reader in{payload};
+        for (in.first(); in.valid(); in.next()) into.add(in.key(), in.place());
+        into.finish();
+        return in.whole() && !into.empty() && into.in_order();
+    }
+    /// An index block; nothing where it does not verify.
+    [[nodiscard]] fence_list const* index_block(std::size_t i) const {
         auto& slot = index_slots_[i];
         if (auto const* there = slot.load(std::memory_order_acquire); there != nullptr) [[likely]]
             return there;
         std::lock_guard const hold{m_};
         if (auto const* there = slot.load(std::memory_order_relaxed); there != nullptr) return there;
-        auto frame = std::make_unique<std::vector<std::byte>>();
-        if (!read_frame(root_[i].where, format::frame_type::fence, *frame)) return nullptr;
-        held_.push_back(std::move(frame));
-        slot.store(held_.back().get(), std::memory_order_release);
-        return held_.back().get();
+        std::vector<std::byte> frame;
+        auto fences = std::make_unique<fence_list>();
+        if (!read_frame(root_.where(i), format::frame_type::fence, frame)) return nullptr;
+        if (!read_fences(payload_of(frame), *fences)) return nullptr;
+        index_held_.push_back(std::move(fences));
+        slot.store(index_held_.back().get(), std::memory_order_release);
+        return index_held_.back().get();
     }
 
-    [[nodiscard]] index_list const* made() const noexcept {
+    [[nodiscard]] fence_list const* made() const noexcept {
         return made_ready_.load(std::memory_order_acquire) ? &made_ : nullptr;
     }
     /// Makes an index in memory from the blocks of records, because one on the disk is damaged at `where`.
@@ -521,7 +525,7 @@ private:
         tell(damage::corrupt_block, where, "the table's index does not verify; it was made anew from the records",
              format::frame_type::fence);
         std::array<std::byte, format::frame_header_bytes> frame{};
-        index_list all;
+        fence_list all;
         for (std::uint64_t at = format::table_frames_begin; at < header_.blocks_end;) {
             if (!file_->fetch(at, frame)) return contradicts({static_cast<std::uint32_t>(at), 0});
             auto const head = format::peek_frame(frame.data(), {of_.salt, at}, header_.blocks_end - at);
@@ -531,11 +535,11 @@ private:
             format::block_reader in{payload_of(block.view())};
             in.last();
             if (!in.valid()) return contradicts(place);
-            all.push_back({std::string{in.key()}, place});
+            all.add(in.key(), place);
             at += place.bytes;
         }
-        if (all.size() != header_.blocks || !std::ranges::is_sorted(all, {}, &index_entry::largest))
-            return contradicts(header_.root);
+        all.finish();
+        if (all.size() != header_.blocks || !all.in_order()) return contradicts(header_.root);
         made_ = std::move(all);
         made_ready_.store(true, std::memory_order_release);
         return {};
@@ -549,12 +553,13 @@ private:
     mutable std::mutex m_;
     mutable std::atomic<bool> ready_{false};
     mutable format::table_header header_{};
-    mutable index_list root_{};
+    mutable fence_list root_{};
     mutable std::vector<std::unique_ptr<std::vector<std::byte>>> held_{};
     mutable std::vector<std::atomic<std::byte const*>> filter_slots_{};
-    mutable std::vector<std::atomic<std::vector<std::byte> const*>> index_slots_{};
+    mutable std::vector<std::atomic<fence_list const*>> index_slots_{};
+    mutable std::vector<std::unique_ptr<fence_list>> index_held_{};
     mutable bool filterless_ = false;
-    mutable index_list made_{};
+    mutable fence_list made_{};
     mutable std::atomic<bool> made_ready_{false};
 };
 

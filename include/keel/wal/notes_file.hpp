@@ -22,8 +22,9 @@ public:
     /// Opens or creates the file. Errors are the machine's; the caller may go on without notes.
     [[nodiscard]] static result<notes_file> open(Fs& fs, std::string const& path) {
         KEEL_TRY_LET(file, fs.open(path, io::access::read_write, io::creation::if_missing));
-        KEEL_TRY(file.allocate(format::notes_file_bytes));
         KEEL_TRY_LET(status, file.status());
+        // Only then: an allocation waits for the file system's journal, whatever that is busy with.
+        if (status.size < format::notes_file_bytes) KEEL_TRY(file.allocate(format::notes_file_bytes));
         KEEL_TRY_LET(mapping, file.map(io::access::read_write));
         notes_file out{std::move(mapping), status.identity, fs.boot()};
         if (auto const read = out.mapping_->copy_out(0, out.original_); !read) return failure(read.error());

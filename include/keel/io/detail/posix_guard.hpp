@@ -37,6 +37,7 @@
 #include <type_traits>
 
 #include <dlfcn.h>
+#include <link.h>
 #include <pthread.h>
 #include <signal.h>
 #if defined(__linux__) && (defined(__x86_64__) || defined(__aarch64__))
@@ -147,13 +148,27 @@ on_bus_error(int number, siginfo_t* info, void* context) noexcept {
     errno = errno_before;
 }
 
+/// Whether an address is the program's own, where that can be told: dlopen() would read its file to find that out.
+[[nodiscard]] inline bool is_the_program([[maybe_unused]] void* address) noexcept {
+#if defined(RTLD_DL_LINKMAP)
+    Dl_info info{};
+    void* map = nullptr;
+    if (::dladdr1(address, &info, &map, RTLD_DL_LINKMAP) == 0 || map == nullptr) return false;
+    auto const* const name = static_cast<link_map const*>(map)->l_name;
+    return name != nullptr && *name == '\0';
+#else
+    return false;
+#endif
+}
+
 /// Once per program or shared object, at its first mapping.
 KEEL_DETAIL_HIDDEN inline void install_guard() noexcept {
     [[maybe_unused]] static bool const installed = [] {
 #if defined(RTLD_NODELETE) && defined(RTLD_NOLOAD)
-        // Code that a signal may reach stays where it is. For the program itself this finds nothing to do.
+        // Code that a signal may reach stays where it is. For the program itself there is nothing to do.
         Dl_info self{};
-        if (::dladdr(reinterpret_cast<void*>(&on_bus_error), &self) != 0 && self.dli_fname != nullptr) {
+        auto* const here = reinterpret_cast<void*>(&on_bus_error);
+        if (::dladdr(here, &self) != 0 && self.dli_fname != nullptr && !is_the_program(here)) {
             static_cast<void>(::dlopen(self.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE));
         }
 #endif

@@ -7,6 +7,7 @@
 // are touched only under posix_guard.hpp, so what the machine cannot give is an error with file and offset. Shared
 // memory order is the caller's business but for publish(), which releases.
 
+#include <keel/detail/prefetch.hpp>
 #include <keel/io/detail/posix_descriptor.hpp>
 #include <keel/io/detail/posix_guard.hpp>
 #include <keel/policy/checksum/concept.hpp>
@@ -91,6 +92,11 @@ public:
         if (auto const fault = touch_guarded(region(), [=] { copy(out.data(), from, out.size()); }))
             return lost(fault, offset, "read");
         return {};
+    }
+
+    /// Faults on nothing: a hint for a page that is not there is no hint.
+    void prefetch(std::uint64_t offset, std::size_t bytes) const noexcept {
+        if (inside(offset, bytes)) keel::detail::prefetch(base() + offset, bytes);
     }
 
     /// After an error the state of `sum` is unspecified. update() must hold nothing while it reads: see
