@@ -9469,16 +9469,17 @@ private:
         /// `choose` an entry of the root, then one of the index block that it leads to; or of the index that was made anew.
         template <class Choose>
         result<void> place(Choose const& choose) {
+            valid_ = false; // where this ends in an error
             KEEL_TRY(of_->ready());
             list_ = of_->made();
             is_made_ = list_ != nullptr;
             if (!is_made_) {
                 leaf_ = choose(of_->root_);
-                valid_ = leaf_ < of_->root_.size();
-                if (!valid_) return {};
+                if (leaf_ >= of_->root_.size()) return {};
                 if (enter()) {
                     i_ = choose(*list_);
-                    if (i_ < list_->size()) return {};
+                    valid_ = i_ < list_->size();
+                    if (valid_) return {};
                 }
                 KEEL_TRY(of_->make_index(of_->root_.where(leaf_))); // damaged, or not what the root promises
                 list_ = of_->made();
@@ -9493,15 +9494,16 @@ private:
             return list_ != nullptr;
         }
         void move(bool forward) {
+            if (!valid()) return;
             i_ += forward ? 1 : std::size_t{0} - 1; // in front of the first one it wraps
             if (i_ < list_->size()) return;
             valid_ = false;
             if (is_made_) return;
             leaf_ += forward ? 1 : std::size_t{0} - 1;
-            valid_ = leaf_ < of_->root_.size();
-            if (!valid_) return;
+            if (leaf_ >= of_->root_.size()) return;
             if (enter()) {
                 i_ = forward ? 0 : list_->size() - 1;
+                valid_ = true;
                 return;
             }
             // The walk ends here with an error; the next one finds the index that is made anew.
@@ -9826,8 +9828,9 @@ private:
     [[nodiscard]] bool load_root() const {
         std::vector<std::byte> frame;
         if (!read_frame(header_.root, format::frame_type::root, frame)) return false;
-        index_slots_ = std::vector<std::atomic<fence_list const*>>(static_cast<std::size_t>(header_.index_blocks));
-        return read_fences(payload_of(frame), root_) && root_.size() == header_.index_blocks;
+        if (!read_fences(payload_of(frame), root_) || root_.size() != header_.index_blocks) return false;
+        index_slots_ = std::vector<std::atomic<fence_list const*>>(root_.size());
+        return true;
     }
     /// False: these are no fences in order.
     [[nodiscard]] static bool read_fences(byte_view payload, fence_list& into) {
@@ -12250,6 +12253,7 @@ private:
             bool const same = h != nullptr && h->id == entry.id && h->salt == entry.salt && h->store == out_.store;
             if (same && (!by_header || named)) by_header = i;
         }
+        if (!by_header && !by_name) by_header = find_by_mark(entry);
         auto const use = by_header ? by_header : by_name;
         if (by_name && !by_header && files_[*by_name].best() != nullptr) {
             complain(damage::wrong_place, files_[*by_name].path,
@@ -12261,9 +12265,21 @@ private:
             take(s, files_[*use]);
             taken_[*use] = true;
             if (by_header && files_[*by_header].name != expected)
-                complain(damage::wrong_place, s.path, "this is segment " + expected + ", found by its header");
+                complain(damage::wrong_place, s.path, "this is segment " + expected + ", found by what it holds");
         }
         place(std::move(s));
+    }
+
+    /// A file without headers that stands under no registered segment's name: one of its marks may say that it is this segment.
+    [[nodiscard]] std::optional<std::size_t> find_by_mark(format::segment_entry const& entry) {
+        for (std::size_t i = 0; i < files_.size(); ++i) {
+            auto const named = wal::layout::segment_of(files_[i].name);
+            if (taken_[i] || files_[i].best() != nullptr || (named && out_.state.segments.contains(*named))) continue;
+            auto const file = fs_.open(files_[i].path, io::access::read_only, io::creation::must_exist);
+            auto const m = file ? find_mark<C>(*file, files_[i].bytes, entry.salt) : std::nullopt;
+            if (m && m->segment == entry.id) return i;
+        }
+        return std::nullopt;
     }
 
     void miss(found_segment& s) {

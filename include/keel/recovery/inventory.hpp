@@ -399,6 +399,7 @@ private:
             bool const same = h != nullptr && h->id == entry.id && h->salt == entry.salt && h->store == out_.store;
             if (same && (!by_header || named)) by_header = i;
         }
+        if (!by_header && !by_name) by_header = find_by_mark(entry);
         auto const use = by_header ? by_header : by_name;
         if (by_name && !by_header && files_[*by_name].best() != nullptr) {
             complain(damage::wrong_place, files_[*by_name].path,
@@ -410,9 +411,21 @@ private:
             take(s, files_[*use]);
             taken_[*use] = true;
             if (by_header && files_[*by_header].name != expected)
-                complain(damage::wrong_place, s.path, "this is segment " + expected + ", found by its header");
+                complain(damage::wrong_place, s.path, "this is segment " + expected + ", found by what it holds");
         }
         place(std::move(s));
+    }
+
+    /// A file without headers that stands under no registered segment's name: one of its marks may say that it is this segment.
+    [[nodiscard]] std::optional<std::size_t> find_by_mark(format::segment_entry const& entry) {
+        for (std::size_t i = 0; i < files_.size(); ++i) {
+            auto const named = wal::layout::segment_of(files_[i].name);
+            if (taken_[i] || files_[i].best() != nullptr || (named && out_.state.segments.contains(*named))) continue;
+            auto const file = fs_.open(files_[i].path, io::access::read_only, io::creation::must_exist);
+            auto const m = file ? find_mark<C>(*file, files_[i].bytes, entry.salt) : std::nullopt;
+            if (m && m->segment == entry.id) return i;
+        }
+        return std::nullopt;
     }
 
     void miss(found_segment& s) {

@@ -129,16 +129,17 @@ private:
         /// `choose` an entry of the root, then one of the index block that it leads to; or of the index that was made anew.
         template <class Choose>
         result<void> place(Choose const& choose) {
+            valid_ = false; // where this ends in an error
             KEEL_TRY(of_->ready());
             list_ = of_->made();
             is_made_ = list_ != nullptr;
             if (!is_made_) {
                 leaf_ = choose(of_->root_);
-                valid_ = leaf_ < of_->root_.size();
-                if (!valid_) return {};
+                if (leaf_ >= of_->root_.size()) return {};
                 if (enter()) {
                     i_ = choose(*list_);
-                    if (i_ < list_->size()) return {};
+                    valid_ = i_ < list_->size();
+                    if (valid_) return {};
                 }
                 KEEL_TRY(of_->make_index(of_->root_.where(leaf_))); // damaged, or not what the root promises
                 list_ = of_->made();
@@ -153,15 +154,16 @@ private:
             return list_ != nullptr;
         }
         void move(bool forward) {
+            if (!valid()) return;
             i_ += forward ? 1 : std::size_t{0} - 1; // in front of the first one it wraps
             if (i_ < list_->size()) return;
             valid_ = false;
             if (is_made_) return;
             leaf_ += forward ? 1 : std::size_t{0} - 1;
-            valid_ = leaf_ < of_->root_.size();
-            if (!valid_) return;
+            if (leaf_ >= of_->root_.size()) return;
             if (enter()) {
                 i_ = forward ? 0 : list_->size() - 1;
+                valid_ = true;
                 return;
             }
             // The walk ends here with an error; the next one finds the index that is made anew.
@@ -486,8 +488,9 @@ private:
     [[nodiscard]] bool load_root() const {
         std::vector<std::byte> frame;
         if (!read_frame(header_.root, format::frame_type::root, frame)) return false;
-        index_slots_ = std::vector<std::atomic<fence_list const*>>(static_cast<std::size_t>(header_.index_blocks));
-        return read_fences(payload_of(frame), root_) && root_.size() == header_.index_blocks;
+        if (!read_fences(payload_of(frame), root_) || root_.size() != header_.index_blocks) return false;
+        index_slots_ = std::vector<std::atomic<fence_list const*>>(root_.size());
+        return true;
     }
     /// False: these are no fences in order.
     [[nodiscard]] static bool read_fences(byte_view payload, fence_list& into) {
