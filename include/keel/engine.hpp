@@ -107,6 +107,7 @@ public:
     [[nodiscard]] result<std::uint64_t> erase(range const& which) {
         auto all = keys(which);
         write_batch part;
+        std::uint64_t part_bytes = 0; // of the log
         std::uint64_t done = 0;
         auto const commit_part = [&]() -> result<void> {
             if (part.empty()) return {};
@@ -114,11 +115,14 @@ public:
             KEEL_TRY(write(part));
             done += count;
             part.clear();
+            part_bytes = 0;
             return {};
         };
         for (auto const key : all) {
-            if (part.log_bytes() + format::frame_bytes(key.size()) > erase_batch_bytes) KEEL_TRY(commit_part());
+            auto const bytes = format::frame_bytes(key.size());
+            if (part_bytes + bytes > erase_batch_bytes) KEEL_TRY(commit_part());
             part.erase(key);
+            part_bytes += bytes;
         }
         KEEL_TRY(all.status());
         KEEL_TRY(commit_part());
@@ -193,14 +197,15 @@ public:
         return approximate_size(which.as_range());
     }
 
-    /// Verifies the segments that take no more records while the store serves: with `deep` every byte of them, with `quick` nothing but
-    /// that they can be opened. Findings are events, make the store degraded and stand in the corruption log; nothing is changed.
+    /// Verifies the segments that take no more records, and the tables, while the store serves: with `deep` every byte of them, with
+    /// `quick` nothing but that they are there and can be opened. Findings are events, make the store degraded and stand in the corruption log; nothing is changed.
     [[nodiscard]] result<recovery_report> verify(verify_depth how = verify_depth::deep) const {
         recovery_report report;
         auto const view = levels_->view();
-        for (auto const& r : view->runs) KEEL_TRY(detail::verify_segment<Config>(*r, how, report));
+        auto const names = core_->read_only() ? detail::file_names::may_be_gone : detail::file_names::must_stand;
+        for (auto const& r : view->runs) KEEL_TRY(detail::verify_segment<Config>(*r, how, names, report));
         for (auto const& level : view->tables)
-            for (auto const& t : level) KEEL_TRY(detail::verify_table<Config>(*t, how, report));
+            for (auto const& t : level) KEEL_TRY(detail::verify_table<Config>(*t, how, names, report));
         core_->tell(report.findings);
         return report;
     }

@@ -6437,12 +6437,9 @@ public:
     void clear() noexcept {
         bytes_.clear();
         parts_.clear();
-        log_bytes_ = 0;
     }
     [[nodiscard]] bool empty() const noexcept { return parts_.empty(); }
     [[nodiscard]] std::size_t size() const noexcept { return parts_.size(); }
-    /// What it takes of the log.
-    [[nodiscard]] std::uint64_t log_bytes() const noexcept { return log_bytes_; }
 
     /// The operations, as views into this batch: valid until it changes.
     [[nodiscard]] std::vector<wal::operation> operations() const {
@@ -6466,11 +6463,9 @@ private:
     void add(format::frame_type type, std::string_view key, std::string_view value) {
         bytes_.append(key).append(value);
         parts_.push_back({type, key.size(), value.size()});
-        log_bytes_ += format::frame_bytes(key.size() + value.size());
     }
     std::string bytes_;
     std::vector<part> parts_;
-    std::uint64_t log_bytes_ = 0;
 };
 
 } // namespace keel::inline v0
@@ -7926,6 +7921,11 @@ public:
         return {};
     }
     [[nodiscard]] typename Fs::file const& file() const noexcept { return *file_; }
+    /// Whether a file stands under its name. Errors: not_found.
+    [[nodiscard]] result<void> named() const {
+        KEEL_TRY(fs_.status(path_));
+        return {};
+    }
 
     /// All of `out`, or false. From the mapping; the first few reads go without: a mapping and its page faults cost as much as several.
     [[nodiscard]] bool fetch(std::uint64_t offset, byte_span out) const {
@@ -8337,6 +8337,8 @@ namespace keel::inline v0::table {
 template <checksum_policy C, io::file_system Fs>
 class log_run {
 public:
+    using file_type = typename Fs::file;
+
     /// `of.index` says where the index on the disk is; where there is none, `scanned` is it.
     log_run(Fs fs, wal::closed_segment of, std::shared_ptr<wal::sorted_index const> scanned,
             std::shared_ptr<block_cache> cache, std::shared_ptr<damage_listener const> listener)
@@ -8356,10 +8358,12 @@ public:
     /// Held by every run that reads this file: as long as somebody else holds it the file is needed.
     [[nodiscard]] std::shared_ptr<void const> file() const noexcept { return file_; }
     /// The file, opened if no look-up has done so: what is open stays readable when somebody removes it.
-    [[nodiscard]] result<typename Fs::file const*> opened() const {
+    [[nodiscard]] result<file_type const*> opened() const {
         KEEL_TRY(file_->ready());
         return &file_->file();
     }
+    /// Whether it still stands under its name. Errors: not_found.
+    [[nodiscard]] result<void> named() const { return file_->named(); }
     /// The same without the records behind `last`.
     [[nodiscard]] std::shared_ptr<log_run const> up_to(lsn last) const {
         auto less = of_;
@@ -8381,12 +8385,9 @@ public:
     void prefetch(std::uint64_t hash) const noexcept {
         auto const* filter = filter_.load(std::memory_order_acquire);
         if (filter == nullptr) return;
-        format::filter_shape const shape{shape_.block, shape_.entries};
-        auto const line = format::filter_line(hash, shape.lines());
-        auto const* block =
-            (*filter)[static_cast<std::size_t>(line / shape.lines_per_block())].load(std::memory_order_acquire);
-        if (block != nullptr)
-            keel::detail::prefetch(block + line % shape.lines_per_block() * format::filter_line_bytes);
+        auto const line = filter_line(hash);
+        auto const* block = (*filter)[line.block].load(std::memory_order_acquire);
+        if (block != nullptr) keel::detail::prefetch(block + line.offset);
     }
 
     /// About how many bytes of the segment belong to keys from `from` on and in front of `to`; no bound: to the end. Reads the index only.
@@ -8425,10 +8426,10 @@ private:
 
         /// Asks for what equal_prefixes() looks at first. Does nothing where the index is not ready.
         void ask_for_block(std::string_view key) const noexcept {
-            if (auto const at = block_of(key)) run_->cache_->prefetch(run_->name_of(*at));
+            if (auto const at = block_of(key)) run_->cache_->prefetch(run_->name_at(run_->block_offset(*at)));
         }
         void ask_inside_block(std::string_view key) const {
-            if (auto const at = block_of(key)) run_->cache_->prefetch_block(run_->name_of(*at));
+            if (auto const at = block_of(key)) run_->cache_->prefetch_block(run_->name_at(run_->block_offset(*at)));
         }
 
         /// Entries that have the prefix of a key: [first, last). Where there are none, both are where they would stand.
@@ -8467,25 +8468,20 @@ private:
         /// the key is not among those that the fences speak of.
         [[nodiscard]] std::optional<std::uint64_t> block_of(std::string_view key) const noexcept {
             auto const& run = *run_;
-            bool const ready = run.index_ready_.load(std::memory_order_acquire);
-            if (!ready || run.fences_.empty() || run.heap_.load(std::memory_order_acquire) != nullptr)
-                return std::nullopt;
+            if (!run.index_ready_.load(std::memory_order_acquire) || !run.goes_by_fences()) return std::nullopt;
             if (!key.starts_with(run.common_)) return std::nullopt;
-            auto const prefix = format::key_prefix(key, run.common_.size());
-            auto const at = std::ranges::lower_bound(run.fences_, prefix) - run.fences_.begin();
-            if (at == 0) return std::nullopt;
-            return static_cast<std::uint64_t>(at - 1);
+            auto const behind = run.fences_before(format::key_prefix(key, run.common_.size()));
+            return behind != 0 ? std::optional{behind - 1} : std::nullopt;
         }
         /// Fences narrow it down to one block.
         result<std::uint64_t> lower_bound_of_prefix(std::uint64_t prefix) {
             std::uint64_t low = 0;
             auto high = run_->shape_.entries;
-            auto const& fences = run_->fences_;
-            if (!fences.empty() && run_->heap_.load(std::memory_order_acquire) == nullptr) {
+            if (run_->goes_by_fences()) {
                 auto const per_block = run_->shape_.entries_per_block();
-                auto const at = static_cast<std::uint64_t>(std::ranges::lower_bound(fences, prefix) - fences.begin());
-                high = std::min(high, at * per_block);
-                low = at == 0 ? high : (at - 1) * per_block;
+                auto const behind = run_->fences_before(prefix);
+                high = std::min(high, behind * per_block);
+                low = behind == 0 ? high : (behind - 1) * per_block;
             }
             if (low == high) return low;
             KEEL_TRY(hold(low));
@@ -8529,7 +8525,7 @@ private:
             }
             auto const per_block = run_->shape_.entries_per_block();
             auto const number = i / per_block;
-            auto got = run_->load_block(run_->on_disk_.offset + number * run_->shape_.block);
+            auto got = run_->load_block(run_->block_offset(number));
             if (!got) {
                 // The block is damaged: the index is made anew from the records. It sorts alike, so positions stay what they are.
                 KEEL_TRY(run_->rebuild(got.error()));
@@ -8783,21 +8779,30 @@ private:
     /// False: the key is in none of the records. A filter that cannot be read allows everything. Its blocks stay in memory once they
     /// were read (1.25 bytes a key): every look-up of an older key asks them.
     [[nodiscard]] bool filter_allows(std::uint64_t hash) const {
-        format::filter_shape const shape{shape_.block, shape_.entries};
-        auto const line = format::filter_line(hash, shape.lines());
-        auto const number = static_cast<std::size_t>(line / shape.lines_per_block());
+        auto const line = filter_line(hash);
         auto const* filter = filter_.load(std::memory_order_acquire);
-        if (filter == nullptr) filter = ready_filter(shape);
-        auto const* block = (*filter)[number].load(std::memory_order_acquire);
-        if (block == nullptr && (block = ready_filter_block(number)) == nullptr) return true;
-        return format::line_allows(block + line % shape.lines_per_block() * format::filter_line_bytes, hash,
-                                   of_.filter->argument);
+        if (filter == nullptr) filter = ready_filter();
+        auto const* block = (*filter)[line.block].load(std::memory_order_acquire);
+        if (block == nullptr && (block = ready_filter_block(line.block)) == nullptr) return true;
+        return format::line_allows(block + line.offset, hash, of_.filter->argument);
+    }
+    [[nodiscard]] format::filter_shape filter_shape() const noexcept { return {shape_.block, shape_.entries}; }
+    /// Where the filter has its word on a key.
+    struct filter_place {
+        std::size_t block;
+        std::size_t offset;
+    };
+    [[nodiscard]] filter_place filter_line(std::uint64_t hash) const noexcept {
+        auto const shape = filter_shape();
+        auto const line = format::filter_line(hash, shape.lines());
+        return {static_cast<std::size_t>(line / shape.lines_per_block()),
+                static_cast<std::size_t>(line % shape.lines_per_block() * format::filter_line_bytes)};
     }
     using filter_blocks = std::vector<std::atomic<std::byte const*>>;
-    [[nodiscard]] filter_blocks const* ready_filter(format::filter_shape const& shape) const {
+    [[nodiscard]] filter_blocks const* ready_filter() const {
         std::lock_guard const hold{m_};
         if (!own_filter_) {
-            own_filter_ = std::make_unique<filter_blocks>(static_cast<std::size_t>(shape.blocks()));
+            own_filter_ = std::make_unique<filter_blocks>(static_cast<std::size_t>(filter_shape().blocks()));
             filter_.store(own_filter_.get(), std::memory_order_release);
         }
         return own_filter_.get();
@@ -8817,49 +8822,60 @@ private:
     /// What all keys share, and the fences. Called with m_ held.
     [[nodiscard]] result<void> load_head() const {
         auto const blocks = shape_.entry_blocks();
-        auto const place = [&](std::uint64_t number) { return on_disk_.offset + number * shape_.block; };
         if (on_disk_.argument != 0) {
             // The shared bytes stand in every key, so in the first one's.
-            KEEL_TRY_LET(first_block, load_block(place(0)));
+            KEEL_TRY_LET(first_block, load_block(block_offset(0)));
             auto const e = format::read_index_entry(first_block.data());
             read_version any;
-            if (e.offset < of_.begin || e.offset + format::frame_header_bytes > of_.end) return bad_block(place(0));
+            if (e.offset < of_.begin || e.offset + format::frame_header_bytes > of_.end)
+                return bad_block(block_offset(0));
             auto bytes =
                 any.room(static_cast<std::size_t>(std::min<std::uint64_t>(of_.end - e.offset, first_look_bytes)));
             format::frame_place const at{of_.salt, e.offset};
             KEEL_TRY(file_->file().read(e.offset, bytes));
             auto const head = format::peek_frame(bytes.data(), at, of_.end - e.offset);
             if (head.state != format::frame_state::intact || head.header.key_bytes < on_disk_.argument)
-                return bad_block(place(0));
+                return bad_block(block_offset(0));
             bytes = any.room(static_cast<std::size_t>(head.bytes()));
             KEEL_TRY(file_->file().read(e.offset, bytes));
             auto const seen = format::read_frame<C>(bytes, at);
-            if (seen.state != format::frame_state::intact) return bad_block(place(0));
+            if (seen.state != format::frame_state::intact) return bad_block(block_offset(0));
             common_ = std::string{as_text(seen.key()).substr(0, on_disk_.argument)};
         }
         std::vector<std::uint64_t> fences;
         for (std::uint64_t b = 0; b < shape_.fence_blocks(); ++b) {
-            KEEL_TRY_LET(block, load_block(place(blocks + b)));
+            KEEL_TRY_LET(block, load_block(block_offset(blocks + b)));
             auto const first = b * shape_.fences_per_block();
             for (auto i = first; i < std::min(first + shape_.fences_per_block(), blocks); ++i)
                 fences.push_back(format::load<std::uint64_t>(block.data() + 8 * (i - first)));
         }
-        if (!std::ranges::is_sorted(fences)) return bad_block(place(blocks));
+        if (!std::ranges::is_sorted(fences)) return bad_block(block_offset(blocks));
         fences_ = std::move(fences);
         return {};
     }
 
     /// A block of a section, verified, through the cache.
     [[nodiscard]] result<block_cache::block> load_block(std::uint64_t offset) const {
-        block_cache::name const name{of_.salt, offset};
+        auto const name = name_at(offset);
         if (auto held = cache_->find(name)) return held;
         KEEL_TRY_LET(fresh, read_block(offset));
         cache_->add(name, fresh);
         return fresh;
     }
-    /// Of a block of the index, as the cache knows it.
-    [[nodiscard]] block_cache::name name_of(std::uint64_t number) const noexcept {
-        return {of_.salt, on_disk_.offset + number * shape_.block};
+    /// Of a block of the index.
+    [[nodiscard]] std::uint64_t block_offset(std::uint64_t number) const noexcept {
+        return on_disk_.offset + number * shape_.block;
+    }
+    /// As the cache knows the block there.
+    [[nodiscard]] block_cache::name name_at(std::uint64_t offset) const noexcept { return {of_.salt, offset}; }
+
+    /// Whether the index is on the disk, and read by its fences.
+    [[nodiscard]] bool goes_by_fences() const noexcept {
+        return !fences_.empty() && heap_.load(std::memory_order_acquire) == nullptr;
+    }
+    /// How many blocks begin with a smaller prefix.
+    [[nodiscard]] std::uint64_t fences_before(std::uint64_t prefix) const noexcept {
+        return static_cast<std::uint64_t>(std::ranges::lower_bound(fences_, prefix) - fences_.begin());
     }
     /// The block from the file, verified; read again past the page cache before a mismatch is believed.
     [[nodiscard]] result<block_cache::block> read_block(std::uint64_t offset) const {
@@ -9384,6 +9400,8 @@ namespace keel::inline v0::table {
 template <checksum_policy C, compression_policy P, io::file_system Fs>
 class sorted_table {
 public:
+    using file_type = typename Fs::file;
+
     sorted_table(Fs fs, std::string path, format::table_entry of, std::shared_ptr<block_cache> cache,
                  std::shared_ptr<damage_listener const> listener)
         : sorted_table{std::make_shared<lazy_file<Fs> const>(std::move(fs), std::move(path)), std::move(of),
@@ -9397,12 +9415,14 @@ public:
     /// Held by everything that reads this file: as long as somebody else holds it the file is needed.
     [[nodiscard]] std::shared_ptr<void const> file() const noexcept { return file_; }
     /// The file, opened if no look-up has done so: what is open stays readable when somebody removes it.
-    [[nodiscard]] result<typename Fs::file const*> opened() const {
+    [[nodiscard]] result<file_type const*> opened() const {
         KEEL_TRY(file_->ready());
         return &file_->file();
     }
+    /// Whether it still stands under its name. Errors: not_found.
+    [[nodiscard]] result<void> named() const { return file_->named(); }
     /// The same file, as the manifest names it now.
-    [[nodiscard]] std::shared_ptr<sorted_table const> named(format::table_entry const& now) const {
+    [[nodiscard]] std::shared_ptr<sorted_table const> renamed(format::table_entry const& now) const {
         return std::make_shared<sorted_table const>(file_, now, cache_, listener_);
     }
 
@@ -9416,11 +9436,9 @@ public:
     /// Asks for the memory that the filter's answer is in, ahead of find().
     void prefetch(std::uint64_t hash) const noexcept {
         if (!ready_.load(std::memory_order_acquire) || filter_slots_.empty()) return;
-        auto const line = format::filter_line(hash, header_.filter_lines());
-        auto const* lines =
-            filter_slots_[static_cast<std::size_t>(line / format::table_filter_lines)].load(std::memory_order_acquire);
-        if (lines != nullptr)
-            keel::detail::prefetch(lines + line % format::table_filter_lines * format::filter_line_bytes);
+        auto const line = filter_line(hash);
+        auto const* lines = filter_slots_[line.block].load(std::memory_order_acquire);
+        if (lines != nullptr) keel::detail::prefetch(lines + line.offset);
     }
 
     /// About how many bytes of the file belong to keys from `from` on and in front of `to`; no bound: to the end. Reads index blocks only.
@@ -9802,12 +9820,20 @@ private:
 
     [[nodiscard]] bool filter_allows(std::uint64_t hash) const {
         if (filter_slots_.empty()) return true;
+        auto const line = filter_line(hash);
+        auto const* lines = filter_slots_[line.block].load(std::memory_order_acquire);
+        if (lines == nullptr && (lines = load_filter(line.block)) == nullptr) return true;
+        return format::line_allows(lines + line.offset, hash, static_cast<std::uint32_t>(header_.filter_bits));
+    }
+    /// Where the filter has its word on a key.
+    struct filter_place {
+        std::size_t block;
+        std::size_t offset;
+    };
+    [[nodiscard]] filter_place filter_line(std::uint64_t hash) const noexcept {
         auto const line = format::filter_line(hash, header_.filter_lines());
-        auto const number = static_cast<std::size_t>(line / format::table_filter_lines);
-        auto const* lines = filter_slots_[number].load(std::memory_order_acquire);
-        if (lines == nullptr && (lines = load_filter(number)) == nullptr) return true;
-        return format::line_allows(lines + line % format::table_filter_lines * format::filter_line_bytes, hash,
-                                   static_cast<std::uint32_t>(header_.filter_bits));
+        return {static_cast<std::size_t>(line / format::table_filter_lines),
+                static_cast<std::size_t>(line % format::table_filter_lines * format::filter_line_bytes)};
     }
     [[nodiscard]] std::byte const* load_filter(std::size_t number) const {
         std::lock_guard const hold{m_};
@@ -12245,17 +12271,17 @@ private:
         s.path = out_.paths.segment(entry.id);
         auto const expected = wal::layout::segment_name(entry.id);
         std::optional<std::size_t> by_name;
-        std::optional<std::size_t> by_header;
+        std::optional<std::size_t> by_content;
         for (std::size_t i = 0; i < files_.size(); ++i) {
             bool const named = files_[i].name == expected;
             if (named) by_name = i;
             auto const* h = files_[i].best();
             bool const same = h != nullptr && h->id == entry.id && h->salt == entry.salt && h->store == out_.store;
-            if (same && (!by_header || named)) by_header = i;
+            if (same && (!by_content || named)) by_content = i;
         }
-        if (!by_header && !by_name) by_header = find_by_mark(entry);
-        auto const use = by_header ? by_header : by_name;
-        if (by_name && !by_header && files_[*by_name].best() != nullptr) {
+        if (!by_content && !by_name) by_content = find_by_mark(entry);
+        auto const use = by_content ? by_content : by_name;
+        if (by_name && !by_content && files_[*by_name].best() != nullptr) {
             complain(damage::wrong_place, files_[*by_name].path,
                      "the file under this name is segment " + wal::layout::segment_name(files_[*by_name].best()->id));
             miss(s);
@@ -12264,7 +12290,7 @@ private:
         } else {
             take(s, files_[*use]);
             taken_[*use] = true;
-            if (by_header && files_[*by_header].name != expected)
+            if (by_content && files_[*by_content].name != expected)
                 complain(damage::wrong_place, s.path, "this is segment " + expected + ", found by what it holds");
         }
         place(std::move(s));
@@ -15619,9 +15645,13 @@ private:
         KEEL_TRY_LET(readers, join_readers());
         for (int turn = 0;; ++turn) {
             // Writers are kept away only where there was trouble: they wait for that (lock()).
-            auto away = keep_writers_away();
-            beside_writer_ = !away && away.error().code == errc::locked;
-            if (turn == 0 && away) away = failure(errc::locked, "let go");
+            std::optional<result<lock_type>> away;
+            if (turn == 0) {
+                beside_writer_ = somebody_writes();
+            } else {
+                away.emplace(keep_writers_away());
+                beside_writer_ = is_held(*away);
+            }
             bool const alone = !beside_writer_ && turn != 0;
             believed_ = alone || turn == looks_max;
             auto done = recover(sinks);
@@ -15635,9 +15665,9 @@ private:
         }
     }
     [[nodiscard]] auto keep_writers_away() { return fs_.lock(paths_.lock(), io::lock_mode::shared); }
-    [[nodiscard]] bool somebody_writes() {
-        auto const away = keep_writers_away();
-        return !away && away.error().code == errc::locked;
+    [[nodiscard]] bool somebody_writes() { return is_held(keep_writers_away()); }
+    [[nodiscard]] static bool is_held(result<lock_type> const& lock) noexcept {
+        return !lock && lock.error().code == errc::locked;
     }
     /// As long as this is held no file is written over. A store on a medium that takes no locks is read without.
     result<std::optional<lock_type>> join_readers() {
@@ -15681,8 +15711,8 @@ private:
         auto file = wal::notes_file<C, fs_type>::open(fs_, paths_.notes());
         if (!file) return {}; // a hint: without it attempts are not counted
         notes_.emplace(std::move(*file));
-        // Where nothing is scanned nothing is begun that could not come to an end, and nothing is written.
-        if (std::ranges::all_of(stock.segments, &found_segment::mounted)) return {};
+        // Where nothing is scanned and nothing is to be mended, nothing is begun that could not come to an end: nothing is written.
+        if (stock.findings.empty() && std::ranges::all_of(stock.segments, &found_segment::mounted)) return {};
         auto last = notes_->last();
         bool const ours = last.store == stock.store && last.branch == stock.branch;
         if (!ours) last = {};
@@ -16993,7 +17023,7 @@ private:
         }
         std::vector<std::shared_ptr<table_type const>> in;
         for (auto const& t : made)
-            in.push_back(job.only_move ? job.tables[job.into - 1U].front()->named(t)
+            in.push_back(job.only_move ? job.tables[job.into - 1U].front()->renamed(t)
                                        : levels_.serve(t, core_.keeper().paths()));
         std::vector<segment_id> gone;
         for (auto const& e : job.segments) gone.push_back(e.id);
@@ -17456,13 +17486,23 @@ private:
 
 namespace keel::inline v0::detail {
 
-/// Adds what one segment shows to the report; quick: whether it can be opened. Errors: the machine's, where it cannot.
+/// Who reads beside a writer holds files open that the writer may have removed since: only to them it does not matter.
+enum class file_names { must_stand, may_be_gone };
+
+/// A file that is open can be read without its name, but not by the next one who opens the store.
+template <class Part>
+[[nodiscard]] result<typename Part::file_type const*> open_file_of(Part const& of, file_names names) {
+    if (names == file_names::must_stand) KEEL_TRY(of.named());
+    return of.opened();
+}
+
+/// Adds what one segment shows to the report; quick: whether it is there and can be opened. Errors: the machine's, where it cannot.
 template <class Config>
 [[nodiscard]] result<void> verify_segment(typename level_view<Config>::run const& run_of, verify_depth how,
-                                          recovery_report& report) {
+                                          file_names names, recovery_report& report) {
     using C = typename Config::checksum;
     auto const& of = run_of.source();
-    KEEL_TRY_LET(opened, run_of.opened());
+    KEEL_TRY_LET(opened, open_file_of(run_of, names));
     auto const& file = *opened;
     ++report.segments;
     if (how == verify_depth::quick) {
@@ -17510,9 +17550,9 @@ template <class Config>
 /// The same of a table.
 template <class Config>
 [[nodiscard]] result<void> verify_table(typename level_view<Config>::table_type const& of, verify_depth how,
-                                        recovery_report& report) {
+                                        file_names names, recovery_report& report) {
     using C = typename Config::checksum;
-    KEEL_TRY_LET(file, of.opened());
+    KEEL_TRY_LET(file, open_file_of(of, names));
     ++report.tables;
     if (how == verify_depth::quick) return {};
     KEEL_TRY_LET(seen, (table::check_table<C, typename Config::compression, typename Config::file_system>(
@@ -17679,6 +17719,7 @@ public:
     [[nodiscard]] result<std::uint64_t> erase(range const& which) {
         auto all = keys(which);
         write_batch part;
+        std::uint64_t part_bytes = 0; // of the log
         std::uint64_t done = 0;
         auto const commit_part = [&]() -> result<void> {
             if (part.empty()) return {};
@@ -17686,11 +17727,14 @@ public:
             KEEL_TRY(write(part));
             done += count;
             part.clear();
+            part_bytes = 0;
             return {};
         };
         for (auto const key : all) {
-            if (part.log_bytes() + format::frame_bytes(key.size()) > erase_batch_bytes) KEEL_TRY(commit_part());
+            auto const bytes = format::frame_bytes(key.size());
+            if (part_bytes + bytes > erase_batch_bytes) KEEL_TRY(commit_part());
             part.erase(key);
+            part_bytes += bytes;
         }
         KEEL_TRY(all.status());
         KEEL_TRY(commit_part());
@@ -17765,14 +17809,15 @@ public:
         return approximate_size(which.as_range());
     }
 
-    /// Verifies the segments that take no more records while the store serves: with `deep` every byte of them, with `quick` nothing but
-    /// that they can be opened. Findings are events, make the store degraded and stand in the corruption log; nothing is changed.
+    /// Verifies the segments that take no more records, and the tables, while the store serves: with `deep` every byte of them, with
+    /// `quick` nothing but that they are there and can be opened. Findings are events, make the store degraded and stand in the corruption log; nothing is changed.
     [[nodiscard]] result<recovery_report> verify(verify_depth how = verify_depth::deep) const {
         recovery_report report;
         auto const view = levels_->view();
-        for (auto const& r : view->runs) KEEL_TRY(detail::verify_segment<Config>(*r, how, report));
+        auto const names = core_->read_only() ? detail::file_names::may_be_gone : detail::file_names::must_stand;
+        for (auto const& r : view->runs) KEEL_TRY(detail::verify_segment<Config>(*r, how, names, report));
         for (auto const& level : view->tables)
-            for (auto const& t : level) KEEL_TRY(detail::verify_table<Config>(*t, how, report));
+            for (auto const& t : level) KEEL_TRY(detail::verify_table<Config>(*t, how, names, report));
         core_->tell(report.findings);
         return report;
     }

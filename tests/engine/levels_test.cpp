@@ -264,6 +264,21 @@ TEST_CASE("levels: verify() finds what nobody has read yet, and says so") {
     CHECK(db->state_reason().find(".seg") != std::string::npos);
 }
 
+TEST_CASE("levels: verify() misses a file that was removed under the store, though what is open can still be read") {
+    auto disk = filled(3000);
+    auto db = level_store::open("db", model::test_options(), disk);
+    REQUIRE(db->verify()); // opens every file
+    auto const [file, at] = place_of(disk, level_value(77));
+    REQUIRE(disk.remove(file));
+    CHECK(db->get(level_key(77)).value() == level_value(77));
+    for (auto const how : {keel::verify_depth::quick, keel::verify_depth::deep}) {
+        auto const seen = db->verify(how);
+        REQUIRE(!seen);
+        CHECK(seen.error().code == keel::errc::not_found);
+        CHECK(seen.error().file == file);
+    }
+}
+
 TEST_CASE("levels: several keys at once are of one moment and in the order asked for") {
     auto disk = filled(300);
     auto db = level_store::open("db", model::test_options(), disk);

@@ -243,6 +243,30 @@ TEST_CASE("P13: recovery that dies again and again is stopped after max_recovery
     CHECK(small_engine::open(store_folder, options, disk).has_value());
 }
 
+TEST_CASE("P13: an attempt counts where something is to be mended, though nothing is scanned") {
+    auto store = make_store(ending::closed, 60, 4);
+    auto options = quiet_options();
+    options.verify = verify_depth::quick;
+    options.max_recovery_attempts = 1;
+    auto const die_in_scan = [&](io::memory& disk) {
+        std::optional<io::memory> died;
+        options.on_progress = [&](recovery_progress const& p) {
+            if (p.phase == recovery_phase::scan && !died) died = disk.after_process_crash();
+        };
+        if (auto opened = small_engine::open(store_folder, options, disk); opened) opened->abandon();
+        options.on_progress = {};
+        return *died;
+    };
+    auto whole = die_in_scan(store.disk);
+    CHECK(small_engine::open(store_folder, options, whole).has_value());
+
+    REQUIRE(store.disk.corrupt(std::string{store_folder} + "/manifest.1", 20, std::byte{1}));
+    auto hurt = die_in_scan(store.disk);
+    auto const again = small_engine::open(store_folder, options, hurt);
+    REQUIRE_FALSE(again.has_value());
+    CHECK(again.error().code == errc::recovery_attempts);
+}
+
 TEST_CASE("a cancelled recovery changes nothing and can be begun again") {
     auto store = make_store(ending::process_crash, 60, 4);
     std::stop_source stop;

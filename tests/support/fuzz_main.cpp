@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 // Stands in for libFuzzer: feeds every file named (or in a folder named) on the command line to the target, once, so that each
-// corpus is a normal test in every build. Cases are found by the target crashing.
+// corpus is a normal test in every build with sanitizers. Cases are found by the target crashing.
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>

@@ -36,12 +36,9 @@ public:
     void clear() noexcept {
         bytes_.clear();
         parts_.clear();
-        log_bytes_ = 0;
     }
     [[nodiscard]] bool empty() const noexcept { return parts_.empty(); }
     [[nodiscard]] std::size_t size() const noexcept { return parts_.size(); }
-    /// What it takes of the log.
-    [[nodiscard]] std::uint64_t log_bytes() const noexcept { return log_bytes_; }
 
     /// The operations, as views into this batch: valid until it changes.
     [[nodiscard]] std::vector<wal::operation> operations() const {
@@ -65,11 +62,9 @@ private:
     void add(format::frame_type type, std::string_view key, std::string_view value) {
         bytes_.append(key).append(value);
         parts_.push_back({type, key.size(), value.size()});
-        log_bytes_ += format::frame_bytes(key.size() + value.size());
     }
     std::string bytes_;
     std::vector<part> parts_;
-    std::uint64_t log_bytes_ = 0;
 };
 
 } // namespace keel::inline v0

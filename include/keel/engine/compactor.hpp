@@ -338,7 +338,7 @@ private:
         }
         std::vector<std::shared_ptr<table_type const>> in;
         for (auto const& t : made)
-            in.push_back(job.only_move ? job.tables[job.into - 1U].front()->named(t)
+            in.push_back(job.only_move ? job.tables[job.into - 1U].front()->renamed(t)
                                        : levels_.serve(t, core_.keeper().paths()));
         std::vector<segment_id> gone;
         for (auto const& e : job.segments) gone.push_back(e.id);

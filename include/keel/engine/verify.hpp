@@ -21,13 +21,23 @@
 
 namespace keel::inline v0::detail {
 
-/// Adds what one segment shows to the report; quick: whether it can be opened. Errors: the machine's, where it cannot.
+/// Who reads beside a writer holds files open that the writer may have removed since: only to them it does not matter.
+enum class file_names { must_stand, may_be_gone };
+
+/// A file that is open can be read without its name, but not by the next one who opens the store.
+template <class Part>
+[[nodiscard]] result<typename Part::file_type const*> open_file_of(Part const& of, file_names names) {
+    if (names == file_names::must_stand) KEEL_TRY(of.named());
+    return of.opened();
+}
+
+/// Adds what one segment shows to the report; quick: whether it is there and can be opened. Errors: the machine's, where it cannot.
 template <class Config>
 [[nodiscard]] result<void> verify_segment(typename level_view<Config>::run const& run_of, verify_depth how,
-                                          recovery_report& report) {
+                                          file_names names, recovery_report& report) {
     using C = typename Config::checksum;
     auto const& of = run_of.source();
-    KEEL_TRY_LET(opened, run_of.opened());
+    KEEL_TRY_LET(opened, open_file_of(run_of, names));
     auto const& file = *opened;
     ++report.segments;
     if (how == verify_depth::quick) {
@@ -75,9 +85,9 @@ template <class Config>
 /// The same of a table.
 template <class Config>
 [[nodiscard]] result<void> verify_table(typename level_view<Config>::table_type const& of, verify_depth how,
-                                        recovery_report& report) {
+                                        file_names names, recovery_report& report) {
     using C = typename Config::checksum;
-    KEEL_TRY_LET(file, of.opened());
+    KEEL_TRY_LET(file, open_file_of(of, names));
     ++report.tables;
     if (how == verify_depth::quick) return {};
     KEEL_TRY_LET(seen, (table::check_table<C, typename Config::compression, typename Config::file_system>(

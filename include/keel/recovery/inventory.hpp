@@ -391,17 +391,17 @@ private:
         s.path = out_.paths.segment(entry.id);
         auto const expected = wal::layout::segment_name(entry.id);
         std::optional<std::size_t> by_name;
-        std::optional<std::size_t> by_header;
+        std::optional<std::size_t> by_content;
         for (std::size_t i = 0; i < files_.size(); ++i) {
             bool const named = files_[i].name == expected;
             if (named) by_name = i;
             auto const* h = files_[i].best();
             bool const same = h != nullptr && h->id == entry.id && h->salt == entry.salt && h->store == out_.store;
-            if (same && (!by_header || named)) by_header = i;
+            if (same && (!by_content || named)) by_content = i;
         }
-        if (!by_header && !by_name) by_header = find_by_mark(entry);
-        auto const use = by_header ? by_header : by_name;
-        if (by_name && !by_header && files_[*by_name].best() != nullptr) {
+        if (!by_content && !by_name) by_content = find_by_mark(entry);
+        auto const use = by_content ? by_content : by_name;
+        if (by_name && !by_content && files_[*by_name].best() != nullptr) {
             complain(damage::wrong_place, files_[*by_name].path,
                      "the file under this name is segment " + wal::layout::segment_name(files_[*by_name].best()->id));
             miss(s);
@@ -410,7 +410,7 @@ private:
         } else {
             take(s, files_[*use]);
             taken_[*use] = true;
-            if (by_header && files_[*by_header].name != expected)
+            if (by_content && files_[*by_content].name != expected)
                 complain(damage::wrong_place, s.path, "this is segment " + expected + ", found by what it holds");
         }
         place(std::move(s));

@@ -142,9 +142,13 @@ private:
         KEEL_TRY_LET(readers, join_readers());
         for (int turn = 0;; ++turn) {
             // Writers are kept away only where there was trouble: they wait for that (lock()).
-            auto away = keep_writers_away();
-            beside_writer_ = !away && away.error().code == errc::locked;
-            if (turn == 0 && away) away = failure(errc::locked, "let go");
+            std::optional<result<lock_type>> away;
+            if (turn == 0) {
+                beside_writer_ = somebody_writes();
+            } else {
+                away.emplace(keep_writers_away());
+                beside_writer_ = is_held(*away);
+            }
             bool const alone = !beside_writer_ && turn != 0;
             believed_ = alone || turn == looks_max;
             auto done = recover(sinks);
@@ -158,9 +162,9 @@ private:
         }
     }
     [[nodiscard]] auto keep_writers_away() { return fs_.lock(paths_.lock(), io::lock_mode::shared); }
-    [[nodiscard]] bool somebody_writes() {
-        auto const away = keep_writers_away();
-        return !away && away.error().code == errc::locked;
+    [[nodiscard]] bool somebody_writes() { return is_held(keep_writers_away()); }
+    [[nodiscard]] static bool is_held(result<lock_type> const& lock) noexcept {
+        return !lock && lock.error().code == errc::locked;
     }
     /// As long as this is held no file is written over. A store on a medium that takes no locks is read without.
     result<std::optional<lock_type>> join_readers() {
@@ -204,8 +208,8 @@ private:
         auto file = wal::notes_file<C, fs_type>::open(fs_, paths_.notes());
         if (!file) return {}; // a hint: without it attempts are not counted
         notes_.emplace(std::move(*file));
-        // Where nothing is scanned nothing is begun that could not come to an end, and nothing is written.
-        if (std::ranges::all_of(stock.segments, &found_segment::mounted)) return {};
+        // Where nothing is scanned and nothing is to be mended, nothing is begun that could not come to an end: nothing is written.
+        if (stock.findings.empty() && std::ranges::all_of(stock.segments, &found_segment::mounted)) return {};
         auto last = notes_->last();
         bool const ours = last.store == stock.store && last.branch == stock.branch;
         if (!ours) last = {};

@@ -41,6 +41,11 @@ public:
         return {};
     }
     [[nodiscard]] typename Fs::file const& file() const noexcept { return *file_; }
+    /// Whether a file stands under its name. Errors: not_found.
+    [[nodiscard]] result<void> named() const {
+        KEEL_TRY(fs_.status(path_));
+        return {};
+    }
 
     /// All of `out`, or false. From the mapping; the first few reads go without: a mapping and its page faults cost as much as several.
     [[nodiscard]] bool fetch(std::uint64_t offset, byte_span out) const {

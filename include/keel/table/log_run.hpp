@@ -39,6 +39,8 @@ namespace keel::inline v0::table {
 template <checksum_policy C, io::file_system Fs>
 class log_run {
 public:
+    using file_type = typename Fs::file;
+
     /// `of.index` says where the index on the disk is; where there is none, `scanned` is it.
     log_run(Fs fs, wal::closed_segment of, std::shared_ptr<wal::sorted_index const> scanned,
             std::shared_ptr<block_cache> cache, std::shared_ptr<damage_listener const> listener)
@@ -58,10 +60,12 @@ public:
     /// Held by every run that reads this file: as long as somebody else holds it the file is needed.
     [[nodiscard]] std::shared_ptr<void const> file() const noexcept { return file_; }
     /// The file, opened if no look-up has done so: what is open stays readable when somebody removes it.
-    [[nodiscard]] result<typename Fs::file const*> opened() const {
+    [[nodiscard]] result<file_type const*> opened() const {
         KEEL_TRY(file_->ready());
         return &file_->file();
     }
+    /// Whether it still stands under its name. Errors: not_found.
+    [[nodiscard]] result<void> named() const { return file_->named(); }
     /// The same without the records behind `last`.
     [[nodiscard]] std::shared_ptr<log_run const> up_to(lsn last) const {
         auto less = of_;
@@ -83,12 +87,9 @@ public:
     void prefetch(std::uint64_t hash) const noexcept {
         auto const* filter = filter_.load(std::memory_order_acquire);
         if (filter == nullptr) return;
-        format::filter_shape const shape{shape_.block, shape_.entries};
-        auto const line = format::filter_line(hash, shape.lines());
-        auto const* block =
-            (*filter)[static_cast<std::size_t>(line / shape.lines_per_block())].load(std::memory_order_acquire);
-        if (block != nullptr)
-            keel::detail::prefetch(block + line % shape.lines_per_block() * format::filter_line_bytes);
+        auto const line = filter_line(hash);
+        auto const* block = (*filter)[line.block].load(std::memory_order_acquire);
+        if (block != nullptr) keel::detail::prefetch(block + line.offset);
     }
 
     /// About how many bytes of the segment belong to keys from `from` on and in front of `to`; no bound: to the end. Reads the index only.
@@ -127,10 +128,10 @@ private:
 
         /// Asks for what equal_prefixes() looks at first. Does nothing where the index is not ready.
         void ask_for_block(std::string_view key) const noexcept {
-            if (auto const at = block_of(key)) run_->cache_->prefetch(run_->name_of(*at));
+            if (auto const at = block_of(key)) run_->cache_->prefetch(run_->name_at(run_->block_offset(*at)));
         }
         void ask_inside_block(std::string_view key) const {
-            if (auto const at = block_of(key)) run_->cache_->prefetch_block(run_->name_of(*at));
+            if (auto const at = block_of(key)) run_->cache_->prefetch_block(run_->name_at(run_->block_offset(*at)));
         }
 
         /// Entries that have the prefix of a key: [first, last). Where there are none, both are where they would stand.
@@ -169,25 +170,20 @@ private:
         /// the key is not among those that the fences speak of.
         [[nodiscard]] std::optional<std::uint64_t> block_of(std::string_view key) const noexcept {
             auto const& run = *run_;
-            bool const ready = run.index_ready_.load(std::memory_order_acquire);
-            if (!ready || run.fences_.empty() || run.heap_.load(std::memory_order_acquire) != nullptr)
-                return std::nullopt;
+            if (!run.index_ready_.load(std::memory_order_acquire) || !run.goes_by_fences()) return std::nullopt;
             if (!key.starts_with(run.common_)) return std::nullopt;
-            auto const prefix = format::key_prefix(key, run.common_.size());
-            auto const at = std::ranges::lower_bound(run.fences_, prefix) - run.fences_.begin();
-            if (at == 0) return std::nullopt;
-            return static_cast<std::uint64_t>(at - 1);
+            auto const behind = run.fences_before(format::key_prefix(key, run.common_.size()));
+            return behind != 0 ? std::optional{behind - 1} : std::nullopt;
         }
         /// Fences narrow it down to one block.
         result<std::uint64_t> lower_bound_of_prefix(std::uint64_t prefix) {
             std::uint64_t low = 0;
             auto high = run_->shape_.entries;
-            auto const& fences = run_->fences_;
-            if (!fences.empty() && run_->heap_.load(std::memory_order_acquire) == nullptr) {
+            if (run_->goes_by_fences()) {
                 auto const per_block = run_->shape_.entries_per_block();
-                auto const at = static_cast<std::uint64_t>(std::ranges::lower_bound(fences, prefix) - fences.begin());
-                high = std::min(high, at * per_block);
-                low = at == 0 ? high : (at - 1) * per_block;
+                auto const behind = run_->fences_before(prefix);
+                high = std::min(high, behind * per_block);
+                low = behind == 0 ? high : (behind - 1) * per_block;
             }
             if (low == high) return low;
             KEEL_TRY(hold(low));
@@ -231,7 +227,7 @@ private:
             }
             auto const per_block = run_->shape_.entries_per_block();
             auto const number = i / per_block;
-            auto got = run_->load_block(run_->on_disk_.offset + number * run_->shape_.block);
+            auto got = run_->load_block(run_->block_offset(number));
             if (!got) {
                 // The block is damaged: the index is made anew from the records. It sorts alike, so positions stay what they are.
                 KEEL_TRY(run_->rebuild(got.error()));
@@ -485,21 +481,30 @@ private:
     /// False: the key is in none of the records. A filter that cannot be read allows everything. Its blocks stay in memory once they
     /// were read (1.25 bytes a key): every look-up of an older key asks them.
     [[nodiscard]] bool filter_allows(std::uint64_t hash) const {
-        format::filter_shape const shape{shape_.block, shape_.entries};
-        auto const line = format::filter_line(hash, shape.lines());
-        auto const number = static_cast<std::size_t>(line / shape.lines_per_block());
+        auto const line = filter_line(hash);
         auto const* filter = filter_.load(std::memory_order_acquire);
-        if (filter == nullptr) filter = ready_filter(shape);
-        auto const* block = (*filter)[number].load(std::memory_order_acquire);
-        if (block == nullptr && (block = ready_filter_block(number)) == nullptr) return true;
-        return format::line_allows(block + line % shape.lines_per_block() * format::filter_line_bytes, hash,
-                                   of_.filter->argument);
+        if (filter == nullptr) filter = ready_filter();
+        auto const* block = (*filter)[line.block].load(std::memory_order_acquire);
+        if (block == nullptr && (block = ready_filter_block(line.block)) == nullptr) return true;
+        return format::line_allows(block + line.offset, hash, of_.filter->argument);
+    }
+    [[nodiscard]] format::filter_shape filter_shape() const noexcept { return {shape_.block, shape_.entries}; }
+    /// Where the filter has its word on a key.
+    struct filter_place {
+        std::size_t block;
+        std::size_t offset;
+    };
+    [[nodiscard]] filter_place filter_line(std::uint64_t hash) const noexcept {
+        auto const shape = filter_shape();
+        auto const line = format::filter_line(hash, shape.lines());
+        return {static_cast<std::size_t>(line / shape.lines_per_block()),
+                static_cast<std::size_t>(line % shape.lines_per_block() * format::filter_line_bytes)};
     }
     using filter_blocks = std::vector<std::atomic<std::byte const*>>;
-    [[nodiscard]] filter_blocks const* ready_filter(format::filter_shape const& shape) const {
+    [[nodiscard]] filter_blocks const* ready_filter() const {
         std::lock_guard const hold{m_};
         if (!own_filter_) {
-            own_filter_ = std::make_unique<filter_blocks>(static_cast<std::size_t>(shape.blocks()));
+            own_filter_ = std::make_unique<filter_blocks>(static_cast<std::size_t>(filter_shape().blocks()));
             filter_.store(own_filter_.get(), std::memory_order_release);
         }
         return own_filter_.get();
@@ -519,49 +524,60 @@ private:
     /// What all keys share, and the fences. Called with m_ held.
     [[nodiscard]] result<void> load_head() const {
         auto const blocks = shape_.entry_blocks();
-        auto const place = [&](std::uint64_t number) { return on_disk_.offset + number * shape_.block; };
         if (on_disk_.argument != 0) {
             // The shared bytes stand in every key, so in the first one's.
-            KEEL_TRY_LET(first_block, load_block(place(0)));
+            KEEL_TRY_LET(first_block, load_block(block_offset(0)));
             auto const e = format::read_index_entry(first_block.data());
             read_version any;
-            if (e.offset < of_.begin || e.offset + format::frame_header_bytes > of_.end) return bad_block(place(0));
+            if (e.offset < of_.begin || e.offset + format::frame_header_bytes > of_.end)
+                return bad_block(block_offset(0));
             auto bytes =
                 any.room(static_cast<std::size_t>(std::min<std::uint64_t>(of_.end - e.offset, first_look_bytes)));
             format::frame_place const at{of_.salt, e.offset};
             KEEL_TRY(file_->file().read(e.offset, bytes));
             auto const head = format::peek_frame(bytes.data(), at, of_.end - e.offset);
             if (head.state != format::frame_state::intact || head.header.key_bytes < on_disk_.argument)
-                return bad_block(place(0));
+                return bad_block(block_offset(0));
             bytes = any.room(static_cast<std::size_t>(head.bytes()));
             KEEL_TRY(file_->file().read(e.offset, bytes));
             auto const seen = format::read_frame<C>(bytes, at);
-            if (seen.state != format::frame_state::intact) return bad_block(place(0));
+            if (seen.state != format::frame_state::intact) return bad_block(block_offset(0));
             common_ = std::string{as_text(seen.key()).substr(0, on_disk_.argument)};
         }
         std::vector<std::uint64_t> fences;
         for (std::uint64_t b = 0; b < shape_.fence_blocks(); ++b) {
-            KEEL_TRY_LET(block, load_block(place(blocks + b)));
+            KEEL_TRY_LET(block, load_block(block_offset(blocks + b)));
             auto const first = b * shape_.fences_per_block();
             for (auto i = first; i < std::min(first + shape_.fences_per_block(), blocks); ++i)
                 fences.push_back(format::load<std::uint64_t>(block.data() + 8 * (i - first)));
         }
-        if (!std::ranges::is_sorted(fences)) return bad_block(place(blocks));
+        if (!std::ranges::is_sorted(fences)) return bad_block(block_offset(blocks));
         fences_ = std::move(fences);
         return {};
     }
 
     /// A block of a section, verified, through the cache.
     [[nodiscard]] result<block_cache::block> load_block(std::uint64_t offset) const {
-        block_cache::name const name{of_.salt, offset};
+        auto const name = name_at(offset);
         if (auto held = cache_->find(name)) return held;
         KEEL_TRY_LET(fresh, read_block(offset));
         cache_->add(name, fresh);
         return fresh;
     }
-    /// Of a block of the index, as the cache knows it.
-    [[nodiscard]] block_cache::name name_of(std::uint64_t number) const noexcept {
-        return {of_.salt, on_disk_.offset + number * shape_.block};
+    /// Of a block of the index.
+    [[nodiscard]] std::uint64_t block_offset(std::uint64_t number) const noexcept {
+        return on_disk_.offset + number * shape_.block;
+    }
+    /// As the cache knows the block there.
+    [[nodiscard]] block_cache::name name_at(std::uint64_t offset) const noexcept { return {of_.salt, offset}; }
+
+    /// Whether the index is on the disk, and read by its fences.
+    [[nodiscard]] bool goes_by_fences() const noexcept {
+        return !fences_.empty() && heap_.load(std::memory_order_acquire) == nullptr;
+    }
+    /// How many blocks begin with a smaller prefix.
+    [[nodiscard]] std::uint64_t fences_before(std::uint64_t prefix) const noexcept {
+        return static_cast<std::uint64_t>(std::ranges::lower_bound(fences_, prefix) - fences_.begin());
     }
     /// The block from the file, verified; read again past the page cache before a mismatch is believed.
     [[nodiscard]] result<block_cache::block> read_block(std::uint64_t offset) const {

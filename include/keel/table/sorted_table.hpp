@@ -44,6 +44,8 @@ namespace keel::inline v0::table {
 template <checksum_policy C, compression_policy P, io::file_system Fs>
 class sorted_table {
 public:
+    using file_type = typename Fs::file;
+
     sorted_table(Fs fs, std::string path, format::table_entry of, std::shared_ptr<block_cache> cache,
                  std::shared_ptr<damage_listener const> listener)
         : sorted_table{std::make_shared<lazy_file<Fs> const>(std::move(fs), std::move(path)), std::move(of),
@@ -57,12 +59,14 @@ public:
     /// Held by everything that reads this file: as long as somebody else holds it the file is needed.
     [[nodiscard]] std::shared_ptr<void const> file() const noexcept { return file_; }
     /// The file, opened if no look-up has done so: what is open stays readable when somebody removes it.
-    [[nodiscard]] result<typename Fs::file const*> opened() const {
+    [[nodiscard]] result<file_type const*> opened() const {
         KEEL_TRY(file_->ready());
         return &file_->file();
     }
+    /// Whether it still stands under its name. Errors: not_found.
+    [[nodiscard]] result<void> named() const { return file_->named(); }
     /// The same file, as the manifest names it now.
-    [[nodiscard]] std::shared_ptr<sorted_table const> named(format::table_entry const& now) const {
+    [[nodiscard]] std::shared_ptr<sorted_table const> renamed(format::table_entry const& now) const {
         return std::make_shared<sorted_table const>(file_, now, cache_, listener_);
     }
 
@@ -76,11 +80,9 @@ public:
     /// Asks for the memory that the filter's answer is in, ahead of find().
     void prefetch(std::uint64_t hash) const noexcept {
         if (!ready_.load(std::memory_order_acquire) || filter_slots_.empty()) return;
-        auto const line = format::filter_line(hash, header_.filter_lines());
-        auto const* lines =
-            filter_slots_[static_cast<std::size_t>(line / format::table_filter_lines)].load(std::memory_order_acquire);
-        if (lines != nullptr)
-            keel::detail::prefetch(lines + line % format::table_filter_lines * format::filter_line_bytes);
+        auto const line = filter_line(hash);
+        auto const* lines = filter_slots_[line.block].load(std::memory_order_acquire);
+        if (lines != nullptr) keel::detail::prefetch(lines + line.offset);
     }
 
     /// About how many bytes of the file belong to keys from `from` on and in front of `to`; no bound: to the end. Reads index blocks only.
@@ -462,12 +464,20 @@ private:
 
     [[nodiscard]] bool filter_allows(std::uint64_t hash) const {
         if (filter_slots_.empty()) return true;
+        auto const line = filter_line(hash);
+        auto const* lines = filter_slots_[line.block].load(std::memory_order_acquire);
+        if (lines == nullptr && (lines = load_filter(line.block)) == nullptr) return true;
+        return format::line_allows(lines + line.offset, hash, static_cast<std::uint32_t>(header_.filter_bits));
+    }
+    /// Where the filter has its word on a key.
+    struct filter_place {
+        std::size_t block;
+        std::size_t offset;
+    };
+    [[nodiscard]] filter_place filter_line(std::uint64_t hash) const noexcept {
         auto const line = format::filter_line(hash, header_.filter_lines());
-        auto const number = static_cast<std::size_t>(line / format::table_filter_lines);
-        auto const* lines = filter_slots_[number].load(std::memory_order_acquire);
-        if (lines == nullptr && (lines = load_filter(number)) == nullptr) return true;
-        return format::line_allows(lines + line % format::table_filter_lines * format::filter_line_bytes, hash,
-                                   static_cast<std::uint32_t>(header_.filter_bits));
+        return {static_cast<std::size_t>(line / format::table_filter_lines),
+                static_cast<std::size_t>(line % format::table_filter_lines * format::filter_line_bytes)};
     }
     [[nodiscard]] std::byte const* load_filter(std::size_t number) const {
         std::lock_guard const hold{m_};
