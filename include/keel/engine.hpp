@@ -203,7 +203,12 @@ public:
         recovery_report report;
         auto const view = levels_->view();
         auto const names = core_->read_only() ? detail::file_names::may_be_gone : detail::file_names::must_stand;
-        for (auto const& r : view->runs) KEEL_TRY(detail::verify_segment<Config>(*r, how, names, report));
+        segment_id last{};
+        for (auto const& r : view->runs) { // chunks of one segment stand together
+            report.segments += std::exchange(last, r->source().id) != last;
+            KEEL_TRY(detail::verify_segment<Config>(*r, how, names, report));
+        }
+        if (how == verify_depth::quick) report.mounted_segments = report.segments;
         for (auto const& level : view->tables)
             for (auto const& t : level) KEEL_TRY(detail::verify_table<Config>(*t, how, names, report));
         core_->tell(report.findings);

@@ -6305,6 +6305,7 @@ struct frame_group {
     std::vector<placed_batch> batches{};
     std::uint64_t offset = 0;
     std::size_t commits = 0;
+    std::uint64_t index_at = 0; ///< offset of the last index frame among them; 0: there is none
 
     [[nodiscard]] bool empty() const noexcept { return bytes.empty(); }
     [[nodiscard]] std::uint64_t end() const noexcept { return offset + bytes.size(); }
@@ -6314,6 +6315,7 @@ struct frame_group {
         batches.clear();
         offset = at;
         commits = 0;
+        index_at = 0;
     }
 };
 
@@ -6329,7 +6331,7 @@ public:
         auto const begin = to.bytes.size();
         h.payload_bytes = static_cast<std::uint32_t>(key.size() + value.size());
         h.key_bytes = static_cast<std::uint16_t>(key.size());
-        h.lsn_delta = static_cast<std::uint32_t>(at.value - first_.value + 1);
+        h.lsn_delta = delta_of(at);
         h.mark_delta = mark_delta(at, durable);
         to.bytes.resize(begin + static_cast<std::size_t>(format::frame_bytes(h.payload_bytes)));
         auto* const frame = to.bytes.data() + begin;
@@ -6356,6 +6358,10 @@ public:
     [[nodiscard]] std::uint64_t aggregate() const noexcept { return aggregate_.value(); }
     [[nodiscard]] std::uint64_t salt() const noexcept { return salt_; }
     [[nodiscard]] lsn first() const noexcept { return first_; }
+    /// An LSN as the frames of this segment have it.
+    [[nodiscard]] std::uint32_t delta_of(lsn at) const noexcept {
+        return static_cast<std::uint32_t>(at.value - first_.value + 1);
+    }
 
 private:
     [[nodiscard]] static std::uint32_t mark_delta(lsn at, lsn durable) noexcept {
@@ -7977,6 +7983,49 @@ private:
 
 #endif
 
+// ---- keel/detail/prefix_sort.hpp ----
+#ifndef KEEL_DETAIL_PREFIX_SORT_HPP
+#define KEEL_DETAIL_PREFIX_SORT_HPP
+
+// Sorting by an eight-byte number in linear time: a radix sort by bytes, the lowest first, that passes over bytes which are the same in
+// all. A comparison is asked only where two numbers are equal, which for prefixes of keys is seldom.
+
+namespace keel::inline v0::detail {
+
+/// Sorts by the member `prefix`, and what has the same one by `less`. Memory: as much again as the items take.
+template <class Item, class Less>
+void sort_by_prefix(std::vector<Item>& items, Less const& less) {
+    constexpr std::size_t few = 64; // a radix sort's tables cost more than comparing
+    auto const in_order = [&](Item const& a, Item const& b) {
+        return a.prefix != b.prefix ? a.prefix < b.prefix : less(a, b);
+    };
+    if (items.size() < few) {
+        std::ranges::sort(items, in_order);
+        return;
+    }
+    std::array<std::array<std::size_t, 256>, 8> counts{};
+    for (auto const& i : items)
+        for (std::size_t byte = 0; byte < 8; ++byte) ++counts[byte][i.prefix >> (8 * byte) & 0xFF];
+    std::vector<Item> other(items.size());
+    for (std::size_t byte = 0; byte < 8; ++byte) {
+        auto& places = counts[byte];
+        if (places[items.front().prefix >> (8 * byte) & 0xFF] == items.size()) continue;
+        std::size_t before = 0;
+        for (auto& p : places) before += std::exchange(p, before);
+        for (auto const& i : items) other[places[i.prefix >> (8 * byte) & 0xFF]++] = i;
+        items.swap(other);
+    }
+    for (auto begin = items.begin(); begin != items.end();) {
+        auto const end = std::find_if(begin + 1, items.end(), [&](Item const& i) { return i.prefix != begin->prefix; });
+        if (end - begin > 1) std::sort(begin, end, less);
+        begin = end;
+    }
+}
+
+} // namespace keel::inline v0::detail
+
+#endif
+
 // ---- keel/wal/window.hpp ----
 #ifndef KEEL_WAL_WINDOW_HPP
 #define KEEL_WAL_WINDOW_HPP
@@ -8173,8 +8222,7 @@ public:
         order.reserve(items_.size());
         for (std::size_t i = 0; i < items_.size(); ++i)
             order.push_back({format::key_prefix(key_of(items_[i]), skip), i});
-        std::ranges::sort(order, [&](sortable const& a, sortable const& b) {
-            if (a.prefix != b.prefix) return a.prefix < b.prefix;
+        keel::detail::sort_by_prefix(order, [&](sortable const& a, sortable const& b) {
             auto const& x = items_[a.item];
             auto const& y = items_[b.item];
             auto const by_key = key_of(x).compare(key_of(y));
@@ -8228,15 +8276,42 @@ template <checksum_policy C, class File>
     return {};
 }
 
+/// Fills `out`, a whole number of zeroed blocks of the index: from block `number` on, the first of which will stand at `offset`. Their
+/// checks go to `sum`.
+template <checksum_policy C>
+void encode_index_blocks(byte_span out, sorted_index const& index, std::size_t number, std::uint64_t salt,
+                         std::uint64_t offset, std::uint64_t block_bytes, C& sum) {
+    format::index_shape const shape{block_bytes, index.entries.size()};
+    auto const per_block = static_cast<std::size_t>(shape.entries_per_block());
+    auto const per_fence = static_cast<std::size_t>(shape.fences_per_block());
+    auto const blocks = static_cast<std::size_t>(shape.entry_blocks());
+    auto const block = static_cast<std::size_t>(block_bytes);
+    for (std::size_t begin = 0; begin < out.size(); begin += block, ++number) {
+        auto const bytes = out.subspan(begin, block);
+        auto* at = bytes.data();
+        if (number < blocks) {
+            auto const first = number * per_block;
+            for (auto i = first; i < std::min(first + per_block, index.entries.size()); ++i, at += 16) {
+                format::store(at, index.entries[i].prefix);
+                format::store(at + 8, index.entries[i].offset);
+                format::store(at + 12, index.entries[i].lsn_delta);
+            }
+        } else {
+            auto const first = (number - blocks) * per_fence;
+            for (auto i = first; i < std::min(first + per_fence, blocks); ++i, at += 8)
+                format::store(at, index.entries[i * per_block].prefix);
+        }
+        format::finish_block<C>(bytes, salt, offset + begin);
+        sum.update(bytes.last(format::block_check_bytes));
+    }
+}
+
 /// Writes the index at `offset`; the footer's word of it is the result. Not synced.
 template <checksum_policy C, class File>
 [[nodiscard]] result<format::segment_section> write_index(File& file, sorted_index const& index, std::uint64_t salt,
                                                           std::uint64_t offset, std::uint64_t segment_bytes) {
     format::index_shape const shape{format::block_bytes(segment_bytes), index.entries.size()};
-    auto const per_block = static_cast<std::size_t>(shape.entries_per_block());
-    auto const per_fence = static_cast<std::size_t>(shape.fences_per_block());
-    auto const blocks = static_cast<std::size_t>(shape.entry_blocks());
-    auto const all = blocks + static_cast<std::size_t>(shape.fence_blocks());
+    auto const all = static_cast<std::size_t>(shape.entry_blocks() + shape.fence_blocks());
     auto const block = static_cast<std::size_t>(shape.block);
     auto const blocks_at_once = std::max<std::size_t>(256 * KiB / block, 1);
     C sum;
@@ -8244,25 +8319,7 @@ template <checksum_policy C, class File>
     for (std::size_t done = 0; done < all;) {
         auto const now = std::min(blocks_at_once, all - done);
         out.assign(now * block, std::byte{0});
-        for (std::size_t b = 0; b < now; ++b) {
-            auto const bytes = byte_span{out}.subspan(b * block, block);
-            auto const number = done + b;
-            auto* at = bytes.data();
-            if (number < blocks) {
-                auto const first = number * per_block;
-                for (auto i = first; i < std::min(first + per_block, index.entries.size()); ++i, at += 16) {
-                    format::store(at, index.entries[i].prefix);
-                    format::store(at + 8, index.entries[i].offset);
-                    format::store(at + 12, index.entries[i].lsn_delta);
-                }
-            } else {
-                auto const first = (number - blocks) * per_fence;
-                for (auto i = first; i < std::min(first + per_fence, blocks); ++i, at += 8)
-                    format::store(at, index.entries[i * per_block].prefix);
-            }
-            format::finish_block<C>(bytes, salt, offset + number * block);
-            sum.update(bytes.last(format::block_check_bytes));
-        }
+        encode_index_blocks(out, index, done, salt, offset + done * block, shape.block, sum);
         KEEL_TRY(file.write(offset + done * block, out));
         done += now;
     }
@@ -10284,7 +10341,13 @@ public:
                std::map<format::table_id, format::table_entry> const& tables, wal::layout const& paths) {
         std::lock_guard const hold{change_};
         view_type next;
-        for (auto& [segment, scanned] : parts) next.runs.push_back(serve(std::move(segment), std::move(scanned)));
+        std::shared_ptr<table::lazy_file<fs_type> const> file; // chunks of one segment share it
+        for (auto& [segment, scanned] : parts) {
+            if (!file || file->path() != segment.path)
+                file = std::make_shared<table::lazy_file<fs_type> const>(fs_, segment.path);
+            next.runs.push_back(
+                std::make_shared<run const>(file, std::move(segment), std::move(scanned), cache_, listener_));
+        }
         for (auto const& [id, entry] : tables) next.tables[entry.level].push_back(serve(entry, paths));
         publish(std::move(next));
     }
@@ -11117,6 +11180,99 @@ private:
 
 #endif
 
+// ---- keel/format/chunk_index.hpp ----
+#ifndef KEEL_FORMAT_CHUNK_INDEX_HPP
+#define KEEL_FORMAT_CHUNK_INDEX_HPP
+
+// The payload of an index frame: a sorted index over a chunk of a segment that is still being written to, in the log itself. A segment
+// that a process left behind when it was killed is served by these, and only what lies behind the newest of them is scanned.
+//     0 chunks u32, 4 zero | 8 chunks, 40 bytes each, from the segment's first on; the last is this frame's own
+//       0 begin u32 | 4 end u32 (offsets of the frames it covers) | 8 first u32 | 12 last u32 (LSNs as in the frames)
+//      16 records u32 | 20 shared u32 (bytes that all its keys begin with) | 24 blocks u32 (offset) | 28 zero u32 | 32 check u64
+//   then this chunk's blocks, as those of a sealed segment's index (format/index.hpp): `blocks` is their offset in the file, `check`
+//   the policy over their checks.
+// Each repeats what those before it said of themselves, so that the newest one alone tells where all of them are. Chunks follow each
+// other without a gap, whole batches in each, and every record in them has a key. An index stands in for its records only where all
+// of them are known to have been accepted: then a crash has torn none of them.
+
+namespace keel::inline v0::format {
+
+/// A chunk of a segment that has an index.
+struct indexed_chunk {
+    std::uint32_t begin = 0; ///< offset of its first frame
+    std::uint32_t end = 0;   ///< behind its last one
+    std::uint32_t first = 0; ///< LSN minus (first LSN of the segment minus 1)
+    std::uint32_t last = 0;
+    std::uint32_t records = 0;
+    std::uint32_t shared = 0; ///< bytes that all keys begin with
+    std::uint32_t blocks = 0; ///< offset of the index blocks in the file
+    std::uint64_t check = 0;  ///< the policy over the checks of the blocks
+    bool operator==(indexed_chunk const&) const = default;
+};
+inline constexpr std::size_t indexed_chunk_bytes = 40;
+
+/// How many bytes of frames an index covers at least. Small segments have small chunks, but for those whose index blocks are large.
+[[nodiscard]] constexpr std::uint64_t index_chunk_bytes(std::uint64_t segment_bytes) noexcept {
+    return std::min<std::uint64_t>(256 * KiB, segment_bytes / (block_bytes(segment_bytes) < 4 * KiB ? 4 : 2));
+}
+/// Where the blocks begin in the payload of an index frame that speaks of so many chunks.
+[[nodiscard]] constexpr std::uint64_t chunk_blocks_offset(std::size_t chunks) noexcept {
+    return 8 + indexed_chunk_bytes * chunks;
+}
+
+/// Everything in front of the blocks.
+[[nodiscard]] inline std::vector<std::byte> encode_chunks(std::span<indexed_chunk const> chunks) {
+    std::vector<std::byte> bytes(static_cast<std::size_t>(chunk_blocks_offset(chunks.size())));
+    field_writer out{bytes};
+    out.put(static_cast<std::uint32_t>(chunks.size())).put(std::uint32_t{0});
+    for (auto const& c : chunks) {
+        out.put(c.begin).put(c.end).put(c.first).put(c.last);
+        out.put(c.records).put(c.shared).put(c.blocks).put(std::uint32_t{0}).put(c.check);
+    }
+    return bytes;
+}
+
+/// The chunks that an index frame at `offset` in a segment of so many bytes speaks of. Nothing where they are not what a writer makes.
+[[nodiscard]] inline std::optional<std::vector<indexed_chunk>> decode_chunks(byte_view payload, std::uint64_t offset,
+                                                                             std::uint64_t segment_bytes) {
+    field_reader in{payload};
+    auto const count = in.get<std::uint32_t>();
+    static_cast<void>(in.view(4));
+    if (!in.ok() || count == 0 || count > in.left() / indexed_chunk_bytes) return std::nullopt;
+    std::vector<indexed_chunk> chunks;
+    chunks.reserve(count);
+    indexed_chunk before{.end = static_cast<std::uint32_t>(frames_begin(segment_bytes))};
+    for (std::uint32_t i = 0; i < count; ++i) {
+        indexed_chunk c;
+        c.begin = in.get<std::uint32_t>();
+        c.end = in.get<std::uint32_t>();
+        c.first = in.get<std::uint32_t>();
+        c.last = in.get<std::uint32_t>();
+        c.records = in.get<std::uint32_t>();
+        c.shared = in.get<std::uint32_t>();
+        c.blocks = in.get<std::uint32_t>();
+        static_cast<void>(in.view(4));
+        c.check = in.get<std::uint64_t>();
+        index_shape const shape{block_bytes(segment_bytes), c.records};
+        bool const follows = c.begin == before.end && c.end > c.begin && c.end <= offset && c.first == before.last + 1;
+        bool const counted = c.last >= c.first && c.records == c.last - c.first + 1 &&
+                             c.records <= (c.end - c.begin) / frame_header_bytes;
+        bool const placed = c.blocks >= c.end && c.blocks % frame_alignment == 0 && c.shared <= key_bytes_max &&
+                            c.blocks + shape.bytes() <= frames_limit(segment_bytes);
+        if (!follows || !counted || !placed) return std::nullopt;
+        chunks.push_back(before = c);
+    }
+    auto const& own = chunks.back();
+    auto const blocks = chunk_blocks_offset(chunks.size());
+    bool const is_own = own.blocks == offset + frame_header_bytes + blocks &&
+                        payload.size() == blocks + index_shape{block_bytes(segment_bytes), own.records}.bytes();
+    return is_own ? std::optional{std::move(chunks)} : std::nullopt;
+}
+
+} // namespace keel::inline v0::format
+
+#endif
+
 // ---- keel/format/notes.hpp ----
 #ifndef KEEL_FORMAT_NOTES_HPP
 #define KEEL_FORMAT_NOTES_HPP
@@ -11214,6 +11370,13 @@ template <checksum_policy C>
 
 namespace keel::inline v0::recovery {
 
+/// Whole batches that follow each other without a gap, in LSNs.
+struct extent {
+    lsn_range range{};
+    std::uint64_t begin = 0; ///< offset of the first frame
+    std::uint64_t end = 0;   ///< offset behind the last one
+};
+
 /// What the scan must know before the first frame: from a header, the manifest or a mark frame.
 struct segment_geometry {
     segment_id id{};
@@ -11223,13 +11386,7 @@ struct segment_geometry {
     std::uint64_t limit = 0; ///< frames end here at the latest
     std::uint64_t known_end =
         std::numeric_limits<std::uint64_t>::max(); ///< from this boot's notes: nothing acknowledged lies behind
-};
-
-/// Whole batches that follow each other without a gap, in LSNs.
-struct extent {
-    lsn_range range{};
-    std::uint64_t begin = 0; ///< offset of the first frame
-    std::uint64_t end = 0;   ///< offset behind the last one
+    std::optional<extent> indexed{};               ///< what indexes in the log stand for: it is not read
 };
 
 /// Bytes that are not what was written.
@@ -11260,7 +11417,7 @@ struct segment_run {
     std::uint64_t bytes = 0;                     ///< of valid frames
     std::uint64_t data_end = 0;                  ///< behind the last valid frame
     std::uint64_t tag_end = 0;                   ///< behind the last trace of this life
-    std::uint64_t aggregate = 0;                 ///< over all valid frames
+    std::uint64_t aggregate = 0;                 ///< over all valid frames; 0: not known, an index stands for some
     std::uint64_t first_time_ns = 0;
     std::uint64_t last_time_ns = 0;
     std::uint64_t transient = 0; ///< mismatches that a second read made good
@@ -11292,8 +11449,9 @@ public:
         : in_{file, geometry.limit}, geo_{geometry}, sink_{sink}, cancel_{std::move(cancel)}, bytes_done_{bytes_done} {}
 
     [[nodiscard]] segment_run run() {
-        out_.data_end = out_.tag_end = geo_.begin;
         std::uint64_t offset = geo_.begin;
+        if (geo_.indexed) offset = stand_in(*geo_.indexed);
+        out_.data_end = out_.tag_end = offset;
         std::uint64_t reported = offset;
         while (offset + format::frame_header_bytes <= geo_.limit) {
             offset = step(offset);
@@ -11309,7 +11467,7 @@ public:
         close_batch(false);
         close_gap(lsn_max);
         note_unreadable();
-        out_.aggregate = aggregate_.value();
+        out_.aggregate = geo_.indexed ? 0 : aggregate_.value();
         return std::move(out_);
     }
 
@@ -11320,6 +11478,14 @@ private:
     [[nodiscard]] format::frame_place place(std::uint64_t offset) const noexcept { return {geo_.salt, offset}; }
     [[nodiscard]] lsn lsn_of(format::frame_header const& h) const noexcept {
         return {geo_.first.value - 1 + h.lsn_delta};
+    }
+
+    /// Takes whole batches as they are said to be; where to go on.
+    std::uint64_t stand_in(extent const& known) {
+        out_.extents.push_back(known);
+        out_.records += known.range.size();
+        out_.last = known.range.last;
+        return known.end;
     }
 
     /// Handles what stands at `offset`; returns where to go on (the limit: nothing more).
@@ -11915,7 +12081,11 @@ struct found_segment {
     std::optional<format::segment_header> header{}; ///< the better of its two copies
     std::optional<format::segment_footer> footer{}; ///< of a sealed one, where it verifies and agrees with the manifest
     bool mounted = false;                           ///< its seal stands for its frames: they were not scanned
+    std::vector<format::indexed_chunk> chunks{};    ///< of one without a seal: what indexes inside it stand for
     segment_geometry geometry{};
+
+    /// An LSN as frames and indexes of this segment have it.
+    [[nodiscard]] lsn lsn_of(std::uint32_t delta) const noexcept { return {geometry.first.value - 1 + delta}; }
 
     /// Holds, or held, records: everything but a segment prepared for later.
     [[nodiscard]] bool in_use() const noexcept {
@@ -12962,6 +13132,7 @@ struct recovery_report {
     std::uint64_t tables = 0;           ///< tables of the store
     std::uint64_t table_records = 0;    ///< versions in them
     std::uint64_t replayed_records = 0; ///< records given to the store above
+    std::uint64_t indexed_records = 0;  ///< in a segment without a seal, that indexes inside it stand for: not scanned
     std::uint64_t bytes = 0;            ///< bytes of log that were verified
     std::uint64_t corrupted_segments = 0;
     std::uint64_t corrupted_records = 0; ///< acknowledged records that do not verify (healed or lost)
@@ -13319,7 +13490,10 @@ inline void fill_report(examination& e) {
     r.clean_close = v.clean_close;
     r.tables = e.stock.state.tables.size();
     for (auto const& [id, t] : e.stock.state.tables) r.table_records += t.records;
-    for (auto const& s : e.stock.segments) r.mounted_segments += s.mounted;
+    for (auto const& s : e.stock.segments) {
+        r.mounted_segments += s.mounted;
+        if (!s.chunks.empty()) r.indexed_records += s.chunks.back().last;
+    }
     r.segments = e.stock.segments.size();
     for (auto const& c : v.counted) r.records += c.range.size();
     for (auto const& run : e.runs) {
@@ -13394,6 +13568,35 @@ template <checksum_policy C, class Fs>
     auto const mark = format::decode_mark(seen.payload);
     run.closed = mark && mark->kind == format::mark_kind::close;
     return run;
+}
+
+/// Chunks of the newest segment that have an index in it, as far as all their records are known to have been accepted: only within the
+/// boot, and in the very file, that the notes speak of. Reads one frame; where that is not what it should be there are none.
+template <checksum_policy C, class File>
+[[nodiscard]] std::vector<format::indexed_chunk> indexed_chunks(File const& file, inventory const& stock,
+                                                                found_segment const& s) {
+    bool const told = stock.note && stock.note_is_own && stock.note->newest_index != 0 &&
+                      stock.note->segment == s.entry.id && s.registered && s.header && !s.entry.seal &&
+                      s.file_bytes == s.entry.size && s.entry.place == s.entry.id;
+    if (!told) return {};
+    auto const at = stock.note->newest_index;
+    auto const limit = s.geometry.limit;
+    std::array<std::byte, format::frame_header_bytes> head{};
+    if (at % format::frame_alignment != 0 || at < s.geometry.begin || at > limit || limit - at < head.size()) return {};
+    auto const got = file.read(at, head);
+    auto const peek = format::peek_frame(head.data(), {s.entry.salt, at}, limit - at);
+    if (!got || peek.state != format::frame_state::intact || peek.header.type != format::frame_type::index) return {};
+    std::vector<std::byte> bytes(static_cast<std::size_t>(peek.bytes())); // not beyond the limit: peek_frame looked
+    auto const all = file.read(at, bytes);
+    if (!all || *all != bytes.size()) return {};
+    auto const seen = format::read_frame<C>(bytes, {s.entry.salt, at});
+    if (seen.state != format::frame_state::intact) return {};
+    auto chunks = format::decode_chunks(seen.payload, at, s.entry.size);
+    if (!chunks) return {};
+    std::erase_if(*chunks, [&](auto const& c) {
+        return s.lsn_of(c.last) > stock.note->accepted; // those that stay are the first ones
+    });
+    return std::move(*chunks);
 }
 
 /// Every byte of every table that is there. What it finds joins the inventory's findings.
@@ -13472,6 +13675,12 @@ template <class Config, scan_sink Sink, class BeforeScan>
             refused[i] = std::move(file).error();
         } else {
             using C = typename Config::checksum;
+            if (detail::needs_index<Sink> && options.verify == verify_depth::quick && i + 1 == count)
+                s.chunks = detail::indexed_chunks<C>(*file, e.stock, s);
+            if (!s.chunks.empty())
+                s.geometry.indexed = {.range = {s.geometry.first, s.lsn_of(s.chunks.back().last)},
+                                      .begin = s.geometry.begin,
+                                      .end = s.chunks.back().end};
             e.runs[i] = scan_segment<C>(*file, s.geometry, sinks[i], options.cancel, &bytes_done);
             if (s.footer && options.verify == verify_depth::deep)
                 e.runs[i].bad_sections = wal::damaged_blocks<C>(
@@ -13854,17 +14063,29 @@ private:
         header.place = old.entry.place;
         header.state = format::segment_state::rebuilt;
         std::vector<lsn_range> keep;
+        std::uint64_t wanted = 0;
         for (auto const& c : plan_.counted)
-            if (c.segment == index) keep.push_back(c.range);
+            if (c.segment == index) {
+                keep.push_back(c.range);
+                wanted += c.range.size();
+            }
 
         auto const temporary = paths_.segment_temporary();
         KEEL_TRY_LET(target, store_type::put_file(fs_, temporary));
         segment_builder<C, typename fs_type::file> builder{target, header, std::move(keep)};
         builder.start(now_ns_, e_.found.horizon);
         KEEL_TRY_LET(file, fs_.open(old.path, io::access::read_only, io::creation::must_exist));
-        static_cast<void>(scan_segment<C>(file, old.geometry, builder, options_.cancel));
+        auto whole = old.geometry;
+        whole.indexed.reset(); // what stood in for records is no copy of them
+        static_cast<void>(scan_segment<C>(file, whole, builder, options_.cancel));
         if (options_.cancel.stop_requested())
             return failure(errc::cancelled, "the repair was cancelled; nothing was changed", old.path);
+        if (builder.count() != wanted)
+            return failure(errc::corruption,
+                           "of " + std::to_string(wanted) + " records that were to be kept " +
+                               std::to_string(builder.count()) +
+                               " verify; nothing was changed: open with verify = deep, which finds all damage first",
+                           old.path);
         if (!plan_.declare.empty()) builder.losses(plan_.declare);
         auto const seal = builder.seal();
         KEEL_TRY(builder.finish());
@@ -14435,6 +14656,91 @@ private:
 
 #endif
 
+// ---- keel/wal/chunk_indexer.hpp ----
+#ifndef KEEL_WAL_CHUNK_INDEXER_HPP
+#define KEEL_WAL_CHUNK_INDEXER_HPP
+
+// The indexes inside a segment that is being written to (format/chunk_index.hpp): keys are collected as they are encoded, and once a
+// chunk is full its index goes into the log behind it, like a mark. It is never synced for its own sake.
+
+namespace keel::inline v0::wal {
+
+/// Of one life of one segment. One thread at a time. Memory: the keys of a chunk, and 24 bytes for each.
+template <checksum_policy C>
+class chunk_indexer {
+public:
+    chunk_indexer() = default;
+    chunk_indexer(std::uint64_t segment_bytes, std::uint64_t salt)
+        : segment_bytes_{segment_bytes}, salt_{salt}, begin_{format::frames_begin(segment_bytes)}, on_{true} {}
+
+    /// A record that was encoded at `offset`. One without a key ends it: there are no indexes in this segment from then on.
+    void add(std::uint64_t offset, std::uint32_t lsn_delta, byte_view key) {
+        if (!on_) return;
+        if (key.empty()) return stop();
+        keys_.add(as_text(key), offset, lsn_delta);
+        last_ = lsn_delta;
+    }
+    void add(std::uint64_t offset, std::uint32_t lsn_delta, std::span<operation const> batch) {
+        for (auto const& op : batch) {
+            add(offset, lsn_delta++, op.key);
+            offset += format::frame_bytes(op.payload_bytes());
+        }
+    }
+    /// No more indexes in this segment: those that it has stay good.
+    void stop() noexcept {
+        on_ = false;
+        keys_ = {};
+    }
+
+    /// Whether the records so far, which end at `end`, are worth an index.
+    [[nodiscard]] bool due(std::uint64_t end) const noexcept {
+        return on_ && end - begin_ >= format::index_chunk_bytes(segment_bytes_) && keys_.size() != 0;
+    }
+    /// What the frame of the index will take.
+    [[nodiscard]] std::uint64_t frame_bytes() const noexcept {
+        return format::frame_bytes(format::chunk_blocks_offset(chunks_.size() + 1) + shape().bytes());
+    }
+    /// The payload of an index frame that will stand at `end`, behind all records so far: whole batches.
+    [[nodiscard]] std::vector<std::byte> take(std::uint64_t end) {
+        auto const shape = this->shape();
+        auto const index = std::exchange(keys_, {}).finish();
+        auto const head = format::chunk_blocks_offset(chunks_.size() + 1);
+        auto const blocks = end + format::frame_header_bytes + head;
+        std::vector<std::byte> body(static_cast<std::size_t>(shape.bytes()));
+        C sum;
+        encode_index_blocks(byte_span{body}, index, 0, salt_, blocks, shape.block, sum);
+        chunks_.push_back({.begin = static_cast<std::uint32_t>(begin_),
+                           .end = static_cast<std::uint32_t>(end),
+                           .first = chunks_.empty() ? 1 : chunks_.back().last + 1,
+                           .last = last_,
+                           .records = static_cast<std::uint32_t>(shape.entries),
+                           .shared = static_cast<std::uint32_t>(index.common.size()),
+                           .blocks = static_cast<std::uint32_t>(blocks),
+                           .check = sum.value()});
+        begin_ = end;
+        auto payload = format::encode_chunks(chunks_);
+        payload.insert(payload.end(), body.begin(), body.end());
+        return payload;
+    }
+
+private:
+    [[nodiscard]] format::index_shape shape() const noexcept {
+        return {format::block_bytes(segment_bytes_), keys_.size()};
+    }
+
+    std::uint64_t segment_bytes_ = 0;
+    std::uint64_t salt_ = 0;
+    std::uint64_t begin_ = 0; ///< of the chunk
+    std::uint32_t last_ = 0;
+    bool on_ = false;
+    index_builder keys_{};
+    std::vector<format::indexed_chunk> chunks_{}; ///< that have their index
+};
+
+} // namespace keel::inline v0::wal
+
+#endif
+
 // ---- keel/wal/writer.hpp ----
 #ifndef KEEL_WAL_WRITER_HPP
 #define KEEL_WAL_WRITER_HPP
@@ -14728,6 +15034,7 @@ private:
         std::shared_ptr<file_type> file{};
         std::shared_ptr<mapping_type> mapping{};
         frame_encoder<C> encoder{};
+        chunk_indexer<C> chunks{};
         format::segment_link previous{};
         lsn first{};
         lsn cut{};
@@ -14822,6 +15129,7 @@ private:
             KEEL_TRY(roll());
         }
         put_due_mark();
+        put_due_index(bytes, keyed);
         return {};
     }
 
@@ -14931,6 +15239,7 @@ private:
         fresh->id = next.id;
         fresh->file = std::make_shared<file_type>(std::move(opened));
         fresh->encoder = {next.salt, first};
+        fresh->chunks = {segment_bytes, next.salt};
         fresh->previous = previous;
         fresh->first = first;
         fresh->cut = cut;
@@ -14939,6 +15248,7 @@ private:
         active_ = std::move(fresh);
         sink_.begin(active_->id);
         chunk_ = active_->at / format::aggregate_builder<C>::chunk_bytes;
+        newest_index_ = 0;
         newest_block_ = 0;
         newest_block_batch_ = durable_block_batch_ = active_->at;
         kept_.reset(active_->at);
@@ -14997,6 +15307,22 @@ private:
         if constexpr (mapped) static_cast<void>(store_filling());
     }
 
+    /// A chunk that is full gets its index, if that leaves room for what comes next and for what sealing needs.
+    void put_due_index(std::uint64_t bytes, std::uint64_t keyed) {
+        auto& chunks = active_->chunks;
+        if (!chunks.due(active_->at)) [[likely]]
+            return;
+        if (!has_room(chunks.frame_bytes() + bytes + 2 * mark_room, keyed)) return chunks.stop();
+        auto const offset = filling_.end();
+        auto const payload = chunks.take(offset);
+        active_->encoder.put(filling_, {.type = format::frame_type::index, .flags = format::whole_batch},
+                             next_.before(), durable_, {}, payload);
+        active_->at = filling_.end();
+        encoded_mark_ = durable_;
+        filling_.index_at = offset;
+        if constexpr (mapped) static_cast<void>(store_filling());
+    }
+
     /// A mark of its own, durable when it returns.
     result<void> put_mark(format::mark_kind kind, lock_type& hold) {
         bool const room = kind == format::mark_kind::close ? active_->at + mark_room <= limit : has_room(mark_room, 0);
@@ -15028,6 +15354,7 @@ private:
     }
 
     lsn encode(std::span<operation const> batch) {
+        active_->chunks.add(filling_.end(), active_->encoder.delta_of(next_), batch);
         active_->encoder.put_batch(filling_, batch, next_, durable_);
         active_->at = filling_.end();
         active_->count += batch.size();
@@ -15089,6 +15416,7 @@ private:
         active_->synced = true;
         if (!flight_.batches.empty()) accepted_ = durable_ = flight_.last();
         marked_ = std::max(marked_, group_mark);
+        newest_index_ = newest_index_in(flight_);
         keep_last_block(kept_, flight_, block);
         flight_.reset(flight_.end());
         show(durable_);
@@ -15119,6 +15447,7 @@ private:
         auto& map = *active_->mapping;
         KEEL_TRY(map.store(filling_.offset + 4, bytes.subspan(4)));
         KEEL_TRY(map.publish(filling_.offset, format::load<std::uint32_t>(bytes.data())));
+        newest_index_ = newest_index_in(filling_);
         if (!filling_.batches.empty()) {
             accepted_ = filling_.last();
             follow_block(filling_);
@@ -15428,6 +15757,7 @@ private:
     }
     void encode_again(frame_group& out, lsn at, format::frame_view const& frame, lsn mark) {
         if (frame.header.begins()) out.batches.push_back({.begin = out.end(), .end = 0, .range = {at, at}});
+        active_->chunks.add(out.end(), active_->encoder.delta_of(at), frame.key());
         active_->encoder.put(out, {.type = frame.header.type, .flags = frame.header.flags}, at, mark, frame.key(),
                              frame.value());
         out.batches.back().end = out.end();
@@ -15463,7 +15793,8 @@ private:
                        .segment = active_ ? active_->id : segment_id{},
                        .accepted = accepted_,
                        .durable = durable_,
-                       .end = active_ ? (mapped ? active_->at : filling_.offset) : 0});
+                       .end = active_ ? (mapped ? active_->at : filling_.offset) : 0,
+                       .newest_index = active_ ? newest_index_ : 0});
     }
     /// The leader's note, without m_: the bytes are in the file, so a killed process leaves them behind.
     void note_accepted(lsn upto) {
@@ -15473,7 +15804,12 @@ private:
                        .segment = active_->id,
                        .accepted = upto,
                        .durable = durable_,
-                       .end = flight_.end()});
+                       .end = flight_.end(),
+                       .newest_index = newest_index_in(flight_)});
+    }
+    /// Once the group is in the file.
+    [[nodiscard]] std::uint64_t newest_index_in(frame_group const& group) const noexcept {
+        return group.index_at != 0 ? group.index_at : newest_index_;
     }
 
     keeper_type& keeper_;
@@ -15503,6 +15839,7 @@ private:
     lsn durable_at_failure_{};
     std::uint64_t epoch_ = 0; ///< grows when waiting writers are told outcome_unknown
     std::uint64_t chunk_ = 0;
+    std::uint64_t newest_index_ = 0;        ///< offset of the newest index frame in the active segment's file; 0: none
     std::uint64_t newest_block_ = 0;        ///< mapped path: the block in which the newest batch ends,
     std::uint64_t newest_block_batch_ = 0;  ///< the first batch that touches it,
     std::uint64_t durable_block_batch_ = 0; ///< and the same as of the last good sync
@@ -15944,7 +16281,7 @@ private:
             if (seal != nullptr) part.link = format::link_of(*seal, format::segment_end::rolled);
             else if (auto const next = links.find(part.id); next != links.end()) part.link = next->second;
             else if (part.id == out.start.previous.id) part.link = out.start.previous;
-            if (!part.counted.empty()) serve(out, i, part, bytes, stand_in[i].has_value());
+            if (!part.counted.empty()) serve_all(out, i, part, bytes, stand_in[i].has_value());
             out.parts->add(std::move(part));
         }
     }
@@ -15957,8 +16294,39 @@ private:
                             std::uint64_t{filter->offset} + filter->length <= format::footer_offset(s.entry.size);
         return usable ? filter : std::nullopt;
     }
-    static void serve(opened_type& out, std::size_t i, wal::catalog_part const& part, std::uint64_t bytes,
-                      bool replaced) {
+    /// The chunks of a segment that have an index in it are served each by its own; the rest by what the scan found.
+    static void serve_all(opened_type& out, std::size_t i, wal::catalog_part part, std::uint64_t bytes, bool replaced) {
+        auto const& s = out.exam.stock.segments[i];
+        if (!replaced)
+            for (auto const& c : s.chunks) {
+                auto chunk = part;
+                chunk.begin = c.begin;
+                chunk.limit = c.end;
+                chunk.counted = within(part.counted, {s.lsn_of(c.first), s.lsn_of(c.last)});
+                part.begin = c.end;
+                part.counted = within(part.counted, {s.lsn_of(c.last).next(), lsn_max});
+                if (chunk.counted.empty()) continue;
+                auto& one = serve(out, i, chunk, bytes, true);
+                format::index_shape const shape{format::block_bytes(bytes), c.records};
+                one.records = c.records;
+                one.index = {.type = static_cast<std::uint32_t>(format::section_type::index),
+                             .offset = c.blocks,
+                             .length = static_cast<std::uint32_t>(shape.bytes()),
+                             .check = c.check,
+                             .argument = c.shared};
+            }
+        if (!part.counted.empty()) serve(out, i, part, bytes, replaced);
+    }
+    [[nodiscard]] static std::vector<lsn_range> within(std::vector<lsn_range> const& ranges, lsn_range bounds) {
+        std::vector<lsn_range> out;
+        for (auto const& r : ranges) {
+            lsn_range const both{std::max(r.first, bounds.first), std::min(r.last, bounds.last)};
+            if (!both.empty()) out.push_back(both);
+        }
+        return out;
+    }
+    static wal::closed_segment& serve(opened_type& out, std::size_t i, wal::catalog_part const& part,
+                                      std::uint64_t bytes, bool replaced) {
         auto const& s = out.exam.stock.segments[i];
         served_segment one;
         one.what = {.id = part.id,
@@ -15976,7 +16344,7 @@ private:
         } else if (!replaced) {
             one.scanned = i;
         }
-        out.served.push_back(std::move(one));
+        return out.served.emplace_back(std::move(one)).what;
     }
 
     /// What the next header says of the segment before it, and which files may hold bytes that are not on the disk yet.
@@ -17504,11 +17872,7 @@ template <class Config>
     auto const& of = run_of.source();
     KEEL_TRY_LET(opened, open_file_of(run_of, names));
     auto const& file = *opened;
-    ++report.segments;
-    if (how == verify_depth::quick) {
-        ++report.mounted_segments;
-        return {};
-    }
+    if (how == verify_depth::quick) return {};
     recovery::no_sink nobody;
     auto const run = recovery::scan_segment<C>(
         file, {.id = of.id, .salt = of.salt, .first = of.first, .begin = of.begin, .limit = of.end}, nobody);
@@ -17815,7 +18179,12 @@ public:
         recovery_report report;
         auto const view = levels_->view();
         auto const names = core_->read_only() ? detail::file_names::may_be_gone : detail::file_names::must_stand;
-        for (auto const& r : view->runs) KEEL_TRY(detail::verify_segment<Config>(*r, how, names, report));
+        segment_id last{};
+        for (auto const& r : view->runs) { // chunks of one segment stand together
+            report.segments += std::exchange(last, r->source().id) != last;
+            KEEL_TRY(detail::verify_segment<Config>(*r, how, names, report));
+        }
+        if (how == verify_depth::quick) report.mounted_segments = report.segments;
         for (auto const& level : view->tables)
             for (auto const& t : level) KEEL_TRY(detail::verify_table<Config>(*t, how, names, report));
         core_->tell(report.findings);

@@ -24,11 +24,13 @@ constexpr std::uint64_t workloads = sanitized ? 2 : 20;
 constexpr std::uint64_t one_in = sanitized ? 5 : 1;
 constexpr std::string_view directory = "store";
 
-template <class Durability>
+/// Segments of 4 KiB roll over and seal more often; those of 8 KiB have room for the index of a chunk.
+template <class Durability, std::uint64_t Segment>
 class enumeration {
 public:
     using store = keel::engine<Durability, keel::compaction::leveled<8 * keel::KiB, 2>, keel::io::memory,
-                               keel::segment_size<4 * keel::KiB>, keel::checksum::crc32c>;
+                               keel::segment_size<Segment>, keel::checksum::crc32c>;
+    static constexpr bool has_chunks = Segment > 4 * keel::KiB;
     static constexpr bool mapped = Durability::path == keel::write_path::mapped;
 
     /// `merges`: the workloads merge, and so does what looks at what they leave.
@@ -40,7 +42,7 @@ public:
         model::reset_machine();
         keel::io::memory disk;
         model::history h;
-        auto const all = make_workload(number, merging);
+        auto const all = make_workload(number, merging, has_chunks && number % 2 == 1);
         disk.on_operation([&](keel::io::operation const&) {
             if (++stops_ % one_in == 0) explore(disk, h, 0);
         });
@@ -49,6 +51,7 @@ public:
     }
     [[nodiscard]] std::uint64_t states() const { return states_; }
     [[nodiscard]] std::uint64_t torn() const { return torn_; }
+    [[nodiscard]] std::uint64_t indexed() const { return indexed_; }
     [[nodiscard]] std::uint64_t merges() const { return merges_; }
 
 private:
@@ -133,6 +136,7 @@ private:
             return;
         }
         torn_ += db->recovery().torn_tail_bytes != 0;
+        indexed_ += db->recovery().indexed_records != 0;
         h.issued.resize(holds);
         h.owed_process = kind == model::crash_kind::process ? holds : std::max(h.owed_process, h.owed_power);
         // Every other time nothing is written before a merge: it may not lean on what a first write makes durable.
@@ -198,40 +202,44 @@ private:
     std::uint64_t stops_ = 0;
     std::uint64_t seed_ = 0;
     std::uint64_t torn_ = 0;
+    std::uint64_t indexed_ = 0; ///< opened by an index inside a segment that was being written to
     std::uint64_t merges_ = 0;
     int failures_ = 0;
 };
 
-template <class Durability>
+template <class Durability, std::uint64_t Segment>
 void enumerate_all(std::uint64_t count = workloads, bool merging = false) {
-    enumeration<Durability> e{merging};
+    enumeration<Durability, Segment> e{merging};
     for (std::uint64_t n = 0; n < count; ++n) e.run(n);
-    std::printf("crash enumeration, %-12s %8llu crash states visited in %llu workloads, %llu with a torn tail\n",
+    std::printf("crash enumeration, %-12s %8llu crash states visited in %llu workloads, %llu with a torn tail, %llu "
+                "opened by a chunk's index\n",
                 std::string{Durability::name}.c_str(), static_cast<unsigned long long>(e.states()),
-                static_cast<unsigned long long>(count), static_cast<unsigned long long>(e.torn()));
-    // A run that saw few states, or never a torn tail, has proven nothing.
+                static_cast<unsigned long long>(count), static_cast<unsigned long long>(e.torn()),
+                static_cast<unsigned long long>(e.indexed()));
+    // A run that saw few states, or never a torn tail or an index, has proven nothing.
     CHECK(e.states() >= (sanitized ? 100U : 50000U));
     CHECK((e.torn() > 0 || sanitized)); // a sample may have no torn tail
+    CHECK((e.indexed() > 0 || !e.has_chunks || sanitized));
     CHECK(e.merges() >= (e.merging ? count / 2 : 0));
 }
 
 } // namespace
 
 TEST_CASE("crash: every acknowledged batch survives every stop under every_write") {
-    enumerate_all<keel::durability::every_write>();
+    enumerate_all<keel::durability::every_write, 8 * keel::KiB>();
 }
 TEST_CASE("crash: every acknowledged batch survives every stop under group_commit") {
-    enumerate_all<keel::durability::group_commit>();
+    enumerate_all<keel::durability::group_commit, 4 * keel::KiB>();
 }
 TEST_CASE("crash: a prefix with all that was synced survives every stop under interval") {
-    enumerate_all<keel::durability::interval<100>>();
+    enumerate_all<keel::durability::interval<100>, 8 * keel::KiB>();
 }
 TEST_CASE("crash: a prefix with all that was synced survives every stop under os_buffered") {
-    enumerate_all<keel::durability::os_buffered>();
+    enumerate_all<keel::durability::os_buffered, 4 * keel::KiB>();
 }
 
 // Seal, merge, the manifest's switch, giving segments back and recycling them: stopped at every operation of theirs, too.
 TEST_CASE("crash: every acknowledged batch survives every stop of a merge") {
-    enumerate_all<keel::durability::group_commit>(sanitized ? 1 : 3, true);
-    enumerate_all<keel::durability::os_buffered>(sanitized ? 1 : 3, true);
+    enumerate_all<keel::durability::group_commit, 4 * keel::KiB>(sanitized ? 1 : 3, true);
+    enumerate_all<keel::durability::os_buffered, 4 * keel::KiB>(sanitized ? 1 : 3, true);
 }

@@ -2,8 +2,8 @@
 #ifndef KEEL_TESTS_CRASH_WORKLOAD_HPP
 #define KEEL_TESTS_CRASH_WORKLOAD_HPP
 
-// Short programs over a store, small enough to stop at every I/O operation of theirs. Segments are 4 KiB, so a handful of values
-// rolls over, seals and recycles.
+// Short programs over a store, small enough to stop at every I/O operation of theirs. Segments are 4 or 8 KiB, so a handful of
+// values rolls over, seals and recycles.
 
 #include "../support/model.hpp"
 
@@ -23,8 +23,9 @@ struct step {
 using workload = std::vector<step>;
 
 /// The workload of a number: each has its own mixture of batch sizes, value sizes, erases, syncs, idle marks and reopenings; where
-/// the store merges, of merges, at least one at its end.
-inline workload make_workload(std::uint64_t number, bool merging = false) {
+/// the store merges, of merges, at least one at its end. `chunk_first`: begins with a batch that fills a chunk of an 8 KiB segment, so
+/// that what comes next stands behind the chunk's index.
+inline workload make_workload(std::uint64_t number, bool merging = false, bool chunk_first = false) {
     auto state = number * 0x9E3779B97F4A7C15ULL + 1;
     auto const random = [&](std::uint64_t below) {
         state ^= state << 13;
@@ -33,6 +34,13 @@ inline workload make_workload(std::uint64_t number, bool merging = false) {
         return state % below;
     };
     workload all;
+    if (chunk_first) {
+        step s;
+        for (int k = 0; k < 16; ++k)
+            s.operations.push_back(
+                {.key = "key" + std::to_string(k % 8), .value = std::string(92, static_cast<char>('A' + k))});
+        all.push_back(std::move(s));
+    }
     auto const steps = 3 + number % 6;
     for (std::uint64_t i = 0; i < steps; ++i) {
         step s;

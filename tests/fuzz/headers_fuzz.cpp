@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-// A flag byte and a block: read as a header of every kind under two checksums. What is called good reads back the same after it
+// A flag byte and a block: read as a header of every kind, and as an index frame, under two checksums. What is called good reads back the same after it
 // was encoded again.
+#include <keel/format/chunk_index.hpp>
 #include <keel/format/manifest.hpp>
 #include <keel/format/notes.hpp>
 #include <keel/format/segment_header.hpp>
@@ -39,6 +40,10 @@ void read_all(byte_view block) {
         require(decode_manifest_header<C>(encode<C>(seen.header)).header == seen.header);
     if (auto const seen = decode_note<C>(block)) require(decode_note<C>(encode<C>(*seen)) == seen);
     static_cast<void>(newest_note<C>(block));
+    constexpr std::uint64_t segment = 64 * KiB;
+    for (auto const at : {std::uint64_t{4096} + 2048, segment / 2})
+        if (auto const chunks = decode_chunks(block, at, segment))
+            require(encode_chunks(*chunks).size() <= block.size());
     if (block.size() >= 16) static_cast<void>(peek_file_kind(block));
 }
 

@@ -96,6 +96,14 @@ void block_inputs(stdfs::path const& corpus) {
     write_file(corpus / "headers" / "footer", with_flags(1, all(segment).subspan(3072, 512)));
     write_file(corpus / "headers" / "manifest", with_flags(2, all(manifest).first(512)));
     write_file(corpus / "headers" / "note", with_flags(1, all(notes).first(256)));
+    write_file(corpus / "headers" / "chunks", [&] {
+        constexpr std::uint32_t end = 4096 + 2048; // as tests/fuzz/headers_fuzz.cpp places it
+        format::indexed_chunk const one{
+            .begin = 4096, .end = end, .first = 1, .last = 10, .records = 10, .blocks = end + 32 + 48};
+        auto payload = format::encode_chunks({&one, 1});
+        payload.resize(payload.size() + 4096);
+        return with_flags(0, payload);
+    }());
     write_file(corpus / "notes" / "own", with_flags(3, all(notes).first(512)));
     write_file(corpus / "notes" / "foreign", with_flags(1, all(notes).first(512)));
     write_file(corpus / "notes" / "short", with_flags(0, all(notes).first(100)));

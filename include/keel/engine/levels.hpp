@@ -292,7 +292,13 @@ public:
                std::map<format::table_id, format::table_entry> const& tables, wal::layout const& paths) {
         std::lock_guard const hold{change_};
         view_type next;
-        for (auto& [segment, scanned] : parts) next.runs.push_back(serve(std::move(segment), std::move(scanned)));
+        std::shared_ptr<table::lazy_file<fs_type> const> file; // chunks of one segment share it
+        for (auto& [segment, scanned] : parts) {
+            if (!file || file->path() != segment.path)
+                file = std::make_shared<table::lazy_file<fs_type> const>(fs_, segment.path);
+            next.runs.push_back(
+                std::make_shared<run const>(file, std::move(segment), std::move(scanned), cache_, listener_));
+        }
         for (auto const& [id, entry] : tables) next.tables[entry.level].push_back(serve(entry, paths));
         publish(std::move(next));
     }

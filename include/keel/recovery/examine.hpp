@@ -110,7 +110,10 @@ inline void fill_report(examination& e) {
     r.clean_close = v.clean_close;
     r.tables = e.stock.state.tables.size();
     for (auto const& [id, t] : e.stock.state.tables) r.table_records += t.records;
-    for (auto const& s : e.stock.segments) r.mounted_segments += s.mounted;
+    for (auto const& s : e.stock.segments) {
+        r.mounted_segments += s.mounted;
+        if (!s.chunks.empty()) r.indexed_records += s.chunks.back().last;
+    }
     r.segments = e.stock.segments.size();
     for (auto const& c : v.counted) r.records += c.range.size();
     for (auto const& run : e.runs) {
@@ -185,6 +188,35 @@ template <checksum_policy C, class Fs>
     auto const mark = format::decode_mark(seen.payload);
     run.closed = mark && mark->kind == format::mark_kind::close;
     return run;
+}
+
+/// Chunks of the newest segment that have an index in it, as far as all their records are known to have been accepted: only within the
+/// boot, and in the very file, that the notes speak of. Reads one frame; where that is not what it should be there are none.
+template <checksum_policy C, class File>
+[[nodiscard]] std::vector<format::indexed_chunk> indexed_chunks(File const& file, inventory const& stock,
+                                                                found_segment const& s) {
+    bool const told = stock.note && stock.note_is_own && stock.note->newest_index != 0 &&
+                      stock.note->segment == s.entry.id && s.registered && s.header && !s.entry.seal &&
+                      s.file_bytes == s.entry.size && s.entry.place == s.entry.id;
+    if (!told) return {};
+    auto const at = stock.note->newest_index;
+    auto const limit = s.geometry.limit;
+    std::array<std::byte, format::frame_header_bytes> head{};
+    if (at % format::frame_alignment != 0 || at < s.geometry.begin || at > limit || limit - at < head.size()) return {};
+    auto const got = file.read(at, head);
+    auto const peek = format::peek_frame(head.data(), {s.entry.salt, at}, limit - at);
+    if (!got || peek.state != format::frame_state::intact || peek.header.type != format::frame_type::index) return {};
+    std::vector<std::byte> bytes(static_cast<std::size_t>(peek.bytes())); // not beyond the limit: peek_frame looked
+    auto const all = file.read(at, bytes);
+    if (!all || *all != bytes.size()) return {};
+    auto const seen = format::read_frame<C>(bytes, {s.entry.salt, at});
+    if (seen.state != format::frame_state::intact) return {};
+    auto chunks = format::decode_chunks(seen.payload, at, s.entry.size);
+    if (!chunks) return {};
+    std::erase_if(*chunks, [&](auto const& c) {
+        return s.lsn_of(c.last) > stock.note->accepted; // those that stay are the first ones
+    });
+    return std::move(*chunks);
 }
 
 /// Every byte of every table that is there. What it finds joins the inventory's findings.
@@ -263,6 +295,12 @@ template <class Config, scan_sink Sink, class BeforeScan>
             refused[i] = std::move(file).error();
         } else {
             using C = typename Config::checksum;
+            if (detail::needs_index<Sink> && options.verify == verify_depth::quick && i + 1 == count)
+                s.chunks = detail::indexed_chunks<C>(*file, e.stock, s);
+            if (!s.chunks.empty())
+                s.geometry.indexed = {.range = {s.geometry.first, s.lsn_of(s.chunks.back().last)},
+                                      .begin = s.geometry.begin,
+                                      .end = s.chunks.back().end};
             e.runs[i] = scan_segment<C>(*file, s.geometry, sinks[i], options.cancel, &bytes_done);
             if (s.footer && options.verify == verify_depth::deep)
                 e.runs[i].bad_sections = wal::damaged_blocks<C>(

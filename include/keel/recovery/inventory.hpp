@@ -6,6 +6,7 @@
 // nothing. A file is known by its header; its name is a hint, and the manifest says which lives of which files belong to the store.
 
 #include <keel/error.hpp>
+#include <keel/format/chunk_index.hpp>
 #include <keel/format/manifest.hpp>
 #include <keel/format/mark.hpp>
 #include <keel/format/notes.hpp>
@@ -35,7 +36,11 @@ struct found_segment {
     std::optional<format::segment_header> header{}; ///< the better of its two copies
     std::optional<format::segment_footer> footer{}; ///< of a sealed one, where it verifies and agrees with the manifest
     bool mounted = false;                           ///< its seal stands for its frames: they were not scanned
+    std::vector<format::indexed_chunk> chunks{};    ///< of one without a seal: what indexes inside it stand for
     segment_geometry geometry{};
+
+    /// An LSN as frames and indexes of this segment have it.
+    [[nodiscard]] lsn lsn_of(std::uint32_t delta) const noexcept { return {geometry.first.value - 1 + delta}; }
 
     /// Holds, or held, records: everything but a segment prepared for later.
     [[nodiscard]] bool in_use() const noexcept {

@@ -441,7 +441,7 @@ private:
             if (seal != nullptr) part.link = format::link_of(*seal, format::segment_end::rolled);
             else if (auto const next = links.find(part.id); next != links.end()) part.link = next->second;
             else if (part.id == out.start.previous.id) part.link = out.start.previous;
-            if (!part.counted.empty()) serve(out, i, part, bytes, stand_in[i].has_value());
+            if (!part.counted.empty()) serve_all(out, i, part, bytes, stand_in[i].has_value());
             out.parts->add(std::move(part));
         }
     }
@@ -454,8 +454,39 @@ private:
                             std::uint64_t{filter->offset} + filter->length <= format::footer_offset(s.entry.size);
         return usable ? filter : std::nullopt;
     }
-    static void serve(opened_type& out, std::size_t i, wal::catalog_part const& part, std::uint64_t bytes,
-                      bool replaced) {
+    /// The chunks of a segment that have an index in it are served each by its own; the rest by what the scan found.
+    static void serve_all(opened_type& out, std::size_t i, wal::catalog_part part, std::uint64_t bytes, bool replaced) {
+        auto const& s = out.exam.stock.segments[i];
+        if (!replaced)
+            for (auto const& c : s.chunks) {
+                auto chunk = part;
+                chunk.begin = c.begin;
+                chunk.limit = c.end;
+                chunk.counted = within(part.counted, {s.lsn_of(c.first), s.lsn_of(c.last)});
+                part.begin = c.end;
+                part.counted = within(part.counted, {s.lsn_of(c.last).next(), lsn_max});
+                if (chunk.counted.empty()) continue;
+                auto& one = serve(out, i, chunk, bytes, true);
+                format::index_shape const shape{format::block_bytes(bytes), c.records};
+                one.records = c.records;
+                one.index = {.type = static_cast<std::uint32_t>(format::section_type::index),
+                             .offset = c.blocks,
+                             .length = static_cast<std::uint32_t>(shape.bytes()),
+                             .check = c.check,
+                             .argument = c.shared};
+            }
+        if (!part.counted.empty()) serve(out, i, part, bytes, replaced);
+    }
+    [[nodiscard]] static std::vector<lsn_range> within(std::vector<lsn_range> const& ranges, lsn_range bounds) {
+        std::vector<lsn_range> out;
+        for (auto const& r : ranges) {
+            lsn_range const both{std::max(r.first, bounds.first), std::min(r.last, bounds.last)};
+            if (!both.empty()) out.push_back(both);
+        }
+        return out;
+    }
+    static wal::closed_segment& serve(opened_type& out, std::size_t i, wal::catalog_part const& part,
+                                      std::uint64_t bytes, bool replaced) {
         auto const& s = out.exam.stock.segments[i];
         served_segment one;
         one.what = {.id = part.id,
@@ -473,7 +504,7 @@ private:
         } else if (!replaced) {
             one.scanned = i;
         }
-        out.served.push_back(std::move(one));
+        return out.served.emplace_back(std::move(one)).what;
     }
 
     /// What the next header says of the segment before it, and which files may hold bytes that are not on the disk yet.

@@ -236,17 +236,29 @@ private:
         header.place = old.entry.place;
         header.state = format::segment_state::rebuilt;
         std::vector<lsn_range> keep;
+        std::uint64_t wanted = 0;
         for (auto const& c : plan_.counted)
-            if (c.segment == index) keep.push_back(c.range);
+            if (c.segment == index) {
+                keep.push_back(c.range);
+                wanted += c.range.size();
+            }
 
         auto const temporary = paths_.segment_temporary();
         KEEL_TRY_LET(target, store_type::put_file(fs_, temporary));
         segment_builder<C, typename fs_type::file> builder{target, header, std::move(keep)};
         builder.start(now_ns_, e_.found.horizon);
         KEEL_TRY_LET(file, fs_.open(old.path, io::access::read_only, io::creation::must_exist));
-        static_cast<void>(scan_segment<C>(file, old.geometry, builder, options_.cancel));
+        auto whole = old.geometry;
+        whole.indexed.reset(); // what stood in for records is no copy of them
+        static_cast<void>(scan_segment<C>(file, whole, builder, options_.cancel));
         if (options_.cancel.stop_requested())
             return failure(errc::cancelled, "the repair was cancelled; nothing was changed", old.path);
+        if (builder.count() != wanted)
+            return failure(errc::corruption,
+                           "of " + std::to_string(wanted) + " records that were to be kept " +
+                               std::to_string(builder.count()) +
+                               " verify; nothing was changed: open with verify = deep, which finds all damage first",
+                           old.path);
         if (!plan_.declare.empty()) builder.losses(plan_.declare);
         auto const seal = builder.seal();
         KEEL_TRY(builder.finish());

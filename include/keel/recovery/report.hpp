@@ -23,6 +23,7 @@ struct recovery_report {
     std::uint64_t tables = 0;           ///< tables of the store
     std::uint64_t table_records = 0;    ///< versions in them
     std::uint64_t replayed_records = 0; ///< records given to the store above
+    std::uint64_t indexed_records = 0;  ///< in a segment without a seal, that indexes inside it stand for: not scanned
     std::uint64_t bytes = 0;            ///< bytes of log that were verified
     std::uint64_t corrupted_segments = 0;
     std::uint64_t corrupted_records = 0; ///< acknowledged records that do not verify (healed or lost)

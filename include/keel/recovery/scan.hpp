@@ -18,10 +18,18 @@
 #include <atomic>
 #include <concepts>
 #include <limits>
+#include <optional>
 #include <stop_token>
 #include <vector>
 
 namespace keel::inline v0::recovery {
+
+/// Whole batches that follow each other without a gap, in LSNs.
+struct extent {
+    lsn_range range{};
+    std::uint64_t begin = 0; ///< offset of the first frame
+    std::uint64_t end = 0;   ///< offset behind the last one
+};
 
 /// What the scan must know before the first frame: from a header, the manifest or a mark frame.
 struct segment_geometry {
@@ -32,13 +40,7 @@ struct segment_geometry {
     std::uint64_t limit = 0; ///< frames end here at the latest
     std::uint64_t known_end =
         std::numeric_limits<std::uint64_t>::max(); ///< from this boot's notes: nothing acknowledged lies behind
-};
-
-/// Whole batches that follow each other without a gap, in LSNs.
-struct extent {
-    lsn_range range{};
-    std::uint64_t begin = 0; ///< offset of the first frame
-    std::uint64_t end = 0;   ///< offset behind the last one
+    std::optional<extent> indexed{};               ///< what indexes in the log stand for: it is not read
 };
 
 /// Bytes that are not what was written.
@@ -69,7 +71,7 @@ struct segment_run {
     std::uint64_t bytes = 0;                     ///< of valid frames
     std::uint64_t data_end = 0;                  ///< behind the last valid frame
     std::uint64_t tag_end = 0;                   ///< behind the last trace of this life
-    std::uint64_t aggregate = 0;                 ///< over all valid frames
+    std::uint64_t aggregate = 0;                 ///< over all valid frames; 0: not known, an index stands for some
     std::uint64_t first_time_ns = 0;
     std::uint64_t last_time_ns = 0;
     std::uint64_t transient = 0; ///< mismatches that a second read made good
@@ -101,8 +103,9 @@ public:
         : in_{file, geometry.limit}, geo_{geometry}, sink_{sink}, cancel_{std::move(cancel)}, bytes_done_{bytes_done} {}
 
     [[nodiscard]] segment_run run() {
-        out_.data_end = out_.tag_end = geo_.begin;
         std::uint64_t offset = geo_.begin;
+        if (geo_.indexed) offset = stand_in(*geo_.indexed);
+        out_.data_end = out_.tag_end = offset;
         std::uint64_t reported = offset;
         while (offset + format::frame_header_bytes <= geo_.limit) {
             offset = step(offset);
@@ -118,7 +121,7 @@ public:
         close_batch(false);
         close_gap(lsn_max);
         note_unreadable();
-        out_.aggregate = aggregate_.value();
+        out_.aggregate = geo_.indexed ? 0 : aggregate_.value();
         return std::move(out_);
     }
 
@@ -129,6 +132,14 @@ private:
     [[nodiscard]] format::frame_place place(std::uint64_t offset) const noexcept { return {geo_.salt, offset}; }
     [[nodiscard]] lsn lsn_of(format::frame_header const& h) const noexcept {
         return {geo_.first.value - 1 + h.lsn_delta};
+    }
+
+    /// Takes whole batches as they are said to be; where to go on.
+    std::uint64_t stand_in(extent const& known) {
+        out_.extents.push_back(known);
+        out_.records += known.range.size();
+        out_.last = known.range.last;
+        return known.end;
     }
 
     /// Handles what stands at `offset`; returns where to go on (the limit: nothing more).

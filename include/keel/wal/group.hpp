@@ -44,6 +44,7 @@ struct frame_group {
     std::vector<placed_batch> batches{};
     std::uint64_t offset = 0;
     std::size_t commits = 0;
+    std::uint64_t index_at = 0; ///< offset of the last index frame among them; 0: there is none
 
     [[nodiscard]] bool empty() const noexcept { return bytes.empty(); }
     [[nodiscard]] std::uint64_t end() const noexcept { return offset + bytes.size(); }
@@ -53,6 +54,7 @@ struct frame_group {
         batches.clear();
         offset = at;
         commits = 0;
+        index_at = 0;
     }
 };
 
@@ -68,7 +70,7 @@ public:
         auto const begin = to.bytes.size();
         h.payload_bytes = static_cast<std::uint32_t>(key.size() + value.size());
         h.key_bytes = static_cast<std::uint16_t>(key.size());
-        h.lsn_delta = static_cast<std::uint32_t>(at.value - first_.value + 1);
+        h.lsn_delta = delta_of(at);
         h.mark_delta = mark_delta(at, durable);
         to.bytes.resize(begin + static_cast<std::size_t>(format::frame_bytes(h.payload_bytes)));
         auto* const frame = to.bytes.data() + begin;
@@ -95,6 +97,10 @@ public:
     [[nodiscard]] std::uint64_t aggregate() const noexcept { return aggregate_.value(); }
     [[nodiscard]] std::uint64_t salt() const noexcept { return salt_; }
     [[nodiscard]] lsn first() const noexcept { return first_; }
+    /// An LSN as the frames of this segment have it.
+    [[nodiscard]] std::uint32_t delta_of(lsn at) const noexcept {
+        return static_cast<std::uint32_t>(at.value - first_.value + 1);
+    }
 
 private:
     [[nodiscard]] static std::uint32_t mark_delta(lsn at, lsn durable) noexcept {

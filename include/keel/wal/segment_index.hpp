@@ -5,6 +5,7 @@
 // Making the sorted index of a segment (format/index.hpp): collect the keys of its records in any order, sort once, write. Sorting a
 // segment's keys is many times cheaper than keeping an ordered structure while they come.
 
+#include <keel/detail/prefix_sort.hpp>
 #include <keel/error.hpp>
 #include <keel/format/frame.hpp>
 #include <keel/format/index.hpp>
@@ -90,8 +91,7 @@ public:
         order.reserve(items_.size());
         for (std::size_t i = 0; i < items_.size(); ++i)
             order.push_back({format::key_prefix(key_of(items_[i]), skip), i});
-        std::ranges::sort(order, [&](sortable const& a, sortable const& b) {
-            if (a.prefix != b.prefix) return a.prefix < b.prefix;
+        keel::detail::sort_by_prefix(order, [&](sortable const& a, sortable const& b) {
             auto const& x = items_[a.item];
             auto const& y = items_[b.item];
             auto const by_key = key_of(x).compare(key_of(y));
@@ -145,15 +145,42 @@ template <checksum_policy C, class File>
     return {};
 }
 
+/// Fills `out`, a whole number of zeroed blocks of the index: from block `number` on, the first of which will stand at `offset`. Their
+/// checks go to `sum`.
+template <checksum_policy C>
+void encode_index_blocks(byte_span out, sorted_index const& index, std::size_t number, std::uint64_t salt,
+                         std::uint64_t offset, std::uint64_t block_bytes, C& sum) {
+    format::index_shape const shape{block_bytes, index.entries.size()};
+    auto const per_block = static_cast<std::size_t>(shape.entries_per_block());
+    auto const per_fence = static_cast<std::size_t>(shape.fences_per_block());
+    auto const blocks = static_cast<std::size_t>(shape.entry_blocks());
+    auto const block = static_cast<std::size_t>(block_bytes);
+    for (std::size_t begin = 0; begin < out.size(); begin += block, ++number) {
+        auto const bytes = out.subspan(begin, block);
+        auto* at = bytes.data();
+        if (number < blocks) {
+            auto const first = number * per_block;
+            for (auto i = first; i < std::min(first + per_block, index.entries.size()); ++i, at += 16) {
+                format::store(at, index.entries[i].prefix);
+                format::store(at + 8, index.entries[i].offset);
+                format::store(at + 12, index.entries[i].lsn_delta);
+            }
+        } else {
+            auto const first = (number - blocks) * per_fence;
+            for (auto i = first; i < std::min(first + per_fence, blocks); ++i, at += 8)
+                format::store(at, index.entries[i * per_block].prefix);
+        }
+        format::finish_block<C>(bytes, salt, offset + begin);
+        sum.update(bytes.last(format::block_check_bytes));
+    }
+}
+
 /// Writes the index at `offset`; the footer's word of it is the result. Not synced.
 template <checksum_policy C, class File>
 [[nodiscard]] result<format::segment_section> write_index(File& file, sorted_index const& index, std::uint64_t salt,
                                                           std::uint64_t offset, std::uint64_t segment_bytes) {
     format::index_shape const shape{format::block_bytes(segment_bytes), index.entries.size()};
-    auto const per_block = static_cast<std::size_t>(shape.entries_per_block());
-    auto const per_fence = static_cast<std::size_t>(shape.fences_per_block());
-    auto const blocks = static_cast<std::size_t>(shape.entry_blocks());
-    auto const all = blocks + static_cast<std::size_t>(shape.fence_blocks());
+    auto const all = static_cast<std::size_t>(shape.entry_blocks() + shape.fence_blocks());
     auto const block = static_cast<std::size_t>(shape.block);
     auto const blocks_at_once = std::max<std::size_t>(256 * KiB / block, 1);
     C sum;
@@ -161,25 +188,7 @@ template <checksum_policy C, class File>
     for (std::size_t done = 0; done < all;) {
         auto const now = std::min(blocks_at_once, all - done);
         out.assign(now * block, std::byte{0});
-        for (std::size_t b = 0; b < now; ++b) {
-            auto const bytes = byte_span{out}.subspan(b * block, block);
-            auto const number = done + b;
-            auto* at = bytes.data();
-            if (number < blocks) {
-                auto const first = number * per_block;
-                for (auto i = first; i < std::min(first + per_block, index.entries.size()); ++i, at += 16) {
-                    format::store(at, index.entries[i].prefix);
-                    format::store(at + 8, index.entries[i].offset);
-                    format::store(at + 12, index.entries[i].lsn_delta);
-                }
-            } else {
-                auto const first = (number - blocks) * per_fence;
-                for (auto i = first; i < std::min(first + per_fence, blocks); ++i, at += 8)
-                    format::store(at, index.entries[i * per_block].prefix);
-            }
-            format::finish_block<C>(bytes, salt, offset + number * block);
-            sum.update(bytes.last(format::block_check_bytes));
-        }
+        encode_index_blocks(out, index, done, salt, offset + done * block, shape.block, sum);
         KEEL_TRY(file.write(offset + done * block, out));
         done += now;
     }

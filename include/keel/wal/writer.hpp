@@ -27,6 +27,7 @@
 #include <keel/policy/durability/concept.hpp>
 #include <keel/recovery/options.hpp>
 #include <keel/wal/catalog.hpp>
+#include <keel/wal/chunk_indexer.hpp>
 #include <keel/wal/group.hpp>
 #include <keel/wal/notes_file.hpp>
 #include <keel/wal/segment_index.hpp>
@@ -315,6 +316,7 @@ private:
         std::shared_ptr<file_type> file{};
         std::shared_ptr<mapping_type> mapping{};
         frame_encoder<C> encoder{};
+        chunk_indexer<C> chunks{};
         format::segment_link previous{};
         lsn first{};
         lsn cut{};
@@ -409,6 +411,7 @@ private:
             KEEL_TRY(roll());
         }
         put_due_mark();
+        put_due_index(bytes, keyed);
         return {};
     }
 
@@ -518,6 +521,7 @@ private:
         fresh->id = next.id;
         fresh->file = std::make_shared<file_type>(std::move(opened));
         fresh->encoder = {next.salt, first};
+        fresh->chunks = {segment_bytes, next.salt};
         fresh->previous = previous;
         fresh->first = first;
         fresh->cut = cut;
@@ -526,6 +530,7 @@ private:
         active_ = std::move(fresh);
         sink_.begin(active_->id);
         chunk_ = active_->at / format::aggregate_builder<C>::chunk_bytes;
+        newest_index_ = 0;
         newest_block_ = 0;
         newest_block_batch_ = durable_block_batch_ = active_->at;
         kept_.reset(active_->at);
@@ -584,6 +589,22 @@ private:
         if constexpr (mapped) static_cast<void>(store_filling());
     }
 
+    /// A chunk that is full gets its index, if that leaves room for what comes next and for what sealing needs.
+    void put_due_index(std::uint64_t bytes, std::uint64_t keyed) {
+        auto& chunks = active_->chunks;
+        if (!chunks.due(active_->at)) [[likely]]
+            return;
+        if (!has_room(chunks.frame_bytes() + bytes + 2 * mark_room, keyed)) return chunks.stop();
+        auto const offset = filling_.end();
+        auto const payload = chunks.take(offset);
+        active_->encoder.put(filling_, {.type = format::frame_type::index, .flags = format::whole_batch},
+                             next_.before(), durable_, {}, payload);
+        active_->at = filling_.end();
+        encoded_mark_ = durable_;
+        filling_.index_at = offset;
+        if constexpr (mapped) static_cast<void>(store_filling());
+    }
+
     /// A mark of its own, durable when it returns.
     result<void> put_mark(format::mark_kind kind, lock_type& hold) {
         bool const room = kind == format::mark_kind::close ? active_->at + mark_room <= limit : has_room(mark_room, 0);
@@ -615,6 +636,7 @@ private:
     }
 
     lsn encode(std::span<operation const> batch) {
+        active_->chunks.add(filling_.end(), active_->encoder.delta_of(next_), batch);
         active_->encoder.put_batch(filling_, batch, next_, durable_);
         active_->at = filling_.end();
         active_->count += batch.size();
@@ -676,6 +698,7 @@ private:
         active_->synced = true;
         if (!flight_.batches.empty()) accepted_ = durable_ = flight_.last();
         marked_ = std::max(marked_, group_mark);
+        newest_index_ = newest_index_in(flight_);
         keep_last_block(kept_, flight_, block);
         flight_.reset(flight_.end());
         show(durable_);
@@ -706,6 +729,7 @@ private:
         auto& map = *active_->mapping;
         KEEL_TRY(map.store(filling_.offset + 4, bytes.subspan(4)));
         KEEL_TRY(map.publish(filling_.offset, format::load<std::uint32_t>(bytes.data())));
+        newest_index_ = newest_index_in(filling_);
         if (!filling_.batches.empty()) {
             accepted_ = filling_.last();
             follow_block(filling_);
@@ -1015,6 +1039,7 @@ private:
     }
     void encode_again(frame_group& out, lsn at, format::frame_view const& frame, lsn mark) {
         if (frame.header.begins()) out.batches.push_back({.begin = out.end(), .end = 0, .range = {at, at}});
+        active_->chunks.add(out.end(), active_->encoder.delta_of(at), frame.key());
         active_->encoder.put(out, {.type = frame.header.type, .flags = frame.header.flags}, at, mark, frame.key(),
                              frame.value());
         out.batches.back().end = out.end();
@@ -1050,7 +1075,8 @@ private:
                        .segment = active_ ? active_->id : segment_id{},
                        .accepted = accepted_,
                        .durable = durable_,
-                       .end = active_ ? (mapped ? active_->at : filling_.offset) : 0});
+                       .end = active_ ? (mapped ? active_->at : filling_.offset) : 0,
+                       .newest_index = active_ ? newest_index_ : 0});
     }
     /// The leader's note, without m_: the bytes are in the file, so a killed process leaves them behind.
     void note_accepted(lsn upto) {
@@ -1060,7 +1086,12 @@ private:
                        .segment = active_->id,
                        .accepted = upto,
                        .durable = durable_,
-                       .end = flight_.end()});
+                       .end = flight_.end(),
+                       .newest_index = newest_index_in(flight_)});
+    }
+    /// Once the group is in the file.
+    [[nodiscard]] std::uint64_t newest_index_in(frame_group const& group) const noexcept {
+        return group.index_at != 0 ? group.index_at : newest_index_;
     }
 
     keeper_type& keeper_;
@@ -1090,6 +1121,7 @@ private:
     lsn durable_at_failure_{};
     std::uint64_t epoch_ = 0; ///< grows when waiting writers are told outcome_unknown
     std::uint64_t chunk_ = 0;
+    std::uint64_t newest_index_ = 0;        ///< offset of the newest index frame in the active segment's file; 0: none
     std::uint64_t newest_block_ = 0;        ///< mapped path: the block in which the newest batch ends,
     std::uint64_t newest_block_batch_ = 0;  ///< the first batch that touches it,
     std::uint64_t durable_block_batch_ = 0; ///< and the same as of the last good sync

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_WAL_CHUNK_INDEXER_HPP
+#define KEEL_WAL_CHUNK_INDEXER_HPP
+
+// The indexes inside a segment that is being written to (format/chunk_index.hpp): keys are collected as they are encoded, and once a
+// chunk is full its index goes into the log behind it, like a mark. It is never synced for its own sake.
+
+#include <keel/format/chunk_index.hpp>
+#include <keel/format/frame.hpp>
+#include <keel/format/index.hpp>
+#include <keel/types.hpp>
+#include <keel/wal/group.hpp>
+#include <keel/wal/segment_index.hpp>
+
+#include <span>
+#include <utility>
+#include <vector>
+
+namespace keel::inline v0::wal {
+
+/// Of one life of one segment. One thread at a time. Memory: the keys of a chunk, and 24 bytes for each.
+template <checksum_policy C>
+class chunk_indexer {
+public:
+    chunk_indexer() = default;
+    chunk_indexer(std::uint64_t segment_bytes, std::uint64_t salt)
+        : segment_bytes_{segment_bytes}, salt_{salt}, begin_{format::frames_begin(segment_bytes)}, on_{true} {}
+
+    /// A record that was encoded at `offset`. One without a key ends it: there are no indexes in this segment from then on.
+    void add(std::uint64_t offset, std::uint32_t lsn_delta, byte_view key) {
+        if (!on_) return;
+        if (key.empty()) return stop();
+        keys_.add(as_text(key), offset, lsn_delta);
+        last_ = lsn_delta;
+    }
+    void add(std::uint64_t offset, std::uint32_t lsn_delta, std::span<operation const> batch) {
+        for (auto const& op : batch) {
+            add(offset, lsn_delta++, op.key);
+            offset += format::frame_bytes(op.payload_bytes());
+        }
+    }
+    /// No more indexes in this segment: those that it has stay good.
+    void stop() noexcept {
+        on_ = false;
+        keys_ = {};
+    }
+
+    /// Whether the records so far, which end at `end`, are worth an index.
+    [[nodiscard]] bool due(std::uint64_t end) const noexcept {
+        return on_ && end - begin_ >= format::index_chunk_bytes(segment_bytes_) && keys_.size() != 0;
+    }
+    /// What the frame of the index will take.
+    [[nodiscard]] std::uint64_t frame_bytes() const noexcept {
+        return format::frame_bytes(format::chunk_blocks_offset(chunks_.size() + 1) + shape().bytes());
+    }
+    /// The payload of an index frame that will stand at `end`, behind all records so far: whole batches.
+    [[nodiscard]] std::vector<std::byte> take(std::uint64_t end) {
+        auto const shape = this->shape();
+        auto const index = std::exchange(keys_, {}).finish();
+        auto const head = format::chunk_blocks_offset(chunks_.size() + 1);
+        auto const blocks = end + format::frame_header_bytes + head;
+        std::vector<std::byte> body(static_cast<std::size_t>(shape.bytes()));
+        C sum;
+        encode_index_blocks(byte_span{body}, index, 0, salt_, blocks, shape.block, sum);
+        chunks_.push_back({.begin = static_cast<std::uint32_t>(begin_),
+                           .end = static_cast<std::uint32_t>(end),
+                           .first = chunks_.empty() ? 1 : chunks_.back().last + 1,
+                           .last = last_,
+                           .records = static_cast<std::uint32_t>(shape.entries),
+                           .shared = static_cast<std::uint32_t>(index.common.size()),
+                           .blocks = static_cast<std::uint32_t>(blocks),
+                           .check = sum.value()});
+        begin_ = end;
+        auto payload = format::encode_chunks(chunks_);
+        payload.insert(payload.end(), body.begin(), body.end());
+        return payload;
+    }
+
+private:
+    [[nodiscard]] format::index_shape shape() const noexcept {
+        return {format::block_bytes(segment_bytes_), keys_.size()};
+    }
+
+    std::uint64_t segment_bytes_ = 0;
+    std::uint64_t salt_ = 0;
+    std::uint64_t begin_ = 0; ///< of the chunk
+    std::uint32_t last_ = 0;
+    bool on_ = false;
+    index_builder keys_{};
+    std::vector<format::indexed_chunk> chunks_{}; ///< that have their index
+};
+
+} // namespace keel::inline v0::wal
+
+#endif
