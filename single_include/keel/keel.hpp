@@ -10018,7 +10018,10 @@ public:
     [[nodiscard]] std::string log() const { return path("log"); }
     [[nodiscard]] std::string log_file(std::string_view name) const { return log() + '/' + std::string{name}; }
     [[nodiscard]] std::string segment(segment_id id) const { return log_file(segment_name(id)); }
-    [[nodiscard]] std::string segment_temporary() const { return log_file("prepare.tmp"); }
+    /// Where a segment is made before it gets its name. What stands there is written over.
+    [[nodiscard]] std::string segment_temporary() const { return log_file(temporary_); }
+    /// Another name for that, where a segment that counts stands under the first one.
+    void avoid_temporary(unsigned attempt) { temporary_ = "prepare." + std::to_string(attempt) + ".tmp"; }
     [[nodiscard]] std::string tables() const { return path("tables"); }
     [[nodiscard]] std::string table_file(std::string_view name) const { return tables() + '/' + std::string{name}; }
     [[nodiscard]] std::string table(format::table_id id) const { return table_file(table_name(id)); }
@@ -10067,6 +10070,7 @@ private:
         return text;
     }
     std::string root_;
+    std::string temporary_{"prepare.tmp"};
 };
 
 } // namespace keel::inline v0::wal
@@ -11180,511 +11184,189 @@ private:
 
 #endif
 
-// ---- keel/format/chunk_index.hpp ----
-#ifndef KEEL_FORMAT_CHUNK_INDEX_HPP
-#define KEEL_FORMAT_CHUNK_INDEX_HPP
+// ---- keel/table/table_writer.hpp ----
+#ifndef KEEL_TABLE_TABLE_WRITER_HPP
+#define KEEL_TABLE_TABLE_WRITER_HPP
 
-// The payload of an index frame: a sorted index over a chunk of a segment that is still being written to, in the log itself. A segment
-// that a process left behind when it was killed is served by these, and only what lies behind the newest of them is scanned.
-//     0 chunks u32, 4 zero | 8 chunks, 40 bytes each, from the segment's first on; the last is this frame's own
-//       0 begin u32 | 4 end u32 (offsets of the frames it covers) | 8 first u32 | 12 last u32 (LSNs as in the frames)
-//      16 records u32 | 20 shared u32 (bytes that all its keys begin with) | 24 blocks u32 (offset) | 28 zero u32 | 32 check u64
-//   then this chunk's blocks, as those of a sealed segment's index (format/index.hpp): `blocks` is their offset in the file, `check`
-//   the policy over their checks.
-// Each repeats what those before it said of themselves, so that the newest one alone tells where all of them are. Chunks follow each
-// other without a gap, whole batches in each, and every record in them has a key. An index stands in for its records only where all
-// of them are known to have been accepted: then a crash has torn none of them.
+// Writes one table (format/table.hpp) from versions that come in order. Nothing refers to the file until its manifest edit is durable,
+// and the edit is not made before finish() returned: the bytes are on the disk by then; the name is once its folder is synced.
+// Memory: one block (two where they are packed), what waits to be written, eight bytes for each key and one index entry for each block.
 
-namespace keel::inline v0::format {
+namespace keel::inline v0::table {
 
-/// A chunk of a segment that has an index.
-struct indexed_chunk {
-    std::uint32_t begin = 0; ///< offset of its first frame
-    std::uint32_t end = 0;   ///< behind its last one
-    std::uint32_t first = 0; ///< LSN minus (first LSN of the segment minus 1)
-    std::uint32_t last = 0;
-    std::uint32_t records = 0;
-    std::uint32_t shared = 0; ///< bytes that all keys begin with
-    std::uint32_t blocks = 0; ///< offset of the index blocks in the file
-    std::uint64_t check = 0;  ///< the policy over the checks of the blocks
-    bool operator==(indexed_chunk const&) const = default;
-};
-inline constexpr std::size_t indexed_chunk_bytes = 40;
-
-/// How many bytes of frames an index covers at least. Small segments have small chunks, but for those whose index blocks are large.
-[[nodiscard]] constexpr std::uint64_t index_chunk_bytes(std::uint64_t segment_bytes) noexcept {
-    return std::min<std::uint64_t>(256 * KiB, segment_bytes / (block_bytes(segment_bytes) < 4 * KiB ? 4 : 2));
-}
-/// Where the blocks begin in the payload of an index frame that speaks of so many chunks.
-[[nodiscard]] constexpr std::uint64_t chunk_blocks_offset(std::size_t chunks) noexcept {
-    return 8 + indexed_chunk_bytes * chunks;
-}
-
-/// Everything in front of the blocks.
-[[nodiscard]] inline std::vector<std::byte> encode_chunks(std::span<indexed_chunk const> chunks) {
-    std::vector<std::byte> bytes(static_cast<std::size_t>(chunk_blocks_offset(chunks.size())));
-    field_writer out{bytes};
-    out.put(static_cast<std::uint32_t>(chunks.size())).put(std::uint32_t{0});
-    for (auto const& c : chunks) {
-        out.put(c.begin).put(c.end).put(c.first).put(c.last);
-        out.put(c.records).put(c.shared).put(c.blocks).put(std::uint32_t{0}).put(c.check);
-    }
-    return bytes;
-}
-
-/// The chunks that an index frame at `offset` in a segment of so many bytes speaks of. Nothing where they are not what a writer makes.
-[[nodiscard]] inline std::optional<std::vector<indexed_chunk>> decode_chunks(byte_view payload, std::uint64_t offset,
-                                                                             std::uint64_t segment_bytes) {
-    field_reader in{payload};
-    auto const count = in.get<std::uint32_t>();
-    static_cast<void>(in.view(4));
-    if (!in.ok() || count == 0 || count > in.left() / indexed_chunk_bytes) return std::nullopt;
-    std::vector<indexed_chunk> chunks;
-    chunks.reserve(count);
-    indexed_chunk before{.end = static_cast<std::uint32_t>(frames_begin(segment_bytes))};
-    for (std::uint32_t i = 0; i < count; ++i) {
-        indexed_chunk c;
-        c.begin = in.get<std::uint32_t>();
-        c.end = in.get<std::uint32_t>();
-        c.first = in.get<std::uint32_t>();
-        c.last = in.get<std::uint32_t>();
-        c.records = in.get<std::uint32_t>();
-        c.shared = in.get<std::uint32_t>();
-        c.blocks = in.get<std::uint32_t>();
-        static_cast<void>(in.view(4));
-        c.check = in.get<std::uint64_t>();
-        index_shape const shape{block_bytes(segment_bytes), c.records};
-        bool const follows = c.begin == before.end && c.end > c.begin && c.end <= offset && c.first == before.last + 1;
-        bool const counted = c.last >= c.first && c.records == c.last - c.first + 1 &&
-                             c.records <= (c.end - c.begin) / frame_header_bytes;
-        bool const placed = c.blocks >= c.end && c.blocks % frame_alignment == 0 && c.shared <= key_bytes_max &&
-                            c.blocks + shape.bytes() <= frames_limit(segment_bytes);
-        if (!follows || !counted || !placed) return std::nullopt;
-        chunks.push_back(before = c);
-    }
-    auto const& own = chunks.back();
-    auto const blocks = chunk_blocks_offset(chunks.size());
-    bool const is_own = own.blocks == offset + frame_header_bytes + blocks &&
-                        payload.size() == blocks + index_shape{block_bytes(segment_bytes), own.records}.bytes();
-    return is_own ? std::optional{std::move(chunks)} : std::nullopt;
-}
-
-} // namespace keel::inline v0::format
-
-#endif
-
-// ---- keel/format/notes.hpp ----
-#ifndef KEEL_FORMAT_NOTES_HPP
-#define KEEL_FORMAT_NOTES_HPP
-
-// The notes: a file of two 256-byte slots beside the log, written in turn by plain stores into its mapping and never synced.
-//     0 magic u64 | 8 sequence u64 | 16 store_id 16 | 32 branch u64 | 40 boot_id 16 | 56 device u64 | 64 inode u64
-//    72 segment u64 | 80 accepted u64 | 88 durable u64 | 96 end u64 | 104 newest_index u64 | 112 attempts u32, 4 zero
-//   then zeros                                        | 248 check u64 over bytes 0..247
-// A hint: without it opening is slower and the window in which damage looks like a torn tail is wider; nothing is wrong.
-// `durable` counts whatever the boot (a mark is written only after the syncs returned); `accepted` only within the boot and in
-// the very file that wrote it: a dying process tears nothing but the end.
-
-namespace keel::inline v0::format {
-
-inline constexpr std::uint64_t notes_magic = 0x0A73746F'6C65656BULL; // "keelots\n"
-inline constexpr std::size_t note_bytes = 256;
-inline constexpr std::size_t notes_file_bytes = 4096;
-
-struct note {
-    std::uint64_t sequence = 0;
-    store_id store{};
-    std::uint64_t branch = 0;
-    io::boot_id boot{};
-    io::file_identity self{};
-    segment_id segment{};
-    lsn accepted{};
-    lsn durable{};
-    std::uint64_t end = 0;
-    std::uint64_t newest_index = 0;
-    std::uint32_t attempts = 0; ///< opens that started to recover since one succeeded
-    bool operator==(note const&) const = default;
-};
-
-using note_block = std::array<std::byte, note_bytes>;
-
-template <checksum_policy C>
-[[nodiscard]] note_block encode(note const& n) noexcept {
-    note_block block{};
-    field_writer out{block};
-    out.put(notes_magic).put(n.sequence).put(byte_view{n.store}).put(n.branch).put(byte_view{n.boot.bytes});
-    out.put(n.self.device).put(n.self.inode).put(n.segment).put(n.accepted).put(n.durable);
-    out.put(n.end).put(n.newest_index).put(n.attempts);
-    store(block.data() + note_bytes - 8, checksum::over<C>(byte_view{block}.first(note_bytes - 8)));
-    return block;
-}
-
-template <checksum_policy C>
-[[nodiscard]] std::optional<note> decode_note(byte_view block) noexcept {
-    if (block.size() != note_bytes) return std::nullopt;
-    if (load<std::uint64_t>(block.data() + note_bytes - 8) != checksum::over<C>(block.first(note_bytes - 8)))
-        return std::nullopt;
-    field_reader in{block};
-    if (in.get<std::uint64_t>() != notes_magic) return std::nullopt;
-    note n;
-    n.sequence = in.get<std::uint64_t>();
-    n.store = in.bytes<16>();
-    n.branch = in.get<std::uint64_t>();
-    n.boot.bytes = in.bytes<16>();
-    n.self.device = in.get<std::uint64_t>();
-    n.self.inode = in.get<std::uint64_t>();
-    n.segment = in.get_segment();
-    n.accepted = in.get_lsn();
-    n.durable = in.get_lsn();
-    n.end = in.get<std::uint64_t>();
-    n.newest_index = in.get<std::uint64_t>();
-    n.attempts = in.get<std::uint32_t>();
-    if (n.accepted > lsn_highest || n.durable > lsn_highest) return std::nullopt;
-    return n;
-}
-
-/// The newer of the two slots that verify; nothing where neither does.
-template <checksum_policy C>
-[[nodiscard]] std::optional<note> newest_note(byte_view file) noexcept {
-    std::optional<note> best;
-    for (std::size_t at = 0; at + note_bytes <= file.size() && at < 2 * note_bytes; at += note_bytes)
-        if (auto n = decode_note<C>(file.subspan(at, note_bytes)); n && (!best || n->sequence > best->sequence))
-            best = n;
-    return best;
-}
-
-} // namespace keel::inline v0::format
-
-#endif
-
-// ---- keel/recovery/scan.hpp ----
-#ifndef KEEL_RECOVERY_SCAN_HPP
-#define KEEL_RECOVERY_SCAN_HPP
-
-// Bytes -> what is there. One segment file is read front to back once and becomes a run: where its whole batches lie, what does
-// not verify, the largest durable mark seen. Nothing here knows other segments, so segments are scanned in parallel; which LSNs of
-// a run count is decided afterwards (classify.hpp).
-//
-// After a bad frame the scan goes on at the next place that has this life's tag and a header that holds, so one bad length field
-// hides nothing behind it, and the work is linear on any input: a believed header is stepped over, anything else is searched once.
-
-namespace keel::inline v0::recovery {
-
-/// Whole batches that follow each other without a gap, in LSNs.
-struct extent {
-    lsn_range range{};
-    std::uint64_t begin = 0; ///< offset of the first frame
-    std::uint64_t end = 0;   ///< offset behind the last one
-};
-
-/// What the scan must know before the first frame: from a header, the manifest or a mark frame.
-struct segment_geometry {
-    segment_id id{};
+/// What a table is called and belongs to.
+struct table_birth {
+    format::store_id store{};
+    format::table_id id{};
     std::uint64_t salt = 0;
-    lsn first{};
-    std::uint64_t begin = 0; ///< offset of the first frame
-    std::uint64_t limit = 0; ///< frames end here at the latest
-    std::uint64_t known_end =
-        std::numeric_limits<std::uint64_t>::max(); ///< from this boot's notes: nothing acknowledged lies behind
-    std::optional<extent> indexed{};               ///< what indexes in the log stand for: it is not read
+    std::uint64_t branch = 0;
+    std::uint64_t created_ns = 0;
+    lsn first{}; ///< no record has a smaller LSN
 };
 
-/// Bytes that are not what was written.
-struct bad_bytes {
-    std::uint64_t offset = 0;
-    std::uint64_t length = 0;
-    lsn_range
-        lsns{};  ///< exact where the header was believed; else the gap between the neighbours (last: unknown = lsn_max)
-    lsn after{}; ///< the last LSN taken before these bytes
-    bool exact = false;  ///< the frame's own header named the LSN
-    bool is_data = true; ///< false where a believed header says: a mark or another frame that takes no LSN
-    bool unreadable = false;
-    std::uint64_t expected = 0;
-    std::uint64_t found = 0;
-};
-
-struct segment_run {
-    std::vector<extent> extents{};
-    std::vector<bad_bytes> bad{};
-    std::vector<extent> broken_batches{};        ///< verified records whose batch is not whole
-    std::vector<wal::byte_range> unreadable{};   ///< the machine refused to read these
-    std::vector<lsn_range> losses{};             ///< declared by loss frames
-    std::vector<wal::byte_range> bad_sections{}; ///< blocks of index or filter that do not verify (a deep look only)
-    lsn marked{};                                ///< the largest durable mark in any valid frame
-    lsn last{};                                  ///< LSN of the last valid data frame, whole batch or not
-    std::uint64_t records = 0;                   ///< in whole batches
-    std::uint64_t frames = 0;                    ///< valid ones of any type
-    std::uint64_t bytes = 0;                     ///< of valid frames
-    std::uint64_t data_end = 0;                  ///< behind the last valid frame
-    std::uint64_t tag_end = 0;                   ///< behind the last trace of this life
-    std::uint64_t aggregate = 0;                 ///< over all valid frames; 0: not known, an index stands for some
-    std::uint64_t first_time_ns = 0;
-    std::uint64_t last_time_ns = 0;
-    std::uint64_t transient = 0; ///< mismatches that a second read made good
-    bool closed = false;         ///< the last valid frame is the mark of an orderly close
-    bool cancelled = false;
-};
-
-/// Told what a scan verifies. `record` for each data frame, then `batch_end(true)` where its batch is whole or `batch_end(false)`
-/// where it is not and everything since the last call is to be forgotten.
-template <class S>
-concept scan_sink = requires(S s, lsn at, format::frame_view const& frame, std::uint64_t offset, bool whole) {
-    s.record(at, frame, offset);
-    s.batch_end(whole);
-};
-
-struct no_sink {
-    void record(lsn, format::frame_view const&, std::uint64_t) noexcept {}
-    void batch_end(bool) noexcept {}
-};
-
-namespace detail {
-
-/// The state of one scan; `run()` is the loop, the rest are its steps.
-template <checksum_policy C, class File, scan_sink Sink>
-class segment_scan {
+template <checksum_policy C, compression_policy P, io::file_system Fs>
+class table_writer {
 public:
-    segment_scan(File const& file, segment_geometry const& geometry, Sink& sink, std::stop_token cancel,
-                 std::atomic<std::uint64_t>* bytes_done)
-        : in_{file, geometry.limit}, geo_{geometry}, sink_{sink}, cancel_{std::move(cancel)}, bytes_done_{bytes_done} {}
+    static constexpr std::size_t block_bytes = 4 * KiB;
 
-    [[nodiscard]] segment_run run() {
-        std::uint64_t offset = geo_.begin;
-        if (geo_.indexed) offset = stand_in(*geo_.indexed);
-        out_.data_end = out_.tag_end = offset;
-        std::uint64_t reported = offset;
-        while (offset + format::frame_header_bytes <= geo_.limit) {
-            offset = step(offset);
-            if (offset - reported >= progress_step) {
-                if (bytes_done_ != nullptr) bytes_done_->fetch_add(offset - reported, std::memory_order_relaxed);
-                reported = offset;
-                if (cancel_.stop_requested()) {
-                    out_.cancelled = true;
-                    break;
-                }
-            }
-        }
-        close_batch(false);
-        close_gap(lsn_max);
-        note_unreadable();
-        out_.aggregate = geo_.indexed ? 0 : aggregate_.value();
-        return std::move(out_);
+    /// Makes the file anew, whatever an earlier attempt left under the name.
+    [[nodiscard]] static result<table_writer> create(Fs& fs, std::string const& path, table_birth const& birth) {
+        if (auto gone = fs.remove(path); !gone && gone.error().code != errc::not_found) return failure(gone.error());
+        KEEL_TRY_LET(file, fs.open(path, io::access::read_write, io::creation::must_not_exist));
+        return table_writer{std::move(file), birth};
+    }
+
+    /// Versions come by key, and of one key the newest first.
+    [[nodiscard]] result<void> add(version const& v) {
+        bool const fresh = header_.records == 0 || v.key != block_.last_key();
+        if (header_.records == 0) smallest_.assign(v.key);
+        if (fresh) hashes_.push_back(format::filter_hash(v.key));
+        block_.add(v.key, v.value, v.at.value - header_.lsns.first.value, v.tombstone);
+        header_.lsns.last = std::max(header_.lsns.last, v.at);
+        ++header_.records;
+        header_.erased += v.tombstone;
+        header_.key_bytes += v.key.size();
+        header_.value_bytes += v.value.size();
+        if (block_.size() + format::frame_header_bytes < block_bytes) return {};
+        return end_block();
+    }
+
+    [[nodiscard]] std::uint64_t records() const noexcept { return header_.records; }
+    /// Bytes of the file, were it finished now, without filter and index.
+    [[nodiscard]] std::uint64_t bytes() const noexcept { return at_ + block_.size(); }
+    /// The key added last.
+    [[nodiscard]] std::string const& last_key() const noexcept { return block_.last_key(); }
+
+    /// Filter, index and headers; then a sync. The entry for the manifest, at level 1.
+    [[nodiscard]] result<format::table_entry> finish() {
+        if (!block_.empty()) KEEL_TRY(end_block());
+        header_.blocks_end = at_;
+        KEEL_TRY(write_filter());
+        KEEL_TRY(write_index());
+        header_.size = at_ + format::header_bytes;
+        if (header_.size > format::table_bytes_max)
+            return failure(errc::too_large, "a table would grow beyond what its format allows", file_.path());
+        auto const head = format::encode<C>(header_);
+        waiting_.insert(waiting_.end(), head.begin(), head.end());
+        KEEL_TRY(flush());
+        KEEL_TRY(file_.write(0, head));
+        KEEL_TRY(file_.sync());
+        format::table_entry out{.id = header_.id,
+                                .salt = header_.salt,
+                                .size = header_.size,
+                                .lsns = header_.lsns,
+                                .records = header_.records,
+                                .compression = compression_};
+        out.set_bounds(smallest_, block_.last_key());
+        return out;
     }
 
 private:
-    static constexpr std::uint64_t progress_step = 1 * MiB;
-    static constexpr unsigned rereads_max = 64;
+    static constexpr std::size_t flush_bytes = 256 * KiB;
 
-    [[nodiscard]] format::frame_place place(std::uint64_t offset) const noexcept { return {geo_.salt, offset}; }
-    [[nodiscard]] lsn lsn_of(format::frame_header const& h) const noexcept {
-        return {geo_.first.value - 1 + h.lsn_delta};
+    table_writer(typename Fs::file file, table_birth const& birth) : file_{std::move(file)} {
+        header_.store = birth.store;
+        header_.id = birth.id;
+        header_.salt = birth.salt;
+        header_.branch = birth.branch;
+        header_.created_ns = birth.created_ns;
+        header_.lsns = {birth.first, birth.first};
+        header_.filter_bits = format::filter_probes;
     }
 
-    /// Takes whole batches as they are said to be; where to go on.
-    std::uint64_t stand_in(extent const& known) {
-        out_.extents.push_back(known);
-        out_.records += known.range.size();
-        out_.last = known.range.last;
-        return known.end;
+    result<void> end_block() {
+        KEEL_TRY_LET(where, write_block(block_.finish()));
+        block_.clear();
+        index_.push_back({block_.last_key(), where});
+        ++header_.blocks;
+        return {};
     }
 
-    /// Handles what stands at `offset`; returns where to go on (the limit: nothing more).
-    std::uint64_t step(std::uint64_t offset) {
-        auto seen = look(offset);
-        if (seen.state == format::frame_state::damaged || seen.state == format::frame_state::broken)
-            seen = look_again(seen, offset);
-        switch (seen.state) {
-        case format::frame_state::intact:
-            if (!accept(seen, offset)) break;
-            return offset + seen.bytes();
-        case format::frame_state::damaged: note_damaged(seen, offset); return offset + seen.bytes();
-        case format::frame_state::broken: trace(offset + format::frame_header_bytes); break;
-        case format::frame_state::absent: break;
-        }
-        return skip_to_next(offset);
-    }
-
-    [[nodiscard]] format::frame_view look(std::uint64_t offset) {
-        auto const room = geo_.limit - offset;
-        auto const head = in_.at(offset, format::frame_header_bytes);
-        auto const peek = format::peek_frame(head.data(), place(offset), room);
-        if (peek.state != format::frame_state::intact) return peek;
-        return format::read_frame<C>(in_.at(offset, static_cast<std::size_t>(peek.bytes())), place(offset));
-    }
-
-    // A mismatch is read again, past the page cache, before it is believed; a medium that is bad all over is not asked for ever.
-    [[nodiscard]] format::frame_view look_again(format::frame_view const& seen, std::uint64_t offset) {
-        if (rereads_ == rereads_max) return seen;
-        ++rereads_;
-        bool const header_holds = seen.state == format::frame_state::damaged;
-        auto const length = header_holds ? seen.bytes() : format::frame_header_bytes;
-        if (!in_.reread(offset, static_cast<std::size_t>(length))) return seen;
-        auto const again = look(offset);
-        if (again.state == format::frame_state::intact) ++out_.transient;
-        return again;
-    }
-
-    /// Searches the next believable header; what lies between is bad. None: the run ends here.
-    std::uint64_t skip_to_next(std::uint64_t offset) {
-        auto const search_end = geo_.known_end < geo_.limit ? std::max(geo_.known_end, offset) : geo_.limit;
-        for (auto next = offset + format::frame_alignment;; next += format::frame_alignment) {
-            next = wal::find_tag(in_, static_cast<std::uint32_t>(geo_.salt), next, search_end);
-            if (next + format::frame_header_bytes > search_end) {
-                if (next < search_end) trace(next + 8);
-                if (out_.tag_end > offset) note_bad(offset, out_.tag_end - offset);
-                return geo_.limit;
+    result<format::block_place> write_block(byte_view payload) {
+        if constexpr (P::id != 0) {
+            if (pack<P>(payload, packed_)) {
+                compression_ = P::id;
+                auto const raw = static_cast<std::uint32_t>(payload.size());
+                return write_frame(format::frame_type::packed,
+                                   format::encode(format::packed_head{.raw_bytes = raw, .compression = P::id}),
+                                   packed_);
             }
-            auto const head = in_.at(next, format::frame_header_bytes);
-            auto const peek = format::peek_frame(head.data(), place(next), geo_.limit - next);
-            if (peek.state == format::frame_state::intact && plausible(peek.header)) {
-                auto const again = look_again({}, offset);
-                if (again.state == format::frame_state::intact && plausible(again.header)) return offset;
-                note_bad(offset, next - offset);
-                return next;
-            }
-            trace(next + 8);
         }
+        return write_frame(format::frame_type::block, payload);
     }
 
-    // LSN order is part of what makes a header believable behind damage.
-    [[nodiscard]] bool plausible(format::frame_header const& h) const noexcept {
-        if (!format::takes_lsn(h.type)) return true;
-        return lsn_of(h) > out_.last && h.lsn_delta != 0 && lsn_of(h) <= lsn_highest;
+    result<void> write_filter() {
+        constexpr std::uint64_t keys_per_block = format::table_filter_block_bytes * 8 / 10;
+        header_.filter_blocks = (hashes_.size() + keys_per_block - 1) / keys_per_block;
+        std::vector<std::byte> lines(static_cast<std::size_t>(header_.filter_blocks) *
+                                     format::table_filter_block_bytes);
+        for (auto const hash : hashes_)
+            format::add_to_line(lines.data() +
+                                    format::filter_line(hash, header_.filter_lines()) * format::filter_line_bytes,
+                                hash, format::filter_probes);
+        for (std::size_t b = 0; b < header_.filter_blocks; ++b)
+            KEEL_TRY(
+                write_frame(format::frame_type::filter, byte_view{lines}.subspan(b * format::table_filter_block_bytes,
+                                                                                 format::table_filter_block_bytes)));
+        return {};
     }
 
-    void trace(std::uint64_t end) noexcept { out_.tag_end = std::max(out_.tag_end, std::min(end, geo_.limit)); }
-
-    bool accept(format::frame_view const& seen, std::uint64_t offset) {
-        if (!plausible(seen.header)) return false;
-        ++out_.frames;
-        out_.bytes += seen.bytes();
-        out_.data_end = offset + seen.bytes();
-        trace(out_.data_end);
-        aggregate_.add(offset, seen.check);
-        out_.closed = false;
-        auto const at = lsn_of(seen.header);
-        if (seen.header.mark_delta != format::mark_unknown && seen.header.mark_delta <= at.value)
-            raise_mark({at.value - seen.header.mark_delta});
-        if (format::takes_lsn(seen.header.type)) accept_record(seen, at, offset);
-        else accept_other(seen);
-        return true;
-    }
-
-    void raise_mark(lsn to) noexcept { out_.marked = std::max(out_.marked, to); }
-
-    void accept_record(format::frame_view const& seen, lsn at, std::uint64_t offset) {
-        close_gap(at);
-        bool const follows = in_batch_ && at == batch_.range.last.next() && !seen.header.begins();
-        if (!follows) {
-            close_batch(false);
-            if (!seen.header.begins()) broken_ = true; // its beginning is lost: what follows is no whole batch either
-            else broken_ = false;
-            in_batch_ = true;
-            batch_ = {.range = {at, at}, .begin = offset, .end = offset};
+    result<void> write_index() {
+        format::block_builder root;
+        format::block_builder leaf;
+        for (std::size_t i = 0; i < index_.size(); ++i) {
+            leaf.add(index_[i].first, index_[i].second);
+            if (leaf.size() + format::frame_header_bytes < block_bytes && i + 1 < index_.size()) continue;
+            KEEL_TRY_LET(where, write_frame(format::frame_type::fence, leaf.finish()));
+            root.add(leaf.last_key(), where);
+            leaf.clear();
+            ++header_.index_blocks;
         }
-        batch_.range.last = at;
-        batch_.end = offset + seen.bytes();
-        out_.last = at;
-        sink_.record(at, seen, offset);
-        if (seen.header.ends()) close_batch(!broken_);
+        KEEL_TRY_LET(where, write_frame(format::frame_type::root, root.finish()));
+        header_.root = where;
+        return {};
     }
 
-    void close_batch(bool whole) {
-        if (!in_batch_) return;
-        in_batch_ = broken_ = false;
-        sink_.batch_end(whole);
-        if (!whole) {
-            out_.broken_batches.push_back(batch_);
-            return;
-        }
-        out_.records += batch_.range.size();
-        if (!out_.extents.empty() && out_.extents.back().range.last.next() == batch_.range.first) {
-            out_.extents.back().range.last = batch_.range.last;
-            out_.extents.back().end = batch_.end;
-        } else {
-            out_.extents.push_back(batch_);
-        }
+    /// The payload may come in two parts.
+    result<format::block_place> write_frame(format::frame_type type, byte_view payload, byte_view rest = {}) {
+        auto const payload_bytes = payload.size() + rest.size();
+        auto const bytes = format::frame_bytes(payload_bytes);
+        if (at_ + bytes > format::table_bytes_max)
+            return failure(errc::too_large, "a table would grow beyond what its format allows", file_.path());
+        auto const begin = waiting_.size();
+        waiting_.resize(begin + static_cast<std::size_t>(bytes));
+        auto* const frame = waiting_.data() + begin;
+        std::memcpy(frame + format::frame_header_bytes, payload.data(), payload.size());
+        if (!rest.empty()) std::memcpy(frame + format::frame_header_bytes + payload.size(), rest.data(), rest.size());
+        format::finish_frame<C>(
+            frame, {header_.salt, at_},
+            {.payload_bytes = static_cast<std::uint32_t>(payload_bytes), .type = type, .flags = format::whole_batch});
+        format::block_place const where{static_cast<std::uint32_t>(at_), static_cast<std::uint32_t>(bytes)};
+        at_ += bytes;
+        if (waiting_.size() >= flush_bytes) KEEL_TRY(flush());
+        return where;
+    }
+    result<void> flush() {
+        KEEL_TRY(file_.write(written_, waiting_));
+        written_ += waiting_.size();
+        waiting_.clear();
+        return {};
     }
 
-    void accept_other(format::frame_view const& seen) {
-        if (seen.header.type == format::frame_type::mark) {
-            auto const m = format::decode_mark(seen.payload);
-            if (!m || m->salt != geo_.salt) return;
-            raise_mark(m->durable);
-            if (out_.first_time_ns == 0) out_.first_time_ns = m->clock_ns;
-            out_.last_time_ns = m->clock_ns;
-            out_.closed = m->kind == format::mark_kind::close;
-        } else if (seen.header.type == format::frame_type::loss) {
-            if (auto const losses = format::decode_losses(seen.payload))
-                out_.losses.insert(out_.losses.end(), losses->begin(), losses->end());
-        }
-    }
-
-    void note_damaged(format::frame_view const& seen, std::uint64_t offset) {
-        trace(offset + seen.bytes());
-        bool const data = format::takes_lsn(seen.header.type);
-        auto const at = lsn_of(seen.header);
-        if (data && plausible(seen.header)) {
-            close_batch(false);
-            close_gap(at);
-        }
-        auto const padded = static_cast<std::size_t>(seen.bytes() - format::frame_header_bytes);
-        auto const bytes = in_.at(offset, static_cast<std::size_t>(seen.bytes()));
-        out_.bad.push_back({.offset = offset,
-                            .length = seen.bytes(),
-                            .lsns = data ? lsn_range{at, at} : lsn_range{},
-                            .after = data ? out_.last : at,
-                            .exact = true,
-                            .is_data = data,
-                            .expected = seen.check,
-                            .found = format::frame_check<C>(place(offset), bytes.data(), padded)});
-        if (data) out_.last = std::max(out_.last, at);
-    }
-
-    // The LSNs of unknown bytes are known once the next record is: what lies between its neighbours.
-    void note_bad(std::uint64_t offset, std::uint64_t length) {
-        close_batch(false);
-        auto const after = out_.last.value == 0 ? geo_.first.before() : out_.last;
-        out_.bad.push_back({.offset = offset, .length = length, .lsns = {after.next(), lsn_max}, .after = after});
-        gap_open_ = true;
-    }
-    void close_gap(lsn next) {
-        if (!gap_open_) return;
-        gap_open_ = false;
-        for (auto b = out_.bad.rbegin(); b != out_.bad.rend() && !b->exact && b->lsns.last == lsn_max; ++b)
-            b->lsns.last = next == lsn_max ? lsn_max : next.before();
-    }
-    void note_unreadable() {
-        out_.unreadable = in_.unreadable();
-        for (auto const& bad : in_.unreadable())
-            for (auto& b : out_.bad)
-                if (bad.offset < b.offset + b.length && b.offset < bad.offset + bad.length) b.unreadable = true;
-    }
-
-    wal::window<File> in_;
-    segment_geometry geo_;
-    Sink& sink_;
-    std::stop_token cancel_;
-    std::atomic<std::uint64_t>* bytes_done_;
-    segment_run out_{};
-    format::aggregate_builder<C> aggregate_{};
-    extent batch_{};
-    bool in_batch_ = false;
-    bool broken_ = false;
-    bool gap_open_ = false;
-    unsigned rereads_ = 0;
+    typename Fs::file file_;
+    format::table_header header_{};
+    std::string smallest_{};
+    format::block_builder block_{};
+    std::vector<std::pair<std::string, format::block_place>> index_{};
+    std::vector<std::uint64_t> hashes_{};
+    std::vector<std::byte> waiting_{};
+    std::vector<std::byte> packed_{};                    ///< a block's compressed bytes
+    std::uint8_t compression_ = 0;                       ///< of the packed blocks, once there is one
+    std::uint64_t at_ = format::table_frames_begin;      ///< of the next frame
+    std::uint64_t written_ = format::table_frames_begin; ///< of what waits
 };
 
-} // namespace detail
-
-/// Reads one segment's frames. `bytes_done` (optional) is advanced as the scan goes; a stop request leaves a run that says cancelled.
-template <checksum_policy C, class File, scan_sink Sink>
-[[nodiscard]] segment_run scan_segment(File const& file, segment_geometry const& geometry, Sink& sink,
-                                       std::stop_token cancel = {}, std::atomic<std::uint64_t>* bytes_done = nullptr) {
-    return detail::segment_scan<C, File, Sink>{file, geometry, sink, std::move(cancel), bytes_done}.run();
-}
-
-} // namespace keel::inline v0::recovery
+} // namespace keel::inline v0::table
 
 #endif
 
@@ -12061,12 +11743,955 @@ private:
 
 #endif
 
+// ---- keel/wal/reserve.hpp ----
+#ifndef KEEL_WAL_RESERVE_HPP
+#define KEEL_WAL_RESERVE_HPP
+
+// Room kept for the day the disk is full: a file of zeros, really written, that is removed when what frees space (retiring segments,
+// saving acknowledged records from a segment that failed) finds none. Ordinary writes never draw on it, and resume only once it is
+// back. It holds nothing: whatever a crash leaves of it is written anew.
+//
+// On copy-on-write, thin or quota-bound storage removing it may free nothing; then the store serves reads only until there is room.
+
+namespace keel::inline v0::wal {
+
+/// One thread at a time.
+template <io::file_system Fs>
+class space_reserve {
+public:
+    space_reserve(Fs fs, std::string path) : fs_{std::move(fs)}, path_{std::move(path)} {}
+
+    [[nodiscard]] bool is_there() const noexcept { return there_; }
+
+    /// Makes the file where it is missing or shorter than `bytes`. Errors: no_space, and the machine's.
+    [[nodiscard]] result<void> make(std::uint64_t bytes) {
+        if (there_) return {};
+        if (auto const status = fs_.status(path_);
+            status && status->kind == io::file_kind::regular && status->size >= bytes) {
+            there_ = true;
+            return {};
+        }
+        if (auto gone = remove(); !gone) return gone;
+        auto done = fill(bytes);
+        if (!done) static_cast<void>(remove()); // half a reserve would only take what room there is
+        there_ = done.has_value();
+        return done;
+    }
+
+    /// Gives the room back. False: there was none to give.
+    [[nodiscard]] bool spend() {
+        if (!std::exchange(there_, false)) return false;
+        return remove().has_value();
+    }
+
+private:
+    static constexpr std::uint64_t write_bytes = 256 * KiB;
+
+    result<void> fill(std::uint64_t bytes) {
+        KEEL_TRY_LET(file, fs_.open(path_, io::access::read_write, io::creation::must_not_exist));
+        KEEL_TRY(file.allocate(bytes));
+        std::vector<std::byte> const zeros(static_cast<std::size_t>(std::min(bytes, write_bytes)));
+        for (std::uint64_t at = 0; at < bytes; at += zeros.size())
+            KEEL_TRY(file.write(at, byte_view{zeros}.first(
+                                        static_cast<std::size_t>(std::min<std::uint64_t>(zeros.size(), bytes - at)))));
+        return file.sync(); // until then some file systems have only promised the blocks
+    }
+    result<void> remove() {
+        auto gone = fs_.remove(path_);
+        if (!gone && gone.error().code == errc::not_found) return {};
+        return gone;
+    }
+
+    Fs fs_;
+    std::string path_;
+    bool there_ = false;
+};
+
+} // namespace keel::inline v0::wal
+
+#endif
+
+// ---- keel/wal/segments.hpp ----
+#ifndef KEEL_WAL_SEGMENTS_HPP
+#define KEEL_WAL_SEGMENTS_HPP
+
+// The life of segment files: prepare, register, activate, seal, retire, recycle; and the manifest that knows of each step.
+//
+// Prepare: fill (zeros really written, so that a commit overwrites blocks the file owns) or recycle, header with a new id and salt,
+// sync, rename, sync the folder, register. Only a registered segment is activated, so a registered file that is missing is damage.
+// Retire: the edit is durable in both manifests before a byte of the file changes.
+//
+// Thread rules: everything here under one mutex of its own, which is held during I/O. The writer calls it with its own mutex held;
+// never the other way round.
+
+namespace keel::inline v0::wal {
+
+/// What a call may take from a full disk.
+enum class room : std::uint8_t {
+    ordinary, ///< what is free
+    reserved, ///< the reserve too: for what frees space, and for saving records that were acknowledged
+};
+
+/// A segment ready to be activated.
+struct prepared_segment {
+    segment_id id{};
+    std::uint64_t salt = 0;
+};
+
+template <class Config>
+class segment_keeper {
+public:
+    using fs_type = typename Config::file_system;
+    using C = typename Config::checksum;
+    using manifest_type = manifest_store<C, fs_type>;
+
+    segment_keeper(fs_type fs, layout paths, manifest_type manifest, format::store_id store, std::uint64_t branch,
+                   std::uint64_t (*entropy)(), std::uint64_t (*clock_ns)())
+        : fs_{std::move(fs)}, paths_{std::move(paths)}, manifest_{std::move(manifest)}, store_{store}, branch_{branch},
+          entropy_{entropy}, clock_ns_{clock_ns}, reserve_{fs_, paths_.reserve()} {}
+
+    static constexpr std::uint64_t segment_bytes = Config::segment_bytes;
+
+    [[nodiscard]] layout const& paths() const noexcept { return paths_; }
+    [[nodiscard]] fs_type& fs() noexcept { return fs_; }
+    [[nodiscard]] format::store_id const& store() const noexcept { return store_; }
+    [[nodiscard]] std::uint64_t branch() const noexcept { return branch_; }
+    [[nodiscard]] std::uint64_t random() const { return entropy_(); }
+    [[nodiscard]] std::uint64_t now_ns() const { return clock_ns_(); }
+
+    [[nodiscard]] format::manifest_state state() const {
+        std::lock_guard const hold{m_};
+        return manifest_.state();
+    }
+    /// The newest manifest edit that no crash takes back.
+    [[nodiscard]] std::uint64_t durable_edit() const {
+        std::lock_guard const hold{m_};
+        return manifest_.durable_edit();
+    }
+
+    /// Takes over the spare segments that recovery found. Each gets a new life before it is used, also after an orderly close: a later
+    /// opening may have activated it, and a power loss taken that back but for some frames, which would verify in this life. `retired`:
+    /// given up before, their files still there.
+    [[nodiscard]] result<void> adopt(std::vector<format::segment_entry> const& spares,
+                                     std::vector<format::segment_entry> const& retired) {
+        std::lock_guard const hold{m_};
+        // Headers speak of the newest edit as durable from here on.
+        KEEL_TRY(manifest_.settle());
+        format::edit_builder edit;
+        for (auto const& e : spares) {
+            edit.retired(e.id);
+            if (holds(paths_.segment(e.id), e)) used_.push_back({paths_.segment(e.id), e.size});
+        }
+        if (!edit.empty()) KEEL_TRY(commit_locked(edit, room::reserved));
+        for (auto const& e : retired)
+            static_cast<void>(dispose_locked(e, false)); // else they are left to the next opening
+        return {};
+    }
+
+    /// Makes the state that was found durable: before anything that it no longer names is removed.
+    [[nodiscard]] result<void> settle() {
+        std::lock_guard const hold{m_};
+        return manifest_.settle();
+    }
+
+    [[nodiscard]] std::size_t ready() const {
+        std::lock_guard const hold{m_};
+        return ready_.size();
+    }
+
+    /// Makes a segment ready where none is.
+    [[nodiscard]] result<void> make_ready() {
+        std::lock_guard const hold{m_};
+        return ready_.empty() ? prepare_locked(room::ordinary) : result<void>{};
+    }
+
+    /// Hands out a registered segment, preparing one where none is ready.
+    [[nodiscard]] result<prepared_segment> take(room from) {
+        std::lock_guard const hold{m_};
+        if (ready_.empty()) KEEL_TRY(prepare_locked(from));
+        auto const out = ready_.front();
+        ready_.pop_front();
+        return out;
+    }
+
+    /// Makes sure of the room that a full disk will not give. Errors: no_space, and the machine's; nothing is lost by them.
+    [[nodiscard]] result<void> keep_reserve() {
+        std::lock_guard const hold{m_};
+        return reserve_.make(reserve_bytes());
+    }
+
+    [[nodiscard]] result<void> commit(format::edit_builder const& edit) {
+        std::lock_guard const hold{m_};
+        return commit_locked(edit, room::reserved);
+    }
+    /// After a failed edit: the next one writes both copies anew.
+    void retry() {
+        std::lock_guard const hold{m_};
+        manifest_.retry();
+    }
+
+    /// What an edit says of segments that the log gives up, all records in which are at or below `floor`.
+    static void give_up(format::edit_builder& edit, std::vector<format::segment_entry> const& gone,
+                        format::segment_link const& base, lsn floor) {
+        for (auto const& e : gone) edit.retired(e.id);
+        edit.base(base).floor(floor);
+    }
+    /// Recycles or removes the file of a segment that the manifest no longer knows; `in_use`: somebody still reads it.
+    [[nodiscard]] result<void> dispose(format::segment_entry const& e, bool in_use) {
+        std::lock_guard const hold{m_};
+        return dispose_locked(e, in_use);
+    }
+
+private:
+    [[nodiscard]] result<void> dispose_locked(format::segment_entry const& e, bool in_use) {
+        auto const path = paths_.segment(e.id);
+        auto const status = fs_.status(path);
+        if (!status || !holds(path, e))
+            return {}; // gone, or another segment under this name, or one that cannot be told
+        bool const reusable = status->link_count == 1 && status->size == segment_bytes && used_.size() < used_max;
+        if (reusable && !in_use) {
+            used_.push_back({path, e.size});
+            return {};
+        }
+        KEEL_TRY(fs_.remove(path));
+        return fs_.sync_directory(paths_.log());
+    }
+
+    struct used_file {
+        std::string path;
+        std::uint64_t size;
+    };
+    static constexpr std::size_t used_max = 2;
+    static constexpr std::size_t fill_bytes =
+        4 * KiB; // larger writes leave large folios behind, which make small writes slow
+
+    /// Whether the file is the segment that it is taken for. Names are hints.
+    [[nodiscard]] bool holds(std::string const& path, format::segment_entry const& e) {
+        auto file = fs_.open(path, io::access::read_only, io::creation::must_exist);
+        if (!file) return false;
+        for (auto const at : {std::uint64_t{0}, format::second_header_offset(e.size)}) {
+            format::header_block block{};
+            auto const got = file->read(at, block);
+            if (!got || *got != block.size()) continue;
+            auto const read = format::decode_segment_header<C>(block);
+            if (read.good() && read.header.id == e.id && read.header.salt == e.salt) return true;
+        }
+        return false;
+    }
+
+    /// A segment, and the manifest written anew.
+    [[nodiscard]] std::uint64_t reserve_bytes() const {
+        auto const manifest = format::snapshot_of(manifest_.state()).payload().size();
+        return segment_bytes + std::max<std::uint64_t>(4 * manifest, 2 * format::manifest_bytes_min);
+    }
+    /// Whether an attempt that failed so is worth repeating: there is room now that was kept for this.
+    [[nodiscard]] bool makes_room(error const& why, room from) {
+        return why.code == errc::no_space && from == room::reserved && reserve_.spend();
+    }
+
+    result<void> commit_locked(format::edit_builder const& edit, room from) {
+        auto done = manifest_.commit(edit);
+        if (done || !makes_room(done.error(), from)) return done;
+        manifest_.retry();
+        return manifest_.commit(edit);
+    }
+
+    result<void> prepare_locked(room from) {
+        auto id = manifest_.state().next_segment;
+        while (static_cast<std::uint32_t>(id) == 0) ++id;
+        format::segment_header header{.checksum = checksum_id{C::id}, .store = store_, .id = {id}};
+        header.salt = format::salt_of(header.id, static_cast<std::uint32_t>(entropy_()));
+        header.branch = branch_;
+        header.created_ns = clock_ns_();
+        header.size = segment_bytes;
+        header.durable_edit = manifest_.durable_edit();
+        header.place = header.id;
+        auto const block = format::encode<C>(header);
+        auto made = make_file(block, paths_.segment(header.id));
+        if (!made && makes_room(made.error(), from)) made = make_file(block, paths_.segment(header.id));
+        KEEL_TRY(made);
+        format::edit_builder edit;
+        edit.prepared(header.id, header.salt, header.size, header.place);
+        KEEL_TRY(commit_locked(edit, from));
+        ready_.push_back({header.id, header.salt});
+        return {};
+    }
+
+    result<void> make_file(format::header_block const& header, std::string const& path) {
+        std::string from = paths_.segment_temporary();
+        // Held while the file gets its new life: who reads from then on knows it only as what it becomes.
+        auto const nobody_reads = fs_.lock(paths_.readers(), io::lock_mode::exclusive);
+        while (!used_.empty() && (!nobody_reads || used_.back().size != segment_bytes)) {
+            static_cast<void>(fs_.remove(used_.back().path)); // what is not removed is a leftover next time
+            used_.pop_back();
+        }
+        bool const recycled = !used_.empty();
+        if (recycled) {
+            from = used_.back().path;
+            used_.pop_back();
+        } else if (auto gone = fs_.remove(from); !gone && gone.error().code != errc::not_found) {
+            return gone;
+        }
+        KEEL_TRY_LET(file, fs_.open(from, io::access::read_write,
+                                    recycled ? io::creation::must_exist : io::creation::must_not_exist));
+        if (!recycled) {
+            if (auto filled = fill(file); !filled) {
+                static_cast<void>(fs_.remove(from)); // what is half filled only takes room; a leftover next time
+                return filled;
+            }
+        }
+        KEEL_TRY(file.write(0, header));
+        KEEL_TRY(file.write(format::second_header_offset(segment_bytes), header));
+        KEEL_TRY(file.sync());
+        KEEL_TRY(fs_.rename(from, path));
+        // Without this a crash can keep the manifest's word of a segment and lose the file's name.
+        return fs_.sync_directory(paths_.log());
+    }
+
+    result<void> fill(typename fs_type::file& file) {
+        KEEL_TRY(file.allocate(segment_bytes));
+        std::array<std::byte, fill_bytes> const zeros{};
+        for (std::uint64_t at = 0; at < segment_bytes; at += fill_bytes) KEEL_TRY(file.write(at, zeros));
+        return {};
+    }
+
+    mutable std::mutex m_;
+    fs_type fs_;
+    layout paths_;
+    manifest_type manifest_;
+    format::store_id store_;
+    std::uint64_t branch_;
+    std::uint64_t (*entropy_)();
+    std::uint64_t (*clock_ns_)();
+    std::deque<prepared_segment> ready_{};
+    std::vector<used_file> used_{};
+    space_reserve<fs_type> reserve_;
+};
+
+} // namespace keel::inline v0::wal
+
+#endif
+
+// ---- keel/engine/merge_output.hpp ----
+#ifndef KEEL_ENGINE_MERGE_OUTPUT_HPP
+#define KEEL_ENGINE_MERGE_OUTPUT_HPP
+
+// What a merge writes (engine/compactor.hpp): tables, one after the other, under temporary names, at a bounded rate.
+
+namespace keel::inline v0::detail {
+
+/// The tables of one merge. One thread's.
+template <class Config>
+class merge_output {
+public:
+    using fs_type = typename Config::file_system;
+    using keeper_type = wal::segment_keeper<Config>;
+
+    /// Ids are taken from `next_id`; no record is older than `first`; `made` is told of each table before its file is made.
+    merge_output(fs_type& fs, keeper_type& keeper, std::uint64_t& next_id, std::uint8_t level, lsn first,
+                 std::vector<format::table_entry>& made)
+        : fs_{fs}, keeper_{keeper}, next_id_{next_id}, level_{level}, first_{first}, made_{made} {}
+
+    /// A table ends only between two keys.
+    result<void> add(table::version const& v, bool new_key) {
+        constexpr std::uint64_t room = format::table_bytes_max / 2;
+        auto const size = v.key.size() + v.value.size();
+        if (writer_ && new_key &&
+            (writer_->bytes() >= Config::compaction::table_bytes || writer_->bytes() + size > room))
+            KEEL_TRY(finish());
+        if (!writer_) KEEL_TRY(begin());
+        return writer_->add(v);
+    }
+    result<void> finish() {
+        if (!writer_) return {};
+        KEEL_TRY_LET(entry, writer_->finish());
+        writer_.reset();
+        entry.level = level_;
+        made_.back() = std::move(entry);
+        return {};
+    }
+    [[nodiscard]] std::uint64_t bytes() const noexcept {
+        std::uint64_t sum = writer_ ? writer_->bytes() : 0;
+        for (auto const& t : made_) sum += t.size;
+        return sum;
+    }
+
+private:
+    using writer_type = table::table_writer<typename Config::checksum, typename Config::compression, fs_type>;
+
+    result<void> begin() {
+        format::table_id id{next_id_++};
+        while (static_cast<std::uint32_t>(id.value) == 0) id = {next_id_++};
+        made_.push_back({.id = id}); // known from here on, so that it is removed after a failure
+        KEEL_TRY_LET(writer,
+                     (writer_type::create(
+                         fs_, keeper_.paths().table_temporary(id),
+                         {.store = keeper_.store(),
+                          .id = id,
+                          .salt = format::salt_of(segment_id{id.value}, static_cast<std::uint32_t>(keeper_.random())),
+                          .branch = keeper_.branch(),
+                          .created_ns = keeper_.now_ns(),
+                          .first = first_})));
+        writer_.emplace(std::move(writer));
+        return {};
+    }
+
+    fs_type& fs_;
+    keeper_type& keeper_;
+    std::uint64_t& next_id_;
+    std::uint8_t level_;
+    lsn first_;
+    std::vector<format::table_entry>& made_;
+    std::optional<writer_type> writer_{};
+};
+
+/// Keeps a merge from taking more of the disk than it may.
+class merge_pace {
+public:
+    /// 0: as fast as the machine does.
+    explicit merge_pace(std::uint64_t bytes_per_second) : rate_{bytes_per_second} {}
+    /// Waits until so many bytes since the beginning are within the rate, or a stop is asked for.
+    void keep(std::uint64_t bytes, std::stop_token const& stop) const {
+        if (rate_ == 0) return;
+        auto const due = started_ + std::chrono::microseconds(bytes * 1'000'000 / rate_);
+        std::mutex m;
+        std::condition_variable_any cv;
+        std::unique_lock hold{m};
+        cv.wait_until(hold, stop, due, [] { return false; });
+    }
+
+private:
+    std::uint64_t rate_;
+    std::chrono::steady_clock::time_point started_{std::chrono::steady_clock::now()};
+};
+
+} // namespace keel::inline v0::detail
+
+#endif
+
+// ---- keel/format/chunk_index.hpp ----
+#ifndef KEEL_FORMAT_CHUNK_INDEX_HPP
+#define KEEL_FORMAT_CHUNK_INDEX_HPP
+
+// The payload of an index frame: a sorted index over a chunk of a segment that is still being written to, in the log itself. A segment
+// that a process left behind when it was killed is served by these, and only what lies behind the newest of them is scanned.
+//     0 chunks u32, 4 zero | 8 chunks, 40 bytes each, from the segment's first on; the last is this frame's own
+//       0 begin u32 | 4 end u32 (offsets of the frames it covers) | 8 first u32 | 12 last u32 (LSNs as in the frames)
+//      16 records u32 | 20 shared u32 (bytes that all its keys begin with) | 24 blocks u32 (offset) | 28 zero u32 | 32 check u64
+//   then this chunk's blocks, as those of a sealed segment's index (format/index.hpp): `blocks` is their offset in the file, `check`
+//   the policy over their checks.
+// Each repeats what those before it said of themselves, so that the newest one alone tells where all of them are. Chunks follow each
+// other without a gap, whole batches in each, and every record in them has a key. An index stands in for its records only where all
+// of them are known to have been accepted: then a crash has torn none of them.
+
+namespace keel::inline v0::format {
+
+/// A chunk of a segment that has an index.
+struct indexed_chunk {
+    std::uint32_t begin = 0; ///< offset of its first frame
+    std::uint32_t end = 0;   ///< behind its last one
+    std::uint32_t first = 0; ///< LSN minus (first LSN of the segment minus 1)
+    std::uint32_t last = 0;
+    std::uint32_t records = 0;
+    std::uint32_t shared = 0; ///< bytes that all keys begin with
+    std::uint32_t blocks = 0; ///< offset of the index blocks in the file
+    std::uint64_t check = 0;  ///< the policy over the checks of the blocks
+    bool operator==(indexed_chunk const&) const = default;
+};
+inline constexpr std::size_t indexed_chunk_bytes = 40;
+
+/// How many bytes of frames an index covers at least. Small segments have small chunks, but for those whose index blocks are large.
+[[nodiscard]] constexpr std::uint64_t index_chunk_bytes(std::uint64_t segment_bytes) noexcept {
+    return std::min<std::uint64_t>(256 * KiB, segment_bytes / (block_bytes(segment_bytes) < 4 * KiB ? 4 : 2));
+}
+/// Where the blocks begin in the payload of an index frame that speaks of so many chunks.
+[[nodiscard]] constexpr std::uint64_t chunk_blocks_offset(std::size_t chunks) noexcept {
+    return 8 + indexed_chunk_bytes * chunks;
+}
+
+/// Everything in front of the blocks.
+[[nodiscard]] inline std::vector<std::byte> encode_chunks(std::span<indexed_chunk const> chunks) {
+    std::vector<std::byte> bytes(static_cast<std::size_t>(chunk_blocks_offset(chunks.size())));
+    field_writer out{bytes};
+    out.put(static_cast<std::uint32_t>(chunks.size())).put(std::uint32_t{0});
+    for (auto const& c : chunks) {
+        out.put(c.begin).put(c.end).put(c.first).put(c.last);
+        out.put(c.records).put(c.shared).put(c.blocks).put(std::uint32_t{0}).put(c.check);
+    }
+    return bytes;
+}
+
+/// The chunks that an index frame at `offset` in a segment of so many bytes speaks of. Nothing where they are not what a writer makes.
+[[nodiscard]] inline std::optional<std::vector<indexed_chunk>> decode_chunks(byte_view payload, std::uint64_t offset,
+                                                                             std::uint64_t segment_bytes) {
+    field_reader in{payload};
+    auto const count = in.get<std::uint32_t>();
+    static_cast<void>(in.view(4));
+    if (!in.ok() || count == 0 || count > in.left() / indexed_chunk_bytes) return std::nullopt;
+    std::vector<indexed_chunk> chunks;
+    chunks.reserve(count);
+    indexed_chunk before{.end = static_cast<std::uint32_t>(frames_begin(segment_bytes))};
+    for (std::uint32_t i = 0; i < count; ++i) {
+        indexed_chunk c;
+        c.begin = in.get<std::uint32_t>();
+        c.end = in.get<std::uint32_t>();
+        c.first = in.get<std::uint32_t>();
+        c.last = in.get<std::uint32_t>();
+        c.records = in.get<std::uint32_t>();
+        c.shared = in.get<std::uint32_t>();
+        c.blocks = in.get<std::uint32_t>();
+        static_cast<void>(in.view(4));
+        c.check = in.get<std::uint64_t>();
+        index_shape const shape{block_bytes(segment_bytes), c.records};
+        bool const follows = c.begin == before.end && c.end > c.begin && c.end <= offset && c.first == before.last + 1;
+        bool const counted = c.last >= c.first && c.records == c.last - c.first + 1 &&
+                             c.records <= (c.end - c.begin) / frame_header_bytes;
+        bool const placed = c.blocks >= c.end && c.blocks % frame_alignment == 0 && c.shared <= key_bytes_max &&
+                            c.blocks + shape.bytes() <= frames_limit(segment_bytes);
+        if (!follows || !counted || !placed) return std::nullopt;
+        chunks.push_back(before = c);
+    }
+    auto const& own = chunks.back();
+    auto const blocks = chunk_blocks_offset(chunks.size());
+    bool const is_own = own.blocks == offset + frame_header_bytes + blocks &&
+                        payload.size() == blocks + index_shape{block_bytes(segment_bytes), own.records}.bytes();
+    return is_own ? std::optional{std::move(chunks)} : std::nullopt;
+}
+
+} // namespace keel::inline v0::format
+
+#endif
+
+// ---- keel/format/notes.hpp ----
+#ifndef KEEL_FORMAT_NOTES_HPP
+#define KEEL_FORMAT_NOTES_HPP
+
+// The notes: a file of two 256-byte slots beside the log, written in turn by plain stores into its mapping and never synced.
+//     0 magic u64 | 8 sequence u64 | 16 store_id 16 | 32 branch u64 | 40 boot_id 16 | 56 device u64 | 64 inode u64
+//    72 segment u64 | 80 accepted u64 | 88 durable u64 | 96 end u64 | 104 newest_index u64 | 112 attempts u32, 4 zero
+//   then zeros                                        | 248 check u64 over bytes 0..247
+// A hint: without it opening is slower and the window in which damage looks like a torn tail is wider; nothing is wrong.
+// `durable` counts whatever the boot (a mark is written only after the syncs returned); `accepted` only within the boot and in
+// the very file that wrote it: a dying process tears nothing but the end.
+
+namespace keel::inline v0::format {
+
+inline constexpr std::uint64_t notes_magic = 0x0A73746F'6C65656BULL; // "keelots\n"
+inline constexpr std::size_t note_bytes = 256;
+inline constexpr std::size_t notes_file_bytes = 4096;
+
+struct note {
+    std::uint64_t sequence = 0;
+    store_id store{};
+    std::uint64_t branch = 0;
+    io::boot_id boot{};
+    io::file_identity self{};
+    segment_id segment{};
+    lsn accepted{};
+    lsn durable{};
+    std::uint64_t end = 0;
+    std::uint64_t newest_index = 0;
+    std::uint32_t attempts = 0; ///< opens that started to recover since one succeeded
+    bool operator==(note const&) const = default;
+};
+
+using note_block = std::array<std::byte, note_bytes>;
+
+template <checksum_policy C>
+[[nodiscard]] note_block encode(note const& n) noexcept {
+    note_block block{};
+    field_writer out{block};
+    out.put(notes_magic).put(n.sequence).put(byte_view{n.store}).put(n.branch).put(byte_view{n.boot.bytes});
+    out.put(n.self.device).put(n.self.inode).put(n.segment).put(n.accepted).put(n.durable);
+    out.put(n.end).put(n.newest_index).put(n.attempts);
+    store(block.data() + note_bytes - 8, checksum::over<C>(byte_view{block}.first(note_bytes - 8)));
+    return block;
+}
+
+template <checksum_policy C>
+[[nodiscard]] std::optional<note> decode_note(byte_view block) noexcept {
+    if (block.size() != note_bytes) return std::nullopt;
+    if (load<std::uint64_t>(block.data() + note_bytes - 8) != checksum::over<C>(block.first(note_bytes - 8)))
+        return std::nullopt;
+    field_reader in{block};
+    if (in.get<std::uint64_t>() != notes_magic) return std::nullopt;
+    note n;
+    n.sequence = in.get<std::uint64_t>();
+    n.store = in.bytes<16>();
+    n.branch = in.get<std::uint64_t>();
+    n.boot.bytes = in.bytes<16>();
+    n.self.device = in.get<std::uint64_t>();
+    n.self.inode = in.get<std::uint64_t>();
+    n.segment = in.get_segment();
+    n.accepted = in.get_lsn();
+    n.durable = in.get_lsn();
+    n.end = in.get<std::uint64_t>();
+    n.newest_index = in.get<std::uint64_t>();
+    n.attempts = in.get<std::uint32_t>();
+    if (n.accepted > lsn_highest || n.durable > lsn_highest) return std::nullopt;
+    return n;
+}
+
+/// The newer of the two slots that verify; nothing where neither does.
+template <checksum_policy C>
+[[nodiscard]] std::optional<note> newest_note(byte_view file) noexcept {
+    std::optional<note> best;
+    for (std::size_t at = 0; at + note_bytes <= file.size() && at < 2 * note_bytes; at += note_bytes)
+        if (auto n = decode_note<C>(file.subspan(at, note_bytes)); n && (!best || n->sequence > best->sequence))
+            best = n;
+    return best;
+}
+
+} // namespace keel::inline v0::format
+
+#endif
+
+// ---- keel/recovery/scan.hpp ----
+#ifndef KEEL_RECOVERY_SCAN_HPP
+#define KEEL_RECOVERY_SCAN_HPP
+
+// Bytes -> what is there. One segment file is read front to back once and becomes a run: where its whole batches lie, what does
+// not verify, the largest durable mark seen. Nothing here knows other segments, so segments are scanned in parallel; which LSNs of
+// a run count is decided afterwards (classify.hpp).
+//
+// After a bad frame the scan goes on at the next place that has this life's tag and a header that holds, so one bad length field
+// hides nothing behind it, and the work is linear on any input: a believed header is stepped over, anything else is searched once.
+
+namespace keel::inline v0::recovery {
+
+/// Whole batches that follow each other without a gap, in LSNs.
+struct extent {
+    lsn_range range{};
+    std::uint64_t begin = 0; ///< offset of the first frame
+    std::uint64_t end = 0;   ///< offset behind the last one
+};
+
+/// What the scan must know before the first frame: from a header, the manifest or a mark frame.
+struct segment_geometry {
+    segment_id id{};
+    std::uint64_t salt = 0;
+    lsn first{};
+    std::uint64_t begin = 0; ///< offset of the first frame
+    std::uint64_t limit = 0; ///< frames end here at the latest
+    std::uint64_t known_end =
+        std::numeric_limits<std::uint64_t>::max(); ///< from this boot's notes: nothing acknowledged lies behind
+    std::optional<extent> indexed{};               ///< what indexes in the log stand for: it is not read
+};
+
+/// Bytes that are not what was written.
+struct bad_bytes {
+    std::uint64_t offset = 0;
+    std::uint64_t length = 0;
+    lsn_range
+        lsns{};  ///< exact where the header was believed; else the gap between the neighbours (last: unknown = lsn_max)
+    lsn after{}; ///< the last LSN taken before these bytes
+    bool exact = false;  ///< the frame's own header named the LSN
+    bool is_data = true; ///< false where a believed header says: a mark or another frame that takes no LSN
+    bool unreadable = false;
+    std::uint64_t expected = 0;
+    std::uint64_t found = 0;
+};
+
+struct segment_run {
+    std::vector<extent> extents{};
+    std::vector<bad_bytes> bad{};
+    std::vector<extent> broken_batches{};        ///< verified records whose batch is not whole
+    std::vector<wal::byte_range> unreadable{};   ///< the machine refused to read these
+    std::vector<lsn_range> losses{};             ///< declared by loss frames
+    std::vector<wal::byte_range> bad_sections{}; ///< blocks of index or filter that do not verify (a deep look only)
+    lsn marked{};                                ///< the largest durable mark in any valid frame
+    lsn last{};                                  ///< LSN of the last valid data frame, whole batch or not
+    std::uint64_t records = 0;                   ///< in whole batches
+    std::uint64_t frames = 0;                    ///< valid ones of any type
+    std::uint64_t bytes = 0;                     ///< of valid frames
+    std::uint64_t data_end = 0;                  ///< behind the last valid frame
+    std::uint64_t tag_end = 0;                   ///< behind the last trace of this life
+    std::uint64_t aggregate = 0;                 ///< over all valid frames; 0: not known, an index stands for some
+    std::uint64_t first_time_ns = 0;
+    std::uint64_t last_time_ns = 0;
+    std::uint64_t transient = 0; ///< mismatches that a second read made good
+    bool closed = false;         ///< the last valid frame is the mark of an orderly close
+    bool cancelled = false;
+};
+
+/// Told what a scan verifies. `record` for each data frame, then `batch_end(true)` where its batch is whole or `batch_end(false)`
+/// where it is not and everything since the last call is to be forgotten.
+template <class S>
+concept scan_sink = requires(S s, lsn at, format::frame_view const& frame, std::uint64_t offset, bool whole) {
+    s.record(at, frame, offset);
+    s.batch_end(whole);
+};
+
+struct no_sink {
+    void record(lsn, format::frame_view const&, std::uint64_t) noexcept {}
+    void batch_end(bool) noexcept {}
+};
+
+namespace detail {
+
+/// The state of one scan; `run()` is the loop, the rest are its steps.
+template <checksum_policy C, class File, scan_sink Sink>
+class segment_scan {
+public:
+    segment_scan(File const& file, segment_geometry const& geometry, Sink& sink, std::stop_token cancel,
+                 std::atomic<std::uint64_t>* bytes_done)
+        : in_{file, geometry.limit, window_for(geometry)}, geo_{geometry}, sink_{sink}, cancel_{std::move(cancel)},
+          bytes_done_{bytes_done} {}
+
+    [[nodiscard]] segment_run run() {
+        std::uint64_t offset = geo_.begin;
+        if (geo_.indexed) offset = stand_in(*geo_.indexed);
+        out_.data_end = out_.tag_end = offset;
+        std::uint64_t reported = offset;
+        while (offset + format::frame_header_bytes <= geo_.limit) {
+            offset = step(offset);
+            if (offset - reported >= progress_step) {
+                if (bytes_done_ != nullptr) bytes_done_->fetch_add(offset - reported, std::memory_order_relaxed);
+                reported = offset;
+                if (cancel_.stop_requested()) {
+                    out_.cancelled = true;
+                    break;
+                }
+            }
+        }
+        close_batch(false);
+        close_gap(lsn_max);
+        note_unreadable();
+        out_.aggregate = geo_.indexed ? 0 : aggregate_.value();
+        return std::move(out_);
+    }
+
+private:
+    static constexpr std::uint64_t progress_step = 1 * MiB;
+    static constexpr unsigned rereads_max = 64;
+
+    /// Where little is left to be read, memory for more would cost as much as reading it.
+    [[nodiscard]] static std::size_t window_for(segment_geometry const& g) noexcept {
+        constexpr std::uint64_t least = 16 * KiB;
+        constexpr std::uint64_t most = wal::window<File>::default_bytes;
+        auto const begin = g.indexed ? g.indexed->end : g.begin;
+        if (g.known_end > g.limit || g.known_end <= begin) return most;
+        return static_cast<std::size_t>(std::clamp(g.known_end - begin + format::frame_header_bytes, least, most));
+    }
+
+    [[nodiscard]] format::frame_place place(std::uint64_t offset) const noexcept { return {geo_.salt, offset}; }
+    [[nodiscard]] lsn lsn_of(format::frame_header const& h) const noexcept {
+        return {geo_.first.value - 1 + h.lsn_delta};
+    }
+
+    /// Takes whole batches as they are said to be; where to go on.
+    std::uint64_t stand_in(extent const& known) {
+        out_.extents.push_back(known);
+        out_.records += known.range.size();
+        out_.last = known.range.last;
+        return known.end;
+    }
+
+    /// Handles what stands at `offset`; returns where to go on (the limit: nothing more).
+    std::uint64_t step(std::uint64_t offset) {
+        auto seen = look(offset);
+        if (seen.state == format::frame_state::damaged || seen.state == format::frame_state::broken)
+            seen = look_again(seen, offset);
+        switch (seen.state) {
+        case format::frame_state::intact:
+            if (!accept(seen, offset)) break;
+            return offset + seen.bytes();
+        case format::frame_state::damaged: note_damaged(seen, offset); return offset + seen.bytes();
+        case format::frame_state::broken: trace(offset + format::frame_header_bytes); break;
+        case format::frame_state::absent: break;
+        }
+        return skip_to_next(offset);
+    }
+
+    [[nodiscard]] format::frame_view look(std::uint64_t offset) {
+        auto const room = geo_.limit - offset;
+        auto const head = in_.at(offset, format::frame_header_bytes);
+        auto const peek = format::peek_frame(head.data(), place(offset), room);
+        if (peek.state != format::frame_state::intact) return peek;
+        return format::read_frame<C>(in_.at(offset, static_cast<std::size_t>(peek.bytes())), place(offset));
+    }
+
+    // A mismatch is read again, past the page cache, before it is believed; a medium that is bad all over is not asked for ever.
+    [[nodiscard]] format::frame_view look_again(format::frame_view const& seen, std::uint64_t offset) {
+        if (rereads_ == rereads_max) return seen;
+        ++rereads_;
+        bool const header_holds = seen.state == format::frame_state::damaged;
+        auto const length = header_holds ? seen.bytes() : format::frame_header_bytes;
+        if (!in_.reread(offset, static_cast<std::size_t>(length))) return seen;
+        auto const again = look(offset);
+        if (again.state == format::frame_state::intact) ++out_.transient;
+        return again;
+    }
+
+    /// Searches the next believable header; what lies between is bad. None: the run ends here.
+    std::uint64_t skip_to_next(std::uint64_t offset) {
+        auto const search_end = geo_.known_end < geo_.limit ? std::max(geo_.known_end, offset) : geo_.limit;
+        for (auto next = offset + format::frame_alignment;; next += format::frame_alignment) {
+            next = wal::find_tag(in_, static_cast<std::uint32_t>(geo_.salt), next, search_end);
+            if (next + format::frame_header_bytes > search_end) {
+                if (next < search_end) trace(next + 8);
+                if (out_.tag_end > offset) note_bad(offset, out_.tag_end - offset);
+                return geo_.limit;
+            }
+            auto const head = in_.at(next, format::frame_header_bytes);
+            auto const peek = format::peek_frame(head.data(), place(next), geo_.limit - next);
+            if (peek.state == format::frame_state::intact && plausible(peek.header)) {
+                auto const again = look_again({}, offset);
+                if (again.state == format::frame_state::intact && plausible(again.header)) return offset;
+                note_bad(offset, next - offset);
+                return next;
+            }
+            trace(next + 8);
+        }
+    }
+
+    // LSN order is part of what makes a header believable behind damage.
+    [[nodiscard]] bool plausible(format::frame_header const& h) const noexcept {
+        if (!format::takes_lsn(h.type)) return true;
+        return lsn_of(h) > out_.last && h.lsn_delta != 0 && lsn_of(h) <= lsn_highest;
+    }
+
+    void trace(std::uint64_t end) noexcept { out_.tag_end = std::max(out_.tag_end, std::min(end, geo_.limit)); }
+
+    bool accept(format::frame_view const& seen, std::uint64_t offset) {
+        if (!plausible(seen.header)) return false;
+        ++out_.frames;
+        out_.bytes += seen.bytes();
+        out_.data_end = offset + seen.bytes();
+        trace(out_.data_end);
+        aggregate_.add(offset, seen.check);
+        out_.closed = false;
+        auto const at = lsn_of(seen.header);
+        if (seen.header.mark_delta != format::mark_unknown && seen.header.mark_delta <= at.value)
+            raise_mark({at.value - seen.header.mark_delta});
+        if (format::takes_lsn(seen.header.type)) accept_record(seen, at, offset);
+        else accept_other(seen);
+        return true;
+    }
+
+    void raise_mark(lsn to) noexcept { out_.marked = std::max(out_.marked, to); }
+
+    void accept_record(format::frame_view const& seen, lsn at, std::uint64_t offset) {
+        close_gap(at);
+        bool const follows = in_batch_ && at == batch_.range.last.next() && !seen.header.begins();
+        if (!follows) {
+            close_batch(false);
+            if (!seen.header.begins()) broken_ = true; // its beginning is lost: what follows is no whole batch either
+            else broken_ = false;
+            in_batch_ = true;
+            batch_ = {.range = {at, at}, .begin = offset, .end = offset};
+        }
+        batch_.range.last = at;
+        batch_.end = offset + seen.bytes();
+        out_.last = at;
+        sink_.record(at, seen, offset);
+        if (seen.header.ends()) close_batch(!broken_);
+    }
+
+    void close_batch(bool whole) {
+        if (!in_batch_) return;
+        in_batch_ = broken_ = false;
+        sink_.batch_end(whole);
+        if (!whole) {
+            out_.broken_batches.push_back(batch_);
+            return;
+        }
+        out_.records += batch_.range.size();
+        if (!out_.extents.empty() && out_.extents.back().range.last.next() == batch_.range.first) {
+            out_.extents.back().range.last = batch_.range.last;
+            out_.extents.back().end = batch_.end;
+        } else {
+            out_.extents.push_back(batch_);
+        }
+    }
+
+    void accept_other(format::frame_view const& seen) {
+        if (seen.header.type == format::frame_type::mark) {
+            auto const m = format::decode_mark(seen.payload);
+            if (!m || m->salt != geo_.salt) return;
+            raise_mark(m->durable);
+            if (out_.first_time_ns == 0) out_.first_time_ns = m->clock_ns;
+            out_.last_time_ns = m->clock_ns;
+            out_.closed = m->kind == format::mark_kind::close;
+        } else if (seen.header.type == format::frame_type::loss) {
+            if (auto const losses = format::decode_losses(seen.payload))
+                out_.losses.insert(out_.losses.end(), losses->begin(), losses->end());
+        }
+    }
+
+    void note_damaged(format::frame_view const& seen, std::uint64_t offset) {
+        trace(offset + seen.bytes());
+        bool const data = format::takes_lsn(seen.header.type);
+        auto const at = lsn_of(seen.header);
+        if (data && plausible(seen.header)) {
+            close_batch(false);
+            close_gap(at);
+        }
+        auto const padded = static_cast<std::size_t>(seen.bytes() - format::frame_header_bytes);
+        auto const bytes = in_.at(offset, static_cast<std::size_t>(seen.bytes()));
+        out_.bad.push_back({.offset = offset,
+                            .length = seen.bytes(),
+                            .lsns = data ? lsn_range{at, at} : lsn_range{},
+                            .after = data ? out_.last : at,
+                            .exact = true,
+                            .is_data = data,
+                            .expected = seen.check,
+                            .found = format::frame_check<C>(place(offset), bytes.data(), padded)});
+        if (data) out_.last = std::max(out_.last, at);
+    }
+
+    // The LSNs of unknown bytes are known once the next record is: what lies between its neighbours.
+    void note_bad(std::uint64_t offset, std::uint64_t length) {
+        close_batch(false);
+        auto const after = out_.last.value == 0 ? geo_.first.before() : out_.last;
+        out_.bad.push_back({.offset = offset, .length = length, .lsns = {after.next(), lsn_max}, .after = after});
+        gap_open_ = true;
+    }
+    void close_gap(lsn next) {
+        if (!gap_open_) return;
+        gap_open_ = false;
+        for (auto b = out_.bad.rbegin(); b != out_.bad.rend() && !b->exact && b->lsns.last == lsn_max; ++b)
+            b->lsns.last = next == lsn_max ? lsn_max : next.before();
+    }
+    void note_unreadable() {
+        out_.unreadable = in_.unreadable();
+        for (auto const& bad : in_.unreadable())
+            for (auto& b : out_.bad)
+                if (bad.offset < b.offset + b.length && b.offset < bad.offset + bad.length) b.unreadable = true;
+    }
+
+    wal::window<File> in_;
+    segment_geometry geo_;
+    Sink& sink_;
+    std::stop_token cancel_;
+    std::atomic<std::uint64_t>* bytes_done_;
+    segment_run out_{};
+    format::aggregate_builder<C> aggregate_{};
+    extent batch_{};
+    bool in_batch_ = false;
+    bool broken_ = false;
+    bool gap_open_ = false;
+    unsigned rereads_ = 0;
+};
+
+} // namespace detail
+
+/// Reads one segment's frames. `bytes_done` (optional) is advanced as the scan goes; a stop request leaves a run that says cancelled.
+template <checksum_policy C, class File, scan_sink Sink>
+[[nodiscard]] segment_run scan_segment(File const& file, segment_geometry const& geometry, Sink& sink,
+                                       std::stop_token cancel = {}, std::atomic<std::uint64_t>* bytes_done = nullptr) {
+    return detail::segment_scan<C, File, Sink>{file, geometry, sink, std::move(cancel), bytes_done}.run();
+}
+
+} // namespace keel::inline v0::recovery
+
+#endif
+
 // ---- keel/recovery/inventory.hpp ----
 #ifndef KEEL_RECOVERY_INVENTORY_HPP
 #define KEEL_RECOVERY_INVENTORY_HPP
 
-// Which files there are and what they say they are: manifest, notes, segment headers. Reads a few hundred bytes per file, writes
-// nothing. A file is known by its header; its name is a hint, and the manifest says which lives of which files belong to the store.
+// Which files there are and what they say they are: manifest, notes, segment headers (take_inventory.hpp finds out).
 
 namespace keel::inline v0::recovery {
 
@@ -12125,539 +12750,6 @@ struct inventory {
     std::vector<finding> findings{};
     std::vector<refused_read> refused{};
 };
-
-namespace detail {
-
-struct seen_file {
-    std::string path{};
-    std::string name{};
-    std::uint64_t bytes = 0;
-    std::array<format::header_read, 2> copies{};
-    format::footer_read footer{};
-    [[nodiscard]] format::segment_header const* best() const noexcept {
-        // Both may verify and differ: a crash during activation. The one in use is the newer.
-        if (copies[0].good() && (!copies[1].good() || copies[0].header.state >= copies[1].header.state))
-            return &copies[0].header;
-        return copies[1].good() ? &copies[1].header : nullptr;
-    }
-};
-
-/// A mark frame anywhere in a file whose headers are gone, its salt unknown: tells what the headers told.
-template <checksum_policy C, class File>
-[[nodiscard]] std::optional<format::mark> find_mark(File const& file, std::uint64_t file_bytes,
-                                                    std::uint64_t known_salt = 0) {
-    constexpr auto length = static_cast<std::size_t>(format::frame_bytes(format::mark_bytes));
-    wal::window<File> in{file, file_bytes};
-    for (std::uint64_t at = 512; at + length <= file_bytes; at += format::frame_alignment) {
-        auto const bytes = in.at(at, length);
-        if (format::read_frame_header(bytes.data()).type != format::frame_type::mark) continue;
-        auto const m = format::decode_mark(bytes.subspan(format::frame_header_bytes, format::mark_bytes));
-        if (!m || (known_salt != 0 && m->salt != known_salt)) continue;
-        if (format::read_frame<C>(bytes, {m->salt, at}).state == format::frame_state::intact) return m;
-    }
-    return std::nullopt;
-}
-
-template <class Config>
-class stock_taker {
-public:
-    using fs_type = typename Config::file_system;
-    using C = typename Config::checksum;
-
-    stock_taker(fs_type& fs, inventory& out) : fs_{fs}, out_{out} {}
-
-    result<void> run() {
-        KEEL_TRY(look_at_folder());
-        read_notes(); // first of all: a writer beside this may be ahead of them, they are never ahead of the log
-        out_.manifest = wal::load_manifest<C>(fs_, out_.paths);
-        note_refused_manifests();
-        KEEL_TRY(look_at_segments());
-        KEEL_TRY(check_identity());
-        if (!out_.exists) return {};
-        take_state();
-        KEEL_TRY(check_compression());
-        KEEL_TRY(look_at_tables());
-        note_missing_tables();
-        note_manifest_damage();
-        forget_foreign_note();
-        match_segments();
-        sort_strangers();
-        keep_names();
-        std::ranges::sort(out_.segments, {}, [](found_segment const& s) { return s.entry.place; });
-        return {};
-    }
-
-private:
-    // A folder with other people's files in it is not turned into a store.
-    result<void> look_at_folder() {
-        auto names = fs_.list(out_.paths.root());
-        if (!names) {
-            auto why = names.error();
-            if (why.code == errc::not_found) why.message = "there is no such folder";
-            else if (why.code == errc::not_regular || why.cause == 20) {
-                why.code = errc::not_a_store;
-                why.message = "is not a folder; a store is one";
-            }
-            return failure(std::move(why));
-        }
-        bool foreign = false;
-        for (auto const& entry : *names) {
-            if (entry.name == "manifest.0" || entry.name == "manifest.1") out_.exists = true;
-            else if (entry.name == "log") has_log_ = true;
-            else if (entry.name == "tables") has_tables_ = true;
-            else if (!wal::layout::is_own_name(entry.name)) foreign = true;
-        }
-        if (!out_.exists && !has_log_ && foreign)
-            return failure(errc::not_a_store,
-                           "the folder holds other files and no keel store; choose an empty folder or the store's own",
-                           out_.paths.root());
-        return {};
-    }
-
-    void note_refused_manifests() {
-        for (int i = 0; i < 2; ++i) {
-            auto const& copy = out_.manifest.copies[static_cast<std::size_t>(i)];
-            if (copy.refused) out_.refused.push_back({out_.paths.manifest(i), 0, copy.file_bytes});
-        }
-    }
-
-    result<void> look_at_segments() {
-        if (!has_log_) return {};
-        auto names = fs_.list(out_.paths.log());
-        if (!names) return failure(std::move(names).error());
-        for (auto const& entry : *names) {
-            seen_file seen;
-            seen.name = entry.name;
-            seen.path = out_.paths.log_file(entry.name);
-            if (entry.kind != io::file_kind::regular) {
-                if (!wal::layout::segment_of(entry.name)) continue;
-                return failure(errc::not_regular,
-                               "a segment of the log must be a regular file; put the real file back in its place",
-                               seen.path);
-            }
-            KEEL_TRY(read_headers(seen));
-            if (seen.best() != nullptr && seen.best()->state != format::segment_state::prepared) any_in_use_ = true;
-            files_.push_back(std::move(seen));
-        }
-        return {};
-    }
-
-    result<void> read_headers(seen_file& seen) {
-        KEEL_TRY_LET(file, fs_.open(seen.path, io::access::read_only, io::creation::must_exist));
-        KEEL_TRY_LET(status, file.status());
-        seen.bytes = status.size;
-        if (seen.bytes < format::header_bytes) return {};
-        format::header_block block{};
-        auto const read = [&](std::uint64_t at) {
-            auto got = file.read(at, block);
-            if (!got) got = file.read(at, block); // once more, before the second copy is asked
-            if (!got) out_.refused.push_back({seen.path, at, block.size()});
-            return got && *got == block.size();
-        };
-        if (read(0)) seen.copies[0] = format::decode_segment_header<C>(block);
-        if (read(seen.bytes - format::header_bytes)) seen.copies[1] = format::decode_segment_header<C>(block);
-        if (seen.bytes >= format::segment_bytes_min && read(format::footer_offset(seen.bytes)))
-            seen.footer = format::decode_segment_footer<C>(block);
-        return {};
-    }
-
-    /// Another format or another checksum is told apart from damage: nothing here verifies, and what stands there names another.
-    result<void> check_identity() {
-        if (!out_.exists && any_in_use_) out_.exists = true;
-        // A header that verifies and names another format was written so: whatever else is here, the store is a newer library's.
-        for (auto const& copy : out_.manifest.copies)
-            if (copy.verifies && copy.problem == format::header_problem::other_format) return other_format(copy.format);
-        for (auto const& f : files_)
-            for (auto const& copy : f.copies)
-                if (copy.verifies && copy.problem == format::header_problem::other_format)
-                    return other_format(copy.format);
-        bool any_good = false;
-        for (auto const& copy : out_.manifest.copies) any_good = any_good || copy.readable;
-        for (auto const& f : files_) any_good = any_good || f.best() != nullptr;
-        if (any_good) return {};
-        for (auto const& copy : out_.manifest.copies) {
-            if (copy.problem == format::header_problem::other_format) return other_format(copy.format);
-            if (copy.problem == format::header_problem::other_checksum)
-                return failure(errc::wrong_policy,
-                               "the store was made with checksum '" + letters(copy.checksum) +
-                                   "', this program uses '" + letters(checksum_id{C::id}) + "' (" +
-                                   std::string{C::name} + "): open it with the policy it was made with",
-                               out_.paths.root());
-        }
-        if (out_.exists && files_.empty() && (out_.manifest.copies[0].trouble.empty() == false))
-            return failure(
-                errc::not_a_store,
-                "neither manifest can be read and there is no segment to rebuild them from; restore a backup",
-                out_.paths.manifest(0));
-        return {};
-    }
-
-    [[nodiscard]] result<void> other_format(std::uint32_t found) const {
-        return failure(errc::wrong_format,
-                       "the store has format " + std::to_string(found) + ", this library reads format " +
-                           std::to_string(format::format_number) + ": use a library that knows it",
-                       out_.paths.root());
-    }
-    [[nodiscard]] static std::string letters(checksum_id id) {
-        std::string text;
-        for (int shift = 0; shift < 32; shift += 8) {
-            auto const c = static_cast<char>(id.value >> shift & 0xFF);
-            text += c >= ' ' && c <= '~' ? c : '?';
-        }
-        return text;
-    }
-
-    void take_state() {
-        if (auto const* header = out_.manifest.header(); header != nullptr) {
-            out_.store = header->store;
-            out_.branch = header->branch;
-        } else {
-            for (auto const& f : files_)
-                if (auto const* h = f.best(); h != nullptr) {
-                    out_.store = h->store;
-                    out_.branch = h->branch;
-                }
-        }
-        if (out_.manifest.state) out_.state = *out_.manifest.state;
-        for (auto const& f : files_)
-            if (auto const* h = f.best(); h != nullptr && h->store == out_.store)
-                out_.manifest.marked = std::max(out_.manifest.marked, h->durable_edit);
-    }
-
-    /// What this program cannot unpack it must not call damaged.
-    [[nodiscard]] result<void> check_compression() const {
-        using P = typename Config::compression;
-        for (auto const& [id, t] : out_.state.tables)
-            if (!P::reads(t.compression))
-                return failure(errc::wrong_policy,
-                               "the table's blocks are packed with " + compression::name_of(t.compression) +
-                                   ", this program reads " + compression::names_read_by<P>() +
-                                   ": open the store with a compression policy that reads both, as "
-                                   "compression::any_of does",
-                               out_.paths.table(id));
-        return {};
-    }
-
-    /// Which tables are there. Which of them count only the manifest knows: without it a table that was merged away would bring back
-    /// what was erased since.
-    result<void> look_at_tables() {
-        if (!has_tables_) return {};
-        KEEL_TRY_LET(names, fs_.list(out_.paths.tables()));
-        bool any = false;
-        std::vector<format::table_id> there;
-        for (auto const& entry : names)
-            if (auto const id = wal::layout::table_of(entry.name)) {
-                any = true;
-                if (entry.kind == io::file_kind::regular) there.push_back(*id);
-            }
-        if (any && (!out_.manifest.state || out_.state.edit < out_.manifest.marked))
-            return failure(
-                errc::corruption,
-                "neither manifest holds a whole state, and only it knows which of the tables count: restore a "
-                "backup, or put a copy of a manifest back; nothing was changed",
-                out_.paths.manifest(0));
-        std::ranges::sort(there);
-        for (auto const& [id, t] : out_.state.tables)
-            if (!std::ranges::binary_search(there, id)) out_.missing_tables.push_back(id);
-        return {};
-    }
-
-    void note_missing_tables() {
-        if (!has_tables_)
-            for (auto const& [id, t] : out_.state.tables) out_.missing_tables.push_back(id);
-        for (auto const id : out_.missing_tables)
-            complain(damage::missing_table, out_.paths.table(id),
-                     "the manifest knows this table, the folder does not hold it: its keys have no answer");
-    }
-
-    void note_manifest_damage() {
-        bool const behind = out_.manifest.state && out_.state.edit < out_.manifest.marked;
-        if (!out_.manifest.state || behind) {
-            out_.findings.push_back(
-                {.kind = damage::manifest_lost,
-                 .file = "manifest.0",
-                 .detail = behind ? "edits up to " + std::to_string(out_.manifest.marked) + " were durable, " +
-                                        std::to_string(out_.state.edit) +
-                                        " is the newest left: completed from the segments' headers"
-                                  : "neither copy holds a whole state: rebuilt from the segments' headers"});
-            return;
-        }
-        for (int i = 0; i < 2; ++i) {
-            auto const& copy = out_.manifest.copies[static_cast<std::size_t>(i)];
-            std::string why = copy.trouble;
-            if (why.empty() && copy.file_bytes != copy.header.size)
-                why = "is " + std::to_string(copy.file_bytes) + " bytes long, " + std::to_string(copy.header.size) +
-                      " were written";
-            // A copy one edit behind, or with a torn last edit, is what a crash leaves; more than that is damage.
-            if (why.empty() && !out_.manifest.current[static_cast<std::size_t>(i)]) {
-                auto const known = edits_known(i);
-                for (auto n = std::max(copy.header.first_edit, std::uint64_t{1}); n <= known && why.empty(); ++n)
-                    if (!copy.edits.contains(n)) why = "edit " + std::to_string(n) + " does not verify";
-                if (why.empty() && copy.header.first_edit > known && copy.edits.empty())
-                    why = "its snapshot does not verify";
-            }
-            if (!why.empty() && !(i == 1 && !copy.present && out_.state.edit == 1))
-                out_.findings.push_back({.kind = damage::manifest_damaged,
-                                         .file = out_.paths.inside(out_.paths.manifest(i)),
-                                         .done = outcome::healed,
-                                         .detail = why + "; the other copy serves"});
-        }
-    }
-
-    // An edit is written to copy 1 only after its sync in copy 0 returned.
-    [[nodiscard]] std::uint64_t edits_known(int copy) const {
-        auto known = std::max(out_.manifest.marked, std::uint64_t{1});
-        auto const& second = out_.manifest.copies[1].edits;
-        if (copy == 0 && !second.empty()) known = std::max(known, std::min(second.rbegin()->first, out_.state.edit));
-        return known;
-    }
-
-    void read_notes() {
-        auto file = fs_.open(out_.paths.notes(), io::access::read_only, io::creation::must_exist);
-        if (!file) return;
-        std::array<std::byte, 2 * format::note_bytes> bytes{};
-        if (auto const got = file->read(0, bytes); !got) return;
-        out_.note = format::newest_note<C>(bytes);
-        auto const status = file->status();
-        auto const boot = fs_.boot();
-        out_.note_is_own = out_.note && boot.known() && out_.note->boot == boot && status &&
-                           out_.note->self == status->identity;
-    }
-    void forget_foreign_note() {
-        if (out_.note && out_.note->store == out_.store && out_.note->branch == out_.branch) return;
-        out_.note.reset();
-        out_.note_is_own = false;
-    }
-
-    void match_segments() {
-        taken_.assign(files_.size(), false);
-        for (auto const& [id, entry] : out_.state.segments) add_registered(entry);
-    }
-
-    void add_registered(format::segment_entry const& entry) {
-        found_segment s;
-        s.entry = entry;
-        s.registered = true;
-        s.path = out_.paths.segment(entry.id);
-        auto const expected = wal::layout::segment_name(entry.id);
-        std::optional<std::size_t> by_name;
-        std::optional<std::size_t> by_content;
-        for (std::size_t i = 0; i < files_.size(); ++i) {
-            bool const named = files_[i].name == expected;
-            if (named) by_name = i;
-            auto const* h = files_[i].best();
-            bool const same = h != nullptr && h->id == entry.id && h->salt == entry.salt && h->store == out_.store;
-            if (same && (!by_content || named)) by_content = i;
-        }
-        if (!by_content && !by_name) by_content = find_by_mark(entry);
-        auto const use = by_content ? by_content : by_name;
-        if (by_name && !by_content && files_[*by_name].best() != nullptr) {
-            complain(damage::wrong_place, files_[*by_name].path,
-                     "the file under this name is segment " + wal::layout::segment_name(files_[*by_name].best()->id));
-            miss(s);
-        } else if (!use) {
-            miss(s);
-        } else {
-            take(s, files_[*use]);
-            taken_[*use] = true;
-            if (by_content && files_[*by_content].name != expected)
-                complain(damage::wrong_place, s.path, "this is segment " + expected + ", found by what it holds");
-        }
-        place(std::move(s));
-    }
-
-    /// A file without headers that stands under no registered segment's name: one of its marks may say that it is this segment.
-    [[nodiscard]] std::optional<std::size_t> find_by_mark(format::segment_entry const& entry) {
-        for (std::size_t i = 0; i < files_.size(); ++i) {
-            auto const named = wal::layout::segment_of(files_[i].name);
-            if (taken_[i] || files_[i].best() != nullptr || (named && out_.state.segments.contains(*named))) continue;
-            auto const file = fs_.open(files_[i].path, io::access::read_only, io::creation::must_exist);
-            auto const m = file ? find_mark<C>(*file, files_[i].bytes, entry.salt) : std::nullopt;
-            if (m && m->segment == entry.id) return i;
-        }
-        return std::nullopt;
-    }
-
-    void miss(found_segment& s) {
-        // Where the seal is known so is what it held; else only its neighbours and the horizon can tell whether records are gone.
-        complain(damage::missing_segment, s.path, "the manifest knows this segment, the folder does not hold it");
-        if (s.entry.seal) s.geometry.first = s.entry.seal->range.first;
-    }
-
-    void take(found_segment& s, seen_file const& file) {
-        s.present = true;
-        s.path = file.path;
-        s.file_bytes = file.bytes;
-        if (auto const* best = file.best(); best != nullptr) {
-            s.header = *best;
-            for (std::size_t i = 0; i < 2; ++i)
-                if (!file.copies[i].good())
-                    complain(damage::header_damaged, file.path,
-                             i == 0 ? "the first header does not verify; the second one serves"
-                                    : "the second header does not verify; the first one serves",
-                             i == 0 ? 0 : file.bytes - format::header_bytes, outcome::healed);
-        } else {
-            complain(damage::headers_lost, file.path,
-                     file.bytes == 0 ? "the file is empty; put it back from a copy, or repair without it"
-                                     : "neither header verifies; the manifest and the frames serve");
-        }
-        check_footer(s, file);
-        if (s.file_bytes != s.entry.size)
-            complain(damage::wrong_size, file.path,
-                     "is " + std::to_string(s.file_bytes) + " bytes long, " + std::to_string(s.entry.size) +
-                         " were written");
-        s.geometry = {.id = s.entry.id,
-                      .salt = s.entry.salt,
-                      .first = s.header ? s.header->first : first_of(s),
-                      .begin = format::frames_begin(s.entry.size),
-                      .limit = std::min(format::frames_limit(s.entry.size), s.file_bytes)};
-        // Without the first LSN no frame's LSN is known.
-        if (s.geometry.limit < s.geometry.begin || !s.geometry.first) s.geometry.limit = s.geometry.begin;
-        if (s.entry.seal && s.entry.seal->data_end >= s.geometry.begin)
-            s.geometry.limit = std::min(s.geometry.limit, s.entry.seal->data_end);
-        if (out_.note && out_.note_is_own && out_.note->segment == s.entry.id) s.geometry.known_end = out_.note->end;
-    }
-
-    // The facts of a seal stand in the footer and in the manifest: either gives the other back.
-    void check_footer(found_segment& s, seen_file const& file) {
-        auto const& footer = file.footer;
-        bool const own = footer.good && footer.footer.seal.id == s.entry.id && footer.footer.seal.salt == s.entry.salt;
-        if (s.entry.seal && own && footer.footer.seal == *s.entry.seal) {
-            s.footer = footer.footer;
-        } else if (!s.entry.seal && own && !out_.manifest.state) {
-            s.entry.seal = footer.footer.seal;
-        } else if (s.entry.seal && (!own || footer.footer.seal != *s.entry.seal)) {
-            complain(damage::header_damaged, file.path, "the footer does not verify; the manifest has what it said",
-                     file.bytes >= format::segment_bytes_min ? format::footer_offset(file.bytes) : 0, outcome::healed);
-        }
-    }
-
-    [[nodiscard]] lsn first_of(found_segment const& s) {
-        if (s.entry.seal) return s.entry.seal->range.first;
-        auto file = fs_.open(s.path, io::access::read_only, io::creation::must_exist);
-        if (!file) return {};
-        auto const m = find_mark<C>(*file, s.file_bytes, s.entry.salt);
-        return m ? m->first : lsn{};
-    }
-
-    void place(found_segment s) {
-        if (s.in_use()) out_.segments.push_back(std::move(s));
-        else out_.spare.push_back(std::move(s));
-    }
-
-    // Files that no entry of the manifest claims.
-    void sort_strangers() {
-        for (std::size_t i = 0; i < files_.size(); ++i) {
-            if (taken_[i]) continue;
-            auto const& file = files_[i];
-            auto const* h = file.best();
-            auto const hint = h != nullptr ? std::optional{h->id} : wal::layout::segment_of(file.name);
-            auto const removed = std::ranges::find_if(out_.state.removed,
-                                                      [&](auto const& r) { return hint && r.id == *hint; });
-            if (removed != out_.state.removed.end()) {
-                out_.leftovers.push_back({.path = file.path, .removed = removed->id});
-            } else if (h == nullptr && out_.manifest.state) {
-                out_.leftovers.push_back({.path = file.path});
-            } else if (h == nullptr) {
-                adopt_headless(file);
-            } else if (h->store != out_.store) {
-                complain(damage::wrong_place, file.path, "this segment belongs to another store; it is left alone");
-            } else if (auto const known = out_.state.segments.find(h->id);
-                       known != out_.state.segments.end() && h->state != format::segment_state::prepared) {
-                complain(damage::wrong_place, file.path,
-                         "a second file with the header of segment " + wal::layout::segment_name(h->id) +
-                             "; it is left alone");
-                out_.leftovers.push_back({.path = file.path});
-            } else if (h->state == format::segment_state::prepared || is_retired(*h)) {
-                out_.leftovers.push_back({.path = file.path});
-                bool const given_up = h->state != format::segment_state::prepared && h->first <= out_.state.floor;
-                if (given_up && out_.manifest.state && file.path == out_.paths.segment(h->id))
-                    out_.leftovers.back().retired =
-                        format::segment_entry{.id = h->id, .salt = h->salt, .size = h->size, .place = h->place};
-            } else {
-                adopt_stranger(file, *h);
-            }
-        }
-    }
-
-    // No new segment takes a name under which a file stands, whatever that holds: it may be damage's only trace, or a segment that
-    // lost its own name. What a crash left of an unregistered preparation is the one thing to write over.
-    void keep_names() {
-        constexpr std::uint64_t sane = std::uint64_t{1} << 62; // above, only a hostile name leads
-        for (std::size_t i = 0; i < files_.size(); ++i) {
-            auto const id = wal::layout::segment_of(files_[i].name);
-            auto const* h = files_[i].best();
-            bool const half_prepared = !taken_[i] && h != nullptr && h->state == format::segment_state::prepared &&
-                                       h->store == out_.store && id == h->id;
-            if (id && id->value < sane && !half_prepared)
-                out_.state.next_segment = std::max(out_.state.next_segment, id->value + 1);
-        }
-    }
-
-    // Retiring makes its edit durable before the file goes: what is left then is below the floor.
-    [[nodiscard]] bool is_retired(format::segment_header const& h) const noexcept {
-        return h.state != format::segment_state::rebuilt ? h.first <= out_.state.floor
-                                                         : out_.manifest.state.has_value();
-    }
-
-    void adopt_stranger(seen_file const& file, format::segment_header const& h) {
-        if (out_.manifest.state)
-            complain(damage::unknown_segment, file.path,
-                     "a segment in use that the manifest does not know; it is taken back");
-        found_segment s;
-        s.entry = {.id = h.id, .salt = h.salt, .size = h.size, .place = h.place};
-        take(s, file);
-        remember(s);
-        place(std::move(s));
-    }
-
-    void adopt_headless(seen_file const& file) {
-        auto opened = fs_.open(file.path, io::access::read_only, io::creation::must_exist);
-        if (!opened) return;
-        auto const m = find_mark<C>(*opened, file.bytes);
-        if (!m || !format::valid_segment_size(file.bytes)) {
-            out_.leftovers.push_back({.path = file.path});
-            return;
-        }
-        found_segment s;
-        s.entry = {.id = m->segment, .salt = m->salt, .size = file.bytes, .place = m->segment};
-        take(s, file);
-        s.geometry.first = m->first;
-        remember(s);
-        place(std::move(s));
-    }
-
-    void remember(found_segment const& s) {
-        out_.state.segments[s.entry.id] = s.entry;
-        out_.state.next_segment = std::max(out_.state.next_segment, s.entry.id.value + 1);
-    }
-
-    void complain(damage kind, std::string const& path, std::string detail, std::uint64_t offset = 0,
-                  outcome done = outcome::reported) {
-        finding f{
-            .kind = kind, .file = out_.paths.inside(path), .offset = offset, .done = done, .detail = std::move(detail)};
-        if (kind == damage::header_damaged) f.length = format::header_bytes;
-        out_.findings.push_back(std::move(f));
-    }
-
-    fs_type& fs_;
-    inventory& out_;
-    std::vector<seen_file> files_{};
-    std::vector<bool> taken_{};
-    bool has_log_ = false;
-    bool has_tables_ = false;
-    bool any_in_use_ = false;
-};
-
-} // namespace detail
-
-/// Takes stock of the folder. Errors: not_found, not_a_store, wrong_format, wrong_policy, not_regular, or the machine's.
-template <class Config>
-[[nodiscard]] result<inventory> take_inventory(typename Config::file_system& fs, std::string directory) {
-    inventory out{wal::layout{std::move(directory)}};
-    KEEL_TRY(detail::stock_taker<Config>{fs, out}.run());
-    return out;
-}
 
 } // namespace keel::inline v0::recovery
 
@@ -13168,6 +13260,557 @@ struct recovery_report {
 };
 
 } // namespace keel::inline v0
+
+#endif
+
+// ---- keel/recovery/take_inventory.hpp ----
+#ifndef KEEL_RECOVERY_TAKE_INVENTORY_HPP
+#define KEEL_RECOVERY_TAKE_INVENTORY_HPP
+
+// Taking stock of a store's folder (inventory.hpp): reads a few hundred bytes per file, writes nothing. A file is known by its header; its
+// name is a hint, and the manifest says which lives of which files belong to the store.
+
+namespace keel::inline v0::recovery {
+
+namespace detail {
+
+struct seen_file {
+    std::string path{};
+    std::string name{};
+    std::uint64_t bytes = 0;
+    std::array<format::header_read, 2> copies{};
+    format::footer_read footer{};
+    [[nodiscard]] format::segment_header const* best() const noexcept {
+        // Both may verify and differ: a crash during activation. The one in use is the newer.
+        if (copies[0].good() && (!copies[1].good() || copies[0].header.state >= copies[1].header.state))
+            return &copies[0].header;
+        return copies[1].good() ? &copies[1].header : nullptr;
+    }
+};
+
+/// A mark frame anywhere in a file whose headers are gone, its salt unknown: tells what the headers told.
+template <checksum_policy C, class File>
+[[nodiscard]] std::optional<format::mark> find_mark(File const& file, std::uint64_t file_bytes,
+                                                    std::uint64_t known_salt = 0) {
+    constexpr auto length = static_cast<std::size_t>(format::frame_bytes(format::mark_bytes));
+    wal::window<File> in{file, file_bytes};
+    for (std::uint64_t at = 512; at + length <= file_bytes; at += format::frame_alignment) {
+        auto const bytes = in.at(at, length);
+        if (format::read_frame_header(bytes.data()).type != format::frame_type::mark) continue;
+        auto const m = format::decode_mark(bytes.subspan(format::frame_header_bytes, format::mark_bytes));
+        if (!m || (known_salt != 0 && m->salt != known_salt)) continue;
+        if (format::read_frame<C>(bytes, {m->salt, at}).state == format::frame_state::intact) return m;
+    }
+    return std::nullopt;
+}
+
+template <class Config>
+class stock_taker {
+public:
+    using fs_type = typename Config::file_system;
+    using C = typename Config::checksum;
+
+    stock_taker(fs_type& fs, inventory& out) : fs_{fs}, out_{out} {}
+
+    result<void> run() {
+        KEEL_TRY(look_at_folder());
+        read_notes(); // first of all: a writer beside this may be ahead of them, they are never ahead of the log
+        out_.manifest = wal::load_manifest<C>(fs_, out_.paths);
+        note_refused_manifests();
+        KEEL_TRY(look_at_segments());
+        KEEL_TRY(check_identity());
+        if (!out_.exists) return {};
+        take_state();
+        KEEL_TRY(check_compression());
+        KEEL_TRY(look_at_tables());
+        note_missing_tables();
+        note_manifest_damage();
+        forget_foreign_note();
+        match_segments();
+        sort_strangers();
+        keep_names();
+        std::ranges::sort(out_.segments, {}, [](found_segment const& s) { return s.entry.place; });
+        return {};
+    }
+
+private:
+    // A folder with other people's files in it is not turned into a store.
+    result<void> look_at_folder() {
+        auto names = fs_.list(out_.paths.root());
+        if (!names) {
+            auto why = names.error();
+            if (why.code == errc::not_found) why.message = "there is no such folder";
+            else if (why.code == errc::not_regular || why.cause == 20) {
+                why.code = errc::not_a_store;
+                why.message = "is not a folder; a store is one";
+            }
+            return failure(std::move(why));
+        }
+        bool foreign = false;
+        for (auto const& entry : *names) {
+            if (entry.name == "manifest.0" || entry.name == "manifest.1") out_.exists = true;
+            else if (entry.name == "log") has_log_ = true;
+            else if (entry.name == "tables") has_tables_ = true;
+            else if (!wal::layout::is_own_name(entry.name)) foreign = true;
+        }
+        if (!out_.exists && !has_log_ && foreign)
+            return failure(errc::not_a_store,
+                           "the folder holds other files and no keel store; choose an empty folder or the store's own",
+                           out_.paths.root());
+        return {};
+    }
+
+    void note_refused_manifests() {
+        for (int i = 0; i < 2; ++i) {
+            auto const& copy = out_.manifest.copies[static_cast<std::size_t>(i)];
+            if (copy.refused) out_.refused.push_back({out_.paths.manifest(i), 0, copy.file_bytes});
+        }
+    }
+
+    result<void> look_at_segments() {
+        if (!has_log_) return {};
+        auto names = fs_.list(out_.paths.log());
+        if (!names) return failure(std::move(names).error());
+        for (auto const& entry : *names) {
+            seen_file seen;
+            seen.name = entry.name;
+            seen.path = out_.paths.log_file(entry.name);
+            if (entry.kind != io::file_kind::regular) {
+                if (!wal::layout::segment_of(entry.name)) continue;
+                return failure(errc::not_regular,
+                               "a segment of the log must be a regular file; put the real file back in its place",
+                               seen.path);
+            }
+            KEEL_TRY(read_headers(seen));
+            if (seen.best() != nullptr && seen.best()->state != format::segment_state::prepared) any_in_use_ = true;
+            files_.push_back(std::move(seen));
+        }
+        return {};
+    }
+
+    result<void> read_headers(seen_file& seen) {
+        KEEL_TRY_LET(file, fs_.open(seen.path, io::access::read_only, io::creation::must_exist));
+        KEEL_TRY_LET(status, file.status());
+        seen.bytes = status.size;
+        if (seen.bytes < format::header_bytes) return {};
+        format::header_block block{};
+        auto const read = [&](std::uint64_t at) {
+            auto got = file.read(at, block);
+            if (!got) got = file.read(at, block); // once more, before the second copy is asked
+            if (!got) out_.refused.push_back({seen.path, at, block.size()});
+            return got && *got == block.size();
+        };
+        if (read(0)) seen.copies[0] = format::decode_segment_header<C>(block);
+        if (read(seen.bytes - format::header_bytes)) seen.copies[1] = format::decode_segment_header<C>(block);
+        if (seen.bytes >= format::segment_bytes_min && read(format::footer_offset(seen.bytes)))
+            seen.footer = format::decode_segment_footer<C>(block);
+        return {};
+    }
+
+    /// Another format or another checksum is told apart from damage: nothing here verifies, and what stands there names another.
+    result<void> check_identity() {
+        if (!out_.exists && any_in_use_) out_.exists = true;
+        // A header that verifies and names another format was written so: whatever else is here, the store is a newer library's.
+        for (auto const& copy : out_.manifest.copies)
+            if (copy.verifies && copy.problem == format::header_problem::other_format) return other_format(copy.format);
+        for (auto const& f : files_)
+            for (auto const& copy : f.copies)
+                if (copy.verifies && copy.problem == format::header_problem::other_format)
+                    return other_format(copy.format);
+        bool any_good = false;
+        for (auto const& copy : out_.manifest.copies) any_good = any_good || copy.readable;
+        for (auto const& f : files_) any_good = any_good || f.best() != nullptr;
+        if (any_good) return {};
+        for (auto const& copy : out_.manifest.copies) {
+            if (copy.problem == format::header_problem::other_format) return other_format(copy.format);
+            if (copy.problem == format::header_problem::other_checksum)
+                return failure(errc::wrong_policy,
+                               "the store was made with checksum '" + letters(copy.checksum) +
+                                   "', this program uses '" + letters(checksum_id{C::id}) + "' (" +
+                                   std::string{C::name} + "): open it with the policy it was made with",
+                               out_.paths.root());
+        }
+        if (out_.exists && files_.empty() && (out_.manifest.copies[0].trouble.empty() == false))
+            return failure(
+                errc::not_a_store,
+                "neither manifest can be read and there is no segment to rebuild them from; restore a backup",
+                out_.paths.manifest(0));
+        return {};
+    }
+
+    [[nodiscard]] result<void> other_format(std::uint32_t found) const {
+        return failure(errc::wrong_format,
+                       "the store has format " + std::to_string(found) + ", this library reads format " +
+                           std::to_string(format::format_number) + ": use a library that knows it",
+                       out_.paths.root());
+    }
+    [[nodiscard]] static std::string letters(checksum_id id) {
+        std::string text;
+        for (int shift = 0; shift < 32; shift += 8) {
+            auto const c = static_cast<char>(id.value >> shift & 0xFF);
+            text += c >= ' ' && c <= '~' ? c : '?';
+        }
+        return text;
+    }
+
+    void take_state() {
+        if (auto const* header = out_.manifest.header(); header != nullptr) {
+            out_.store = header->store;
+            out_.branch = header->branch;
+        } else {
+            for (auto const& f : files_)
+                if (auto const* h = f.best(); h != nullptr) {
+                    out_.store = h->store;
+                    out_.branch = h->branch;
+                }
+        }
+        if (out_.manifest.state) out_.state = *out_.manifest.state;
+        for (auto const& f : files_)
+            if (auto const* h = f.best(); h != nullptr && h->store == out_.store)
+                out_.manifest.marked = std::max(out_.manifest.marked, h->durable_edit);
+    }
+
+    /// What this program cannot unpack it must not call damaged.
+    [[nodiscard]] result<void> check_compression() const {
+        using P = typename Config::compression;
+        for (auto const& [id, t] : out_.state.tables)
+            if (!P::reads(t.compression))
+                return failure(errc::wrong_policy,
+                               "the table's blocks are packed with " + compression::name_of(t.compression) +
+                                   ", this program reads " + compression::names_read_by<P>() +
+                                   ": open the store with a compression policy that reads both, as "
+                                   "compression::any_of does",
+                               out_.paths.table(id));
+        return {};
+    }
+
+    /// Which tables are there. Which of them count only the manifest knows: without it a table that was merged away would bring back
+    /// what was erased since.
+    result<void> look_at_tables() {
+        if (!has_tables_) return {};
+        KEEL_TRY_LET(names, fs_.list(out_.paths.tables()));
+        bool any = false;
+        std::vector<format::table_id> there;
+        for (auto const& entry : names)
+            if (auto const id = wal::layout::table_of(entry.name)) {
+                any = true;
+                if (entry.kind == io::file_kind::regular) there.push_back(*id);
+            }
+        if (any && (!out_.manifest.state || out_.state.edit < out_.manifest.marked))
+            return failure(
+                errc::corruption,
+                "neither manifest holds a whole state, and only it knows which of the tables count: restore a "
+                "backup, or put a copy of a manifest back; nothing was changed",
+                out_.paths.manifest(0));
+        std::ranges::sort(there);
+        for (auto const& [id, t] : out_.state.tables)
+            if (!std::ranges::binary_search(there, id)) out_.missing_tables.push_back(id);
+        return {};
+    }
+
+    void note_missing_tables() {
+        if (!has_tables_)
+            for (auto const& [id, t] : out_.state.tables) out_.missing_tables.push_back(id);
+        for (auto const id : out_.missing_tables)
+            complain(damage::missing_table, out_.paths.table(id),
+                     "the manifest knows this table, the folder does not hold it: its keys have no answer");
+    }
+
+    void note_manifest_damage() {
+        bool const behind = out_.manifest.state && out_.state.edit < out_.manifest.marked;
+        if (!out_.manifest.state || behind) {
+            out_.findings.push_back(
+                {.kind = damage::manifest_lost,
+                 .file = "manifest.0",
+                 .detail = behind ? "edits up to " + std::to_string(out_.manifest.marked) + " were durable, " +
+                                        std::to_string(out_.state.edit) +
+                                        " is the newest left: completed from the segments' headers"
+                                  : "neither copy holds a whole state: rebuilt from the segments' headers"});
+            return;
+        }
+        for (int i = 0; i < 2; ++i) {
+            auto const& copy = out_.manifest.copies[static_cast<std::size_t>(i)];
+            std::string why = copy.trouble;
+            if (why.empty() && copy.file_bytes != copy.header.size)
+                why = "is " + std::to_string(copy.file_bytes) + " bytes long, " + std::to_string(copy.header.size) +
+                      " were written";
+            // A copy one edit behind, or with a torn last edit, is what a crash leaves; more than that is damage.
+            if (why.empty() && !out_.manifest.current[static_cast<std::size_t>(i)]) {
+                auto const known = edits_known(i);
+                for (auto n = std::max(copy.header.first_edit, std::uint64_t{1}); n <= known && why.empty(); ++n)
+                    if (!copy.edits.contains(n)) why = "edit " + std::to_string(n) + " does not verify";
+                if (why.empty() && copy.header.first_edit > known && copy.edits.empty())
+                    why = "its snapshot does not verify";
+            }
+            if (!why.empty() && !(i == 1 && !copy.present && out_.state.edit == 1))
+                out_.findings.push_back({.kind = damage::manifest_damaged,
+                                         .file = out_.paths.inside(out_.paths.manifest(i)),
+                                         .done = outcome::healed,
+                                         .detail = why + "; the other copy serves"});
+        }
+    }
+
+    // An edit is written to copy 1 only after its sync in copy 0 returned.
+    [[nodiscard]] std::uint64_t edits_known(int copy) const {
+        auto known = std::max(out_.manifest.marked, std::uint64_t{1});
+        auto const& second = out_.manifest.copies[1].edits;
+        if (copy == 0 && !second.empty()) known = std::max(known, std::min(second.rbegin()->first, out_.state.edit));
+        return known;
+    }
+
+    void read_notes() {
+        auto file = fs_.open(out_.paths.notes(), io::access::read_only, io::creation::must_exist);
+        if (!file) return;
+        std::array<std::byte, 2 * format::note_bytes> bytes{};
+        if (auto const got = file->read(0, bytes); !got) return;
+        out_.note = format::newest_note<C>(bytes);
+        auto const status = file->status();
+        auto const boot = fs_.boot();
+        out_.note_is_own = out_.note && boot.known() && out_.note->boot == boot && status &&
+                           out_.note->self == status->identity;
+    }
+    void forget_foreign_note() {
+        if (out_.note && out_.note->store == out_.store && out_.note->branch == out_.branch) return;
+        out_.note.reset();
+        out_.note_is_own = false;
+    }
+
+    void match_segments() {
+        taken_.assign(files_.size(), false);
+        for (auto const& [id, entry] : out_.state.segments) add_registered(entry);
+    }
+
+    void add_registered(format::segment_entry const& entry) {
+        found_segment s;
+        s.entry = entry;
+        s.registered = true;
+        s.path = out_.paths.segment(entry.id);
+        auto const expected = wal::layout::segment_name(entry.id);
+        std::optional<std::size_t> by_name;
+        std::optional<std::size_t> by_content;
+        for (std::size_t i = 0; i < files_.size(); ++i) {
+            bool const named = files_[i].name == expected;
+            if (named) by_name = i;
+            auto const* h = files_[i].best();
+            bool const same = h != nullptr && h->id == entry.id && h->salt == entry.salt && h->store == out_.store;
+            if (same && (!by_content || named)) by_content = i;
+        }
+        if (!by_content && !by_name) by_content = find_by_mark(entry);
+        auto const use = by_content ? by_content : by_name;
+        if (by_name && !by_content && files_[*by_name].best() != nullptr) {
+            complain(damage::wrong_place, files_[*by_name].path,
+                     "the file under this name is segment " + wal::layout::segment_name(files_[*by_name].best()->id));
+            miss(s);
+        } else if (!use) {
+            miss(s);
+        } else {
+            take(s, files_[*use]);
+            taken_[*use] = true;
+            if (by_content && files_[*by_content].name != expected)
+                complain(damage::wrong_place, s.path, "this is segment " + expected + ", found by what it holds");
+        }
+        place(std::move(s));
+    }
+
+    /// A file without headers that stands under no registered segment's name: one of its marks may say that it is this segment.
+    [[nodiscard]] std::optional<std::size_t> find_by_mark(format::segment_entry const& entry) {
+        for (std::size_t i = 0; i < files_.size(); ++i) {
+            auto const named = wal::layout::segment_of(files_[i].name);
+            if (taken_[i] || files_[i].best() != nullptr || (named && out_.state.segments.contains(*named))) continue;
+            auto const file = fs_.open(files_[i].path, io::access::read_only, io::creation::must_exist);
+            auto const m = file ? find_mark<C>(*file, files_[i].bytes, entry.salt) : std::nullopt;
+            if (m && m->segment == entry.id) return i;
+        }
+        return std::nullopt;
+    }
+
+    void miss(found_segment& s) {
+        // Where the seal is known so is what it held; else only its neighbours and the horizon can tell whether records are gone.
+        complain(damage::missing_segment, s.path, "the manifest knows this segment, the folder does not hold it");
+        if (s.entry.seal) s.geometry.first = s.entry.seal->range.first;
+    }
+
+    void take(found_segment& s, seen_file const& file) {
+        s.present = true;
+        s.path = file.path;
+        s.file_bytes = file.bytes;
+        if (auto const* best = file.best(); best != nullptr) {
+            s.header = *best;
+            for (std::size_t i = 0; i < 2; ++i)
+                if (!file.copies[i].good())
+                    complain(damage::header_damaged, file.path,
+                             i == 0 ? "the first header does not verify; the second one serves"
+                                    : "the second header does not verify; the first one serves",
+                             i == 0 ? 0 : file.bytes - format::header_bytes, outcome::healed);
+        } else {
+            complain(damage::headers_lost, file.path,
+                     file.bytes == 0 ? "the file is empty; put it back from a copy, or repair without it"
+                                     : "neither header verifies; the manifest and the frames serve");
+        }
+        check_footer(s, file);
+        if (s.file_bytes != s.entry.size)
+            complain(damage::wrong_size, file.path,
+                     "is " + std::to_string(s.file_bytes) + " bytes long, " + std::to_string(s.entry.size) +
+                         " were written");
+        s.geometry = {.id = s.entry.id,
+                      .salt = s.entry.salt,
+                      .first = s.header ? s.header->first : first_of(s),
+                      .begin = format::frames_begin(s.entry.size),
+                      .limit = std::min(format::frames_limit(s.entry.size), s.file_bytes)};
+        // Without the first LSN no frame's LSN is known.
+        if (s.geometry.limit < s.geometry.begin || !s.geometry.first) s.geometry.limit = s.geometry.begin;
+        if (s.entry.seal && s.entry.seal->data_end >= s.geometry.begin)
+            s.geometry.limit = std::min(s.geometry.limit, s.entry.seal->data_end);
+        if (out_.note && out_.note_is_own && out_.note->segment == s.entry.id) s.geometry.known_end = out_.note->end;
+    }
+
+    // The facts of a seal stand in the footer and in the manifest: either gives the other back.
+    void check_footer(found_segment& s, seen_file const& file) {
+        auto const& footer = file.footer;
+        bool const own = footer.good && footer.footer.seal.id == s.entry.id && footer.footer.seal.salt == s.entry.salt;
+        if (s.entry.seal && own && footer.footer.seal == *s.entry.seal) {
+            s.footer = footer.footer;
+        } else if (!s.entry.seal && own && !out_.manifest.state) {
+            s.entry.seal = footer.footer.seal;
+        } else if (s.entry.seal && (!own || footer.footer.seal != *s.entry.seal)) {
+            complain(damage::header_damaged, file.path, "the footer does not verify; the manifest has what it said",
+                     file.bytes >= format::segment_bytes_min ? format::footer_offset(file.bytes) : 0, outcome::healed);
+        }
+    }
+
+    [[nodiscard]] lsn first_of(found_segment const& s) {
+        if (s.entry.seal) return s.entry.seal->range.first;
+        auto file = fs_.open(s.path, io::access::read_only, io::creation::must_exist);
+        if (!file) return {};
+        auto const m = find_mark<C>(*file, s.file_bytes, s.entry.salt);
+        return m ? m->first : lsn{};
+    }
+
+    void place(found_segment s) {
+        if (s.in_use()) out_.segments.push_back(std::move(s));
+        else out_.spare.push_back(std::move(s));
+    }
+
+    // Files that no entry of the manifest claims.
+    void sort_strangers() {
+        for (std::size_t i = 0; i < files_.size(); ++i) {
+            if (taken_[i]) continue;
+            auto const& file = files_[i];
+            auto const* h = file.best();
+            auto const hint = h != nullptr ? std::optional{h->id} : wal::layout::segment_of(file.name);
+            auto const removed = std::ranges::find_if(out_.state.removed,
+                                                      [&](auto const& r) { return hint && r.id == *hint; });
+            if (removed != out_.state.removed.end()) {
+                out_.leftovers.push_back({.path = file.path, .removed = removed->id});
+            } else if (h == nullptr && out_.manifest.state) {
+                out_.leftovers.push_back({.path = file.path});
+            } else if (h == nullptr) {
+                adopt_headless(file);
+            } else if (h->store != out_.store) {
+                complain(damage::wrong_place, file.path, "this segment belongs to another store; it is left alone");
+            } else if (auto const known = out_.state.segments.find(h->id);
+                       known != out_.state.segments.end() && h->state != format::segment_state::prepared) {
+                complain(damage::wrong_place, file.path,
+                         "a second file with the header of segment " + wal::layout::segment_name(h->id) +
+                             "; it is left alone");
+                out_.leftovers.push_back({.path = file.path});
+            } else if (h->state == format::segment_state::prepared || is_retired(*h)) {
+                out_.leftovers.push_back({.path = file.path});
+                bool const given_up = h->state != format::segment_state::prepared && h->first <= out_.state.floor;
+                if (given_up && out_.manifest.state && file.path == out_.paths.segment(h->id))
+                    out_.leftovers.back().retired =
+                        format::segment_entry{.id = h->id, .salt = h->salt, .size = h->size, .place = h->place};
+            } else {
+                adopt_stranger(file, *h);
+            }
+        }
+    }
+
+    // No new segment takes a name under which a file stands, whatever that holds: it may be damage's only trace, or a segment that
+    // lost its own name. What a crash left of an unregistered preparation is the one thing to write over.
+    void keep_names() {
+        constexpr std::uint64_t sane = std::uint64_t{1} << 62; // above, only a hostile name leads
+        for (std::size_t i = 0; i < files_.size(); ++i) {
+            auto const id = wal::layout::segment_of(files_[i].name);
+            auto const* h = files_[i].best();
+            bool const half_prepared = !taken_[i] && h != nullptr && h->state == format::segment_state::prepared &&
+                                       h->store == out_.store && id == h->id;
+            if (id && id->value < sane && !half_prepared)
+                out_.state.next_segment = std::max(out_.state.next_segment, id->value + 1);
+        }
+        auto const counts = [this](auto const& list) {
+            auto const temporary = out_.paths.segment_temporary();
+            return std::ranges::any_of(list, [&](found_segment const& s) { return s.present && s.path == temporary; });
+        };
+        for (unsigned n = 1; counts(out_.segments) || counts(out_.spare); ++n) out_.paths.avoid_temporary(n);
+    }
+
+    // Retiring makes its edit durable before the file goes: what is left then is below the floor.
+    [[nodiscard]] bool is_retired(format::segment_header const& h) const noexcept {
+        return h.state != format::segment_state::rebuilt ? h.first <= out_.state.floor
+                                                         : out_.manifest.state.has_value();
+    }
+
+    void adopt_stranger(seen_file const& file, format::segment_header const& h) {
+        if (out_.manifest.state)
+            complain(damage::unknown_segment, file.path,
+                     "a segment in use that the manifest does not know; it is taken back");
+        found_segment s;
+        s.entry = {.id = h.id, .salt = h.salt, .size = h.size, .place = h.place};
+        take(s, file);
+        remember(s);
+        place(std::move(s));
+    }
+
+    void adopt_headless(seen_file const& file) {
+        auto opened = fs_.open(file.path, io::access::read_only, io::creation::must_exist);
+        if (!opened) return;
+        auto const m = find_mark<C>(*opened, file.bytes);
+        if (!m || !format::valid_segment_size(file.bytes)) {
+            out_.leftovers.push_back({.path = file.path});
+            return;
+        }
+        found_segment s;
+        s.entry = {.id = m->segment, .salt = m->salt, .size = file.bytes, .place = m->segment};
+        take(s, file);
+        s.geometry.first = m->first;
+        remember(s);
+        place(std::move(s));
+    }
+
+    void remember(found_segment const& s) {
+        out_.state.segments[s.entry.id] = s.entry;
+        out_.state.next_segment = std::max(out_.state.next_segment, s.entry.id.value + 1);
+    }
+
+    void complain(damage kind, std::string const& path, std::string detail, std::uint64_t offset = 0,
+                  outcome done = outcome::reported) {
+        finding f{
+            .kind = kind, .file = out_.paths.inside(path), .offset = offset, .done = done, .detail = std::move(detail)};
+        if (kind == damage::header_damaged) f.length = format::header_bytes;
+        out_.findings.push_back(std::move(f));
+    }
+
+    fs_type& fs_;
+    inventory& out_;
+    std::vector<seen_file> files_{};
+    std::vector<bool> taken_{};
+    bool has_log_ = false;
+    bool has_tables_ = false;
+    bool any_in_use_ = false;
+};
+
+} // namespace detail
+
+/// Takes stock of the folder. Errors: not_found, not_a_store, wrong_format, wrong_policy, not_regular, or the machine's.
+template <class Config>
+[[nodiscard]] result<inventory> take_inventory(typename Config::file_system& fs, std::string directory) {
+    inventory out{wal::layout{std::move(directory)}};
+    KEEL_TRY(detail::stock_taker<Config>{fs, out}.run());
+    return out;
+}
+
+} // namespace keel::inline v0::recovery
 
 #endif
 
@@ -13836,30 +14479,13 @@ inline void choose_segments(repair_plan& plan, examination const& e, repair_scop
 
 #endif
 
-// ---- keel/recovery/repair.hpp ----
-#ifndef KEEL_RECOVERY_REPAIR_HPP
-#define KEEL_RECOVERY_REPAIR_HPP
+// ---- keel/recovery/segment_builder.hpp ----
+#ifndef KEEL_RECOVERY_SEGMENT_BUILDER_HPP
+#define KEEL_RECOVERY_SEGMENT_BUILDER_HPP
 
-// Decisions -> effects. Repair never writes in place and never destroys evidence (R5.5):
-//   1. quarantine/<number>/ gets copies of both manifests;
-//   2. each damaged segment that still has records is written anew beside the old one, and synced;
-//   3. quarantine/<number>/receipt.json says what was found, what is done, and the digests of the files before and after;
-//   4. one manifest edit switches: new segments in, old ones out, losses declared;
-//   5. the old files move into quarantine/<number>/.
-// A crash before 4 leaves the old store and some leftovers; after 4 the new store, and the move is completed at the next open.
-// undo() puts it all back byte for byte, as long as nothing was written since.
+// Writing a segment anew out of what a scan of a damaged one verifies: the last step but one of a repair (repair.hpp).
 
-namespace keel::inline v0::recovery {
-
-struct repair_done {
-    std::uint64_t number = 0;               ///< of this repair; its folder is quarantine/<number>
-    std::vector<std::string> quarantined{}; ///< paths inside the store
-    std::vector<segment_id> built{};
-    std::optional<error>
-        unfinished{}; ///< the new state stands, but some old file could not be moved: the next repair or open does it
-};
-
-namespace detail {
+namespace keel::inline v0::recovery::detail {
 
 /// Takes the records of one damaged segment that count and writes them as the frames of a new life, a buffer at a time. The first
 /// failed write is remembered and told by finish().
@@ -13962,6 +14588,35 @@ private:
     result<void> status_{};
     format::aggregate_builder<C> aggregate_{};
 };
+
+} // namespace keel::inline v0::recovery::detail
+
+#endif
+
+// ---- keel/recovery/repair.hpp ----
+#ifndef KEEL_RECOVERY_REPAIR_HPP
+#define KEEL_RECOVERY_REPAIR_HPP
+
+// Decisions -> effects. Repair never writes in place and never destroys evidence (R5.5):
+//   1. quarantine/<number>/ gets copies of both manifests;
+//   2. each damaged segment that still has records is written anew beside the old one, and synced;
+//   3. quarantine/<number>/receipt.json says what was found, what is done, and the digests of the files before and after;
+//   4. one manifest edit switches: new segments in, old ones out, losses declared;
+//   5. the old files move into quarantine/<number>/.
+// A crash before 4 leaves the old store and some leftovers; after 4 the new store, and the move is completed at the next open.
+// undo() puts it all back byte for byte, as long as nothing was written since.
+
+namespace keel::inline v0::recovery {
+
+struct repair_done {
+    std::uint64_t number = 0;               ///< of this repair; its folder is quarantine/<number>
+    std::vector<std::string> quarantined{}; ///< paths inside the store
+    std::vector<segment_id> built{};
+    std::optional<error>
+        unfinished{}; ///< the new state stands, but some old file could not be moved: the next repair or open does it
+};
+
+namespace detail {
 
 template <class Config>
 class repairer {
@@ -14321,335 +14976,6 @@ private:
     format::note last_{};
     std::array<std::byte, 2 * format::note_bytes> original_{};
     std::uint64_t slot_ = 0;
-};
-
-} // namespace keel::inline v0::wal
-
-#endif
-
-// ---- keel/wal/reserve.hpp ----
-#ifndef KEEL_WAL_RESERVE_HPP
-#define KEEL_WAL_RESERVE_HPP
-
-// Room kept for the day the disk is full: a file of zeros, really written, that is removed when what frees space (retiring segments,
-// saving acknowledged records from a segment that failed) finds none. Ordinary writes never draw on it, and resume only once it is
-// back. It holds nothing: whatever a crash leaves of it is written anew.
-//
-// On copy-on-write, thin or quota-bound storage removing it may free nothing; then the store serves reads only until there is room.
-
-namespace keel::inline v0::wal {
-
-/// One thread at a time.
-template <io::file_system Fs>
-class space_reserve {
-public:
-    space_reserve(Fs fs, std::string path) : fs_{std::move(fs)}, path_{std::move(path)} {}
-
-    [[nodiscard]] bool is_there() const noexcept { return there_; }
-
-    /// Makes the file where it is missing or shorter than `bytes`. Errors: no_space, and the machine's.
-    [[nodiscard]] result<void> make(std::uint64_t bytes) {
-        if (there_) return {};
-        if (auto const status = fs_.status(path_);
-            status && status->kind == io::file_kind::regular && status->size >= bytes) {
-            there_ = true;
-            return {};
-        }
-        if (auto gone = remove(); !gone) return gone;
-        auto done = fill(bytes);
-        if (!done) static_cast<void>(remove()); // half a reserve would only take what room there is
-        there_ = done.has_value();
-        return done;
-    }
-
-    /// Gives the room back. False: there was none to give.
-    [[nodiscard]] bool spend() {
-        if (!std::exchange(there_, false)) return false;
-        return remove().has_value();
-    }
-
-private:
-    static constexpr std::uint64_t write_bytes = 256 * KiB;
-
-    result<void> fill(std::uint64_t bytes) {
-        KEEL_TRY_LET(file, fs_.open(path_, io::access::read_write, io::creation::must_not_exist));
-        KEEL_TRY(file.allocate(bytes));
-        std::vector<std::byte> const zeros(static_cast<std::size_t>(std::min(bytes, write_bytes)));
-        for (std::uint64_t at = 0; at < bytes; at += zeros.size())
-            KEEL_TRY(file.write(at, byte_view{zeros}.first(
-                                        static_cast<std::size_t>(std::min<std::uint64_t>(zeros.size(), bytes - at)))));
-        return file.sync(); // until then some file systems have only promised the blocks
-    }
-    result<void> remove() {
-        auto gone = fs_.remove(path_);
-        if (!gone && gone.error().code == errc::not_found) return {};
-        return gone;
-    }
-
-    Fs fs_;
-    std::string path_;
-    bool there_ = false;
-};
-
-} // namespace keel::inline v0::wal
-
-#endif
-
-// ---- keel/wal/segments.hpp ----
-#ifndef KEEL_WAL_SEGMENTS_HPP
-#define KEEL_WAL_SEGMENTS_HPP
-
-// The life of segment files: prepare, register, activate, seal, retire, recycle; and the manifest that knows of each step.
-//
-// Prepare: fill (zeros really written, so that a commit overwrites blocks the file owns) or recycle, header with a new id and salt,
-// sync, rename, sync the folder, register. Only a registered segment is activated, so a registered file that is missing is damage.
-// Retire: the edit is durable in both manifests before a byte of the file changes.
-//
-// Thread rules: everything here under one mutex of its own, which is held during I/O. The writer calls it with its own mutex held;
-// never the other way round.
-
-namespace keel::inline v0::wal {
-
-/// What a call may take from a full disk.
-enum class room : std::uint8_t {
-    ordinary, ///< what is free
-    reserved, ///< the reserve too: for what frees space, and for saving records that were acknowledged
-};
-
-/// A segment ready to be activated.
-struct prepared_segment {
-    segment_id id{};
-    std::uint64_t salt = 0;
-};
-
-template <class Config>
-class segment_keeper {
-public:
-    using fs_type = typename Config::file_system;
-    using C = typename Config::checksum;
-    using manifest_type = manifest_store<C, fs_type>;
-
-    segment_keeper(fs_type fs, layout paths, manifest_type manifest, format::store_id store, std::uint64_t branch,
-                   std::uint64_t (*entropy)(), std::uint64_t (*clock_ns)())
-        : fs_{std::move(fs)}, paths_{std::move(paths)}, manifest_{std::move(manifest)}, store_{store}, branch_{branch},
-          entropy_{entropy}, clock_ns_{clock_ns}, reserve_{fs_, paths_.reserve()} {}
-
-    static constexpr std::uint64_t segment_bytes = Config::segment_bytes;
-
-    [[nodiscard]] layout const& paths() const noexcept { return paths_; }
-    [[nodiscard]] fs_type& fs() noexcept { return fs_; }
-    [[nodiscard]] format::store_id const& store() const noexcept { return store_; }
-    [[nodiscard]] std::uint64_t branch() const noexcept { return branch_; }
-    [[nodiscard]] std::uint64_t random() const { return entropy_(); }
-    [[nodiscard]] std::uint64_t now_ns() const { return clock_ns_(); }
-
-    [[nodiscard]] format::manifest_state state() const {
-        std::lock_guard const hold{m_};
-        return manifest_.state();
-    }
-    /// The newest manifest edit that no crash takes back.
-    [[nodiscard]] std::uint64_t durable_edit() const {
-        std::lock_guard const hold{m_};
-        return manifest_.durable_edit();
-    }
-
-    /// Takes over the spare segments that recovery found. Each gets a new life before it is used, also after an orderly close: a later
-    /// opening may have activated it, and a power loss taken that back but for some frames, which would verify in this life. `retired`:
-    /// given up before, their files still there.
-    [[nodiscard]] result<void> adopt(std::vector<format::segment_entry> const& spares,
-                                     std::vector<format::segment_entry> const& retired) {
-        std::lock_guard const hold{m_};
-        // Headers speak of the newest edit as durable from here on.
-        KEEL_TRY(manifest_.settle());
-        format::edit_builder edit;
-        for (auto const& e : spares) {
-            edit.retired(e.id);
-            if (holds(paths_.segment(e.id), e)) used_.push_back({paths_.segment(e.id), e.size});
-        }
-        if (!edit.empty()) KEEL_TRY(commit_locked(edit, room::reserved));
-        for (auto const& e : retired)
-            static_cast<void>(dispose_locked(e, false)); // else they are left to the next opening
-        return {};
-    }
-
-    /// Makes the state that was found durable: before anything that it no longer names is removed.
-    [[nodiscard]] result<void> settle() {
-        std::lock_guard const hold{m_};
-        return manifest_.settle();
-    }
-
-    [[nodiscard]] std::size_t ready() const {
-        std::lock_guard const hold{m_};
-        return ready_.size();
-    }
-
-    /// Makes a segment ready where none is.
-    [[nodiscard]] result<void> make_ready() {
-        std::lock_guard const hold{m_};
-        return ready_.empty() ? prepare_locked(room::ordinary) : result<void>{};
-    }
-
-    /// Hands out a registered segment, preparing one where none is ready.
-    [[nodiscard]] result<prepared_segment> take(room from) {
-        std::lock_guard const hold{m_};
-        if (ready_.empty()) KEEL_TRY(prepare_locked(from));
-        auto const out = ready_.front();
-        ready_.pop_front();
-        return out;
-    }
-
-    /// Makes sure of the room that a full disk will not give. Errors: no_space, and the machine's; nothing is lost by them.
-    [[nodiscard]] result<void> keep_reserve() {
-        std::lock_guard const hold{m_};
-        return reserve_.make(reserve_bytes());
-    }
-
-    [[nodiscard]] result<void> commit(format::edit_builder const& edit) {
-        std::lock_guard const hold{m_};
-        return commit_locked(edit, room::reserved);
-    }
-    /// After a failed edit: the next one writes both copies anew.
-    void retry() {
-        std::lock_guard const hold{m_};
-        manifest_.retry();
-    }
-
-    /// What an edit says of segments that the log gives up, all records in which are at or below `floor`.
-    static void give_up(format::edit_builder& edit, std::vector<format::segment_entry> const& gone,
-                        format::segment_link const& base, lsn floor) {
-        for (auto const& e : gone) edit.retired(e.id);
-        edit.base(base).floor(floor);
-    }
-    /// Recycles or removes the file of a segment that the manifest no longer knows; `in_use`: somebody still reads it.
-    [[nodiscard]] result<void> dispose(format::segment_entry const& e, bool in_use) {
-        std::lock_guard const hold{m_};
-        return dispose_locked(e, in_use);
-    }
-
-private:
-    [[nodiscard]] result<void> dispose_locked(format::segment_entry const& e, bool in_use) {
-        auto const path = paths_.segment(e.id);
-        auto const status = fs_.status(path);
-        if (!status || !holds(path, e))
-            return {}; // gone, or another segment under this name, or one that cannot be told
-        bool const reusable = status->link_count == 1 && status->size == segment_bytes && used_.size() < used_max;
-        if (reusable && !in_use) {
-            used_.push_back({path, e.size});
-            return {};
-        }
-        KEEL_TRY(fs_.remove(path));
-        return fs_.sync_directory(paths_.log());
-    }
-
-    struct used_file {
-        std::string path;
-        std::uint64_t size;
-    };
-    static constexpr std::size_t used_max = 2;
-    static constexpr std::size_t fill_bytes =
-        4 * KiB; // larger writes leave large folios behind, which make small writes slow
-
-    /// Whether the file is the segment that it is taken for. Names are hints.
-    [[nodiscard]] bool holds(std::string const& path, format::segment_entry const& e) {
-        auto file = fs_.open(path, io::access::read_only, io::creation::must_exist);
-        if (!file) return false;
-        for (auto const at : {std::uint64_t{0}, format::second_header_offset(e.size)}) {
-            format::header_block block{};
-            auto const got = file->read(at, block);
-            if (!got || *got != block.size()) continue;
-            auto const read = format::decode_segment_header<C>(block);
-            if (read.good() && read.header.id == e.id && read.header.salt == e.salt) return true;
-        }
-        return false;
-    }
-
-    /// A segment, and the manifest written anew.
-    [[nodiscard]] std::uint64_t reserve_bytes() const {
-        auto const manifest = format::snapshot_of(manifest_.state()).payload().size();
-        return segment_bytes + std::max<std::uint64_t>(4 * manifest, 2 * format::manifest_bytes_min);
-    }
-    /// Whether an attempt that failed so is worth repeating: there is room now that was kept for this.
-    [[nodiscard]] bool makes_room(error const& why, room from) {
-        return why.code == errc::no_space && from == room::reserved && reserve_.spend();
-    }
-
-    result<void> commit_locked(format::edit_builder const& edit, room from) {
-        auto done = manifest_.commit(edit);
-        if (done || !makes_room(done.error(), from)) return done;
-        manifest_.retry();
-        return manifest_.commit(edit);
-    }
-
-    result<void> prepare_locked(room from) {
-        auto id = manifest_.state().next_segment;
-        while (static_cast<std::uint32_t>(id) == 0) ++id;
-        format::segment_header header{.checksum = checksum_id{C::id}, .store = store_, .id = {id}};
-        header.salt = format::salt_of(header.id, static_cast<std::uint32_t>(entropy_()));
-        header.branch = branch_;
-        header.created_ns = clock_ns_();
-        header.size = segment_bytes;
-        header.durable_edit = manifest_.durable_edit();
-        header.place = header.id;
-        auto const block = format::encode<C>(header);
-        auto made = make_file(block, paths_.segment(header.id));
-        if (!made && makes_room(made.error(), from)) made = make_file(block, paths_.segment(header.id));
-        KEEL_TRY(made);
-        format::edit_builder edit;
-        edit.prepared(header.id, header.salt, header.size, header.place);
-        KEEL_TRY(commit_locked(edit, from));
-        ready_.push_back({header.id, header.salt});
-        return {};
-    }
-
-    result<void> make_file(format::header_block const& header, std::string const& path) {
-        std::string from = paths_.segment_temporary();
-        // Held while the file gets its new life: who reads from then on knows it only as what it becomes.
-        auto const nobody_reads = fs_.lock(paths_.readers(), io::lock_mode::exclusive);
-        while (!used_.empty() && (!nobody_reads || used_.back().size != segment_bytes)) {
-            static_cast<void>(fs_.remove(used_.back().path)); // what is not removed is a leftover next time
-            used_.pop_back();
-        }
-        bool const recycled = !used_.empty();
-        if (recycled) {
-            from = used_.back().path;
-            used_.pop_back();
-        } else if (auto gone = fs_.remove(from); !gone && gone.error().code != errc::not_found) {
-            return gone;
-        }
-        KEEL_TRY_LET(file, fs_.open(from, io::access::read_write,
-                                    recycled ? io::creation::must_exist : io::creation::must_not_exist));
-        if (!recycled) {
-            if (auto filled = fill(file); !filled) {
-                static_cast<void>(fs_.remove(from)); // what is half filled only takes room; a leftover next time
-                return filled;
-            }
-        }
-        KEEL_TRY(file.write(0, header));
-        KEEL_TRY(file.write(format::second_header_offset(segment_bytes), header));
-        KEEL_TRY(file.sync());
-        KEEL_TRY(fs_.rename(from, path));
-        // Without this a crash can keep the manifest's word of a segment and lose the file's name.
-        return fs_.sync_directory(paths_.log());
-    }
-
-    result<void> fill(typename fs_type::file& file) {
-        KEEL_TRY(file.allocate(segment_bytes));
-        std::array<std::byte, fill_bytes> const zeros{};
-        for (std::uint64_t at = 0; at < segment_bytes; at += fill_bytes) KEEL_TRY(file.write(at, zeros));
-        return {};
-    }
-
-    mutable std::mutex m_;
-    fs_type fs_;
-    layout paths_;
-    manifest_type manifest_;
-    format::store_id store_;
-    std::uint64_t branch_;
-    std::uint64_t (*entropy_)();
-    std::uint64_t (*clock_ns_)();
-    std::deque<prepared_segment> ready_{};
-    std::vector<used_file> used_{};
-    space_reserve<fs_type> reserve_;
 };
 
 } // namespace keel::inline v0::wal
@@ -16024,6 +16350,7 @@ private:
         auto const begin_attempt = [&](inventory const& stock) -> result<void> { return count_attempt(stock); };
         KEEL_TRY_LET(exam, examine<Config>(fs_, paths_.root(), options_, sinks, begin_attempt));
         if (!exam.stock.exists) return create(std::move(exam));
+        paths_ = exam.stock.paths;
         opened_type out{std::move(exam)};
         auto const choice = Config::repair_for(options_.repair);
         out.plan = plan_repair(out.exam, choice, repair_scope::what_is_lost);
@@ -16888,192 +17215,6 @@ using log = basic_log<config<Policies...>>;
 
 #endif
 
-// ---- keel/table/table_writer.hpp ----
-#ifndef KEEL_TABLE_TABLE_WRITER_HPP
-#define KEEL_TABLE_TABLE_WRITER_HPP
-
-// Writes one table (format/table.hpp) from versions that come in order. Nothing refers to the file until its manifest edit is durable,
-// and the edit is not made before finish() returned: the bytes are on the disk by then; the name is once its folder is synced.
-// Memory: one block (two where they are packed), what waits to be written, eight bytes for each key and one index entry for each block.
-
-namespace keel::inline v0::table {
-
-/// What a table is called and belongs to.
-struct table_birth {
-    format::store_id store{};
-    format::table_id id{};
-    std::uint64_t salt = 0;
-    std::uint64_t branch = 0;
-    std::uint64_t created_ns = 0;
-    lsn first{}; ///< no record has a smaller LSN
-};
-
-template <checksum_policy C, compression_policy P, io::file_system Fs>
-class table_writer {
-public:
-    static constexpr std::size_t block_bytes = 4 * KiB;
-
-    /// Makes the file anew, whatever an earlier attempt left under the name.
-    [[nodiscard]] static result<table_writer> create(Fs& fs, std::string const& path, table_birth const& birth) {
-        if (auto gone = fs.remove(path); !gone && gone.error().code != errc::not_found) return failure(gone.error());
-        KEEL_TRY_LET(file, fs.open(path, io::access::read_write, io::creation::must_not_exist));
-        return table_writer{std::move(file), birth};
-    }
-
-    /// Versions come by key, and of one key the newest first.
-    [[nodiscard]] result<void> add(version const& v) {
-        bool const fresh = header_.records == 0 || v.key != block_.last_key();
-        if (header_.records == 0) smallest_.assign(v.key);
-        if (fresh) hashes_.push_back(format::filter_hash(v.key));
-        block_.add(v.key, v.value, v.at.value - header_.lsns.first.value, v.tombstone);
-        header_.lsns.last = std::max(header_.lsns.last, v.at);
-        ++header_.records;
-        header_.erased += v.tombstone;
-        header_.key_bytes += v.key.size();
-        header_.value_bytes += v.value.size();
-        if (block_.size() + format::frame_header_bytes < block_bytes) return {};
-        return end_block();
-    }
-
-    [[nodiscard]] std::uint64_t records() const noexcept { return header_.records; }
-    /// Bytes of the file, were it finished now, without filter and index.
-    [[nodiscard]] std::uint64_t bytes() const noexcept { return at_ + block_.size(); }
-    /// The key added last.
-    [[nodiscard]] std::string const& last_key() const noexcept { return block_.last_key(); }
-
-    /// Filter, index and headers; then a sync. The entry for the manifest, at level 1.
-    [[nodiscard]] result<format::table_entry> finish() {
-        if (!block_.empty()) KEEL_TRY(end_block());
-        header_.blocks_end = at_;
-        KEEL_TRY(write_filter());
-        KEEL_TRY(write_index());
-        header_.size = at_ + format::header_bytes;
-        if (header_.size > format::table_bytes_max)
-            return failure(errc::too_large, "a table would grow beyond what its format allows", file_.path());
-        auto const head = format::encode<C>(header_);
-        waiting_.insert(waiting_.end(), head.begin(), head.end());
-        KEEL_TRY(flush());
-        KEEL_TRY(file_.write(0, head));
-        KEEL_TRY(file_.sync());
-        format::table_entry out{.id = header_.id,
-                                .salt = header_.salt,
-                                .size = header_.size,
-                                .lsns = header_.lsns,
-                                .records = header_.records,
-                                .compression = compression_};
-        out.set_bounds(smallest_, block_.last_key());
-        return out;
-    }
-
-private:
-    static constexpr std::size_t flush_bytes = 256 * KiB;
-
-    table_writer(typename Fs::file file, table_birth const& birth) : file_{std::move(file)} {
-        header_.store = birth.store;
-        header_.id = birth.id;
-        header_.salt = birth.salt;
-        header_.branch = birth.branch;
-        header_.created_ns = birth.created_ns;
-        header_.lsns = {birth.first, birth.first};
-        header_.filter_bits = format::filter_probes;
-    }
-
-    result<void> end_block() {
-        KEEL_TRY_LET(where, write_block(block_.finish()));
-        block_.clear();
-        index_.push_back({block_.last_key(), where});
-        ++header_.blocks;
-        return {};
-    }
-
-    result<format::block_place> write_block(byte_view payload) {
-        if constexpr (P::id != 0) {
-            if (pack<P>(payload, packed_)) {
-                compression_ = P::id;
-                auto const raw = static_cast<std::uint32_t>(payload.size());
-                return write_frame(format::frame_type::packed,
-                                   format::encode(format::packed_head{.raw_bytes = raw, .compression = P::id}),
-                                   packed_);
-            }
-        }
-        return write_frame(format::frame_type::block, payload);
-    }
-
-    result<void> write_filter() {
-        constexpr std::uint64_t keys_per_block = format::table_filter_block_bytes * 8 / 10;
-        header_.filter_blocks = (hashes_.size() + keys_per_block - 1) / keys_per_block;
-        std::vector<std::byte> lines(static_cast<std::size_t>(header_.filter_blocks) *
-                                     format::table_filter_block_bytes);
-        for (auto const hash : hashes_)
-            format::add_to_line(lines.data() +
-                                    format::filter_line(hash, header_.filter_lines()) * format::filter_line_bytes,
-                                hash, format::filter_probes);
-        for (std::size_t b = 0; b < header_.filter_blocks; ++b)
-            KEEL_TRY(
-                write_frame(format::frame_type::filter, byte_view{lines}.subspan(b * format::table_filter_block_bytes,
-                                                                                 format::table_filter_block_bytes)));
-        return {};
-    }
-
-    result<void> write_index() {
-        format::block_builder root;
-        format::block_builder leaf;
-        for (std::size_t i = 0; i < index_.size(); ++i) {
-            leaf.add(index_[i].first, index_[i].second);
-            if (leaf.size() + format::frame_header_bytes < block_bytes && i + 1 < index_.size()) continue;
-            KEEL_TRY_LET(where, write_frame(format::frame_type::fence, leaf.finish()));
-            root.add(leaf.last_key(), where);
-            leaf.clear();
-            ++header_.index_blocks;
-        }
-        KEEL_TRY_LET(where, write_frame(format::frame_type::root, root.finish()));
-        header_.root = where;
-        return {};
-    }
-
-    /// The payload may come in two parts.
-    result<format::block_place> write_frame(format::frame_type type, byte_view payload, byte_view rest = {}) {
-        auto const payload_bytes = payload.size() + rest.size();
-        auto const bytes = format::frame_bytes(payload_bytes);
-        if (at_ + bytes > format::table_bytes_max)
-            return failure(errc::too_large, "a table would grow beyond what its format allows", file_.path());
-        auto const begin = waiting_.size();
-        waiting_.resize(begin + static_cast<std::size_t>(bytes));
-        auto* const frame = waiting_.data() + begin;
-        std::memcpy(frame + format::frame_header_bytes, payload.data(), payload.size());
-        if (!rest.empty()) std::memcpy(frame + format::frame_header_bytes + payload.size(), rest.data(), rest.size());
-        format::finish_frame<C>(
-            frame, {header_.salt, at_},
-            {.payload_bytes = static_cast<std::uint32_t>(payload_bytes), .type = type, .flags = format::whole_batch});
-        format::block_place const where{static_cast<std::uint32_t>(at_), static_cast<std::uint32_t>(bytes)};
-        at_ += bytes;
-        if (waiting_.size() >= flush_bytes) KEEL_TRY(flush());
-        return where;
-    }
-    result<void> flush() {
-        KEEL_TRY(file_.write(written_, waiting_));
-        written_ += waiting_.size();
-        waiting_.clear();
-        return {};
-    }
-
-    typename Fs::file file_;
-    format::table_header header_{};
-    std::string smallest_{};
-    format::block_builder block_{};
-    std::vector<std::pair<std::string, format::block_place>> index_{};
-    std::vector<std::uint64_t> hashes_{};
-    std::vector<std::byte> waiting_{};
-    std::vector<std::byte> packed_{};                    ///< a block's compressed bytes
-    std::uint8_t compression_ = 0;                       ///< of the packed blocks, once there is one
-    std::uint64_t at_ = format::table_frames_begin;      ///< of the next frame
-    std::uint64_t written_ = format::table_frames_begin; ///< of what waits
-};
-
-} // namespace keel::inline v0::table
-
-#endif
-
 // ---- keel/engine/compactor.hpp ----
 #ifndef KEEL_ENGINE_COMPACTOR_HPP
 #define KEEL_ENGINE_COMPACTOR_HPP
@@ -17107,7 +17248,6 @@ class compactor {
 public:
     using fs_type = typename Config::file_system;
     using C = typename Config::checksum;
-    using writer_type = table::table_writer<C, typename Config::compression, fs_type>;
     using levels_type = levels<Config>;
     using core_type = log_core<Config, levels_type>;
     using job_type = compaction_job<Config>;
@@ -17218,62 +17358,6 @@ private:
         return entry;
     }
 
-    /// The tables a merge makes, one after the other.
-    class output {
-    public:
-        output(compactor& of, job_type const& job, lsn first, std::vector<format::table_entry>& made)
-            : of_{of}, job_{job}, first_{first}, made_{made} {}
-
-        /// A table ends only between two keys.
-        result<void> add(table::version const& v, bool new_key) {
-            constexpr std::uint64_t room = format::table_bytes_max / 2;
-            auto const size = v.key.size() + v.value.size();
-            if (writer_ && new_key &&
-                (writer_->bytes() >= Config::compaction::table_bytes || writer_->bytes() + size > room))
-                KEEL_TRY(finish());
-            if (!writer_) KEEL_TRY(begin());
-            return writer_->add(v);
-        }
-        result<void> finish() {
-            if (!writer_) return {};
-            KEEL_TRY_LET(entry, writer_->finish());
-            writer_.reset();
-            entry.level = job_.into;
-            made_.back() = std::move(entry);
-            return {};
-        }
-        [[nodiscard]] std::uint64_t bytes() const noexcept {
-            std::uint64_t sum = writer_ ? writer_->bytes() : 0;
-            for (auto const& t : made_) sum += t.size;
-            return sum;
-        }
-
-    private:
-        result<void> begin() {
-            auto& keeper = of_.core_.keeper();
-            format::table_id id{of_.next_id_++};
-            while (static_cast<std::uint32_t>(id.value) == 0) id = {of_.next_id_++};
-            made_.push_back({.id = id}); // known from here on, so that it is removed after a failure
-            KEEL_TRY_LET(
-                writer, (writer_type::create(
-                            of_.fs_, keeper.paths().table_temporary(id),
-                            {.store = keeper.store(),
-                             .id = id,
-                             .salt = format::salt_of(segment_id{id.value}, static_cast<std::uint32_t>(keeper.random())),
-                             .branch = keeper.branch(),
-                             .created_ns = keeper.now_ns(),
-                             .first = first_})));
-            writer_.emplace(std::move(writer));
-            return {};
-        }
-
-        compactor& of_;
-        job_type const& job_;
-        lsn first_;
-        std::vector<format::table_entry>& made_;
-        std::optional<writer_type> writer_{};
-    };
-
     result<void> merge(job_type const& job, std::stop_token const& stop, std::vector<format::table_entry>& made) {
         // Versions that only moments before this one could see are forgotten.
         auto const oldest = levels_.held().oldest([&] { return core_.writer().visible(); });
@@ -17286,8 +17370,8 @@ private:
             for (auto const& t : level) first = std::min(first, t->entry().lsns.first);
         }
         in.begin();
-        output out{*this, job, first, made};
-        pace const speed{rate_};
+        merge_output<Config> out{fs_, core_.keeper(), next_id_, job.into, first, made};
+        merge_pace const speed{rate_};
         std::string key;
         lsn last{};
         bool any = false;
@@ -17333,23 +17417,6 @@ private:
         return {};
     }
 
-    /// Keeps a merge from taking more of the disk than it may.
-    class pace {
-    public:
-        explicit pace(std::uint64_t bytes_per_second) : rate_{bytes_per_second} {}
-        void keep(std::uint64_t bytes, std::stop_token const& stop) const {
-            if (rate_ == 0) return;
-            auto const due = started_ + std::chrono::microseconds(bytes * 1'000'000 / rate_);
-            std::mutex m;
-            std::condition_variable_any cv;
-            std::unique_lock hold{m};
-            cv.wait_until(hold, stop, due, [] { return false; });
-        }
-
-    private:
-        std::uint64_t rate_;
-        std::chrono::steady_clock::time_point started_{std::chrono::steady_clock::now()};
-    };
     static constexpr std::uint64_t pace_every = 64; ///< records between two looks at the clock
 
     /// Final names, durable.

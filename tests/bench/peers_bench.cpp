@@ -329,8 +329,8 @@ void recovery_round(bench::table& out, std::string const& name, peer const& who,
         if (who.open_writes) {
             folder += "-copy";
             std::filesystem::copy(image, folder, std::filesystem::copy_options::recursive);
-            settle(folder);
         }
+        settle(folder);
         out.add(name, who.name, bench::in_own_process([&] { return job(who, folder, how, what); }));
         if (who.open_writes) std::filesystem::remove_all(folder);
     };
@@ -402,8 +402,8 @@ private:
                 if (!std::filesystem::exists(image)) {
                     auto const loaded = load(who, image);
                     if (chosen(what_.only, "settle")) table_.add("settle", who.name, loaded);
-                    settle(what_.folder);
                 }
+                settle(what_.folder);
                 if (name != "settle")
                     table_.add(name, who.name, bench::in_own_process([&] { return job(who, image); }));
             };

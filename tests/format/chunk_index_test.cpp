@@ -30,7 +30,8 @@ index_frame some_chunks(int count) {
     index_frame out;
     kf::indexed_chunk before{.end = static_cast<std::uint32_t>(kf::frames_begin(chunk_segment))};
     for (int i = 0; i < count; ++i) {
-        kf::indexed_chunk c{.begin = before.end, .first = before.last + 1, .shared = 3, .check = 7U + i};
+        kf::indexed_chunk c{
+            .begin = before.end, .first = before.last + 1, .shared = 3, .check = 7U + static_cast<unsigned>(i)};
         c.records = 20;
         c.last = c.first + c.records - 1;
         c.end = c.begin + (i == 0 ? 0U : 4096U + 32U + 8U + 40U * static_cast<std::uint32_t>(i)) + c.records * 64;

@@ -4,7 +4,7 @@
 #include "support/fix_checks.hpp"
 #include "support/segment_image.hpp"
 
-#include <keel/recovery/inventory.hpp>
+#include <keel/recovery/take_inventory.hpp>
 
 #include <cstdint>
 #include <cstdlib>

@@ -19,17 +19,15 @@
 #include <keel/engine/compaction.hpp>
 #include <keel/engine/levels.hpp>
 #include <keel/engine/merge.hpp>
+#include <keel/engine/merge_output.hpp>
 #include <keel/error.hpp>
 #include <keel/log.hpp>
 #include <keel/observe/concept.hpp>
-#include <keel/table/table_writer.hpp>
 #include <keel/types.hpp>
 
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <chrono>
-#include <condition_variable>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -54,7 +52,6 @@ class compactor {
 public:
     using fs_type = typename Config::file_system;
     using C = typename Config::checksum;
-    using writer_type = table::table_writer<C, typename Config::compression, fs_type>;
     using levels_type = levels<Config>;
     using core_type = log_core<Config, levels_type>;
     using job_type = compaction_job<Config>;
@@ -165,62 +162,6 @@ private:
         return entry;
     }
 
-    /// The tables a merge makes, one after the other.
-    class output {
-    public:
-        output(compactor& of, job_type const& job, lsn first, std::vector<format::table_entry>& made)
-            : of_{of}, job_{job}, first_{first}, made_{made} {}
-
-        /// A table ends only between two keys.
-        result<void> add(table::version const& v, bool new_key) {
-            constexpr std::uint64_t room = format::table_bytes_max / 2;
-            auto const size = v.key.size() + v.value.size();
-            if (writer_ && new_key &&
-                (writer_->bytes() >= Config::compaction::table_bytes || writer_->bytes() + size > room))
-                KEEL_TRY(finish());
-            if (!writer_) KEEL_TRY(begin());
-            return writer_->add(v);
-        }
-        result<void> finish() {
-            if (!writer_) return {};
-            KEEL_TRY_LET(entry, writer_->finish());
-            writer_.reset();
-            entry.level = job_.into;
-            made_.back() = std::move(entry);
-            return {};
-        }
-        [[nodiscard]] std::uint64_t bytes() const noexcept {
-            std::uint64_t sum = writer_ ? writer_->bytes() : 0;
-            for (auto const& t : made_) sum += t.size;
-            return sum;
-        }
-
-    private:
-        result<void> begin() {
-            auto& keeper = of_.core_.keeper();
-            format::table_id id{of_.next_id_++};
-            while (static_cast<std::uint32_t>(id.value) == 0) id = {of_.next_id_++};
-            made_.push_back({.id = id}); // known from here on, so that it is removed after a failure
-            KEEL_TRY_LET(
-                writer, (writer_type::create(
-                            of_.fs_, keeper.paths().table_temporary(id),
-                            {.store = keeper.store(),
-                             .id = id,
-                             .salt = format::salt_of(segment_id{id.value}, static_cast<std::uint32_t>(keeper.random())),
-                             .branch = keeper.branch(),
-                             .created_ns = keeper.now_ns(),
-                             .first = first_})));
-            writer_.emplace(std::move(writer));
-            return {};
-        }
-
-        compactor& of_;
-        job_type const& job_;
-        lsn first_;
-        std::vector<format::table_entry>& made_;
-        std::optional<writer_type> writer_{};
-    };
-
     result<void> merge(job_type const& job, std::stop_token const& stop, std::vector<format::table_entry>& made) {
         // Versions that only moments before this one could see are forgotten.
         auto const oldest = levels_.held().oldest([&] { return core_.writer().visible(); });
@@ -233,8 +174,8 @@ private:
             for (auto const& t : level) first = std::min(first, t->entry().lsns.first);
         }
         in.begin();
-        output out{*this, job, first, made};
-        pace const speed{rate_};
+        merge_output<Config> out{fs_, core_.keeper(), next_id_, job.into, first, made};
+        merge_pace const speed{rate_};
         std::string key;
         lsn last{};
         bool any = false;
@@ -280,23 +221,6 @@ private:
         return {};
     }
 
-    /// Keeps a merge from taking more of the disk than it may.
-    class pace {
-    public:
-        explicit pace(std::uint64_t bytes_per_second) : rate_{bytes_per_second} {}
-        void keep(std::uint64_t bytes, std::stop_token const& stop) const {
-            if (rate_ == 0) return;
-            auto const due = started_ + std::chrono::microseconds(bytes * 1'000'000 / rate_);
-            std::mutex m;
-            std::condition_variable_any cv;
-            std::unique_lock hold{m};
-            cv.wait_until(hold, stop, due, [] { return false; });
-        }
-
-    private:
-        std::uint64_t rate_;
-        std::chrono::steady_clock::time_point started_{std::chrono::steady_clock::now()};
-    };
     static constexpr std::uint64_t pace_every = 64; ///< records between two looks at the clock
 
     /// Final names, durable.

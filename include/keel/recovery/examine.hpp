@@ -9,10 +9,10 @@
 
 #include <keel/format/index.hpp>
 #include <keel/recovery/classify.hpp>
-#include <keel/recovery/inventory.hpp>
 #include <keel/recovery/options.hpp>
 #include <keel/recovery/report.hpp>
 #include <keel/recovery/scan.hpp>
+#include <keel/recovery/take_inventory.hpp>
 #include <keel/table/check_table.hpp>
 #include <keel/wal/segment_index.hpp>
 

@@ -184,6 +184,7 @@ private:
         auto const begin_attempt = [&](inventory const& stock) -> result<void> { return count_attempt(stock); };
         KEEL_TRY_LET(exam, examine<Config>(fs_, paths_.root(), options_, sinks, begin_attempt));
         if (!exam.stock.exists) return create(std::move(exam));
+        paths_ = exam.stock.paths;
         opened_type out{std::move(exam)};
         auto const choice = Config::repair_for(options_.repair);
         out.plan = plan_repair(out.exam, choice, repair_scope::what_is_lost);

@@ -15,6 +15,7 @@
 #include <keel/types.hpp>
 #include <keel/wal/window.hpp>
 
+#include <algorithm>
 #include <atomic>
 #include <concepts>
 #include <limits>
@@ -100,7 +101,8 @@ class segment_scan {
 public:
     segment_scan(File const& file, segment_geometry const& geometry, Sink& sink, std::stop_token cancel,
                  std::atomic<std::uint64_t>* bytes_done)
-        : in_{file, geometry.limit}, geo_{geometry}, sink_{sink}, cancel_{std::move(cancel)}, bytes_done_{bytes_done} {}
+        : in_{file, geometry.limit, window_for(geometry)}, geo_{geometry}, sink_{sink}, cancel_{std::move(cancel)},
+          bytes_done_{bytes_done} {}
 
     [[nodiscard]] segment_run run() {
         std::uint64_t offset = geo_.begin;
@@ -128,6 +130,15 @@ public:
 private:
     static constexpr std::uint64_t progress_step = 1 * MiB;
     static constexpr unsigned rereads_max = 64;
+
+    /// Where little is left to be read, memory for more would cost as much as reading it.
+    [[nodiscard]] static std::size_t window_for(segment_geometry const& g) noexcept {
+        constexpr std::uint64_t least = 16 * KiB;
+        constexpr std::uint64_t most = wal::window<File>::default_bytes;
+        auto const begin = g.indexed ? g.indexed->end : g.begin;
+        if (g.known_end > g.limit || g.known_end <= begin) return most;
+        return static_cast<std::size_t>(std::clamp(g.known_end - begin + format::frame_header_bytes, least, most));
+    }
 
     [[nodiscard]] format::frame_place place(std::uint64_t offset) const noexcept { return {geo_.salt, offset}; }
     [[nodiscard]] lsn lsn_of(format::frame_header const& h) const noexcept {

@@ -31,7 +31,10 @@ public:
     [[nodiscard]] std::string log() const { return path("log"); }
     [[nodiscard]] std::string log_file(std::string_view name) const { return log() + '/' + std::string{name}; }
     [[nodiscard]] std::string segment(segment_id id) const { return log_file(segment_name(id)); }
-    [[nodiscard]] std::string segment_temporary() const { return log_file("prepare.tmp"); }
+    /// Where a segment is made before it gets its name. What stands there is written over.
+    [[nodiscard]] std::string segment_temporary() const { return log_file(temporary_); }
+    /// Another name for that, where a segment that counts stands under the first one.
+    void avoid_temporary(unsigned attempt) { temporary_ = "prepare." + std::to_string(attempt) + ".tmp"; }
     [[nodiscard]] std::string tables() const { return path("tables"); }
     [[nodiscard]] std::string table_file(std::string_view name) const { return tables() + '/' + std::string{name}; }
     [[nodiscard]] std::string table(format::table_id id) const { return table_file(table_name(id)); }
@@ -80,6 +83,7 @@ private:
         return text;
     }
     std::string root_;
+    std::string temporary_{"prepare.tmp"};
 };
 
 } // namespace keel::inline v0::wal

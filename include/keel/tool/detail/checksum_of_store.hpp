@@ -16,7 +16,7 @@
 #include <keel/policy/checksum/crc32c.hpp>
 #include <keel/policy/checksum/sha3_64.hpp>
 #include <keel/policy/checksum/xxh3_64.hpp>
-#include <keel/recovery/inventory.hpp>
+#include <keel/recovery/take_inventory.hpp>
 #include <keel/wal/layout.hpp>
 
 #include <algorithm>

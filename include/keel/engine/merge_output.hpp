@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_ENGINE_MERGE_OUTPUT_HPP
+#define KEEL_ENGINE_MERGE_OUTPUT_HPP
+
+// What a merge writes (engine/compactor.hpp): tables, one after the other, under temporary names, at a bounded rate.
+
+#include <keel/error.hpp>
+#include <keel/format/manifest.hpp>
+#include <keel/format/segment_header.hpp>
+#include <keel/format/table.hpp>
+#include <keel/table/entry.hpp>
+#include <keel/table/table_writer.hpp>
+#include <keel/types.hpp>
+#include <keel/wal/segments.hpp>
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+#include <optional>
+#include <stop_token>
+#include <utility>
+#include <vector>
+
+namespace keel::inline v0::detail {
+
+/// The tables of one merge. One thread's.
+template <class Config>
+class merge_output {
+public:
+    using fs_type = typename Config::file_system;
+    using keeper_type = wal::segment_keeper<Config>;
+
+    /// Ids are taken from `next_id`; no record is older than `first`; `made` is told of each table before its file is made.
+    merge_output(fs_type& fs, keeper_type& keeper, std::uint64_t& next_id, std::uint8_t level, lsn first,
+                 std::vector<format::table_entry>& made)
+        : fs_{fs}, keeper_{keeper}, next_id_{next_id}, level_{level}, first_{first}, made_{made} {}
+
+    /// A table ends only between two keys.
+    result<void> add(table::version const& v, bool new_key) {
+        constexpr std::uint64_t room = format::table_bytes_max / 2;
+        auto const size = v.key.size() + v.value.size();
+        if (writer_ && new_key &&
+            (writer_->bytes() >= Config::compaction::table_bytes || writer_->bytes() + size > room))
+            KEEL_TRY(finish());
+        if (!writer_) KEEL_TRY(begin());
+        return writer_->add(v);
+    }
+    result<void> finish() {
+        if (!writer_) return {};
+        KEEL_TRY_LET(entry, writer_->finish());
+        writer_.reset();
+        entry.level = level_;
+        made_.back() = std::move(entry);
+        return {};
+    }
+    [[nodiscard]] std::uint64_t bytes() const noexcept {
+        std::uint64_t sum = writer_ ? writer_->bytes() : 0;
+        for (auto const& t : made_) sum += t.size;
+        return sum;
+    }
+
+private:
+    using writer_type = table::table_writer<typename Config::checksum, typename Config::compression, fs_type>;
+
+    result<void> begin() {
+        format::table_id id{next_id_++};
+        while (static_cast<std::uint32_t>(id.value) == 0) id = {next_id_++};
+        made_.push_back({.id = id}); // known from here on, so that it is removed after a failure
+        KEEL_TRY_LET(writer,
+                     (writer_type::create(
+                         fs_, keeper_.paths().table_temporary(id),
+                         {.store = keeper_.store(),
+                          .id = id,
+                          .salt = format::salt_of(segment_id{id.value}, static_cast<std::uint32_t>(keeper_.random())),
+                          .branch = keeper_.branch(),
+                          .created_ns = keeper_.now_ns(),
+                          .first = first_})));
+        writer_.emplace(std::move(writer));
+        return {};
+    }
+
+    fs_type& fs_;
+    keeper_type& keeper_;
+    std::uint64_t& next_id_;
+    std::uint8_t level_;
+    lsn first_;
+    std::vector<format::table_entry>& made_;
+    std::optional<writer_type> writer_{};
+};
+
+/// Keeps a merge from taking more of the disk than it may.
+class merge_pace {
+public:
+    /// 0: as fast as the machine does.
+    explicit merge_pace(std::uint64_t bytes_per_second) : rate_{bytes_per_second} {}
+    /// Waits until so many bytes since the beginning are within the rate, or a stop is asked for.
+    void keep(std::uint64_t bytes, std::stop_token const& stop) const {
+        if (rate_ == 0) return;
+        auto const due = started_ + std::chrono::microseconds(bytes * 1'000'000 / rate_);
+        std::mutex m;
+        std::condition_variable_any cv;
+        std::unique_lock hold{m};
+        cv.wait_until(hold, stop, due, [] { return false; });
+    }
+
+private:
+    std::uint64_t rate_;
+    std::chrono::steady_clock::time_point started_{std::chrono::steady_clock::now()};
+};
+
+} // namespace keel::inline v0::detail
+
+#endif
