@@ -14741,7 +14741,9 @@ private:
                                std::to_string(builder.count()) +
                                " verify; nothing was changed: open with verify = deep, which finds all damage first",
                            old.path);
-        if (!plan_.declare.empty()) builder.losses(plan_.declare);
+        auto losses = e_.runs[index].losses; // what the old segment said of them, its successor says, too
+        losses.insert(losses.end(), plan_.declare.begin(), plan_.declare.end());
+        if (!losses.empty()) builder.losses(losses);
         auto const seal = builder.seal();
         KEEL_TRY(builder.finish());
         KEEL_TRY(fs_.rename(temporary, paths_.segment(id)));
@@ -14768,6 +14770,11 @@ private:
 
     result<void> switch_over(store_type& manifest) {
         for (auto const& r : plan_.declare) edit_.loss(r);
+        // A manifest that was rebuilt has not heard of those that only frames declare, and their segments may go.
+        wal::lsn_set known;
+        for (auto const& r : manifest.state().losses) known.add(r);
+        for (auto const& r : e_.found.declared)
+            for (auto const& part : known.gaps_in(r)) edit_.loss(part);
         for (auto const id : plan_.forget) edit_.removed(id, done_.number);
         edit_.next(next_id_, done_.number + 1);
         if (!plan_.rewrite_manifest) return manifest.commit(edit_);

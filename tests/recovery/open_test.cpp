@@ -325,6 +325,41 @@ TEST_CASE("P15: however little memory recovery may hold, it recovers all, with f
     }
 }
 
+TEST_CASE("P15: a loss that was declared stays declared, though both manifests go and its segment is repaired again") {
+    auto disk = io::memory{};
+    auto const options = quiet_options(repair_strategy::skip_corrupted);
+    auto const damage_value = [&](std::string const& value) {
+        for (auto const& path : disk.files())
+            if (path.ends_with(".seg") && path.starts_with("db/log/"))
+                if (auto const at = as_text(*disk.contents(path)).find(value); at != std::string_view::npos)
+                    REQUIRE(disk.corrupt(path, at, std::byte{1}));
+    };
+    auto store = small_engine::open(store_folder, options, disk);
+    for (int i = 0; i < 10; ++i) REQUIRE(store->put("key" + std::to_string(i), "value " + std::to_string(i)));
+    REQUIRE(store->close());
+    damage_value("value 3");
+    store = small_engine::open(store_folder, options, disk);
+    REQUIRE(store.has_value());
+    REQUIRE(store->recovery().lost_records == 1);
+    REQUIRE(store->close());
+
+    REQUIRE(disk.remove("db/manifest.0"));
+    REQUIRE(disk.remove("db/manifest.1"));
+    damage_value("value 6");
+    store = small_engine::open(store_folder, options, disk);
+    REQUIRE(store.has_value());
+    CHECK(store->recovery().lost_records == 1); // the other one is an old story
+    REQUIRE(store->put("after", "both"));
+    auto const expected = content_of(*store);
+    CHECK(expected.size() == 9);
+    REQUIRE(store->close());
+
+    store = small_engine::open(store_folder, quiet_options(repair_strategy::refuse), disk);
+    REQUIRE(store.has_value());
+    CHECK(store->recovery().lost_records == 0);
+    CHECK(content_of(*store) == expected);
+}
+
 TEST_CASE("P18: with any one segment made unreadable, all records of the others are served") {
     CHECK(rc::check("one segment lost", [] {
         auto store = make_store(any_ending(), 120, any_seed());
