@@ -7348,6 +7348,7 @@ template <checksum_policy C>
 //               second (m with bit 7 set: than all that begin with it). The table is at that level from here on, whether it was
 //               known before or not
 //  10 untable   u64 id: no longer part of the store            11 tables    u64 next table id
+//  12 unused    u64 LSN: it and those above were never kept, so that nothing is lost with them: they are taken anew
 
 namespace keel::inline v0::format {
 
@@ -7421,7 +7422,8 @@ enum class manifest_op : std::uint8_t {
     floor = 8,
     table = 9,
     untable = 10,
-    tables = 11
+    tables = 11,
+    unused = 12
 };
 
 /// One segment the store owns, as the manifest knows it. Absent `seal`: prepared or active; its own header says which.
@@ -7501,6 +7503,7 @@ public:
         return raw(manifest_op::sealed, bytes);
     }
     edit_builder& retired(segment_id id) { return op(manifest_op::retired, id.value); }
+    edit_builder& unused(lsn from) { return op(manifest_op::unused, from.value); }
     edit_builder& loss(lsn_range r) { return op(manifest_op::loss, r.first.value, r.last.value); }
     edit_builder& removed(segment_id id, std::uint64_t repair) { return op(manifest_op::removed, id.value, repair); }
     edit_builder& base(segment_link const& b) {
@@ -7616,6 +7619,12 @@ inline bool apply_op(manifest_state& to, manifest_op what, field_reader& in) {
     }
     case manifest_op::untable: return to.tables.erase(table_id{u64()}) == 1;
     case manifest_op::tables: to.next_table = u64(); return true;
+    case manifest_op::unused: {
+        auto const from = in.get_lsn();
+        for (auto& r : to.losses) r.last = std::min(r.last, from.before());
+        std::erase_if(to.losses, [](lsn_range const& r) { return r.empty(); });
+        return static_cast<bool>(from);
+    }
     }
     return false;
 }
@@ -11871,9 +11880,9 @@ public:
 
     /// Takes over the spare segments that recovery found. Each gets a new life before it is used, also after an orderly close: a later
     /// opening may have activated it, and a power loss taken that back but for some frames, which would verify in this life. `retired`:
-    /// given up before, their files still there.
+    /// given up before, their files still there. `next`: the LSN that is taken next; that those from there on were lost is taken back.
     [[nodiscard]] result<void> adopt(std::vector<format::segment_entry> const& spares,
-                                     std::vector<format::segment_entry> const& retired) {
+                                     std::vector<format::segment_entry> const& retired, lsn next) {
         std::lock_guard const hold{m_};
         // Headers speak of the newest edit as durable from here on.
         KEEL_TRY(manifest_.settle());
@@ -11882,6 +11891,9 @@ public:
             edit.retired(e.id);
             if (holds(paths_.segment(e.id), e)) used_.push_back({paths_.segment(e.id), e.size});
         }
+        // A loss is declared before what it lies between is durable elsewhere: a power loss may take that, and its LSNs with it.
+        if (std::ranges::any_of(manifest_.state().losses, [next](lsn_range const& r) { return r.last >= next; }))
+            edit.unused(next);
         if (!edit.empty()) KEEL_TRY(commit_locked(edit, room::reserved));
         for (auto const& e : retired)
             static_cast<void>(dispose_locked(e, false)); // else they are left to the next opening
@@ -12761,7 +12773,7 @@ struct inventory {
 
 // Runs -> verdict: which records count, where the log ends, and which damage is a crash's trace and which is corruption.
 // Pure: touches no file. The rules are those of the design, section 8, "Which bytes count":
-//   - A header's cut voids its LSN and all above in every segment before it.
+//   - A header's cut voids its LSN and all above in every segment before it, declared losses among them.
 //   - Horizon: the largest durable mark in anything that counts; within the boot that wrote them also the notes' accepted LSN.
 //   - For each LSN the newest segment with a whole batch wins. Declared losses stay lost, though the bytes verify again.
 //   - An LSN at or below the horizon that is missing is corruption. Above it the log ends before the first missing one; what lies
@@ -12865,8 +12877,8 @@ private:
     /// Newest segment first: what is already covered wins over what older files hold.
     void cover() {
         for (auto const& r : stock_.state.losses) declared_.add(r);
-        for (auto const& run : runs_)
-            for (auto const& r : run.losses) declared_.add(r);
+        for (std::size_t i = 0; i < runs_.size(); ++i)
+            for (auto const& r : runs_[i].losses) declared_.add({r.first, below_cut(r.last, i)});
         covered_ = declared_;
         for (std::size_t i = runs_.size(); i-- > 0;) {
             for (auto const& e : runs_[i].extents) {
@@ -15488,7 +15500,8 @@ private:
             }
         }
         start_.unsynced.clear();
-        if (auto done = keeper_.adopt(std::exchange(start_.spares, {}), std::exchange(start_.retired, {})); !done) {
+        if (auto done = keeper_.adopt(std::exchange(start_.spares, {}), std::exchange(start_.retired, {}), next_);
+            !done) {
             stop_writing("the manifest could not be written: ", done.error());
             return done;
         }
@@ -16546,6 +16559,8 @@ private:
         if (stock.note && stock.note_is_own)
             start.durable = std::min(start.durable, std::max(stock.note->durable, stock.state.floor));
         link_to_newest(out, manifest.state());
+        // Nothing was kept from there on, so nothing is lost: the next header says so to the frames that say otherwise.
+        for (auto const& r : out.exam.found.declared) start.cut_needed = start.cut_needed || r.last > start.last;
         list_parts(out, manifest.state());
         out.keeper = std::make_unique<wal::segment_keeper<Config>>(fs_, paths_, std::move(manifest), stock.store,
                                                                    stock.branch, options_.entropy, options_.clock_ns);

@@ -121,6 +121,11 @@ TEST_CASE("P1: edits add up, each there as a whole") {
     CHECK(later->segments.empty());
     CHECK(later->removed == std::vector<removed_segment>{{{8}, 3}});
     CHECK(later->next_repair == 4);
+    edit_builder anew;
+    anew.unused({4});
+    CHECK(applied(*after, frame_type::edit, 6, anew.payload())->losses == std::vector<lsn_range>{{{3}, {3}}});
+    anew.unused({3});
+    CHECK(applied(*after, frame_type::edit, 6, anew.payload())->losses.empty());
 }
 
 TEST_CASE("P1: an edit tells of a table and of what packs it") {
@@ -152,6 +157,7 @@ TEST_CASE("P17: an edit that contradicts the state, is cut short, or is unknown 
     CHECK_FALSE(with([](auto& e) { e.prepared({1}, 1, 100, {1}); }));
     CHECK_FALSE(with([](auto& e) { e.loss({{3}, {2}}); }));
     CHECK_FALSE(with([](auto& e) { e.loss({{0}, {2}}); }));
+    CHECK_FALSE(with([](auto& e) { e.unused({}); }));
     CHECK_FALSE(with([](auto& e) { e.removed({}, 2); }));
     CHECK(with([](auto& e) { e.prepared({1}, 1, 4096, {1}).retired({1}); }));
 

@@ -360,6 +360,38 @@ TEST_CASE("P15: a loss that was declared stays declared, though both manifests g
     CHECK(content_of(*store) == expected);
 }
 
+TEST_CASE("P15: LSNs behind the end of the log are taken anew, though they were declared lost") {
+    auto disk = io::memory{};
+    auto store = small_engine::open(store_folder, quiet_options(), disk);
+    for (int i = 0; i < 5; ++i) REQUIRE(store->put("key" + std::to_string(i), "value"));
+    REQUIRE(store->close());
+    {
+        // What is left when power is lost between the word of a loss and the sync of what stood around it.
+        using C = checksum::crc32c;
+        wal::layout const paths{store_folder};
+        auto const load = wal::load_manifest<C>(disk, paths);
+        auto const* header = load.header();
+        wal::manifest_store<C, io::memory> manifest{
+            disk, paths, header->store, header->branch, determined::entropy, determined::clock_ns};
+        manifest.adopt(*load.state, load);
+        format::edit_builder edit;
+        edit.loss({{8}, {9}});
+        REQUIRE(manifest.commit(edit));
+    }
+    store = small_engine::open(store_folder, quiet_options(), disk);
+    REQUIRE(store.has_value());
+    CHECK(store->last_lsn().value == 5);
+    for (int i = 0; i < 10; ++i) REQUIRE(store->put("new" + std::to_string(i), "value"));
+    auto const expected = content_of(*store);
+    CHECK(expected.size() == 15);
+    store->abandon();
+    disk = disk.after_process_crash();
+    store = small_engine::open(store_folder, quiet_options(repair_strategy::refuse), disk);
+    REQUIRE(store.has_value());
+    CHECK(store->recovery().lost_records == 0);
+    CHECK(content_of(*store) == expected);
+}
+
 TEST_CASE("P18: with any one segment made unreadable, all records of the others are served") {
     CHECK(rc::check("one segment lost", [] {
         auto store = make_store(any_ending(), 120, any_seed());

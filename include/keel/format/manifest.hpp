@@ -18,12 +18,14 @@
 //               second (m with bit 7 set: than all that begin with it). The table is at that level from here on, whether it was
 //               known before or not
 //  10 untable   u64 id: no longer part of the store            11 tables    u64 next table id
+//  12 unused    u64 LSN: it and those above were never kept, so that nothing is lost with them: they are taken anew
 
 #include <keel/format/endian.hpp>
 #include <keel/format/frame.hpp>
 #include <keel/format/segment_header.hpp>
 #include <keel/format/table.hpp>
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -104,7 +106,8 @@ enum class manifest_op : std::uint8_t {
     floor = 8,
     table = 9,
     untable = 10,
-    tables = 11
+    tables = 11,
+    unused = 12
 };
 
 /// One segment the store owns, as the manifest knows it. Absent `seal`: prepared or active; its own header says which.
@@ -184,6 +187,7 @@ public:
         return raw(manifest_op::sealed, bytes);
     }
     edit_builder& retired(segment_id id) { return op(manifest_op::retired, id.value); }
+    edit_builder& unused(lsn from) { return op(manifest_op::unused, from.value); }
     edit_builder& loss(lsn_range r) { return op(manifest_op::loss, r.first.value, r.last.value); }
     edit_builder& removed(segment_id id, std::uint64_t repair) { return op(manifest_op::removed, id.value, repair); }
     edit_builder& base(segment_link const& b) {
@@ -299,6 +303,12 @@ inline bool apply_op(manifest_state& to, manifest_op what, field_reader& in) {
     }
     case manifest_op::untable: return to.tables.erase(table_id{u64()}) == 1;
     case manifest_op::tables: to.next_table = u64(); return true;
+    case manifest_op::unused: {
+        auto const from = in.get_lsn();
+        for (auto& r : to.losses) r.last = std::min(r.last, from.before());
+        std::erase_if(to.losses, [](lsn_range const& r) { return r.empty(); });
+        return static_cast<bool>(from);
+    }
     }
     return false;
 }

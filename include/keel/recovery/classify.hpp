@@ -4,7 +4,7 @@
 
 // Runs -> verdict: which records count, where the log ends, and which damage is a crash's trace and which is corruption.
 // Pure: touches no file. The rules are those of the design, section 8, "Which bytes count":
-//   - A header's cut voids its LSN and all above in every segment before it.
+//   - A header's cut voids its LSN and all above in every segment before it, declared losses among them.
 //   - Horizon: the largest durable mark in anything that counts; within the boot that wrote them also the notes' accepted LSN.
 //   - For each LSN the newest segment with a whole batch wins. Declared losses stay lost, though the bytes verify again.
 //   - An LSN at or below the horizon that is missing is corruption. Above it the log ends before the first missing one; what lies
@@ -115,8 +115,8 @@ private:
     /// Newest segment first: what is already covered wins over what older files hold.
     void cover() {
         for (auto const& r : stock_.state.losses) declared_.add(r);
-        for (auto const& run : runs_)
-            for (auto const& r : run.losses) declared_.add(r);
+        for (std::size_t i = 0; i < runs_.size(); ++i)
+            for (auto const& r : runs_[i].losses) declared_.add({r.first, below_cut(r.last, i)});
         covered_ = declared_;
         for (std::size_t i = runs_.size(); i-- > 0;) {
             for (auto const& e : runs_[i].extents) {

@@ -373,6 +373,8 @@ private:
         if (stock.note && stock.note_is_own)
             start.durable = std::min(start.durable, std::max(stock.note->durable, stock.state.floor));
         link_to_newest(out, manifest.state());
+        // Nothing was kept from there on, so nothing is lost: the next header says so to the frames that say otherwise.
+        for (auto const& r : out.exam.found.declared) start.cut_needed = start.cut_needed || r.last > start.last;
         list_parts(out, manifest.state());
         out.keeper = std::make_unique<wal::segment_keeper<Config>>(fs_, paths_, std::move(manifest), stock.store,
                                                                    stock.branch, options_.entropy, options_.clock_ns);

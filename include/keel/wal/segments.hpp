@@ -72,9 +72,9 @@ public:
 
     /// Takes over the spare segments that recovery found. Each gets a new life before it is used, also after an orderly close: a later
     /// opening may have activated it, and a power loss taken that back but for some frames, which would verify in this life. `retired`:
-    /// given up before, their files still there.
+    /// given up before, their files still there. `next`: the LSN that is taken next; that those from there on were lost is taken back.
     [[nodiscard]] result<void> adopt(std::vector<format::segment_entry> const& spares,
-                                     std::vector<format::segment_entry> const& retired) {
+                                     std::vector<format::segment_entry> const& retired, lsn next) {
         std::lock_guard const hold{m_};
         // Headers speak of the newest edit as durable from here on.
         KEEL_TRY(manifest_.settle());
@@ -83,6 +83,9 @@ public:
             edit.retired(e.id);
             if (holds(paths_.segment(e.id), e)) used_.push_back({paths_.segment(e.id), e.size});
         }
+        // A loss is declared before what it lies between is durable elsewhere: a power loss may take that, and its LSNs with it.
+        if (std::ranges::any_of(manifest_.state().losses, [next](lsn_range const& r) { return r.last >= next; }))
+            edit.unused(next);
         if (!edit.empty()) KEEL_TRY(commit_locked(edit, room::reserved));
         for (auto const& e : retired)
             static_cast<void>(dispose_locked(e, false)); // else they are left to the next opening

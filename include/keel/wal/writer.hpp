@@ -437,7 +437,8 @@ private:
             }
         }
         start_.unsynced.clear();
-        if (auto done = keeper_.adopt(std::exchange(start_.spares, {}), std::exchange(start_.retired, {})); !done) {
+        if (auto done = keeper_.adopt(std::exchange(start_.spares, {}), std::exchange(start_.retired, {}), next_);
+            !done) {
             stop_writing("the manifest could not be written: ", done.error());
             return done;
         }
