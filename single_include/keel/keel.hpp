@@ -7618,7 +7618,7 @@ inline bool apply_op(manifest_state& to, manifest_op what, field_reader& in) {
         return sane;
     }
     case manifest_op::untable: return to.tables.erase(table_id{u64()}) == 1;
-    case manifest_op::tables: to.next_table = u64(); return true;
+    case manifest_op::tables: to.next_table = std::max(to.next_table, u64()); return true; // an id is never taken twice
     case manifest_op::unused: {
         auto const from = in.get_lsn();
         for (auto& r : to.losses) r.last = std::min(r.last, from.before());
