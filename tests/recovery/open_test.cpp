@@ -367,11 +367,10 @@ TEST_CASE("P15: LSNs behind the end of the log are taken anew, though they were 
     REQUIRE(store->close());
     {
         // What is left when power is lost between the word of a loss and the sync of what stood around it.
-        using C = checksum::crc32c;
         wal::layout const paths{store_folder};
-        auto const load = wal::load_manifest<C>(disk, paths);
+        auto const load = wal::load_manifest<checksum::crc32c>(disk, paths);
         auto const* header = load.header();
-        wal::manifest_store<C, io::memory> manifest{
+        wal::manifest_store<checksum::crc32c, io::memory> manifest{
             disk, paths, header->store, header->branch, determined::entropy, determined::clock_ns};
         manifest.adopt(*load.state, load);
         format::edit_builder edit;
