@@ -18263,7 +18263,8 @@ public:
     }
 
     /// Verifies the segments that take no more records, and the tables, while the store serves: with `deep` every byte of them, with
-    /// `quick` nothing but that they are there and can be opened. Findings are events, make the store degraded and stand in the corruption log; nothing is changed.
+    /// `quick` nothing but that they are there and can be opened. Findings are events, make the store degraded and stand in the corruption
+    /// log; nothing is changed.
     [[nodiscard]] result<recovery_report> verify(verify_depth how = verify_depth::deep) const {
         recovery_report report;
         auto const view = levels_->view();
