@@ -11,6 +11,7 @@
 #include <keel/engine/batch.hpp>
 #include <keel/engine/compaction_thread.hpp>
 #include <keel/engine/compactor.hpp>
+#include <keel/engine/ingestion.hpp>
 #include <keel/engine/levels.hpp>
 #include <keel/engine/scan.hpp>
 #include <keel/engine/transaction.hpp>
@@ -24,6 +25,7 @@
 #include <chrono>
 #include <memory>
 #include <optional>
+#include <ranges>
 #include <span>
 #include <string>
 #include <string_view>
@@ -39,9 +41,9 @@ struct storage_report {
         std::uint64_t bytes = 0;
         std::uint64_t records = 0; ///< all versions, tombstones among them
     };
-    std::uint64_t segments = 0;  ///< of the log, prepared ones among them
-    std::uint64_t log_bytes = 0; ///< their size
-    std::array<level, format::table_levels> levels{};
+    std::uint64_t segments = 0;                       ///< of the log, prepared ones among them
+    std::uint64_t log_bytes = 0;                      ///< their size
+    std::array<level, format::table_levels> levels{}; ///< the first: what was ingested and not merged yet
     std::uint64_t merges = 0;
     std::uint64_t merge_bytes_read = 0;
     std::uint64_t merge_bytes_written = 0;
@@ -135,6 +137,31 @@ public:
         if (batch.empty()) return failure(errc::invalid_argument, "an empty batch has no LSN");
         auto const operations = batch.operations();
         return commit(operations);
+    }
+
+    /// Adds sorted data in one step, without the log: written once, into tables, with one LSN for all of it, which is returned. It is there
+    /// as a whole or not at all, survives power loss whatever the durability policy, and takes the place of what its keys had. `sorted` is
+    /// an input range of pairs of key and value, each readable as a std::string_view, in bytewise order of the keys, each key once.
+    /// Writers wait only for the last step, a few syncs. Memory: a key of each block, and 8 bytes a key, of one table at a time.
+    /// Errors: invalid_argument (out of order, an empty key, no element), too_large, no_space, read_only, closed: nothing was ingested;
+    /// outcome_unknown: the store is read-only, and the next open tells.
+    template <std::ranges::input_range Sorted>
+        requires requires(std::ranges::range_reference_t<Sorted> kv) {
+            std::string_view{std::get<0>(kv)};
+            std::string_view{std::get<1>(kv)};
+        }
+    [[nodiscard]] result<lsn> ingest(Sorted&& sorted) {
+        core_->before_write();
+        KEEL_TRY(core_->writer().takes_writes());
+        merging_->wait_for_room();
+        KEEL_TRY_LET(ids, merging_->work.ids());
+        detail::ingestion<Config> all{*core_, *levels_, *ids};
+        for (auto&& kv : sorted)
+            KEEL_TRY(all.add(std::string_view{std::get<0>(kv)}, std::string_view{std::get<1>(kv)}));
+        auto done = all.finish();
+        // Level 0 is merged with the log up to there, which has to take no more records for it.
+        if (done && merging_->work.ingested_is_due()) static_cast<void>(core_->writer().roll_over());
+        return done;
     }
 
     /// The value of a key now, or as of a snapshot; nothing where it has none.

@@ -7346,7 +7346,8 @@ template <checksum_policy C>
 //   9 table     u64 id, u64 salt, u64 size, u64 first lsn, u64 last lsn, u64 records, u8 level, u8 n, u8 m, u8 compression (of its packed
 //               blocks; 0: none is packed; at most 15), n and m bytes: no key is smaller than the first text, none larger than the
 //               second (m with bit 7 set: than all that begin with it). The table is at that level from here on, whether it was
-//               known before or not
+//               known before or not. Level 0: ingested beside the log, all of it at one LSN, which the log holds an erase of the
+//               empty key at; all up to that LSN was durable when this was written
 //  10 untable   u64 id: no longer part of the store            11 tables    u64 next table id
 //  12 unused    u64 LSN: it and those above were never kept, so that nothing is lost with them: they are taken anew
 
@@ -7437,7 +7438,10 @@ struct segment_entry {
 };
 
 inline constexpr std::size_t table_bound_bytes_max = 96;
-inline constexpr unsigned table_levels = 7; ///< a table's level is at least 1 and less than this
+inline constexpr unsigned table_levels = 7; ///< a table's level is less than this
+
+/// In the file of a table that was ingested, for the LSN it took when it became part of the store.
+inline constexpr lsn ingested_lsn{1};
 
 /// One table of the store.
 struct table_entry {
@@ -7446,7 +7450,7 @@ struct table_entry {
     std::uint64_t size = 0;
     lsn_range lsns{}; ///< of its records; others may lie between
     std::uint64_t records = 0;
-    std::uint8_t level = 1;
+    std::uint8_t level = 1;       ///< 0: ingested, and not merged yet
     std::uint8_t compression = 0; ///< id of the policy that packed blocks of it; 0: none is packed
     std::string smallest{};       ///< no key is smaller
     std::string largest{};        ///< no key is larger,
@@ -7458,6 +7462,11 @@ struct table_entry {
     /// Whether all its keys are smaller.
     [[nodiscard]] bool ends_before(std::string_view key) const noexcept {
         return key > largest && !(ends_open && key.starts_with(largest));
+    }
+    /// Whether this header is of the table. One that was ingested was written before its LSN was known: its header has LSN 1 for it.
+    [[nodiscard]] bool is_of(table_header const& h) const noexcept {
+        bool const was_ingested = lsns.size() == 1 && h.lsns == lsn_range{ingested_lsn, ingested_lsn};
+        return h.id == id && h.salt == salt && h.size == size && (h.lsns == lsns || was_ingested);
     }
     /// Says which keys it has; what is too long for the manifest is cut short.
     void set_bounds(std::string_view first, std::string_view last) {
@@ -7610,9 +7619,10 @@ inline bool apply_op(manifest_state& to, manifest_op what, field_reader& in) {
         t.largest = as_text(in.view(m & 0x7FU));
         bool const sane = t.id && t.id.value < lsn_highest.value && static_cast<std::uint32_t>(t.salt) != 0 &&
                           t.size >= table_bytes_min && t.size <= table_bytes_max && t.lsns.first && !t.lsns.empty() &&
-                          t.lsns.last <= lsn_highest && t.level >= 1 && t.level < table_levels &&
-                          t.compression <= compression_id_max && t.smallest.size() <= table_bound_bytes_max &&
-                          t.largest.size() <= table_bound_bytes_max && !t.ends_before(t.smallest);
+                          t.lsns.last <= lsn_highest && t.level < table_levels &&
+                          (t.level != 0 || t.lsns.size() == 1) && t.compression <= compression_id_max &&
+                          t.smallest.size() <= table_bound_bytes_max && t.largest.size() <= table_bound_bytes_max &&
+                          !t.ends_before(t.smallest);
         to.next_table = std::max(to.next_table, t.id.value + 1);
         if (sane) to.tables.insert_or_assign(t.id, std::move(t));
         return sane;
@@ -8255,6 +8265,7 @@ private:
     [[nodiscard]] std::size_t common_with_first(std::string_view key) const noexcept {
         auto const first = key_of(items_.front());
         auto const most = std::min(common_, key.size());
+        if (most == 0) return 0;
         if (std::memcmp(first.data(), key.data(), most) == 0) return most;
         std::size_t n = 0;
         while (first[n] == key[n]) ++n;
@@ -9871,7 +9882,7 @@ private:
                 if (again ? !file_->fetch_uncached(at, block) : !file_->fetch(at, block)) continue;
                 auto const h = format::decode_table_header<C>(block);
                 if (!h) continue;
-                if (h->id != of_.id || h->salt != of_.salt || h->size != of_.size || h->lsns != of_.lsns)
+                if (!of_.is_of(*h))
                     return failure(errc::corruption, "the file is not the table that the manifest names", path(), at);
                 header_ = *h;
                 return {};
@@ -10094,8 +10105,9 @@ private:
 // tables for what was merged. The log tells of every step (wal::record_sink): records as they become visible, a segment that begins,
 // one that is sealed and from then on served from where it lies. Compaction tells of tables that take the place of others.
 //
-// Of any key, every version in memory or a segment is newer than all in tables, and every version in a table is newer than all in the
-// tables of higher levels. Tables of one level share no key.
+// Of any key, every version in memory or a segment is newer than all in the tables of level 1, and every version there is newer than
+// all in the tables of higher levels. Tables of one of these levels share no key. Tables of level 0 were ingested beside the log: each is
+// at one LSN, they may share keys, and are newer than all in level 1; a merge takes them as soon as it takes the log up to their LSN.
 //
 // Thread rules: the log's leader and compaction change, each in one step under change_; any number read, each through a view() that
 // stays what it is while it is held. A reader without a snapshot takes the view first and asks for the log's visible LSN then: what
@@ -10116,7 +10128,7 @@ struct level_view {
 
     std::vector<std::shared_ptr<table::memtable const>> memory{}; ///< in the order they were begun
     std::vector<std::shared_ptr<run const>> runs{};               ///< by their newest LSN, the largest first
-    std::array<level, format::table_levels> tables{};             ///< the first one is empty: level zero is the log
+    std::array<level, format::table_levels> tables{};             ///< of level 0 the newest first
 
     /// The newest version of a key that is not newer than `snapshot`.
     struct found {
@@ -10163,7 +10175,10 @@ struct level_view {
             KEEL_TRY_LET(any, r->find(key, hash, lsn_max, there));
             if (any && there.what.at > since) return there.what.at;
         }
-        for (auto const& l : tables) {
+        KEEL_TRY_LET(on_top, find_on_top(key, hash, lsn_max, since, there));
+        if (on_top) return there.what.at;
+        for (std::size_t n = 1; n < tables.size(); ++n) {
+            auto const& l = tables[n];
             KEEL_TRY_LET(any, find_in(l, begins_behind(l, key), key, hash, lsn_max, there));
             if (any) return there.what.at > since ? there.what.at : lsn{};
         }
@@ -10177,7 +10192,7 @@ struct level_view {
             for (at.seek(from ? std::string_view{*from} : std::string_view{}); at.valid(); at.next()) {
                 auto const v = at.current();
                 if (to && v.key >= *to) break;
-                if (v.at > since) return v.at;
+                if (v.at > since && !v.key.empty()) return v.at;
             }
             return lsn{};
         };
@@ -10220,6 +10235,17 @@ struct level_view {
     }
 
 private:
+    /// The newest version in level 0 that is not newer than `snapshot`, and newer than `than`.
+    [[nodiscard]] result<bool> find_on_top(std::string_view key, std::uint64_t hash, lsn snapshot, lsn than,
+                                           table::read_version& into) const {
+        for (auto const& t : tables.front()) {
+            if (t->entry().lsns.last <= than) break;
+            if (!t->entry().may_have(key)) continue;
+            KEEL_TRY_LET(there, t->find(key, hash, snapshot, into));
+            if (there) return true;
+        }
+        return false;
+    }
     /// The first table of a level that begins behind the key.
     [[nodiscard]] static std::size_t begins_behind(level const& in, std::string_view key) noexcept {
         auto const not_behind = [key](auto const& t) { return t->entry().smallest <= key; };
@@ -10284,8 +10310,9 @@ private:
             }
             return {};
         }
-        /// What the tables have, if the log has nothing.
+        /// What the tables have that is newer than what the log has; those below the first level only if that has nothing.
         [[nodiscard]] result<void> ask_tables(lsn snapshot) {
+            if (!in_->tables.front().empty()) KEEL_TRY(ask_on_top(snapshot));
             if (best_) return {};
             if (in_table_) {
                 KEEL_TRY_LET(there, in_table_->finish(kept_));
@@ -10306,6 +10333,14 @@ private:
         }
 
     private:
+        [[nodiscard]] result<void> ask_on_top(lsn snapshot) {
+            table::read_version next;
+            KEEL_TRY_LET(there, in_->find_on_top(key_, hash_, snapshot, best_ ? best_->at : lsn{}, next));
+            if (!there) return {};
+            std::swap(kept_, next);
+            best_ = kept_.what;
+            return {};
+        }
         /// Nothing newer is in this run, or further down.
         [[nodiscard]] bool done_with(run const& r) const noexcept { return best_ && r.newest() <= best_->at; }
 
@@ -10399,6 +10434,17 @@ public:
         return files;
     }
 
+    /// Puts tables on top of the others: all at one LSN, behind which nothing was applied yet. By whoever tells of records.
+    void put_on_top(std::vector<std::shared_ptr<table_type const>> const& in) {
+        std::lock_guard const hold{change_};
+        auto next = *view();
+        next.tables.front().insert(next.tables.front().end(), in.begin(), in.end());
+        // Who has an older view must not find there what comes behind them, without them.
+        writing_ = std::make_shared<table::memtable>(writing_->segment());
+        next.memory.push_back(writing_);
+        publish(std::move(next));
+    }
+
     // ---- wal::record_sink ---------------------------------------------------------------------------------------------------
 
     void begin(segment_id segment) {
@@ -10458,11 +10504,13 @@ private:
         std::ranges::sort(next.runs, std::ranges::greater{}, [](auto const& r) {
             return std::pair{r->newest(), r->source().id};
         });
-        for (auto& level : next.tables)
-            std::ranges::sort(level, {}, [](auto const& t) {
-                // Bounds that were cut short may be alike: such tables come from one merge, which wrote them in order.
-                return std::tie(t->entry().smallest, t->entry().largest, t->entry().ends_open, t->entry().id);
-            });
+        auto const by_key = [](auto const& t) {
+            // Bounds that were cut short may be alike: such tables come from one merge, which wrote them in order.
+            return std::tie(t->entry().smallest, t->entry().largest, t->entry().ends_open, t->entry().id);
+        };
+        for (std::size_t n = 1; n < next.tables.size(); ++n) std::ranges::sort(next.tables[n], {}, by_key);
+        std::ranges::sort(next.tables.front(), std::ranges::greater{},
+                          [](auto const& t) { return t->entry().lsns.last; });
         now_.set(std::make_shared<view_type const>(std::move(next)));
     }
 
@@ -10686,7 +10734,8 @@ struct counted_range {
 //
 // The log is given back from its oldest end on, whole segments at a time, so that one LSN (the manifest's floor) says what tables hold.
 // A segment takes part when it takes no more records and all that counts of it is durable. Everything merged into a level takes the
-// tables of that level with it that it overlaps, so tables of one level share no key.
+// tables of that level with it that it overlaps, so tables of one level share no key. What was ingested goes with the log as far as that
+// goes: merged, or down a level as it is where it shares its keys with nothing else.
 
 namespace keel::inline v0::detail {
 
@@ -10729,13 +10778,20 @@ struct compaction_job {
     std::vector<format::segment_entry> segments{}; ///< given up
     format::segment_link base{};                   ///< the last one of them
     lsn floor_before{};
-    lsn floor{};                   ///< all records at or below it are in tables afterwards
-    std::uint64_t log_records = 0; ///< how many between the two
-    wal::lsn_set lost{};           ///< declared so, there or elsewhere
-    std::uint8_t into = 1;         ///< level
-    bool bottom = false;           ///< no table of a higher level has any of the keys
-    bool only_move = false;        ///< one table, which goes down a level as it is
-    std::uint64_t bytes = 0;       ///< of what is read
+    lsn floor{};                       ///< all records at or below it are in tables afterwards
+    std::uint64_t log_records = 0;     ///< how many between the two
+    wal::lsn_set lost{};               ///< declared so, there or elsewhere
+    wal::lsn_set ingested{};           ///< LSNs of tables of level 0: the log has nothing but their place
+    std::uint8_t into = 1;             ///< level
+    bool bottom = false;               ///< no table of a higher level has any of the keys
+    typename view_type::level moved{}; ///< go there as they are
+    std::uint64_t bytes = 0;           ///< of what is read
+
+    /// Whether there is anything to read.
+    [[nodiscard]] bool reads() const noexcept {
+        auto const any = [](auto const& level) { return !level.empty(); };
+        return !memory.empty() || !runs.empty() || std::ranges::any_of(tables, any);
+    }
 };
 
 template <class Config>
@@ -10753,13 +10809,17 @@ public:
         take_log(std::move(parts), proven);
     }
 
+    /// Whether these tables of level 0 are reason enough to merge, however short the log.
+    [[nodiscard]] static bool ingested_is_due(typename view_type::level const& on_top) noexcept {
+        return bytes_of(on_top) >= policy::log_bytes || on_top.size() >= on_top_max;
+    }
     /// Bytes of the log that could be merged now.
     [[nodiscard]] std::uint64_t log_bytes() const noexcept { return log_bytes_; }
 
     /// What the policy wants merged next; nothing where all is as it should be. `next_key[n]`: where level n was left off.
     [[nodiscard]] result<std::optional<job_type>> due(std::array<std::string, format::table_levels>& next_key) {
         if (policy::log_bytes == 0) return std::optional<job_type>{};
-        if (log_bytes_ >= policy::log_bytes && !log_.empty()) return of_log();
+        if (!log_.empty() && log_is_due()) return of_log();
         std::size_t worst = 0;
         double most = 1;
         for (std::size_t n = 1; n + 1 < view_->tables.size(); ++n) {
@@ -10788,6 +10848,8 @@ public:
         job_type job;
         add_log(job);
         job.tables = view_->tables;
+        job.tables.front() = ingested_up_to(job.floor);
+        bytes += bytes_of(job.tables.front());
         while (deepest + 1U < view_->tables.size() && target(deepest) < bytes) ++deepest;
         job.into = deepest;
         job.bottom = true;
@@ -10842,6 +10904,22 @@ private:
         return {.id = p.id, .salt = p.salt, .last = last_of(p), .end = p.limit, .ended = format::segment_end::crashed};
     }
 
+    /// Where readers would ask too many tables of level 0, they are taken before the log is long enough.
+    static constexpr std::size_t on_top_max = 8;
+
+    [[nodiscard]] bool log_is_due() const {
+        auto last = state_.floor;
+        for (auto const& p : log_) last = std::max(last, last_of(*p));
+        auto const on_top = ingested_up_to(last);
+        return log_bytes_ >= policy::log_bytes || ingested_is_due(on_top);
+    }
+    [[nodiscard]] typename view_type::level ingested_up_to(lsn last) const {
+        typename view_type::level out;
+        for (auto const& t : view_->tables.front())
+            if (t->entry().lsns.last <= last) out.push_back(t);
+        return out;
+    }
+
     void add_log(job_type& job) const {
         job.floor_before = job.floor = state_.floor;
         job.base = state_.base;
@@ -10855,14 +10933,18 @@ private:
                 if (r->source().id == p->id) job.runs.push_back(r);
         }
         for (auto const& l : state_.losses) job.lost.add(l);
-        for (auto const& gap : job.lost.gaps_in({job.floor_before.next(), job.floor})) job.log_records += gap.size();
+        auto others = job.lost;
+        for (auto const& t : view_->tables.front()) {
+            job.ingested.add(t->entry().lsns);
+            others.add(t->entry().lsns);
+        }
+        for (auto const& gap : others.gaps_in({job.floor_before.next(), job.floor})) job.log_records += gap.size();
     }
 
     result<std::optional<job_type>> of_log() {
         job_type job;
         add_log(job);
         job.into = 1;
-        job.bytes = log_bytes_;
         key_span keys;
         for (auto const& m : job.memory) {
             table::memtable::cursor at{*m};
@@ -10872,15 +10954,16 @@ private:
             typename view_type::run::cursor at{r};
             KEEL_TRY(include_ends(keys, at));
         }
-        add_overlap(job, keys);
+        add_ingested(job, keys);
+        finish_job(job, keys, log_bytes_);
         return std::optional{std::move(job)};
     }
     template <class Cursor>
     static result<void> include_ends(key_span& keys, Cursor& at) {
         for (bool const last : {false, true}) {
             if (last) at.seek_last();
-            else at.seek({});
-            if (at.valid()) keys.include(at.current().key, at.current().key, false);
+            else at.seek(first_key);
+            if (at.valid() && !at.current().key.empty()) keys.include(at.current().key, at.current().key, false);
             if constexpr (requires { at.trouble(); })
                 if (at.trouble()) return failure(*at.trouble());
         }
@@ -10900,13 +10983,32 @@ private:
         job.into = static_cast<std::uint8_t>(n + 1);
         key_span keys;
         keys.include((*at)->entry());
-        job.tables[n] = {*at};
-        job.bytes = (*at)->entry().size;
         add_overlap(job, keys);
-        job.only_move = job.tables[job.into].empty();
+        (job.tables[job.into].empty() ? job.moved : job.tables[n]).push_back(*at);
+        finish_job(job, keys, 0);
         return job;
     }
 
+    /// What was ingested up to the job's floor, and what it overlaps. Those that share their keys with nothing else are only moved.
+    void add_ingested(job_type& job, key_span& keys) const {
+        job.moved = ingested_up_to(job.floor);
+        auto const shared = [&](auto const& t) {
+            key_span own;
+            own.include(t->entry());
+            auto const touched = [&](auto const& other) { return other != t && own.touches(other->entry()); };
+            return keys.touches(t->entry()) || std::ranges::any_of(job.moved, touched) ||
+                   std::ranges::any_of(view_->tables[job.into], touched);
+        };
+        for (;;) {
+            add_overlap(job, keys);
+            auto const at = std::ranges::find_if(job.moved, shared);
+            if (at == job.moved.end()) return;
+            keys.include((*at)->entry());
+            job.tables.front().push_back(*at);
+            job.moved.erase(at);
+        }
+    }
+    /// All tables of the level it goes into that the job's keys touch.
     void add_overlap(job_type& job, key_span& keys) const {
         // Until no more are touched: bounds that were cut short may be shared by tables that have no key in common, and such tables are in
         // order only as long as one merge writes them all.
@@ -10918,11 +11020,17 @@ private:
                 if (keys.touches(t->entry())) level.push_back(t);
             for (auto const& t : level) keys.include(t->entry());
         }
-        for (auto const& t : level) job.bytes += t->entry().size;
+    }
+    /// What is left to say once it is known what is read.
+    void finish_job(job_type& job, key_span const& keys, std::uint64_t log_bytes) const {
+        job.bytes = log_bytes;
+        for (auto const& level : job.tables) job.bytes += bytes_of(level);
         job.bottom = true;
         for (std::size_t n = job.into + 1U; n < view_->tables.size(); ++n)
             for (auto const& t : view_->tables[n]) job.bottom = job.bottom && !keys.touches(t->entry());
     }
+
+    static constexpr std::string_view first_key{"\0", 1}; ///< that a user can have
 
     std::shared_ptr<view_type const> view_;
     format::manifest_state const& state_;
@@ -11029,6 +11137,20 @@ public:
              std::optional<std::string> const& to) {
         if (!level.empty()) enter(level_part{level}, from, to);
     }
+    /// One that shares keys with others, as tables of level 0 do.
+    void add(std::shared_ptr<table_type const> const& table, std::optional<std::string> const& from,
+             std::optional<std::string> const& to) {
+        auto const& t = table->entry();
+        if ((to && t.smallest >= *to) || (from && t.ends_before(*from))) return;
+        enter(table_part{table}, from, to);
+    }
+    /// All levels. Below the first one, the tables of a level share no key.
+    template <class Levels>
+    void add_levels(Levels const& levels, std::optional<std::string> const& from,
+                    std::optional<std::string> const& to) {
+        for (auto const& t : levels.front()) add(t, from, to);
+        for (std::size_t n = 1; n < levels.size(); ++n) add(levels[n], from, to);
+    }
     /// Behind the last add().
     void begin() {
         for (std::size_t i = 0; i < parts_.size(); ++i)
@@ -11055,8 +11177,9 @@ public:
 private:
     using memory_part = table::memtable::cursor;
     using run_part = typename run::cursor;
+    using table_part = typename table_type::cursor;
     using level_part = level_cursor<table_type>;
-    using any_part = std::variant<memory_part, run_part, level_part>;
+    using any_part = std::variant<memory_part, run_part, table_part, level_part>;
     struct standing {
         table::version what;
         std::size_t part;
@@ -11120,7 +11243,7 @@ public:
         all_.emplace(way);
         for (auto const& m : of_->memory) all_->add(*m, from, to);
         for (auto const& r : of_->runs) all_->add(r, from, to);
-        for (auto const& level : of_->tables) all_->add(level, from, to);
+        all_->add_levels(of_->tables, from, to);
         all_->begin();
         return step();
     }
@@ -12088,9 +12211,28 @@ private:
 #ifndef KEEL_ENGINE_MERGE_OUTPUT_HPP
 #define KEEL_ENGINE_MERGE_OUTPUT_HPP
 
-// What a merge writes (engine/compactor.hpp): tables, one after the other, under temporary names, at a bounded rate.
+// What a merge (engine/compactor.hpp) or an ingestion (engine/ingestion.hpp) writes: tables, one after the other, under temporary names,
+// at a bounded rate; then their final names.
 
 namespace keel::inline v0::detail {
+
+/// Hands out ids of tables. Any number of threads, once it was told where to begin.
+class table_ids {
+public:
+    void begin_at(std::uint64_t next) noexcept { next_.store(next, std::memory_order_release); }
+    /// Whether it was: what that took is seen, too.
+    [[nodiscard]] bool begun() const noexcept { return next_.load(std::memory_order_acquire) != 0; }
+    [[nodiscard]] format::table_id take() noexcept {
+        format::table_id id{next_.fetch_add(1, std::memory_order_relaxed)};
+        while (static_cast<std::uint32_t>(id.value) == 0) id = {next_.fetch_add(1, std::memory_order_relaxed)};
+        return id;
+    }
+    /// None from here on was taken.
+    [[nodiscard]] std::uint64_t next() const noexcept { return next_.load(std::memory_order_relaxed); }
+
+private:
+    std::atomic<std::uint64_t> next_{0};
+};
 
 /// The tables of one merge. One thread's.
 template <class Config>
@@ -12099,10 +12241,10 @@ public:
     using fs_type = typename Config::file_system;
     using keeper_type = wal::segment_keeper<Config>;
 
-    /// Ids are taken from `next_id`; no record is older than `first`; `made` is told of each table before its file is made.
-    merge_output(fs_type& fs, keeper_type& keeper, std::uint64_t& next_id, std::uint8_t level, lsn first,
+    /// No record is older than `first`; `made` is told of each table before its file is made.
+    merge_output(fs_type& fs, keeper_type& keeper, table_ids& ids, std::uint8_t level, lsn first,
                  std::vector<format::table_entry>& made)
-        : fs_{fs}, keeper_{keeper}, next_id_{next_id}, level_{level}, first_{first}, made_{made} {}
+        : fs_{fs}, keeper_{keeper}, ids_{ids}, level_{level}, first_{first}, made_{made} {}
 
     /// A table ends only between two keys.
     result<void> add(table::version const& v, bool new_key) {
@@ -12122,6 +12264,21 @@ public:
         made_.back() = std::move(entry);
         return {};
     }
+    /// Final names, durable.
+    result<void> name() {
+        auto const& paths = keeper_.paths();
+        for (auto const& t : made_) KEEL_TRY(fs_.rename(paths.table_temporary(t.id), paths.table(t.id)));
+        // Without this a power loss can keep the manifest's word of a table and lose its name.
+        return made_.empty() ? result<void>{} : fs_.sync_directory(paths.tables());
+    }
+    /// Takes back what was written: no manifest names it. What stays is removed by the next opening's first merge.
+    void discard() {
+        auto const& paths = keeper_.paths();
+        for (auto const& t : made_) {
+            static_cast<void>(fs_.remove(paths.table_temporary(t.id)));
+            static_cast<void>(fs_.remove(paths.table(t.id)));
+        }
+    }
     [[nodiscard]] std::uint64_t bytes() const noexcept {
         std::uint64_t sum = writer_ ? writer_->bytes() : 0;
         for (auto const& t : made_) sum += t.size;
@@ -12132,8 +12289,7 @@ private:
     using writer_type = table::table_writer<typename Config::checksum, typename Config::compression, fs_type>;
 
     result<void> begin() {
-        format::table_id id{next_id_++};
-        while (static_cast<std::uint32_t>(id.value) == 0) id = {next_id_++};
+        auto const id = ids_.take();
         made_.push_back({.id = id}); // known from here on, so that it is removed after a failure
         KEEL_TRY_LET(writer,
                      (writer_type::create(
@@ -12150,7 +12306,7 @@ private:
 
     fs_type& fs_;
     keeper_type& keeper_;
-    std::uint64_t& next_id_;
+    table_ids& ids_;
     std::uint8_t level_;
     lsn first_;
     std::vector<format::table_entry>& made_;
@@ -12868,6 +13024,8 @@ private:
             if (segment(i).header) h = std::max(h, below_cut(segment(i).header->durable_mark, i));
             if (segment(i).entry.seal) h = std::max(h, below_cut(segment(i).entry.seal->range.last, i));
         }
+        for (auto const& [id, t] : stock_.state.tables)
+            if (t.level == 0) h = std::max(h, t.lsns.last); // durable, with all before it, when the manifest was told
         if (stock_.note) h = std::max(h, stock_.note->durable);
         if (stock_.note && stock_.note_is_own) h = std::max(h, stock_.note->accepted);
         out_.horizon = h;
@@ -12892,6 +13050,9 @@ private:
             }
             out_.highest_seen = std::max(out_.highest_seen, runs_[i].last);
         }
+        // What was ingested is in tables: nothing is lost with the log's word of it.
+        for (auto const& [id, t] : stock_.state.tables)
+            if (t.level == 0 && t.lsns.last > stock_.state.floor) covered_.add(t.lsns);
         std::ranges::sort(winners_, {}, [](counted_range const& c) { return c.range.first; });
     }
 
@@ -13878,7 +14039,7 @@ private:
     }
     [[nodiscard]] std::optional<format::table_header> decode(std::uint64_t at) {
         auto h = format::decode_table_header<C>(in_.at(at, format::header_bytes));
-        if (h && (h->id != of_.id || h->salt != of_.salt || h->size != of_.size || h->lsns != of_.lsns)) h.reset();
+        if (h && !of_.is_of(*h)) h.reset();
         return h;
     }
 
@@ -14397,11 +14558,12 @@ struct repair_plan {
     lsn end{};                            ///< the last LSN of the log afterwards, declared losses included
     std::uint64_t lost_records = 0;
     bool rewrite_manifest = false;
-    std::vector<segment_id> forget{}; ///< registered, but the file is gone
+    std::vector<segment_id> forget{};             ///< registered, but the file is gone
+    std::vector<format::table_id> not_ingested{}; ///< tables of level 0 that a roll-back goes behind
     std::string notice{};
 
     [[nodiscard]] bool changes_anything() const noexcept {
-        return !segments.empty() || !declare.empty() || rewrite_manifest || !forget.empty();
+        return !segments.empty() || !declare.empty() || rewrite_manifest || !forget.empty() || !not_ingested.empty();
     }
 };
 
@@ -14419,7 +14581,8 @@ namespace detail {
 }
 
 /// Cuts what counts at the last LSN before the first lost one.
-inline void roll_back(repair_plan& plan, verdict const& v) {
+inline void roll_back(repair_plan& plan, examination const& e) {
+    auto const& v = e.found;
     auto const keep = v.lost.front().first.before();
     auto const newest = std::max({v.horizon, v.end, v.lost.back().last});
     std::erase_if(plan.counted, [&](auto const& c) { return c.range.first > keep; });
@@ -14429,6 +14592,8 @@ inline void roll_back(repair_plan& plan, verdict const& v) {
     plan.declare = {{keep.next(), newest}};
     plan.lost_records += dropped;
     plan.end = newest;
+    for (auto const& [id, t] : e.stock.state.tables)
+        if (t.level == 0 && t.lsns.first > keep) plan.not_ingested.push_back(id);
 }
 
 inline void choose_segments(repair_plan& plan, examination const& e, repair_scope scope) {
@@ -14473,7 +14638,7 @@ inline void choose_segments(repair_plan& plan, examination const& e, repair_scop
     plan.counted = v.counted;
     plan.end = v.end;
     for (auto const& l : v.lost) plan.lost_records += l.size();
-    if (!v.lost.empty() && plan.what == decision::roll_back) detail::roll_back(plan, v);
+    if (!v.lost.empty() && plan.what == decision::roll_back) detail::roll_back(plan, e);
     else plan.declare = v.lost;
     detail::choose_segments(plan, e, scope);
     auto const has = [&](damage kind) {
@@ -14611,7 +14776,8 @@ private:
 
 // Decisions -> effects. Repair never writes in place and never destroys evidence (R5.5):
 //   1. quarantine/<number>/ gets copies of both manifests;
-//   2. each damaged segment that still has records is written anew beside the old one, and synced;
+//   2. each damaged segment that still has records is written anew beside the old one, and synced; tables that a roll-back goes behind
+//      are copied there;
 //   3. quarantine/<number>/receipt.json says what was found, what is done, and the digests of the files before and after;
 //   4. one manifest edit switches: new segments in, old ones out, losses declared;
 //   5. the old files move into quarantine/<number>/.
@@ -14648,6 +14814,7 @@ public:
         KEEL_TRY(open_quarantine());
         for (auto const& s : plan_.segments) KEEL_TRY(repair_segment(s));
         if (!done_.built.empty()) KEEL_TRY(fs_.sync_directory(paths_.log()));
+        for (auto const id : plan_.not_ingested) KEEL_TRY(keep_copy(id));
         KEEL_TRY(write_receipt());
         KEEL_TRY(switch_over(manifest));
         if (auto moved = move_away(); !moved) done_.unfinished = std::move(moved).error();
@@ -14714,6 +14881,29 @@ private:
         return {};
     }
 
+    /// The table's own file goes with the first merge: no manifest names it then.
+    result<void> keep_copy(format::table_id id) {
+        edit_.untable(id);
+        auto const from = paths_.table(id);
+        auto const to = folder() + from.substr(from.rfind('/'));
+        if (std::ranges::find(e_.stock.missing_tables, id) != e_.stock.missing_tables.end()) return {};
+        KEEL_TRY_LET(source, fs_.open(from, io::access::read_only, io::creation::must_exist));
+        KEEL_TRY_LET(status, source.status());
+        KEEL_TRY_LET(target, store_type::put_file(fs_, to));
+        wal::window<typename fs_type::file> in{source, status.size};
+        for (std::uint64_t at = 0; at < status.size;) {
+            auto const part = in.from(at, 1);
+            KEEL_TRY(target.write(at, part));
+            at += part.size();
+        }
+        KEEL_TRY(target.sync());
+        observe::json_object row;
+        row.text("file", paths_.inside(from)).number("bytes", status.size).hex("digest", digest(from, status.size));
+        tables_ += (tables_.empty() ? "" : ",") + row.str();
+        done_.quarantined.push_back(paths_.inside(to));
+        return {};
+    }
+
     result<void> build(std::size_t index, observe::json_object& row) {
         auto const& old = e_.stock.segments[index];
         while (static_cast<std::uint32_t>(next_id_) == 0) ++next_id_;
@@ -14774,6 +14964,7 @@ private:
         o.text("digest_policy", C::name).number("lost_records", plan_.lost_records);
         o.raw("declared_lost", observe::to_json(plan_.declare))
             .raw("segments", "[" + rows_ + "]")
+            .raw("tables", "[" + tables_ + "]")
             .raw("findings", "[" + found + "]");
         auto const text = o.str() + "\n";
         KEEL_TRY(store_type::put_file(fs_, folder() + "/receipt.json", as_bytes(text)));
@@ -14821,6 +15012,7 @@ private:
     format::edit_builder edit_{};
     std::vector<std::pair<std::string, std::string>> moves_{};
     std::string rows_{};
+    std::string tables_{};
 };
 
 } // namespace detail
@@ -14904,7 +15096,11 @@ template <class Config>
     for (auto const& entry : *names)
         if (wal::layout::segment_of(entry.name))
             KEEL_TRY(fs.rename(folder + '/' + entry.name, paths.log_file(entry.name)));
+        else if (wal::layout::table_of(entry.name))
+            KEEL_TRY(fs.rename(folder + '/' + entry.name, paths.table_file(entry.name)));
     KEEL_TRY(fs.sync_directory(paths.log()));
+    if (now.state->tables.size() != (before.state ? before.state->tables.size() : 0))
+        KEEL_TRY(fs.sync_directory(paths.tables()));
     for (int i = 0; i < 2; ++i) {
         auto const name = folder + (i == 0 ? "/manifest.0" : "/manifest.1");
         auto saved = fs.open(name, io::access::read_only, io::creation::must_exist);
@@ -15019,15 +15215,15 @@ public:
         : segment_bytes_{segment_bytes}, salt_{salt}, begin_{format::frames_begin(segment_bytes)}, on_{true} {}
 
     /// A record that was encoded at `offset`. One without a key ends it: there are no indexes in this segment from then on.
-    void add(std::uint64_t offset, std::uint32_t lsn_delta, byte_view key) {
+    void add(std::uint64_t offset, std::uint32_t lsn_delta, format::frame_type type, byte_view key) {
         if (!on_) return;
-        if (key.empty()) return stop();
+        if (type == format::frame_type::message) return stop();
         keys_.add(as_text(key), offset, lsn_delta);
         last_ = lsn_delta;
     }
     void add(std::uint64_t offset, std::uint32_t lsn_delta, std::span<operation const> batch) {
         for (auto const& op : batch) {
-            add(offset, lsn_delta++, op.key);
+            add(offset, lsn_delta++, op.type, op.key);
             offset += format::frame_bytes(op.payload_bytes());
         }
     }
@@ -15231,6 +15427,37 @@ public:
         else return write_through(batch, hold);
     }
 
+    /// Gives an LSN to something that stands beside the log and becomes part of the store at that moment, through `take_effect(lsn)`. In
+    /// the log stands an erase of the empty key, which no key is equal to: what a reader of the log makes of it is nothing. When
+    /// `take_effect` is called it is durable, as is all before it; nobody sees that LSN or a later one yet, and nobody writes.
+    /// Errors: those of a write; outcome_unknown, where `take_effect` failed: the store is read-only then. Else nothing has happened.
+    template <class TakeEffect>
+    [[nodiscard]] result<lsn> write_beside(TakeEffect const& take_effect) {
+        operation const nothing{.type = format::frame_type::erase};
+        std::unique_lock hold{m_};
+        for (int turn = 0;; ++turn) {
+            KEEL_TRY(make_all_durable(frame_bytes_of(std::span{&nothing, 1}), hold));
+            if (next_ >= lsn_highest)
+                return failure(errc::too_large, "the log has used up its LSNs; copy the live data into a new store");
+            auto const at = encode(std::span{&nothing, 1});
+            leading_ = true;
+            auto written = make_filling_durable();
+            auto const effect = written ? take_effect(at) : result<void>{};
+            auto saved = written ? result<void>{}
+                                 : rescue(written.error()); // a fresh segment has it, and it means nothing
+            if (written) show_written();
+            leading_ = false;
+            cv_.notify_all();
+            if (!effect) {
+                stop_writing("the manifest could not be written: ", effect.error());
+                return failure(unknown_outcome());
+            }
+            if (written) return at;
+            KEEL_TRY(saved);
+            if (turn == turns_max) return failure(std::move(written).error());
+        }
+    }
+
     /// All records accepted before the call survive power loss once it returns.
     [[nodiscard]] result<void> sync() {
         std::unique_lock hold{m_};
@@ -15315,6 +15542,12 @@ public:
             if (filling_.empty()) return roll();
             static_cast<void>(lead(hold));
         }
+    }
+    /// Errors: those that a write would have now, for want of a store that takes any.
+    [[nodiscard]] result<void> takes_writes() const {
+        std::lock_guard const hold{m_};
+        if (!writable()) return refuse();
+        return {};
     }
     /// Whether this opening has written: all that was found is durable then, or was written anew.
     [[nodiscard]] bool has_written() const {
@@ -15436,6 +15669,8 @@ private:
     /// Called with m_ held and nobody leading, in the read-only state.
     result<void> resume_locked() {
         keeper_.retry();
+        // What an edit that failed has left must not be there behind what is written from here on.
+        KEEL_TRY(keeper_.settle());
         if (starved_) {
             KEEL_TRY(keeper_.make_ready());
             KEEL_TRY(keeper_.keep_reserve());
@@ -15487,7 +15722,7 @@ private:
     }
     [[nodiscard]] static std::uint64_t keyed_in(std::span<operation const> batch) noexcept {
         return static_cast<std::uint64_t>(
-            std::ranges::count_if(batch, [](operation const& op) { return !op.key.empty(); }));
+            std::ranges::count_if(batch, [](operation const& op) { return op.type != format::frame_type::message; }));
     }
 
     /// The first write after opening. Nothing behind the old tail is acknowledged before all of that is proven durable.
@@ -15775,6 +16010,52 @@ private:
         visible_cv_.notify_all();
     }
 
+    // ---- beside the log -----------------------------------------------------------------------------------------------------
+
+    static constexpr int turns_max = 2; ///< segments given up for one call of write_beside()
+
+    /// An active segment with room for `bytes`, nobody leading, nothing gathering, all that was accepted durable.
+    result<void> make_all_durable(std::uint64_t bytes, lock_type& hold) {
+        for (;;) {
+            KEEL_TRY(ready_for(bytes, 1, hold));
+            if (leading_) {
+                cv_.wait(hold);
+            } else if constexpr (mapped) {
+                if (durable_ >= accepted_) return {};
+                KEEL_TRY(sync_until(accepted_, hold));
+            } else {
+                if (filling_.batches.empty()) return {};
+                KEEL_TRY(lead(hold));
+            }
+        }
+    }
+    /// Writes and syncs what was encoded, with the mutex held, and shows it to nobody.
+    result<void> make_filling_durable() {
+        if constexpr (mapped) {
+            KEEL_TRY(store_bytes());
+            KEEL_TRY(active_->mapping->sync());
+        } else {
+            std::swap(filling_, flight_);
+            filling_.reset(flight_.end());
+            KEEL_TRY(active_->file->write(flight_.offset, flight_.bytes));
+            note_accepted(flight_.last());
+            KEEL_TRY(active_->file->sync());
+        }
+        return {};
+    }
+    void show_written() {
+        if constexpr (mapped) {
+            active_->synced = true;
+            durable_ = filling_.last();
+            marked_ = std::max(marked_, encoded_mark_);
+            accept_filling();
+            durable_block_batch_ = newest_block_batch_;
+        } else {
+            apply(flight_, active_->first);
+            acknowledge(encoded_mark_);
+        }
+    }
+
     // ---- mapped path --------------------------------------------------------------------------------------------------------
 
     result<lsn> write_mapped(std::span<operation const> batch) {
@@ -15786,13 +16067,20 @@ private:
         return mine;
     }
 
-    /// Stores what was encoded, the first tag last: a killed process leaves all of a batch's frames reachable or none.
     result<void> store_filling() {
+        if (filling_.bytes.empty()) return {};
+        KEEL_TRY(store_bytes());
+        accept_filling();
+        return {};
+    }
+    /// Stores what was encoded, the first tag last: a killed process leaves all of a batch's frames reachable or none.
+    result<void> store_bytes() {
         auto const bytes = byte_view{filling_.bytes};
-        if (bytes.empty()) return {};
         auto& map = *active_->mapping;
         KEEL_TRY(map.store(filling_.offset + 4, bytes.subspan(4)));
-        KEEL_TRY(map.publish(filling_.offset, format::load<std::uint32_t>(bytes.data())));
+        return map.publish(filling_.offset, format::load<std::uint32_t>(bytes.data()));
+    }
+    void accept_filling() {
         newest_index_ = newest_index_in(filling_);
         if (!filling_.batches.empty()) {
             accepted_ = filling_.last();
@@ -15802,7 +16090,6 @@ private:
             note();
         }
         filling_.reset(active_->at);
-        return {};
     }
 
     /// Where the first batch begins that touches the block in which the newest one ends: from there on a failed sync may cost bytes.
@@ -16103,13 +16390,13 @@ private:
     }
     void encode_again(frame_group& out, lsn at, format::frame_view const& frame, lsn mark) {
         if (frame.header.begins()) out.batches.push_back({.begin = out.end(), .end = 0, .range = {at, at}});
-        active_->chunks.add(out.end(), active_->encoder.delta_of(at), frame.key());
+        active_->chunks.add(out.end(), active_->encoder.delta_of(at), frame.header.type, frame.key());
         active_->encoder.put(out, {.type = frame.header.type, .flags = frame.header.flags}, at, mark, frame.key(),
                              frame.value());
         out.batches.back().end = out.end();
         out.batches.back().range.last = at;
         ++active_->count;
-        active_->keyed += frame.header.key_bytes != 0;
+        active_->keyed += frame.header.type != format::frame_type::message;
     }
 
     /// resume(): what readers see and is not safe yet goes to a fresh segment, whose header voids all above it. On the written
@@ -16384,6 +16671,7 @@ private:
             KEEL_TRY(ask_the_medium_again(out));
             repair(out, choice, manifest);
         }
+        for (auto const id : out.plan.not_ingested) out.exam.stock.state.tables.erase(id);
         tell(out);
         finish(out, std::move(manifest));
         return out;
@@ -17253,7 +17541,7 @@ using log = basic_log<config<Policies...>>;
 // nothing is switched. A block or record that does not verify stops it, too: damage is never merged away.
 //
 // Thread rules: one merge at a time (m_, held during I/O); the rest of the store goes on meanwhile. The writer's mutex is never held
-// when this one is asked for.
+// when this one is asked for. preparing_ is for the first one, or an ingestion in front of it.
 
 namespace keel::inline v0::detail {
 
@@ -17297,6 +17585,16 @@ public:
         if (!done) return failure(std::move(done).error());
         return {};
     }
+    /// Makes the folder of the tables fit for new ones, at the first call; then gives ids for them. Any thread.
+    [[nodiscard]] result<table_ids*> ids() {
+        if (!ids_.begun()) KEEL_TRY(prepare());
+        return &ids_;
+    }
+    /// Whether what was ingested is so much that it should be merged soon.
+    [[nodiscard]] bool ingested_is_due() const {
+        using pick = compaction_picker<Config>;
+        return Config::compaction::log_bytes != 0 && pick::ingested_is_due(levels_.view()->tables.front());
+    }
     /// Bytes of log that wait to be merged.
     [[nodiscard]] std::uint64_t log_bytes() const {
         auto const [parts, view, state] = now();
@@ -17326,21 +17624,32 @@ private:
         auto const [parts, view, state] = now();
         compaction_picker<Config> pick{view, parts, state, core_.writer().has_written()};
         KEEL_TRY_LET(job, choose(pick));
-        if (job) KEEL_TRY(run(*job, state, stop));
+        if (job) KEEL_TRY(run(*job, stop));
         return job.has_value();
     }
-    result<void> run(job_type const& job, format::manifest_state const& state, std::stop_token const& stop) {
-        KEEL_TRY(prepare(state));
+    result<void> run(job_type const& job, std::stop_token const& stop) {
+        KEEL_TRY(ids());
         std::vector<format::table_entry> made;
-        if (job.only_move) made.push_back(moved_down(job));
-        else if (auto done = merge(job, stop, made); !done) return discard(made, std::move(done).error());
-        if (auto done = name(job, made); !done) return discard(made, std::move(done).error());
+        if (job.reads()) {
+            auto first = job.floor_before.next();
+            for (auto const& level : job.tables)
+                for (auto const& t : level) first = std::min(first, t->entry().lsns.first);
+            merge_output<Config> out{fs_, core_.keeper(), ids_, job.into, first, made};
+            auto done = merge(job, stop, out);
+            if (done) done = out.name();
+            if (!done) {
+                out.discard();
+                return done;
+            }
+        }
         return switch_over(job, made);
     }
 
-    /// Before the first merge: the folder, and what a crash left in it.
-    result<void> prepare(format::manifest_state const& state) {
-        if (next_id_ != 0) return {};
+    /// The folder, and what a crash left in it.
+    result<void> prepare() {
+        std::lock_guard const hold{preparing_};
+        if (ids_.begun()) return {};
+        auto const state = core_.manifest();
         auto const& paths = core_.keeper().paths();
         // An edit that a killed process left unsynced may go with the power: until it cannot, what it took out is still needed.
         KEEL_TRY(core_.keeper().settle());
@@ -17360,7 +17669,7 @@ private:
                 next = std::max(next, id->value + 1); // no table of ours, or damage's only trace: it keeps its name
             }
         }
-        next_id_ = next;
+        ids_.begin_at(next);
         return {};
     }
     [[nodiscard]] bool is_ours(std::string const& path) {
@@ -17374,25 +17683,14 @@ private:
 
     // ---- writing ------------------------------------------------------------------------------------------------------------
 
-    [[nodiscard]] static format::table_entry moved_down(job_type const& job) {
-        auto entry = job.tables[job.into - 1U].front()->entry();
-        entry.level = job.into;
-        return entry;
-    }
-
-    result<void> merge(job_type const& job, std::stop_token const& stop, std::vector<format::table_entry>& made) {
+    result<void> merge(job_type const& job, std::stop_token const& stop, merge_output<Config>& out) {
         // Versions that only moments before this one could see are forgotten.
         auto const oldest = levels_.held().oldest([&] { return core_.writer().visible(); });
-        auto first = job.floor_before.next();
         version_merge<Config> in{direction::forward};
         for (auto const& m : job.memory) in.add(*m, {}, {});
         for (auto const& r : job.runs) in.add(r, {}, {});
-        for (auto const& level : job.tables) {
-            in.add(level, {}, {});
-            for (auto const& t : level) first = std::min(first, t->entry().lsns.first);
-        }
+        in.add_levels(job.tables, {}, {});
         in.begin();
-        merge_output<Config> out{fs_, core_.keeper(), next_id_, job.into, first, made};
         merge_pace const speed{rate_};
         std::string key;
         lsn last{};
@@ -17408,13 +17706,16 @@ private:
                 speed.keep(out.bytes(), stop);
             }
             if (v.at > job.floor) continue; // of an abandoned segment; the one behind it has it, too
-            if (!job.lost.empty() && job.lost.contains(v.at)) continue; // readers saw it before a failed sync took it
+            bool const ingested = !job.ingested.empty() && job.ingested.contains(v.at);
+            if (!ingested && !job.lost.empty() && job.lost.contains(v.at))
+                continue; // readers saw it before a failed sync took it
             bool const new_key = !any || v.key != key;
             if (!new_key && v.at == last) continue; // the same record from two segments
             if (new_key) key.assign(v.key);
             any = true;
             last = v.at;
-            from_log += v.at > job.floor_before;
+            from_log += v.at > job.floor_before && !ingested;
+            if (v.key.empty()) continue; // the log's word of something that was ingested
             if (new_key) superseded = false;
             bool const forgotten = superseded;
             if (v.at <= oldest) superseded = true;
@@ -17441,25 +17742,6 @@ private:
 
     static constexpr std::uint64_t pace_every = 64; ///< records between two looks at the clock
 
-    /// Final names, durable.
-    result<void> name(job_type const& job, std::vector<format::table_entry> const& made) {
-        if (job.only_move || made.empty()) return {};
-        auto const& paths = core_.keeper().paths();
-        for (auto const& t : made) KEEL_TRY(fs_.rename(paths.table_temporary(t.id), paths.table(t.id)));
-        // Without this a power loss can keep the manifest's word of a table and lose its name.
-        return fs_.sync_directory(paths.tables());
-    }
-    /// Takes back what a failed merge has written: no manifest names it.
-    result<void> discard(std::vector<format::table_entry> const& made, error why) {
-        auto const& paths = core_.keeper().paths();
-        for (auto const& t : made) {
-            static_cast<void>(
-                fs_.remove(paths.table_temporary(t.id))); // what stays is removed by the next opening's first merge
-            static_cast<void>(fs_.remove(paths.table(t.id)));
-        }
-        return failure(std::move(why));
-    }
-
     // ---- switching ----------------------------------------------------------------------------------------------------------
 
     result<void> switch_over(job_type const& job, std::vector<format::table_entry> const& made) {
@@ -17468,26 +17750,31 @@ private:
         for (auto const& level : job.tables)
             for (auto const& t : level) {
                 out.push_back(t->entry().id);
-                if (!job.only_move) edit.untable(t->entry().id);
+                edit.untable(t->entry().id);
             }
+        std::vector<std::shared_ptr<table_type const>> in;
+        for (auto const& t : job.moved) {
+            auto entry = t->entry();
+            entry.level = job.into;
+            edit.table(entry);
+            out.push_back(entry.id);
+            in.push_back(t->renamed(entry));
+        }
         for (auto const& t : made) edit.table(t);
         if (!job.segments.empty()) core_type::keeper_type::give_up(edit, job.segments, job.base, job.floor);
-        edit.tables(next_id_);
+        edit.tables(ids_.next());
         if (auto done = core_.keeper().commit(edit); !done) {
             // The edit may be there at the next open: both the old files and the new ones stay.
             core_.writer().manifest_failed(done.error());
             return done;
         }
-        std::vector<std::shared_ptr<table_type const>> in;
-        for (auto const& t : made)
-            in.push_back(job.only_move ? job.tables[job.into - 1U].front()->renamed(t)
-                                       : levels_.serve(t, core_.keeper().paths()));
+        for (auto const& t : made) in.push_back(levels_.serve(t, core_.keeper().paths()));
         std::vector<segment_id> gone;
         for (auto const& e : job.segments) gone.push_back(e.id);
         retire(job, levels_.replace(gone, out, in));
         count(job, made);
-        core_.writer().tell(observe::merged{
-            .level = job.into, .tables = made.size(), .bytes_read = job.only_move ? 0 : job.bytes, .floor = job.floor});
+        core_.writer().tell(
+            observe::merged{.level = job.into, .tables = in.size(), .bytes_read = job.bytes, .floor = job.floor});
         return {};
     }
     /// Every reader of a segment's file shares one handle of it, whichever view it came by; records in memory need no file.
@@ -17501,12 +17788,11 @@ private:
                 if (id == e.id) old.file = file;
             old_segments_.push_back(std::move(old));
         }
-        if (job.only_move) return;
         for (auto const& level : job.tables)
             for (auto const& t : level) old_tables_.push_back({t->path(), t->file()});
     }
     void count(job_type const& job, std::vector<format::table_entry> const& made) {
-        if (job.only_move) return; // nothing was read or written
+        if (!job.reads()) return;
         std::lock_guard const hold{counters_m_};
         ++counters_.merges;
         counters_.bytes_read += job.bytes;
@@ -17543,12 +17829,98 @@ private:
     fs_type fs_;
     std::uint64_t rate_;
     std::mutex m_;
-    std::uint64_t next_id_ = 0; ///< of the next table; 0: prepare() has not been called
+    std::mutex preparing_; ///< held during that I/O
+    table_ids ids_{};
     std::array<std::string, format::table_levels> next_key_{};
     std::vector<old_segment> old_segments_{};
     std::vector<old_table> old_tables_{};
     mutable std::mutex counters_m_;
     compaction_counters counters_{};
+};
+
+} // namespace keel::inline v0::detail
+
+#endif
+
+// ---- keel/engine/ingestion.hpp ----
+#ifndef KEEL_ENGINE_INGESTION_HPP
+#define KEEL_ENGINE_INGESTION_HPP
+
+// Sorted data becomes part of a store beside its log: it is written once, into tables, and is there as a whole or not at all.
+//
+// What is on the disk, step by step: (1) tables under temporary names, each synced; (2) their final names, the folder synced. A crash up
+// to here leaves files that no manifest names. (3) The log takes an LSN for all of it, synced with everything before (wal/writer.hpp,
+// write_beside): alone it means nothing. (4) One manifest edit: these tables, at that LSN, on level 0. From here on they count: the LSN
+// is durable, so no power loss takes it back or gives it to anything else. (5) Readers see them, then the LSN becomes visible.
+
+namespace keel::inline v0::detail {
+
+/// One call of ingest(). What it has written goes with it unless finish() made it count. One thread's.
+template <class Config>
+class ingestion {
+public:
+    using levels_type = levels<Config>;
+    using core_type = log_core<Config, levels_type>;
+    using table_type = typename levels_type::table_type;
+
+    ingestion(core_type& core, levels_type& parts, table_ids& ids)
+        : core_{core}, levels_{parts}, ids_{ids}, out_{fs_, core.keeper(), ids, 0, format::ingested_lsn, made_} {}
+    ingestion(ingestion const&) = delete;
+    ingestion& operator=(ingestion const&) = delete;
+    ~ingestion() {
+        if (!named_in_manifest_) out_.discard();
+    }
+
+    /// Keys come in order. Errors: invalid_argument (they do not; an empty key), too_large, no_space, the machine's.
+    result<void> add(std::string_view key, std::string_view value) {
+        KEEL_TRY(check_key(key));
+        if (any_ && key <= last_)
+            return failure(errc::invalid_argument,
+                           "keys to be ingested come in order, each once; nothing was ingested: sort them first");
+        // What a merge can carry, and a table's offsets can reach, is what the log could have taken.
+        if (format::frame_bytes(key.size() + value.size()) > core_type::writer_type::batch_bytes_max)
+            return failure(
+                errc::too_large,
+                "a key and its value take " + std::to_string(key.size() + value.size()) +
+                    " bytes, more than a record may have; nothing was ingested: choose a larger segment_size");
+        last_.assign(key);
+        any_ = true;
+        return out_.add({.key = key, .value = value, .at = format::ingested_lsn, .tombstone = false}, true);
+    }
+
+    /// All of it counts, and survives power loss, when this returns its LSN. Errors: those of a write.
+    result<lsn> finish() {
+        if (!any_) return failure(errc::invalid_argument, "there is nothing to ingest");
+        KEEL_TRY(out_.finish());
+        KEEL_TRY(out_.name());
+        return core_.writer().write_beside([this](lsn at) { return take_effect(at); });
+    }
+
+private:
+    result<void> take_effect(lsn at) {
+        format::edit_builder edit;
+        std::vector<std::shared_ptr<table_type const>> tables;
+        for (auto& t : made_) {
+            t.lsns = {at, at};
+            edit.table(t);
+            tables.push_back(levels_.serve(t, core_.keeper().paths()));
+        }
+        edit.tables(ids_.next());
+        named_in_manifest_ = true; // perhaps, also where this fails: the files stay
+        KEEL_TRY(core_.keeper().commit(edit));
+        levels_.put_on_top(tables);
+        return {};
+    }
+
+    core_type& core_;
+    levels_type& levels_;
+    table_ids& ids_;
+    typename Config::file_system fs_{core_.fs()};
+    std::vector<format::table_entry> made_{};
+    merge_output<Config> out_;
+    std::string last_{};
+    bool any_ = false;
+    bool named_in_manifest_ = false;
 };
 
 } // namespace keel::inline v0::detail
@@ -18095,6 +18467,8 @@ indexed_segments(typename Config::file_system& fs, std::vector<served_segment> s
 // and served from there (engine/levels.hpp); behind, segments and tables are merged into tables (engine/compactor.hpp). Readers take
 // no lock that is held during I/O of a writer or a merge.
 
+#include <ranges>
+
 namespace keel::inline v0 {
 
 /// Where a store's bytes are, and what merging cost since it was opened.
@@ -18104,9 +18478,9 @@ struct storage_report {
         std::uint64_t bytes = 0;
         std::uint64_t records = 0; ///< all versions, tombstones among them
     };
-    std::uint64_t segments = 0;  ///< of the log, prepared ones among them
-    std::uint64_t log_bytes = 0; ///< their size
-    std::array<level, format::table_levels> levels{};
+    std::uint64_t segments = 0;                       ///< of the log, prepared ones among them
+    std::uint64_t log_bytes = 0;                      ///< their size
+    std::array<level, format::table_levels> levels{}; ///< the first: what was ingested and not merged yet
     std::uint64_t merges = 0;
     std::uint64_t merge_bytes_read = 0;
     std::uint64_t merge_bytes_written = 0;
@@ -18200,6 +18574,31 @@ public:
         if (batch.empty()) return failure(errc::invalid_argument, "an empty batch has no LSN");
         auto const operations = batch.operations();
         return commit(operations);
+    }
+
+    /// Adds sorted data in one step, without the log: written once, into tables, with one LSN for all of it, which is returned. It is there
+    /// as a whole or not at all, survives power loss whatever the durability policy, and takes the place of what its keys had. `sorted` is
+    /// an input range of pairs of key and value, each readable as a std::string_view, in bytewise order of the keys, each key once.
+    /// Writers wait only for the last step, a few syncs. Memory: a key of each block, and 8 bytes a key, of one table at a time.
+    /// Errors: invalid_argument (out of order, an empty key, no element), too_large, no_space, read_only, closed: nothing was ingested;
+    /// outcome_unknown: the store is read-only, and the next open tells.
+    template <std::ranges::input_range Sorted>
+        requires requires(std::ranges::range_reference_t<Sorted> kv) {
+            std::string_view{std::get<0>(kv)};
+            std::string_view{std::get<1>(kv)};
+        }
+    [[nodiscard]] result<lsn> ingest(Sorted&& sorted) {
+        core_->before_write();
+        KEEL_TRY(core_->writer().takes_writes());
+        merging_->wait_for_room();
+        KEEL_TRY_LET(ids, merging_->work.ids());
+        detail::ingestion<Config> all{*core_, *levels_, *ids};
+        for (auto&& kv : sorted)
+            KEEL_TRY(all.add(std::string_view{std::get<0>(kv)}, std::string_view{std::get<1>(kv)}));
+        auto done = all.finish();
+        // Level 0 is merged with the log up to there, which has to take no more records for it.
+        if (done && merging_->work.ingested_is_due()) static_cast<void>(core_->writer().roll_over());
+        return done;
     }
 
     /// The value of a key now, or as of a snapshot; nothing where it has none.

@@ -53,6 +53,7 @@ public:
     [[nodiscard]] std::uint64_t torn() const { return torn_; }
     [[nodiscard]] std::uint64_t indexed() const { return indexed_; }
     [[nodiscard]] std::uint64_t merges() const { return merges_; }
+    [[nodiscard]] std::uint64_t ingests() const { return ingests_; }
 
 private:
     void play(keel::io::memory disk, model::history& h, workload const& all) {
@@ -82,6 +83,14 @@ private:
         } else if (s.kind == step_kind::merge) {
             REQUIRE(db.compact());
             ++merges_;
+            h.owed_power = h.owed_process = h.issued.size();
+        } else if (s.kind == step_kind::ingest) {
+            h.begin_ingest(s.operations);
+            auto const done = db.ingest(sorted(s.operations));
+            REQUIRE_MESSAGE(done, keel::to_string(done.error()));
+            REQUIRE(done->value == h.last_lsn());
+            h.end_ingest(done->value);
+            ++ingests_;
             h.owed_power = h.owed_process = h.issued.size();
         } else {
             h.issue(s.operations);
@@ -137,7 +146,7 @@ private:
         }
         torn_ += db->recovery().torn_tail_bytes != 0;
         indexed_ += db->recovery().indexed_records != 0;
-        h.issued.resize(holds);
+        h.found(*db, holds);
         h.owed_process = kind == model::crash_kind::process ? holds : std::max(h.owed_process, h.owed_power);
         // Every other time nothing is written before a merge: it may not lean on what a first write makes durable.
         if (merging && states_ % 2 == 0) merge(*db, h, kind, depth);
@@ -204,6 +213,7 @@ private:
     std::uint64_t torn_ = 0;
     std::uint64_t indexed_ = 0; ///< opened by an index inside a segment that was being written to
     std::uint64_t merges_ = 0;
+    std::uint64_t ingests_ = 0;
     int failures_ = 0;
 };
 
@@ -221,6 +231,7 @@ void enumerate_all(std::uint64_t count = workloads, bool merging = false) {
     CHECK((e.torn() > 0 || sanitized)); // a sample may have no torn tail
     CHECK((e.indexed() > 0 || !e.has_chunks || sanitized));
     CHECK(e.merges() >= (e.merging ? count / 2 : 0));
+    CHECK((e.ingests() > 0 || sanitized));
 }
 
 } // namespace

@@ -69,6 +69,8 @@ public:
     [[nodiscard]] std::uint64_t unknown() const { return unknown_; }
     [[nodiscard]] std::uint64_t merged() const { return merged_; }
     [[nodiscard]] std::uint64_t unmerged() const { return unmerged_; }
+    [[nodiscard]] std::uint64_t ingested() const { return ingested_; }
+    [[nodiscard]] std::uint64_t unknown_ingests() const { return unknown_ingests_; }
 
 private:
     void attempt(std::uint64_t number, failure_mode const& mode, std::uint64_t n) {
@@ -119,7 +121,7 @@ private:
     void forget_unknown(store& db, model::history& h) {
         auto const n = h.batches_until(db.recovery().last_lsn.value);
         if (!n) return fail("ends inside a batch");
-        h.issued.resize(*n);
+        h.found(db, *n);
         maybe_ = 0;
         h.owed_process = *n;
     }
@@ -132,6 +134,8 @@ private:
             bool const done = db.compact().has_value();
             ++(done ? merged_ : unmerged_);
             if (done && maybe_ == 0) h.owed_power = h.owed_process = h.issued.size();
+        } else if (s.kind == step_kind::ingest) {
+            ingest(db, h, s.operations);
         } else {
             write(db, h, s.operations);
         }
@@ -161,6 +165,27 @@ private:
         }
     }
 
+    void ingest(store& db, model::history& h, model::batch const& operations) {
+        h.begin_ingest(operations);
+        ++maybe_;
+        auto const done = db.ingest(sorted(operations));
+        if (done) {
+            maybe_ = 0;
+            h.end_ingest(done->value);
+            h.owed_power = h.owed_process = h.issued.size();
+            ++ingested_;
+        } else if (done.error().code == keel::errc::outcome_unknown) {
+            ++unknown_;
+            ++unknown_ingests_;
+        } else if (db.state() == keel::engine_state::read_only) {
+            h.issued.back().operations.clear(); // its LSN may be there, and means nothing
+        } else {
+            h.issued.pop_back();
+            --maybe_;
+            h.skip_to(db.last_lsn().value);
+        }
+    }
+
     void resume(fs_type& fs, store& db, model::history& h) {
         auto first = db.resume();
         if (!first) {
@@ -174,6 +199,7 @@ private:
         maybe_ = 0;
         // On the mapped path what was accepted and never synced may be lost by a failed sync, and is then named.
         if constexpr (mapped) trim_lost(db, h);
+        h.skip_to(db.last_lsn().value); // of what was to be ingested
     }
 
     void trim_lost(store& db, model::history& h) {
@@ -238,6 +264,8 @@ private:
     std::uint64_t unknown_ = 0;
     std::uint64_t merged_ = 0;
     std::uint64_t unmerged_ = 0;
+    std::uint64_t ingested_ = 0;
+    std::uint64_t unknown_ingests_ = 0;
     int failures_ = 0;
 };
 
@@ -254,6 +282,8 @@ void fail_everywhere(std::uint64_t count = fault_workloads, bool merging = false
     CHECK(e.fired() > 100);
     CHECK(e.states() > (sanitized ? 300 : 1000));
     CHECK(e.resumed() > 0);
+    CHECK((e.ingested() > 100 || sanitized));
+    CHECK((e.unknown_ingests() > 0 || sanitized));
     CHECK(e.merged() >= (merging ? sanitized ? 30 : 100 : 0));
     CHECK(e.unmerged() >= (merging ? sanitized ? 10 : 30 : 0));
 }

@@ -14,7 +14,7 @@
 
 namespace crash {
 
-enum class step_kind { write, sync, idle, reopen, merge };
+enum class step_kind { write, sync, idle, reopen, merge, ingest };
 
 struct step {
     step_kind kind = step_kind::write;
@@ -49,6 +49,12 @@ inline workload make_workload(std::uint64_t number, bool merging = false, bool c
         else if (kind == 0) s.kind = step_kind::sync;
         else if (kind == 1) s.kind = step_kind::idle;
         else if (kind == 2 && number % 3 == 0) s.kind = step_kind::reopen;
+        else if (kind == 3 || (merging && i == 1)) s.kind = step_kind::ingest;
+        if (s.kind == step_kind::ingest)
+            for (auto k = random(5); k < 6; k += 1 + random(3))
+                s.operations.push_back(
+                    {.key = "key" + std::to_string(k),
+                     .value = std::string(static_cast<std::size_t>(random(200)), 'i') + std::to_string(i)});
         if (s.kind == step_kind::write) {
             auto const operations = random(4) == 0 ? 2 + random(4) : 1;
             for (std::uint64_t k = 0; k < operations; ++k) {
@@ -63,6 +69,13 @@ inline workload make_workload(std::uint64_t number, bool merging = false, bool c
         }
         all.push_back(std::move(s));
     }
+    return all;
+}
+
+/// What ingest() takes.
+inline model::contents sorted(model::batch const& operations) {
+    model::contents all;
+    for (auto const& op : operations) all[op.key] = op.value;
     return all;
 }
 

@@ -112,7 +112,7 @@ void merging_agrees_with_versions() {
     };
     auto const steps = *rc::gen::inRange(10, 120);
     for (int s = 0; s < steps; ++s) {
-        auto const what = *rc::gen::inRange(0, 27);
+        auto const what = *rc::gen::inRange(0, 30);
         if (what < 14) {
             keel::write_batch batch;
             auto const n = *rc::gen::inRange(1, 6);
@@ -140,6 +140,16 @@ void merging_agrees_with_versions() {
             db->housekeep(*rc::gen::arbitrary<bool>());
         } else if (what == 19) {
             RC_ASSERT(db->compact().has_value());
+        } else if (what > 26) {
+            ++last;
+            std::map<std::string, std::string> sorted;
+            for (int n = *rc::gen::inRange(1, 30); n > 0; --n)
+                sorted[*key] = std::to_string(last) +
+                               std::string(static_cast<std::size_t>(*rc::gen::inRange(0, 400)), 'i');
+            for (auto const& [k, v] : sorted) all.note(k, last, v);
+            auto const done = db->ingest(sorted);
+            RC_ASSERT(done.has_value());
+            RC_ASSERT(done->value == last);
         } else if (what == 26) {
             auto const from = *key;
             auto const to = *key;

@@ -118,8 +118,16 @@ void agrees_with_versions() {
     };
     auto const steps = *rc::gen::inRange(5, 60);
     for (int s = 0; s < steps; ++s) {
-        auto const what = *rc::gen::inRange(0, 20);
-        if (what < 12) {
+        auto const what = *rc::gen::inRange(0, 22);
+        if (what > 19) {
+            ++last;
+            std::map<std::string, std::string> sorted;
+            for (int n = *rc::gen::inRange(1, 6); n > 0; --n) sorted[*key] = std::to_string(last);
+            for (auto const& [k, v] : sorted) all.note(k, last, v);
+            auto const done = db->ingest(sorted);
+            RC_ASSERT(done.has_value());
+            RC_ASSERT(done->value == last);
+        } else if (what < 12) {
             keel::write_batch batch;
             auto const n = *rc::gen::inRange(1, 5);
             for (int i = 0; i < n; ++i) put(batch);

@@ -7,7 +7,8 @@
 //
 // The log is given back from its oldest end on, whole segments at a time, so that one LSN (the manifest's floor) says what tables hold.
 // A segment takes part when it takes no more records and all that counts of it is durable. Everything merged into a level takes the
-// tables of that level with it that it overlaps, so tables of one level share no key.
+// tables of that level with it that it overlaps, so tables of one level share no key. What was ingested goes with the log as far as that
+// goes: merged, or down a level as it is where it shares its keys with nothing else.
 
 #include <keel/engine/levels.hpp>
 #include <keel/error.hpp>
@@ -67,13 +68,20 @@ struct compaction_job {
     std::vector<format::segment_entry> segments{}; ///< given up
     format::segment_link base{};                   ///< the last one of them
     lsn floor_before{};
-    lsn floor{};                   ///< all records at or below it are in tables afterwards
-    std::uint64_t log_records = 0; ///< how many between the two
-    wal::lsn_set lost{};           ///< declared so, there or elsewhere
-    std::uint8_t into = 1;         ///< level
-    bool bottom = false;           ///< no table of a higher level has any of the keys
-    bool only_move = false;        ///< one table, which goes down a level as it is
-    std::uint64_t bytes = 0;       ///< of what is read
+    lsn floor{};                       ///< all records at or below it are in tables afterwards
+    std::uint64_t log_records = 0;     ///< how many between the two
+    wal::lsn_set lost{};               ///< declared so, there or elsewhere
+    wal::lsn_set ingested{};           ///< LSNs of tables of level 0: the log has nothing but their place
+    std::uint8_t into = 1;             ///< level
+    bool bottom = false;               ///< no table of a higher level has any of the keys
+    typename view_type::level moved{}; ///< go there as they are
+    std::uint64_t bytes = 0;           ///< of what is read
+
+    /// Whether there is anything to read.
+    [[nodiscard]] bool reads() const noexcept {
+        auto const any = [](auto const& level) { return !level.empty(); };
+        return !memory.empty() || !runs.empty() || std::ranges::any_of(tables, any);
+    }
 };
 
 template <class Config>
@@ -91,13 +99,17 @@ public:
         take_log(std::move(parts), proven);
     }
 
+    /// Whether these tables of level 0 are reason enough to merge, however short the log.
+    [[nodiscard]] static bool ingested_is_due(typename view_type::level const& on_top) noexcept {
+        return bytes_of(on_top) >= policy::log_bytes || on_top.size() >= on_top_max;
+    }
     /// Bytes of the log that could be merged now.
     [[nodiscard]] std::uint64_t log_bytes() const noexcept { return log_bytes_; }
 
     /// What the policy wants merged next; nothing where all is as it should be. `next_key[n]`: where level n was left off.
     [[nodiscard]] result<std::optional<job_type>> due(std::array<std::string, format::table_levels>& next_key) {
         if (policy::log_bytes == 0) return std::optional<job_type>{};
-        if (log_bytes_ >= policy::log_bytes && !log_.empty()) return of_log();
+        if (!log_.empty() && log_is_due()) return of_log();
         std::size_t worst = 0;
         double most = 1;
         for (std::size_t n = 1; n + 1 < view_->tables.size(); ++n) {
@@ -126,6 +138,8 @@ public:
         job_type job;
         add_log(job);
         job.tables = view_->tables;
+        job.tables.front() = ingested_up_to(job.floor);
+        bytes += bytes_of(job.tables.front());
         while (deepest + 1U < view_->tables.size() && target(deepest) < bytes) ++deepest;
         job.into = deepest;
         job.bottom = true;
@@ -180,6 +194,22 @@ private:
         return {.id = p.id, .salt = p.salt, .last = last_of(p), .end = p.limit, .ended = format::segment_end::crashed};
     }
 
+    /// Where readers would ask too many tables of level 0, they are taken before the log is long enough.
+    static constexpr std::size_t on_top_max = 8;
+
+    [[nodiscard]] bool log_is_due() const {
+        auto last = state_.floor;
+        for (auto const& p : log_) last = std::max(last, last_of(*p));
+        auto const on_top = ingested_up_to(last);
+        return log_bytes_ >= policy::log_bytes || ingested_is_due(on_top);
+    }
+    [[nodiscard]] typename view_type::level ingested_up_to(lsn last) const {
+        typename view_type::level out;
+        for (auto const& t : view_->tables.front())
+            if (t->entry().lsns.last <= last) out.push_back(t);
+        return out;
+    }
+
     void add_log(job_type& job) const {
         job.floor_before = job.floor = state_.floor;
         job.base = state_.base;
@@ -193,14 +223,18 @@ private:
                 if (r->source().id == p->id) job.runs.push_back(r);
         }
         for (auto const& l : state_.losses) job.lost.add(l);
-        for (auto const& gap : job.lost.gaps_in({job.floor_before.next(), job.floor})) job.log_records += gap.size();
+        auto others = job.lost;
+        for (auto const& t : view_->tables.front()) {
+            job.ingested.add(t->entry().lsns);
+            others.add(t->entry().lsns);
+        }
+        for (auto const& gap : others.gaps_in({job.floor_before.next(), job.floor})) job.log_records += gap.size();
     }
 
     result<std::optional<job_type>> of_log() {
         job_type job;
         add_log(job);
         job.into = 1;
-        job.bytes = log_bytes_;
         key_span keys;
         for (auto const& m : job.memory) {
             table::memtable::cursor at{*m};
@@ -210,15 +244,16 @@ private:
             typename view_type::run::cursor at{r};
             KEEL_TRY(include_ends(keys, at));
         }
-        add_overlap(job, keys);
+        add_ingested(job, keys);
+        finish_job(job, keys, log_bytes_);
         return std::optional{std::move(job)};
     }
     template <class Cursor>
     static result<void> include_ends(key_span& keys, Cursor& at) {
         for (bool const last : {false, true}) {
             if (last) at.seek_last();
-            else at.seek({});
-            if (at.valid()) keys.include(at.current().key, at.current().key, false);
+            else at.seek(first_key);
+            if (at.valid() && !at.current().key.empty()) keys.include(at.current().key, at.current().key, false);
             if constexpr (requires { at.trouble(); })
                 if (at.trouble()) return failure(*at.trouble());
         }
@@ -238,13 +273,32 @@ private:
         job.into = static_cast<std::uint8_t>(n + 1);
         key_span keys;
         keys.include((*at)->entry());
-        job.tables[n] = {*at};
-        job.bytes = (*at)->entry().size;
         add_overlap(job, keys);
-        job.only_move = job.tables[job.into].empty();
+        (job.tables[job.into].empty() ? job.moved : job.tables[n]).push_back(*at);
+        finish_job(job, keys, 0);
         return job;
     }
 
+    /// What was ingested up to the job's floor, and what it overlaps. Those that share their keys with nothing else are only moved.
+    void add_ingested(job_type& job, key_span& keys) const {
+        job.moved = ingested_up_to(job.floor);
+        auto const shared = [&](auto const& t) {
+            key_span own;
+            own.include(t->entry());
+            auto const touched = [&](auto const& other) { return other != t && own.touches(other->entry()); };
+            return keys.touches(t->entry()) || std::ranges::any_of(job.moved, touched) ||
+                   std::ranges::any_of(view_->tables[job.into], touched);
+        };
+        for (;;) {
+            add_overlap(job, keys);
+            auto const at = std::ranges::find_if(job.moved, shared);
+            if (at == job.moved.end()) return;
+            keys.include((*at)->entry());
+            job.tables.front().push_back(*at);
+            job.moved.erase(at);
+        }
+    }
+    /// All tables of the level it goes into that the job's keys touch.
     void add_overlap(job_type& job, key_span& keys) const {
         // Until no more are touched: bounds that were cut short may be shared by tables that have no key in common, and such tables are in
         // order only as long as one merge writes them all.
@@ -256,11 +310,17 @@ private:
                 if (keys.touches(t->entry())) level.push_back(t);
             for (auto const& t : level) keys.include(t->entry());
         }
-        for (auto const& t : level) job.bytes += t->entry().size;
+    }
+    /// What is left to say once it is known what is read.
+    void finish_job(job_type& job, key_span const& keys, std::uint64_t log_bytes) const {
+        job.bytes = log_bytes;
+        for (auto const& level : job.tables) job.bytes += bytes_of(level);
         job.bottom = true;
         for (std::size_t n = job.into + 1U; n < view_->tables.size(); ++n)
             for (auto const& t : view_->tables[n]) job.bottom = job.bottom && !keys.touches(t->entry());
     }
+
+    static constexpr std::string_view first_key{"\0", 1}; ///< that a user can have
 
     std::shared_ptr<view_type const> view_;
     format::manifest_state const& state_;

@@ -14,7 +14,7 @@
 // nothing is switched. A block or record that does not verify stops it, too: damage is never merged away.
 //
 // Thread rules: one merge at a time (m_, held during I/O); the rest of the store goes on meanwhile. The writer's mutex is never held
-// when this one is asked for.
+// when this one is asked for. preparing_ is for the first one, or an ingestion in front of it.
 
 #include <keel/engine/compaction.hpp>
 #include <keel/engine/levels.hpp>
@@ -79,6 +79,16 @@ public:
         if (!done) return failure(std::move(done).error());
         return {};
     }
+    /// Makes the folder of the tables fit for new ones, at the first call; then gives ids for them. Any thread.
+    [[nodiscard]] result<table_ids*> ids() {
+        if (!ids_.begun()) KEEL_TRY(prepare());
+        return &ids_;
+    }
+    /// Whether what was ingested is so much that it should be merged soon.
+    [[nodiscard]] bool ingested_is_due() const {
+        using pick = compaction_picker<Config>;
+        return Config::compaction::log_bytes != 0 && pick::ingested_is_due(levels_.view()->tables.front());
+    }
     /// Bytes of log that wait to be merged.
     [[nodiscard]] std::uint64_t log_bytes() const {
         auto const [parts, view, state] = now();
@@ -108,21 +118,32 @@ private:
         auto const [parts, view, state] = now();
         compaction_picker<Config> pick{view, parts, state, core_.writer().has_written()};
         KEEL_TRY_LET(job, choose(pick));
-        if (job) KEEL_TRY(run(*job, state, stop));
+        if (job) KEEL_TRY(run(*job, stop));
         return job.has_value();
     }
-    result<void> run(job_type const& job, format::manifest_state const& state, std::stop_token const& stop) {
-        KEEL_TRY(prepare(state));
+    result<void> run(job_type const& job, std::stop_token const& stop) {
+        KEEL_TRY(ids());
         std::vector<format::table_entry> made;
-        if (job.only_move) made.push_back(moved_down(job));
-        else if (auto done = merge(job, stop, made); !done) return discard(made, std::move(done).error());
-        if (auto done = name(job, made); !done) return discard(made, std::move(done).error());
+        if (job.reads()) {
+            auto first = job.floor_before.next();
+            for (auto const& level : job.tables)
+                for (auto const& t : level) first = std::min(first, t->entry().lsns.first);
+            merge_output<Config> out{fs_, core_.keeper(), ids_, job.into, first, made};
+            auto done = merge(job, stop, out);
+            if (done) done = out.name();
+            if (!done) {
+                out.discard();
+                return done;
+            }
+        }
         return switch_over(job, made);
     }
 
-    /// Before the first merge: the folder, and what a crash left in it.
-    result<void> prepare(format::manifest_state const& state) {
-        if (next_id_ != 0) return {};
+    /// The folder, and what a crash left in it.
+    result<void> prepare() {
+        std::lock_guard const hold{preparing_};
+        if (ids_.begun()) return {};
+        auto const state = core_.manifest();
         auto const& paths = core_.keeper().paths();
         // An edit that a killed process left unsynced may go with the power: until it cannot, what it took out is still needed.
         KEEL_TRY(core_.keeper().settle());
@@ -142,7 +163,7 @@ private:
                 next = std::max(next, id->value + 1); // no table of ours, or damage's only trace: it keeps its name
             }
         }
-        next_id_ = next;
+        ids_.begin_at(next);
         return {};
     }
     [[nodiscard]] bool is_ours(std::string const& path) {
@@ -156,25 +177,14 @@ private:
 
     // ---- writing ------------------------------------------------------------------------------------------------------------
 
-    [[nodiscard]] static format::table_entry moved_down(job_type const& job) {
-        auto entry = job.tables[job.into - 1U].front()->entry();
-        entry.level = job.into;
-        return entry;
-    }
-
-    result<void> merge(job_type const& job, std::stop_token const& stop, std::vector<format::table_entry>& made) {
+    result<void> merge(job_type const& job, std::stop_token const& stop, merge_output<Config>& out) {
         // Versions that only moments before this one could see are forgotten.
         auto const oldest = levels_.held().oldest([&] { return core_.writer().visible(); });
-        auto first = job.floor_before.next();
         version_merge<Config> in{direction::forward};
         for (auto const& m : job.memory) in.add(*m, {}, {});
         for (auto const& r : job.runs) in.add(r, {}, {});
-        for (auto const& level : job.tables) {
-            in.add(level, {}, {});
-            for (auto const& t : level) first = std::min(first, t->entry().lsns.first);
-        }
+        in.add_levels(job.tables, {}, {});
         in.begin();
-        merge_output<Config> out{fs_, core_.keeper(), next_id_, job.into, first, made};
         merge_pace const speed{rate_};
         std::string key;
         lsn last{};
@@ -190,13 +200,16 @@ private:
                 speed.keep(out.bytes(), stop);
             }
             if (v.at > job.floor) continue; // of an abandoned segment; the one behind it has it, too
-            if (!job.lost.empty() && job.lost.contains(v.at)) continue; // readers saw it before a failed sync took it
+            bool const ingested = !job.ingested.empty() && job.ingested.contains(v.at);
+            if (!ingested && !job.lost.empty() && job.lost.contains(v.at))
+                continue; // readers saw it before a failed sync took it
             bool const new_key = !any || v.key != key;
             if (!new_key && v.at == last) continue; // the same record from two segments
             if (new_key) key.assign(v.key);
             any = true;
             last = v.at;
-            from_log += v.at > job.floor_before;
+            from_log += v.at > job.floor_before && !ingested;
+            if (v.key.empty()) continue; // the log's word of something that was ingested
             if (new_key) superseded = false;
             bool const forgotten = superseded;
             if (v.at <= oldest) superseded = true;
@@ -223,25 +236,6 @@ private:
 
     static constexpr std::uint64_t pace_every = 64; ///< records between two looks at the clock
 
-    /// Final names, durable.
-    result<void> name(job_type const& job, std::vector<format::table_entry> const& made) {
-        if (job.only_move || made.empty()) return {};
-        auto const& paths = core_.keeper().paths();
-        for (auto const& t : made) KEEL_TRY(fs_.rename(paths.table_temporary(t.id), paths.table(t.id)));
-        // Without this a power loss can keep the manifest's word of a table and lose its name.
-        return fs_.sync_directory(paths.tables());
-    }
-    /// Takes back what a failed merge has written: no manifest names it.
-    result<void> discard(std::vector<format::table_entry> const& made, error why) {
-        auto const& paths = core_.keeper().paths();
-        for (auto const& t : made) {
-            static_cast<void>(
-                fs_.remove(paths.table_temporary(t.id))); // what stays is removed by the next opening's first merge
-            static_cast<void>(fs_.remove(paths.table(t.id)));
-        }
-        return failure(std::move(why));
-    }
-
     // ---- switching ----------------------------------------------------------------------------------------------------------
 
     result<void> switch_over(job_type const& job, std::vector<format::table_entry> const& made) {
@@ -250,26 +244,31 @@ private:
         for (auto const& level : job.tables)
             for (auto const& t : level) {
                 out.push_back(t->entry().id);
-                if (!job.only_move) edit.untable(t->entry().id);
+                edit.untable(t->entry().id);
             }
+        std::vector<std::shared_ptr<table_type const>> in;
+        for (auto const& t : job.moved) {
+            auto entry = t->entry();
+            entry.level = job.into;
+            edit.table(entry);
+            out.push_back(entry.id);
+            in.push_back(t->renamed(entry));
+        }
         for (auto const& t : made) edit.table(t);
         if (!job.segments.empty()) core_type::keeper_type::give_up(edit, job.segments, job.base, job.floor);
-        edit.tables(next_id_);
+        edit.tables(ids_.next());
         if (auto done = core_.keeper().commit(edit); !done) {
             // The edit may be there at the next open: both the old files and the new ones stay.
             core_.writer().manifest_failed(done.error());
             return done;
         }
-        std::vector<std::shared_ptr<table_type const>> in;
-        for (auto const& t : made)
-            in.push_back(job.only_move ? job.tables[job.into - 1U].front()->renamed(t)
-                                       : levels_.serve(t, core_.keeper().paths()));
+        for (auto const& t : made) in.push_back(levels_.serve(t, core_.keeper().paths()));
         std::vector<segment_id> gone;
         for (auto const& e : job.segments) gone.push_back(e.id);
         retire(job, levels_.replace(gone, out, in));
         count(job, made);
-        core_.writer().tell(observe::merged{
-            .level = job.into, .tables = made.size(), .bytes_read = job.only_move ? 0 : job.bytes, .floor = job.floor});
+        core_.writer().tell(
+            observe::merged{.level = job.into, .tables = in.size(), .bytes_read = job.bytes, .floor = job.floor});
         return {};
     }
     /// Every reader of a segment's file shares one handle of it, whichever view it came by; records in memory need no file.
@@ -283,12 +282,11 @@ private:
                 if (id == e.id) old.file = file;
             old_segments_.push_back(std::move(old));
         }
-        if (job.only_move) return;
         for (auto const& level : job.tables)
             for (auto const& t : level) old_tables_.push_back({t->path(), t->file()});
     }
     void count(job_type const& job, std::vector<format::table_entry> const& made) {
-        if (job.only_move) return; // nothing was read or written
+        if (!job.reads()) return;
         std::lock_guard const hold{counters_m_};
         ++counters_.merges;
         counters_.bytes_read += job.bytes;
@@ -325,7 +323,8 @@ private:
     fs_type fs_;
     std::uint64_t rate_;
     std::mutex m_;
-    std::uint64_t next_id_ = 0; ///< of the next table; 0: prepare() has not been called
+    std::mutex preparing_; ///< held during that I/O
+    table_ids ids_{};
     std::array<std::string, format::table_levels> next_key_{};
     std::vector<old_segment> old_segments_{};
     std::vector<old_table> old_tables_{};

@@ -6,8 +6,9 @@
 // tables for what was merged. The log tells of every step (wal::record_sink): records as they become visible, a segment that begins,
 // one that is sealed and from then on served from where it lies. Compaction tells of tables that take the place of others.
 //
-// Of any key, every version in memory or a segment is newer than all in tables, and every version in a table is newer than all in the
-// tables of higher levels. Tables of one level share no key.
+// Of any key, every version in memory or a segment is newer than all in the tables of level 1, and every version there is newer than
+// all in the tables of higher levels. Tables of one of these levels share no key. Tables of level 0 were ingested beside the log: each is
+// at one LSN, they may share keys, and are newer than all in level 1; a merge takes them as soon as it takes the log up to their LSN.
 //
 // Thread rules: the log's leader and compaction change, each in one step under change_; any number read, each through a view() that
 // stays what it is while it is held. A reader without a snapshot takes the view first and asks for the log's visible LSN then: what
@@ -54,7 +55,7 @@ struct level_view {
 
     std::vector<std::shared_ptr<table::memtable const>> memory{}; ///< in the order they were begun
     std::vector<std::shared_ptr<run const>> runs{};               ///< by their newest LSN, the largest first
-    std::array<level, format::table_levels> tables{};             ///< the first one is empty: level zero is the log
+    std::array<level, format::table_levels> tables{};             ///< of level 0 the newest first
 
     /// The newest version of a key that is not newer than `snapshot`.
     struct found {
@@ -101,7 +102,10 @@ struct level_view {
             KEEL_TRY_LET(any, r->find(key, hash, lsn_max, there));
             if (any && there.what.at > since) return there.what.at;
         }
-        for (auto const& l : tables) {
+        KEEL_TRY_LET(on_top, find_on_top(key, hash, lsn_max, since, there));
+        if (on_top) return there.what.at;
+        for (std::size_t n = 1; n < tables.size(); ++n) {
+            auto const& l = tables[n];
             KEEL_TRY_LET(any, find_in(l, begins_behind(l, key), key, hash, lsn_max, there));
             if (any) return there.what.at > since ? there.what.at : lsn{};
         }
@@ -115,7 +119,7 @@ struct level_view {
             for (at.seek(from ? std::string_view{*from} : std::string_view{}); at.valid(); at.next()) {
                 auto const v = at.current();
                 if (to && v.key >= *to) break;
-                if (v.at > since) return v.at;
+                if (v.at > since && !v.key.empty()) return v.at;
             }
             return lsn{};
         };
@@ -158,6 +162,17 @@ struct level_view {
     }
 
 private:
+    /// The newest version in level 0 that is not newer than `snapshot`, and newer than `than`.
+    [[nodiscard]] result<bool> find_on_top(std::string_view key, std::uint64_t hash, lsn snapshot, lsn than,
+                                           table::read_version& into) const {
+        for (auto const& t : tables.front()) {
+            if (t->entry().lsns.last <= than) break;
+            if (!t->entry().may_have(key)) continue;
+            KEEL_TRY_LET(there, t->find(key, hash, snapshot, into));
+            if (there) return true;
+        }
+        return false;
+    }
     /// The first table of a level that begins behind the key.
     [[nodiscard]] static std::size_t begins_behind(level const& in, std::string_view key) noexcept {
         auto const not_behind = [key](auto const& t) { return t->entry().smallest <= key; };
@@ -222,8 +237,9 @@ private:
             }
             return {};
         }
-        /// What the tables have, if the log has nothing.
+        /// What the tables have that is newer than what the log has; those below the first level only if that has nothing.
         [[nodiscard]] result<void> ask_tables(lsn snapshot) {
+            if (!in_->tables.front().empty()) KEEL_TRY(ask_on_top(snapshot));
             if (best_) return {};
             if (in_table_) {
                 KEEL_TRY_LET(there, in_table_->finish(kept_));
@@ -244,6 +260,14 @@ private:
         }
 
     private:
+        [[nodiscard]] result<void> ask_on_top(lsn snapshot) {
+            table::read_version next;
+            KEEL_TRY_LET(there, in_->find_on_top(key_, hash_, snapshot, best_ ? best_->at : lsn{}, next));
+            if (!there) return {};
+            std::swap(kept_, next);
+            best_ = kept_.what;
+            return {};
+        }
         /// Nothing newer is in this run, or further down.
         [[nodiscard]] bool done_with(run const& r) const noexcept { return best_ && r.newest() <= best_->at; }
 
@@ -337,6 +361,17 @@ public:
         return files;
     }
 
+    /// Puts tables on top of the others: all at one LSN, behind which nothing was applied yet. By whoever tells of records.
+    void put_on_top(std::vector<std::shared_ptr<table_type const>> const& in) {
+        std::lock_guard const hold{change_};
+        auto next = *view();
+        next.tables.front().insert(next.tables.front().end(), in.begin(), in.end());
+        // Who has an older view must not find there what comes behind them, without them.
+        writing_ = std::make_shared<table::memtable>(writing_->segment());
+        next.memory.push_back(writing_);
+        publish(std::move(next));
+    }
+
     // ---- wal::record_sink ---------------------------------------------------------------------------------------------------
 
     void begin(segment_id segment) {
@@ -396,11 +431,13 @@ private:
         std::ranges::sort(next.runs, std::ranges::greater{}, [](auto const& r) {
             return std::pair{r->newest(), r->source().id};
         });
-        for (auto& level : next.tables)
-            std::ranges::sort(level, {}, [](auto const& t) {
-                // Bounds that were cut short may be alike: such tables come from one merge, which wrote them in order.
-                return std::tie(t->entry().smallest, t->entry().largest, t->entry().ends_open, t->entry().id);
-            });
+        auto const by_key = [](auto const& t) {
+            // Bounds that were cut short may be alike: such tables come from one merge, which wrote them in order.
+            return std::tie(t->entry().smallest, t->entry().largest, t->entry().ends_open, t->entry().id);
+        };
+        for (std::size_t n = 1; n < next.tables.size(); ++n) std::ranges::sort(next.tables[n], {}, by_key);
+        std::ranges::sort(next.tables.front(), std::ranges::greater{},
+                          [](auto const& t) { return t->entry().lsns.last; });
         now_.set(std::make_shared<view_type const>(std::move(next)));
     }
 

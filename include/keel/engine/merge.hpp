@@ -108,6 +108,20 @@ public:
              std::optional<std::string> const& to) {
         if (!level.empty()) enter(level_part{level}, from, to);
     }
+    /// One that shares keys with others, as tables of level 0 do.
+    void add(std::shared_ptr<table_type const> const& table, std::optional<std::string> const& from,
+             std::optional<std::string> const& to) {
+        auto const& t = table->entry();
+        if ((to && t.smallest >= *to) || (from && t.ends_before(*from))) return;
+        enter(table_part{table}, from, to);
+    }
+    /// All levels. Below the first one, the tables of a level share no key.
+    template <class Levels>
+    void add_levels(Levels const& levels, std::optional<std::string> const& from,
+                    std::optional<std::string> const& to) {
+        for (auto const& t : levels.front()) add(t, from, to);
+        for (std::size_t n = 1; n < levels.size(); ++n) add(levels[n], from, to);
+    }
     /// Behind the last add().
     void begin() {
         for (std::size_t i = 0; i < parts_.size(); ++i)
@@ -134,8 +148,9 @@ public:
 private:
     using memory_part = table::memtable::cursor;
     using run_part = typename run::cursor;
+    using table_part = typename table_type::cursor;
     using level_part = level_cursor<table_type>;
-    using any_part = std::variant<memory_part, run_part, level_part>;
+    using any_part = std::variant<memory_part, run_part, table_part, level_part>;
     struct standing {
         table::version what;
         std::size_t part;
@@ -199,7 +214,7 @@ public:
         all_.emplace(way);
         for (auto const& m : of_->memory) all_->add(*m, from, to);
         for (auto const& r : of_->runs) all_->add(r, from, to);
-        for (auto const& level : of_->tables) all_->add(level, from, to);
+        all_->add_levels(of_->tables, from, to);
         all_->begin();
         return step();
     }

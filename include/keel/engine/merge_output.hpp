@@ -2,7 +2,8 @@
 #ifndef KEEL_ENGINE_MERGE_OUTPUT_HPP
 #define KEEL_ENGINE_MERGE_OUTPUT_HPP
 
-// What a merge writes (engine/compactor.hpp): tables, one after the other, under temporary names, at a bounded rate.
+// What a merge (engine/compactor.hpp) or an ingestion (engine/ingestion.hpp) writes: tables, one after the other, under temporary names,
+// at a bounded rate; then their final names.
 
 #include <keel/error.hpp>
 #include <keel/format/manifest.hpp>
@@ -13,6 +14,7 @@
 #include <keel/types.hpp>
 #include <keel/wal/segments.hpp>
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -24,6 +26,24 @@
 
 namespace keel::inline v0::detail {
 
+/// Hands out ids of tables. Any number of threads, once it was told where to begin.
+class table_ids {
+public:
+    void begin_at(std::uint64_t next) noexcept { next_.store(next, std::memory_order_release); }
+    /// Whether it was: what that took is seen, too.
+    [[nodiscard]] bool begun() const noexcept { return next_.load(std::memory_order_acquire) != 0; }
+    [[nodiscard]] format::table_id take() noexcept {
+        format::table_id id{next_.fetch_add(1, std::memory_order_relaxed)};
+        while (static_cast<std::uint32_t>(id.value) == 0) id = {next_.fetch_add(1, std::memory_order_relaxed)};
+        return id;
+    }
+    /// None from here on was taken.
+    [[nodiscard]] std::uint64_t next() const noexcept { return next_.load(std::memory_order_relaxed); }
+
+private:
+    std::atomic<std::uint64_t> next_{0};
+};
+
 /// The tables of one merge. One thread's.
 template <class Config>
 class merge_output {
@@ -31,10 +51,10 @@ public:
     using fs_type = typename Config::file_system;
     using keeper_type = wal::segment_keeper<Config>;
 
-    /// Ids are taken from `next_id`; no record is older than `first`; `made` is told of each table before its file is made.
-    merge_output(fs_type& fs, keeper_type& keeper, std::uint64_t& next_id, std::uint8_t level, lsn first,
+    /// No record is older than `first`; `made` is told of each table before its file is made.
+    merge_output(fs_type& fs, keeper_type& keeper, table_ids& ids, std::uint8_t level, lsn first,
                  std::vector<format::table_entry>& made)
-        : fs_{fs}, keeper_{keeper}, next_id_{next_id}, level_{level}, first_{first}, made_{made} {}
+        : fs_{fs}, keeper_{keeper}, ids_{ids}, level_{level}, first_{first}, made_{made} {}
 
     /// A table ends only between two keys.
     result<void> add(table::version const& v, bool new_key) {
@@ -54,6 +74,21 @@ public:
         made_.back() = std::move(entry);
         return {};
     }
+    /// Final names, durable.
+    result<void> name() {
+        auto const& paths = keeper_.paths();
+        for (auto const& t : made_) KEEL_TRY(fs_.rename(paths.table_temporary(t.id), paths.table(t.id)));
+        // Without this a power loss can keep the manifest's word of a table and lose its name.
+        return made_.empty() ? result<void>{} : fs_.sync_directory(paths.tables());
+    }
+    /// Takes back what was written: no manifest names it. What stays is removed by the next opening's first merge.
+    void discard() {
+        auto const& paths = keeper_.paths();
+        for (auto const& t : made_) {
+            static_cast<void>(fs_.remove(paths.table_temporary(t.id)));
+            static_cast<void>(fs_.remove(paths.table(t.id)));
+        }
+    }
     [[nodiscard]] std::uint64_t bytes() const noexcept {
         std::uint64_t sum = writer_ ? writer_->bytes() : 0;
         for (auto const& t : made_) sum += t.size;
@@ -64,8 +99,7 @@ private:
     using writer_type = table::table_writer<typename Config::checksum, typename Config::compression, fs_type>;
 
     result<void> begin() {
-        format::table_id id{next_id_++};
-        while (static_cast<std::uint32_t>(id.value) == 0) id = {next_id_++};
+        auto const id = ids_.take();
         made_.push_back({.id = id}); // known from here on, so that it is removed after a failure
         KEEL_TRY_LET(writer,
                      (writer_type::create(
@@ -82,7 +116,7 @@ private:
 
     fs_type& fs_;
     keeper_type& keeper_;
-    std::uint64_t& next_id_;
+    table_ids& ids_;
     std::uint8_t level_;
     lsn first_;
     std::vector<format::table_entry>& made_;

@@ -16,7 +16,8 @@
 //   9 table     u64 id, u64 salt, u64 size, u64 first lsn, u64 last lsn, u64 records, u8 level, u8 n, u8 m, u8 compression (of its packed
 //               blocks; 0: none is packed; at most 15), n and m bytes: no key is smaller than the first text, none larger than the
 //               second (m with bit 7 set: than all that begin with it). The table is at that level from here on, whether it was
-//               known before or not
+//               known before or not. Level 0: ingested beside the log, all of it at one LSN, which the log holds an erase of the
+//               empty key at; all up to that LSN was durable when this was written
 //  10 untable   u64 id: no longer part of the store            11 tables    u64 next table id
 //  12 unused    u64 LSN: it and those above were never kept, so that nothing is lost with them: they are taken anew
 
@@ -121,7 +122,10 @@ struct segment_entry {
 };
 
 inline constexpr std::size_t table_bound_bytes_max = 96;
-inline constexpr unsigned table_levels = 7; ///< a table's level is at least 1 and less than this
+inline constexpr unsigned table_levels = 7; ///< a table's level is less than this
+
+/// In the file of a table that was ingested, for the LSN it took when it became part of the store.
+inline constexpr lsn ingested_lsn{1};
 
 /// One table of the store.
 struct table_entry {
@@ -130,7 +134,7 @@ struct table_entry {
     std::uint64_t size = 0;
     lsn_range lsns{}; ///< of its records; others may lie between
     std::uint64_t records = 0;
-    std::uint8_t level = 1;
+    std::uint8_t level = 1;       ///< 0: ingested, and not merged yet
     std::uint8_t compression = 0; ///< id of the policy that packed blocks of it; 0: none is packed
     std::string smallest{};       ///< no key is smaller
     std::string largest{};        ///< no key is larger,
@@ -142,6 +146,11 @@ struct table_entry {
     /// Whether all its keys are smaller.
     [[nodiscard]] bool ends_before(std::string_view key) const noexcept {
         return key > largest && !(ends_open && key.starts_with(largest));
+    }
+    /// Whether this header is of the table. One that was ingested was written before its LSN was known: its header has LSN 1 for it.
+    [[nodiscard]] bool is_of(table_header const& h) const noexcept {
+        bool const was_ingested = lsns.size() == 1 && h.lsns == lsn_range{ingested_lsn, ingested_lsn};
+        return h.id == id && h.salt == salt && h.size == size && (h.lsns == lsns || was_ingested);
     }
     /// Says which keys it has; what is too long for the manifest is cut short.
     void set_bounds(std::string_view first, std::string_view last) {
@@ -294,9 +303,10 @@ inline bool apply_op(manifest_state& to, manifest_op what, field_reader& in) {
         t.largest = as_text(in.view(m & 0x7FU));
         bool const sane = t.id && t.id.value < lsn_highest.value && static_cast<std::uint32_t>(t.salt) != 0 &&
                           t.size >= table_bytes_min && t.size <= table_bytes_max && t.lsns.first && !t.lsns.empty() &&
-                          t.lsns.last <= lsn_highest && t.level >= 1 && t.level < table_levels &&
-                          t.compression <= compression_id_max && t.smallest.size() <= table_bound_bytes_max &&
-                          t.largest.size() <= table_bound_bytes_max && !t.ends_before(t.smallest);
+                          t.lsns.last <= lsn_highest && t.level < table_levels &&
+                          (t.level != 0 || t.lsns.size() == 1) && t.compression <= compression_id_max &&
+                          t.smallest.size() <= table_bound_bytes_max && t.largest.size() <= table_bound_bytes_max &&
+                          !t.ends_before(t.smallest);
         to.next_table = std::max(to.next_table, t.id.value + 1);
         if (sane) to.tables.insert_or_assign(t.id, std::move(t));
         return sane;

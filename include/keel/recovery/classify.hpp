@@ -106,6 +106,8 @@ private:
             if (segment(i).header) h = std::max(h, below_cut(segment(i).header->durable_mark, i));
             if (segment(i).entry.seal) h = std::max(h, below_cut(segment(i).entry.seal->range.last, i));
         }
+        for (auto const& [id, t] : stock_.state.tables)
+            if (t.level == 0) h = std::max(h, t.lsns.last); // durable, with all before it, when the manifest was told
         if (stock_.note) h = std::max(h, stock_.note->durable);
         if (stock_.note && stock_.note_is_own) h = std::max(h, stock_.note->accepted);
         out_.horizon = h;
@@ -130,6 +132,9 @@ private:
             }
             out_.highest_seen = std::max(out_.highest_seen, runs_[i].last);
         }
+        // What was ingested is in tables: nothing is lost with the log's word of it.
+        for (auto const& [id, t] : stock_.state.tables)
+            if (t.level == 0 && t.lsns.last > stock_.state.floor) covered_.add(t.lsns);
         std::ranges::sort(winners_, {}, [](counted_range const& c) { return c.range.first; });
     }
 

@@ -198,6 +198,7 @@ private:
             KEEL_TRY(ask_the_medium_again(out));
             repair(out, choice, manifest);
         }
+        for (auto const id : out.plan.not_ingested) out.exam.stock.state.tables.erase(id);
         tell(out);
         finish(out, std::move(manifest));
         return out;

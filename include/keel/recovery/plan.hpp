@@ -30,11 +30,12 @@ struct repair_plan {
     lsn end{};                            ///< the last LSN of the log afterwards, declared losses included
     std::uint64_t lost_records = 0;
     bool rewrite_manifest = false;
-    std::vector<segment_id> forget{}; ///< registered, but the file is gone
+    std::vector<segment_id> forget{};             ///< registered, but the file is gone
+    std::vector<format::table_id> not_ingested{}; ///< tables of level 0 that a roll-back goes behind
     std::string notice{};
 
     [[nodiscard]] bool changes_anything() const noexcept {
-        return !segments.empty() || !declare.empty() || rewrite_manifest || !forget.empty();
+        return !segments.empty() || !declare.empty() || rewrite_manifest || !forget.empty() || !not_ingested.empty();
     }
 };
 
@@ -52,7 +53,8 @@ namespace detail {
 }
 
 /// Cuts what counts at the last LSN before the first lost one.
-inline void roll_back(repair_plan& plan, verdict const& v) {
+inline void roll_back(repair_plan& plan, examination const& e) {
+    auto const& v = e.found;
     auto const keep = v.lost.front().first.before();
     auto const newest = std::max({v.horizon, v.end, v.lost.back().last});
     std::erase_if(plan.counted, [&](auto const& c) { return c.range.first > keep; });
@@ -62,6 +64,8 @@ inline void roll_back(repair_plan& plan, verdict const& v) {
     plan.declare = {{keep.next(), newest}};
     plan.lost_records += dropped;
     plan.end = newest;
+    for (auto const& [id, t] : e.stock.state.tables)
+        if (t.level == 0 && t.lsns.first > keep) plan.not_ingested.push_back(id);
 }
 
 inline void choose_segments(repair_plan& plan, examination const& e, repair_scope scope) {
@@ -106,7 +110,7 @@ inline void choose_segments(repair_plan& plan, examination const& e, repair_scop
     plan.counted = v.counted;
     plan.end = v.end;
     for (auto const& l : v.lost) plan.lost_records += l.size();
-    if (!v.lost.empty() && plan.what == decision::roll_back) detail::roll_back(plan, v);
+    if (!v.lost.empty() && plan.what == decision::roll_back) detail::roll_back(plan, e);
     else plan.declare = v.lost;
     detail::choose_segments(plan, e, scope);
     auto const has = [&](damage kind) {

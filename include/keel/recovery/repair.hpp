@@ -4,7 +4,8 @@
 
 // Decisions -> effects. Repair never writes in place and never destroys evidence (R5.5):
 //   1. quarantine/<number>/ gets copies of both manifests;
-//   2. each damaged segment that still has records is written anew beside the old one, and synced;
+//   2. each damaged segment that still has records is written anew beside the old one, and synced; tables that a roll-back goes behind
+//      are copied there;
 //   3. quarantine/<number>/receipt.json says what was found, what is done, and the digests of the files before and after;
 //   4. one manifest edit switches: new segments in, old ones out, losses declared;
 //   5. the old files move into quarantine/<number>/.
@@ -55,6 +56,7 @@ public:
         KEEL_TRY(open_quarantine());
         for (auto const& s : plan_.segments) KEEL_TRY(repair_segment(s));
         if (!done_.built.empty()) KEEL_TRY(fs_.sync_directory(paths_.log()));
+        for (auto const id : plan_.not_ingested) KEEL_TRY(keep_copy(id));
         KEEL_TRY(write_receipt());
         KEEL_TRY(switch_over(manifest));
         if (auto moved = move_away(); !moved) done_.unfinished = std::move(moved).error();
@@ -121,6 +123,29 @@ private:
         return {};
     }
 
+    /// The table's own file goes with the first merge: no manifest names it then.
+    result<void> keep_copy(format::table_id id) {
+        edit_.untable(id);
+        auto const from = paths_.table(id);
+        auto const to = folder() + from.substr(from.rfind('/'));
+        if (std::ranges::find(e_.stock.missing_tables, id) != e_.stock.missing_tables.end()) return {};
+        KEEL_TRY_LET(source, fs_.open(from, io::access::read_only, io::creation::must_exist));
+        KEEL_TRY_LET(status, source.status());
+        KEEL_TRY_LET(target, store_type::put_file(fs_, to));
+        wal::window<typename fs_type::file> in{source, status.size};
+        for (std::uint64_t at = 0; at < status.size;) {
+            auto const part = in.from(at, 1);
+            KEEL_TRY(target.write(at, part));
+            at += part.size();
+        }
+        KEEL_TRY(target.sync());
+        observe::json_object row;
+        row.text("file", paths_.inside(from)).number("bytes", status.size).hex("digest", digest(from, status.size));
+        tables_ += (tables_.empty() ? "" : ",") + row.str();
+        done_.quarantined.push_back(paths_.inside(to));
+        return {};
+    }
+
     result<void> build(std::size_t index, observe::json_object& row) {
         auto const& old = e_.stock.segments[index];
         while (static_cast<std::uint32_t>(next_id_) == 0) ++next_id_;
@@ -181,6 +206,7 @@ private:
         o.text("digest_policy", C::name).number("lost_records", plan_.lost_records);
         o.raw("declared_lost", observe::to_json(plan_.declare))
             .raw("segments", "[" + rows_ + "]")
+            .raw("tables", "[" + tables_ + "]")
             .raw("findings", "[" + found + "]");
         auto const text = o.str() + "\n";
         KEEL_TRY(store_type::put_file(fs_, folder() + "/receipt.json", as_bytes(text)));
@@ -228,6 +254,7 @@ private:
     format::edit_builder edit_{};
     std::vector<std::pair<std::string, std::string>> moves_{};
     std::string rows_{};
+    std::string tables_{};
 };
 
 } // namespace detail
@@ -311,7 +338,11 @@ template <class Config>
     for (auto const& entry : *names)
         if (wal::layout::segment_of(entry.name))
             KEEL_TRY(fs.rename(folder + '/' + entry.name, paths.log_file(entry.name)));
+        else if (wal::layout::table_of(entry.name))
+            KEEL_TRY(fs.rename(folder + '/' + entry.name, paths.table_file(entry.name)));
     KEEL_TRY(fs.sync_directory(paths.log()));
+    if (now.state->tables.size() != (before.state ? before.state->tables.size() : 0))
+        KEEL_TRY(fs.sync_directory(paths.tables()));
     for (int i = 0; i < 2; ++i) {
         auto const name = folder + (i == 0 ? "/manifest.0" : "/manifest.1");
         auto saved = fs.open(name, io::access::read_only, io::creation::must_exist);

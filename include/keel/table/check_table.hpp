@@ -68,7 +68,7 @@ private:
     }
     [[nodiscard]] std::optional<format::table_header> decode(std::uint64_t at) {
         auto h = format::decode_table_header<C>(in_.at(at, format::header_bytes));
-        if (h && (h->id != of_.id || h->salt != of_.salt || h->size != of_.size || h->lsns != of_.lsns)) h.reset();
+        if (h && !of_.is_of(*h)) h.reset();
         return h;
     }
 

@@ -449,7 +449,7 @@ private:
                 if (again ? !file_->fetch_uncached(at, block) : !file_->fetch(at, block)) continue;
                 auto const h = format::decode_table_header<C>(block);
                 if (!h) continue;
-                if (h->id != of_.id || h->salt != of_.salt || h->size != of_.size || h->lsns != of_.lsns)
+                if (!of_.is_of(*h))
                     return failure(errc::corruption, "the file is not the table that the manifest names", path(), at);
                 header_ = *h;
                 return {};

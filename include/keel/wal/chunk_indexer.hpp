@@ -27,15 +27,15 @@ public:
         : segment_bytes_{segment_bytes}, salt_{salt}, begin_{format::frames_begin(segment_bytes)}, on_{true} {}
 
     /// A record that was encoded at `offset`. One without a key ends it: there are no indexes in this segment from then on.
-    void add(std::uint64_t offset, std::uint32_t lsn_delta, byte_view key) {
+    void add(std::uint64_t offset, std::uint32_t lsn_delta, format::frame_type type, byte_view key) {
         if (!on_) return;
-        if (key.empty()) return stop();
+        if (type == format::frame_type::message) return stop();
         keys_.add(as_text(key), offset, lsn_delta);
         last_ = lsn_delta;
     }
     void add(std::uint64_t offset, std::uint32_t lsn_delta, std::span<operation const> batch) {
         for (auto const& op : batch) {
-            add(offset, lsn_delta++, op.key);
+            add(offset, lsn_delta++, op.type, op.key);
             offset += format::frame_bytes(op.payload_bytes());
         }
     }

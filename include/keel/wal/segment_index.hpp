@@ -115,6 +115,7 @@ private:
     [[nodiscard]] std::size_t common_with_first(std::string_view key) const noexcept {
         auto const first = key_of(items_.front());
         auto const most = std::min(common_, key.size());
+        if (most == 0) return 0;
         if (std::memcmp(first.data(), key.data(), most) == 0) return most;
         std::size_t n = 0;
         while (first[n] == key[n]) ++n;

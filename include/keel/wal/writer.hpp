@@ -168,6 +168,37 @@ public:
         else return write_through(batch, hold);
     }
 
+    /// Gives an LSN to something that stands beside the log and becomes part of the store at that moment, through `take_effect(lsn)`. In
+    /// the log stands an erase of the empty key, which no key is equal to: what a reader of the log makes of it is nothing. When
+    /// `take_effect` is called it is durable, as is all before it; nobody sees that LSN or a later one yet, and nobody writes.
+    /// Errors: those of a write; outcome_unknown, where `take_effect` failed: the store is read-only then. Else nothing has happened.
+    template <class TakeEffect>
+    [[nodiscard]] result<lsn> write_beside(TakeEffect const& take_effect) {
+        operation const nothing{.type = format::frame_type::erase};
+        std::unique_lock hold{m_};
+        for (int turn = 0;; ++turn) {
+            KEEL_TRY(make_all_durable(frame_bytes_of(std::span{&nothing, 1}), hold));
+            if (next_ >= lsn_highest)
+                return failure(errc::too_large, "the log has used up its LSNs; copy the live data into a new store");
+            auto const at = encode(std::span{&nothing, 1});
+            leading_ = true;
+            auto written = make_filling_durable();
+            auto const effect = written ? take_effect(at) : result<void>{};
+            auto saved = written ? result<void>{}
+                                 : rescue(written.error()); // a fresh segment has it, and it means nothing
+            if (written) show_written();
+            leading_ = false;
+            cv_.notify_all();
+            if (!effect) {
+                stop_writing("the manifest could not be written: ", effect.error());
+                return failure(unknown_outcome());
+            }
+            if (written) return at;
+            KEEL_TRY(saved);
+            if (turn == turns_max) return failure(std::move(written).error());
+        }
+    }
+
     /// All records accepted before the call survive power loss once it returns.
     [[nodiscard]] result<void> sync() {
         std::unique_lock hold{m_};
@@ -252,6 +283,12 @@ public:
             if (filling_.empty()) return roll();
             static_cast<void>(lead(hold));
         }
+    }
+    /// Errors: those that a write would have now, for want of a store that takes any.
+    [[nodiscard]] result<void> takes_writes() const {
+        std::lock_guard const hold{m_};
+        if (!writable()) return refuse();
+        return {};
     }
     /// Whether this opening has written: all that was found is durable then, or was written anew.
     [[nodiscard]] bool has_written() const {
@@ -373,6 +410,8 @@ private:
     /// Called with m_ held and nobody leading, in the read-only state.
     result<void> resume_locked() {
         keeper_.retry();
+        // What an edit that failed has left must not be there behind what is written from here on.
+        KEEL_TRY(keeper_.settle());
         if (starved_) {
             KEEL_TRY(keeper_.make_ready());
             KEEL_TRY(keeper_.keep_reserve());
@@ -424,7 +463,7 @@ private:
     }
     [[nodiscard]] static std::uint64_t keyed_in(std::span<operation const> batch) noexcept {
         return static_cast<std::uint64_t>(
-            std::ranges::count_if(batch, [](operation const& op) { return !op.key.empty(); }));
+            std::ranges::count_if(batch, [](operation const& op) { return op.type != format::frame_type::message; }));
     }
 
     /// The first write after opening. Nothing behind the old tail is acknowledged before all of that is proven durable.
@@ -712,6 +751,52 @@ private:
         visible_cv_.notify_all();
     }
 
+    // ---- beside the log -----------------------------------------------------------------------------------------------------
+
+    static constexpr int turns_max = 2; ///< segments given up for one call of write_beside()
+
+    /// An active segment with room for `bytes`, nobody leading, nothing gathering, all that was accepted durable.
+    result<void> make_all_durable(std::uint64_t bytes, lock_type& hold) {
+        for (;;) {
+            KEEL_TRY(ready_for(bytes, 1, hold));
+            if (leading_) {
+                cv_.wait(hold);
+            } else if constexpr (mapped) {
+                if (durable_ >= accepted_) return {};
+                KEEL_TRY(sync_until(accepted_, hold));
+            } else {
+                if (filling_.batches.empty()) return {};
+                KEEL_TRY(lead(hold));
+            }
+        }
+    }
+    /// Writes and syncs what was encoded, with the mutex held, and shows it to nobody.
+    result<void> make_filling_durable() {
+        if constexpr (mapped) {
+            KEEL_TRY(store_bytes());
+            KEEL_TRY(active_->mapping->sync());
+        } else {
+            std::swap(filling_, flight_);
+            filling_.reset(flight_.end());
+            KEEL_TRY(active_->file->write(flight_.offset, flight_.bytes));
+            note_accepted(flight_.last());
+            KEEL_TRY(active_->file->sync());
+        }
+        return {};
+    }
+    void show_written() {
+        if constexpr (mapped) {
+            active_->synced = true;
+            durable_ = filling_.last();
+            marked_ = std::max(marked_, encoded_mark_);
+            accept_filling();
+            durable_block_batch_ = newest_block_batch_;
+        } else {
+            apply(flight_, active_->first);
+            acknowledge(encoded_mark_);
+        }
+    }
+
     // ---- mapped path --------------------------------------------------------------------------------------------------------
 
     result<lsn> write_mapped(std::span<operation const> batch) {
@@ -723,13 +808,20 @@ private:
         return mine;
     }
 
-    /// Stores what was encoded, the first tag last: a killed process leaves all of a batch's frames reachable or none.
     result<void> store_filling() {
+        if (filling_.bytes.empty()) return {};
+        KEEL_TRY(store_bytes());
+        accept_filling();
+        return {};
+    }
+    /// Stores what was encoded, the first tag last: a killed process leaves all of a batch's frames reachable or none.
+    result<void> store_bytes() {
         auto const bytes = byte_view{filling_.bytes};
-        if (bytes.empty()) return {};
         auto& map = *active_->mapping;
         KEEL_TRY(map.store(filling_.offset + 4, bytes.subspan(4)));
-        KEEL_TRY(map.publish(filling_.offset, format::load<std::uint32_t>(bytes.data())));
+        return map.publish(filling_.offset, format::load<std::uint32_t>(bytes.data()));
+    }
+    void accept_filling() {
         newest_index_ = newest_index_in(filling_);
         if (!filling_.batches.empty()) {
             accepted_ = filling_.last();
@@ -739,7 +831,6 @@ private:
             note();
         }
         filling_.reset(active_->at);
-        return {};
     }
 
     /// Where the first batch begins that touches the block in which the newest one ends: from there on a failed sync may cost bytes.
@@ -1040,13 +1131,13 @@ private:
     }
     void encode_again(frame_group& out, lsn at, format::frame_view const& frame, lsn mark) {
         if (frame.header.begins()) out.batches.push_back({.begin = out.end(), .end = 0, .range = {at, at}});
-        active_->chunks.add(out.end(), active_->encoder.delta_of(at), frame.key());
+        active_->chunks.add(out.end(), active_->encoder.delta_of(at), frame.header.type, frame.key());
         active_->encoder.put(out, {.type = frame.header.type, .flags = frame.header.flags}, at, mark, frame.key(),
                              frame.value());
         out.batches.back().end = out.end();
         out.batches.back().range.last = at;
         ++active_->count;
-        active_->keyed += frame.header.key_bytes != 0;
+        active_->keyed += frame.header.type != format::frame_type::message;
     }
 
     /// resume(): what readers see and is not safe yet goes to a fresh segment, whose header voids all above it. On the written

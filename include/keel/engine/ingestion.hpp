@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_ENGINE_INGESTION_HPP
+#define KEEL_ENGINE_INGESTION_HPP
+
+// Sorted data becomes part of a store beside its log: it is written once, into tables, and is there as a whole or not at all.
+//
+// What is on the disk, step by step: (1) tables under temporary names, each synced; (2) their final names, the folder synced. A crash up
+// to here leaves files that no manifest names. (3) The log takes an LSN for all of it, synced with everything before (wal/writer.hpp,
+// write_beside): alone it means nothing. (4) One manifest edit: these tables, at that LSN, on level 0. From here on they count: the LSN
+// is durable, so no power loss takes it back or gives it to anything else. (5) Readers see them, then the LSN becomes visible.
+
+#include <keel/engine/batch.hpp>
+#include <keel/engine/compactor.hpp>
+#include <keel/engine/levels.hpp>
+#include <keel/engine/merge_output.hpp>
+#include <keel/error.hpp>
+#include <keel/format/manifest.hpp>
+#include <keel/log.hpp>
+#include <keel/types.hpp>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace keel::inline v0::detail {
+
+/// One call of ingest(). What it has written goes with it unless finish() made it count. One thread's.
+template <class Config>
+class ingestion {
+public:
+    using levels_type = levels<Config>;
+    using core_type = log_core<Config, levels_type>;
+    using table_type = typename levels_type::table_type;
+
+    ingestion(core_type& core, levels_type& parts, table_ids& ids)
+        : core_{core}, levels_{parts}, ids_{ids}, out_{fs_, core.keeper(), ids, 0, format::ingested_lsn, made_} {}
+    ingestion(ingestion const&) = delete;
+    ingestion& operator=(ingestion const&) = delete;
+    ~ingestion() {
+        if (!named_in_manifest_) out_.discard();
+    }
+
+    /// Keys come in order. Errors: invalid_argument (they do not; an empty key), too_large, no_space, the machine's.
+    result<void> add(std::string_view key, std::string_view value) {
+        KEEL_TRY(check_key(key));
+        if (any_ && key <= last_)
+            return failure(errc::invalid_argument,
+                           "keys to be ingested come in order, each once; nothing was ingested: sort them first");
+        // What a merge can carry, and a table's offsets can reach, is what the log could have taken.
+        if (format::frame_bytes(key.size() + value.size()) > core_type::writer_type::batch_bytes_max)
+            return failure(
+                errc::too_large,
+                "a key and its value take " + std::to_string(key.size() + value.size()) +
+                    " bytes, more than a record may have; nothing was ingested: choose a larger segment_size");
+        last_.assign(key);
+        any_ = true;
+        return out_.add({.key = key, .value = value, .at = format::ingested_lsn, .tombstone = false}, true);
+    }
+
+    /// All of it counts, and survives power loss, when this returns its LSN. Errors: those of a write.
+    result<lsn> finish() {
+        if (!any_) return failure(errc::invalid_argument, "there is nothing to ingest");
+        KEEL_TRY(out_.finish());
+        KEEL_TRY(out_.name());
+        return core_.writer().write_beside([this](lsn at) { return take_effect(at); });
+    }
+
+private:
+    result<void> take_effect(lsn at) {
+        format::edit_builder edit;
+        std::vector<std::shared_ptr<table_type const>> tables;
+        for (auto& t : made_) {
+            t.lsns = {at, at};
+            edit.table(t);
+            tables.push_back(levels_.serve(t, core_.keeper().paths()));
+        }
+        edit.tables(ids_.next());
+        named_in_manifest_ = true; // perhaps, also where this fails: the files stay
+        KEEL_TRY(core_.keeper().commit(edit));
+        levels_.put_on_top(tables);
+        return {};
+    }
+
+    core_type& core_;
+    levels_type& levels_;
+    table_ids& ids_;
+    typename Config::file_system fs_{core_.fs()};
+    std::vector<format::table_entry> made_{};
+    merge_output<Config> out_;
+    std::string last_{};
+    bool any_ = false;
+    bool named_in_manifest_ = false;
+};
+
+} // namespace keel::inline v0::detail
+
+#endif
