@@ -78,6 +78,20 @@ void store_inputs(stdfs::path const& corpus) {
     put(merged("", 0), 23);
     put(merged("db/tables/0000000000000001.tab", 700), 16);
     put(merged("db/tables/0000000000000001.tab", 700), 23);
+    auto const ingested = [](bool closed) {
+        auto disk = make_store(ending::closed, 20, 3).disk;
+        auto store = small_engine::open(store_folder, still_options(), disk);
+        for (auto const* value : {"one", "two"}) {
+            static_cast<void>(store->ingest(history::content{{"key 1", value}, {"zz", value}}));
+            static_cast<void>(store->put("zz", "put"));
+        }
+        if (closed) static_cast<void>(store->close());
+        else store->abandon();
+        return disk.after_process_crash();
+    };
+    for (unsigned const how : {0U, 32U, 64U, 96U}) put(ingested(true), 23 | how);
+    put(ingested(false), 23 | 32);
+    put(ingested(false), 16 | 64);
     put(damaged([&](auto& d) {
             no_manifest(d);
             zero(d, first, 0, 512);

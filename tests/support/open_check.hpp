@@ -140,6 +140,14 @@ private:
         expected["a key of the fuzzer"] = "value " + std::to_string(i);
         last = *put;
     }
+    if (can_write) {
+        history::content const bulk{{"a key of the fuzzer", "ingested"}, {"another one", "ingested, too"}};
+        auto const at = store->ingest(bulk);
+        if (at) {
+            for (auto const& [key, value] : bulk) expected[key] = value;
+            last = *at;
+        }
+    }
     store->abandon();
     if (flags.read_only) return disk.equal(untouched) ? "" : "a read-only open changed something" + at_first;
     auto wrong = wrong_at_next_open(disk, expected, last, flags.strategy);
