@@ -14358,6 +14358,31 @@ namespace detail {
            std::uint64_t{index->offset} + index->length <= format::footer_offset(s.entry.size);
 }
 
+/// A frame as it is read back: its views point into its own bytes.
+struct frame_copy {
+    std::vector<std::byte> bytes{};
+    format::frame_view frame{};
+};
+/// The frame at a place; nothing where it ends behind `limit`, cannot be read or does not verify. Two reads.
+template <checksum_policy C, class File>
+[[nodiscard]] std::optional<frame_copy> copy_frame(File const& file, format::frame_place place, std::uint64_t limit,
+                                                   format::frame_type type) {
+    frame_copy out;
+    auto const at = place.offset;
+    if (at > limit || limit - at < format::frame_header_bytes) return std::nullopt;
+    out.bytes.resize(format::frame_header_bytes);
+    auto const head = file.read(at, out.bytes);
+    if (!head || *head != out.bytes.size()) return std::nullopt;
+    auto const peek = format::peek_frame(out.bytes.data(), place, limit - at);
+    if (peek.state != format::frame_state::intact || peek.header.type != type) return std::nullopt;
+    out.bytes.resize(static_cast<std::size_t>(peek.bytes())); // not beyond the limit: peek_frame looked
+    auto const all = file.read(at, out.bytes);
+    if (!all || *all != out.bytes.size()) return std::nullopt;
+    out.frame = format::read_frame<C>(out.bytes, place);
+    if (out.frame.state != format::frame_state::intact) return std::nullopt;
+    return out;
+}
+
 /// What a scan of a mounted segment would have given.
 template <checksum_policy C, class Fs>
 [[nodiscard]] segment_run run_of_seal(Fs& fs, found_segment const& s, bool newest) {
@@ -14373,15 +14398,12 @@ template <checksum_policy C, class Fs>
     if (!newest) return run;
     // An orderly close ends in its mark.
     constexpr auto mark_bytes = format::frame_bytes(format::mark_bytes);
-    std::array<std::byte, mark_bytes> bytes{};
     if (seal.data_end < s.geometry.begin + mark_bytes) return run;
-    auto const at = seal.data_end - mark_bytes;
     auto file = fs.open(s.path, io::access::read_only, io::creation::must_exist);
-    auto const got = file ? file->read(at, bytes) : result<std::size_t>{std::size_t{0}};
-    if (!got || *got != bytes.size()) return run;
-    auto const seen = format::read_frame<C>(bytes, {seal.salt, at});
-    if (seen.state != format::frame_state::intact || seen.header.type != format::frame_type::mark) return run;
-    auto const mark = format::decode_mark(seen.payload);
+    if (!file) return run;
+    auto const last = copy_frame<C>(*file, {seal.salt, seal.data_end - mark_bytes}, seal.data_end,
+                                    format::frame_type::mark);
+    auto const mark = last ? format::decode_mark(last->frame.payload) : std::nullopt;
     run.closed = mark && mark->kind == format::mark_kind::close;
     return run;
 }
@@ -14396,18 +14418,10 @@ template <checksum_policy C, class File>
                       s.file_bytes == s.entry.size && s.entry.place == s.entry.id;
     if (!told) return {};
     auto const at = stock.note->newest_index;
-    auto const limit = s.geometry.limit;
-    std::array<std::byte, format::frame_header_bytes> head{};
-    if (at % format::frame_alignment != 0 || at < s.geometry.begin || at > limit || limit - at < head.size()) return {};
-    auto const got = file.read(at, head);
-    auto const peek = format::peek_frame(head.data(), {s.entry.salt, at}, limit - at);
-    if (!got || peek.state != format::frame_state::intact || peek.header.type != format::frame_type::index) return {};
-    std::vector<std::byte> bytes(static_cast<std::size_t>(peek.bytes())); // not beyond the limit: peek_frame looked
-    auto const all = file.read(at, bytes);
-    if (!all || *all != bytes.size()) return {};
-    auto const seen = format::read_frame<C>(bytes, {s.entry.salt, at});
-    if (seen.state != format::frame_state::intact) return {};
-    auto chunks = format::decode_chunks(seen.payload, at, s.entry.size);
+    if (at % format::frame_alignment != 0 || at < s.geometry.begin) return {};
+    auto const index = copy_frame<C>(file, {s.entry.salt, at}, s.geometry.limit, format::frame_type::index);
+    if (!index) return {};
+    auto chunks = format::decode_chunks(index->frame.payload, at, s.entry.size);
     if (!chunks) return {};
     std::erase_if(*chunks, [&](auto const& c) {
         return s.lsn_of(c.last) > stock.note->accepted; // those that stay are the first ones
@@ -16942,17 +16956,42 @@ private:
                 chunk.counted = within(part.counted, {s.lsn_of(c.first), s.lsn_of(c.last)});
                 part.begin = c.end;
                 part.counted = within(part.counted, {s.lsn_of(c.last).next(), lsn_max});
-                if (chunk.counted.empty()) continue;
-                auto& one = serve(out, i, chunk, bytes, true);
-                format::index_shape const shape{format::block_bytes(bytes), c.records};
-                one.records = c.records;
-                one.index = {.type = static_cast<std::uint32_t>(format::section_type::index),
-                             .offset = c.blocks,
-                             .length = static_cast<std::uint32_t>(shape.bytes()),
-                             .check = c.check,
-                             .argument = c.shared};
+                if (!chunk.counted.empty()) out.served.push_back({.what = chunk_of(chunk, bytes, c)});
             }
-        if (!part.counted.empty()) serve(out, i, part, bytes, replaced);
+        if (part.counted.empty()) return;
+        served_segment one{.what = closed(part, bytes)};
+        if (!replaced && s.mounted) {
+            one.what.records = s.entry.seal->count;
+            one.what.index = s.footer->section(static_cast<std::uint32_t>(format::section_type::index));
+            one.what.filter = filter_of(s);
+        } else if (!replaced) {
+            one.scanned = i;
+        }
+        out.served.push_back(std::move(one));
+    }
+    /// As it is served by the index that stands behind it in the log.
+    [[nodiscard]] static wal::closed_segment chunk_of(wal::catalog_part const& part, std::uint64_t bytes,
+                                                      format::indexed_chunk const& c) {
+        auto out = closed(part, bytes);
+        out.records = c.records;
+        out.index = {
+            .type = static_cast<std::uint32_t>(format::section_type::index),
+            .offset = c.blocks,
+            .length = static_cast<std::uint32_t>(format::index_shape{format::block_bytes(bytes), c.records}.bytes()),
+            .check = c.check,
+            .argument = c.shared};
+        return out;
+    }
+    /// `bytes`: the size of the file.
+    [[nodiscard]] static wal::closed_segment closed(wal::catalog_part const& part, std::uint64_t bytes) {
+        return {.id = part.id,
+                .path = part.path,
+                .salt = part.salt,
+                .first = part.first,
+                .begin = part.begin,
+                .end = part.limit,
+                .segment_bytes = bytes,
+                .counted = part.counted};
     }
     [[nodiscard]] static std::vector<lsn_range> within(std::vector<lsn_range> const& ranges, lsn_range bounds) {
         std::vector<lsn_range> out;
@@ -16962,28 +17001,6 @@ private:
         }
         return out;
     }
-    static wal::closed_segment& serve(opened_type& out, std::size_t i, wal::catalog_part const& part,
-                                      std::uint64_t bytes, bool replaced) {
-        auto const& s = out.exam.stock.segments[i];
-        served_segment one;
-        one.what = {.id = part.id,
-                    .path = part.path,
-                    .salt = part.salt,
-                    .first = part.first,
-                    .begin = part.begin,
-                    .end = part.limit,
-                    .segment_bytes = bytes,
-                    .counted = part.counted};
-        if (s.mounted && !replaced) {
-            one.what.records = s.entry.seal->count;
-            one.what.index = s.footer->section(static_cast<std::uint32_t>(format::section_type::index));
-            one.what.filter = filter_of(s);
-        } else if (!replaced) {
-            one.scanned = i;
-        }
-        return out.served.emplace_back(std::move(one)).what;
-    }
-
     /// What the next header says of the segment before it, and which files may hold bytes that are not on the disk yet.
     void link_to_newest(opened_type& out, format::manifest_state const& state) {
         auto const& stock = out.exam.stock;

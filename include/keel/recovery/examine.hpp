@@ -17,7 +17,6 @@
 #include <keel/wal/segment_index.hpp>
 
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -162,6 +161,31 @@ namespace detail {
            std::uint64_t{index->offset} + index->length <= format::footer_offset(s.entry.size);
 }
 
+/// A frame as it is read back: its views point into its own bytes.
+struct frame_copy {
+    std::vector<std::byte> bytes{};
+    format::frame_view frame{};
+};
+/// The frame at a place; nothing where it ends behind `limit`, cannot be read or does not verify. Two reads.
+template <checksum_policy C, class File>
+[[nodiscard]] std::optional<frame_copy> copy_frame(File const& file, format::frame_place place, std::uint64_t limit,
+                                                   format::frame_type type) {
+    frame_copy out;
+    auto const at = place.offset;
+    if (at > limit || limit - at < format::frame_header_bytes) return std::nullopt;
+    out.bytes.resize(format::frame_header_bytes);
+    auto const head = file.read(at, out.bytes);
+    if (!head || *head != out.bytes.size()) return std::nullopt;
+    auto const peek = format::peek_frame(out.bytes.data(), place, limit - at);
+    if (peek.state != format::frame_state::intact || peek.header.type != type) return std::nullopt;
+    out.bytes.resize(static_cast<std::size_t>(peek.bytes())); // not beyond the limit: peek_frame looked
+    auto const all = file.read(at, out.bytes);
+    if (!all || *all != out.bytes.size()) return std::nullopt;
+    out.frame = format::read_frame<C>(out.bytes, place);
+    if (out.frame.state != format::frame_state::intact) return std::nullopt;
+    return out;
+}
+
 /// What a scan of a mounted segment would have given.
 template <checksum_policy C, class Fs>
 [[nodiscard]] segment_run run_of_seal(Fs& fs, found_segment const& s, bool newest) {
@@ -177,15 +201,12 @@ template <checksum_policy C, class Fs>
     if (!newest) return run;
     // An orderly close ends in its mark.
     constexpr auto mark_bytes = format::frame_bytes(format::mark_bytes);
-    std::array<std::byte, mark_bytes> bytes{};
     if (seal.data_end < s.geometry.begin + mark_bytes) return run;
-    auto const at = seal.data_end - mark_bytes;
     auto file = fs.open(s.path, io::access::read_only, io::creation::must_exist);
-    auto const got = file ? file->read(at, bytes) : result<std::size_t>{std::size_t{0}};
-    if (!got || *got != bytes.size()) return run;
-    auto const seen = format::read_frame<C>(bytes, {seal.salt, at});
-    if (seen.state != format::frame_state::intact || seen.header.type != format::frame_type::mark) return run;
-    auto const mark = format::decode_mark(seen.payload);
+    if (!file) return run;
+    auto const last = copy_frame<C>(*file, {seal.salt, seal.data_end - mark_bytes}, seal.data_end,
+                                    format::frame_type::mark);
+    auto const mark = last ? format::decode_mark(last->frame.payload) : std::nullopt;
     run.closed = mark && mark->kind == format::mark_kind::close;
     return run;
 }
@@ -200,18 +221,10 @@ template <checksum_policy C, class File>
                       s.file_bytes == s.entry.size && s.entry.place == s.entry.id;
     if (!told) return {};
     auto const at = stock.note->newest_index;
-    auto const limit = s.geometry.limit;
-    std::array<std::byte, format::frame_header_bytes> head{};
-    if (at % format::frame_alignment != 0 || at < s.geometry.begin || at > limit || limit - at < head.size()) return {};
-    auto const got = file.read(at, head);
-    auto const peek = format::peek_frame(head.data(), {s.entry.salt, at}, limit - at);
-    if (!got || peek.state != format::frame_state::intact || peek.header.type != format::frame_type::index) return {};
-    std::vector<std::byte> bytes(static_cast<std::size_t>(peek.bytes())); // not beyond the limit: peek_frame looked
-    auto const all = file.read(at, bytes);
-    if (!all || *all != bytes.size()) return {};
-    auto const seen = format::read_frame<C>(bytes, {s.entry.salt, at});
-    if (seen.state != format::frame_state::intact) return {};
-    auto chunks = format::decode_chunks(seen.payload, at, s.entry.size);
+    if (at % format::frame_alignment != 0 || at < s.geometry.begin) return {};
+    auto const index = copy_frame<C>(file, {s.entry.salt, at}, s.geometry.limit, format::frame_type::index);
+    if (!index) return {};
+    auto chunks = format::decode_chunks(index->frame.payload, at, s.entry.size);
     if (!chunks) return {};
     std::erase_if(*chunks, [&](auto const& c) {
         return s.lsn_of(c.last) > stock.note->accepted; // those that stay are the first ones

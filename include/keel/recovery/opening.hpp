@@ -469,17 +469,42 @@ private:
                 chunk.counted = within(part.counted, {s.lsn_of(c.first), s.lsn_of(c.last)});
                 part.begin = c.end;
                 part.counted = within(part.counted, {s.lsn_of(c.last).next(), lsn_max});
-                if (chunk.counted.empty()) continue;
-                auto& one = serve(out, i, chunk, bytes, true);
-                format::index_shape const shape{format::block_bytes(bytes), c.records};
-                one.records = c.records;
-                one.index = {.type = static_cast<std::uint32_t>(format::section_type::index),
-                             .offset = c.blocks,
-                             .length = static_cast<std::uint32_t>(shape.bytes()),
-                             .check = c.check,
-                             .argument = c.shared};
+                if (!chunk.counted.empty()) out.served.push_back({.what = chunk_of(chunk, bytes, c)});
             }
-        if (!part.counted.empty()) serve(out, i, part, bytes, replaced);
+        if (part.counted.empty()) return;
+        served_segment one{.what = closed(part, bytes)};
+        if (!replaced && s.mounted) {
+            one.what.records = s.entry.seal->count;
+            one.what.index = s.footer->section(static_cast<std::uint32_t>(format::section_type::index));
+            one.what.filter = filter_of(s);
+        } else if (!replaced) {
+            one.scanned = i;
+        }
+        out.served.push_back(std::move(one));
+    }
+    /// As it is served by the index that stands behind it in the log.
+    [[nodiscard]] static wal::closed_segment chunk_of(wal::catalog_part const& part, std::uint64_t bytes,
+                                                      format::indexed_chunk const& c) {
+        auto out = closed(part, bytes);
+        out.records = c.records;
+        out.index = {
+            .type = static_cast<std::uint32_t>(format::section_type::index),
+            .offset = c.blocks,
+            .length = static_cast<std::uint32_t>(format::index_shape{format::block_bytes(bytes), c.records}.bytes()),
+            .check = c.check,
+            .argument = c.shared};
+        return out;
+    }
+    /// `bytes`: the size of the file.
+    [[nodiscard]] static wal::closed_segment closed(wal::catalog_part const& part, std::uint64_t bytes) {
+        return {.id = part.id,
+                .path = part.path,
+                .salt = part.salt,
+                .first = part.first,
+                .begin = part.begin,
+                .end = part.limit,
+                .segment_bytes = bytes,
+                .counted = part.counted};
     }
     [[nodiscard]] static std::vector<lsn_range> within(std::vector<lsn_range> const& ranges, lsn_range bounds) {
         std::vector<lsn_range> out;
@@ -489,28 +514,6 @@ private:
         }
         return out;
     }
-    static wal::closed_segment& serve(opened_type& out, std::size_t i, wal::catalog_part const& part,
-                                      std::uint64_t bytes, bool replaced) {
-        auto const& s = out.exam.stock.segments[i];
-        served_segment one;
-        one.what = {.id = part.id,
-                    .path = part.path,
-                    .salt = part.salt,
-                    .first = part.first,
-                    .begin = part.begin,
-                    .end = part.limit,
-                    .segment_bytes = bytes,
-                    .counted = part.counted};
-        if (s.mounted && !replaced) {
-            one.what.records = s.entry.seal->count;
-            one.what.index = s.footer->section(static_cast<std::uint32_t>(format::section_type::index));
-            one.what.filter = filter_of(s);
-        } else if (!replaced) {
-            one.scanned = i;
-        }
-        return out.served.emplace_back(std::move(one)).what;
-    }
-
     /// What the next header says of the segment before it, and which files may hold bytes that are not on the disk yet.
     void link_to_newest(opened_type& out, format::manifest_state const& state) {
         auto const& stock = out.exam.stock;
