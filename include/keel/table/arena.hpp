@@ -5,9 +5,10 @@
 // Memory that only grows and is given back as a whole: the storage of a memtable. One thread allocates; what was handed out may be
 // read by any.
 
+#include <keel/io/large_memory.hpp>
+
 #include <algorithm>
 #include <cstddef>
-#include <memory>
 #include <vector>
 
 namespace keel::inline v0::table {
@@ -28,18 +29,18 @@ public:
 
 private:
     static constexpr std::size_t first_block_bytes = 4096;
-    static constexpr std::size_t block_bytes_max = std::size_t{1} << 20;
+    static constexpr std::size_t block_bytes_max = io::large_page_bytes;
 
-    // Blocks double up to 1 MiB: an idle store stays small, a busy one does not allocate often.
+    // Blocks double up to 2 MiB: an idle store stays small, a busy one does not allocate often.
     void grow(std::size_t at_least) {
         next_block_ = std::min(next_block_ * 2, block_bytes_max);
         auto const size = std::max(at_least, next_block_);
-        blocks_.push_back(std::make_unique_for_overwrite<std::byte[]>(size));
+        blocks_.push_back(io::allocate_large(size));
         at_ = blocks_.back().get();
         left_ = size;
     }
 
-    std::vector<std::unique_ptr<std::byte[]>> blocks_{};
+    std::vector<io::large_memory> blocks_{};
     std::byte* at_ = nullptr;
     std::size_t left_ = 0;
     std::size_t used_ = 0;

@@ -10,6 +10,7 @@
 // newest_ are stored with release and loaded with acquire. m_ guards the sorted pieces; walkers take it, an insertion never does.
 
 #include <keel/format/index.hpp>
+#include <keel/io/large_memory.hpp>
 #include <keel/table/arena.hpp>
 #include <keel/table/entry.hpp>
 #include <keel/types.hpp>
@@ -22,6 +23,7 @@
 #include <iterator>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -50,8 +52,11 @@ public:
 private:
     /// Open addressing: a slot has the newest version of one key.
     struct hash_table {
-        explicit hash_table(std::size_t size) : slots(size) {}
-        std::vector<std::atomic<node const*>> slots;
+        using slot = std::atomic<node const*>;
+        explicit hash_table(std::size_t size)
+            : memory{io::allocate_large(size * sizeof(slot))}, slots{new(memory.get()) slot[size]{}, size} {}
+        io::large_memory memory;
+        std::span<slot> slots;
     };
     /// The slot of the key: its own, or the free one it would take.
     template <class Table>
