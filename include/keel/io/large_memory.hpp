@@ -18,8 +18,8 @@ inline constexpr std::size_t large_page_bytes = std::size_t{1} << 21;
 struct free_large_memory {
     std::size_t bytes = 0;
     void operator()(std::byte* at) const noexcept {
-        if (bytes >= large_page_bytes) ::operator delete(at, bytes, std::align_val_t{large_page_bytes});
-        else ::operator delete(at, bytes);
+        if (bytes >= large_page_bytes) ::operator delete(at, std::align_val_t{large_page_bytes});
+        else ::operator delete(at);
     }
 };
 using large_memory = std::unique_ptr<std::byte[], free_large_memory>;
