@@ -16329,13 +16329,19 @@ private:
             take(flight_);
         }
         take(filling_);
-        if (all.empty()) all.offset = kept_.offset;
+        // Not where the first batch begins: a mark before it may be as little on the disk as the batch is.
+        all.offset = mapped ? unsafe_from() : kept_.offset;
         return all;
+    }
+
+    /// Mapped path: where the first batch begins that shares a block with what was last synced.
+    [[nodiscard]] std::uint64_t unsafe_from() const noexcept {
+        return std::max(durable_block_batch_, format::frames_begin(segment_bytes));
     }
 
     frame_group read_back(active_segment_state const& old) {
         frame_group all;
-        all.reset(std::max(durable_block_batch_, format::frames_begin(segment_bytes)));
+        all.reset(unsafe_from());
         all.bytes.resize(static_cast<std::size_t>(filling_.offset > all.offset ? filling_.offset - all.offset : 0));
         if (all.bytes.empty() || !old.mapping->copy_out(all.offset, all.bytes)) all.bytes.clear();
         else find_batches(all, old.encoder.salt(), old.first);
