@@ -12169,6 +12169,15 @@ private:
     }
 
     result<void> prepare_locked(room from) {
+        if (!made_) KEEL_TRY(make_segment(from));
+        format::edit_builder edit;
+        edit.prepared(made_->id, made_->salt, segment_bytes, made_->id);
+        KEEL_TRY(commit_locked(edit, from));
+        ready_.push_back(*std::exchange(made_, std::nullopt));
+        return {};
+    }
+
+    result<void> make_segment(room from) {
         auto id = manifest_.state().next_segment;
         while (static_cast<std::uint32_t>(id) == 0) ++id;
         format::segment_header header{.checksum = checksum_id{C::id}, .store = store_, .id = {id}};
@@ -12182,10 +12191,7 @@ private:
         auto made = make_file(block, paths_.segment(header.id));
         if (!made && makes_room(made.error(), from)) made = make_file(block, paths_.segment(header.id));
         KEEL_TRY(made);
-        format::edit_builder edit;
-        edit.prepared(header.id, header.salt, header.size, header.place);
-        KEEL_TRY(commit_locked(edit, from));
-        ready_.push_back({header.id, header.salt});
+        made_ = prepared_segment{header.id, header.salt};
         return {};
     }
 
@@ -12236,6 +12242,8 @@ private:
     std::uint64_t (*entropy_)();
     std::uint64_t (*clock_ns_)();
     std::deque<prepared_segment> ready_{};
+    /// Its file is there, the edit that registers it failed. A crash may keep that edit nonetheless: the file stays what it says.
+    std::optional<prepared_segment> made_{};
     std::vector<used_file> used_{};
     space_reserve<fs_type> reserve_;
 };
