@@ -3,14 +3,15 @@
 
 // The machine says no: every operation of short workloads fails in turn, with EIO, a full disk or a failing sync; once, twice (so
 // that the rewrite fails too) or from there on until resume(). What follows is stopped at every step by a killed process whose
-// failed pages revert, and by power losses. Nothing acknowledged is lost, nothing that failed outright is there, an unknown outcome
-// is there whole or not at all.
+// failed pages revert, and by power losses; in a sample of what that leaves the store goes on and ends once more. Nothing acknowledged is
+// lost, before or after, nothing that failed outright is there, an unknown outcome is there whole or not at all.
 
 #include "../support/slow_build.hpp"
 #include "workload.hpp"
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <string>
 
@@ -23,6 +24,8 @@ constexpr std::uint64_t fault_workloads = sanitized ? 1 : 8;
 /// Of a workload's operations, how many fail; and of those behind a fault, how many are looked at as if the machine stopped there.
 constexpr std::uint64_t fault_step = sanitized ? 3 : 1;
 constexpr std::uint64_t fault_one_in = sanitized ? 11 : 3;
+/// Of those states, in how many the store goes on, ends another time and is opened once more.
+constexpr std::uint64_t fault_followed_one_in = 7;
 
 struct failure_mode {
     keel::io::fault_kind kind;
@@ -64,6 +67,7 @@ public:
         }
     }
     [[nodiscard]] std::uint64_t states() const { return states_; }
+    [[nodiscard]] std::uint64_t followed() const { return followed_; }
     [[nodiscard]] std::uint64_t fired() const { return fired_; }
     [[nodiscard]] std::uint64_t resumed() const { return resumed_; }
     [[nodiscard]] std::uint64_t unknown() const { return unknown_; }
@@ -227,9 +231,16 @@ private:
         auto const owed = mapped ? std::min(h.owed(kind), h.owed_power) : h.owed(kind);
         auto const trouble = model::compare(*db, h, owed, holds);
         // On the mapped path a failed sync may cost accepted records out of the middle: then they are named, not silently gone.
-        if (mapped && !trouble.empty() && losses_are_named(disk)) return db->abandon();
+        if (mapped && !trouble.empty() && losses_are_named(disk)) {
+            if (states_ % fault_followed_one_in == 0) return follow_as_found(std::move(*db), std::move(disk), kind);
+            return db->abandon();
+        }
         if (!trouble.empty())
             return fail((kind == model::crash_kind::process ? "process crash: " : "power loss: ") + trouble);
+        if (kind == model::crash_kind::process && gave_up_accepted(db->recovery())) return db->abandon();
+        auto const verdict = model::verdict_of_crash(db->recovery());
+        if (!verdict.empty()) fail(verdict);
+        if (states_ % fault_followed_one_in == 0) return follow(std::move(*db), std::move(disk), kind, h, owed, holds);
         auto const more = db->put("more", "after");
         if (!more) fail("cannot be written to: " + keel::to_string(more.error()));
         if (merging && seed_ % 4 == 0) {
@@ -243,6 +254,34 @@ private:
         db->abandon();
     }
 
+    void follow(plain_store db, keel::io::memory disk, model::crash_kind kind, model::history h, std::size_t owed,
+                std::size_t holds) {
+        h.found(db, holds);
+        h.owed_process = h.owed_power = owed;
+        go_on(std::move(db), std::move(disk), kind, std::move(h),
+              states_ / fault_followed_one_in % 2 * (1 + states_ % 53));
+    }
+    /// Where records are missing, what is there counts as one batch.
+    void follow_as_found(plain_store db, keel::io::memory disk, model::crash_kind kind) {
+        model::history h;
+        model::batch all;
+        for (auto&& [key, value] : db.scan()) all.push_back({.key = std::string{key}, .value = std::string{value}});
+        h.issued.push_back({std::move(all), db.recovery().last_lsn.value});
+        go_on(std::move(db), std::move(disk), kind, std::move(h), 0);
+    }
+    void go_on(plain_store db, keel::io::memory disk, model::crash_kind kind, model::history h, std::uint64_t stop_at) {
+        ++followed_;
+        sequel<plain_store> next{std::move(db), std::move(disk), std::move(h), merging, states_, stop_at};
+        // Killed at a failed sync, before the bytes were written elsewhere: its pages look clean, and go with the power although the
+        // next opening synced them. Not mended yet, so not looked at.
+        if (kind == model::crash_kind::process) next.keep_power();
+        if (auto const trouble = next.run(); !trouble.empty()) fail(trouble);
+    }
+
+    /// Killed at a failed sync, before the notes said so: they still call accepted what the page cache gave up since.
+    static bool gave_up_accepted(keel::recovery_report const& report) {
+        return std::ranges::any_of(report.findings, [](keel::finding const& f) { return f.lost != 0; });
+    }
     static bool losses_are_named(keel::io::memory disk) {
         auto const seen = keel::recovery::examine<typename plain_store::config_type>(disk, "store",
                                                                                      model::test_options());
@@ -258,6 +297,7 @@ private:
     std::size_t maybe_ = 0; ///< of the issued batches, how many at the end have an unknown outcome
     std::uint64_t since_ = 0;
     std::uint64_t states_ = 0;
+    std::uint64_t followed_ = 0; ///< of those, how many were gone on from
     std::uint64_t seed_ = 0;
     std::uint64_t fired_ = 0;
     std::uint64_t resumed_ = 0;
@@ -274,13 +314,14 @@ void fail_everywhere(std::uint64_t count = fault_workloads, bool merging = false
     fault_enumeration<Durability> e{merging};
     for (auto const& mode : modes)
         for (std::uint64_t n = 0; n < count; ++n) e.run(n, mode);
-    std::printf("fault enumeration, %-12s %7llu faults fired, %7llu crash states behind them, %llu unknown outcomes, "
-                "%llu resumes\n",
+    std::printf("fault enumeration, %-12s %7llu faults fired, %7llu crash states behind them, %llu gone on from, %llu "
+                "unknown outcomes, %llu resumes\n",
                 std::string{Durability::name}.c_str(), static_cast<unsigned long long>(e.fired()),
-                static_cast<unsigned long long>(e.states()), static_cast<unsigned long long>(e.unknown()),
-                static_cast<unsigned long long>(e.resumed()));
+                static_cast<unsigned long long>(e.states()), static_cast<unsigned long long>(e.followed()),
+                static_cast<unsigned long long>(e.unknown()), static_cast<unsigned long long>(e.resumed()));
     CHECK(e.fired() > 100);
     CHECK(e.states() > (sanitized ? 300 : 1000));
+    CHECK(e.followed() > e.states() / 10);
     CHECK(e.resumed() > 0);
     CHECK((e.ingested() > 100 || sanitized));
     CHECK((e.unknown_ingests() > 0 || sanitized));
