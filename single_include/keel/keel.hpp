@@ -11569,7 +11569,8 @@ struct manifest_copy {
     format::manifest_header header{};
     std::map<std::uint64_t, manifest_edit> edits{};
     std::uint64_t marked = 0; ///< largest edit known durable
-    std::uint64_t end = 0;    ///< behind the last valid frame
+    std::uint64_t last = 0;   ///< offset of the last valid frame,
+    std::uint64_t end = 0;    ///< and behind it
     std::uint64_t file_bytes = 0;
     bool whole = false; ///< no bad bytes, no torn ones
 };
@@ -11598,6 +11599,7 @@ void collect_edits(manifest_copy& copy, byte_view file) {
         auto const number = copy.header.first_edit - 1 + seen.header.lsn_delta;
         if (seen.header.mark_delta <= number) copy.marked = std::max(copy.marked, number - seen.header.mark_delta);
         copy.edits[number] = {seen.header.type, {seen.payload.begin(), seen.payload.end()}};
+        copy.last = at;
         at += seen.bytes();
         copy.end = at;
     }
@@ -11739,9 +11741,13 @@ public:
         for (std::size_t i = 0; i < 2; ++i) {
             copies_[i] = {};
             if (!load.current[i] || load.state->edit != state_.edit) continue;
-            copies_[i].header = load.copies[i].header;
-            copies_[i].end = load.copies[i].end;
-            copies_[i].good = true;
+            auto& c = copies_[i];
+            c.header = load.copies[i].header;
+            c.end = load.copies[i].last;
+            auto const& newest = load.copies[i].edits.at(state_.edit);
+            c.newest = encode(c, newest.type, newest.payload);
+            c.end = load.copies[i].end;
+            c.good = true;
         }
     }
 
@@ -11804,6 +11810,7 @@ private:
         format::manifest_header header{};
         std::optional<typename Fs::file> file{};
         std::uint64_t end = 0;
+        std::vector<std::byte> newest{}; ///< the last frame of one that was read back
         bool good = false;
     };
 
@@ -11817,7 +11824,11 @@ private:
         if (!c.good) return rewrite(i);
         if (!c.file) {
             KEEL_TRY_LET(file, fs_.open(paths_.manifest(i), io::access::read_write, io::creation::must_exist));
+            // Whoever wrote it may have seen its sync fail: then it is in the page cache only, which looks clean, and a sync of ours alone
+            // would prove nothing. Edits before it are in both copies by a sync that returned.
+            KEEL_TRY(file.write(c.end - c.newest.size(), c.newest));
             KEEL_TRY(file.sync());
+            c.newest.clear();
             c.file.emplace(std::move(file));
         }
         return {};
@@ -13291,9 +13302,9 @@ private:
                 if (before->second.salt != link.salt ||
                     (seal && link.ended == format::segment_end::rolled && seal->chain != link.chain))
                     chain_finding(damage::chain_broken, i, "the segment before is not the one its header names");
-            } else if (link.id != stock_.state.base.id && !known_removed(link.id) && !was_empty(*s.header) &&
-                       s.header->first > stock_.state.floor && stock_.manifest.state) {
-                // One that begins below the floor was given up before it was used; the one it names went to tables since.
+            } else if (link.id.value > stock_.state.base.id.value && !known_removed(link.id) && !was_empty(*s.header) &&
+                       stock_.manifest.state) {
+                // Up to the base the log was given back. One that names an older segment was itself given up before it was used.
                 chain_finding(damage::chain_broken, i,
                               "the segment before it is gone and the manifest has no word of it");
             }

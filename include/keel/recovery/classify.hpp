@@ -328,9 +328,9 @@ private:
                 if (before->second.salt != link.salt ||
                     (seal && link.ended == format::segment_end::rolled && seal->chain != link.chain))
                     chain_finding(damage::chain_broken, i, "the segment before is not the one its header names");
-            } else if (link.id != stock_.state.base.id && !known_removed(link.id) && !was_empty(*s.header) &&
-                       s.header->first > stock_.state.floor && stock_.manifest.state) {
-                // One that begins below the floor was given up before it was used; the one it names went to tables since.
+            } else if (link.id.value > stock_.state.base.id.value && !known_removed(link.id) && !was_empty(*s.header) &&
+                       stock_.manifest.state) {
+                // Up to the base the log was given back. One that names an older segment was itself given up before it was used.
                 chain_finding(damage::chain_broken, i,
                               "the segment before it is gone and the manifest has no word of it");
             }

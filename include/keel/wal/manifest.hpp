@@ -43,7 +43,8 @@ struct manifest_copy {
     format::manifest_header header{};
     std::map<std::uint64_t, manifest_edit> edits{};
     std::uint64_t marked = 0; ///< largest edit known durable
-    std::uint64_t end = 0;    ///< behind the last valid frame
+    std::uint64_t last = 0;   ///< offset of the last valid frame,
+    std::uint64_t end = 0;    ///< and behind it
     std::uint64_t file_bytes = 0;
     bool whole = false; ///< no bad bytes, no torn ones
 };
@@ -72,6 +73,7 @@ void collect_edits(manifest_copy& copy, byte_view file) {
         auto const number = copy.header.first_edit - 1 + seen.header.lsn_delta;
         if (seen.header.mark_delta <= number) copy.marked = std::max(copy.marked, number - seen.header.mark_delta);
         copy.edits[number] = {seen.header.type, {seen.payload.begin(), seen.payload.end()}};
+        copy.last = at;
         at += seen.bytes();
         copy.end = at;
     }
@@ -213,9 +215,13 @@ public:
         for (std::size_t i = 0; i < 2; ++i) {
             copies_[i] = {};
             if (!load.current[i] || load.state->edit != state_.edit) continue;
-            copies_[i].header = load.copies[i].header;
-            copies_[i].end = load.copies[i].end;
-            copies_[i].good = true;
+            auto& c = copies_[i];
+            c.header = load.copies[i].header;
+            c.end = load.copies[i].last;
+            auto const& newest = load.copies[i].edits.at(state_.edit);
+            c.newest = encode(c, newest.type, newest.payload);
+            c.end = load.copies[i].end;
+            c.good = true;
         }
     }
 
@@ -278,6 +284,7 @@ private:
         format::manifest_header header{};
         std::optional<typename Fs::file> file{};
         std::uint64_t end = 0;
+        std::vector<std::byte> newest{}; ///< the last frame of one that was read back
         bool good = false;
     };
 
@@ -291,7 +298,11 @@ private:
         if (!c.good) return rewrite(i);
         if (!c.file) {
             KEEL_TRY_LET(file, fs_.open(paths_.manifest(i), io::access::read_write, io::creation::must_exist));
+            // Whoever wrote it may have seen its sync fail: then it is in the page cache only, which looks clean, and a sync of ours alone
+            // would prove nothing. Edits before it are in both copies by a sync that returned.
+            KEEL_TRY(file.write(c.end - c.newest.size(), c.newest));
             KEEL_TRY(file.sync());
+            c.newest.clear();
             c.file.emplace(std::move(file));
         }
         return {};
