@@ -15,6 +15,7 @@
 #include <keel/policy/repair/choice.hpp>
 #include <keel/policy/repair/partial_reconstruct.hpp>
 #include <keel/policy/segment_size/fixed.hpp>
+#include <keel/policy/table_access/cached.hpp>
 
 #include <optional>
 #include <type_traits>
@@ -42,6 +43,8 @@ template <class P>
 struct is_compaction : std::bool_constant<compaction_policy<P>> {};
 template <class P>
 struct is_compression : std::bool_constant<compression_policy<P>> {};
+template <class P>
+struct is_table_access : std::bool_constant<table_access_policy<P>> {};
 
 template <template <class> class Axis, class... Policies>
 inline constexpr int chosen = (0 + ... + int{Axis<Policies>::value});
@@ -59,7 +62,7 @@ template <class P>
 inline constexpr int axes_of = int{is_checksum<P>::value} + int{is_segment_size<P>::value} +
                                int{is_durability<P>::value} + int{is_repair<P>::value} + int{is_file_system<P>::value} +
                                int{is_observer<P>::value} + int{is_isolation<P>::value} + int{is_compaction<P>::value} +
-                               int{is_compression<P>::value};
+                               int{is_compression<P>::value} + int{is_table_access<P>::value};
 
 } // namespace detail
 
@@ -69,8 +72,8 @@ struct config {
     static_assert(
         ((detail::axes_of<Policies> > 0) && ...),
         "keel: one of these types is no policy: it fits no axis (checksum, segment_size, durability, repair, file "
-        "system, observer, isolation, compaction, compression). Check it against the concept of the axis it is meant "
-        "for");
+        "system, observer, isolation, compaction, compression, table_access). Check it against the concept of the axis "
+        "it is meant for");
     static_assert(((detail::axes_of<Policies> < 2) && ...),
                   "keel: one of these types fits two axes; split it into two types");
     static_assert(detail::chosen<detail::is_checksum, Policies...> < 2, "keel: two checksum policies; keep one");
@@ -84,6 +87,8 @@ struct config {
     static_assert(detail::chosen<detail::is_compaction, Policies...> < 2, "keel: two compaction policies; keep one");
     static_assert(detail::chosen<detail::is_compression, Policies...> < 2,
                   "keel: two compression policies; keep one, or name both in compression::any_of");
+    static_assert(detail::chosen<detail::is_table_access, Policies...> < 2,
+                  "keel: two table_access policies; keep one");
 
     using checksum = typename detail::pick<detail::is_checksum, keel::checksum::crc32c, Policies...>::type;
     using size_policy = typename detail::pick<detail::is_segment_size, segment_size<16 * MiB>, Policies...>::type;
@@ -95,6 +100,7 @@ struct config {
 
     using compaction = typename detail::pick<detail::is_compaction, keel::compaction::leveled<>, Policies...>::type;
     using compression = typename detail::pick<detail::is_compression, keel::compression::none, Policies...>::type;
+    using table_access = typename detail::pick<detail::is_table_access, keel::table_access::cached, Policies...>::type;
 
     static_assert(compression::id <= keel::compression::id_max && compression::reads(0) &&
                       compression::reads(compression::id),

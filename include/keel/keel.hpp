@@ -24,6 +24,8 @@
 #include <keel/policy/isolation/snapshot.hpp>
 #include <keel/policy/repair/choice.hpp>
 #include <keel/policy/segment_size/fixed.hpp>
+#include <keel/policy/table_access/cached.hpp>
+#include <keel/policy/table_access/mapped.hpp>
 #if __has_include(<xxhash.h>)
 #include <keel/policy/checksum/xxh3_64.hpp>
 #endif

@@ -1334,6 +1334,74 @@ struct segment_size {
 
 #endif
 
+// ---- keel/policy/table_access/concept.hpp ----
+#ifndef KEEL_POLICY_TABLE_ACCESS_CONCEPT_HPP
+#define KEEL_POLICY_TABLE_ACCESS_CONCEPT_HPP
+
+// The table-access axis: where a look-up or a walk finds the blocks of a table. It changes no byte on the disk.
+
+namespace keel::inline v0 {
+
+/// How the blocks of records of a table come to their readers. Either way a block is verified before a byte of it is handed out.
+///   A::name            std::string_view  for people and JSON
+///   A::caches_blocks   bool              a constant. True: a block that was verified stays in the block cache
+///                                        (open_options::cache_bytes) for the readers after this one. False: each reader copies it
+///                                        from the file's mapping into memory of its own and verifies the copy
+/// Packed blocks (the compression axis) go through the cache in any case. Used by table/sorted_table.hpp only. Smallest model: mapped
+/// (mapped.hpp).
+template <class A>
+concept table_access_policy = requires {
+    { A::name } -> std::convertible_to<std::string_view>;
+    { A::caches_blocks } -> std::convertible_to<bool>;
+    typename std::bool_constant<A::caches_blocks>;
+};
+
+} // namespace keel::inline v0
+
+#endif
+
+// ---- keel/policy/table_access/cached.hpp ----
+#ifndef KEEL_POLICY_TABLE_ACCESS_CACHED_HPP
+#define KEEL_POLICY_TABLE_ACCESS_CACHED_HPP
+
+namespace keel::inline v0::table_access {
+
+/// Blocks are kept in memory of keel's own, once verified, up to open_options::cache_bytes of them. The default: what is read often is
+/// verified once, and memory has a bound that the store keeps.
+struct cached {
+    static constexpr std::string_view name = "cached";
+    static constexpr bool caches_blocks = true;
+};
+
+static_assert(table_access_policy<cached>);
+
+} // namespace keel::inline v0::table_access
+
+#endif
+
+// ---- keel/policy/table_access/mapped.hpp ----
+#ifndef KEEL_POLICY_TABLE_ACCESS_MAPPED_HPP
+#define KEEL_POLICY_TABLE_ACCESS_MAPPED_HPP
+
+namespace keel::inline v0::table_access {
+
+/// The page cache is the only cache: each read copies its block out of the file's mapping and verifies the copy. For stores that share
+/// a machine's memory with others, or are larger than a cache could be: keel holds the blocks that are being read and no more, and damage is
+/// seen by the next read, not by the next one that misses a cache. Costs a copy and a checksum of a block (4 KiB) per read.
+///
+/// What is still held in memory: filters and indexes of tables, a fiftieth of their size; of the log's sealed segments index blocks, in
+/// the cache; packed blocks, in the cache, because unpacking one costs more than keeping it.
+struct mapped {
+    static constexpr std::string_view name = "mapped";
+    static constexpr bool caches_blocks = false;
+};
+
+static_assert(table_access_policy<mapped>);
+
+} // namespace keel::inline v0::table_access
+
+#endif
+
 // ---- keel/observe/concept.hpp ----
 #ifndef KEEL_OBSERVE_CONCEPT_HPP
 #define KEEL_OBSERVE_CONCEPT_HPP
@@ -5756,6 +5824,8 @@ template <class P>
 struct is_compaction : std::bool_constant<compaction_policy<P>> {};
 template <class P>
 struct is_compression : std::bool_constant<compression_policy<P>> {};
+template <class P>
+struct is_table_access : std::bool_constant<table_access_policy<P>> {};
 
 template <template <class> class Axis, class... Policies>
 inline constexpr int chosen = (0 + ... + int{Axis<Policies>::value});
@@ -5773,7 +5843,7 @@ template <class P>
 inline constexpr int axes_of = int{is_checksum<P>::value} + int{is_segment_size<P>::value} +
                                int{is_durability<P>::value} + int{is_repair<P>::value} + int{is_file_system<P>::value} +
                                int{is_observer<P>::value} + int{is_isolation<P>::value} + int{is_compaction<P>::value} +
-                               int{is_compression<P>::value};
+                               int{is_compression<P>::value} + int{is_table_access<P>::value};
 
 } // namespace detail
 
@@ -5783,8 +5853,8 @@ struct config {
     static_assert(
         ((detail::axes_of<Policies> > 0) && ...),
         "keel: one of these types is no policy: it fits no axis (checksum, segment_size, durability, repair, file "
-        "system, observer, isolation, compaction, compression). Check it against the concept of the axis it is meant "
-        "for");
+        "system, observer, isolation, compaction, compression, table_access). Check it against the concept of the axis "
+        "it is meant for");
     static_assert(((detail::axes_of<Policies> < 2) && ...),
                   "keel: one of these types fits two axes; split it into two types");
     static_assert(detail::chosen<detail::is_checksum, Policies...> < 2, "keel: two checksum policies; keep one");
@@ -5798,6 +5868,8 @@ struct config {
     static_assert(detail::chosen<detail::is_compaction, Policies...> < 2, "keel: two compaction policies; keep one");
     static_assert(detail::chosen<detail::is_compression, Policies...> < 2,
                   "keel: two compression policies; keep one, or name both in compression::any_of");
+    static_assert(detail::chosen<detail::is_table_access, Policies...> < 2,
+                  "keel: two table_access policies; keep one");
 
     using checksum = typename detail::pick<detail::is_checksum, keel::checksum::crc32c, Policies...>::type;
     using size_policy = typename detail::pick<detail::is_segment_size, segment_size<16 * MiB>, Policies...>::type;
@@ -5809,6 +5881,7 @@ struct config {
 
     using compaction = typename detail::pick<detail::is_compaction, keel::compaction::leveled<>, Policies...>::type;
     using compression = typename detail::pick<detail::is_compression, keel::compression::none, Policies...>::type;
+    using table_access = typename detail::pick<detail::is_table_access, keel::table_access::cached, Policies...>::type;
 
     static_assert(compression::id <= keel::compression::id_max && compression::reads(0) &&
                       compression::reads(compression::id),
@@ -7887,23 +7960,55 @@ struct version {
     bool tombstone = false;
 };
 
-/// A version that was read from a file. The views point into memory it holds, and keeps when it moves.
-struct read_version {
-    version what{};
-    block_cache::block block{}; ///< what the views point into, where that is a block
+/// A block as one reader holds it: a share of one in the cache, or bytes in memory of its own, which it uses again. Views into it stay
+/// what they are when it is moved.
+class held_block {
+public:
+    held_block() = default;
+    held_block(held_block&& other) noexcept
+        : shared_{std::move(other.shared_)}, memory_{std::move(other.memory_)},
+          capacity_{std::exchange(other.capacity_, 0)}, view_{std::exchange(other.view_, {})} {}
+    held_block& operator=(held_block&& other) noexcept {
+        shared_ = std::move(other.shared_);
+        memory_ = std::move(other.memory_);
+        capacity_ = std::exchange(other.capacity_, 0);
+        view_ = std::exchange(other.view_, {});
+        return *this;
+    }
 
-    /// Room for so many bytes of its own; what was in it is gone.
+    [[nodiscard]] explicit operator bool() const noexcept { return !view_.empty(); }
+    [[nodiscard]] byte_view view() const noexcept { return view_; }
+    void share(block_cache::block what) noexcept {
+        shared_ = std::move(what);
+        view_ = shared_.view();
+    }
+    /// So many bytes of its own; what was in it is gone.
     [[nodiscard]] byte_span room(std::size_t bytes) {
+        let_go();
         if (bytes > capacity_) {
             memory_ = std::make_unique_for_overwrite<std::byte[]>(bytes);
             capacity_ = bytes;
         }
+        view_ = {memory_.get(), bytes};
         return {memory_.get(), bytes};
+    }
+    /// Empty from here on; memory of its own is kept for the next one.
+    void let_go() noexcept {
+        shared_ = {};
+        view_ = {};
     }
 
 private:
+    block_cache::block shared_{};
     std::unique_ptr<std::byte[]> memory_{};
     std::size_t capacity_ = 0;
+    byte_view view_{};
+};
+
+/// A version that was read from a file. The views point into what it holds, and keeps when it moves.
+struct read_version {
+    version what{};
+    held_block bytes{};
 };
 
 /// Told of what does not verify, from whichever thread reads; must not call back into the store.
@@ -7959,8 +8064,13 @@ public:
             auto const got = file_->read(offset, out);
             return got && *got == out.size();
         }
+        return fetch_mapped(offset, out);
+    }
+    /// The same, from the mapping from the first read on.
+    [[nodiscard]] bool fetch_mapped(std::uint64_t offset, byte_span out) const {
+        auto const* map = map_.load(std::memory_order_acquire);
         if (map == nullptr) map = ready_map();
-        return map != nullptr && map->copy_out(offset, out);
+        return map != nullptr && map->copy_out(offset, out).has_value();
     }
     /// Asks for what fetch() will copy, where that costs nothing but asking.
     void prefetch(std::uint64_t offset, std::size_t bytes) const noexcept {
@@ -8781,12 +8891,12 @@ private:
     /// The frame at `offset`; absent also where it could not be read.
     [[nodiscard]] format::frame_view look(std::uint64_t offset, std::uint64_t room, read_version& into) const {
         format::frame_place const place{of_.salt, offset};
-        auto bytes = into.room(static_cast<std::size_t>(std::min<std::uint64_t>(room, first_look_bytes)));
+        auto bytes = into.bytes.room(static_cast<std::size_t>(std::min<std::uint64_t>(room, first_look_bytes)));
         if (!file_->fetch(offset, bytes)) return {};
         auto const head = format::peek_frame(bytes.data(), place, room);
         if (head.state != format::frame_state::intact) return head;
         if (head.bytes() > bytes.size()) {
-            bytes = into.room(static_cast<std::size_t>(head.bytes()));
+            bytes = into.bytes.room(static_cast<std::size_t>(head.bytes()));
             if (!file_->fetch(offset, bytes)) return {};
         }
         return format::read_frame<C>(bytes, place);
@@ -8795,11 +8905,11 @@ private:
     [[nodiscard]] result<format::frame_view> look_again(std::uint64_t offset, std::uint64_t room,
                                                         read_version& into) const {
         format::frame_place const place{of_.salt, offset};
-        auto bytes = into.room(format::frame_header_bytes);
+        auto bytes = into.bytes.room(format::frame_header_bytes);
         KEEL_TRY(read_medium(offset, bytes));
         auto const head = format::peek_frame(bytes.data(), place, room);
         if (head.state != format::frame_state::intact) return head;
-        bytes = into.room(static_cast<std::size_t>(head.bytes()));
+        bytes = into.bytes.room(static_cast<std::size_t>(head.bytes()));
         KEEL_TRY(read_medium(offset, bytes));
         return format::read_frame<C>(bytes, place);
     }
@@ -8903,7 +9013,7 @@ private:
             // The shared bytes stand in every key, so in the first one's.
             KEEL_TRY_LET(first_block, load_block(block_offset(0)));
             auto const e = format::read_index_entry(first_block.data());
-            read_version any;
+            held_block any;
             if (e.offset < of_.begin || e.offset + format::frame_header_bytes > of_.end)
                 return bad_block(block_offset(0));
             auto bytes =
@@ -9503,15 +9613,16 @@ template <compression_policy P, class Room>
 
 // A table (format/table.hpp), read: point look-ups and walks. Nothing is opened or read before the first of them, and then only what it
 // needs: the header, the root, a filter block that says no, or an index block and a block. Every block is verified when it is loaded;
-// those of records go, unpacked, through the block cache, the rest (a fiftieth of the file) stays in memory. Where the root or an index
-// block is damaged, an index is made anew from the records; where a filter block is, it is done without.
+// those of records go, unpacked, through the block cache, or each reader copies its own from the file's mapping, as the table-access
+// policy says; the rest (a fiftieth of the file) stays in memory. Where the root or an index block is damaged, an index is made anew
+// from the records; where a filter block is, it is done without.
 //
 // Thread rules: any number of threads. m_ guards what is loaded once, and is held during that I/O, by readers only; ready_, the slots
 // and made_ready_ (release) publish it (acquire). Cursors are one thread's.
 
 namespace keel::inline v0::table {
 
-template <checksum_policy C, compression_policy P, io::file_system Fs>
+template <checksum_policy C, compression_policy P, table_access_policy A, io::file_system Fs>
 class sorted_table {
 public:
     using file_type = typename Fs::file;
@@ -9674,15 +9785,18 @@ public:
             KEEL_TRY(of_->ready());
             if (!of_->filter_allows(hash)) return false;
             KEEL_TRY(at_.seek(key_));
-            if (at_.valid()) of_->cache_->prefetch(of_->name_of(at_.where()));
+            if (at_.valid() && of_->through_cache()) of_->cache_->prefetch(of_->name_of(at_.where()));
             return at_.valid();
         }
-        /// Asks for the block, if the cache has it.
-        void ask_for_block() const { of_->cache_->prefetch_block(of_->name_of(at_.where())); }
+        /// Asks for the block, if the cache has it, or the file is mapped.
+        void ask_for_block() const {
+            auto const where = at_.where();
+            if (of_->through_cache()) of_->cache_->prefetch_block(of_->name_of(where));
+            else of_->file_->prefetch(where.offset, std::min<std::size_t>(where.bytes, block_ahead));
+        }
         /// Finds the record in the block.
         [[nodiscard]] result<void> search() {
-            KEEL_TRY_LET(block, of_->load(at_.where(), true));
-            block_ = std::move(block);
+            KEEL_TRY(of_->load(at_.where(), true, block_));
             in_ = format::block_reader{payload_of(block_.view())};
             in_.seek(key_, snapshot_.value - of_->of_.lsns.first.value);
             if (!in_.whole()) return of_->contradicts(at_.where());
@@ -9692,11 +9806,11 @@ public:
         /// False: the key has no such version here.
         [[nodiscard]] result<bool> finish(read_version& into) {
             // Versions of one key may go on in the next block.
-            for (; at_.valid(); at_.next(), block_ = {}) {
+            for (; at_.valid(); at_.next(), block_.let_go()) {
                 if (!block_) KEEL_TRY(search());
                 if (!in_.valid()) continue;
                 if (in_.key() != key_) return false;
-                into.block = std::move(block_);
+                std::swap(into.bytes, block_);
                 into.what = {.key = key_, .value = in_.value(), .at = of_->lsn_of(in_), .tombstone = in_.tombstone()};
                 return true;
             }
@@ -9706,12 +9820,13 @@ public:
 
     private:
         static constexpr std::size_t value_ahead = 256;
+        static constexpr std::size_t block_ahead = 256; // processors see by themselves how a copy goes on
 
         sorted_table const* of_;
         std::string_view key_;
         lsn snapshot_;
         index_walk at_;
-        block_cache::block block_{};
+        held_block block_{};
         format::block_reader in_{}; ///< of block_, where there is one
     };
 
@@ -9773,9 +9888,7 @@ public:
             if (at_.valid() && enter()) in_.first();
         }
         bool enter() {
-            auto got = of_->load(at_.where(), keep_);
-            if (!got) return fail(std::move(got).error()), false;
-            block_ = std::move(*got);
+            if (auto done = of_->load(at_.where(), keep_, block_); !done) return fail(std::move(done).error()), false;
             in_ = format::block_reader{payload_of(block_.view())};
             return true;
         }
@@ -9792,7 +9905,7 @@ public:
         std::shared_ptr<sorted_table const> of_;
         index_walk at_;
         bool keep_;
-        block_cache::block block_{};
+        held_block block_{};
         format::block_reader in_{};
         bool valid_ = false;
         std::optional<error> trouble_{};
@@ -9812,12 +9925,30 @@ private:
     [[nodiscard]] block_cache::name name_of(format::block_place where) const noexcept {
         return {of_.salt, where.offset | std::uint64_t{1} << 63};
     }
-    [[nodiscard]] result<block_cache::block> load(format::block_place where, bool keep) const {
+    /// Whether its blocks go through the cache. Those of a table that has packed ones do: unpacking costs more than keeping.
+    [[nodiscard]] bool through_cache() const noexcept {
+        if constexpr (A::caches_blocks) return true;
+        else if constexpr (compression::unpacks_any<P>()) return of_.compression != 0;
+        else return false;
+    }
+    /// A block of records. `keep`: it is worth keeping in the cache. After an error there is nothing of use in `into`.
+    [[nodiscard]] result<void> load(format::block_place where, bool keep, held_block& into) const {
+        if (!through_cache()) return copy_block(where, into);
         auto const name = name_of(where);
-        if (auto held = cache_->find(name)) return held;
-        KEEL_TRY_LET(fresh, read_block(where));
-        if (keep) cache_->add(name, fresh);
-        return fresh;
+        auto block = cache_->find(name);
+        if (!block) {
+            KEEL_TRY_LET(fresh, read_block(where));
+            if (keep) cache_->add(name, fresh);
+            block = std::move(fresh);
+        }
+        into.share(std::move(block));
+        return {};
+    }
+    /// Into the reader's own memory, from the mapping.
+    [[nodiscard]] result<void> copy_block(format::block_place where, held_block& into) const {
+        KEEL_TRY(is_inside(where));
+        return read_frame(where, format::frame_type::block, into.room(where.bytes),
+                          [this](auto offset, byte_span out) { return file_->fetch_mapped(offset, out); });
     }
     /// The frame of a block of records. One that is packed comes as the frame it would have been, its check apart.
     [[nodiscard]] result<block_cache::block> read_block(format::block_place where) const {
@@ -9859,6 +9990,12 @@ private:
         return {};
     }
     [[nodiscard]] result<void> read_frame(format::block_place where, format::frame_type type, byte_span into) const {
+        return read_frame(where, type, into, [this](auto offset, byte_span out) { return file_->fetch(offset, out); });
+    }
+    /// `fetch(offset, out)` is tried first.
+    template <class Fetch>
+    [[nodiscard]] result<void> read_frame(format::block_place where, format::frame_type type, byte_span into,
+                                          Fetch const& fetch) const {
         format::frame_view seen;
         auto const right = [&] {
             seen = format::read_frame<C>(into, {of_.salt, where.offset});
@@ -9866,7 +10003,7 @@ private:
                                                                    : seen.header.type == type;
             return seen.state == format::frame_state::intact && is_kind && seen.bytes() == where.bytes;
         };
-        if (file_->fetch(where.offset, into) && right()) return {};
+        if (fetch(where.offset, into) && right()) return {};
         auto const again = file_->fetch_uncached(where.offset, into);
         if (again && right()) return {};
         tell(again ? damage::corrupt_block : damage::unreadable, where,
@@ -10009,12 +10146,13 @@ private:
              format::frame_type::fence);
         std::array<std::byte, format::frame_header_bytes> frame{};
         fence_list all;
+        held_block block;
         for (std::uint64_t at = format::table_frames_begin; at < header_.blocks_end;) {
             if (!file_->fetch(at, frame)) return contradicts({static_cast<std::uint32_t>(at), 0});
             auto const head = format::peek_frame(frame.data(), {of_.salt, at}, header_.blocks_end - at);
             if (head.state != format::frame_state::intact) return contradicts({static_cast<std::uint32_t>(at), 0});
             format::block_place const place{static_cast<std::uint32_t>(at), static_cast<std::uint32_t>(head.bytes())};
-            KEEL_TRY_LET(block, read_block(place));
+            KEEL_TRY(load(place, false, block));
             format::block_reader in{payload_of(block.view())};
             in.last();
             if (!in.valid()) return contradicts(place);
@@ -10159,8 +10297,8 @@ namespace keel::inline v0::detail {
 template <class Config>
 struct level_view {
     using run = table::log_run<typename Config::checksum, typename Config::file_system>;
-    using table_type =
-        table::sorted_table<typename Config::checksum, typename Config::compression, typename Config::file_system>;
+    using table_type = table::sorted_table<typename Config::checksum, typename Config::compression,
+                                           typename Config::table_access, typename Config::file_system>;
     using level = std::vector<std::shared_ptr<table_type const>>; ///< by key
 
     std::vector<std::shared_ptr<table::memtable const>> memory{}; ///< in the order they were begun

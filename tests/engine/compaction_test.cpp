@@ -20,6 +20,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -189,6 +190,7 @@ TEST_CASE("P19: random programs with merges, snapshots, closes and kills agree w
     CHECK(rc::check("written through", merging_agrees_with_versions<merging_store<>>));
     CHECK(rc::check("mapped", merging_agrees_with_versions<merging_store<keel::durability::os_buffered>>));
     CHECK(rc::check("another checksum, by hand", merging_agrees_with_versions<engine_tests::other_store>));
+    CHECK(rc::check("tables mapped", merging_agrees_with_versions<engine_tests::mapped_tables_store>));
 }
 
 TEST_CASE("merging: everything is found in tables, the log is given back, and only the newest versions are kept") {
@@ -292,13 +294,33 @@ TEST_CASE("merging: a scan and its files live on while everything under it is me
     CHECK(scan.status());
 }
 
-TEST_CASE("R1.3: damage in a table is an error with its place, never a value, and stops the merge that meets it") {
+TEST_CASE("merging: a store is opened with its tables cached or mapped, in turn: the policy changes no byte of them") {
+    auto disk = merged_store(600);
+    auto const before = disk.after_process_crash();
+    auto const has_all = [&](auto const& type) {
+        auto db = std::remove_cvref_t<decltype(type)>::type::open("db", model::test_options(), disk);
+        REQUIRE(db);
+        for (int i = 0; i < 600; ++i) REQUIRE(**db->get(merge_key(i)) == merge_value(i));
+        int n = 0;
+        for (auto&& [k, v] : db->scan()) n += k.size() < v.size();
+        CHECK(n == 600);
+        REQUIRE(db->close());
+    };
+    has_all(std::type_identity<engine_tests::mapped_tables_store>{});
+    has_all(std::type_identity<merged_by_hand>{});
+    has_all(std::type_identity<engine_tests::mapped_tables_store>{});
+    CHECK(disk.equal(before, [](std::string_view path) { return path.ends_with(".tab"); }));
+}
+
+TEST_CASE_TEMPLATE(
+    "R1.3: damage in a table is an error with its place, never a value, and stops the merge that meets it", Store,
+    merged_by_hand, engine_tests::mapped_tables_store) {
     auto const whole = merged_store(600);
     auto const tables = files_ending(whole, ".tab");
     REQUIRE(!tables.empty());
     auto disk = whole.after_process_crash();
     REQUIRE(disk.corrupt(tables[0], 700, std::byte{1}));
-    auto db = merged_by_hand::open("db", model::test_options(), disk);
+    auto db = Store::open("db", model::test_options(), disk);
     REQUIRE(db);
     int refused = 0;
     for (int i = 0; i < 600; ++i) {
@@ -326,7 +348,7 @@ TEST_CASE("R1.3: damage in a table is an error with its place, never a value, an
 
     auto deep = model::test_options();
     deep.verify = keel::verify_depth::deep;
-    db = merged_by_hand::open("db", deep, disk);
+    db = Store::open("db", deep, disk);
     REQUIRE(db);
     CHECK(db->state() == keel::engine_state::read_only);
     CHECK(db->state_reason().find(".tab") != std::string::npos);

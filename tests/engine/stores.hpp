@@ -17,6 +17,8 @@ using tiny_store = keel::engine<keel::io::memory, keel::segment_size<4 * keel::K
 /// Everything else than by default.
 using other_store = keel::engine<keel::io::memory, keel::segment_size<8 * keel::KiB>, keel::checksum::crc32,
                                  keel::compaction::by_hand, keel::durability::interval<100>, keel::test::run_lengths>;
+/// Blocks of tables are copied from the mapped files, none is kept.
+using mapped_tables_store = tiny_store<keel::table_access::mapped>;
 /// Segments with filters; merged when asked.
 using by_hand_store = keel::engine<keel::io::memory, keel::segment_size<64 * keel::KiB>, keel::compaction::by_hand>;
 

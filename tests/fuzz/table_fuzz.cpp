@@ -9,6 +9,8 @@
 #include <keel/policy/compression/lz4.hpp>
 #include <keel/policy/compression/zstd.hpp>
 #endif
+#include <keel/policy/table_access/cached.hpp>
+#include <keel/policy/table_access/mapped.hpp>
 #include <keel/table/check_table.hpp>
 #include <keel/table/sorted_table.hpp>
 
@@ -32,7 +34,8 @@ using P = compression::any_of<compression::none, compression::zstd<>, compressio
 #else
 using P = compression::none;
 #endif
-using table_type = table::sorted_table<C, P, io::memory>;
+template <class Access>
+using table_of = table::sorted_table<C, P, Access, io::memory>;
 
 void require(bool holds) {
     if (!holds) std::abort();
@@ -55,6 +58,29 @@ void read_block(byte_view in) {
     at.last();
 }
 
+/// No walk is longer than so many records. `whole`: nothing is wrong with the table.
+template <class Access>
+void read_by(io::memory const& disk, format::table_entry const& entry, std::size_t longest, bool whole) {
+    auto const t = std::make_shared<table_of<Access> const>(disk, "t", entry,
+                                                            std::make_shared<table::block_cache>(1 << 16), nullptr);
+    typename table_of<Access>::cursor at{t};
+    std::size_t n = 0;
+    std::vector<std::string> keys;
+    for (at.seek({}); at.valid(); at.next()) {
+        require(++n <= longest);
+        if (keys.size() < 50) keys.emplace_back(at.current().key);
+    }
+    for (auto const& k : keys) {
+        table::read_version got;
+        auto const found = t->find(k, format::filter_hash(k), lsn_max, got);
+        if (found && *found) require(got.what.key == k);
+    }
+    n = 0;
+    for (at.seek_last(); at.valid(); at.previous()) require(++n <= longest);
+    at.seek_before("m");
+    if (at.valid() && whole) require(at.current().key < "m");
+}
+
 void read_table(std::vector<std::byte> file, bool fix, std::uint8_t compression) {
     if (fix) test::fix_table<C>(file);
     auto const size = file.size();
@@ -72,25 +98,9 @@ void read_table(std::vector<std::byte> file, bool fix, std::uint8_t compression)
     require(checked.has_value());
     // No record is larger than what was unpacked, so no walk is longer.
     auto const longest = compression == 0 ? size : size * std::size_t{format::packed_raw_bytes_max};
-    auto const t = std::make_shared<table_type const>(disk, "t", entry, std::make_shared<table::block_cache>(1 << 16),
-                                                      nullptr);
-    table_type::cursor at{t};
-    std::size_t n = 0;
-    std::vector<std::string> keys;
-    for (at.seek({}); at.valid(); at.next()) {
-        require(++n <= longest);
-        if (keys.size() < 50) keys.emplace_back(at.current().key);
-    }
     bool const whole = checked->findings.empty();
-    for (auto const& k : keys) {
-        table::read_version got;
-        auto const found = t->find(k, format::filter_hash(k), lsn_max, got);
-        if (found && *found) require(got.what.key == k);
-    }
-    n = 0;
-    for (at.seek_last(); at.valid(); at.previous()) require(++n <= longest);
-    at.seek_before("m");
-    if (at.valid() && whole) require(at.current().key < "m");
+    read_by<table_access::cached>(disk, entry, longest, whole);
+    read_by<table_access::mapped>(disk, entry, longest, whole);
 }
 
 } // namespace

@@ -5,6 +5,8 @@
 #include <keel/policy/checksum/crc32c.hpp>
 #include <keel/policy/compression/any_of.hpp>
 #include <keel/policy/compression/none.hpp>
+#include <keel/policy/table_access/cached.hpp>
+#include <keel/policy/table_access/mapped.hpp>
 #include <keel/table/check_table.hpp>
 #include <keel/table/sorted_table.hpp>
 #include <keel/table/table_writer.hpp>
@@ -30,7 +32,7 @@ namespace packed_tables {
 using namespace keel;
 using C = checksum::crc32c;
 using P = test::run_lengths;
-using reading = table::sorted_table<C, P, io::memory>;
+using reading = table::sorted_table<C, P, table_access::cached, io::memory>;
 
 struct put_row {
     std::string key;
@@ -141,7 +143,8 @@ TEST_CASE("packed tables: what nothing packs is byte for byte what no compressio
     CHECK(*disk.contents("t") == *disk.contents("plain"));
     using other = compression::any_of<compression::none, P>;
     CHECK(entry == write<other>(disk, "other", rows));
-    CHECK(open<table::sorted_table<C, compression::none, io::memory>>(disk, entry)->bytes_between({}, {}));
+    CHECK(open<table::sorted_table<C, compression::none, table_access::cached, io::memory>>(disk, entry)
+              ->bytes_between({}, {}));
 }
 
 TEST_CASE("packed tables: one changed byte of the file is a finding, and no look-up gives a wrong value") {

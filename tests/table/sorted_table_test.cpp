@@ -4,6 +4,8 @@
 #include <keel/io/memory.hpp>
 #include <keel/policy/checksum/crc32c.hpp>
 #include <keel/policy/compression/none.hpp>
+#include <keel/policy/table_access/cached.hpp>
+#include <keel/policy/table_access/mapped.hpp>
 #include <keel/table/check_table.hpp>
 #include <keel/table/table_writer.hpp>
 
@@ -23,7 +25,8 @@ using keel::lsn;
 using C = keel::checksum::crc32c;
 using N = keel::compression::none;
 using disk_type = keel::io::memory;
-using table_type = keel::table::sorted_table<C, N, disk_type>;
+using cached_table = keel::table::sorted_table<C, N, keel::table_access::cached, disk_type>;
+using mapped_table = keel::table::sorted_table<C, N, keel::table_access::mapped, disk_type>;
 
 struct row {
     std::string key;
@@ -54,19 +57,22 @@ struct listened {
     std::shared_ptr<keel::table::damage_listener const> listener{std::make_shared<keel::table::damage_listener const>(
         [this](keel::finding f) { found.push_back(std::move(f)); })};
 };
-std::shared_ptr<table_type const> opened(disk_type const& disk, keel::format::table_entry const& entry,
-                                         std::shared_ptr<keel::table::damage_listener const> listener = nullptr) {
-    return std::make_shared<table_type const>(disk, "t", entry, std::make_shared<keel::table::block_cache>(1 << 20),
-                                              std::move(listener));
+template <class Table = cached_table>
+std::shared_ptr<Table const> opened(disk_type const& disk, keel::format::table_entry const& entry,
+                                    std::shared_ptr<keel::table::damage_listener const> listener = nullptr) {
+    return std::make_shared<Table const>(disk, "t", entry, std::make_shared<keel::table::block_cache>(1 << 20),
+                                         std::move(listener));
 }
-std::vector<row> walked(std::shared_ptr<table_type const> const& t) {
+template <class Table>
+std::vector<row> walked(std::shared_ptr<Table const> const& t) {
     std::vector<row> out;
-    table_type::cursor at{t};
+    typename Table::cursor at{t};
     for (at.seek({}); at.valid(); at.next()) out.push_back(row_of(at.current()));
     REQUIRE(!at.trouble());
     return out;
 }
-keel::result<bool> find(table_type const& t, std::string const& key, std::uint64_t snapshot,
+template <class Table>
+keel::result<bool> find(Table const& t, std::string const& key, std::uint64_t snapshot,
                         keel::table::read_version& into) {
     return t.find(key, keel::format::filter_hash(key), lsn{snapshot}, into);
 }
@@ -87,7 +93,8 @@ std::vector<row> many_rows(int keys = 3000) {
 
 } // namespace
 
-TEST_CASE("tables: random ones give every version to look-ups and walks, and nothing else") {
+TEST_CASE_TEMPLATE("tables: random ones give every version to look-ups and walks, and nothing else", Table,
+                   cached_table, mapped_table) {
     CHECK(rc::check([] {
         std::set<std::tuple<std::string, std::uint64_t>> names;
         auto const n = *rc::gen::inRange(1, 400);
@@ -100,9 +107,9 @@ TEST_CASE("tables: random ones give every version to look-ups and walks, and not
             rows.push_back({k, std::string(static_cast<std::size_t>(*rc::gen::inRange(0, 150)), 'v'), ~at,
                             *rc::gen::arbitrary<bool>()});
         disk_type disk;
-        auto const t = opened(disk, written(disk, rows));
+        auto const t = opened<Table>(disk, written(disk, rows));
         RC_ASSERT(walked(t) == rows);
-        table_type::cursor at{t};
+        typename Table::cursor at{t};
         std::vector<row> back;
         for (at.seek_last(); at.valid(); at.previous()) back.push_back(row_of(at.current()));
         std::ranges::reverse(back);
@@ -132,7 +139,9 @@ TEST_CASE("tables: random ones give every version to look-ups and walks, and not
     }));
 }
 
-TEST_CASE("P3: every byte of a table is covered: one that is changed is found, and no look-up gives a wrong value") {
+TEST_CASE_TEMPLATE(
+    "P3: every byte of a table is covered: one that is changed is found, and no look-up gives a wrong value", Table,
+    cached_table, mapped_table) {
     auto const rows = many_rows();
     disk_type disk;
     auto const entry = written(disk, rows);
@@ -146,7 +155,7 @@ TEST_CASE("P3: every byte of a table is covered: one that is changed is found, a
         REQUIRE(checked);
         CHECK_MESSAGE(checked->findings.size() == 1, at);
         listened ears;
-        auto const t = opened(hurt, entry, ears.listener);
+        auto const t = opened<Table>(hurt, entry, ears.listener);
         bool any_refused = false;
         for (std::size_t i = 0; i < rows.size(); i += 3) {
             keel::table::read_version got;
@@ -167,7 +176,8 @@ TEST_CASE("P3: every byte of a table is covered: one that is changed is found, a
     CHECK(healed > 10); // headers, filters, the index
 }
 
-TEST_CASE("tables: without root, index or filter the records are found all the same, and that is told") {
+TEST_CASE_TEMPLATE("tables: without root, index or filter the records are found all the same, and that is told", Table,
+                   cached_table, mapped_table) {
     auto const rows = many_rows(20000);
     disk_type disk;
     auto const entry = written(disk, rows);
@@ -182,7 +192,7 @@ TEST_CASE("tables: without root, index or filter the records are found all the s
         auto hurt = disk.after_process_crash();
         REQUIRE(hurt.corrupt("t", at, std::byte{0x04}));
         listened ears;
-        auto const t = opened(hurt, entry, ears.listener);
+        auto const t = opened<Table>(hurt, entry, ears.listener);
         for (auto const& r : rows) {
             keel::table::read_version got;
             auto const found = find(*t, r.key, r.at, got);
@@ -194,18 +204,19 @@ TEST_CASE("tables: without root, index or filter the records are found all the s
     }
 }
 
-TEST_CASE("tables: one that was cut short, is empty or is another one is an error with its file") {
+TEST_CASE_TEMPLATE("tables: one that was cut short, is empty or is another one is an error with its file", Table,
+                   cached_table, mapped_table) {
     auto const rows = many_rows();
     disk_type disk;
     auto const entry = written(disk, rows);
     auto other = entry;
     other.salt ^= 2;
     keel::table::read_version got;
-    CHECK(find(*opened(disk, other), rows[5].key, 9000, got).error().code == keel::errc::corruption);
+    CHECK(find(*opened<Table>(disk, other), rows[5].key, 9000, got).error().code == keel::errc::corruption);
     for (auto const size : {std::uint64_t{0}, std::uint64_t{100}, entry.size / 2}) {
         auto hurt = disk.after_process_crash();
         REQUIRE(hurt.cut("t", size));
-        auto const found = find(*opened(hurt, entry), rows[rows.size() - 1].key, 9000, got);
+        auto const found = find(*opened<Table>(hurt, entry), rows[rows.size() - 1].key, 9000, got);
         if (size < 512) CHECK(found.error().file == "t");
         else CHECK((found && *found ? row_of(got.what) == rows[rows.size() - 1] : !found));
         auto const checked = keel::table::check_table<C, N>(hurt, "t", "t", entry, [](auto const&) {});
@@ -213,5 +224,5 @@ TEST_CASE("tables: one that was cut short, is empty or is another one is an erro
         CHECK(!checked->findings.empty());
     }
     disk_type empty;
-    CHECK(find(*opened(empty, entry), "a", 9000, got).error().code == keel::errc::not_found);
+    CHECK(find(*opened<Table>(empty, entry), "a", 9000, got).error().code == keel::errc::not_found);
 }

@@ -49,8 +49,8 @@ namespace keel::inline v0::detail {
 template <class Config>
 struct level_view {
     using run = table::log_run<typename Config::checksum, typename Config::file_system>;
-    using table_type =
-        table::sorted_table<typename Config::checksum, typename Config::compression, typename Config::file_system>;
+    using table_type = table::sorted_table<typename Config::checksum, typename Config::compression,
+                                           typename Config::table_access, typename Config::file_system>;
     using level = std::vector<std::shared_ptr<table_type const>>; ///< by key
 
     std::vector<std::shared_ptr<table::memtable const>> memory{}; ///< in the order they were begun

@@ -8,9 +8,11 @@
 #include <keel/table/block_cache.hpp>
 #include <keel/types.hpp>
 
+#include <cstddef>
 #include <functional>
 #include <memory>
 #include <string_view>
+#include <utility>
 
 namespace keel::inline v0::table {
 
@@ -21,23 +23,55 @@ struct version {
     bool tombstone = false;
 };
 
-/// A version that was read from a file. The views point into memory it holds, and keeps when it moves.
-struct read_version {
-    version what{};
-    block_cache::block block{}; ///< what the views point into, where that is a block
+/// A block as one reader holds it: a share of one in the cache, or bytes in memory of its own, which it uses again. Views into it stay
+/// what they are when it is moved.
+class held_block {
+public:
+    held_block() = default;
+    held_block(held_block&& other) noexcept
+        : shared_{std::move(other.shared_)}, memory_{std::move(other.memory_)},
+          capacity_{std::exchange(other.capacity_, 0)}, view_{std::exchange(other.view_, {})} {}
+    held_block& operator=(held_block&& other) noexcept {
+        shared_ = std::move(other.shared_);
+        memory_ = std::move(other.memory_);
+        capacity_ = std::exchange(other.capacity_, 0);
+        view_ = std::exchange(other.view_, {});
+        return *this;
+    }
 
-    /// Room for so many bytes of its own; what was in it is gone.
+    [[nodiscard]] explicit operator bool() const noexcept { return !view_.empty(); }
+    [[nodiscard]] byte_view view() const noexcept { return view_; }
+    void share(block_cache::block what) noexcept {
+        shared_ = std::move(what);
+        view_ = shared_.view();
+    }
+    /// So many bytes of its own; what was in it is gone.
     [[nodiscard]] byte_span room(std::size_t bytes) {
+        let_go();
         if (bytes > capacity_) {
             memory_ = std::make_unique_for_overwrite<std::byte[]>(bytes);
             capacity_ = bytes;
         }
+        view_ = {memory_.get(), bytes};
         return {memory_.get(), bytes};
+    }
+    /// Empty from here on; memory of its own is kept for the next one.
+    void let_go() noexcept {
+        shared_ = {};
+        view_ = {};
     }
 
 private:
+    block_cache::block shared_{};
     std::unique_ptr<std::byte[]> memory_{};
     std::size_t capacity_ = 0;
+    byte_view view_{};
+};
+
+/// A version that was read from a file. The views point into what it holds, and keeps when it moves.
+struct read_version {
+    version what{};
+    held_block bytes{};
 };
 
 /// Told of what does not verify, from whichever thread reads; must not call back into the store.

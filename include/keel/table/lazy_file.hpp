@@ -54,8 +54,13 @@ public:
             auto const got = file_->read(offset, out);
             return got && *got == out.size();
         }
+        return fetch_mapped(offset, out);
+    }
+    /// The same, from the mapping from the first read on.
+    [[nodiscard]] bool fetch_mapped(std::uint64_t offset, byte_span out) const {
+        auto const* map = map_.load(std::memory_order_acquire);
         if (map == nullptr) map = ready_map();
-        return map != nullptr && map->copy_out(offset, out);
+        return map != nullptr && map->copy_out(offset, out).has_value();
     }
     /// Asks for what fetch() will copy, where that costs nothing but asking.
     void prefetch(std::uint64_t offset, std::size_t bytes) const noexcept {

@@ -406,12 +406,12 @@ private:
     /// The frame at `offset`; absent also where it could not be read.
     [[nodiscard]] format::frame_view look(std::uint64_t offset, std::uint64_t room, read_version& into) const {
         format::frame_place const place{of_.salt, offset};
-        auto bytes = into.room(static_cast<std::size_t>(std::min<std::uint64_t>(room, first_look_bytes)));
+        auto bytes = into.bytes.room(static_cast<std::size_t>(std::min<std::uint64_t>(room, first_look_bytes)));
         if (!file_->fetch(offset, bytes)) return {};
         auto const head = format::peek_frame(bytes.data(), place, room);
         if (head.state != format::frame_state::intact) return head;
         if (head.bytes() > bytes.size()) {
-            bytes = into.room(static_cast<std::size_t>(head.bytes()));
+            bytes = into.bytes.room(static_cast<std::size_t>(head.bytes()));
             if (!file_->fetch(offset, bytes)) return {};
         }
         return format::read_frame<C>(bytes, place);
@@ -420,11 +420,11 @@ private:
     [[nodiscard]] result<format::frame_view> look_again(std::uint64_t offset, std::uint64_t room,
                                                         read_version& into) const {
         format::frame_place const place{of_.salt, offset};
-        auto bytes = into.room(format::frame_header_bytes);
+        auto bytes = into.bytes.room(format::frame_header_bytes);
         KEEL_TRY(read_medium(offset, bytes));
         auto const head = format::peek_frame(bytes.data(), place, room);
         if (head.state != format::frame_state::intact) return head;
-        bytes = into.room(static_cast<std::size_t>(head.bytes()));
+        bytes = into.bytes.room(static_cast<std::size_t>(head.bytes()));
         KEEL_TRY(read_medium(offset, bytes));
         return format::read_frame<C>(bytes, place);
     }
@@ -528,7 +528,7 @@ private:
             // The shared bytes stand in every key, so in the first one's.
             KEEL_TRY_LET(first_block, load_block(block_offset(0)));
             auto const e = format::read_index_entry(first_block.data());
-            read_version any;
+            held_block any;
             if (e.offset < of_.begin || e.offset + format::frame_header_bytes > of_.end)
                 return bad_block(block_offset(0));
             auto bytes =

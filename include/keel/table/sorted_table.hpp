@@ -4,8 +4,9 @@
 
 // A table (format/table.hpp), read: point look-ups and walks. Nothing is opened or read before the first of them, and then only what it
 // needs: the header, the root, a filter block that says no, or an index block and a block. Every block is verified when it is loaded;
-// those of records go, unpacked, through the block cache, the rest (a fiftieth of the file) stays in memory. Where the root or an index
-// block is damaged, an index is made anew from the records; where a filter block is, it is done without.
+// those of records go, unpacked, through the block cache, or each reader copies its own from the file's mapping, as the table-access
+// policy says; the rest (a fiftieth of the file) stays in memory. Where the root or an index block is damaged, an index is made anew
+// from the records; where a filter block is, it is done without.
 //
 // Thread rules: any number of threads. m_ guards what is loaded once, and is held during that I/O, by readers only; ready_, the slots
 // and made_ready_ (release) publish it (acquire). Cursors are one thread's.
@@ -20,6 +21,7 @@
 #include <keel/io/concept.hpp>
 #include <keel/policy/compression/concept.hpp>
 #include <keel/policy/repair/finding.hpp>
+#include <keel/policy/table_access/concept.hpp>
 #include <keel/table/block_cache.hpp>
 #include <keel/table/entry.hpp>
 #include <keel/table/fence_list.hpp>
@@ -41,7 +43,7 @@
 
 namespace keel::inline v0::table {
 
-template <checksum_policy C, compression_policy P, io::file_system Fs>
+template <checksum_policy C, compression_policy P, table_access_policy A, io::file_system Fs>
 class sorted_table {
 public:
     using file_type = typename Fs::file;
@@ -204,15 +206,18 @@ public:
             KEEL_TRY(of_->ready());
             if (!of_->filter_allows(hash)) return false;
             KEEL_TRY(at_.seek(key_));
-            if (at_.valid()) of_->cache_->prefetch(of_->name_of(at_.where()));
+            if (at_.valid() && of_->through_cache()) of_->cache_->prefetch(of_->name_of(at_.where()));
             return at_.valid();
         }
-        /// Asks for the block, if the cache has it.
-        void ask_for_block() const { of_->cache_->prefetch_block(of_->name_of(at_.where())); }
+        /// Asks for the block, if the cache has it, or the file is mapped.
+        void ask_for_block() const {
+            auto const where = at_.where();
+            if (of_->through_cache()) of_->cache_->prefetch_block(of_->name_of(where));
+            else of_->file_->prefetch(where.offset, std::min<std::size_t>(where.bytes, block_ahead));
+        }
         /// Finds the record in the block.
         [[nodiscard]] result<void> search() {
-            KEEL_TRY_LET(block, of_->load(at_.where(), true));
-            block_ = std::move(block);
+            KEEL_TRY(of_->load(at_.where(), true, block_));
             in_ = format::block_reader{payload_of(block_.view())};
             in_.seek(key_, snapshot_.value - of_->of_.lsns.first.value);
             if (!in_.whole()) return of_->contradicts(at_.where());
@@ -222,11 +227,11 @@ public:
         /// False: the key has no such version here.
         [[nodiscard]] result<bool> finish(read_version& into) {
             // Versions of one key may go on in the next block.
-            for (; at_.valid(); at_.next(), block_ = {}) {
+            for (; at_.valid(); at_.next(), block_.let_go()) {
                 if (!block_) KEEL_TRY(search());
                 if (!in_.valid()) continue;
                 if (in_.key() != key_) return false;
-                into.block = std::move(block_);
+                std::swap(into.bytes, block_);
                 into.what = {.key = key_, .value = in_.value(), .at = of_->lsn_of(in_), .tombstone = in_.tombstone()};
                 return true;
             }
@@ -236,12 +241,13 @@ public:
 
     private:
         static constexpr std::size_t value_ahead = 256;
+        static constexpr std::size_t block_ahead = 256; // processors see by themselves how a copy goes on
 
         sorted_table const* of_;
         std::string_view key_;
         lsn snapshot_;
         index_walk at_;
-        block_cache::block block_{};
+        held_block block_{};
         format::block_reader in_{}; ///< of block_, where there is one
     };
 
@@ -303,9 +309,7 @@ public:
             if (at_.valid() && enter()) in_.first();
         }
         bool enter() {
-            auto got = of_->load(at_.where(), keep_);
-            if (!got) return fail(std::move(got).error()), false;
-            block_ = std::move(*got);
+            if (auto done = of_->load(at_.where(), keep_, block_); !done) return fail(std::move(done).error()), false;
             in_ = format::block_reader{payload_of(block_.view())};
             return true;
         }
@@ -322,7 +326,7 @@ public:
         std::shared_ptr<sorted_table const> of_;
         index_walk at_;
         bool keep_;
-        block_cache::block block_{};
+        held_block block_{};
         format::block_reader in_{};
         bool valid_ = false;
         std::optional<error> trouble_{};
@@ -342,12 +346,30 @@ private:
     [[nodiscard]] block_cache::name name_of(format::block_place where) const noexcept {
         return {of_.salt, where.offset | std::uint64_t{1} << 63};
     }
-    [[nodiscard]] result<block_cache::block> load(format::block_place where, bool keep) const {
+    /// Whether its blocks go through the cache. Those of a table that has packed ones do: unpacking costs more than keeping.
+    [[nodiscard]] bool through_cache() const noexcept {
+        if constexpr (A::caches_blocks) return true;
+        else if constexpr (compression::unpacks_any<P>()) return of_.compression != 0;
+        else return false;
+    }
+    /// A block of records. `keep`: it is worth keeping in the cache. After an error there is nothing of use in `into`.
+    [[nodiscard]] result<void> load(format::block_place where, bool keep, held_block& into) const {
+        if (!through_cache()) return copy_block(where, into);
         auto const name = name_of(where);
-        if (auto held = cache_->find(name)) return held;
-        KEEL_TRY_LET(fresh, read_block(where));
-        if (keep) cache_->add(name, fresh);
-        return fresh;
+        auto block = cache_->find(name);
+        if (!block) {
+            KEEL_TRY_LET(fresh, read_block(where));
+            if (keep) cache_->add(name, fresh);
+            block = std::move(fresh);
+        }
+        into.share(std::move(block));
+        return {};
+    }
+    /// Into the reader's own memory, from the mapping.
+    [[nodiscard]] result<void> copy_block(format::block_place where, held_block& into) const {
+        KEEL_TRY(is_inside(where));
+        return read_frame(where, format::frame_type::block, into.room(where.bytes),
+                          [this](auto offset, byte_span out) { return file_->fetch_mapped(offset, out); });
     }
     /// The frame of a block of records. One that is packed comes as the frame it would have been, its check apart.
     [[nodiscard]] result<block_cache::block> read_block(format::block_place where) const {
@@ -389,6 +411,12 @@ private:
         return {};
     }
     [[nodiscard]] result<void> read_frame(format::block_place where, format::frame_type type, byte_span into) const {
+        return read_frame(where, type, into, [this](auto offset, byte_span out) { return file_->fetch(offset, out); });
+    }
+    /// `fetch(offset, out)` is tried first.
+    template <class Fetch>
+    [[nodiscard]] result<void> read_frame(format::block_place where, format::frame_type type, byte_span into,
+                                          Fetch const& fetch) const {
         format::frame_view seen;
         auto const right = [&] {
             seen = format::read_frame<C>(into, {of_.salt, where.offset});
@@ -396,7 +424,7 @@ private:
                                                                    : seen.header.type == type;
             return seen.state == format::frame_state::intact && is_kind && seen.bytes() == where.bytes;
         };
-        if (file_->fetch(where.offset, into) && right()) return {};
+        if (fetch(where.offset, into) && right()) return {};
         auto const again = file_->fetch_uncached(where.offset, into);
         if (again && right()) return {};
         tell(again ? damage::corrupt_block : damage::unreadable, where,
@@ -539,12 +567,13 @@ private:
              format::frame_type::fence);
         std::array<std::byte, format::frame_header_bytes> frame{};
         fence_list all;
+        held_block block;
         for (std::uint64_t at = format::table_frames_begin; at < header_.blocks_end;) {
             if (!file_->fetch(at, frame)) return contradicts({static_cast<std::uint32_t>(at), 0});
             auto const head = format::peek_frame(frame.data(), {of_.salt, at}, header_.blocks_end - at);
             if (head.state != format::frame_state::intact) return contradicts({static_cast<std::uint32_t>(at), 0});
             format::block_place const place{static_cast<std::uint32_t>(at), static_cast<std::uint32_t>(head.bytes())};
-            KEEL_TRY_LET(block, read_block(place));
+            KEEL_TRY(load(place, false, block));
             format::block_reader in{payload_of(block.view())};
             in.last();
             if (!in.valid()) return contradicts(place);
