@@ -76,6 +76,10 @@ TEST_CASE("blocks: what was put in comes out, forward, backward and from any key
             all, [&](auto const& e) { return e.key > wanted || (e.key == wanted && e.age <= age); });
         RC_ASSERT(in.valid() == (first != all.end()));
         if (in.valid()) RC_ASSERT(entry_at(in) == *first);
+        auto onward = in;
+        for (auto e = first; e != all.end(); ++e, onward.next()) RC_ASSERT((onward.valid() && entry_at(onward) == *e));
+        RC_ASSERT(!onward.valid());
+        RC_ASSERT(onward.whole());
         in.previous();
         RC_ASSERT(in.valid() == (first != all.begin()));
         if (in.valid()) RC_ASSERT(entry_at(in) == *std::prev(first));

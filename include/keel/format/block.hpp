@@ -204,7 +204,7 @@ public:
             return;
         }
         go_to_restart(low);
-        while (valid_ && in_front(key_.view(), key, age_max)) next();
+        if (valid_ && in_front(key_.view(), key, age_max)) pass(key, age_max);
     }
 
     [[nodiscard]] bool valid() const noexcept { return valid_; }
@@ -251,6 +251,46 @@ private:
     [[nodiscard]] bool in_front(std::string_view here, std::string_view key, std::uint64_t age_max) const noexcept {
         auto const order = here.compare(key);
         return order < 0 || (order == 0 && age_ > age_max);
+    }
+    /// From an entry in front of (key, at most this age) to the first that is not. No key is put together on the way: where an entry shares
+    /// more with the one before than that one does with `wanted`, it stands as that one does; else it begins as `wanted` does.
+    void pass(std::string_view wanted, std::uint64_t age_max) {
+        auto const* const all = reinterpret_cast<char const*>(bytes_.data());
+        auto alike = bytes_alike(key_.view(), wanted); // of the last one passed
+        std::uint64_t size = key_.size();              // likewise
+        lengths n;
+        for (at_ = next_; at_ < end_; at_ = next_) {
+            auto at = at_;
+            if (!read_lengths(at, n) || n.shared > size || n.value > values_end_ - next_value_) {
+                whole_ = false;
+                break;
+            }
+            auto const shared = static_cast<std::size_t>(n.shared);
+            std::string_view const end{all + at, static_cast<std::size_t>(n.unshared)};
+            next_ = at + end.size();
+            next_value_ += static_cast<std::size_t>(n.value);
+            size = shared + end.size();
+            if (shared > alike) continue;
+            auto const rest = wanted.substr(shared);
+            auto const more = bytes_alike(end, rest);
+            alike = shared + more;
+            bool const less = more < rest.size() && (more == end.size() || byte_of(end[more]) < byte_of(rest[more]));
+            bool const same = more == rest.size() && more == end.size();
+            if (less || (same && age_ > age_max)) continue;
+            key_.clear();
+            key_.replace_end(0, wanted.data(), shared);
+            key_.replace_end(shared, end.data(), end.size());
+            value_ = {all + next_value_ - n.value, static_cast<std::size_t>(n.value)};
+            return;
+        }
+        valid_ = false;
+    }
+    [[nodiscard]] static unsigned char byte_of(char c) noexcept { return static_cast<unsigned char>(c); }
+    [[nodiscard]] static std::size_t bytes_alike(std::string_view a, std::string_view b) noexcept {
+        auto const most = std::min(a.size(), b.size());
+        std::size_t i = 0;
+        while (i < most && a[i] == b[i]) ++i;
+        return i;
     }
     /// Key and age of the entry at a restart, without putting anything together: it stands there whole.
     [[nodiscard]] bool read_restart(std::uint32_t i) noexcept {

@@ -55,9 +55,10 @@ public:
         auto const shared = key(0).substr(0, common_);
         if (auto const order = wanted.substr(0, common_).compare(shared); order != 0) return order < 0 ? 0 : size();
         auto const prefix = format::key_prefix(wanted, common_);
-        auto const alike = std::equal_range(prefixes_.begin(), prefixes_.end(), prefix);
-        auto low = static_cast<std::size_t>(alike.first - prefixes_.begin());
-        auto high = static_cast<std::size_t>(alike.second - prefixes_.begin());
+        auto const first = std::lower_bound(prefixes_.begin(), prefixes_.end(), prefix);
+        auto low = static_cast<std::size_t>(first - prefixes_.begin());
+        if (first == prefixes_.end() || *first != prefix) return low;
+        auto high = static_cast<std::size_t>(std::upper_bound(first, prefixes_.end(), prefix) - prefixes_.begin());
         while (low < high) {
             auto const middle = low + (high - low) / 2;
             if (key(middle) < wanted) low = middle + 1;
