@@ -10,7 +10,7 @@
 //   scan               keel's log alone: open with one thread, records of 128 bytes with their frames; checks all, keeps nothing
 //   recovery           open after a crash, all of 2 Mi records in the log, every byte of it verified; one thread
 //   first_get_1MiB, _64MiB, _256MiB   open after a crash and read one key; so much log (8 Ki, 512 Ki, 2 Mi records) behind a small store
-// keel_log is the log without keys and order.
+// keel_log is the log without keys and order; keel_mapped_tables is keel with table_access::mapped, where only reading differs.
 
 #include "jobs.hpp"
 #include "material.hpp"
@@ -187,7 +187,7 @@ figures get_random(peer const& who, std::string const& folder) {
     constexpr std::uint64_t count = 500'000;
     bench::stopwatch const watch;
     get(count);
-    return {{"rate", count / watch.wall() / 1e3, "k/s"}};
+    return {{"rate", count / watch.wall() / 1e3, "k/s"}, {"resident_peak", bench::resident_peak_mb(), "MB"}};
 }
 
 figures multi_get(peer const& who, std::string const& folder) {
@@ -410,7 +410,7 @@ private:
             once("settle", open_closed);
             once("open_closed", open_closed);
             once("get_random", get_random);
-            if (who.name == "keel") once("multi_get_16", multi_get);
+            if (who.name.starts_with("keel")) once("multi_get_16", multi_get);
             once("scan_all", scan_all);
         }
     }
@@ -419,6 +419,7 @@ private:
     void each(std::string const& name, Job const& job) {
         if (!chosen(what_.only, name)) return;
         for (auto const& who : peers_) {
+            if (who.only_reads) continue;
             bench::temporary_folder const fresh{what_.folder};
             settle(what_.folder);
             table_.add(name, who.name, bench::in_own_process([&] { return job(who, fresh / "store"); }));
@@ -436,6 +437,7 @@ private:
     void recoveries(std::string const& name, mode how, log_image const& what, unsigned round) {
         if (!chosen(what_.only, name)) return;
         for (auto const& who : peers_) {
+            if (who.only_reads) continue;
             auto const image = folder_ / (who.name + '-' + std::to_string(what.records));
             if (!std::filesystem::exists(image)) {
                 write_image(who, image, what);

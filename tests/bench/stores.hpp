@@ -11,6 +11,7 @@
 #include <keel/policy/compaction/by_hand.hpp>
 #include <keel/policy/durability/group_commit.hpp>
 #include <keel/policy/durability/os_buffered.hpp>
+#include <keel/policy/table_access/mapped.hpp>
 
 #if defined(KEEL_BENCH_LEVELDB)
 #include <leveldb/db.h>
@@ -76,6 +77,7 @@ struct peer {
     std::unique_ptr<store> (*open)(std::string const& folder, mode how) = nullptr;
     std::uint64_t (*log_bytes)(std::string const& folder, std::uint64_t records) = nullptr;
     bool open_writes = true; ///< opening after a crash changes the store, so that each round needs a copy
+    bool only_reads = false; ///< another peer that reads otherwise: writing and recovering are that one's
 };
 
 // ---- keel -------------------------------------------------------------------------------------------------------------
@@ -92,11 +94,11 @@ namespace detail {
     return options;
 }
 
-template <class Durability, class Compaction = keel::compaction::leveled<>>
+template <class Durability, class Compaction = keel::compaction::leveled<>, class Access = keel::table_access::cached>
 class keel_store final : public store {
 public:
     keel_store(std::string const& folder, mode how)
-        : engine_{must(keel::engine<Durability, Compaction>::open(folder, options_for(how)))} {}
+        : engine_{must(keel::engine<Durability, Compaction, Access>::open(folder, options_for(how)))} {}
     void put(std::string_view key, std::string_view value) override { must(engine_.put(key, value)); }
     bool holds(std::string_view key, std::string_view value) override {
         auto const found = must(engine_.get(key));
@@ -126,7 +128,7 @@ public:
     }
 
 private:
-    keel::engine<Durability, Compaction> engine_;
+    keel::engine<Durability, Compaction, Access> engine_;
 };
 
 /// The log alone: no index, so nothing to look up; what it holds is its newest record.
@@ -162,6 +164,13 @@ using keel_merging_store = keel_store<Durability>;
     // Recovery is measured on a log that nothing was merged of.
     if (how == mode::synced || how == mode::unsynced) return open_keel<keel_merging_store>(folder, how);
     return std::make_unique<keel_store<keel::durability::os_buffered, keel::compaction::by_hand>>(folder, how);
+}
+
+/// The same with tables that are read from the mapped files.
+[[nodiscard]] inline std::unique_ptr<store> open_keel_mapped(std::string const& folder, mode how) {
+    using access = keel::table_access::mapped;
+    return std::make_unique<keel_store<keel::durability::os_buffered, keel::compaction::leveled<>, access>>(folder,
+                                                                                                            how);
 }
 
 /// Segments are as long before anything is written to them: what counts is the frames.
@@ -458,6 +467,7 @@ private:
 [[nodiscard]] inline std::vector<peer> all_peers() {
     std::vector<peer> out{
         {"keel", detail::open_keel_engine, detail::keel_log_bytes, false},
+        {"keel_mapped_tables", detail::open_keel_mapped, detail::keel_log_bytes, false, true},
         {"keel_log", detail::open_keel<detail::keel_log_store>, detail::keel_log_bytes, false},
     };
 #if defined(KEEL_BENCH_LEVELDB)
