@@ -15,9 +15,11 @@
 
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -109,6 +111,26 @@ TEST_CASE("mapped tables: what a look-up found stays while others look up, and w
     for (int i = 0; i < keys; ++i) REQUIRE(t.find(i, all[static_cast<std::size_t>(i)]));
     auto const moved = std::move(all);
     for (int i = 0; i < keys; ++i) CHECK(moved[static_cast<std::size_t>(i)].what.value == value(i));
+}
+
+TEST_CASE("mapped tables: threads that begin together map the file once and each find everything") {
+    using namespace mapped_tables;
+    tests::posix_folder const folder;
+    auto const path = folder / "t";
+    auto const entry = write(io::posix{}, path);
+    reading<mapped_of<io::posix>> const t{io::posix{}, path, entry};
+    std::atomic<int> found{0};
+    std::vector<std::jthread> crew;
+    for (int n = 0; n < 4; ++n)
+        crew.emplace_back([&] {
+            for (int i = 0; i < keys; ++i) {
+                table::read_version got;
+                auto const there = t.find(i, got);
+                found += there && *there && got.what.value == value(i);
+            }
+        });
+    crew.clear();
+    CHECK(found == 4 * keys);
 }
 
 TEST_CASE("mapped tables: damage is seen by the next read, though the block was read before, and is never data") {
