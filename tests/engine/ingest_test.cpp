@@ -176,9 +176,9 @@ TEST_CASE("ingest: what shares its keys with nothing goes down a level as it is"
     REQUIRE(db->compact()); // by hand: all into one level
     CHECK(db->storage().merge_bytes_written > 5000);
 
-    using store = engine_tests::tiny_store<>;
+    using ingest_store_5 = engine_tests::tiny_store<>;
     keel::io::memory tiny_disk;
-    auto tiny = store::open("db", model::test_options(), tiny_disk);
+    auto tiny = ingest_store_5::open("db", model::test_options(), tiny_disk);
     REQUIRE(tiny);
     REQUIRE(tiny->put("a", "1"));
     auto const log_goes_on = [&] {
@@ -207,17 +207,17 @@ TEST_CASE("ingest: what shares its keys with nothing goes down a level as it is"
     REQUIRE(tiny->close());
     auto options = model::test_options();
     options.verify = keel::verify_depth::deep;
-    auto again = store::open("db", options, tiny_disk);
+    auto again = ingest_store_5::open("db", options, tiny_disk);
     REQUIRE(again);
     CHECK(again->recovery().findings.empty());
     CHECK(rows_in(again->scan()).size() == 504);
 }
 
 TEST_CASE("ingest: a transaction that read or wrote one of its keys comes second") {
-    using store = keel::engine<keel::io::memory, keel::segment_size<64 * keel::KiB>, keel::compaction::by_hand,
-                               keel::isolation::serializable>;
+    using ingest_store_6 = keel::engine<keel::io::memory, keel::segment_size<64 * keel::KiB>, keel::compaction::by_hand,
+                                        keel::isolation::serializable>;
     keel::io::memory disk;
-    auto db = store::open("db", model::test_options(), disk);
+    auto db = ingest_store_6::open("db", model::test_options(), disk);
     REQUIRE(db);
     auto writes = db->begin();
     REQUIRE(writes.put("k10001", "mine"));
@@ -332,12 +332,12 @@ TEST_CASE("ingest: who took its view before has nothing of what comes behind, ho
 }
 
 TEST_CASE("ingest: readers beside it see all of it or nothing, and nothing that came behind it without it") {
-    using store = keel::engine<keel::io::memory, keel::segment_size<64 * keel::KiB>, keel::durability::os_buffered,
-                               keel::compaction::leveled<64 * keel::KiB, 4>>;
+    using ingest_store_9 = keel::engine<keel::io::memory, keel::segment_size<64 * keel::KiB>,
+                                        keel::durability::os_buffered, keel::compaction::leveled<64 * keel::KiB, 4>>;
     keel::io::memory disk;
     auto options = model::test_options();
     options.background_thread = true;
-    auto db = store::open("db", options, disk);
+    auto db = ingest_store_9::open("db", options, disk);
     REQUIRE(db);
     std::atomic<bool> stop{false};
     std::atomic<int> wrong{0};

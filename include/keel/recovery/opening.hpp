@@ -524,9 +524,12 @@ private:
             auto const& run = out.exam.runs[i];
             auto const known = state.segments.find(s.entry.id);
             if (known == state.segments.end() || !s.present) continue;
-            bool const to_sync = !s.entry.seal && !find_tail(out, i);
+            bool const newest = i + 1 == stock.segments.size();
+            bool const has_tail = !s.entry.seal && find_tail(out, i);
+            // Where the newest one holds nothing unproven, and nothing is, it has what counts of it on the disk.
+            bool const to_sync = !s.entry.seal && !has_tail && (!newest || start.last > start.durable);
             if (to_sync) start.unsynced.push_back(s.path);
-            if (i + 1 != stock.segments.size()) continue;
+            if (!newest) continue;
             if (s.entry.seal) {
                 start.previous = format::link_of(*s.entry.seal, format::segment_end::rolled);
                 continue;
@@ -534,10 +537,11 @@ private:
             start.previous = {.id = s.entry.id,
                               .salt = s.entry.salt,
                               .last = start.last,
-                              .end = to_sync ? kept_end(out, i) : proven_end(out, i),
+                              .end = has_tail || to_sync ? kept_end(out, i) : proven_end(out, i),
                               .aggregate = run.aggregate,
                               .chain = s.header ? s.header->previous.chain : 0,
                               .ended = format::segment_end::crashed};
+            start.previous_proven = proven_end(out, i);
             start.cut_needed = true;
         }
         for (auto const id : built_) {
@@ -554,25 +558,23 @@ private:
         }
         if (out.plan.what == decision::roll_back && !out.plan.declare.empty()) start.cut_needed = true;
     }
-    /// Whether all records that nothing proves durable are in this, the newest segment, and fit a fresh one.
+    /// Whether there are records in segment `i` that count and that nothing proves durable, and they can be written again.
     [[nodiscard]] static bool find_tail(opened_type& out, std::size_t i) {
-        auto const& segments = out.exam.stock.segments;
+        auto const& s = out.exam.stock.segments[i];
         auto& start = out.start;
-        if (i + 1 != segments.size() || start.last <= start.durable) return i + 1 == segments.size();
+        if (start.last <= start.durable || !out.plan.segments.empty()) return false;
         if (start.last.value - start.durable.value > format::mark_unknown / 2) return false; // LSN deltas have 32 bits
+        wal::unproven_tail tail{.id = s.entry.id,
+                                .path = s.path,
+                                .salt = s.entry.salt,
+                                .first = s.geometry.first,
+                                .proven = std::min(start.durable, out.exam.found.proven[i]),
+                                .begin = s.geometry.begin,
+                                .end = kept_end(out, i)};
         for (auto const& c : out.plan.counted)
-            if (c.range.last > start.durable && c.segment != i) return false;
-        auto const& s = segments[i];
-        auto const end = kept_end(out, i);
-        constexpr auto room = format::frames_limit(Config::segment_bytes) - format::frames_begin(Config::segment_bytes);
-        if (end - s.geometry.begin > room || !out.plan.segments.empty()) return false;
-        start.tail = {
-            .path = s.path,
-            .segment = {.id = s.entry.id, .salt = s.entry.salt, .chain = s.header ? s.header->previous.chain : 0},
-            .first = s.geometry.first,
-            .proven = std::min(start.durable, out.exam.found.proven[i]),
-            .begin = s.geometry.begin,
-            .end = end};
+            if (c.segment == i && c.range.last > start.durable) tail.counted.push_back(c.range);
+        if (tail.counted.empty()) return false;
+        start.tails.push_back(std::move(tail));
         return true;
     }
     [[nodiscard]] static segment_id last_place(inventory const& stock) {

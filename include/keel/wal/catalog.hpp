@@ -50,9 +50,12 @@ public:
             p.limit = std::max(p.begin, link.end);
             p.sealed = link.ended == format::segment_end::rolled;
             p.link = link;
-            for (auto& r : p.counted) r.last = std::min(r.last, last);
-            std::erase_if(p.counted, [](auto const& r) { return r.empty(); });
+            forget_behind(p, last);
         });
+    }
+    /// Its records behind `last` are elsewhere.
+    void trim(segment_id id, lsn last) {
+        change(id, [&](catalog_part& p) { forget_behind(p, last); });
     }
     /// The part that has this LSN; who holds the returned pointer pins the segment.
     [[nodiscard]] std::shared_ptr<catalog_part const> find(lsn at) const {
@@ -103,6 +106,10 @@ public:
     }
 
 private:
+    static void forget_behind(catalog_part& p, lsn last) {
+        for (auto& r : p.counted) r.last = std::min(r.last, last);
+        std::erase_if(p.counted, [](auto const& r) { return r.empty(); });
+    }
     template <class Change>
     void change(segment_id id, Change const& how) {
         std::lock_guard const hold{m_};

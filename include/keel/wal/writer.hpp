@@ -92,13 +92,15 @@ struct discard_records {
     void moved(segment_id, lsn) noexcept {}
 };
 
-/// The newest segment's records that count and that nothing proves durable. The process that wrote them may have seen its sync
-/// fail: then they are in the page cache only, which looks clean, and a sync of ours would prove nothing. They are written again.
+/// A segment's records that count and that nothing proves durable. The process that wrote them may have seen its sync fail: then they
+/// are in the page cache only, which looks clean, and a sync of ours would prove nothing. They are written again.
 struct unproven_tail {
+    segment_id id{};
     std::string path{};
-    format::segment_link segment{}; ///< id, salt and chain before it
-    lsn first{};                    ///< LSN deltas count from here
-    lsn proven{};                   ///< up to it, the bytes in this file are known to be on the disk
+    std::uint64_t salt = 0;
+    lsn first{};                      ///< LSN deltas count from here
+    lsn proven{};                     ///< up to it, the bytes in this file are known to be on the disk
+    std::vector<lsn_range> counted{}; ///< in LSN order
     std::uint64_t begin = 0;
     std::uint64_t end = 0; ///< offset behind the last frame that counts
 };
@@ -109,8 +111,10 @@ struct writer_start {
     lsn durable{};                       ///< known durable already
     bool cut_needed = false;             ///< a crash left an open end: the next header voids what lies behind `last`
     std::vector<std::string> unsynced{}; ///< files whose counted bytes may not be on the disk yet
-    std::optional<unproven_tail> tail{}; ///< records behind `durable`, all of them in one segment
-    format::segment_link previous{};     ///< what the next header says of the segment before
+    std::vector<unproven_tail> tails{};  ///< all records behind `durable`
+    format::segment_link previous{};     ///< what the next header says of the segment before,
+    std::uint64_t previous_proven =
+        0; ///< where that segment ends in it if the tails, none of them there, are written again
     std::vector<format::segment_entry> spares{};  ///< prepared segments that were found
     std::vector<format::segment_entry> retired{}; ///< segments given up whose files a crash left
     std::string reason{};                         ///< why the state is not healthy; empty: it is
@@ -481,42 +485,80 @@ private:
             stop_writing("the manifest could not be written: ", done.error());
             return done;
         }
-        if (start_.tail) return activate_with_tail();
+        if (!start_.tails.empty()) {
+            auto end = start_.previous_proven;
+            auto parts = read_tails(end);
+            if (!parts) {
+                stop_writing("the log's old end could not be read again: ", parts.error());
+                return failure(std::move(parts).error());
+            }
+            if (!parts->empty()) return activate_with_tails(*parts, end);
+            start_.tails.clear();
+        }
         durable_ = std::max(durable_, start_.last);
         return activate_and_list(start_.previous, next_, start_.cut_needed ? next_ : lsn{});
     }
 
+    /// Frames of a segment that is written no more.
+    struct old_frames {
+        segment_id id{};
+        lsn first{};
+        frame_group frames{};
+    };
+
     /// The unproven records go to the fresh segment first, under their LSNs, and are durable there before anything else is.
-    result<void> activate_with_tail() {
-        active_segment_state old;
-        old.id = start_.tail->segment.id;
-        old.encoder = {start_.tail->segment.salt, start_.tail->first};
-        old.previous.chain = start_.tail->segment.chain;
-        old.first = start_.tail->first;
-        auto part = read_tail();
-        auto done = part ? rewrite(old, *part, next_) : failure_of(part);
+    /// `end`: of the newest of the old segments.
+    result<void> activate_with_tails(std::vector<old_frames> const& parts, std::uint64_t end) {
+        auto link = start_.previous;
+        link.last = parts.front().frames.batches.front().range.first.before();
+        link.end = end; // of what lies behind, nothing says that it will stay
+        link.aggregate = 0;
+        link.ended = format::segment_end::abandoned;
+        auto done = rewrite(link, parts, next_, next_);
         if (!done) stop_writing("the log's old end could not be written again: ", done.error());
-        else start_.tail.reset();
+        else start_.tails.clear();
         return done;
     }
-    static result<void> failure_of(result<frame_group> const& part) { return failure(part.error()); }
 
-    result<frame_group> read_tail() {
-        auto const& tail = *start_.tail;
-        KEEL_TRY_LET(file, keeper_.fs().open(tail.path, io::access::read_only, io::creation::must_exist));
-        frame_group all;
-        all.reset(tail.begin);
-        all.bytes.resize(static_cast<std::size_t>(tail.end - tail.begin));
-        KEEL_TRY_LET(got, file.read(tail.begin, all.bytes));
-        all.bytes.resize(got);
-        find_batches(all, tail.segment.salt, tail.first);
-        frame_group out;
-        auto end = tail.begin; // of what lies behind the last record proven here, nothing says that it will stay
-        for (auto const& b : all.batches) {
-            if (b.range.last <= tail.proven) end = b.end;
-            if (b.range.last > durable_ && b.range.last < next_) append_batch(out, all, b);
+    /// In LSN order; `end` is moved to where the newest segment's proven bytes end, if it is one of them. Where a fresh segment has no room for all of them there are none: then the files they are in are synced, which is
+    /// all that can be done.
+    result<std::vector<old_frames>> read_tails(std::uint64_t& end) {
+        struct found_batch {
+            std::size_t tail;
+            placed_batch what;
+        };
+        std::vector<frame_group> files;
+        std::vector<found_batch> all;
+        std::uint64_t bytes = 0;
+        for (auto const& tail : start_.tails) {
+            KEEL_TRY_LET(file, keeper_.fs().open(tail.path, io::access::read_only, io::creation::must_exist));
+            auto& in = files.emplace_back();
+            in.reset(tail.begin);
+            in.bytes.resize(static_cast<std::size_t>(tail.end - tail.begin));
+            KEEL_TRY_LET(got, file.read(tail.begin, in.bytes));
+            in.bytes.resize(got);
+            find_batches(in, tail.salt, tail.first);
+            if (tail.id == start_.previous.id) end = tail.begin;
+            for (auto const& b : in.batches) {
+                if (tail.id == start_.previous.id && b.range.last <= tail.proven) end = b.end;
+                auto const holds = [&](lsn_range const& r) { return r.contains(b.range.first); };
+                bool const counts = std::ranges::any_of(tail.counted, holds);
+                if (!counts || b.range.last <= durable_ || b.range.last >= next_) continue;
+                all.push_back({files.size() - 1, b});
+                bytes += b.end - b.begin;
+            }
         }
-        out.offset = end;
+        if (bytes > batch_bytes_max) {
+            for (auto const& tail : start_.tails) KEEL_TRY(sync_old(tail.path));
+            return std::vector<old_frames>{};
+        }
+        std::ranges::sort(all, {}, [](found_batch const& f) { return f.what.range.first; });
+        std::vector<old_frames> out;
+        for (auto const& [n, b] : all) {
+            auto const& tail = start_.tails[n];
+            if (out.empty() || out.back().id != tail.id) out.push_back({.id = tail.id, .first = tail.first});
+            append_batch(out.back().frames, files[n], b);
+        }
         return out;
     }
     static void append_batch(frame_group& to, frame_group const& from, placed_batch const& b) {
@@ -986,7 +1028,7 @@ private:
         std::string lost;
         auto all = unsafe_part(*old, lsn_max);
         auto saved = close_gaps(all, lost);
-        if (saved) saved = rewrite(*old, all, {});
+        if (saved) saved = rewrite_abandoned(*old, std::move(all), {});
         if (saved) {
             flight_.reset(0);
             set_state(engine_state::degraded, "a segment was given up after: " + to_string(why) + lost);
@@ -1082,9 +1124,8 @@ private:
         return {};
     }
 
-    /// Writes the records of `all` to a fresh segment under their LSNs and acknowledges them there. On failure nothing is changed
-    /// but active_, which is then empty.
-    result<void> rewrite(active_segment_state const& old, frame_group const& all, lsn cut) {
+    /// Writes the records of `all`, of the segment just given up, anew. As rewrite().
+    result<void> rewrite_abandoned(active_segment_state const& old, frame_group all, lsn cut) {
         auto const from = cut ? cut : durable_.next();
         auto const r = all.batches.empty() ? from : all.batches.front().range.first;
         format::segment_link const link{.id = old.id,
@@ -1094,16 +1135,26 @@ private:
                                         .aggregate = 0,
                                         .chain = old.previous.chain,
                                         .ended = format::segment_end::abandoned};
+        std::vector<old_frames> parts(1);
+        parts[0] = {.id = old.id, .first = old.first, .frames = std::move(all)};
+        // A header that was never synced may be gone after a power loss: what it voids, the next one voids.
+        return rewrite(link, parts, cut, cut || old.synced ? cut : old.cut);
+    }
+    /// Writes these records to a fresh segment under their LSNs and acknowledges them there; all behind `link`'s last one are among them.
+    /// `cut`: LSNs from there on are taken anew; none: no such. `says`: the cut in its header. On failure nothing is changed but
+    /// active_, which is then empty.
+    result<void> rewrite(format::segment_link const& link, std::vector<old_frames> const& parts, lsn cut, lsn says) {
+        auto const r = link.last.next();
         auto const was_durable = durable_;
         auto const next_before = std::exchange(next_, r);
         auto const waiting = std::exchange(filling_, frame_group{});
-        // A header that was never synced may be gone after a power loss: what it voids, the next one voids.
-        auto done = activate(link, r, cut || old.synced ? cut : old.cut, room::reserved);
+        auto done = activate(link, r, says, room::reserved);
         frame_group out = std::exchange(filling_, frame_group{});
         if (done) {
-            for_each_record(all.bytes, old.first, [&](lsn at, format::frame_view const& frame) {
-                encode_again(out, at, frame, was_durable);
-            });
+            for (auto const& part : parts)
+                for_each_record(part.frames.bytes, part.first, [&](lsn at, format::frame_view const& frame) {
+                    encode_again(out, at, frame, was_durable);
+                });
             active_->at = out.end();
             done = active_->file->write(out.offset, out.bytes);
         }
@@ -1121,9 +1172,12 @@ private:
         // Those that readers see already, too: where the old segment's copies were never proven, nobody is sent there any more.
         for_each_record(out.bytes, active_->first,
                         [&](lsn at, format::frame_view const& frame) { sink_.apply(at, frame); });
-        sink_.moved(old.id, r.before());
         list_active();
-        catalog_.close(r.before(), link);
+        for (auto const& part : parts) {
+            sink_.moved(part.id, link.last);
+            catalog_.trim(part.id, link.last);
+        }
+        catalog_.close(link.last, link);
         accepted_ = durable_ = std::max(last, next_.before());
         kept_.reset(format::frames_begin(segment_bytes));
         keep_last_block(kept_, out, block);
@@ -1153,10 +1207,10 @@ private:
         auto const kept_before = kept_;
         filling_.reset(mapped ? old->at : 0);
         flight_.reset(0);
-        auto const part = unsafe_part(*old, visible());
+        auto part = unsafe_part(*old, visible());
         std::string lost;
         auto done = close_gaps(part, lost);
-        if (done) done = rewrite(*old, part, visible().next());
+        if (done) done = rewrite_abandoned(*old, std::move(part), visible().next());
         if (!done) {
             active_ = std::move(old);
             kept_ = kept_before;
