@@ -6171,9 +6171,10 @@ template <checksum_policy C>
     h.previous.aggregate = in.get<std::uint64_t>();
     h.previous.chain = in.get<std::uint64_t>();
     h.previous.ended = static_cast<segment_end>(in.get<std::uint8_t>());
-    bool const sane = h.id && h.place && valid_segment_size(h.size) && static_cast<std::uint32_t>(h.salt) != 0 &&
-                      h.state >= segment_state::prepared && h.state <= segment_state::rebuilt &&
-                      h.previous.ended <= segment_end::restored && h.first <= lsn_highest && h.cut <= lsn_highest &&
+    bool const sane = h.id && h.place && h.place <= h.id && valid_segment_size(h.size) &&
+                      static_cast<std::uint32_t>(h.salt) != 0 && h.state >= segment_state::prepared &&
+                      h.state <= segment_state::rebuilt && h.previous.ended <= segment_end::restored &&
+                      h.first <= lsn_highest && h.cut <= lsn_highest &&
                       (h.state == segment_state::prepared ||
                        (h.first && (h.durable_mark < h.first || h.previous.ended == segment_end::abandoned) &&
                         (!h.cut || h.cut >= h.first)));
@@ -7679,7 +7680,9 @@ inline bool apply_op(manifest_state& to, manifest_op what, field_reader& in) {
         e.salt = u64();
         e.size = u64();
         e.place = in.get_segment();
-        if (!e.id || !e.place || !valid_segment_size(e.size) || static_cast<std::uint32_t>(e.salt) == 0) return false;
+        if (!e.id || !e.place || e.place > e.id || !valid_segment_size(e.size) ||
+            static_cast<std::uint32_t>(e.salt) == 0)
+            return false;
         to.next_segment = std::max(to.next_segment, e.id.value + 1);
         return to.segments.emplace(e.id, e).second;
     }

@@ -49,7 +49,7 @@ template <checksum_policy Sum>
 segment_header any_header() {
     segment_header h{.checksum = checksum_id{Sum::id}, .store = any_bytes<16>()};
     h.id = {*rc::gen::positive<std::uint64_t>()};
-    h.place = {*rc::gen::positive<std::uint64_t>()};
+    h.place = {1 + any64() % h.id.value};
     h.salt = any_salt();
     h.branch = any64();
     h.created_ns = any64();
@@ -202,6 +202,7 @@ TEST_CASE("P17: a header that verifies and makes no sense is damaged, not believ
     };
     CHECK(refuses([](auto& h) { h.id = {}; }));
     CHECK(refuses([](auto& h) { h.place = {}; }));
+    CHECK(refuses([](auto& h) { h.place = {2}; })); // behind its own
     CHECK(refuses([](auto& h) { h.salt = std::uint64_t{7} << 32; }));
     CHECK(refuses([](auto& h) { h.size = 4095; }));
     CHECK(refuses([](auto& h) { h.size = 0; }));

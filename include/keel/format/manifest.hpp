@@ -250,7 +250,9 @@ inline bool apply_op(manifest_state& to, manifest_op what, field_reader& in) {
         e.salt = u64();
         e.size = u64();
         e.place = in.get_segment();
-        if (!e.id || !e.place || !valid_segment_size(e.size) || static_cast<std::uint32_t>(e.salt) == 0) return false;
+        if (!e.id || !e.place || e.place > e.id || !valid_segment_size(e.size) ||
+            static_cast<std::uint32_t>(e.salt) == 0)
+            return false;
         to.next_segment = std::max(to.next_segment, e.id.value + 1);
         return to.segments.emplace(e.id, e).second;
     }
