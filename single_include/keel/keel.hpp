@@ -6171,10 +6171,10 @@ template <checksum_policy C>
     h.previous.aggregate = in.get<std::uint64_t>();
     h.previous.chain = in.get<std::uint64_t>();
     h.previous.ended = static_cast<segment_end>(in.get<std::uint8_t>());
-    bool const sane = h.id && h.place && h.place <= h.id && valid_segment_size(h.size) &&
-                      static_cast<std::uint32_t>(h.salt) != 0 && h.state >= segment_state::prepared &&
-                      h.state <= segment_state::rebuilt && h.previous.ended <= segment_end::restored &&
-                      h.first <= lsn_highest && h.cut <= lsn_highest &&
+    bool const sane = h.id && h.place && h.place <= h.id && h.durable_edit <= lsn_highest.value &&
+                      valid_segment_size(h.size) && static_cast<std::uint32_t>(h.salt) != 0 &&
+                      h.state >= segment_state::prepared && h.state <= segment_state::rebuilt &&
+                      h.previous.ended <= segment_end::restored && h.first <= lsn_highest && h.cut <= lsn_highest &&
                       (h.state == segment_state::prepared ||
                        (h.first && (h.durable_mark < h.first || h.previous.ended == segment_end::abandoned) &&
                         (!h.cut || h.cut >= h.first)));
@@ -7471,6 +7471,9 @@ inline constexpr std::uint64_t manifest_frames_begin = header_bytes;
 inline constexpr std::uint64_t manifest_bytes_min = 8 * KiB;
 inline constexpr std::uint64_t manifest_bytes_max = 256 * MiB;
 
+/// Behind the newest edit that a segment's header may call durable (lsn_highest) there is room for more.
+inline constexpr std::uint64_t edit_highest = lsn_highest.value + lsn_highest.value / 4;
+
 struct manifest_header {
     std::uint32_t format = format_number;
     checksum_id checksum{};
@@ -7520,8 +7523,8 @@ template <checksum_policy C>
     h.first_edit = in.get<std::uint64_t>();
     h.size = in.get<std::uint64_t>();
     h.created_ns = in.get<std::uint64_t>();
-    bool const sane = static_cast<std::uint32_t>(h.salt) != 0 && h.first_edit != 0 && h.size >= manifest_bytes_min &&
-                      h.size <= manifest_bytes_max;
+    bool const sane = static_cast<std::uint32_t>(h.salt) != 0 && h.first_edit != 0 && h.first_edit <= edit_highest &&
+                      h.size >= manifest_bytes_min && h.size <= manifest_bytes_max;
     out.problem = sane ? header_problem::none : header_problem::damaged;
     return out;
 }
@@ -10545,7 +10548,7 @@ private:
             return {};
         }
         [[nodiscard]] std::optional<found> answer() const {
-            if (!best_) return std::nullopt;
+            if (!best_ || key_.empty()) return std::nullopt;
             found out{.at = best_->at};
             if (!best_->tombstone) out.value.emplace(best_->value);
             return out;
@@ -11484,7 +11487,7 @@ public:
                 continue;
             }
             key_.assign(top.key);
-            if (!top.tombstone) {
+            if (!top.tombstone && !top.key.empty()) { // no key is empty, whoever wrote it
                 value_ = top.value;
                 at_ = top.at;
                 return standing_on_ = true;
@@ -11517,7 +11520,7 @@ private:
             for (; all_->valid() && all_->top().key == key_; all_->advance()) {
                 auto const& top = all_->top();
                 if (top.at > snapshot_) continue;
-                alive = !top.tombstone;
+                alive = !top.tombstone && !top.key.empty();
                 at_ = top.at;
                 own_.assign(top.value);
             }

@@ -56,7 +56,7 @@ segment_header any_header() {
     h.size = *rc::gen::inRange<std::uint64_t>(1, segment_bytes_max / 4096 + 1) * 4096;
     h.first = {*rc::gen::inRange<std::uint64_t>(1, std::uint64_t{1} << 62)};
     h.durable_mark = {*rc::gen::inRange<std::uint64_t>(0, h.first.value)};
-    h.durable_edit = any64();
+    h.durable_edit = any64() >> 2;
     h.cut = {*rc::gen::element<std::uint64_t>(0, h.first.value, h.first.value + 7)};
     h.state = static_cast<segment_state>(*rc::gen::inRange(1, 4));
     h.previous = any_link();
@@ -86,7 +86,7 @@ manifest_header any_manifest_header() {
             .store = any_bytes<16>(),
             .salt = any_salt(),
             .branch = any64(),
-            .first_edit = *rc::gen::positive<std::uint64_t>(),
+            .first_edit = *rc::gen::inRange<std::uint64_t>(1, std::uint64_t{1} << 62),
             .size = *rc::gen::inRange<std::uint64_t>(manifest_bytes_min, manifest_bytes_max + 1),
             .created_ns = any64()};
 }

@@ -253,7 +253,7 @@ private:
             return {};
         }
         [[nodiscard]] std::optional<found> answer() const {
-            if (!best_) return std::nullopt;
+            if (!best_ || key_.empty()) return std::nullopt;
             found out{.at = best_->at};
             if (!best_->tombstone) out.value.emplace(best_->value);
             return out;

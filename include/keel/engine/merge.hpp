@@ -229,7 +229,7 @@ public:
                 continue;
             }
             key_.assign(top.key);
-            if (!top.tombstone) {
+            if (!top.tombstone && !top.key.empty()) { // no key is empty, whoever wrote it
                 value_ = top.value;
                 at_ = top.at;
                 return standing_on_ = true;
@@ -262,7 +262,7 @@ private:
             for (; all_->valid() && all_->top().key == key_; all_->advance()) {
                 auto const& top = all_->top();
                 if (top.at > snapshot_) continue;
-                alive = !top.tombstone;
+                alive = !top.tombstone && !top.key.empty();
                 at_ = top.at;
                 own_.assign(top.value);
             }

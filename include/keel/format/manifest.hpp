@@ -41,6 +41,9 @@ inline constexpr std::uint64_t manifest_frames_begin = header_bytes;
 inline constexpr std::uint64_t manifest_bytes_min = 8 * KiB;
 inline constexpr std::uint64_t manifest_bytes_max = 256 * MiB;
 
+/// Behind the newest edit that a segment's header may call durable (lsn_highest) there is room for more.
+inline constexpr std::uint64_t edit_highest = lsn_highest.value + lsn_highest.value / 4;
+
 struct manifest_header {
     std::uint32_t format = format_number;
     checksum_id checksum{};
@@ -90,8 +93,8 @@ template <checksum_policy C>
     h.first_edit = in.get<std::uint64_t>();
     h.size = in.get<std::uint64_t>();
     h.created_ns = in.get<std::uint64_t>();
-    bool const sane = static_cast<std::uint32_t>(h.salt) != 0 && h.first_edit != 0 && h.size >= manifest_bytes_min &&
-                      h.size <= manifest_bytes_max;
+    bool const sane = static_cast<std::uint32_t>(h.salt) != 0 && h.first_edit != 0 && h.first_edit <= edit_highest &&
+                      h.size >= manifest_bytes_min && h.size <= manifest_bytes_max;
     out.problem = sane ? header_problem::none : header_problem::damaged;
     return out;
 }

@@ -198,10 +198,10 @@ template <checksum_policy C>
     h.previous.aggregate = in.get<std::uint64_t>();
     h.previous.chain = in.get<std::uint64_t>();
     h.previous.ended = static_cast<segment_end>(in.get<std::uint8_t>());
-    bool const sane = h.id && h.place && h.place <= h.id && valid_segment_size(h.size) &&
-                      static_cast<std::uint32_t>(h.salt) != 0 && h.state >= segment_state::prepared &&
-                      h.state <= segment_state::rebuilt && h.previous.ended <= segment_end::restored &&
-                      h.first <= lsn_highest && h.cut <= lsn_highest &&
+    bool const sane = h.id && h.place && h.place <= h.id && h.durable_edit <= lsn_highest.value &&
+                      valid_segment_size(h.size) && static_cast<std::uint32_t>(h.salt) != 0 &&
+                      h.state >= segment_state::prepared && h.state <= segment_state::rebuilt &&
+                      h.previous.ended <= segment_end::restored && h.first <= lsn_highest && h.cut <= lsn_highest &&
                       (h.state == segment_state::prepared ||
                        (h.first && (h.durable_mark < h.first || h.previous.ended == segment_end::abandoned) &&
                         (!h.cut || h.cut >= h.first)));
