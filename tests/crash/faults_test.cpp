@@ -20,7 +20,7 @@ namespace {
 using namespace crash;
 
 using keel::test::sanitized;
-constexpr std::uint64_t fault_workloads = sanitized ? 1 : 8;
+constexpr std::uint64_t fault_workloads = sanitized ? 1 : 6;
 /// Of a workload's operations, how many fail; and of those behind a fault, how many are looked at as if the machine stopped there.
 constexpr std::uint64_t fault_step = sanitized ? 3 : 1;
 constexpr std::uint64_t fault_one_in = sanitized ? 11 : 3;
