@@ -18,7 +18,8 @@
 // too the writer is read-only until resume(), and waiting callers are told outcome_unknown.
 //
 // Concurrency: m_ guards everything here but what is atomic, and is held during the I/O of activation, roll-over and rescue, when
-// nobody could write anyway; readers never take it. leading_ says that somebody works on a group without holding m_.
+// nobody could write anyway, and of write_beside(), when nobody may; readers never take it.
+// leading_ says that somebody works on a group without holding m_.
 // visible_ (release) is what readers may see (acquire): all records up to it were given to the sink before.
 
 #include <keel/detail/assert.hpp>
@@ -520,8 +521,8 @@ private:
         return done;
     }
 
-    /// In LSN order; `end` is moved to where the newest segment's proven bytes end, if it is one of them. Where a fresh segment has no room for all of them there are none: then the files they are in are synced, which is
-    /// all that can be done.
+    /// In LSN order; `end` is moved to where the newest segment's proven bytes end, if it is one of them. Where a fresh segment has no
+    /// room for all of them there are none: then the files they are in are synced, which is all that can be done.
     result<std::vector<old_frames>> read_tails(std::uint64_t& end) {
         struct found_batch {
             std::size_t tail;
