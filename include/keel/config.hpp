@@ -114,6 +114,26 @@ struct config {
     }
 };
 
+namespace detail {
+
+// What of a choice each part of keel reads. Parts are written over these, so that engines that differ in nothing that a part reads share
+// its code, whatever the order their policies were named in.
+
+template <class Config>
+using reading_config = config<typename Config::checksum, typename Config::compression, typename Config::table_access,
+                              typename Config::file_system>;
+template <class Config>
+using merging_config = config<typename Config::checksum, typename Config::compression, typename Config::table_access,
+                              typename Config::file_system, typename Config::compaction>;
+template <class Config>
+using writing_config = config<typename Config::checksum, typename Config::durability, typename Config::file_system,
+                              typename Config::observer, typename Config::size_policy>;
+template <class Config>
+using recovering_config = config<typename Config::checksum, typename Config::compression, typename Config::file_system,
+                                 typename Config::observer, typename Config::repair>;
+
+} // namespace detail
+
 } // namespace keel::inline v0
 
 #endif

@@ -55,11 +55,13 @@ struct storage_report {
 /// A store over one configuration. Moves; not copyable. All calls may come from several threads at once, close() and moves apart.
 template <class Config>
 class basic_engine {
+    using reading = detail::reading_config<Config>;
+
 public:
     using config_type = Config;
     using transaction = basic_transaction<Config>;
-    using key_scan = basic_scan<Config>;
-    using keys_only = basic_scan<Config, std::string_view>;
+    using key_scan = basic_scan<reading>;
+    using keys_only = basic_scan<reading, std::string_view>;
     using file_system = typename Config::file_system;
 
     /// Opens the store in this folder, or makes one, and recovers it: see recovery() for what was found. With `read_only` it is what the
@@ -234,11 +236,11 @@ public:
         segment_id last{};
         for (auto const& r : view->runs) { // chunks of one segment stand together
             report.segments += std::exchange(last, r->source().id) != last;
-            KEEL_TRY(detail::verify_segment<Config>(*r, how, names, report));
+            KEEL_TRY(detail::verify_segment<reading>(*r, how, names, report));
         }
         if (how == verify_depth::quick) report.mounted_segments = report.segments;
         for (auto const& level : view->tables)
-            for (auto const& t : level) KEEL_TRY(detail::verify_table<Config>(*t, how, names, report));
+            for (auto const& t : level) KEEL_TRY(detail::verify_table<reading>(*t, how, names, report));
         core_->tell(report.findings);
         return report;
     }
@@ -314,8 +316,8 @@ public:
     }
 
 private:
-    using levels_type = detail::levels<Config>;
-    using core_type = detail::log_core<Config, levels_type>;
+    using levels_type = detail::levels<reading>;
+    using core_type = detail::log_core<detail::writing_config<Config>, levels_type>;
     using compactor_type = detail::compactor<Config>;
     using policy = typename Config::compaction;
     static constexpr auto erase_batch_bytes = std::min(64 * KiB, core_type::writer_type::batch_bytes_max);
@@ -356,13 +358,14 @@ private:
                                                         file_system& fs) {
         auto observer = std::make_unique<typename Config::observer>();
         std::vector<recovery::index_collector> collected;
-        auto opened = recovery::open_store<Config>(fs, directory, options, *observer, collected);
+        auto opened = recovery::open_store<detail::recovering_config<Config>>(fs, directory, Config::segment_bytes,
+                                                                              options, *observer, collected);
         if (!opened) return failure(std::move(opened).error());
         auto const started = std::chrono::steady_clock::now();
         basic_engine out;
         auto& records = opened->exam.report.replayed_records;
-        KEEL_TRY_LET(parts,
-                     recovery::indexed_segments<Config>(fs, std::move(opened->served), std::move(collected), records));
+        KEEL_TRY_LET(parts, recovery::indexed_segments<typename Config::checksum>(fs, std::move(opened->served),
+                                                                                  std::move(collected), records));
         out.levels_ = std::make_shared<levels_type>(fs, static_cast<std::size_t>(options.cache_bytes));
         out.levels_->mount(std::move(parts), opened->exam.stock.state.tables, opened->exam.stock.paths);
         opened->exam.report.replay_time = std::chrono::steady_clock::now() - started;

@@ -36,7 +36,7 @@ class log_core {
 public:
     using fs_type = typename Config::file_system;
     using writer_type = wal::writer<Config, Sink>;
-    using keeper_type = wal::segment_keeper<Config>;
+    using keeper_type = typename writer_type::keeper_type;
 
     template <class Opened>
     log_core(Opened opened, fs_type fs, Sink& sink, std::unique_ptr<typename Config::observer> observer,
@@ -94,7 +94,7 @@ public:
         for (auto& f : found) f.file = keeper_->paths().inside(f.file);
         std::lock_guard const hold{telling_};
         // That it was logged is not what keeps the store going.
-        if (!read_only_) static_cast<void>(recovery::log_corruption<Config>(fs_, keeper_->paths(), found, clock_ns_()));
+        if (!read_only_) static_cast<void>(recovery::log_corruption(fs_, keeper_->paths(), found, clock_ns_()));
         writer_.tell(found);
     }
 
@@ -138,7 +138,7 @@ private:
     std::mutex telling_; ///< one entry in the corruption log at a time
     std::unique_ptr<typename Config::observer> observer_;
     std::optional<typename fs_type::lock_type> lock_;
-    std::unique_ptr<wal::segment_keeper<Config>> keeper_;
+    std::unique_ptr<keeper_type> keeper_;
     std::unique_ptr<wal::catalog> parts_;
     recovery_report report_;
     std::mutex retention_; ///< one truncate_before at a time
@@ -155,6 +155,8 @@ private:
 /// The log over one configuration. Moves; not copyable. All calls may come from several threads at once, close() and moves apart.
 template <class Config>
 class basic_log {
+    using core_type = detail::log_core<detail::writing_config<Config>, wal::discard_records>;
+
 public:
     using config_type = Config;
     using file_system = typename Config::file_system;
@@ -165,7 +167,8 @@ public:
                                                 file_system fs = {}) {
         auto observer = std::make_unique<typename Config::observer>();
         std::vector<recovery::no_sink> sinks;
-        auto opened = recovery::open_store<Config>(fs, std::move(directory), options, *observer, sinks);
+        auto opened = recovery::open_store<detail::recovering_config<Config>>(
+            fs, std::move(directory), Config::segment_bytes, options, *observer, sinks);
         if (!opened) return failure(std::move(opened).error());
         basic_log out;
         out.sink_ = std::make_unique<wal::discard_records>();
@@ -203,11 +206,10 @@ public:
 
     private:
         friend basic_log;
-        reader(wal::reader<typename Config::checksum, file_system> inner,
-               detail::log_core<Config, wal::discard_records>& core)
+        reader(wal::reader<typename Config::checksum, file_system> inner, core_type& core)
             : inner_{std::move(inner)}, core_{&core} {}
         wal::reader<typename Config::checksum, file_system> inner_;
-        detail::log_core<Config, wal::discard_records>* core_;
+        core_type* core_;
     };
 
     /// A reader that begins at the first record at or behind `from`.
@@ -244,7 +246,6 @@ public:
     void abandon() noexcept { core_->abandon(); }
 
 private:
-    using core_type = detail::log_core<Config, wal::discard_records>;
     basic_log() = default;
     std::unique_ptr<wal::discard_records> sink_{};
     std::unique_ptr<core_type> core_{};

@@ -5895,6 +5895,26 @@ struct config {
     }
 };
 
+namespace detail {
+
+// What of a choice each part of keel reads. Parts are written over these, so that engines that differ in nothing that a part reads share
+// its code, whatever the order their policies were named in.
+
+template <class Config>
+using reading_config = config<typename Config::checksum, typename Config::compression, typename Config::table_access,
+                              typename Config::file_system>;
+template <class Config>
+using merging_config = config<typename Config::checksum, typename Config::compression, typename Config::table_access,
+                              typename Config::file_system, typename Config::compaction>;
+template <class Config>
+using writing_config = config<typename Config::checksum, typename Config::durability, typename Config::file_system,
+                              typename Config::observer, typename Config::size_policy>;
+template <class Config>
+using recovering_config = config<typename Config::checksum, typename Config::compression, typename Config::file_system,
+                                 typename Config::observer, typename Config::repair>;
+
+} // namespace detail
+
 } // namespace keel::inline v0
 
 #endif
@@ -10999,7 +11019,7 @@ private:
 /// One merge: what it reads and what it puts in its place.
 template <class Config>
 struct compaction_job {
-    using view_type = level_view<Config>;
+    using view_type = level_view<reading_config<Config>>;
 
     std::vector<std::shared_ptr<table::memtable const>> memory{};
     std::vector<std::shared_ptr<typename view_type::run const>> runs{};
@@ -11027,7 +11047,7 @@ template <class Config>
 class compaction_picker {
 public:
     using job_type = compaction_job<Config>;
-    using view_type = level_view<Config>;
+    using view_type = level_view<reading_config<Config>>;
     using policy = typename Config::compaction;
 
     /// `proven`: all that opening found is durable. The view was taken after the parts: what takes no more records in these is in that.
@@ -12210,19 +12230,17 @@ struct prepared_segment {
     std::uint64_t salt = 0;
 };
 
-template <class Config>
+template <checksum_policy C, io::file_system Fs>
 class segment_keeper {
 public:
-    using fs_type = typename Config::file_system;
-    using C = typename Config::checksum;
+    using fs_type = Fs;
     using manifest_type = manifest_store<C, fs_type>;
 
+    /// `segment_bytes`: size of the files it makes.
     segment_keeper(fs_type fs, layout paths, manifest_type manifest, format::store_id store, std::uint64_t branch,
-                   std::uint64_t (*entropy)(), std::uint64_t (*clock_ns)())
+                   std::uint64_t segment_bytes, std::uint64_t (*entropy)(), std::uint64_t (*clock_ns)())
         : fs_{std::move(fs)}, paths_{std::move(paths)}, manifest_{std::move(manifest)}, store_{store}, branch_{branch},
-          entropy_{entropy}, clock_ns_{clock_ns}, reserve_{fs_, paths_.reserve()} {}
-
-    static constexpr std::uint64_t segment_bytes = Config::segment_bytes;
+          segment_bytes_{segment_bytes}, entropy_{entropy}, clock_ns_{clock_ns}, reserve_{fs_, paths_.reserve()} {}
 
     [[nodiscard]] layout const& paths() const noexcept { return paths_; }
     [[nodiscard]] fs_type& fs() noexcept { return fs_; }
@@ -12323,7 +12341,7 @@ private:
         auto const status = fs_.status(path);
         if (!status || !holds(path, e))
             return {}; // gone, or another segment under this name, or one that cannot be told
-        bool const reusable = status->link_count == 1 && status->size == segment_bytes && used_.size() < used_max;
+        bool const reusable = status->link_count == 1 && status->size == segment_bytes_ && used_.size() < used_max;
         if (reusable && !in_use) {
             used_.push_back({path, e.size});
             return {};
@@ -12357,7 +12375,7 @@ private:
     /// A segment, and the manifest written anew.
     [[nodiscard]] std::uint64_t reserve_bytes() const {
         auto const manifest = format::snapshot_of(manifest_.state()).payload().size();
-        return segment_bytes + std::max<std::uint64_t>(4 * manifest, 2 * format::manifest_bytes_min);
+        return segment_bytes_ + std::max<std::uint64_t>(4 * manifest, 2 * format::manifest_bytes_min);
     }
     /// Whether an attempt that failed so is worth repeating: there is room now that was kept for this.
     [[nodiscard]] bool makes_room(error const& why, room from) {
@@ -12374,7 +12392,7 @@ private:
     result<void> prepare_locked(room from) {
         if (!made_) KEEL_TRY(make_segment(from));
         format::edit_builder edit;
-        edit.prepared(made_->id, made_->salt, segment_bytes, made_->id);
+        edit.prepared(made_->id, made_->salt, segment_bytes_, made_->id);
         KEEL_TRY(commit_locked(edit, from));
         ready_.push_back(*std::exchange(made_, std::nullopt));
         return {};
@@ -12387,7 +12405,7 @@ private:
         header.salt = format::salt_of(header.id, static_cast<std::uint32_t>(entropy_()));
         header.branch = branch_;
         header.created_ns = clock_ns_();
-        header.size = segment_bytes;
+        header.size = segment_bytes_;
         header.durable_edit = manifest_.durable_edit();
         header.place = header.id;
         auto const block = format::encode<C>(header);
@@ -12402,7 +12420,7 @@ private:
         std::string from = paths_.segment_temporary();
         // Held while the file gets its new life: who reads from then on knows it only as what it becomes.
         auto const nobody_reads = fs_.lock(paths_.readers(), io::lock_mode::exclusive);
-        while (!used_.empty() && (!nobody_reads || used_.back().size != segment_bytes)) {
+        while (!used_.empty() && (!nobody_reads || used_.back().size != segment_bytes_)) {
             static_cast<void>(fs_.remove(used_.back().path)); // what is not removed is a leftover next time
             used_.pop_back();
         }
@@ -12422,7 +12440,7 @@ private:
             }
         }
         KEEL_TRY(file.write(0, header));
-        KEEL_TRY(file.write(format::second_header_offset(segment_bytes), header));
+        KEEL_TRY(file.write(format::second_header_offset(segment_bytes_), header));
         KEEL_TRY(file.sync());
         KEEL_TRY(fs_.rename(from, path));
         // Without this a crash can keep the manifest's word of a segment and lose the file's name.
@@ -12430,9 +12448,9 @@ private:
     }
 
     result<void> fill(typename fs_type::file& file) {
-        KEEL_TRY(file.allocate(segment_bytes));
+        KEEL_TRY(file.allocate(segment_bytes_));
         std::array<std::byte, fill_bytes> const zeros{};
-        for (std::uint64_t at = 0; at < segment_bytes; at += fill_bytes) KEEL_TRY(file.write(at, zeros));
+        for (std::uint64_t at = 0; at < segment_bytes_; at += fill_bytes) KEEL_TRY(file.write(at, zeros));
         return {};
     }
 
@@ -12442,6 +12460,7 @@ private:
     manifest_type manifest_;
     format::store_id store_;
     std::uint64_t branch_;
+    std::uint64_t segment_bytes_;
     std::uint64_t (*entropy_)();
     std::uint64_t (*clock_ns_)();
     std::deque<prepared_segment> ready_{};
@@ -12487,7 +12506,7 @@ template <class Config>
 class merge_output {
 public:
     using fs_type = typename Config::file_system;
-    using keeper_type = wal::segment_keeper<Config>;
+    using keeper_type = wal::segment_keeper<typename Config::checksum, fs_type>;
 
     /// No record is older than `first`; `made` is told of each table before its file is made.
     merge_output(fs_type& fs, keeper_type& keeper, table_ids& ids, std::uint8_t level, lsn first,
@@ -15290,9 +15309,9 @@ template <class Config>
 
 /// Appends to quarantine/corruption.jsonl, synced, the events whose like does not stand among the log's last ones: damage that lost
 /// nothing stays where it is and is found by every open. The caller holds the store's lock.
-template <class Config>
-[[nodiscard]] result<void> log_corruption(typename Config::file_system& fs, wal::layout const& paths,
-                                          std::vector<finding> const& findings, std::uint64_t now_ns) {
+template <io::file_system Fs>
+[[nodiscard]] result<void> log_corruption(Fs& fs, wal::layout const& paths, std::vector<finding> const& findings,
+                                          std::uint64_t now_ns) {
     if (std::ranges::none_of(findings, &finding::is_corruption)) return {};
     auto made = fs.make_directory(paths.quarantine());
     if (!made && made.error().code != errc::exists) return failure(std::move(made).error());
@@ -15316,8 +15335,8 @@ template <class Config>
 }
 
 /// Moves files that an interrupted repair took out of service into its quarantine folder. The caller holds the store's lock.
-template <class Config>
-[[nodiscard]] result<void> finish_moves(typename Config::file_system& fs, inventory const& stock) {
+template <io::file_system Fs>
+[[nodiscard]] result<void> finish_moves(Fs& fs, inventory const& stock) {
     for (auto const& file : stock.leftovers) {
         if (!file.removed) continue;
         auto const by = std::ranges::find_if(stock.state.removed, [&](auto const& r) { return r.id == *file.removed; });
@@ -15652,7 +15671,7 @@ public:
     using D = typename Config::durability;
     using file_type = typename fs_type::file;
     using mapping_type = typename fs_type::mapping;
-    using keeper_type = segment_keeper<Config>;
+    using keeper_type = segment_keeper<C, fs_type>;
     using notes_type = notes_file<C, fs_type>;
     static constexpr bool mapped = D::path == write_path::mapped;
 
@@ -16845,7 +16864,7 @@ struct opened {
     repair_plan plan{};
     std::optional<typename fs_type::lock_type> lock{};
     std::optional<wal::notes_file<C, fs_type>> notes{};
-    std::unique_ptr<wal::segment_keeper<Config>> keeper{};
+    std::unique_ptr<wal::segment_keeper<C, fs_type>> keeper{};
     std::unique_ptr<wal::catalog> parts{std::make_unique<wal::catalog>()};
     wal::writer_start start{};
     std::vector<served_segment> served{};
@@ -16862,8 +16881,10 @@ public:
     using opened_type = opened<Config>;
     using lock_type = typename fs_type::lock_type;
 
-    opener(fs_type& fs, std::string directory, open_options const& options, typename Config::observer& observer)
-        : fs_{fs}, paths_{std::move(directory)}, options_{options}, observer_{observer} {}
+    opener(fs_type& fs, std::string directory, std::uint64_t segment_bytes, open_options const& options,
+           typename Config::observer& observer)
+        : fs_{fs}, paths_{std::move(directory)}, segment_bytes_{segment_bytes}, options_{options}, observer_{observer} {
+    }
 
     template <scan_sink Sink>
     result<opened_type> run(std::vector<Sink>& sinks) {
@@ -17133,10 +17154,10 @@ private:
             } else {
                 done = failure(applied.error());
             }
-        } else if (auto moved = finish_moves<Config>(fs_, out.exam.stock); !moved) {
+        } else if (auto moved = finish_moves(fs_, out.exam.stock); !moved) {
             done = moved;
         }
-        auto logged = log_corruption<Config>(fs_, paths_, out.exam.report.findings, options_.clock_ns());
+        auto logged = log_corruption(fs_, paths_, out.exam.report.findings, options_.clock_ns());
         if (done && !logged && !out.exam.found.lost.empty()) done = logged; // what cost nothing must not cost the store
         if (!done) {
             // What verifies is served from where it lies; nothing is written on top of damage that could not be dealt with.
@@ -17174,8 +17195,9 @@ private:
         // Nothing was kept from there on, so nothing is lost: the next header says so to the frames that say otherwise.
         for (auto const& r : out.exam.found.declared) start.cut_needed = start.cut_needed || r.last > start.last;
         list_parts(out, manifest.state());
-        out.keeper = std::make_unique<wal::segment_keeper<Config>>(fs_, paths_, std::move(manifest), stock.store,
-                                                                   stock.branch, options_.entropy, options_.clock_ns);
+        out.keeper = std::make_unique<wal::segment_keeper<C, fs_type>>(fs_, paths_, std::move(manifest), stock.store,
+                                                                       stock.branch, segment_bytes_, options_.entropy,
+                                                                       options_.clock_ns);
         if (!start.read_only) adopt_spares(out);
         if (notes_ && (attempts_ != 0 || !stock.exists)) {
             auto n = notes_->last();
@@ -17406,6 +17428,7 @@ private:
 
     fs_type& fs_;
     wal::layout paths_;
+    std::uint64_t segment_bytes_;
     open_options const& options_;
     typename Config::observer& observer_;
     std::optional<lock_type> lock_{};
@@ -17418,13 +17441,13 @@ private:
 
 } // namespace detail
 
-/// Opens or creates the store and recovers it. `sinks[i]` was told what segment i of stock.segments verifies; which of it counts
-/// stands in plan.counted.
+/// Opens or creates the store and recovers it. `segment_bytes`: size of the segments it makes from here on. `sinks[i]` was told what
+/// segment i of stock.segments verifies; which of it counts stands in plan.counted.
 template <class Config, scan_sink Sink>
 [[nodiscard]] result<opened<Config>> open_store(typename Config::file_system& fs, std::string directory,
-                                                open_options const& options, typename Config::observer& observer,
-                                                std::vector<Sink>& sinks) {
-    return detail::opener<Config>{fs, std::move(directory), options, observer}.run(sinks);
+                                                std::uint64_t segment_bytes, open_options const& options,
+                                                typename Config::observer& observer, std::vector<Sink>& sinks) {
+    return detail::opener<Config>{fs, std::move(directory), segment_bytes, options, observer}.run(sinks);
 }
 
 } // namespace keel::inline v0::recovery
@@ -17632,7 +17655,7 @@ class log_core {
 public:
     using fs_type = typename Config::file_system;
     using writer_type = wal::writer<Config, Sink>;
-    using keeper_type = wal::segment_keeper<Config>;
+    using keeper_type = typename writer_type::keeper_type;
 
     template <class Opened>
     log_core(Opened opened, fs_type fs, Sink& sink, std::unique_ptr<typename Config::observer> observer,
@@ -17690,7 +17713,7 @@ public:
         for (auto& f : found) f.file = keeper_->paths().inside(f.file);
         std::lock_guard const hold{telling_};
         // That it was logged is not what keeps the store going.
-        if (!read_only_) static_cast<void>(recovery::log_corruption<Config>(fs_, keeper_->paths(), found, clock_ns_()));
+        if (!read_only_) static_cast<void>(recovery::log_corruption(fs_, keeper_->paths(), found, clock_ns_()));
         writer_.tell(found);
     }
 
@@ -17734,7 +17757,7 @@ private:
     std::mutex telling_; ///< one entry in the corruption log at a time
     std::unique_ptr<typename Config::observer> observer_;
     std::optional<typename fs_type::lock_type> lock_;
-    std::unique_ptr<wal::segment_keeper<Config>> keeper_;
+    std::unique_ptr<keeper_type> keeper_;
     std::unique_ptr<wal::catalog> parts_;
     recovery_report report_;
     std::mutex retention_; ///< one truncate_before at a time
@@ -17751,6 +17774,8 @@ private:
 /// The log over one configuration. Moves; not copyable. All calls may come from several threads at once, close() and moves apart.
 template <class Config>
 class basic_log {
+    using core_type = detail::log_core<detail::writing_config<Config>, wal::discard_records>;
+
 public:
     using config_type = Config;
     using file_system = typename Config::file_system;
@@ -17761,7 +17786,8 @@ public:
                                                 file_system fs = {}) {
         auto observer = std::make_unique<typename Config::observer>();
         std::vector<recovery::no_sink> sinks;
-        auto opened = recovery::open_store<Config>(fs, std::move(directory), options, *observer, sinks);
+        auto opened = recovery::open_store<detail::recovering_config<Config>>(
+            fs, std::move(directory), Config::segment_bytes, options, *observer, sinks);
         if (!opened) return failure(std::move(opened).error());
         basic_log out;
         out.sink_ = std::make_unique<wal::discard_records>();
@@ -17799,11 +17825,10 @@ public:
 
     private:
         friend basic_log;
-        reader(wal::reader<typename Config::checksum, file_system> inner,
-               detail::log_core<Config, wal::discard_records>& core)
+        reader(wal::reader<typename Config::checksum, file_system> inner, core_type& core)
             : inner_{std::move(inner)}, core_{&core} {}
         wal::reader<typename Config::checksum, file_system> inner_;
-        detail::log_core<Config, wal::discard_records>* core_;
+        core_type* core_;
     };
 
     /// A reader that begins at the first record at or behind `from`.
@@ -17840,7 +17865,6 @@ public:
     void abandon() noexcept { core_->abandon(); }
 
 private:
-    using core_type = detail::log_core<Config, wal::discard_records>;
     basic_log() = default;
     std::unique_ptr<wal::discard_records> sink_{};
     std::unique_ptr<core_type> core_{};
@@ -17887,9 +17911,10 @@ class compactor {
 public:
     using fs_type = typename Config::file_system;
     using C = typename Config::checksum;
-    using levels_type = levels<Config>;
-    using core_type = log_core<Config, levels_type>;
-    using job_type = compaction_job<Config>;
+    using levels_type = levels<reading_config<Config>>;
+    using core_type = log_core<writing_config<Config>, levels_type>;
+    using merging = merging_config<Config>;
+    using job_type = compaction_job<merging>;
     using table_type = typename levels_type::table_type;
 
     /// `bytes_per_second`: how fast tables are written at most; 0: as fast as the machine does.
@@ -17902,14 +17927,14 @@ public:
     /// no_space, cancelled, the machine's; nothing is lost by them.
     [[nodiscard]] result<bool> step(std::stop_token const& stop = {}) {
         std::lock_guard const hold{m_};
-        auto done = choose_and_run(stop, [&](compaction_picker<Config>& pick) { return pick.due(next_key_); });
+        auto done = choose_and_run(stop, [&](compaction_picker<merging>& pick) { return pick.due(next_key_); });
         dispose();
         return done;
     }
     /// Merges everything that takes no more records into one level.
     [[nodiscard]] result<void> all(std::stop_token const& stop = {}) {
         std::lock_guard const hold{m_};
-        auto done = choose_and_run(stop, [](compaction_picker<Config>& pick) { return pick.all(); });
+        auto done = choose_and_run(stop, [](compaction_picker<merging>& pick) { return pick.all(); });
         dispose();
         if (!done) return failure(std::move(done).error());
         return {};
@@ -17921,13 +17946,13 @@ public:
     }
     /// Whether what was ingested is so much that it should be merged soon.
     [[nodiscard]] bool ingested_is_due() const {
-        using pick = compaction_picker<Config>;
+        using pick = compaction_picker<merging>;
         return Config::compaction::log_bytes != 0 && pick::ingested_is_due(levels_.view()->tables.front());
     }
     /// Bytes of log that wait to be merged.
     [[nodiscard]] std::uint64_t log_bytes() const {
         auto const [parts, view, state] = now();
-        return compaction_picker<Config>{view, parts, state, true}.log_bytes();
+        return compaction_picker<merging>{view, parts, state, true}.log_bytes();
     }
     [[nodiscard]] compaction_counters counters() const {
         std::lock_guard const hold{counters_m_};
@@ -17951,7 +17976,7 @@ private:
         auto const health = core_.writer().state();
         if (health != engine_state::healthy && health != engine_state::degraded) return false;
         auto const [parts, view, state] = now();
-        compaction_picker<Config> pick{view, parts, state, core_.writer().has_written()};
+        compaction_picker<merging> pick{view, parts, state, core_.writer().has_written()};
         KEEL_TRY_LET(job, choose(pick));
         if (job) KEEL_TRY(run(*job, stop));
         return job.has_value();
@@ -17963,7 +17988,7 @@ private:
             auto first = job.floor_before.next();
             for (auto const& level : job.tables)
                 for (auto const& t : level) first = std::min(first, t->entry().lsns.first);
-            merge_output<Config> out{fs_, core_.keeper(), ids_, job.into, first, made};
+            merge_output<merging> out{fs_, core_.keeper(), ids_, job.into, first, made};
             auto done = merge(job, stop, out);
             if (done) done = out.name();
             if (!done) {
@@ -18012,10 +18037,10 @@ private:
 
     // ---- writing ------------------------------------------------------------------------------------------------------------
 
-    result<void> merge(job_type const& job, std::stop_token const& stop, merge_output<Config>& out) {
+    result<void> merge(job_type const& job, std::stop_token const& stop, merge_output<merging>& out) {
         // Versions that only moments before this one could see are forgotten.
         auto const oldest = levels_.held().oldest([&] { return core_.writer().visible(); });
-        version_merge<Config> in{direction::forward};
+        version_merge<reading_config<Config>> in{direction::forward};
         for (auto const& m : job.memory) in.add(*m, {}, {});
         for (auto const& r : job.runs) in.add(r, {}, {});
         in.add_levels(job.tables, {}, {});
@@ -18188,8 +18213,8 @@ namespace keel::inline v0::detail {
 template <class Config>
 class ingestion {
 public:
-    using levels_type = levels<Config>;
-    using core_type = log_core<Config, levels_type>;
+    using levels_type = levels<reading_config<Config>>;
+    using core_type = log_core<writing_config<Config>, levels_type>;
     using table_type = typename levels_type::table_type;
 
     ingestion(core_type& core, levels_type& parts, table_ids& ids)
@@ -18246,7 +18271,7 @@ private:
     table_ids& ids_;
     typename Config::file_system fs_{core_.fs()};
     std::vector<format::table_entry> made_{};
-    merge_output<Config> out_;
+    merge_output<merging_config<Config>> out_;
     std::string last_{};
     bool any_ = false;
     bool named_in_manifest_ = false;
@@ -18507,10 +18532,12 @@ private:
 /// not copyable; one thread at a time. It may outlive its store: then commit() says closed.
 template <class Config>
 class basic_transaction {
+    using reading = detail::reading_config<Config>;
+
 public:
     using isolation = typename Config::isolation;
-    using levels_type = detail::levels<Config>;
-    using core_type = detail::log_core<Config, levels_type>;
+    using levels_type = detail::levels<reading>;
+    using core_type = detail::log_core<detail::writing_config<Config>, levels_type>;
 
     basic_transaction(std::weak_ptr<core_type> core, std::shared_ptr<levels_type const> levels,
                       std::shared_ptr<detail::moments::hold const> held)
@@ -18538,13 +18565,13 @@ public:
     [[nodiscard]] result<void> erase(std::string_view key) { return change(key, std::nullopt); }
 
     /// Keys in order, its own writes among them. Nothing once the transaction has ended.
-    [[nodiscard]] transaction_scan<Config> scan(range which = {}) {
-        using scan_type = basic_scan<Config>;
-        if (!levels_) return {scan_type{std::make_shared<detail::level_view<Config>>(), {}, {}}, writes_, {}};
+    [[nodiscard]] transaction_scan<reading> scan(range which = {}) {
+        using scan_type = basic_scan<reading>;
+        if (!levels_) return {scan_type{std::make_shared<detail::level_view<reading>>(), {}, {}}, writes_, {}};
         if constexpr (isolation::validates_reads) scanned_.push_back(which);
         return {scan_type{levels_->view(), moment_, which}, writes_, which};
     }
-    [[nodiscard]] transaction_scan<Config> scan(prefix const& which) { return scan(which.as_range()); }
+    [[nodiscard]] transaction_scan<reading> scan(prefix const& which) { return scan(which.as_range()); }
 
     /// Writes everything as one batch and ends the transaction, whatever comes of it. Returns the LSN of its last write, once that is
     /// as safe as the durability policy says; without writes, its moment. Errors: conflict (another one was first: run it again;
@@ -18596,7 +18623,7 @@ private:
 
     /// Called with the writer's mutex held: no LSN is given meanwhile.
     template <class EachPending>
-    result<void> check(detail::level_view<Config> const& view, EachPending const& each_pending) const {
+    result<void> check(detail::level_view<reading> const& view, EachPending const& each_pending) const {
         for (auto const& [key, value] : writes_) KEEL_TRY(unchanged(view, key));
         for (auto const& key : read_) KEEL_TRY(unchanged(view, key));
         for (auto const& which : scanned_) {
@@ -18610,7 +18637,7 @@ private:
         if (with) return conflict(with);
         return {};
     }
-    [[nodiscard]] result<void> unchanged(detail::level_view<Config> const& view, std::string_view key) const {
+    [[nodiscard]] result<void> unchanged(detail::level_view<reading> const& view, std::string_view key) const {
         KEEL_TRY_LET(at, view.newer(key, moment_));
         if (at) return conflict(at);
         return {};
@@ -18754,10 +18781,10 @@ private:
 
 /// The segments an engine serves, each with its index where that is not on the disk. `records` gets how many a scan found.
 /// Errors: the machine's, where a segment that a repair built cannot be read back.
-template <class Config>
+template <checksum_policy C, io::file_system Fs>
 [[nodiscard]] result<std::vector<std::pair<wal::closed_segment, std::shared_ptr<wal::sorted_index const>>>>
-indexed_segments(typename Config::file_system& fs, std::vector<served_segment> served,
-                 std::vector<index_collector> collected, std::uint64_t& records) {
+indexed_segments(Fs& fs, std::vector<served_segment> served, std::vector<index_collector> collected,
+                 std::uint64_t& records) {
     std::vector<std::pair<wal::closed_segment, std::shared_ptr<wal::sorted_index const>>> out;
     records = 0;
     for (auto& s : served) {
@@ -18772,7 +18799,7 @@ indexed_segments(typename Config::file_system& fs, std::vector<served_segment> s
                                              .first = s.what.first,
                                              .begin = s.what.begin,
                                              .limit = s.what.end};
-                static_cast<void>(scan_segment<typename Config::checksum>(file, where, fresh));
+                static_cast<void>(scan_segment<C>(file, where, fresh));
             }
             records += keys->size();
             index = std::move(*keys).finish();
@@ -18821,11 +18848,13 @@ struct storage_report {
 /// A store over one configuration. Moves; not copyable. All calls may come from several threads at once, close() and moves apart.
 template <class Config>
 class basic_engine {
+    using reading = detail::reading_config<Config>;
+
 public:
     using config_type = Config;
     using transaction = basic_transaction<Config>;
-    using key_scan = basic_scan<Config>;
-    using keys_only = basic_scan<Config, std::string_view>;
+    using key_scan = basic_scan<reading>;
+    using keys_only = basic_scan<reading, std::string_view>;
     using file_system = typename Config::file_system;
 
     /// Opens the store in this folder, or makes one, and recovers it: see recovery() for what was found. With `read_only` it is what the
@@ -19000,11 +19029,11 @@ public:
         segment_id last{};
         for (auto const& r : view->runs) { // chunks of one segment stand together
             report.segments += std::exchange(last, r->source().id) != last;
-            KEEL_TRY(detail::verify_segment<Config>(*r, how, names, report));
+            KEEL_TRY(detail::verify_segment<reading>(*r, how, names, report));
         }
         if (how == verify_depth::quick) report.mounted_segments = report.segments;
         for (auto const& level : view->tables)
-            for (auto const& t : level) KEEL_TRY(detail::verify_table<Config>(*t, how, names, report));
+            for (auto const& t : level) KEEL_TRY(detail::verify_table<reading>(*t, how, names, report));
         core_->tell(report.findings);
         return report;
     }
@@ -19080,8 +19109,8 @@ public:
     }
 
 private:
-    using levels_type = detail::levels<Config>;
-    using core_type = detail::log_core<Config, levels_type>;
+    using levels_type = detail::levels<reading>;
+    using core_type = detail::log_core<detail::writing_config<Config>, levels_type>;
     using compactor_type = detail::compactor<Config>;
     using policy = typename Config::compaction;
     static constexpr auto erase_batch_bytes = std::min(64 * KiB, core_type::writer_type::batch_bytes_max);
@@ -19122,13 +19151,14 @@ private:
                                                         file_system& fs) {
         auto observer = std::make_unique<typename Config::observer>();
         std::vector<recovery::index_collector> collected;
-        auto opened = recovery::open_store<Config>(fs, directory, options, *observer, collected);
+        auto opened = recovery::open_store<detail::recovering_config<Config>>(fs, directory, Config::segment_bytes,
+                                                                              options, *observer, collected);
         if (!opened) return failure(std::move(opened).error());
         auto const started = std::chrono::steady_clock::now();
         basic_engine out;
         auto& records = opened->exam.report.replayed_records;
-        KEEL_TRY_LET(parts,
-                     recovery::indexed_segments<Config>(fs, std::move(opened->served), std::move(collected), records));
+        KEEL_TRY_LET(parts, recovery::indexed_segments<typename Config::checksum>(fs, std::move(opened->served),
+                                                                                  std::move(collected), records));
         out.levels_ = std::make_shared<levels_type>(fs, static_cast<std::size_t>(options.cache_bytes));
         out.levels_->mount(std::move(parts), opened->exam.stock.state.tables, opened->exam.stock.paths);
         opened->exam.report.replay_time = std::chrono::steady_clock::now() - started;

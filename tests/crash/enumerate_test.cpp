@@ -29,7 +29,7 @@ template <class Durability, std::uint64_t Segment>
 class enumeration {
 public:
     using store = keel::engine<Durability, keel::compaction::leveled<8 * keel::KiB, 2>, keel::io::memory,
-                               keel::segment_size<Segment>, keel::checksum::crc32c>;
+                               keel::segment_size<Segment>>;
     static constexpr bool has_chunks = Segment > 4 * keel::KiB;
     static constexpr bool mapped = Durability::path == keel::write_path::mapped;
 

@@ -319,7 +319,7 @@ TEST_CASE(
 
 TEST_CASE("ingest: who took its view before has nothing of what comes behind, however late it asks for the moment") {
     keel::io::memory disk;
-    keel::detail::levels<ingest_store::config_type> parts{disk, 64 * keel::KiB};
+    keel::detail::levels<keel::detail::reading_config<ingest_store::config_type>> parts{disk, 64 * keel::KiB};
     parts.begin(keel::segment_id{1});
     auto const before = parts.view();
     parts.put_on_top({});

@@ -10,6 +10,7 @@
 // tables of that level with it that it overlaps, so tables of one level share no key. What was ingested goes with the log as far as that
 // goes: merged, or down a level as it is where it shares its keys with nothing else.
 
+#include <keel/config.hpp>
 #include <keel/engine/levels.hpp>
 #include <keel/error.hpp>
 #include <keel/format/manifest.hpp>
@@ -60,7 +61,7 @@ private:
 /// One merge: what it reads and what it puts in its place.
 template <class Config>
 struct compaction_job {
-    using view_type = level_view<Config>;
+    using view_type = level_view<reading_config<Config>>;
 
     std::vector<std::shared_ptr<table::memtable const>> memory{};
     std::vector<std::shared_ptr<typename view_type::run const>> runs{};
@@ -88,7 +89,7 @@ template <class Config>
 class compaction_picker {
 public:
     using job_type = compaction_job<Config>;
-    using view_type = level_view<Config>;
+    using view_type = level_view<reading_config<Config>>;
     using policy = typename Config::compaction;
 
     /// `proven`: all that opening found is durable. The view was taken after the parts: what takes no more records in these is in that.

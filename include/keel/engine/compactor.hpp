@@ -16,6 +16,7 @@
 // Thread rules: one merge at a time (m_, held during I/O); the rest of the store goes on meanwhile. The writer's mutex is never held
 // when this one is asked for. preparing_ is for the first one, or an ingestion in front of it.
 
+#include <keel/config.hpp>
 #include <keel/engine/compaction.hpp>
 #include <keel/engine/levels.hpp>
 #include <keel/engine/merge.hpp>
@@ -52,9 +53,10 @@ class compactor {
 public:
     using fs_type = typename Config::file_system;
     using C = typename Config::checksum;
-    using levels_type = levels<Config>;
-    using core_type = log_core<Config, levels_type>;
-    using job_type = compaction_job<Config>;
+    using levels_type = levels<reading_config<Config>>;
+    using core_type = log_core<writing_config<Config>, levels_type>;
+    using merging = merging_config<Config>;
+    using job_type = compaction_job<merging>;
     using table_type = typename levels_type::table_type;
 
     /// `bytes_per_second`: how fast tables are written at most; 0: as fast as the machine does.
@@ -67,14 +69,14 @@ public:
     /// no_space, cancelled, the machine's; nothing is lost by them.
     [[nodiscard]] result<bool> step(std::stop_token const& stop = {}) {
         std::lock_guard const hold{m_};
-        auto done = choose_and_run(stop, [&](compaction_picker<Config>& pick) { return pick.due(next_key_); });
+        auto done = choose_and_run(stop, [&](compaction_picker<merging>& pick) { return pick.due(next_key_); });
         dispose();
         return done;
     }
     /// Merges everything that takes no more records into one level.
     [[nodiscard]] result<void> all(std::stop_token const& stop = {}) {
         std::lock_guard const hold{m_};
-        auto done = choose_and_run(stop, [](compaction_picker<Config>& pick) { return pick.all(); });
+        auto done = choose_and_run(stop, [](compaction_picker<merging>& pick) { return pick.all(); });
         dispose();
         if (!done) return failure(std::move(done).error());
         return {};
@@ -86,13 +88,13 @@ public:
     }
     /// Whether what was ingested is so much that it should be merged soon.
     [[nodiscard]] bool ingested_is_due() const {
-        using pick = compaction_picker<Config>;
+        using pick = compaction_picker<merging>;
         return Config::compaction::log_bytes != 0 && pick::ingested_is_due(levels_.view()->tables.front());
     }
     /// Bytes of log that wait to be merged.
     [[nodiscard]] std::uint64_t log_bytes() const {
         auto const [parts, view, state] = now();
-        return compaction_picker<Config>{view, parts, state, true}.log_bytes();
+        return compaction_picker<merging>{view, parts, state, true}.log_bytes();
     }
     [[nodiscard]] compaction_counters counters() const {
         std::lock_guard const hold{counters_m_};
@@ -116,7 +118,7 @@ private:
         auto const health = core_.writer().state();
         if (health != engine_state::healthy && health != engine_state::degraded) return false;
         auto const [parts, view, state] = now();
-        compaction_picker<Config> pick{view, parts, state, core_.writer().has_written()};
+        compaction_picker<merging> pick{view, parts, state, core_.writer().has_written()};
         KEEL_TRY_LET(job, choose(pick));
         if (job) KEEL_TRY(run(*job, stop));
         return job.has_value();
@@ -128,7 +130,7 @@ private:
             auto first = job.floor_before.next();
             for (auto const& level : job.tables)
                 for (auto const& t : level) first = std::min(first, t->entry().lsns.first);
-            merge_output<Config> out{fs_, core_.keeper(), ids_, job.into, first, made};
+            merge_output<merging> out{fs_, core_.keeper(), ids_, job.into, first, made};
             auto done = merge(job, stop, out);
             if (done) done = out.name();
             if (!done) {
@@ -177,10 +179,10 @@ private:
 
     // ---- writing ------------------------------------------------------------------------------------------------------------
 
-    result<void> merge(job_type const& job, std::stop_token const& stop, merge_output<Config>& out) {
+    result<void> merge(job_type const& job, std::stop_token const& stop, merge_output<merging>& out) {
         // Versions that only moments before this one could see are forgotten.
         auto const oldest = levels_.held().oldest([&] { return core_.writer().visible(); });
-        version_merge<Config> in{direction::forward};
+        version_merge<reading_config<Config>> in{direction::forward};
         for (auto const& m : job.memory) in.add(*m, {}, {});
         for (auto const& r : job.runs) in.add(r, {}, {});
         in.add_levels(job.tables, {}, {});

@@ -9,6 +9,7 @@
 // write_beside): alone it means nothing. (4) One manifest edit: these tables, at that LSN, on level 0. From here on they count: the LSN
 // is durable, so no power loss takes it back or gives it to anything else. (5) Readers see them, then the LSN becomes visible.
 
+#include <keel/config.hpp>
 #include <keel/engine/batch.hpp>
 #include <keel/engine/compactor.hpp>
 #include <keel/engine/levels.hpp>
@@ -31,8 +32,8 @@ namespace keel::inline v0::detail {
 template <class Config>
 class ingestion {
 public:
-    using levels_type = levels<Config>;
-    using core_type = log_core<Config, levels_type>;
+    using levels_type = levels<reading_config<Config>>;
+    using core_type = log_core<writing_config<Config>, levels_type>;
     using table_type = typename levels_type::table_type;
 
     ingestion(core_type& core, levels_type& parts, table_ids& ids)
@@ -89,7 +90,7 @@ private:
     table_ids& ids_;
     typename Config::file_system fs_{core_.fs()};
     std::vector<format::table_entry> made_{};
-    merge_output<Config> out_;
+    merge_output<merging_config<Config>> out_;
     std::string last_{};
     bool any_ = false;
     bool named_in_manifest_ = false;

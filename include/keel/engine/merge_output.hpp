@@ -49,7 +49,7 @@ template <class Config>
 class merge_output {
 public:
     using fs_type = typename Config::file_system;
-    using keeper_type = wal::segment_keeper<Config>;
+    using keeper_type = wal::segment_keeper<typename Config::checksum, fs_type>;
 
     /// No record is older than `first`; `made` is told of each table before its file is made.
     merge_output(fs_type& fs, keeper_type& keeper, table_ids& ids, std::uint8_t level, lsn first,

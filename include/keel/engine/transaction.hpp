@@ -7,6 +7,7 @@
 // keeps all others from taking theirs: a key written since has a newer LSN in the store's newest view, wherever a seal or a merge has
 // put it, or is among the records that were encoded and are not visible yet.
 
+#include <keel/config.hpp>
 #include <keel/engine/batch.hpp>
 #include <keel/engine/scan.hpp>
 #include <keel/error.hpp>
@@ -131,10 +132,12 @@ private:
 /// not copyable; one thread at a time. It may outlive its store: then commit() says closed.
 template <class Config>
 class basic_transaction {
+    using reading = detail::reading_config<Config>;
+
 public:
     using isolation = typename Config::isolation;
-    using levels_type = detail::levels<Config>;
-    using core_type = detail::log_core<Config, levels_type>;
+    using levels_type = detail::levels<reading>;
+    using core_type = detail::log_core<detail::writing_config<Config>, levels_type>;
 
     basic_transaction(std::weak_ptr<core_type> core, std::shared_ptr<levels_type const> levels,
                       std::shared_ptr<detail::moments::hold const> held)
@@ -162,13 +165,13 @@ public:
     [[nodiscard]] result<void> erase(std::string_view key) { return change(key, std::nullopt); }
 
     /// Keys in order, its own writes among them. Nothing once the transaction has ended.
-    [[nodiscard]] transaction_scan<Config> scan(range which = {}) {
-        using scan_type = basic_scan<Config>;
-        if (!levels_) return {scan_type{std::make_shared<detail::level_view<Config>>(), {}, {}}, writes_, {}};
+    [[nodiscard]] transaction_scan<reading> scan(range which = {}) {
+        using scan_type = basic_scan<reading>;
+        if (!levels_) return {scan_type{std::make_shared<detail::level_view<reading>>(), {}, {}}, writes_, {}};
         if constexpr (isolation::validates_reads) scanned_.push_back(which);
         return {scan_type{levels_->view(), moment_, which}, writes_, which};
     }
-    [[nodiscard]] transaction_scan<Config> scan(prefix const& which) { return scan(which.as_range()); }
+    [[nodiscard]] transaction_scan<reading> scan(prefix const& which) { return scan(which.as_range()); }
 
     /// Writes everything as one batch and ends the transaction, whatever comes of it. Returns the LSN of its last write, once that is
     /// as safe as the durability policy says; without writes, its moment. Errors: conflict (another one was first: run it again;
@@ -220,7 +223,7 @@ private:
 
     /// Called with the writer's mutex held: no LSN is given meanwhile.
     template <class EachPending>
-    result<void> check(detail::level_view<Config> const& view, EachPending const& each_pending) const {
+    result<void> check(detail::level_view<reading> const& view, EachPending const& each_pending) const {
         for (auto const& [key, value] : writes_) KEEL_TRY(unchanged(view, key));
         for (auto const& key : read_) KEEL_TRY(unchanged(view, key));
         for (auto const& which : scanned_) {
@@ -234,7 +237,7 @@ private:
         if (with) return conflict(with);
         return {};
     }
-    [[nodiscard]] result<void> unchanged(detail::level_view<Config> const& view, std::string_view key) const {
+    [[nodiscard]] result<void> unchanged(detail::level_view<reading> const& view, std::string_view key) const {
         KEEL_TRY_LET(at, view.newer(key, moment_));
         if (at) return conflict(at);
         return {};

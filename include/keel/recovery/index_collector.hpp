@@ -41,10 +41,10 @@ private:
 
 /// The segments an engine serves, each with its index where that is not on the disk. `records` gets how many a scan found.
 /// Errors: the machine's, where a segment that a repair built cannot be read back.
-template <class Config>
+template <checksum_policy C, io::file_system Fs>
 [[nodiscard]] result<std::vector<std::pair<wal::closed_segment, std::shared_ptr<wal::sorted_index const>>>>
-indexed_segments(typename Config::file_system& fs, std::vector<served_segment> served,
-                 std::vector<index_collector> collected, std::uint64_t& records) {
+indexed_segments(Fs& fs, std::vector<served_segment> served, std::vector<index_collector> collected,
+                 std::uint64_t& records) {
     std::vector<std::pair<wal::closed_segment, std::shared_ptr<wal::sorted_index const>>> out;
     records = 0;
     for (auto& s : served) {
@@ -59,7 +59,7 @@ indexed_segments(typename Config::file_system& fs, std::vector<served_segment> s
                                              .first = s.what.first,
                                              .begin = s.what.begin,
                                              .limit = s.what.end};
-                static_cast<void>(scan_segment<typename Config::checksum>(file, where, fresh));
+                static_cast<void>(scan_segment<C>(file, where, fresh));
             }
             records += keys->size();
             index = std::move(*keys).finish();

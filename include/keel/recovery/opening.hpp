@@ -48,7 +48,7 @@ struct opened {
     repair_plan plan{};
     std::optional<typename fs_type::lock_type> lock{};
     std::optional<wal::notes_file<C, fs_type>> notes{};
-    std::unique_ptr<wal::segment_keeper<Config>> keeper{};
+    std::unique_ptr<wal::segment_keeper<C, fs_type>> keeper{};
     std::unique_ptr<wal::catalog> parts{std::make_unique<wal::catalog>()};
     wal::writer_start start{};
     std::vector<served_segment> served{};
@@ -65,8 +65,10 @@ public:
     using opened_type = opened<Config>;
     using lock_type = typename fs_type::lock_type;
 
-    opener(fs_type& fs, std::string directory, open_options const& options, typename Config::observer& observer)
-        : fs_{fs}, paths_{std::move(directory)}, options_{options}, observer_{observer} {}
+    opener(fs_type& fs, std::string directory, std::uint64_t segment_bytes, open_options const& options,
+           typename Config::observer& observer)
+        : fs_{fs}, paths_{std::move(directory)}, segment_bytes_{segment_bytes}, options_{options}, observer_{observer} {
+    }
 
     template <scan_sink Sink>
     result<opened_type> run(std::vector<Sink>& sinks) {
@@ -336,10 +338,10 @@ private:
             } else {
                 done = failure(applied.error());
             }
-        } else if (auto moved = finish_moves<Config>(fs_, out.exam.stock); !moved) {
+        } else if (auto moved = finish_moves(fs_, out.exam.stock); !moved) {
             done = moved;
         }
-        auto logged = log_corruption<Config>(fs_, paths_, out.exam.report.findings, options_.clock_ns());
+        auto logged = log_corruption(fs_, paths_, out.exam.report.findings, options_.clock_ns());
         if (done && !logged && !out.exam.found.lost.empty()) done = logged; // what cost nothing must not cost the store
         if (!done) {
             // What verifies is served from where it lies; nothing is written on top of damage that could not be dealt with.
@@ -377,8 +379,9 @@ private:
         // Nothing was kept from there on, so nothing is lost: the next header says so to the frames that say otherwise.
         for (auto const& r : out.exam.found.declared) start.cut_needed = start.cut_needed || r.last > start.last;
         list_parts(out, manifest.state());
-        out.keeper = std::make_unique<wal::segment_keeper<Config>>(fs_, paths_, std::move(manifest), stock.store,
-                                                                   stock.branch, options_.entropy, options_.clock_ns);
+        out.keeper = std::make_unique<wal::segment_keeper<C, fs_type>>(fs_, paths_, std::move(manifest), stock.store,
+                                                                       stock.branch, segment_bytes_, options_.entropy,
+                                                                       options_.clock_ns);
         if (!start.read_only) adopt_spares(out);
         if (notes_ && (attempts_ != 0 || !stock.exists)) {
             auto n = notes_->last();
@@ -609,6 +612,7 @@ private:
 
     fs_type& fs_;
     wal::layout paths_;
+    std::uint64_t segment_bytes_;
     open_options const& options_;
     typename Config::observer& observer_;
     std::optional<lock_type> lock_{};
@@ -621,13 +625,13 @@ private:
 
 } // namespace detail
 
-/// Opens or creates the store and recovers it. `sinks[i]` was told what segment i of stock.segments verifies; which of it counts
-/// stands in plan.counted.
+/// Opens or creates the store and recovers it. `segment_bytes`: size of the segments it makes from here on. `sinks[i]` was told what
+/// segment i of stock.segments verifies; which of it counts stands in plan.counted.
 template <class Config, scan_sink Sink>
 [[nodiscard]] result<opened<Config>> open_store(typename Config::file_system& fs, std::string directory,
-                                                open_options const& options, typename Config::observer& observer,
-                                                std::vector<Sink>& sinks) {
-    return detail::opener<Config>{fs, std::move(directory), options, observer}.run(sinks);
+                                                std::uint64_t segment_bytes, open_options const& options,
+                                                typename Config::observer& observer, std::vector<Sink>& sinks) {
+    return detail::opener<Config>{fs, std::move(directory), segment_bytes, options, observer}.run(sinks);
 }
 
 } // namespace keel::inline v0::recovery

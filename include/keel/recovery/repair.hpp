@@ -269,9 +269,9 @@ template <class Config>
 
 /// Appends to quarantine/corruption.jsonl, synced, the events whose like does not stand among the log's last ones: damage that lost
 /// nothing stays where it is and is found by every open. The caller holds the store's lock.
-template <class Config>
-[[nodiscard]] result<void> log_corruption(typename Config::file_system& fs, wal::layout const& paths,
-                                          std::vector<finding> const& findings, std::uint64_t now_ns) {
+template <io::file_system Fs>
+[[nodiscard]] result<void> log_corruption(Fs& fs, wal::layout const& paths, std::vector<finding> const& findings,
+                                          std::uint64_t now_ns) {
     if (std::ranges::none_of(findings, &finding::is_corruption)) return {};
     auto made = fs.make_directory(paths.quarantine());
     if (!made && made.error().code != errc::exists) return failure(std::move(made).error());
@@ -295,8 +295,8 @@ template <class Config>
 }
 
 /// Moves files that an interrupted repair took out of service into its quarantine folder. The caller holds the store's lock.
-template <class Config>
-[[nodiscard]] result<void> finish_moves(typename Config::file_system& fs, inventory const& stock) {
+template <io::file_system Fs>
+[[nodiscard]] result<void> finish_moves(Fs& fs, inventory const& stock) {
     for (auto const& file : stock.leftovers) {
         if (!file.removed) continue;
         auto const by = std::ranges::find_if(stock.state.removed, [&](auto const& r) { return r.id == *file.removed; });

@@ -40,19 +40,17 @@ struct prepared_segment {
     std::uint64_t salt = 0;
 };
 
-template <class Config>
+template <checksum_policy C, io::file_system Fs>
 class segment_keeper {
 public:
-    using fs_type = typename Config::file_system;
-    using C = typename Config::checksum;
+    using fs_type = Fs;
     using manifest_type = manifest_store<C, fs_type>;
 
+    /// `segment_bytes`: size of the files it makes.
     segment_keeper(fs_type fs, layout paths, manifest_type manifest, format::store_id store, std::uint64_t branch,
-                   std::uint64_t (*entropy)(), std::uint64_t (*clock_ns)())
+                   std::uint64_t segment_bytes, std::uint64_t (*entropy)(), std::uint64_t (*clock_ns)())
         : fs_{std::move(fs)}, paths_{std::move(paths)}, manifest_{std::move(manifest)}, store_{store}, branch_{branch},
-          entropy_{entropy}, clock_ns_{clock_ns}, reserve_{fs_, paths_.reserve()} {}
-
-    static constexpr std::uint64_t segment_bytes = Config::segment_bytes;
+          segment_bytes_{segment_bytes}, entropy_{entropy}, clock_ns_{clock_ns}, reserve_{fs_, paths_.reserve()} {}
 
     [[nodiscard]] layout const& paths() const noexcept { return paths_; }
     [[nodiscard]] fs_type& fs() noexcept { return fs_; }
@@ -153,7 +151,7 @@ private:
         auto const status = fs_.status(path);
         if (!status || !holds(path, e))
             return {}; // gone, or another segment under this name, or one that cannot be told
-        bool const reusable = status->link_count == 1 && status->size == segment_bytes && used_.size() < used_max;
+        bool const reusable = status->link_count == 1 && status->size == segment_bytes_ && used_.size() < used_max;
         if (reusable && !in_use) {
             used_.push_back({path, e.size});
             return {};
@@ -187,7 +185,7 @@ private:
     /// A segment, and the manifest written anew.
     [[nodiscard]] std::uint64_t reserve_bytes() const {
         auto const manifest = format::snapshot_of(manifest_.state()).payload().size();
-        return segment_bytes + std::max<std::uint64_t>(4 * manifest, 2 * format::manifest_bytes_min);
+        return segment_bytes_ + std::max<std::uint64_t>(4 * manifest, 2 * format::manifest_bytes_min);
     }
     /// Whether an attempt that failed so is worth repeating: there is room now that was kept for this.
     [[nodiscard]] bool makes_room(error const& why, room from) {
@@ -204,7 +202,7 @@ private:
     result<void> prepare_locked(room from) {
         if (!made_) KEEL_TRY(make_segment(from));
         format::edit_builder edit;
-        edit.prepared(made_->id, made_->salt, segment_bytes, made_->id);
+        edit.prepared(made_->id, made_->salt, segment_bytes_, made_->id);
         KEEL_TRY(commit_locked(edit, from));
         ready_.push_back(*std::exchange(made_, std::nullopt));
         return {};
@@ -217,7 +215,7 @@ private:
         header.salt = format::salt_of(header.id, static_cast<std::uint32_t>(entropy_()));
         header.branch = branch_;
         header.created_ns = clock_ns_();
-        header.size = segment_bytes;
+        header.size = segment_bytes_;
         header.durable_edit = manifest_.durable_edit();
         header.place = header.id;
         auto const block = format::encode<C>(header);
@@ -232,7 +230,7 @@ private:
         std::string from = paths_.segment_temporary();
         // Held while the file gets its new life: who reads from then on knows it only as what it becomes.
         auto const nobody_reads = fs_.lock(paths_.readers(), io::lock_mode::exclusive);
-        while (!used_.empty() && (!nobody_reads || used_.back().size != segment_bytes)) {
+        while (!used_.empty() && (!nobody_reads || used_.back().size != segment_bytes_)) {
             static_cast<void>(fs_.remove(used_.back().path)); // what is not removed is a leftover next time
             used_.pop_back();
         }
@@ -252,7 +250,7 @@ private:
             }
         }
         KEEL_TRY(file.write(0, header));
-        KEEL_TRY(file.write(format::second_header_offset(segment_bytes), header));
+        KEEL_TRY(file.write(format::second_header_offset(segment_bytes_), header));
         KEEL_TRY(file.sync());
         KEEL_TRY(fs_.rename(from, path));
         // Without this a crash can keep the manifest's word of a segment and lose the file's name.
@@ -260,9 +258,9 @@ private:
     }
 
     result<void> fill(typename fs_type::file& file) {
-        KEEL_TRY(file.allocate(segment_bytes));
+        KEEL_TRY(file.allocate(segment_bytes_));
         std::array<std::byte, fill_bytes> const zeros{};
-        for (std::uint64_t at = 0; at < segment_bytes; at += fill_bytes) KEEL_TRY(file.write(at, zeros));
+        for (std::uint64_t at = 0; at < segment_bytes_; at += fill_bytes) KEEL_TRY(file.write(at, zeros));
         return {};
     }
 
@@ -272,6 +270,7 @@ private:
     manifest_type manifest_;
     format::store_id store_;
     std::uint64_t branch_;
+    std::uint64_t segment_bytes_;
     std::uint64_t (*entropy_)();
     std::uint64_t (*clock_ns_)();
     std::deque<prepared_segment> ready_{};

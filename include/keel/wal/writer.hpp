@@ -130,7 +130,7 @@ public:
     using D = typename Config::durability;
     using file_type = typename fs_type::file;
     using mapping_type = typename fs_type::mapping;
-    using keeper_type = segment_keeper<Config>;
+    using keeper_type = segment_keeper<C, fs_type>;
     using notes_type = notes_file<C, fs_type>;
     static constexpr bool mapped = D::path == write_path::mapped;
 

@@ -148,7 +148,7 @@ template <class Config>
     auto const unfinished = done.unfinished;
     story.done = std::move(done);
     if (unfinished) return failure(*unfinished);
-    return recovery::log_corruption<Config>(fs, exam.stock.paths, story.before.findings, options.clock_ns());
+    return recovery::log_corruption(fs, exam.stock.paths, story.before.findings, options.clock_ns());
 }
 
 /// Asked before the lock file is made: a folder without a store stays as it is.
@@ -169,7 +169,7 @@ template <class Config>
     auto const choice = choice_of(line.strategy);
     auto plan = recovery::plan_repair(seen.exam, choice, recovery::repair_scope::everything);
     repair_story story{.before = std::move(seen), .plan = std::move(plan), .strategy = choice.name};
-    if (!line.dry_run) KEEL_TRY(recovery::finish_moves<Config>(fs, story.before.exam.stock));
+    if (!line.dry_run) KEEL_TRY(recovery::finish_moves(fs, story.before.exam.stock));
     if (!line.dry_run && story.plan.changes_anything()) {
         KEEL_TRY(carry_out<Config>(fs, story));
         KEEL_TRY_LET(after, look_at<Config>(fs, line, to));
