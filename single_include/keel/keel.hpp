@@ -7814,6 +7814,76 @@ inline bool apply_op(manifest_state& to, manifest_op what, field_reader& in) {
 
 #endif
 
+// ---- keel/io/large_memory.hpp ----
+#ifndef KEEL_IO_LARGE_MEMORY_HPP
+#define KEEL_IO_LARGE_MEMORY_HPP
+
+// Memory that is looked into at random: from two megabytes on the machine is asked for large pages, so that it takes one fault and one
+// entry of the address cache where there would be hundreds. A machine that has none gives ordinary ones.
+
+#include <sys/mman.h>
+
+namespace keel::inline v0::io {
+
+inline constexpr std::size_t large_page_bytes = std::size_t{1} << 21;
+
+/// Large pages that were given back and will be wanted again: memory that is there already costs no fault, and no clearing. What lies
+/// here is the machine's to take when it is short of memory. Any thread.
+class large_page_pool {
+public:
+    large_page_pool() = default;
+    ~large_page_pool() {
+        while (count_ != 0) ::operator delete(pages_[--count_], std::align_val_t{large_page_bytes});
+    }
+    large_page_pool(large_page_pool const&) = delete;
+    large_page_pool& operator=(large_page_pool const&) = delete;
+
+    /// A page, or null.
+    [[nodiscard]] std::byte* take() noexcept {
+        std::lock_guard const hold{m_};
+        return count_ == 0 ? nullptr : pages_[--count_];
+    }
+    /// False: there are enough.
+    [[nodiscard]] bool keep(std::byte* page) noexcept {
+        ::madvise(page, large_page_bytes, MADV_FREE); // before anybody can have it again
+        std::lock_guard const hold{m_};
+        if (count_ == pages_.size()) return false;
+        pages_[count_++] = page;
+        return true;
+    }
+
+private:
+    std::mutex m_;
+    std::array<std::byte*, 16> pages_{}; ///< what a segment of the default size takes in memory
+    std::size_t count_ = 0;
+};
+
+struct free_large_memory {
+    std::size_t bytes = 0;
+    std::shared_ptr<large_page_pool> home{}; ///< nothing: the heap
+    void operator()(std::byte* at) const noexcept {
+        if (home && home->keep(at)) return;
+        if (bytes >= large_page_bytes) ::operator delete(at, std::align_val_t{large_page_bytes});
+        else ::operator delete(at);
+    }
+};
+using large_memory = std::unique_ptr<std::byte[], free_large_memory>;
+
+/// Not initialised; single pages come from the pool, where there is one, and go back there. Throws std::bad_alloc.
+[[nodiscard]] inline large_memory allocate_large(std::size_t bytes, std::shared_ptr<large_page_pool> const& from) {
+    if (bytes < large_page_bytes) return {static_cast<std::byte*>(::operator new(bytes)), free_large_memory{bytes}};
+    auto const home = bytes == large_page_bytes ? from : nullptr;
+    if (home)
+        if (auto* const page = home->take(); page != nullptr) return {page, free_large_memory{bytes, home}};
+    auto* const at = static_cast<std::byte*>(::operator new(bytes, std::align_val_t{large_page_bytes}));
+    ::madvise(at, bytes / large_page_bytes * large_page_bytes, MADV_HUGEPAGE); // a wish
+    return {at, free_large_memory{bytes, home}};
+}
+
+} // namespace keel::inline v0::io
+
+#endif
+
 // ---- keel/table/block_cache.hpp ----
 #ifndef KEEL_TABLE_BLOCK_CACHE_HPP
 #define KEEL_TABLE_BLOCK_CACHE_HPP
@@ -8382,6 +8452,8 @@ public:
                           .key_bytes = static_cast<std::uint32_t>(key.size())});
         keys_.insert(keys_.end(), key.begin(), key.end());
     }
+    /// So many keys will come.
+    void reserve(std::size_t keys) { items_.reserve(keys); }
     /// Forgets all but the first `count` keys.
     void truncate(std::size_t count) {
         if (count >= items_.size()) return;
@@ -8458,6 +8530,7 @@ private:
 template <checksum_policy C, class File>
 [[nodiscard]] result<void> collect_keys(File const& file, closed_segment const& of, index_builder& into) {
     window<File> in{file, of.end};
+    into.reserve(static_cast<std::size_t>(std::min(of.records, (of.end - of.begin) / format::frame_header_bytes)));
     for (auto at = of.begin; at + format::frame_header_bytes <= of.end;) {
         format::frame_place const place{of.salt, at};
         auto seen = format::peek_frame(in.at(at, format::frame_header_bytes).data(), place, of.end - at);
@@ -9187,40 +9260,6 @@ private:
 
 #endif
 
-// ---- keel/io/large_memory.hpp ----
-#ifndef KEEL_IO_LARGE_MEMORY_HPP
-#define KEEL_IO_LARGE_MEMORY_HPP
-
-// Memory that is looked into at random: from two megabytes on the machine is asked for large pages, so that it takes one fault and one
-// entry of the address cache where there would be hundreds. A machine that has none gives ordinary ones.
-
-#include <sys/mman.h>
-
-namespace keel::inline v0::io {
-
-inline constexpr std::size_t large_page_bytes = std::size_t{1} << 21;
-
-struct free_large_memory {
-    std::size_t bytes = 0;
-    void operator()(std::byte* at) const noexcept {
-        if (bytes >= large_page_bytes) ::operator delete(at, std::align_val_t{large_page_bytes});
-        else ::operator delete(at);
-    }
-};
-using large_memory = std::unique_ptr<std::byte[], free_large_memory>;
-
-/// Not initialised. Throws std::bad_alloc.
-[[nodiscard]] inline large_memory allocate_large(std::size_t bytes) {
-    if (bytes < large_page_bytes) return {static_cast<std::byte*>(::operator new(bytes)), free_large_memory{bytes}};
-    auto* const at = static_cast<std::byte*>(::operator new(bytes, std::align_val_t{large_page_bytes}));
-    ::madvise(at, bytes / large_page_bytes * large_page_bytes, MADV_HUGEPAGE); // a wish
-    return {at, free_large_memory{bytes}};
-}
-
-} // namespace keel::inline v0::io
-
-#endif
-
 // ---- keel/table/arena.hpp ----
 #ifndef KEEL_TABLE_ARENA_HPP
 #define KEEL_TABLE_ARENA_HPP
@@ -9232,6 +9271,8 @@ namespace keel::inline v0::table {
 
 class arena {
 public:
+    explicit arena(std::shared_ptr<io::large_page_pool> pages) : pages_{std::move(pages)} {}
+
     /// `bytes` of memory at a multiple of 8, not initialised, valid as long as the arena.
     [[nodiscard]] std::byte* allocate(std::size_t bytes) {
         bytes = (bytes + 7) / 8 * 8;
@@ -9252,11 +9293,12 @@ private:
     void grow(std::size_t at_least) {
         next_block_ = std::min(next_block_ * 2, block_bytes_max);
         auto const size = std::max(at_least, next_block_);
-        blocks_.push_back(io::allocate_large(size));
+        blocks_.push_back(io::allocate_large(size, pages_));
         at_ = blocks_.back().get();
         left_ = size;
     }
 
+    std::shared_ptr<io::large_page_pool> pages_;
     std::vector<io::large_memory> blocks_{};
     std::byte* at_ = nullptr;
     std::size_t left_ = 0;
@@ -9303,11 +9345,32 @@ public:
     };
 
 private:
-    /// Open addressing: a slot has the newest version of one key.
+    /// Where the newest version of one key is, and beside it sixteen bits of the key's hash, so that most slots of other keys are passed
+    /// without a look at what they lead to. Addresses have 48 bits: Linux gives out larger ones only to those who ask for them.
+    class tagged {
+    public:
+        tagged() = default; ///< of no key
+        tagged(node const* to, std::uint64_t hash) noexcept
+            : bits_{reinterpret_cast<std::uintptr_t>(to) | hash >> address_bits << address_bits} {
+            KEEL_ASSERT(reinterpret_cast<std::uintptr_t>(to) >> address_bits == 0);
+        }
+        [[nodiscard]] node const* get() const noexcept {
+            return reinterpret_cast<node const*>(bits_ & ((std::uintptr_t{1} << address_bits) - 1));
+        }
+        [[nodiscard]] bool may_be(std::uint64_t hash) const noexcept { return (bits_ ^ hash) >> address_bits == 0; }
+
+    private:
+        static constexpr unsigned address_bits = 48;
+        static_assert(sizeof(std::uintptr_t) == 8);
+        std::uintptr_t bits_ = 0;
+    };
+
+    /// Open addressing.
     struct hash_table {
-        using slot = std::atomic<node const*>;
-        explicit hash_table(std::size_t size)
-            : memory{io::allocate_large(size * sizeof(slot))}, slots{new(memory.get()) slot[size]{}, size} {}
+        using slot = std::atomic<tagged>;
+        static_assert(slot::is_always_lock_free);
+        hash_table(std::size_t size, std::shared_ptr<io::large_page_pool> const& pages)
+            : memory{io::allocate_large(size * sizeof(slot), pages)}, slots{new(memory.get()) slot[size]{}, size} {}
         io::large_memory memory;
         std::span<slot> slots;
     };
@@ -9316,23 +9379,25 @@ private:
     [[nodiscard]] static auto& slot_of(Table& table, std::uint64_t hash, std::string_view key) noexcept {
         auto const mask = table.slots.size() - 1;
         for (auto i = static_cast<std::size_t>(hash) & mask;; i = (i + 1) & mask) {
-            auto const* const n = table.slots[i].load(std::memory_order_acquire);
-            if (n == nullptr || (n->hash == hash && n->key() == key)) return table.slots[i];
+            auto const there = table.slots[i].load(std::memory_order_acquire);
+            auto const* const n = there.get();
+            if (n == nullptr || (there.may_be(hash) && n->hash == hash && n->key() == key)) return table.slots[i];
         }
     }
 
 public:
-    record_index() { grow(); }
+    /// Takes its memory from there.
+    explicit record_index(std::shared_ptr<io::large_page_pool> pages = {}) : pages_{std::move(pages)} { grow(); }
 
     /// One thread at a time. LSNs of one key grow, or come again with the same record.
     void insert(version const& v) {
         if (count_ * 2 >= tables_.back()->slots.size()) grow();
         auto const hash = format::filter_hash(v.key);
         auto& slot = slot_of(*tables_.back(), hash, v.key);
-        auto const* const older = slot.load(std::memory_order_relaxed);
+        auto const* const older = slot.load(std::memory_order_relaxed).get();
         count_ += older == nullptr;
         auto* const fresh = make_node(v, hash, older);
-        slot.store(fresh, std::memory_order_release);
+        slot.store({fresh, hash}, std::memory_order_release);
         newest_.store(fresh, std::memory_order_release);
     }
 
@@ -9341,7 +9406,7 @@ public:
     /// The newest version of `key` that is not newer than `snapshot`; nothing where there is none.
     [[nodiscard]] node const* find(std::string_view key, lsn snapshot) const noexcept {
         auto const& table = *table_.load(std::memory_order_acquire);
-        auto const* n = slot_of(table, format::filter_hash(key), key).load(std::memory_order_acquire);
+        auto const* n = slot_of(table, format::filter_hash(key), key).load(std::memory_order_acquire).get();
         while (n != nullptr && n->at > snapshot) n = n->older;
         return n;
     }
@@ -9447,15 +9512,16 @@ private:
 
     /// Readers may stand in a smaller table meanwhile: it stays, and has all that they may see.
     void grow() {
-        auto bigger = std::make_unique<hash_table>(tables_.empty() ? first_slots : tables_.back()->slots.size() * 4);
+        auto bigger = std::make_unique<hash_table>(tables_.empty() ? first_slots : tables_.back()->slots.size() * 4,
+                                                   pages_);
         auto const mask = bigger->slots.size() - 1;
         if (!tables_.empty())
             for (auto const& slot : tables_.back()->slots) {
-                auto const* const n = slot.load(std::memory_order_relaxed);
-                if (n == nullptr) continue;
-                auto i = static_cast<std::size_t>(n->hash) & mask;
-                while (bigger->slots[i].load(std::memory_order_relaxed) != nullptr) i = (i + 1) & mask;
-                bigger->slots[i].store(n, std::memory_order_relaxed);
+                auto const moved = slot.load(std::memory_order_relaxed);
+                if (moved.get() == nullptr) continue;
+                auto i = static_cast<std::size_t>(moved.get()->hash) & mask;
+                while (bigger->slots[i].load(std::memory_order_relaxed).get() != nullptr) i = (i + 1) & mask;
+                bigger->slots[i].store(moved, std::memory_order_relaxed);
             }
         tables_.push_back(std::move(bigger));
         table_.store(tables_.back().get(), std::memory_order_release);
@@ -9499,7 +9565,8 @@ private:
         return out;
     }
 
-    arena memory_{};
+    std::shared_ptr<io::large_page_pool> pages_;
+    arena memory_{pages_};
     std::size_t count_ = 0;                             ///< keys
     std::vector<std::unique_ptr<hash_table>> tables_{}; ///< the last one is used
     std::atomic<hash_table const*> table_{nullptr};
@@ -9526,7 +9593,8 @@ namespace keel::inline v0::table {
 
 class memtable {
 public:
-    explicit memtable(segment_id of) : of_{of} {}
+    explicit memtable(segment_id of, std::shared_ptr<io::large_page_pool> pages = {})
+        : of_{of}, written_{std::move(pages)} {}
 
     /// The segment that has the same records.
     [[nodiscard]] segment_id segment() const noexcept { return of_; }
@@ -9557,7 +9625,7 @@ public:
 
 private:
     segment_id of_;
-    record_index written_{};
+    record_index written_;
 };
 
 } // namespace keel::inline v0::table
@@ -10682,7 +10750,7 @@ public:
         auto next = *view();
         next.tables.front().insert(next.tables.front().end(), in.begin(), in.end());
         // Who has an older view must not find there what comes behind them, without them.
-        writing_ = std::make_shared<table::memtable>(writing_->segment());
+        writing_ = std::make_shared<table::memtable>(writing_->segment(), pages_);
         next.memory.push_back(writing_);
         publish(std::move(next));
     }
@@ -10694,7 +10762,7 @@ public:
         auto next = *view();
         // Begun, and given up before it took a record.
         std::erase_if(next.memory, [](auto const& m) { return m->empty(); });
-        writing_ = std::make_shared<table::memtable>(segment);
+        writing_ = std::make_shared<table::memtable>(segment, pages_);
         next.memory.push_back(writing_);
         publish(std::move(next));
     }
@@ -10766,6 +10834,7 @@ private:
         })};
     std::shared_ptr<table::block_cache> cache_;
     std::shared_ptr<moments> held_{std::make_shared<moments>()};
+    std::shared_ptr<io::large_page_pool> pages_{std::make_shared<io::large_page_pool>()}; ///< from segment to segment
     std::shared_ptr<table::memtable> writing_{};
     std::mutex change_; ///< one change of the view at a time; not held during I/O
     published<view_type> now_;

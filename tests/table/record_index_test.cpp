@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <map>
+#include <memory>
 #include <string>
 #include <thread>
 #include <utility>
@@ -101,4 +102,37 @@ TEST_CASE("record index: what was inserted is found by threads that look while m
     }
     readers.clear();
     CHECK(missed == 0);
+}
+
+TEST_CASE("record index: memory goes from one index to the next, and nothing of what was in it") {
+    auto const pages = std::make_shared<keel::io::large_page_pool>();
+    constexpr std::uint64_t count = 60'000; // some pages of two megabytes, and a hash table of that size
+    std::string const filler(100, 'v');
+    auto const key_of = [](int turn, std::uint64_t i) { return std::to_string(turn) + '.' + std::to_string(i); };
+    auto const fill = [&](record_index& index, int turn) {
+        for (std::uint64_t i = 1; i <= count; ++i)
+            index.insert({.key = key_of(turn, i), .value = filler + std::to_string(turn), .at = lsn{i}});
+    };
+    auto const check = [&](record_index const& index, int turn) {
+        for (std::uint64_t i = 1; i <= count; ++i) {
+            auto const* const found = index.find(key_of(turn, i), lsn{count});
+            if (found == nullptr || found->view().value != filler + std::to_string(turn)) return false;
+            if (index.find(key_of(turn - 1, i), lsn{count}) != nullptr) return false;
+        }
+        return true;
+    };
+    auto first = std::make_unique<record_index>(pages);
+    fill(*first, 1);
+    CHECK(check(*first, 1));
+    for (int turn = 2; turn < 5; ++turn) { // the older one goes while the newer one is filled
+        auto next = std::make_unique<record_index>(pages);
+        std::jthread const gone{[old = std::move(first)]() mutable { old.reset(); }};
+        fill(*next, turn);
+        CHECK(check(*next, turn));
+        first = std::move(next);
+    }
+    first.reset();
+    auto* const page = pages->take();
+    REQUIRE(page != nullptr);
+    CHECK(pages->keep(page));
 }

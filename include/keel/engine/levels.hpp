@@ -20,6 +20,7 @@
 #include <keel/error.hpp>
 #include <keel/format/frame.hpp>
 #include <keel/format/manifest.hpp>
+#include <keel/io/large_memory.hpp>
 #include <keel/table/block_cache.hpp>
 #include <keel/table/log_run.hpp>
 #include <keel/table/memtable.hpp>
@@ -367,7 +368,7 @@ public:
         auto next = *view();
         next.tables.front().insert(next.tables.front().end(), in.begin(), in.end());
         // Who has an older view must not find there what comes behind them, without them.
-        writing_ = std::make_shared<table::memtable>(writing_->segment());
+        writing_ = std::make_shared<table::memtable>(writing_->segment(), pages_);
         next.memory.push_back(writing_);
         publish(std::move(next));
     }
@@ -379,7 +380,7 @@ public:
         auto next = *view();
         // Begun, and given up before it took a record.
         std::erase_if(next.memory, [](auto const& m) { return m->empty(); });
-        writing_ = std::make_shared<table::memtable>(segment);
+        writing_ = std::make_shared<table::memtable>(segment, pages_);
         next.memory.push_back(writing_);
         publish(std::move(next));
     }
@@ -451,6 +452,7 @@ private:
         })};
     std::shared_ptr<table::block_cache> cache_;
     std::shared_ptr<moments> held_{std::make_shared<moments>()};
+    std::shared_ptr<io::large_page_pool> pages_{std::make_shared<io::large_page_pool>()}; ///< from segment to segment
     std::shared_ptr<table::memtable> writing_{};
     std::mutex change_; ///< one change of the view at a time; not held during I/O
     published<view_type> now_;

@@ -9,12 +9,16 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <memory>
+#include <utility>
 #include <vector>
 
 namespace keel::inline v0::table {
 
 class arena {
 public:
+    explicit arena(std::shared_ptr<io::large_page_pool> pages) : pages_{std::move(pages)} {}
+
     /// `bytes` of memory at a multiple of 8, not initialised, valid as long as the arena.
     [[nodiscard]] std::byte* allocate(std::size_t bytes) {
         bytes = (bytes + 7) / 8 * 8;
@@ -35,11 +39,12 @@ private:
     void grow(std::size_t at_least) {
         next_block_ = std::min(next_block_ * 2, block_bytes_max);
         auto const size = std::max(at_least, next_block_);
-        blocks_.push_back(io::allocate_large(size));
+        blocks_.push_back(io::allocate_large(size, pages_));
         at_ = blocks_.back().get();
         left_ = size;
     }
 
+    std::shared_ptr<io::large_page_pool> pages_;
     std::vector<io::large_memory> blocks_{};
     std::byte* at_ = nullptr;
     std::size_t left_ = 0;

@@ -8,18 +8,22 @@
 // give live as long as the memtable.
 
 #include <keel/format/frame.hpp>
+#include <keel/io/large_memory.hpp>
 #include <keel/table/entry.hpp>
 #include <keel/table/record_index.hpp>
 #include <keel/types.hpp>
 
+#include <memory>
 #include <optional>
 #include <string_view>
+#include <utility>
 
 namespace keel::inline v0::table {
 
 class memtable {
 public:
-    explicit memtable(segment_id of) : of_{of} {}
+    explicit memtable(segment_id of, std::shared_ptr<io::large_page_pool> pages = {})
+        : of_{of}, written_{std::move(pages)} {}
 
     /// The segment that has the same records.
     [[nodiscard]] segment_id segment() const noexcept { return of_; }
@@ -50,7 +54,7 @@ public:
 
 private:
     segment_id of_;
-    record_index written_{};
+    record_index written_;
 };
 
 } // namespace keel::inline v0::table

@@ -9,6 +9,7 @@
 // Thread rules: one thread inserts, any number look up and walk. Nodes never change once they are published: a slot, the table and
 // newest_ are stored with release and loaded with acquire. m_ guards the sorted pieces; walkers take it, an insertion never does.
 
+#include <keel/detail/assert.hpp>
 #include <keel/format/index.hpp>
 #include <keel/io/large_memory.hpp>
 #include <keel/table/arena.hpp>
@@ -50,11 +51,32 @@ public:
     };
 
 private:
-    /// Open addressing: a slot has the newest version of one key.
+    /// Where the newest version of one key is, and beside it sixteen bits of the key's hash, so that most slots of other keys are passed
+    /// without a look at what they lead to. Addresses have 48 bits: Linux gives out larger ones only to those who ask for them.
+    class tagged {
+    public:
+        tagged() = default; ///< of no key
+        tagged(node const* to, std::uint64_t hash) noexcept
+            : bits_{reinterpret_cast<std::uintptr_t>(to) | hash >> address_bits << address_bits} {
+            KEEL_ASSERT(reinterpret_cast<std::uintptr_t>(to) >> address_bits == 0);
+        }
+        [[nodiscard]] node const* get() const noexcept {
+            return reinterpret_cast<node const*>(bits_ & ((std::uintptr_t{1} << address_bits) - 1));
+        }
+        [[nodiscard]] bool may_be(std::uint64_t hash) const noexcept { return (bits_ ^ hash) >> address_bits == 0; }
+
+    private:
+        static constexpr unsigned address_bits = 48;
+        static_assert(sizeof(std::uintptr_t) == 8);
+        std::uintptr_t bits_ = 0;
+    };
+
+    /// Open addressing.
     struct hash_table {
-        using slot = std::atomic<node const*>;
-        explicit hash_table(std::size_t size)
-            : memory{io::allocate_large(size * sizeof(slot))}, slots{new(memory.get()) slot[size]{}, size} {}
+        using slot = std::atomic<tagged>;
+        static_assert(slot::is_always_lock_free);
+        hash_table(std::size_t size, std::shared_ptr<io::large_page_pool> const& pages)
+            : memory{io::allocate_large(size * sizeof(slot), pages)}, slots{new(memory.get()) slot[size]{}, size} {}
         io::large_memory memory;
         std::span<slot> slots;
     };
@@ -63,23 +85,25 @@ private:
     [[nodiscard]] static auto& slot_of(Table& table, std::uint64_t hash, std::string_view key) noexcept {
         auto const mask = table.slots.size() - 1;
         for (auto i = static_cast<std::size_t>(hash) & mask;; i = (i + 1) & mask) {
-            auto const* const n = table.slots[i].load(std::memory_order_acquire);
-            if (n == nullptr || (n->hash == hash && n->key() == key)) return table.slots[i];
+            auto const there = table.slots[i].load(std::memory_order_acquire);
+            auto const* const n = there.get();
+            if (n == nullptr || (there.may_be(hash) && n->hash == hash && n->key() == key)) return table.slots[i];
         }
     }
 
 public:
-    record_index() { grow(); }
+    /// Takes its memory from there.
+    explicit record_index(std::shared_ptr<io::large_page_pool> pages = {}) : pages_{std::move(pages)} { grow(); }
 
     /// One thread at a time. LSNs of one key grow, or come again with the same record.
     void insert(version const& v) {
         if (count_ * 2 >= tables_.back()->slots.size()) grow();
         auto const hash = format::filter_hash(v.key);
         auto& slot = slot_of(*tables_.back(), hash, v.key);
-        auto const* const older = slot.load(std::memory_order_relaxed);
+        auto const* const older = slot.load(std::memory_order_relaxed).get();
         count_ += older == nullptr;
         auto* const fresh = make_node(v, hash, older);
-        slot.store(fresh, std::memory_order_release);
+        slot.store({fresh, hash}, std::memory_order_release);
         newest_.store(fresh, std::memory_order_release);
     }
 
@@ -88,7 +112,7 @@ public:
     /// The newest version of `key` that is not newer than `snapshot`; nothing where there is none.
     [[nodiscard]] node const* find(std::string_view key, lsn snapshot) const noexcept {
         auto const& table = *table_.load(std::memory_order_acquire);
-        auto const* n = slot_of(table, format::filter_hash(key), key).load(std::memory_order_acquire);
+        auto const* n = slot_of(table, format::filter_hash(key), key).load(std::memory_order_acquire).get();
         while (n != nullptr && n->at > snapshot) n = n->older;
         return n;
     }
@@ -194,15 +218,16 @@ private:
 
     /// Readers may stand in a smaller table meanwhile: it stays, and has all that they may see.
     void grow() {
-        auto bigger = std::make_unique<hash_table>(tables_.empty() ? first_slots : tables_.back()->slots.size() * 4);
+        auto bigger = std::make_unique<hash_table>(tables_.empty() ? first_slots : tables_.back()->slots.size() * 4,
+                                                   pages_);
         auto const mask = bigger->slots.size() - 1;
         if (!tables_.empty())
             for (auto const& slot : tables_.back()->slots) {
-                auto const* const n = slot.load(std::memory_order_relaxed);
-                if (n == nullptr) continue;
-                auto i = static_cast<std::size_t>(n->hash) & mask;
-                while (bigger->slots[i].load(std::memory_order_relaxed) != nullptr) i = (i + 1) & mask;
-                bigger->slots[i].store(n, std::memory_order_relaxed);
+                auto const moved = slot.load(std::memory_order_relaxed);
+                if (moved.get() == nullptr) continue;
+                auto i = static_cast<std::size_t>(moved.get()->hash) & mask;
+                while (bigger->slots[i].load(std::memory_order_relaxed).get() != nullptr) i = (i + 1) & mask;
+                bigger->slots[i].store(moved, std::memory_order_relaxed);
             }
         tables_.push_back(std::move(bigger));
         table_.store(tables_.back().get(), std::memory_order_release);
@@ -246,7 +271,8 @@ private:
         return out;
     }
 
-    arena memory_{};
+    std::shared_ptr<io::large_page_pool> pages_;
+    arena memory_{pages_};
     std::size_t count_ = 0;                             ///< keys
     std::vector<std::unique_ptr<hash_table>> tables_{}; ///< the last one is used
     std::atomic<hash_table const*> table_{nullptr};

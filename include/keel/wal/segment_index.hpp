@@ -56,6 +56,8 @@ public:
                           .key_bytes = static_cast<std::uint32_t>(key.size())});
         keys_.insert(keys_.end(), key.begin(), key.end());
     }
+    /// So many keys will come.
+    void reserve(std::size_t keys) { items_.reserve(keys); }
     /// Forgets all but the first `count` keys.
     void truncate(std::size_t count) {
         if (count >= items_.size()) return;
@@ -132,6 +134,7 @@ private:
 template <checksum_policy C, class File>
 [[nodiscard]] result<void> collect_keys(File const& file, closed_segment const& of, index_builder& into) {
     window<File> in{file, of.end};
+    into.reserve(static_cast<std::size_t>(std::min(of.records, (of.end - of.begin) / format::frame_header_bytes)));
     for (auto at = of.begin; at + format::frame_header_bytes <= of.end;) {
         format::frame_place const place{of.salt, at};
         auto seen = format::peek_frame(in.at(at, format::frame_header_bytes).data(), place, of.end - at);
