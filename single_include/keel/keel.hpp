@@ -5123,6 +5123,8 @@ inline constexpr std::size_t cache_line_bytes = 64;
 inline void prefetch(void const* at) noexcept {
 #if defined(__GNUC__)
     __builtin_prefetch(at);
+    asm volatile(
+        ""); // GCC takes a function that does no more than this for one without effect, and leaves its calls out
 #else
     static_cast<void>(at);
 #endif
@@ -8735,6 +8737,7 @@ public:
     }
 
 private:
+    static constexpr std::size_t first_look_bytes = 256; // most records are shorter: one copy brings all of it
     /// Looks entries up; holds the block it read last.
     class walker {
     public:
@@ -8749,6 +8752,14 @@ private:
             if (i - begin_ >= held_) KEEL_TRY(hold(i));
             return entry_at(i);
         }
+
+        /// The entry, if it is at hand without loading anything.
+        [[nodiscard]] std::optional<format::index_entry> at_hand(std::uint64_t i) const noexcept {
+            if (i - begin_ >= held_) return std::nullopt;
+            return entry_at(i);
+        }
+        /// The first entry that is at hand.
+        [[nodiscard]] std::uint64_t first_at_hand() const noexcept { return begin_; }
 
         /// Asks for what equal_prefixes() looks at first. Does nothing where the index is not ready.
         void ask_for_block(std::string_view key) const noexcept {
@@ -8959,22 +8970,32 @@ public:
         }
         void settle_forward() {
             for (; i_ < of_->shape_.entries; ++i_)
-                if (take() || trouble_) return;
+                if (take(true) || trouble_) return;
             valid_ = false;
         }
         void step_back() {
             while (i_ > 0) {
                 --i_;
-                if (take() || trouble_) return;
+                if (take(false) || trouble_) return;
             }
             valid_ = false;
         }
-        bool take() {
+        bool take(bool forward) {
             auto const e = at_.entry(i_);
             if (!e) return fail(e.error()), false;
+            ask_ahead(forward);
             if (!of_->counts(of_->lsn_of(*e))) return false;
-            if (auto const got = of_->read(*e, now_); !got) return fail(got.error()), false;
+            auto const got = of_->read(*e, now_, look_bytes_);
+            if (!got) return fail(got.error()), false;
+            look_bytes_ = std::clamp(static_cast<std::size_t>(*got), look_bytes_min, first_look_bytes);
             return valid_ = true;
+        }
+        /// Records lie in the order they were written in, so in this order each is somewhere else: their memory is asked for some steps
+        /// ahead, as far as the entries at hand go.
+        void ask_ahead(bool forward) {
+            bool const fresh = std::exchange(asked_in_, at_.first_at_hand()) != at_.first_at_hand();
+            for (auto k = fresh ? std::uint64_t{1} : steps_ahead; k <= steps_ahead; ++k)
+                if (auto const e = at_.at_hand(forward ? i_ + k : i_ - k)) of_->file_->prefetch(e->offset, look_bytes_);
         }
         void fail(error const& why) {
             trouble_ = why;
@@ -8983,7 +9004,12 @@ public:
 
         std::shared_ptr<log_run const> of_;
         walker at_;
+        static constexpr std::uint64_t steps_ahead = 12;
+        static constexpr std::size_t look_bytes_min = 64;
+
         std::uint64_t i_ = 0;
+        std::uint64_t asked_in_ = ~std::uint64_t{0}; ///< first of the entries that were at hand then
+        std::size_t look_bytes_ = first_look_bytes;  ///< as many as the last record had: most are alike
         bool valid_ = false;
         read_version now_{};
         std::optional<error> trouble_{};
@@ -9000,9 +9026,9 @@ private:
 
     // ---- records ------------------------------------------------------------------------------------------------------------
 
-    static constexpr std::size_t first_look_bytes = 256; // most records are shorter: one copy brings all of it
-
-    [[nodiscard]] result<void> read(format::index_entry const& e, read_version& into) const {
+    /// Gives the bytes of its frame. `expected`: so many are looked at first.
+    [[nodiscard]] result<std::uint64_t> read(format::index_entry const& e, read_version& into,
+                                             std::size_t expected = first_look_bytes) const {
         std::uint64_t const offset = e.offset;
         format::frame_view seen;
         bool const inside = offset >= of_.begin && offset < of_.end && of_.end - offset >= format::frame_header_bytes &&
@@ -9010,7 +9036,7 @@ private:
         if (inside) {
             auto const room = of_.end - offset;
             KEEL_TRY(file_->ready());
-            seen = look(offset, room, into);
+            seen = look(offset, room, expected, into);
             if (seen.state != format::frame_state::intact) {
                 KEEL_TRY_LET(again, look_again(offset, room, into));
                 seen = again;
@@ -9024,13 +9050,14 @@ private:
                      .value = as_text(seen.value()),
                      .at = lsn_of(e),
                      .tombstone = seen.header.type == format::frame_type::erase};
-        return {};
+        return seen.bytes();
     }
 
     /// The frame at `offset`; absent also where it could not be read.
-    [[nodiscard]] format::frame_view look(std::uint64_t offset, std::uint64_t room, read_version& into) const {
+    [[nodiscard]] format::frame_view look(std::uint64_t offset, std::uint64_t room, std::size_t expected,
+                                          read_version& into) const {
         format::frame_place const place{of_.salt, offset};
-        auto bytes = into.bytes.room(static_cast<std::size_t>(std::min<std::uint64_t>(room, first_look_bytes)));
+        auto bytes = into.bytes.room(static_cast<std::size_t>(std::min<std::uint64_t>(room, expected)));
         if (!file_->fetch(offset, bytes)) return {};
         auto const head = format::peek_frame(bytes.data(), place, room);
         if (head.state != format::frame_state::intact) return head;
@@ -11471,8 +11498,10 @@ public:
     }
     /// Behind the last add().
     void begin() {
-        for (std::size_t i = 0; i < parts_.size(); ++i)
-            if (auto const now = standing_of(i)) heap_.push_back({*now, i});
+        for (std::size_t i = 0; i < parts_.size(); ++i) {
+            standing now{.what = {}, .part = i};
+            if (std::visit([&](auto const& p) { return look(p, now.what); }, parts_[i])) heap_.push_back(now);
+        }
         std::ranges::make_heap(heap_, later());
     }
 
@@ -11480,12 +11509,13 @@ public:
     /// Valid until advance().
     [[nodiscard]] table::version const& top() const noexcept { return heap_.front().what; }
     void advance() {
-        auto const part = heap_.front().part;
-        std::visit([&](auto& p) { way_ == direction::forward ? p.next() : p.previous(); }, parts_[part]);
-        if (auto const now = standing_of(part)) {
-            heap_.front().what = *now;
-        } else {
-            heap_.front() = heap_.back();
+        auto& first = heap_.front();
+        auto const step = [&](auto& p) {
+            way_ == direction::forward ? p.next() : p.previous();
+            return look(p, first.what);
+        };
+        if (!std::visit(step, parts_[first.part])) {
+            first = heap_.back();
             heap_.pop_back();
         }
         sift_down();
@@ -11510,16 +11540,16 @@ private:
         else p.seek_last();
         parts_.emplace_back(std::move(p));
     }
-    /// Where a part stands now; nothing at its end, or where it is in trouble.
-    [[nodiscard]] std::optional<table::version> standing_of(std::size_t i) {
-        return std::visit(
-            [&](auto const& p) -> std::optional<table::version> {
-                if (p.valid()) return p.current();
-                if constexpr (requires { p.trouble(); })
-                    if (p.trouble()) trouble_ = p.trouble();
-                return std::nullopt;
-            },
-            parts_[i]);
+    /// Where a part stands now; false at its end, or where it is in trouble.
+    template <class Part>
+    [[nodiscard]] bool look(Part const& p, table::version& into) {
+        if (p.valid()) [[likely]] {
+            into = p.current();
+            return true;
+        }
+        if constexpr (requires { p.trouble(); })
+            if (p.trouble()) trouble_ = p.trouble();
+        return false;
     }
     /// Heap order: what comes last in the walk is the least.
     [[nodiscard]] auto later() const noexcept {

@@ -124,8 +124,10 @@ public:
     }
     /// Behind the last add().
     void begin() {
-        for (std::size_t i = 0; i < parts_.size(); ++i)
-            if (auto const now = standing_of(i)) heap_.push_back({*now, i});
+        for (std::size_t i = 0; i < parts_.size(); ++i) {
+            standing now{.what = {}, .part = i};
+            if (std::visit([&](auto const& p) { return look(p, now.what); }, parts_[i])) heap_.push_back(now);
+        }
         std::ranges::make_heap(heap_, later());
     }
 
@@ -133,12 +135,13 @@ public:
     /// Valid until advance().
     [[nodiscard]] table::version const& top() const noexcept { return heap_.front().what; }
     void advance() {
-        auto const part = heap_.front().part;
-        std::visit([&](auto& p) { way_ == direction::forward ? p.next() : p.previous(); }, parts_[part]);
-        if (auto const now = standing_of(part)) {
-            heap_.front().what = *now;
-        } else {
-            heap_.front() = heap_.back();
+        auto& first = heap_.front();
+        auto const step = [&](auto& p) {
+            way_ == direction::forward ? p.next() : p.previous();
+            return look(p, first.what);
+        };
+        if (!std::visit(step, parts_[first.part])) {
+            first = heap_.back();
             heap_.pop_back();
         }
         sift_down();
@@ -163,16 +166,16 @@ private:
         else p.seek_last();
         parts_.emplace_back(std::move(p));
     }
-    /// Where a part stands now; nothing at its end, or where it is in trouble.
-    [[nodiscard]] std::optional<table::version> standing_of(std::size_t i) {
-        return std::visit(
-            [&](auto const& p) -> std::optional<table::version> {
-                if (p.valid()) return p.current();
-                if constexpr (requires { p.trouble(); })
-                    if (p.trouble()) trouble_ = p.trouble();
-                return std::nullopt;
-            },
-            parts_[i]);
+    /// Where a part stands now; false at its end, or where it is in trouble.
+    template <class Part>
+    [[nodiscard]] bool look(Part const& p, table::version& into) {
+        if (p.valid()) [[likely]] {
+            into = p.current();
+            return true;
+        }
+        if constexpr (requires { p.trouble(); })
+            if (p.trouble()) trouble_ = p.trouble();
+        return false;
     }
     /// Heap order: what comes last in the walk is the least.
     [[nodiscard]] auto later() const noexcept {

@@ -111,6 +111,7 @@ public:
     }
 
 private:
+    static constexpr std::size_t first_look_bytes = 256; // most records are shorter: one copy brings all of it
     /// Looks entries up; holds the block it read last.
     class walker {
     public:
@@ -125,6 +126,14 @@ private:
             if (i - begin_ >= held_) KEEL_TRY(hold(i));
             return entry_at(i);
         }
+
+        /// The entry, if it is at hand without loading anything.
+        [[nodiscard]] std::optional<format::index_entry> at_hand(std::uint64_t i) const noexcept {
+            if (i - begin_ >= held_) return std::nullopt;
+            return entry_at(i);
+        }
+        /// The first entry that is at hand.
+        [[nodiscard]] std::uint64_t first_at_hand() const noexcept { return begin_; }
 
         /// Asks for what equal_prefixes() looks at first. Does nothing where the index is not ready.
         void ask_for_block(std::string_view key) const noexcept {
@@ -335,22 +344,32 @@ public:
         }
         void settle_forward() {
             for (; i_ < of_->shape_.entries; ++i_)
-                if (take() || trouble_) return;
+                if (take(true) || trouble_) return;
             valid_ = false;
         }
         void step_back() {
             while (i_ > 0) {
                 --i_;
-                if (take() || trouble_) return;
+                if (take(false) || trouble_) return;
             }
             valid_ = false;
         }
-        bool take() {
+        bool take(bool forward) {
             auto const e = at_.entry(i_);
             if (!e) return fail(e.error()), false;
+            ask_ahead(forward);
             if (!of_->counts(of_->lsn_of(*e))) return false;
-            if (auto const got = of_->read(*e, now_); !got) return fail(got.error()), false;
+            auto const got = of_->read(*e, now_, look_bytes_);
+            if (!got) return fail(got.error()), false;
+            look_bytes_ = std::clamp(static_cast<std::size_t>(*got), look_bytes_min, first_look_bytes);
             return valid_ = true;
+        }
+        /// Records lie in the order they were written in, so in this order each is somewhere else: their memory is asked for some steps
+        /// ahead, as far as the entries at hand go.
+        void ask_ahead(bool forward) {
+            bool const fresh = std::exchange(asked_in_, at_.first_at_hand()) != at_.first_at_hand();
+            for (auto k = fresh ? std::uint64_t{1} : steps_ahead; k <= steps_ahead; ++k)
+                if (auto const e = at_.at_hand(forward ? i_ + k : i_ - k)) of_->file_->prefetch(e->offset, look_bytes_);
         }
         void fail(error const& why) {
             trouble_ = why;
@@ -359,7 +378,12 @@ public:
 
         std::shared_ptr<log_run const> of_;
         walker at_;
+        static constexpr std::uint64_t steps_ahead = 12;
+        static constexpr std::size_t look_bytes_min = 64;
+
         std::uint64_t i_ = 0;
+        std::uint64_t asked_in_ = ~std::uint64_t{0}; ///< first of the entries that were at hand then
+        std::size_t look_bytes_ = first_look_bytes;  ///< as many as the last record had: most are alike
         bool valid_ = false;
         read_version now_{};
         std::optional<error> trouble_{};
@@ -376,9 +400,9 @@ private:
 
     // ---- records ------------------------------------------------------------------------------------------------------------
 
-    static constexpr std::size_t first_look_bytes = 256; // most records are shorter: one copy brings all of it
-
-    [[nodiscard]] result<void> read(format::index_entry const& e, read_version& into) const {
+    /// Gives the bytes of its frame. `expected`: so many are looked at first.
+    [[nodiscard]] result<std::uint64_t> read(format::index_entry const& e, read_version& into,
+                                             std::size_t expected = first_look_bytes) const {
         std::uint64_t const offset = e.offset;
         format::frame_view seen;
         bool const inside = offset >= of_.begin && offset < of_.end && of_.end - offset >= format::frame_header_bytes &&
@@ -386,7 +410,7 @@ private:
         if (inside) {
             auto const room = of_.end - offset;
             KEEL_TRY(file_->ready());
-            seen = look(offset, room, into);
+            seen = look(offset, room, expected, into);
             if (seen.state != format::frame_state::intact) {
                 KEEL_TRY_LET(again, look_again(offset, room, into));
                 seen = again;
@@ -400,13 +424,14 @@ private:
                      .value = as_text(seen.value()),
                      .at = lsn_of(e),
                      .tombstone = seen.header.type == format::frame_type::erase};
-        return {};
+        return seen.bytes();
     }
 
     /// The frame at `offset`; absent also where it could not be read.
-    [[nodiscard]] format::frame_view look(std::uint64_t offset, std::uint64_t room, read_version& into) const {
+    [[nodiscard]] format::frame_view look(std::uint64_t offset, std::uint64_t room, std::size_t expected,
+                                          read_version& into) const {
         format::frame_place const place{of_.salt, offset};
-        auto bytes = into.bytes.room(static_cast<std::size_t>(std::min<std::uint64_t>(room, first_look_bytes)));
+        auto bytes = into.bytes.room(static_cast<std::size_t>(std::min<std::uint64_t>(room, expected)));
         if (!file_->fetch(offset, bytes)) return {};
         auto const head = format::peek_frame(bytes.data(), place, room);
         if (head.state != format::frame_state::intact) return head;
