@@ -9428,6 +9428,11 @@ public:
         newest_.store(fresh, std::memory_order_release);
     }
 
+    /// Asks for the memory that a key is looked for in first.
+    void prefetch(std::string_view key) const noexcept {
+        auto const& slots = table_.load(std::memory_order_acquire)->slots;
+        keel::detail::prefetch(&slots[static_cast<std::size_t>(format::filter_hash(key)) & (slots.size() - 1)]);
+    }
     [[nodiscard]] bool empty() const noexcept { return newest_.load(std::memory_order_acquire) == nullptr; }
 
     /// The newest version of `key` that is not newer than `snapshot`; nothing where there is none.
@@ -9628,6 +9633,8 @@ public:
 
     [[nodiscard]] bool empty() const noexcept { return written_.empty(); }
 
+    /// Asks for the memory that apply() will look at. By the thread that applies.
+    void expect(format::frame_view const& frame) const noexcept { written_.prefetch(as_text(frame.key())); }
     /// One thread at a time.
     void apply(lsn at, format::frame_view const& frame) {
         if (frame.header.type != format::frame_type::put && frame.header.type != format::frame_type::erase) return;
@@ -10793,6 +10800,7 @@ public:
         next.memory.push_back(writing_);
         publish(std::move(next));
     }
+    void expect(format::frame_view const& frame) const noexcept { writing_->expect(frame); }
     void apply(lsn at, format::frame_view const& frame) { writing_->apply(at, frame); }
 
     /// The segment is served from where it lies from here on, if it has an index: else from memory, as before.
@@ -15715,6 +15723,7 @@ namespace keel::inline v0::wal {
 
 /// Given what is acknowledged, in LSN order, by one thread at a time, before it becomes visible.
 ///   s.begin(segment)     void   what is applied from here on lies in this segment
+///   s.expect(frame)      void   may be left out: a hint that it will be applied next, or soon
 ///   s.apply(lsn, frame)  void   the frame's views are gone afterwards; a record that was written anew is given once more
 ///   s.sealed(segment)    void   takes no more records, and all of them are on the disk (a closed_segment)
 ///   s.moved(old, last)   void   the records of segment `old` behind `last` were all applied again since begin()
@@ -16414,6 +16423,9 @@ private:
     }
 
     void apply(frame_group const& group, lsn first) {
+        if constexpr (requires(format::frame_view const& frame) { sink_.expect(frame); })
+            if (group.batches.size() > 1 || (!group.batches.empty() && group.batches.front().range.size() > 1))
+                for_each_record(group.bytes, first, [&](lsn, format::frame_view const& frame) { sink_.expect(frame); });
         for_each_record(group.bytes, first, [&](lsn at, format::frame_view const& frame) { sink_.apply(at, frame); });
     }
 

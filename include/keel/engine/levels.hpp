@@ -384,6 +384,7 @@ public:
         next.memory.push_back(writing_);
         publish(std::move(next));
     }
+    void expect(format::frame_view const& frame) const noexcept { writing_->expect(frame); }
     void apply(lsn at, format::frame_view const& frame) { writing_->apply(at, frame); }
 
     /// The segment is served from where it lies from here on, if it has an index: else from memory, as before.

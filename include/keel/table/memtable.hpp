@@ -30,6 +30,8 @@ public:
 
     [[nodiscard]] bool empty() const noexcept { return written_.empty(); }
 
+    /// Asks for the memory that apply() will look at. By the thread that applies.
+    void expect(format::frame_view const& frame) const noexcept { written_.prefetch(as_text(frame.key())); }
     /// One thread at a time.
     void apply(lsn at, format::frame_view const& frame) {
         if (frame.header.type != format::frame_type::put && frame.header.type != format::frame_type::erase) return;

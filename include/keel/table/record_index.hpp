@@ -10,6 +10,7 @@
 // newest_ are stored with release and loaded with acquire. m_ guards the sorted pieces; walkers take it, an insertion never does.
 
 #include <keel/detail/assert.hpp>
+#include <keel/detail/prefetch.hpp>
 #include <keel/format/index.hpp>
 #include <keel/io/large_memory.hpp>
 #include <keel/table/arena.hpp>
@@ -107,6 +108,11 @@ public:
         newest_.store(fresh, std::memory_order_release);
     }
 
+    /// Asks for the memory that a key is looked for in first.
+    void prefetch(std::string_view key) const noexcept {
+        auto const& slots = table_.load(std::memory_order_acquire)->slots;
+        keel::detail::prefetch(&slots[static_cast<std::size_t>(format::filter_hash(key)) & (slots.size() - 1)]);
+    }
     [[nodiscard]] bool empty() const noexcept { return newest_.load(std::memory_order_acquire) == nullptr; }
 
     /// The newest version of `key` that is not newer than `snapshot`; nothing where there is none.

@@ -75,6 +75,7 @@ namespace keel::inline v0::wal {
 
 /// Given what is acknowledged, in LSN order, by one thread at a time, before it becomes visible.
 ///   s.begin(segment)     void   what is applied from here on lies in this segment
+///   s.expect(frame)      void   may be left out: a hint that it will be applied next, or soon
 ///   s.apply(lsn, frame)  void   the frame's views are gone afterwards; a record that was written anew is given once more
 ///   s.sealed(segment)    void   takes no more records, and all of them are on the disk (a closed_segment)
 ///   s.moved(old, last)   void   the records of segment `old` behind `last` were all applied again since begin()
@@ -774,6 +775,9 @@ private:
     }
 
     void apply(frame_group const& group, lsn first) {
+        if constexpr (requires(format::frame_view const& frame) { sink_.expect(frame); })
+            if (group.batches.size() > 1 || (!group.batches.empty() && group.batches.front().range.size() > 1))
+                for_each_record(group.bytes, first, [&](lsn, format::frame_view const& frame) { sink_.expect(frame); });
         for_each_record(group.bytes, first, [&](lsn at, format::frame_view const& frame) { sink_.apply(at, frame); });
     }
 
