@@ -5123,8 +5123,8 @@ inline constexpr std::size_t cache_line_bytes = 64;
 inline void prefetch(void const* at) noexcept {
 #if defined(__GNUC__)
     __builtin_prefetch(at);
-    asm volatile(
-        ""); // GCC takes a function that does no more than this for one without effect, and leaves its calls out
+    // GCC takes a function that does no more than that for one without effect, and leaves its calls out.
+    asm volatile("");
 #else
     static_cast<void>(at);
 #endif
@@ -8738,6 +8738,7 @@ public:
 
 private:
     static constexpr std::size_t first_look_bytes = 256; // most records are shorter: one copy brings all of it
+
     /// Looks entries up; holds the block it read last.
     class walker {
     public:
@@ -9413,7 +9414,7 @@ private:
     }
 
 public:
-    /// Takes its memory from there.
+    /// `pages`: where large pieces of its memory come from and go to; nothing: the heap.
     explicit record_index(std::shared_ptr<io::large_page_pool> pages = {}) : pages_{std::move(pages)} { grow(); }
 
     /// One thread at a time. LSNs of one key grow, or come again with the same record.
@@ -9625,8 +9626,7 @@ namespace keel::inline v0::table {
 
 class memtable {
 public:
-    explicit memtable(segment_id of, std::shared_ptr<io::large_page_pool> pages = {})
-        : of_{of}, written_{std::move(pages)} {}
+    memtable(segment_id of, std::shared_ptr<io::large_page_pool> pages) : of_{of}, written_{std::move(pages)} {}
 
     /// The segment that has the same records.
     [[nodiscard]] segment_id segment() const noexcept { return of_; }

@@ -10,7 +10,7 @@
 //   scan               keel's log alone: open with one thread, records of 128 bytes with their frames; checks all, keeps nothing
 //   recovery           open after a crash, all of 2 Mi records in the log, every byte of it verified; one thread
 //   first_get_1MiB, _64MiB, _256MiB, _1GiB   open after a crash and read one key; so much log (8 Ki, 512 Ki, 2 Mi, 8 Mi records) behind a
-//                      small store. `_warm`: in a process that has opened another store before
+//                      small store; the last one without LevelDB and SQLite. `_warm`: in a process that has opened another store before
 // keel_log is the log without keys and order; keel_mapped_tables is keel with table_access::mapped, where only reading differs.
 
 #include "jobs.hpp"
@@ -242,7 +242,7 @@ figures open_warm(peer const& who, std::string const& folder, mode how, std::uin
         if (!store->holds(bench::key{999}.text(), all_values()[999]))
             throw std::runtime_error{who.name + " lost a record"};
     }
-    settle(other / ".");
+    settle(folder);
     return {{"open_to_first_get_warm", open_and_get(who, folder, how, number), "ms"}};
 }
 
@@ -469,7 +469,7 @@ private:
     void recoveries(std::string const& name, mode how, log_image const& what, unsigned round) {
         if (!chosen(what_.only, name)) return;
         for (auto const& who : peers_) {
-            if (who.only_reads) continue;
+            if (who.only_reads || what.records > who.log_records_max) continue;
             auto const image = folder_ / (who.name + '-' + std::to_string(what.records));
             if (!std::filesystem::exists(image)) {
                 write_image(who, image, what);

@@ -34,6 +34,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -78,6 +79,8 @@ struct peer {
     std::uint64_t (*log_bytes)(std::string const& folder, std::uint64_t records) = nullptr;
     bool open_writes = true; ///< opening after a crash changes the store, so that each round needs a copy
     bool only_reads = false; ///< another peer that reads otherwise: writing and recovering are that one's
+    std::uint64_t log_records_max =
+        std::numeric_limits<std::uint64_t>::max(); ///< more it cannot, or should not, keep in its log
 };
 
 // ---- keel -------------------------------------------------------------------------------------------------------------
@@ -471,7 +474,8 @@ private:
         {"keel_log", detail::open_keel<detail::keel_log_store>, detail::keel_log_bytes, false},
     };
 #if defined(KEEL_BENCH_LEVELDB)
-    out.push_back({"leveldb", detail::leveldb_store::open, detail::leveldb_store::log_bytes});
+    // More than its largest write buffer holds goes into tables.
+    out.push_back({"leveldb", detail::leveldb_store::open, detail::leveldb_store::log_bytes, true, false, 2 << 20});
 #endif
 #if defined(KEEL_BENCH_ROCKSDB)
     out.push_back({"rocksdb", detail::rocksdb_store::open, detail::rocksdb_store::log_bytes});
@@ -482,7 +486,8 @@ private:
     out.push_back({"lmdb_writemap", detail::lmdb_store::open_writable_map, no_log});
 #endif
 #if defined(KEEL_BENCH_SQLITE)
-    out.push_back({"sqlite", detail::sqlite_store::open, detail::sqlite_store::log_bytes});
+    // Whole pages: 7 KB of log for each record.
+    out.push_back({"sqlite", detail::sqlite_store::open, detail::sqlite_store::log_bytes, true, false, 2 << 20});
 #endif
     return out;
 }

@@ -15,8 +15,8 @@ inline constexpr std::size_t cache_line_bytes = 64;
 inline void prefetch(void const* at) noexcept {
 #if defined(__GNUC__)
     __builtin_prefetch(at);
-    asm volatile(
-        ""); // GCC takes a function that does no more than this for one without effect, and leaves its calls out
+    // GCC takes a function that does no more than that for one without effect, and leaves its calls out.
+    asm volatile("");
 #else
     static_cast<void>(at);
 #endif

@@ -112,6 +112,7 @@ public:
 
 private:
     static constexpr std::size_t first_look_bytes = 256; // most records are shorter: one copy brings all of it
+
     /// Looks entries up; holds the block it read last.
     class walker {
     public:

@@ -22,8 +22,7 @@ namespace keel::inline v0::table {
 
 class memtable {
 public:
-    explicit memtable(segment_id of, std::shared_ptr<io::large_page_pool> pages = {})
-        : of_{of}, written_{std::move(pages)} {}
+    memtable(segment_id of, std::shared_ptr<io::large_page_pool> pages) : of_{of}, written_{std::move(pages)} {}
 
     /// The segment that has the same records.
     [[nodiscard]] segment_id segment() const noexcept { return of_; }

@@ -93,7 +93,7 @@ private:
     }
 
 public:
-    /// Takes its memory from there.
+    /// `pages`: where large pieces of its memory come from and go to; nothing: the heap.
     explicit record_index(std::shared_ptr<io::large_page_pool> pages = {}) : pages_{std::move(pages)} { grow(); }
 
     /// One thread at a time. LSNs of one key grow, or come again with the same record.
