@@ -237,6 +237,15 @@ def check_top_level():
     return faults
 
 
+def check_tests_are_built():
+    """Every test is named by the meson.build of its folder; fuzzers and benchmarks are found there by their names."""
+    return [
+        f"{path.relative_to(ROOT)}: no meson.build of its folder names it, so it is never run"
+        for path in sorted((ROOT / "tests").rglob("*_test.cpp"))
+        if f"'{path.name}'" not in (path.parent / "meson.build").read_text()
+    ]
+
+
 def check_versions():
     header = (INCLUDE / "keel/version.hpp").read_text()
     parts = [re.search(rf"version_{part} = (\d+);", header)[1] for part in ("major", "minor", "patch")]
@@ -262,6 +271,7 @@ CHECKS = {
     "the include rules notice": check_layer_rules,
     "licence lines and guards": check_shape,
     "top level": check_top_level,
+    "every test is built": check_tests_are_built,
     "versions agree": check_versions,
 }
 
