@@ -305,7 +305,7 @@ public:
     void housekeep(bool quiet = true) {
         core_->writer().housekeep(quiet);
         if (core_->writer().state() == engine_state::closed || core_->read_only()) return;
-        if (auto done = merging_->work.step(); !done)
+        if (auto done = merging_->work.step({}, quiet); !done)
             core_->writer().degrade("merging the log into tables failed: " + to_string(done.error()));
     }
     /// Lets go of everything without touching the disk, as a killed process does.

@@ -767,7 +767,9 @@ struct by_hand {
 namespace keel::inline v0::compaction {
 
 /// Once the sealed log is `LogBytes` long it is merged into the first level of tables; each level may be `Fanout` times as large as the
-/// one above it before tables of it are merged into the next (O'Neil et al., "The log-structured merge-tree", 1996). The default.
+/// one above it before tables of it are merged into the next (O'Neil et al., "The log-structured merge-tree", 1996). After a second
+/// without a write what is left of the log is merged, too, where it is a sixteenth of that or more, and not small beside the first
+/// level. The default.
 template <std::uint64_t LogBytes = 64 * MiB, std::uint32_t Fanout = 8>
 struct leveled {
     static_assert(LogBytes >= 8 * KiB, "keel: compaction::leveled merges 8 KiB of log or more at a time");
@@ -6613,6 +6615,7 @@ template <class Compactor, class Policy, class Writer>
 class compaction_thread {
 public:
     static constexpr auto step_every = std::chrono::milliseconds(20);
+    static constexpr auto quiet_after = std::chrono::seconds(1); ///< without a write: what is left of the log is merged
     static constexpr auto retry_after = std::chrono::seconds(1); ///< a merge that failed; twice as long each time,
     static constexpr auto retry_most =
         std::chrono::seconds(64); ///< up to this: what is damaged is read for nothing each time
@@ -6649,9 +6652,13 @@ private:
     void run(Compactor& work, Writer& writer, std::stop_token const& stop) {
         std::string trouble;
         std::chrono::milliseconds patience = retry_after;
+        auto newest = writer.visible();
+        auto written = std::chrono::steady_clock::now(); // when that was seen first
         while (!stop.stop_requested()) {
             if (trouble.empty()) set_behind(work.log_bytes() > log_bytes_max);
-            auto done = work.step(stop);
+            auto const now = std::chrono::steady_clock::now();
+            if (auto const seen = writer.visible(); std::exchange(newest, seen) != seen) written = now;
+            auto done = work.step(stop, now - written >= quiet_after);
             set_behind(done && work.log_bytes() > log_bytes_max);
             if (done && *done && !trouble.empty()) {
                 writer.no_longer(std::exchange(trouble, {}));
@@ -11184,6 +11191,21 @@ public:
         }
         if (worst == 0) return std::optional<job_type>{};
         return std::optional{of_level(worst, next_key[worst])};
+    }
+
+    /// Whether the log, too short to be due, is worth merging while nobody writes. `open`: bytes of records in the segment that is
+    /// written to. A table of the first level is written again at most as often as it would be under steady writes (`fanout` times the
+    /// bytes it takes in), and a store that gets a little now and then keeps it in the log.
+    [[nodiscard]] bool rest_pays(std::uint64_t open) const noexcept {
+        if (policy::log_bytes == 0) return false;
+        auto bytes = open;
+        for (auto const& p : log_) bytes += p->limit - p->begin;
+        return bytes >= policy::log_bytes / 16 && bytes * policy::fanout >= bytes_of(view_->tables[1]);
+    }
+    /// The log, however short.
+    [[nodiscard]] result<std::optional<job_type>> rest() {
+        if (log_.empty()) return std::optional<job_type>{};
+        return of_log();
     }
 
     /// Everything, into one level; nothing where it is there already.
@@ -15938,6 +15960,11 @@ public:
             static_cast<void>(lead(hold));
         }
     }
+    /// How much of the segment that is written to holds records; 0: there is none, or it is fresh.
+    [[nodiscard]] std::uint64_t bytes_in_active() const {
+        std::lock_guard const hold{m_};
+        return active_ && active_->count != 0 ? active_->at - format::frames_begin(segment_bytes) : 0;
+    }
     /// Errors: those that a write would have now, for want of a store that takes any.
     [[nodiscard]] result<void> takes_writes() const {
         std::lock_guard const hold{m_};
@@ -18034,11 +18061,13 @@ public:
     compactor(compactor const&) = delete;
     compactor& operator=(compactor const&) = delete;
 
-    /// Carries out the merge the policy wants most; false: it wants none. Errors: corruption (what was to be merged does not verify),
-    /// no_space, cancelled, the machine's; nothing is lost by them.
-    [[nodiscard]] result<bool> step(std::stop_token const& stop = {}) {
+    /// Carries out the merge the policy wants most; false: it wants none. `quiet`: nothing was written for a while, so that what is left
+    /// of the log may go into tables, too. Errors: corruption (what was to be merged does not verify), no_space, cancelled, the
+    /// machine's; nothing is lost by them.
+    [[nodiscard]] result<bool> step(std::stop_token const& stop, bool quiet) {
         std::lock_guard const hold{m_};
         auto done = choose_and_run(stop, [&](compaction_picker<merging>& pick) { return pick.due(next_key_); });
+        if (done && !*done && quiet) done = merge_rest(stop);
         dispose();
         return done;
     }
@@ -18082,10 +18111,22 @@ private:
         return {std::move(parts), std::move(view), core_.manifest()};
     }
 
+    [[nodiscard]] bool serving() const {
+        auto const health = core_.writer().state();
+        return health == engine_state::healthy || health == engine_state::degraded;
+    }
+    /// What a burst of writes left in the log is merged once nobody writes: readers then have sorted tables, and the segments are free.
+    result<bool> merge_rest(std::stop_token const& stop) {
+        if (!serving()) return false;
+        auto const [parts, view, state] = now();
+        auto const open = core_.writer().bytes_in_active();
+        if (!compaction_picker<merging>{view, parts, state, core_.writer().has_written()}.rest_pays(open)) return false;
+        KEEL_TRY(core_.writer().roll_over());
+        return choose_and_run(stop, [](compaction_picker<merging>& pick) { return pick.rest(); });
+    }
     template <class Choose>
     result<bool> choose_and_run(std::stop_token const& stop, Choose const& choose) {
-        auto const health = core_.writer().state();
-        if (health != engine_state::healthy && health != engine_state::degraded) return false;
+        if (!serving()) return false;
         auto const [parts, view, state] = now();
         compaction_picker<merging> pick{view, parts, state, core_.writer().has_written()};
         KEEL_TRY_LET(job, choose(pick));
@@ -19209,7 +19250,7 @@ public:
     void housekeep(bool quiet = true) {
         core_->writer().housekeep(quiet);
         if (core_->writer().state() == engine_state::closed || core_->read_only()) return;
-        if (auto done = merging_->work.step(); !done)
+        if (auto done = merging_->work.step({}, quiet); !done)
             core_->writer().degrade("merging the log into tables failed: " + to_string(done.error()));
     }
     /// Lets go of everything without touching the disk, as a killed process does.

@@ -31,6 +31,9 @@ namespace {
 template <class... Policies>
 using merging_store = engine_tests::tiny_store<Policies...>;
 using merged_by_hand = engine_tests::by_hand_store;
+/// The log may grow to 16 segments and more; a sixteenth of that is a segment's worth.
+using seldom_merged = keel::engine<keel::io::memory, keel::segment_size<16 * keel::KiB>,
+                                   keel::compaction::leveled<256 * keel::KiB, 2>, keel::durability::os_buffered>;
 
 std::string merge_key(int i) { return "key" + std::to_string(10000 + i * 7919 % 10000); }
 std::string merge_value(int i) { return std::to_string(i) + std::string(80, static_cast<char>('a' + i % 26)); }
@@ -269,6 +272,43 @@ TEST_CASE("merging: the policy keeps the log short and the levels in proportion,
     CHECK(s.merge_bytes_written > 0);
     CHECK(std::ssize(files_ending(disk, ".tab")) == static_cast<std::ptrdiff_t>(table_count(s)));
     for (int i = 0; i < 4000; ++i) REQUIRE(**db->get(merge_key(i)) == merge_value(i));
+}
+
+TEST_CASE("merging: what is left of the log is merged once nobody writes, where it is enough to be worth it") {
+    keel::io::memory disk;
+    disk.set_versions_max(1);
+    auto db = seldom_merged::open("db", model::test_options(), disk);
+    int written = 0;
+    auto const put = [&](int count) {
+        for (int i = 0; i < count; ++i, ++written) REQUIRE(db->put(merge_key(written), merge_value(written)));
+    };
+    put(90); // less than a sixteenth of 256 KiB
+    for (int i = 0; i < 10; ++i) db->housekeep(true);
+    CHECK(db->storage().merges == 0);
+    put(90);
+    for (int i = 0; i < 10; ++i) db->housekeep(false); // somebody wrote just now
+    CHECK(db->storage().merges == 0);
+    for (int i = 0; i < 10; ++i) db->housekeep(true);
+    CHECK(db->storage().merges == 1); // one is enough
+    CHECK(table_records(db->storage()) == 180);
+    put(1000);
+    db->housekeep(true);
+    CHECK(table_records(db->storage()) == 1180);
+    put(180); // little beside what it would be merged with
+    for (int i = 0; i < 10; ++i) db->housekeep(true);
+    CHECK(db->storage().merges == 2);
+    CHECK(table_records(db->storage()) == 1180);
+    for (int i = 0; i < written; ++i) REQUIRE(**db->get(merge_key(i)) == merge_value(i));
+}
+
+TEST_CASE("merging: the thread behind takes a second without a write for quiet") {
+    keel::io::memory disk;
+    auto options = model::test_options();
+    options.background_thread = true;
+    auto db = seldom_merged::open("db", options, disk);
+    for (int i = 0; i < 200; ++i) REQUIRE(db->put(merge_key(i), merge_value(i)));
+    while (table_records(db->storage()) < 200) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    CHECK(**db->get(merge_key(99)) == merge_value(99));
 }
 
 TEST_CASE("merging: a scan and its files live on while everything under it is merged away") {

@@ -124,6 +124,21 @@ public:
         return std::optional{of_level(worst, next_key[worst])};
     }
 
+    /// Whether the log, too short to be due, is worth merging while nobody writes. `open`: bytes of records in the segment that is
+    /// written to. A table of the first level is written again at most as often as it would be under steady writes (`fanout` times the
+    /// bytes it takes in), and a store that gets a little now and then keeps it in the log.
+    [[nodiscard]] bool rest_pays(std::uint64_t open) const noexcept {
+        if (policy::log_bytes == 0) return false;
+        auto bytes = open;
+        for (auto const& p : log_) bytes += p->limit - p->begin;
+        return bytes >= policy::log_bytes / 16 && bytes * policy::fanout >= bytes_of(view_->tables[1]);
+    }
+    /// The log, however short.
+    [[nodiscard]] result<std::optional<job_type>> rest() {
+        if (log_.empty()) return std::optional<job_type>{};
+        return of_log();
+    }
+
     /// Everything, into one level; nothing where it is there already.
     [[nodiscard]] result<std::optional<job_type>> all() {
         std::size_t in_use = 0;

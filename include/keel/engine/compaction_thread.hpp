@@ -28,6 +28,7 @@ template <class Compactor, class Policy, class Writer>
 class compaction_thread {
 public:
     static constexpr auto step_every = std::chrono::milliseconds(20);
+    static constexpr auto quiet_after = std::chrono::seconds(1); ///< without a write: what is left of the log is merged
     static constexpr auto retry_after = std::chrono::seconds(1); ///< a merge that failed; twice as long each time,
     static constexpr auto retry_most =
         std::chrono::seconds(64); ///< up to this: what is damaged is read for nothing each time
@@ -64,9 +65,13 @@ private:
     void run(Compactor& work, Writer& writer, std::stop_token const& stop) {
         std::string trouble;
         std::chrono::milliseconds patience = retry_after;
+        auto newest = writer.visible();
+        auto written = std::chrono::steady_clock::now(); // when that was seen first
         while (!stop.stop_requested()) {
             if (trouble.empty()) set_behind(work.log_bytes() > log_bytes_max);
-            auto done = work.step(stop);
+            auto const now = std::chrono::steady_clock::now();
+            if (auto const seen = writer.visible(); std::exchange(newest, seen) != seen) written = now;
+            auto done = work.step(stop, now - written >= quiet_after);
             set_behind(done && work.log_bytes() > log_bytes_max);
             if (done && *done && !trouble.empty()) {
                 writer.no_longer(std::exchange(trouble, {}));

@@ -290,6 +290,11 @@ public:
             static_cast<void>(lead(hold));
         }
     }
+    /// How much of the segment that is written to holds records; 0: there is none, or it is fresh.
+    [[nodiscard]] std::uint64_t bytes_in_active() const {
+        std::lock_guard const hold{m_};
+        return active_ && active_->count != 0 ? active_->at - format::frames_begin(segment_bytes) : 0;
+    }
     /// Errors: those that a write would have now, for want of a store that takes any.
     [[nodiscard]] result<void> takes_writes() const {
         std::lock_guard const hold{m_};

@@ -10,7 +10,9 @@
 namespace keel::inline v0::compaction {
 
 /// Once the sealed log is `LogBytes` long it is merged into the first level of tables; each level may be `Fanout` times as large as the
-/// one above it before tables of it are merged into the next (O'Neil et al., "The log-structured merge-tree", 1996). The default.
+/// one above it before tables of it are merged into the next (O'Neil et al., "The log-structured merge-tree", 1996). After a second
+/// without a write what is left of the log is merged, too, where it is a sixteenth of that or more, and not small beside the first
+/// level. The default.
 template <std::uint64_t LogBytes = 64 * MiB, std::uint32_t Fanout = 8>
 struct leveled {
     static_assert(LogBytes >= 8 * KiB, "keel: compaction::leveled merges 8 KiB of log or more at a time");
