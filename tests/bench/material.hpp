@@ -38,13 +38,19 @@ private:
     std::uint64_t state_;
 };
 
-/// A key of 16 bytes. Numbers that follow each other give keys far apart.
+/// Which keys numbers that follow each other give.
+enum class key_order : std::uint8_t {
+    random,     ///< far apart
+    sequential, ///< each behind the one before
+};
+
+/// A key of 16 bytes.
 class key {
 public:
-    explicit key(std::uint64_t number) noexcept {
-        auto bits = noise{number}();
-        for (auto& c : text_) {
-            c = "0123456789abcdef"[bits & 15];
+    explicit key(std::uint64_t number, key_order how = key_order::random) noexcept {
+        auto bits = how == key_order::random ? noise{number}() : number;
+        for (auto c = text_.rbegin(); c != text_.rend(); ++c) {
+            *c = "0123456789abcdef"[bits & 15];
             bits >>= 4;
         }
     }

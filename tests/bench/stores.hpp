@@ -62,12 +62,16 @@ public:
     using record = std::pair<std::string_view, std::string_view>;
     /// All of it or nothing.
     virtual void put_batch(std::span<record const>) { throw std::logic_error{"no batches"}; }
-    /// How many of the keys have a value, looked up together.
-    [[nodiscard]] virtual std::size_t hold_all(std::span<std::string_view const>) {
-        throw std::logic_error{"one by one"};
-    }
+    /// How many of the keys have a value, looked up together where the store can.
+    [[nodiscard]] virtual std::size_t hold_all(std::span<std::string_view const>) { throw std::logic_error{"no keys"}; }
     /// Looks at every key and value in key order; how many there are.
     [[nodiscard]] virtual std::uint64_t scan() { throw std::logic_error{"no order"}; }
+    /// The same from that key on, for at most so many.
+    [[nodiscard]] virtual std::uint64_t scan_from(std::string_view, std::uint64_t) {
+        throw std::logic_error{"no order"};
+    }
+    /// For a second thread, where it should not use this object; the store must outlive it.
+    [[nodiscard]] virtual std::unique_ptr<store> for_another_thread() { return nullptr; }
     store() = default;
     store(store const&) = delete;
     store& operator=(store const&) = delete;
@@ -118,19 +122,27 @@ public:
         return found;
     }
     [[nodiscard]] std::uint64_t scan() override {
-        std::uint64_t count = 0;
-        std::size_t bytes = 0;
         auto all = engine_.scan();
-        for (auto&& [key, value] : all) {
-            bytes += key.size() + value.size();
-            ++count;
-        }
-        must(all.status());
-        if (bytes == 0) throw std::runtime_error{"an empty store"};
-        return count;
+        return count(all, std::numeric_limits<std::uint64_t>::max());
+    }
+    [[nodiscard]] std::uint64_t scan_from(std::string_view key, std::uint64_t most) override {
+        auto some = engine_.scan(keel::range{.from = std::string{key}});
+        return count(some, most);
     }
 
 private:
+    template <class Scan>
+    static std::uint64_t count(Scan& some, std::uint64_t most) {
+        std::uint64_t seen = 0;
+        std::size_t bytes = 0;
+        for (auto at = some.begin(); seen < most && at != some.end(); ++at, ++seen) {
+            auto&& [key, value] = *at;
+            bytes += key.size() + value.size();
+        }
+        must(some.status());
+        if (bytes == 0) throw std::runtime_error{"an empty store"};
+        return seen;
+    }
     keel::engine<Durability, Compaction, Access> engine_;
 };
 
@@ -190,10 +202,11 @@ using keel_merging_store = keel_store<Durability>;
 
 /// A walk with the iterator that LevelDB and RocksDB have in common.
 template <class Iterator>
-[[nodiscard]] std::uint64_t count_all(Iterator& at) {
+[[nodiscard]] std::uint64_t count_from_here(Iterator& at,
+                                            std::uint64_t most = std::numeric_limits<std::uint64_t>::max()) {
     std::uint64_t count = 0;
     std::size_t bytes = 0;
-    for (at.SeekToFirst(); at.Valid(); at.Next(), ++count) bytes += at.key().size() + at.value().size();
+    for (; count < most && at.Valid(); at.Next(), ++count) bytes += at.key().size() + at.value().size();
     if (bytes == 0 || !at.status().ok()) throw std::runtime_error{"the scan failed"};
     return count;
 }
@@ -228,9 +241,21 @@ public:
         for (auto const& [key, value] : all) batch.Put(slice(key), slice(value));
         check(db_->Write(write_, &batch));
     }
+    [[nodiscard]] std::size_t hold_all(std::span<std::string_view const> keys) override {
+        std::size_t found = 0;
+        std::string value;
+        for (auto const key : keys) found += db_->Get({}, slice(key), &value).ok();
+        return found;
+    }
     [[nodiscard]] std::uint64_t scan() override {
         std::unique_ptr<leveldb::Iterator> const at{db_->NewIterator({})};
-        return count_all(*at);
+        at->SeekToFirst();
+        return count_from_here(*at);
+    }
+    [[nodiscard]] std::uint64_t scan_from(std::string_view key, std::uint64_t most) override {
+        std::unique_ptr<leveldb::Iterator> const at{db_->NewIterator({})};
+        at->Seek(slice(key));
+        return count_from_here(*at, most);
     }
     [[nodiscard]] static std::unique_ptr<store> open(std::string const& folder, mode how) {
         return std::make_unique<leveldb_store>(folder, how);
@@ -284,9 +309,26 @@ public:
         for (auto const& [key, value] : all) check(batch.Put(slice(key), slice(value)));
         check(db_->Write(write_, &batch));
     }
+    [[nodiscard]] std::size_t hold_all(std::span<std::string_view const> keys) override {
+        slices_.clear();
+        for (auto const key : keys) slices_.push_back(slice(key));
+        pinned_.resize(keys.size());
+        done_.resize(keys.size());
+        db_->MultiGet({}, db_->DefaultColumnFamily(), keys.size(), slices_.data(), pinned_.data(), done_.data());
+        std::size_t found = 0;
+        for (auto const& one : done_) found += one.ok();
+        for (auto& one : pinned_) one.Reset();
+        return found;
+    }
     [[nodiscard]] std::uint64_t scan() override {
         std::unique_ptr<rocksdb::Iterator> const at{db_->NewIterator({})};
-        return count_all(*at);
+        at->SeekToFirst();
+        return count_from_here(*at);
+    }
+    [[nodiscard]] std::uint64_t scan_from(std::string_view key, std::uint64_t most) override {
+        std::unique_ptr<rocksdb::Iterator> const at{db_->NewIterator({})};
+        at->Seek(slice(key));
+        return count_from_here(*at, most);
     }
     [[nodiscard]] static std::unique_ptr<store> open(std::string const& folder, mode how) {
         return std::make_unique<rocksdb_store>(folder, how);
@@ -302,6 +344,9 @@ private:
     static rocksdb::Slice slice(std::string_view text) { return {text.data(), text.size()}; }
     std::unique_ptr<rocksdb::DB> db_{};
     rocksdb::WriteOptions write_{};
+    std::vector<rocksdb::Slice> slices_{}; ///< of one hold_all(), like the next two
+    std::vector<rocksdb::PinnableSlice> pinned_{};
+    std::vector<rocksdb::Status> done_{};
 };
 #endif
 
@@ -349,22 +394,23 @@ public:
         mdb_txn_reset(reader_);
         return same;
     }
-    [[nodiscard]] std::uint64_t scan() override {
+    [[nodiscard]] std::size_t hold_all(std::span<std::string_view const> keys) override {
         check(mdb_txn_renew(reader_));
-        MDB_cursor* at = nullptr;
-        check(mdb_cursor_open(reader_, dbi_, &at));
-        MDB_val k{};
-        MDB_val v{};
-        std::uint64_t count = 0;
-        std::size_t bytes = 0;
-        while (mdb_cursor_get(at, &k, &v, MDB_NEXT) == 0) {
-            bytes += k.mv_size + v.mv_size;
-            ++count;
+        std::size_t found = 0;
+        for (auto const key : keys) {
+            auto k = item(key);
+            MDB_val v{};
+            found += mdb_get(reader_, dbi_, &k, &v) == 0;
         }
-        mdb_cursor_close(at);
         mdb_txn_reset(reader_);
-        if (bytes == 0) throw std::runtime_error{"an empty store"};
-        return count;
+        return found;
+    }
+    [[nodiscard]] std::uint64_t scan() override {
+        MDB_val first{};
+        return walk(first, MDB_FIRST, std::numeric_limits<std::uint64_t>::max());
+    }
+    [[nodiscard]] std::uint64_t scan_from(std::string_view key, std::uint64_t most) override {
+        return walk(item(key), MDB_SET_RANGE, most);
     }
     [[nodiscard]] static std::unique_ptr<store> open(std::string const& folder, mode how) {
         return std::make_unique<lmdb_store>(folder, how, 0);
@@ -378,6 +424,20 @@ private:
         if (code != 0) throw std::runtime_error{std::string{"lmdb: "} + mdb_strerror(code)};
     }
     static MDB_val item(std::string_view text) { return {text.size(), const_cast<char*>(text.data())}; }
+    std::uint64_t walk(MDB_val k, MDB_cursor_op to_first, std::uint64_t most) {
+        check(mdb_txn_renew(reader_));
+        MDB_cursor* at = nullptr;
+        check(mdb_cursor_open(reader_, dbi_, &at));
+        MDB_val v{};
+        std::uint64_t count = 0;
+        std::size_t bytes = 0;
+        for (auto move = to_first; count < most && mdb_cursor_get(at, &k, &v, move) == 0; move = MDB_NEXT, ++count)
+            bytes += k.mv_size + v.mv_size;
+        mdb_cursor_close(at);
+        mdb_txn_reset(reader_);
+        if (bytes == 0) throw std::runtime_error{"an empty store"};
+        return count;
+    }
     MDB_env* env_ = nullptr;
     MDB_dbi dbi_ = 0;
     MDB_txn* reader_ = nullptr;
@@ -388,7 +448,7 @@ private:
 /// A table without row ids in WAL mode; writers behind one mutex, because its own waiting sleeps.
 class sqlite_store final : public store {
 public:
-    sqlite_store(std::string const& folder, mode how) {
+    sqlite_store(std::string const& folder, mode how) : folder_{folder} {
         std::filesystem::create_directories(folder);
         check(sqlite3_open((folder + "/db").c_str(), &db_));
         run("PRAGMA journal_mode=WAL");
@@ -399,9 +459,10 @@ public:
         prepare("INSERT OR REPLACE INTO t VALUES(?,?)", put_);
         prepare("SELECT v FROM t WHERE k=?", get_);
         prepare("SELECT k, v FROM t ORDER BY k", scan_);
+        prepare("SELECT k, v FROM t WHERE k>=? ORDER BY k LIMIT ?", scan_from_);
     }
     ~sqlite_store() override {
-        for (auto* s : {put_, get_, scan_}) sqlite3_finalize(s);
+        for (auto* s : {put_, get_, scan_, scan_from_}) sqlite3_finalize(s);
         sqlite3_close(db_);
     }
     void put(std::string_view key, std::string_view value) override {
@@ -421,14 +482,29 @@ public:
         check(sqlite3_reset(get_));
         return found;
     }
+    [[nodiscard]] std::size_t hold_all(std::span<std::string_view const> keys) override {
+        std::lock_guard const hold{m_};
+        std::size_t found = 0;
+        for (auto const key : keys) {
+            bind(get_, 1, key);
+            found += sqlite3_step(get_) == SQLITE_ROW;
+            check(sqlite3_reset(get_));
+        }
+        return found;
+    }
     [[nodiscard]] std::uint64_t scan() override {
         std::lock_guard const hold{m_};
-        std::uint64_t count = 0;
-        std::size_t bytes = 0;
-        for (; sqlite3_step(scan_) == SQLITE_ROW; ++count) bytes += column(scan_, 0).size() + column(scan_, 1).size();
-        check(sqlite3_reset(scan_));
-        if (bytes == 0) throw std::runtime_error{"an empty store"};
-        return count;
+        return walk(scan_);
+    }
+    [[nodiscard]] std::uint64_t scan_from(std::string_view key, std::uint64_t most) override {
+        std::lock_guard const hold{m_};
+        bind(scan_from_, 1, key);
+        check(sqlite3_bind_int64(scan_from_, 2, static_cast<std::int64_t>(most)));
+        return walk(scan_from_);
+    }
+    /// A connection of its own reads beside the one that writes.
+    [[nodiscard]] std::unique_ptr<store> for_another_thread() override {
+        return std::make_unique<sqlite_store>(folder_, mode::unsynced);
     }
     [[nodiscard]] static std::unique_ptr<store> open(std::string const& folder, mode how) {
         return std::make_unique<sqlite_store>(folder, how);
@@ -456,11 +532,21 @@ private:
         return {static_cast<char const*>(sqlite3_column_blob(of, at)),
                 static_cast<std::size_t>(sqlite3_column_bytes(of, at))};
     }
+    std::uint64_t walk(sqlite3_stmt* over) {
+        std::uint64_t count = 0;
+        std::size_t bytes = 0;
+        for (; sqlite3_step(over) == SQLITE_ROW; ++count) bytes += column(over, 0).size() + column(over, 1).size();
+        check(sqlite3_reset(over));
+        if (bytes == 0) throw std::runtime_error{"an empty store"};
+        return count;
+    }
+    std::string folder_;
     std::mutex m_;
     sqlite3* db_ = nullptr;
     sqlite3_stmt* put_ = nullptr;
     sqlite3_stmt* get_ = nullptr;
     sqlite3_stmt* scan_ = nullptr;
+    sqlite3_stmt* scan_from_ = nullptr;
 };
 #endif
 

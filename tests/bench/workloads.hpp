@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_BENCH_WORKLOADS_HPP
+#define KEEL_BENCH_WORKLOADS_HPP
+
+// What each peer is made to do, and what is measured of it: one function a job, called in a process of its own.
+
+#include "jobs.hpp"
+#include "material.hpp"
+#include "stores.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <stdexcept>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+namespace bench {
+
+inline values const& all_values() {
+    static values const values;
+    return values;
+}
+
+inline void put_records(store& to, std::uint64_t from, std::uint64_t count, key_order order = key_order::random) {
+    for (auto n = from; n < from + count; ++n) to.put(key{n, order}.text(), all_values()[n]);
+}
+
+/// Other jobs' dirty pages are written back before this one's syncs are timed.
+inline void settle(std::string const& folder) {
+    auto const number = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (number < 0) return;
+    static_cast<void>(::syncfs(number));
+    ::close(number);
+}
+
+// ---- append -----------------------------------------------------------------------------------------------------------
+
+inline figures append_unsynced(peer const& who, std::string const& folder, key_order order) {
+    constexpr std::uint64_t warm = 10'000;
+    constexpr std::uint64_t count = 500'000;
+    auto const store = who.open(folder, mode::unsynced);
+    put_records(*store, 0, warm, order);
+    stopwatch const watch;
+    put_records(*store, warm, count, order);
+    auto const wall = watch.wall();
+    return {{"rate", count / wall / 1e3, "k/s"}, {"cpu_per_put", watch.cpu() / count * 1e9, "ns"}};
+}
+
+/// Each thread's commits, one after the other; the time of each.
+inline std::vector<double> commit_times(store& to, unsigned thread, std::uint64_t count) {
+    std::vector<double> seconds;
+    seconds.reserve(count);
+    for (std::uint64_t n = 0; n < count; ++n) {
+        stopwatch const watch;
+        put_records(to, (thread + 1) * 10'000'000ULL + n, 1);
+        seconds.push_back(watch.wall());
+    }
+    return seconds;
+}
+
+inline figures batch_100(peer const& who, std::string const& folder, key_order order) {
+    constexpr std::uint64_t count = 500'000;
+    auto const store = who.open(folder, mode::unsynced);
+    std::vector<key> keys;
+    stopwatch const watch;
+    for (std::uint64_t n = 0; n < count;) {
+        keys.clear();
+        for (std::uint64_t i = 0; i < 100; ++i) keys.emplace_back(n + i, order);
+        std::vector<store::record> batch;
+        for (auto const& key : keys) batch.emplace_back(key.text(), all_values()[n++]);
+        store->put_batch(batch);
+    }
+    return {{"rate", count / watch.wall() / 1e3, "k/s"}};
+}
+
+// ---- reading ----------------------------------------------------------------------------------------------------------
+
+inline constexpr std::uint64_t loaded_keys = 1 << 20;
+
+/// Names and sizes of all files, as one number.
+inline std::uint64_t shape_of(std::string const& folder, std::uint64_t& bytes) {
+    std::uint64_t shape = 0;
+    bytes = 0;
+    for (auto const& entry : std::filesystem::recursive_directory_iterator{folder}) {
+        std::error_code gone;
+        auto const size = entry.is_regular_file(gone) ? entry.file_size(gone) : 0;
+        if (gone) continue;
+        bytes += size;
+        shape += std::hash<std::string>{}(entry.path().string()) ^ size * 0x9E3779B97F4A7C15ULL;
+    }
+    return shape;
+}
+
+inline figures load(peer const& who, std::string const& folder) {
+    return in_own_process([&]() -> figures {
+        auto const store = who.open(folder, mode::unsynced);
+        stopwatch const watch;
+        put_records(*store, 0, loaded_keys);
+        auto const wall = watch.wall();
+        std::uint64_t bytes = 0;
+        auto before = shape_of(folder, bytes);
+        for (int quiet = 0; quiet < 10;) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(200));
+            auto const now = shape_of(folder, bytes);
+            quiet = now == before ? quiet + 1 : 0;
+            before = now;
+        }
+        auto const cpu = watch.cpu();
+        constexpr double given = loaded_keys * (16.0 + values::bytes) / 1e6;
+        settle(folder);
+        return {{"rate", static_cast<double>(loaded_keys) / wall / 1e3, "k/s"},
+                {"cpu_per_put", cpu / static_cast<double>(loaded_keys) * 1e9, "ns"},
+                {"write_amplification", written_mb() / given, "x"},
+                {"space", static_cast<double>(bytes) / 1e6, "MB"},
+                {"resident_peak", resident_peak_mb(), "MB"}};
+    });
+}
+
+inline figures get_random(peer const& who, std::string const& folder) {
+    auto const store = who.open(folder, mode::unsynced);
+    noise random{7};
+    auto const get = [&](std::uint64_t count) {
+        for (std::uint64_t i = 0; i < count; ++i)
+            if (auto const n = random() % loaded_keys; !store->holds(key{n}.text(), all_values()[n]))
+                throw std::runtime_error{who.name + " lost a record"};
+    };
+    get(200'000);
+    constexpr std::uint64_t count = 500'000;
+    stopwatch const watch;
+    get(count);
+    return {{"rate", count / watch.wall() / 1e3, "k/s"}, {"resident_peak", resident_peak_mb(), "MB"}};
+}
+
+inline figures multi_get(peer const& who, std::string const& folder) {
+    auto const store = who.open(folder, mode::unsynced);
+    noise random{9};
+    std::vector<key> keys;
+    std::vector<std::string_view> names;
+    auto const get = [&](std::uint64_t count) {
+        for (std::uint64_t i = 0; i < count; ++i) {
+            keys.clear();
+            names.clear();
+            for (int k = 0; k < 16; ++k) keys.emplace_back(random() % loaded_keys);
+            for (auto const& k : keys) names.push_back(k.text());
+            if (store->hold_all(names) != names.size()) throw std::runtime_error{who.name + " lost a record"};
+        }
+    };
+    get(5'000);
+    constexpr std::uint64_t count = 40'000;
+    stopwatch const watch;
+    get(count);
+    return {{"rate", 16.0 * count / watch.wall() / 1e3, "k/s"}};
+}
+
+inline figures scan_all(peer const& who, std::string const& folder) {
+    auto const store = who.open(folder, mode::unsynced);
+    static_cast<void>(store->scan());
+    stopwatch const watch;
+    if (store->scan() != loaded_keys) throw std::runtime_error{who.name + " lost keys"};
+    return {{"rate", static_cast<double>(loaded_keys) / watch.wall() / 1e6, "M/s"}};
+}
+
+/// Walks over 50 keys, each from a random one on.
+inline figures scan_short(peer const& who, std::string const& folder) {
+    auto const store = who.open(folder, mode::unsynced);
+    noise random{11};
+    constexpr std::uint64_t length = 50;
+    auto const walk = [&](std::uint64_t count) {
+        for (std::uint64_t i = 0; i < count; ++i)
+            if (auto const got = store->scan_from(key{random() % loaded_keys}.text(), length); got == 0 || got > length)
+                throw std::runtime_error{who.name + " lost keys"};
+    };
+    walk(20'000);
+    constexpr std::uint64_t count = 50'000;
+    stopwatch const watch;
+    walk(count);
+    return {{"rate", count / watch.wall() / 1e3, "k/s"}};
+}
+
+/// One thread reads random keys while another one puts them anew, each as fast as it can. `folder` is a copy that may change.
+inline figures get_while_putting(peer const& who, std::string const& folder) {
+    auto const store = who.open(folder, mode::unsynced);
+    auto const other = store->for_another_thread();
+    auto& reader = other ? *other : *store;
+    std::atomic<std::uint64_t> put{0};
+    std::uint64_t got = 0;
+    noise random{13};
+    auto const get = [&](double seconds) {
+        stopwatch const watch;
+        for (got = 0; watch.wall() < seconds; ++got)
+            if (auto const n = random() % loaded_keys; !reader.holds(key{n}.text(), all_values()[n]))
+                throw std::runtime_error{who.name + " lost a record"};
+        return watch.wall();
+    };
+    static_cast<void>(get(0.5));
+    std::jthread const writer{[&](std::stop_token const& stop) {
+        for (noise which{17}; !stop.stop_requested(); put.fetch_add(1, std::memory_order_relaxed))
+            put_records(*store, which() % loaded_keys, 1);
+    }};
+    auto const before = put.load();
+    auto const wall = get(3);
+    return {{"get_rate", static_cast<double>(got) / wall / 1e3, "k/s"},
+            {"put_rate", static_cast<double>(put.load() - before) / wall / 1e3, "k/s"}};
+}
+
+/// Time to open a store and read one key of it, in ms. The object goes with the process.
+template <class Watch>
+inline double open_and_get(peer const& who, std::string const& folder, mode how, std::uint64_t number,
+                           Watch const& opened) {
+    stopwatch const watch;
+    auto* const store = who.open(folder, how).release();
+    opened(watch);
+    if (!store->holds(key{number}.text(), all_values()[number])) throw std::runtime_error{who.name + " lost a record"};
+    return watch.wall() * 1e3;
+}
+inline double open_and_get(peer const& who, std::string const& folder, mode how, std::uint64_t number) {
+    return open_and_get(who, folder, how, number, [](stopwatch const&) {});
+}
+/// The same in a process that has opened, written and closed another store before: its code is in memory.
+inline figures open_warm(peer const& who, std::string const& folder, mode how, std::uint64_t number) {
+    temporary_folder const other{std::filesystem::path{folder}.parent_path()};
+    for (int turn = 0; turn < 2; ++turn) {
+        auto const store = who.open(other / "store", mode::unsynced);
+        if (turn == 0) put_records(*store, 0, 1000);
+        if (!store->holds(key{999}.text(), all_values()[999])) throw std::runtime_error{who.name + " lost a record"};
+    }
+    settle(folder);
+    return {{"open_to_first_get_warm", open_and_get(who, folder, how, number), "ms"}};
+}
+
+inline figures open_closed(peer const& who, std::string const& folder) {
+    return {{"open_to_first_get", open_and_get(who, folder, mode::unsynced, 0), "ms"}};
+}
+inline figures open_closed_warm(peer const& who, std::string const& folder) {
+    return open_warm(who, folder, mode::unsynced, 0);
+}
+
+inline figures append_synced(peer const& who, std::string const& folder, unsigned threads, std::uint64_t count) {
+    auto const store = who.open(folder, mode::synced);
+    put_records(*store, 0, 200);
+    std::this_thread::sleep_for(std::chrono::milliseconds(300)); // whatever the first writes set in motion
+    std::vector<std::vector<double>> seconds(threads);
+    std::vector<std::jthread> crew;
+    stopwatch const watch;
+    for (unsigned t = 0; t < threads; ++t)
+        crew.emplace_back([&, t] { seconds[t] = commit_times(*store, t, count / threads); });
+    crew.clear();
+    auto const wall = watch.wall();
+    auto const cpu = watch.cpu();
+    std::vector<double> all;
+    for (auto const& some : seconds) all.insert(all.end(), some.begin(), some.end());
+    std::ranges::sort(all);
+    auto const commits = static_cast<double>(all.size());
+    return {{"rate", commits / wall, "commits/s"},
+            {"p50", all[all.size() / 2] * 1e6, "us"},
+            {"p99", all[all.size() * 99 / 100] * 1e6, "us"},
+            {"cpu_per_commit", cpu / commits * 1e6, "us"}};
+}
+
+// ---- recovery ---------------------------------------------------------------------------------------------------------
+
+struct log_image {
+    std::uint64_t base = 0;    ///< records in front, written and closed in order
+    std::uint64_t records = 0; ///< in the log when the process was killed
+};
+
+inline void write_image(peer const& who, std::string const& folder, log_image const& what) {
+    if (what.base != 0)
+        static_cast<void>(in_own_process([&]() -> figures {
+            put_records(*who.open(folder, mode::unsynced), 0, what.base); // and closed: the object goes here
+            return {};
+        }));
+    in_killed_process([&] {
+        auto* const store = who.open(folder, mode::all_in_log).release();
+        put_records(*store, what.base, what.records);
+    });
+}
+
+inline figures recover(peer const& who, std::string const& folder, mode how, log_image const& what) {
+    auto const last = what.base + what.records - 1;
+    auto const bytes = static_cast<double>(who.log_bytes(folder, what.records));
+    double opened = 0;
+    double cpu = 0;
+    auto const got = open_and_get(who, folder, how, last, [&](stopwatch const& watch) {
+        opened = watch.wall();
+        cpu = watch.cpu();
+    });
+    auto const records = static_cast<double>(what.records);
+    return {{"open_to_first_get", got, "ms"},
+            {"rate", bytes / opened / 1e9, "GB/s"},
+            {"rate_by_cpu_time", bytes / cpu / 1e9, "GB/s"},
+            {"cpu_per_record", cpu / records * 1e9, "ns"},
+            {"log", bytes / 1e6, "MB"}};
+}
+
+inline figures recover_warm(peer const& who, std::string const& folder, mode how, log_image const& what) {
+    return open_warm(who, folder, how, what.base + what.records - 1);
+}
+/// The same once more, counting memory: counting costs time.
+inline figures recover_counting(peer const& who, std::string const& folder, mode how, log_image const& what) {
+    heap_counter::on = true;
+    static_cast<void>(recover(who, folder, how, what));
+    return {{"heap_peak", heap_counter::peak_mb(), "MB"}, {"resident_peak", resident_peak_mb(), "MB"}};
+}
+
+/// keel's log with frames of 128 bytes: what verifying alone costs.
+inline constexpr std::uint64_t scan_records = 256 * keel::MiB / 128;
+
+inline void write_scan_image(std::string const& folder) {
+    in_killed_process([&] {
+        auto* const log = new auto(must(keel::log<keel::durability::os_buffered>::open(folder)));
+        for (std::uint64_t n = 0; n < scan_records; ++n) must(log->append(all_values()[n].substr(0, 96)));
+    });
+}
+
+inline figures scan_log(std::string const& folder, bool counting) {
+    heap_counter::on = counting;
+    stopwatch const watch;
+    auto const log = must(keel::log<keel::durability::os_buffered>::open(
+        folder, {.recovery_threads = 1, .verify = keel::verify_depth::deep}));
+    auto const wall = watch.wall();
+    auto const cpu = watch.cpu();
+    if (log.recovery().records != scan_records) throw std::runtime_error{"keel_log lost records"};
+    if (counting) return {{"heap_peak", heap_counter::peak_mb(), "MB"}, {"resident_peak", resident_peak_mb(), "MB"}};
+    auto const bytes = static_cast<double>(scan_records * 128);
+    return {{"rate", bytes / wall / 1e9, "GB/s"},
+            {"rate_by_cpu_time", bytes / cpu / 1e9, "GB/s"},
+            {"cpu_per_record", cpu / static_cast<double>(scan_records) * 1e9, "ns"}};
+}
+
+} // namespace bench
+
+#endif
