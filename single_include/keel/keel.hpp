@@ -5373,6 +5373,8 @@ template <class Touch>
 #include <boost/interprocess/exceptions.hpp>
 #include <boost/interprocess/mapped_region.hpp>
 
+#include <sys/mman.h>
+
 namespace keel::inline v0::io::detail {
 
 /// Lends a descriptor to Boost's mapped_region, which asks for one by this name.
@@ -5463,9 +5465,19 @@ public:
         return {};
     }
 
+    /// Takes whole pages out of the map; the next touch finds them in the file's cache. A page that is still mapped when it is written
+    /// back is taken from the other processors first, with an interrupt for each; so all go with a few.
+    void release_pages(std::uint64_t offset, std::uint64_t bytes) const noexcept {
+        constexpr std::uint64_t page = 4 * KiB; // where it is more, the call below refuses what is not whole
+        auto const begin = (offset + page - 1) / page * page;
+        auto const end = std::min(offset + bytes, size()) / page * page;
+        if (begin < end) static_cast<void>(::madvise(base() + begin, end - begin, MADV_DONTNEED));
+    }
+
     /// msync(2) over the whole region; on Linux that is fdatasync(2) of the file the region was made from.
     [[nodiscard]] result<void> sync() {
         if (region_.get_size() == 0) return {};
+        release_pages(0, size());
         if (uninterrupted([&] { return region_.flush(0, 0, false) ? 0 : -1; }) == 0) return {};
         return os_failure(errno, "cannot sync the mapped file", path_);
     }
@@ -5651,6 +5663,13 @@ public:
         return write_at(file_, path_, offset, in);
     }
     [[nodiscard]] result<void> sync() { return sync_data(file_, path_); }
+    /// A hint: these bytes of a mapping of this file change no more. They begin to be written, so that a sync waits for less; what goes
+    /// wrong is that sync's to tell.
+    void begin_sync(posix_mapping const& map, std::uint64_t offset, std::uint64_t bytes) const noexcept {
+        map.release_pages(offset, bytes);
+        static_cast<void>(::sync_file_range(file_.get(), static_cast<off64_t>(offset), static_cast<off64_t>(bytes),
+                                            SYNC_FILE_RANGE_WRITE));
+    }
     [[nodiscard]] result<void> allocate(std::uint64_t bytes) {
         KEEL_TRY(check_writable(0));
         return bytes == 0 ? result<void>{} : allocate_blocks(file_, path_, bytes);
@@ -7830,8 +7849,6 @@ inline bool apply_op(manifest_state& to, manifest_op what, field_reader& in) {
 // Memory that is looked into at random: from two megabytes on the machine is asked for large pages, so that it takes one fault and one
 // entry of the address cache where there would be hundreds. A machine that has none gives ordinary ones.
 
-#include <sys/mman.h>
-
 namespace keel::inline v0::io {
 
 inline constexpr std::size_t large_page_bytes = std::size_t{1} << 21;
@@ -8449,12 +8466,10 @@ struct sorted_index {
     std::string common{}; ///< what all keys begin with
 };
 
-/// Takes keys one by one. Memory: the keys, and 24 bytes for each, until finish().
+/// Takes keys one by one. Memory: the keys, and 24 bytes for each.
 class index_builder {
 public:
     void add(std::string_view key, std::uint64_t offset, std::uint32_t lsn_delta) {
-        if (items_.empty()) common_ = key.size();
-        else common_ = common_with_first(key);
         items_.push_back({.key_at = keys_.size(),
                           .offset = static_cast<std::uint32_t>(offset),
                           .lsn_delta = lsn_delta,
@@ -8468,6 +8483,11 @@ public:
         if (count >= items_.size()) return;
         keys_.resize(items_[count].key_at);
         items_.resize(count);
+    }
+    /// Forgets all keys and keeps their memory for others.
+    void clear() noexcept {
+        keys_.clear();
+        items_.clear();
     }
     [[nodiscard]] std::size_t size() const noexcept { return items_.size(); }
 
@@ -8485,19 +8505,19 @@ public:
         return out;
     }
 
-    [[nodiscard]] sorted_index finish() && {
+    /// The index of all keys, or of those from number `begin` on.
+    [[nodiscard]] sorted_index sorted(std::size_t begin = 0) const {
         sorted_index out;
-        if (items_.empty()) return out;
-        out.common = std::string{key_of(items_.front()).substr(0, common_)};
-        auto const skip = common_;
+        if (begin >= items_.size()) return out;
+        auto const skip = common_from(begin);
+        out.common = std::string{key_of(items_[begin]).substr(0, skip)};
         struct sortable {
             std::uint64_t prefix;
             std::size_t item;
         };
         std::vector<sortable> order;
-        order.reserve(items_.size());
-        for (std::size_t i = 0; i < items_.size(); ++i)
-            order.push_back({format::key_prefix(key_of(items_[i]), skip), i});
+        order.reserve(items_.size() - begin);
+        for (auto i = begin; i < items_.size(); ++i) order.push_back({format::key_prefix(key_of(items_[i]), skip), i});
         keel::detail::sort_by_prefix(order, [&](sortable const& a, sortable const& b) {
             auto const& x = items_[a.item];
             auto const& y = items_[b.item];
@@ -8519,19 +8539,20 @@ private:
     [[nodiscard]] std::string_view key_of(item const& i) const noexcept {
         return {keys_.data() + i.key_at, i.key_bytes};
     }
-    [[nodiscard]] std::size_t common_with_first(std::string_view key) const noexcept {
-        auto const first = key_of(items_.front());
-        auto const most = std::min(common_, key.size());
-        if (most == 0) return 0;
-        if (std::memcmp(first.data(), key.data(), most) == 0) return most;
-        std::size_t n = 0;
-        while (first[n] == key[n]) ++n;
-        return n;
+    /// How many bytes the keys from number `begin` on begin with alike.
+    [[nodiscard]] std::size_t common_from(std::size_t begin) const noexcept {
+        auto common = key_of(items_[begin]);
+        for (auto i = begin + 1; i < items_.size() && !common.empty(); ++i) {
+            auto const key = key_of(items_[i]);
+            if (!key.starts_with(common))
+                common =
+                    common.substr(0, static_cast<std::size_t>(std::ranges::mismatch(common, key).in1 - common.begin()));
+        }
+        return common.size();
     }
 
     std::vector<char> keys_{};
     std::vector<item> items_{};
-    std::size_t common_ = 0;
 };
 
 /// Reads the records of a segment back, all of which are known to be whole, and verifies each. Errors: corruption, where one does not
@@ -9268,7 +9289,7 @@ private:
         KEEL_TRY(wal::collect_keys<C>(file_->file(), of_, builder));
         if (builder.size() != shape_.entries)
             return failure(errc::corruption, "the segment does not have as many records as its seal says", of_.path);
-        made_ = std::make_shared<wal::sorted_index const>(std::move(builder).finish());
+        made_ = std::make_shared<wal::sorted_index const>(builder.sorted());
         heap_.store(made_.get(), std::memory_order_release);
         return {};
     }
@@ -15612,23 +15633,32 @@ private:
 #ifndef KEEL_WAL_CHUNK_INDEXER_HPP
 #define KEEL_WAL_CHUNK_INDEXER_HPP
 
-// The indexes inside a segment that is being written to (format/chunk_index.hpp): keys are collected as they are encoded, and once a
-// chunk is full its index goes into the log behind it, like a mark. It is never synced for its own sake.
+// The keys of a segment that is being written to, collected as they are encoded: for the indexes inside it (format/chunk_index.hpp), each
+// of which goes into the log behind its chunk once that is full, like a mark, and is never synced for its own sake; and for the index of
+// the whole, when it is sealed.
 
 namespace keel::inline v0::wal {
 
-/// Of one life of one segment. One thread at a time. Memory: the keys of a chunk, and 24 bytes for each.
+/// Of one life of one segment. One thread at a time. Memory: the keys, and 24 bytes for each.
 template <checksum_policy C>
 class chunk_indexer {
 public:
     chunk_indexer() = default;
-    chunk_indexer(std::uint64_t segment_bytes, std::uint64_t salt)
-        : segment_bytes_{segment_bytes}, salt_{salt}, begin_{format::frames_begin(segment_bytes)}, on_{true} {}
+    /// `memory`: of a segment that needs it no more.
+    chunk_indexer(std::uint64_t segment_bytes, std::uint64_t salt, index_builder memory)
+        : segment_bytes_{segment_bytes}, salt_{salt}, begin_{format::frames_begin(segment_bytes)}, on_{true},
+          collecting_{true}, keys_{std::move(memory)} {
+        keys_.clear();
+    }
 
     /// A record that was encoded at `offset`. One without a key ends it: there are no indexes in this segment from then on.
     void add(std::uint64_t offset, std::uint32_t lsn_delta, format::frame_type type, byte_view key) {
-        if (!on_) return;
-        if (type == format::frame_type::message) return stop();
+        if (!collecting_) return;
+        if (type == format::frame_type::message) {
+            on_ = collecting_ = false;
+            keys_ = {};
+            return;
+        }
         keys_.add(as_text(key), offset, lsn_delta);
         last_ = lsn_delta;
     }
@@ -15638,15 +15668,20 @@ public:
             offset += format::frame_bytes(op.payload_bytes());
         }
     }
-    /// No more indexes in this segment: those that it has stay good.
-    void stop() noexcept {
-        on_ = false;
-        keys_ = {};
+    /// No more indexes inside this segment: those that it has stay good.
+    void stop() noexcept { on_ = false; }
+
+    /// The keys of all records so far; none where one of these has no key.
+    [[nodiscard]] index_builder const& keys() const noexcept { return keys_; }
+    /// Their memory, for another segment.
+    [[nodiscard]] index_builder give_memory() noexcept {
+        on_ = collecting_ = false;
+        return std::exchange(keys_, {});
     }
 
     /// Whether the records so far, which end at `end`, are worth an index.
     [[nodiscard]] bool due(std::uint64_t end) const noexcept {
-        return on_ && end - begin_ >= format::index_chunk_bytes(segment_bytes_) && keys_.size() != 0;
+        return on_ && end - begin_ >= format::index_chunk_bytes(segment_bytes_) && keys_.size() > done_;
     }
     /// What the frame of the index will take.
     [[nodiscard]] std::uint64_t frame_bytes() const noexcept {
@@ -15655,7 +15690,7 @@ public:
     /// The payload of an index frame that will stand at `end`, behind all records so far: whole batches.
     [[nodiscard]] std::vector<std::byte> take(std::uint64_t end) {
         auto const shape = this->shape();
-        auto const index = std::exchange(keys_, {}).finish();
+        auto const index = keys_.sorted(std::exchange(done_, keys_.size()));
         auto const head = format::chunk_blocks_offset(chunks_.size() + 1);
         auto const blocks = end + format::frame_header_bytes + head;
         std::vector<std::byte> body(static_cast<std::size_t>(shape.bytes()));
@@ -15677,15 +15712,17 @@ public:
 
 private:
     [[nodiscard]] format::index_shape shape() const noexcept {
-        return {format::block_bytes(segment_bytes_), keys_.size()};
+        return {format::block_bytes(segment_bytes_), keys_.size() - done_};
     }
 
     std::uint64_t segment_bytes_ = 0;
     std::uint64_t salt_ = 0;
     std::uint64_t begin_ = 0; ///< of the chunk
     std::uint32_t last_ = 0;
-    bool on_ = false;
+    bool on_ = false;         ///< chunks get their indexes
+    bool collecting_ = false; ///< every record so far has a key
     index_builder keys_{};
+    std::size_t done_ = 0;                        ///< of these, in chunks that have their index
     std::vector<format::indexed_chunk> chunks_{}; ///< that have their index
 };
 
@@ -16038,8 +16075,9 @@ private:
         format::segment_link previous{};
         lsn first{};
         lsn cut{};
-        bool synced = false;  ///< a sync of it returned: its header is on the disk
-        std::uint64_t at = 0; ///< offset behind the last frame encoded
+        bool synced = false;           ///< a sync of it returned: its header is on the disk
+        std::uint64_t at = 0;          ///< offset behind the last frame encoded
+        std::uint64_t handed_over = 0; ///< mapped path: the disk has been asked to write up to here
         std::uint64_t count = 0;
         std::uint64_t keyed = 0; ///< of those, records that an index has
         std::uint64_t first_time_ns = 0;
@@ -16050,6 +16088,7 @@ private:
     static constexpr std::uint64_t segment_bytes = Config::segment_bytes;
     static constexpr std::uint64_t limit = format::frames_limit(segment_bytes);
     static constexpr std::uint64_t block = format::block_bytes(segment_bytes);
+    static constexpr std::uint64_t hand_over_bytes = 2 * MiB;
     static constexpr std::uint64_t mark_room = format::frame_bytes(format::mark_bytes);
 
     /// The records that have an LSN and are not visible: those that gather, and those a leader is writing, which he only reads too.
@@ -16280,7 +16319,7 @@ private:
         fresh->id = next.id;
         fresh->file = std::make_shared<file_type>(std::move(opened));
         fresh->encoder = {next.salt, first};
-        fresh->chunks = {segment_bytes, next.salt};
+        fresh->chunks = {segment_bytes, next.salt, active_ ? active_->chunks.give_memory() : index_builder{}};
         fresh->previous = previous;
         fresh->first = first;
         fresh->cut = cut;
@@ -16553,6 +16592,18 @@ private:
             note();
         }
         filling_.reset(active_->at);
+        begin_sync();
+    }
+    /// What was stored is handed to the disk by and by, where the file system can, so that ending the segment waits for its last part only.
+    void begin_sync() {
+        auto& now = *active_;
+        if constexpr (requires { now.file->begin_sync(*now.mapping, now.at, now.at); }) {
+            if (now.at - now.handed_over < hand_over_bytes) [[likely]]
+                return;
+            auto const end = now.at / block * block;
+            now.file->begin_sync(*now.mapping, now.handed_over, end - now.handed_over);
+            now.handed_over = end;
+        }
     }
 
     /// Where the first batch begins that touches the block in which the newest one ends: from there on a failed sync may cost bytes.
@@ -16676,16 +16727,15 @@ private:
         observer_.on(observe::segment_sealed{seal.id, seal.range});
         return {};
     }
-    /// Index and filter are made of the records as they are read back. Where one does not verify there is none, and the next open judges.
+    /// Index and filter are made of the keys as they were encoded: whoever follows them verifies what he finds.
     result<void> write_index_of(closed_segment& what) {
-        if (active_->keyed == 0 || active_->keyed != what.records ||
+        auto const& keys = active_->chunks.keys();
+        if (keys.size() == 0 || keys.size() != what.records ||
             !format::index_fits(what.end, what.records, segment_bytes))
             return {};
-        index_builder builder;
-        if (!collect_keys<C>(*active_->file, what, builder) || builder.size() != what.records) return {};
         auto at = format::sections_begin(what.end, segment_bytes);
-        auto filter = builder.filter({block, what.records});
-        KEEL_TRY_LET(index, write_index<C>(*active_->file, std::move(builder).finish(), what.salt, at, segment_bytes));
+        auto filter = keys.filter({block, what.records});
+        KEEL_TRY_LET(index, write_index<C>(*active_->file, keys.sorted(), what.salt, at, segment_bytes));
         what.index = index;
         at += index.length;
         if (filter.empty()) return {};
@@ -18922,8 +18972,8 @@ public:
         whole_ = keys_.size();
     }
     [[nodiscard]] std::size_t size() const noexcept { return keys_.size(); }
-    [[nodiscard]] std::shared_ptr<wal::sorted_index const> finish() && {
-        return std::make_shared<wal::sorted_index const>(std::move(keys_).finish());
+    [[nodiscard]] std::shared_ptr<wal::sorted_index const> finish() const {
+        return std::make_shared<wal::sorted_index const>(keys_.sorted());
     }
 
 private:
@@ -18954,7 +19004,7 @@ indexed_segments(Fs& fs, std::vector<served_segment> served, std::vector<index_c
                 static_cast<void>(scan_segment<C>(file, where, fresh));
             }
             records += keys->size();
-            index = std::move(*keys).finish();
+            index = keys->finish();
         }
         out.emplace_back(std::move(s.what), std::move(index));
     }

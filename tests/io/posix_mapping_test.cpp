@@ -84,6 +84,26 @@ void touch_foreign_hole() {
 
 } // namespace
 
+TEST_CASE("posix mapping: pages that were let go, and handed to the disk, are what was stored") {
+    posix_folder const folder;
+    auto const path = folder / "file";
+    auto const bytes = 4 * page_bytes();
+    auto file = new_file(mapping_machine, path, std::string(bytes, 'o'));
+    auto map = need(file.map(access::read_write));
+    std::string const text(bytes, 'n');
+    REQUIRE(map.store(1, keel::as_bytes(text).subspan(1)));
+    file.begin_sync(map, 0, 2 * page_bytes() + 7); // not the last page of these: it is not whole
+    map.release_pages(page_bytes() - 1, ~std::uint64_t{0} / 2);
+    REQUIRE(map.store(page_bytes(), keel::as_bytes("again")));
+    REQUIRE(map.sync());
+    auto expected = 'o' + text.substr(1);
+    expected.replace(page_bytes(), 5, "again");
+    CHECK(mapped_text(map, 0, bytes) == expected);
+    std::string read(bytes, ' ');
+    CHECK(need(file.read(0, keel::byte_span{reinterpret_cast<std::byte*>(read.data()), read.size()})) == bytes);
+    CHECK(read == expected);
+}
+
 TEST_CASE("posix mapping: copying out of a file that was cut short is an error with file and offset, and the rest "
           "still reads") {
     cut_mapping cut;

@@ -23,7 +23,7 @@ TEST_CASE("wal: an index is in the order of keys and LSNs") {
             keys.push_back(shared + "k" + *tail);
             builder.add(keys.back(), static_cast<std::uint64_t>(i) * 8, static_cast<std::uint32_t>(i + 1));
         }
-        auto const index = std::move(builder).finish();
+        auto const index = builder.sorted();
         RC_ASSERT(index.entries.size() == keys.size());
         std::vector<std::size_t> order(keys.size());
         for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;

@@ -50,6 +50,13 @@ public:
         return write_at(file_, path_, offset, in);
     }
     [[nodiscard]] result<void> sync() { return sync_data(file_, path_); }
+    /// A hint: these bytes of a mapping of this file change no more. They begin to be written, so that a sync waits for less; what goes
+    /// wrong is that sync's to tell.
+    void begin_sync(posix_mapping const& map, std::uint64_t offset, std::uint64_t bytes) const noexcept {
+        map.release_pages(offset, bytes);
+        static_cast<void>(::sync_file_range(file_.get(), static_cast<off64_t>(offset), static_cast<off64_t>(bytes),
+                                            SYNC_FILE_RANGE_WRITE));
+    }
     [[nodiscard]] result<void> allocate(std::uint64_t bytes) {
         KEEL_TRY(check_writable(0));
         return bytes == 0 ? result<void>{} : allocate_blocks(file_, path_, bytes);

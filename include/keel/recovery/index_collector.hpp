@@ -30,8 +30,8 @@ public:
         whole_ = keys_.size();
     }
     [[nodiscard]] std::size_t size() const noexcept { return keys_.size(); }
-    [[nodiscard]] std::shared_ptr<wal::sorted_index const> finish() && {
-        return std::make_shared<wal::sorted_index const>(std::move(keys_).finish());
+    [[nodiscard]] std::shared_ptr<wal::sorted_index const> finish() const {
+        return std::make_shared<wal::sorted_index const>(keys_.sorted());
     }
 
 private:
@@ -62,7 +62,7 @@ indexed_segments(Fs& fs, std::vector<served_segment> served, std::vector<index_c
                 static_cast<void>(scan_segment<C>(file, where, fresh));
             }
             records += keys->size();
-            index = std::move(*keys).finish();
+            index = keys->finish();
         }
         out.emplace_back(std::move(s.what), std::move(index));
     }

@@ -635,7 +635,7 @@ private:
         KEEL_TRY(wal::collect_keys<C>(file_->file(), of_, builder));
         if (builder.size() != shape_.entries)
             return failure(errc::corruption, "the segment does not have as many records as its seal says", of_.path);
-        made_ = std::make_shared<wal::sorted_index const>(std::move(builder).finish());
+        made_ = std::make_shared<wal::sorted_index const>(builder.sorted());
         heap_.store(made_.get(), std::memory_order_release);
         return {};
     }

@@ -2,8 +2,9 @@
 #ifndef KEEL_WAL_CHUNK_INDEXER_HPP
 #define KEEL_WAL_CHUNK_INDEXER_HPP
 
-// The indexes inside a segment that is being written to (format/chunk_index.hpp): keys are collected as they are encoded, and once a
-// chunk is full its index goes into the log behind it, like a mark. It is never synced for its own sake.
+// The keys of a segment that is being written to, collected as they are encoded: for the indexes inside it (format/chunk_index.hpp), each
+// of which goes into the log behind its chunk once that is full, like a mark, and is never synced for its own sake; and for the index of
+// the whole, when it is sealed.
 
 #include <keel/format/chunk_index.hpp>
 #include <keel/format/frame.hpp>
@@ -18,18 +19,26 @@
 
 namespace keel::inline v0::wal {
 
-/// Of one life of one segment. One thread at a time. Memory: the keys of a chunk, and 24 bytes for each.
+/// Of one life of one segment. One thread at a time. Memory: the keys, and 24 bytes for each.
 template <checksum_policy C>
 class chunk_indexer {
 public:
     chunk_indexer() = default;
-    chunk_indexer(std::uint64_t segment_bytes, std::uint64_t salt)
-        : segment_bytes_{segment_bytes}, salt_{salt}, begin_{format::frames_begin(segment_bytes)}, on_{true} {}
+    /// `memory`: of a segment that needs it no more.
+    chunk_indexer(std::uint64_t segment_bytes, std::uint64_t salt, index_builder memory)
+        : segment_bytes_{segment_bytes}, salt_{salt}, begin_{format::frames_begin(segment_bytes)}, on_{true},
+          collecting_{true}, keys_{std::move(memory)} {
+        keys_.clear();
+    }
 
     /// A record that was encoded at `offset`. One without a key ends it: there are no indexes in this segment from then on.
     void add(std::uint64_t offset, std::uint32_t lsn_delta, format::frame_type type, byte_view key) {
-        if (!on_) return;
-        if (type == format::frame_type::message) return stop();
+        if (!collecting_) return;
+        if (type == format::frame_type::message) {
+            on_ = collecting_ = false;
+            keys_ = {};
+            return;
+        }
         keys_.add(as_text(key), offset, lsn_delta);
         last_ = lsn_delta;
     }
@@ -39,15 +48,20 @@ public:
             offset += format::frame_bytes(op.payload_bytes());
         }
     }
-    /// No more indexes in this segment: those that it has stay good.
-    void stop() noexcept {
-        on_ = false;
-        keys_ = {};
+    /// No more indexes inside this segment: those that it has stay good.
+    void stop() noexcept { on_ = false; }
+
+    /// The keys of all records so far; none where one of these has no key.
+    [[nodiscard]] index_builder const& keys() const noexcept { return keys_; }
+    /// Their memory, for another segment.
+    [[nodiscard]] index_builder give_memory() noexcept {
+        on_ = collecting_ = false;
+        return std::exchange(keys_, {});
     }
 
     /// Whether the records so far, which end at `end`, are worth an index.
     [[nodiscard]] bool due(std::uint64_t end) const noexcept {
-        return on_ && end - begin_ >= format::index_chunk_bytes(segment_bytes_) && keys_.size() != 0;
+        return on_ && end - begin_ >= format::index_chunk_bytes(segment_bytes_) && keys_.size() > done_;
     }
     /// What the frame of the index will take.
     [[nodiscard]] std::uint64_t frame_bytes() const noexcept {
@@ -56,7 +70,7 @@ public:
     /// The payload of an index frame that will stand at `end`, behind all records so far: whole batches.
     [[nodiscard]] std::vector<std::byte> take(std::uint64_t end) {
         auto const shape = this->shape();
-        auto const index = std::exchange(keys_, {}).finish();
+        auto const index = keys_.sorted(std::exchange(done_, keys_.size()));
         auto const head = format::chunk_blocks_offset(chunks_.size() + 1);
         auto const blocks = end + format::frame_header_bytes + head;
         std::vector<std::byte> body(static_cast<std::size_t>(shape.bytes()));
@@ -78,15 +92,17 @@ public:
 
 private:
     [[nodiscard]] format::index_shape shape() const noexcept {
-        return {format::block_bytes(segment_bytes_), keys_.size()};
+        return {format::block_bytes(segment_bytes_), keys_.size() - done_};
     }
 
     std::uint64_t segment_bytes_ = 0;
     std::uint64_t salt_ = 0;
     std::uint64_t begin_ = 0; ///< of the chunk
     std::uint32_t last_ = 0;
-    bool on_ = false;
+    bool on_ = false;         ///< chunks get their indexes
+    bool collecting_ = false; ///< every record so far has a key
     index_builder keys_{};
+    std::size_t done_ = 0;                        ///< of these, in chunks that have their index
     std::vector<format::indexed_chunk> chunks_{}; ///< that have their index
 };
 

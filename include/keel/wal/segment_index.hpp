@@ -44,12 +44,10 @@ struct sorted_index {
     std::string common{}; ///< what all keys begin with
 };
 
-/// Takes keys one by one. Memory: the keys, and 24 bytes for each, until finish().
+/// Takes keys one by one. Memory: the keys, and 24 bytes for each.
 class index_builder {
 public:
     void add(std::string_view key, std::uint64_t offset, std::uint32_t lsn_delta) {
-        if (items_.empty()) common_ = key.size();
-        else common_ = common_with_first(key);
         items_.push_back({.key_at = keys_.size(),
                           .offset = static_cast<std::uint32_t>(offset),
                           .lsn_delta = lsn_delta,
@@ -63,6 +61,11 @@ public:
         if (count >= items_.size()) return;
         keys_.resize(items_[count].key_at);
         items_.resize(count);
+    }
+    /// Forgets all keys and keeps their memory for others.
+    void clear() noexcept {
+        keys_.clear();
+        items_.clear();
     }
     [[nodiscard]] std::size_t size() const noexcept { return items_.size(); }
 
@@ -80,19 +83,19 @@ public:
         return out;
     }
 
-    [[nodiscard]] sorted_index finish() && {
+    /// The index of all keys, or of those from number `begin` on.
+    [[nodiscard]] sorted_index sorted(std::size_t begin = 0) const {
         sorted_index out;
-        if (items_.empty()) return out;
-        out.common = std::string{key_of(items_.front()).substr(0, common_)};
-        auto const skip = common_;
+        if (begin >= items_.size()) return out;
+        auto const skip = common_from(begin);
+        out.common = std::string{key_of(items_[begin]).substr(0, skip)};
         struct sortable {
             std::uint64_t prefix;
             std::size_t item;
         };
         std::vector<sortable> order;
-        order.reserve(items_.size());
-        for (std::size_t i = 0; i < items_.size(); ++i)
-            order.push_back({format::key_prefix(key_of(items_[i]), skip), i});
+        order.reserve(items_.size() - begin);
+        for (auto i = begin; i < items_.size(); ++i) order.push_back({format::key_prefix(key_of(items_[i]), skip), i});
         keel::detail::sort_by_prefix(order, [&](sortable const& a, sortable const& b) {
             auto const& x = items_[a.item];
             auto const& y = items_[b.item];
@@ -114,19 +117,20 @@ private:
     [[nodiscard]] std::string_view key_of(item const& i) const noexcept {
         return {keys_.data() + i.key_at, i.key_bytes};
     }
-    [[nodiscard]] std::size_t common_with_first(std::string_view key) const noexcept {
-        auto const first = key_of(items_.front());
-        auto const most = std::min(common_, key.size());
-        if (most == 0) return 0;
-        if (std::memcmp(first.data(), key.data(), most) == 0) return most;
-        std::size_t n = 0;
-        while (first[n] == key[n]) ++n;
-        return n;
+    /// How many bytes the keys from number `begin` on begin with alike.
+    [[nodiscard]] std::size_t common_from(std::size_t begin) const noexcept {
+        auto common = key_of(items_[begin]);
+        for (auto i = begin + 1; i < items_.size() && !common.empty(); ++i) {
+            auto const key = key_of(items_[i]);
+            if (!key.starts_with(common))
+                common =
+                    common.substr(0, static_cast<std::size_t>(std::ranges::mismatch(common, key).in1 - common.begin()));
+        }
+        return common.size();
     }
 
     std::vector<char> keys_{};
     std::vector<item> items_{};
-    std::size_t common_ = 0;
 };
 
 /// Reads the records of a segment back, all of which are known to be whole, and verifies each. Errors: corruption, where one does not

@@ -368,8 +368,9 @@ private:
         format::segment_link previous{};
         lsn first{};
         lsn cut{};
-        bool synced = false;  ///< a sync of it returned: its header is on the disk
-        std::uint64_t at = 0; ///< offset behind the last frame encoded
+        bool synced = false;           ///< a sync of it returned: its header is on the disk
+        std::uint64_t at = 0;          ///< offset behind the last frame encoded
+        std::uint64_t handed_over = 0; ///< mapped path: the disk has been asked to write up to here
         std::uint64_t count = 0;
         std::uint64_t keyed = 0; ///< of those, records that an index has
         std::uint64_t first_time_ns = 0;
@@ -380,6 +381,7 @@ private:
     static constexpr std::uint64_t segment_bytes = Config::segment_bytes;
     static constexpr std::uint64_t limit = format::frames_limit(segment_bytes);
     static constexpr std::uint64_t block = format::block_bytes(segment_bytes);
+    static constexpr std::uint64_t hand_over_bytes = 2 * MiB;
     static constexpr std::uint64_t mark_room = format::frame_bytes(format::mark_bytes);
 
     /// The records that have an LSN and are not visible: those that gather, and those a leader is writing, which he only reads too.
@@ -610,7 +612,7 @@ private:
         fresh->id = next.id;
         fresh->file = std::make_shared<file_type>(std::move(opened));
         fresh->encoder = {next.salt, first};
-        fresh->chunks = {segment_bytes, next.salt};
+        fresh->chunks = {segment_bytes, next.salt, active_ ? active_->chunks.give_memory() : index_builder{}};
         fresh->previous = previous;
         fresh->first = first;
         fresh->cut = cut;
@@ -883,6 +885,18 @@ private:
             note();
         }
         filling_.reset(active_->at);
+        begin_sync();
+    }
+    /// What was stored is handed to the disk by and by, where the file system can, so that ending the segment waits for its last part only.
+    void begin_sync() {
+        auto& now = *active_;
+        if constexpr (requires { now.file->begin_sync(*now.mapping, now.at, now.at); }) {
+            if (now.at - now.handed_over < hand_over_bytes) [[likely]]
+                return;
+            auto const end = now.at / block * block;
+            now.file->begin_sync(*now.mapping, now.handed_over, end - now.handed_over);
+            now.handed_over = end;
+        }
     }
 
     /// Where the first batch begins that touches the block in which the newest one ends: from there on a failed sync may cost bytes.
@@ -1006,16 +1020,15 @@ private:
         observer_.on(observe::segment_sealed{seal.id, seal.range});
         return {};
     }
-    /// Index and filter are made of the records as they are read back. Where one does not verify there is none, and the next open judges.
+    /// Index and filter are made of the keys as they were encoded: whoever follows them verifies what he finds.
     result<void> write_index_of(closed_segment& what) {
-        if (active_->keyed == 0 || active_->keyed != what.records ||
+        auto const& keys = active_->chunks.keys();
+        if (keys.size() == 0 || keys.size() != what.records ||
             !format::index_fits(what.end, what.records, segment_bytes))
             return {};
-        index_builder builder;
-        if (!collect_keys<C>(*active_->file, what, builder) || builder.size() != what.records) return {};
         auto at = format::sections_begin(what.end, segment_bytes);
-        auto filter = builder.filter({block, what.records});
-        KEEL_TRY_LET(index, write_index<C>(*active_->file, std::move(builder).finish(), what.salt, at, segment_bytes));
+        auto filter = keys.filter({block, what.records});
+        KEEL_TRY_LET(index, write_index<C>(*active_->file, keys.sorted(), what.salt, at, segment_bytes));
         what.index = index;
         at += index.length;
         if (filter.empty()) return {};

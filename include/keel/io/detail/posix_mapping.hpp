@@ -15,11 +15,14 @@
 #include <boost/interprocess/exceptions.hpp>
 #include <boost/interprocess/mapped_region.hpp>
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <limits>
 #include <string>
 #include <utility>
+
+#include <sys/mman.h>
 
 namespace keel::inline v0::io::detail {
 
@@ -111,9 +114,19 @@ public:
         return {};
     }
 
+    /// Takes whole pages out of the map; the next touch finds them in the file's cache. A page that is still mapped when it is written
+    /// back is taken from the other processors first, with an interrupt for each; so all go with a few.
+    void release_pages(std::uint64_t offset, std::uint64_t bytes) const noexcept {
+        constexpr std::uint64_t page = 4 * KiB; // where it is more, the call below refuses what is not whole
+        auto const begin = (offset + page - 1) / page * page;
+        auto const end = std::min(offset + bytes, size()) / page * page;
+        if (begin < end) static_cast<void>(::madvise(base() + begin, end - begin, MADV_DONTNEED));
+    }
+
     /// msync(2) over the whole region; on Linux that is fdatasync(2) of the file the region was made from.
     [[nodiscard]] result<void> sync() {
         if (region_.get_size() == 0) return {};
+        release_pages(0, size());
         if (uninterrupted([&] { return region_.flush(0, 0, false) ? 0 : -1; }) == 0) return {};
         return os_failure(errno, "cannot sync the mapped file", path_);
     }
