@@ -6819,6 +6819,47 @@ private:
 
 #endif
 
+// ---- keel/detail/short_text.hpp ----
+#ifndef KEEL_DETAIL_SHORT_TEXT_HPP
+#define KEEL_DETAIL_SHORT_TEXT_HPP
+
+// Copying and comparing keys, most of which are so short that calling the C library costs more than the work.
+
+namespace keel::inline v0::detail {
+
+/// memcpy; up to 32 bytes as two words that may overlap.
+[[gnu::always_inline]] inline void copy_text(char* to, char const* from, std::size_t bytes) noexcept {
+    if (bytes > 32 || bytes < 8) {
+        if (bytes != 0) std::memcpy(to, from, bytes);
+        return;
+    }
+    auto const ends = [&]<std::size_t Word>(std::integral_constant<std::size_t, Word>) {
+        char first[Word];
+        char last[Word];
+        std::memcpy(first, from, Word);
+        std::memcpy(last, from + bytes - Word, Word);
+        std::memcpy(to, first, Word);
+        std::memcpy(to + bytes - Word, last, Word);
+    };
+    if (bytes <= 16) ends(std::integral_constant<std::size_t, 8>{});
+    else ends(std::integral_constant<std::size_t, 16>{});
+}
+
+/// Whether they are the same. Keys that stand beside each other differ in their last bytes, if anywhere.
+[[nodiscard, gnu::always_inline]] inline bool same_text(std::string_view a, std::string_view b) noexcept {
+    if (a.size() != b.size()) return false;
+    if (a.size() < 8) return a == b;
+    std::uint64_t x = 0;
+    std::uint64_t y = 0;
+    std::memcpy(&x, a.data() + a.size() - 8, 8);
+    std::memcpy(&y, b.data() + b.size() - 8, 8);
+    return x == y && std::memcmp(a.data(), b.data(), a.size() - 8) == 0;
+}
+
+} // namespace keel::inline v0::detail
+
+#endif
+
 // ---- keel/format/block.hpp ----
 #ifndef KEEL_FORMAT_BLOCK_HPP
 #define KEEL_FORMAT_BLOCK_HPP
@@ -6940,22 +6981,33 @@ public:
     [[nodiscard]] std::string_view view() const noexcept { return {data(), size_}; }
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
     void clear() noexcept { size_ = 0; }
-    /// Keeps the first `shared` bytes, of which there are as many, and puts these behind them.
+    void assign(std::string_view text) { replace_end(0, text.data(), text.size()); }
+    /// Keeps the first `shared` bytes, of which there are as many, and puts these behind them. `readable`: how many may be read there; eight
+    /// more than are wanted spare a call.
+    [[gnu::always_inline]] void replace_end(std::size_t shared, char const* end, std::size_t bytes,
+                                            std::size_t readable) {
+        if (shared + bytes <= small_size && large_.empty() && bytes + 8 <= readable) [[likely]] {
+            for (std::size_t i = 0; i < bytes; i += 8) std::memcpy(small_.data() + shared + i, end + i, 8);
+            size_ = shared + bytes;
+            return;
+        }
+        replace_end(shared, end, bytes);
+    }
     void replace_end(std::size_t shared, char const* end, std::size_t bytes) {
-        if (shared + bytes > small_.size() && large_.size() < shared + bytes) {
+        if (shared + bytes > small_size && large_.size() < shared + bytes) {
             bool const was_small = large_.empty();
-            large_.resize(std::max(shared + bytes, 2 * small_.size()));
+            large_.resize(std::max(shared + bytes, 2 * small_size));
             if (was_small) std::memcpy(large_.data(), small_.data(), shared);
         }
-        char* const to = large_.empty() ? small_.data() : large_.data();
-        if (bytes != 0) std::memcpy(to + shared, end, bytes);
+        keel::detail::copy_text((large_.empty() ? small_.data() : large_.data()) + shared, end, bytes);
         size_ = shared + bytes;
     }
 
 private:
     [[nodiscard]] char const* data() const noexcept { return large_.empty() ? small_.data() : large_.data(); }
-    std::array<char, 64> small_{};
-    std::vector<char> large_{}; // once one key was longer
+    static constexpr std::size_t small_size = 64;
+    std::array<char, small_size + 8> small_{}; // whole words are copied
+    std::vector<char> large_{};                // once one key was longer
     std::size_t size_ = 0;
 };
 
@@ -7124,16 +7176,31 @@ private:
         }
         return false;
     }
+    /// The same where there is room for the longest: most have one or two bytes.
+    [[nodiscard, gnu::always_inline]] bool take_near(std::size_t& at, std::uint64_t& out) const noexcept {
+        auto const byte = [&](std::size_t i) { return std::to_integer<std::uint64_t>(bytes_[at + i]); };
+        out = byte(0);
+        if (out < 0x80) return ++at, true;
+        if (auto const b = byte(1); b < 0x80) {
+            out = (out & 0x7F) | b << 7;
+            return at += 2, true;
+        }
+        if (auto const b = byte(2); b < 0x80) {
+            out = (out & 0x7F) | (byte(1) & 0x7F) << 7 | b << 14;
+            return at += 3, true;
+        }
+        return get_varint(at, out);
+    }
     /// What stands in front of an entry's text; `at` is behind it then. False where the text does not fit.
-    [[nodiscard]] bool read_lengths(std::size_t& at, lengths& n) noexcept {
+    [[nodiscard, gnu::always_inline]] bool read_lengths(std::size_t& at, lengths& n) noexcept {
         auto& [shared, unshared, value] = n;
-        auto const take = [&](std::uint64_t& out) {
-            if (at >= end_) return false;
-            out = std::to_integer<std::uint64_t>(bytes_[at]);
-            if (out < 0x80) return ++at, true; // most are one byte
-            return get_varint(at, out);
-        };
-        if (!take(shared) || !take(unshared) || !take(value) || !take(age_)) return false;
+        if (end_ - at >= 4 * varint_bytes_max) [[likely]] {
+            if (!take_near(at, shared) || !take_near(at, unshared) || !take_near(at, value) || !take_near(at, age_))
+                return false;
+        } else if (!get_varint(at, shared) || !get_varint(at, unshared) || !get_varint(at, value) ||
+                   !get_varint(at, age_)) {
+            return false;
+        }
         tombstone_ = (value & 1) != 0;
         value >>= 1;
         return unshared <= end_ - at;
@@ -7143,7 +7210,8 @@ private:
         lengths n;
         if (!read_lengths(at, n) || n.shared > key_.size() || n.value > values_end_ - next_value_) return false;
         auto const* all = reinterpret_cast<char const*>(bytes_.data());
-        key_.replace_end(static_cast<std::size_t>(n.shared), all + at, static_cast<std::size_t>(n.unshared));
+        key_.replace_end(static_cast<std::size_t>(n.shared), all + at, static_cast<std::size_t>(n.unshared),
+                         bytes_.size() - at);
         value_ = {all + next_value_, static_cast<std::size_t>(n.value)};
         next_ = at + static_cast<std::size_t>(n.unshared);
         next_value_ += static_cast<std::size_t>(n.value);
@@ -7928,7 +7996,8 @@ class shared_block {
 public:
     shared_block() = default;
     /// So many bytes, to be filled through writable() before anybody else gets it.
-    explicit shared_block(std::size_t bytes) : bytes_{std::make_shared<std::byte[]>(bytes)}, size_{bytes} {}
+    explicit shared_block(std::size_t bytes)
+        : bytes_{std::make_shared_for_overwrite<std::byte[]>(bytes)}, size_{bytes} {}
 
     [[nodiscard]] explicit operator bool() const noexcept { return bytes_ != nullptr; }
     [[nodiscard]] std::byte const* data() const noexcept { return bytes_.get(); }
@@ -10132,20 +10201,26 @@ private:
     [[nodiscard]] result<void> load(format::block_place where, bool keep, held_block& into) const {
         if (!through_cache()) return copy_block(where, into);
         auto const name = name_of(where);
-        auto block = cache_->find(name);
-        if (!block) {
-            KEEL_TRY_LET(fresh, read_block(where));
-            if (keep) cache_->add(name, fresh);
-            block = std::move(fresh);
+        if (auto block = cache_->find(name)) {
+            into.share(std::move(block));
+            return {};
         }
-        into.share(std::move(block));
+        if (!keep && of_.compression == 0) return copy_block(where, into);
+        KEEL_TRY_LET(fresh, read_block(where));
+        if (keep) cache_->add(name, fresh);
+        into.share(std::move(fresh));
         return {};
     }
-    /// Into the reader's own memory, from the mapping.
+    /// Into the reader's own memory. Of a table that has no packed blocks.
     [[nodiscard]] result<void> copy_block(format::block_place where, held_block& into) const {
         KEEL_TRY(is_inside(where));
-        return read_frame(where, format::frame_type::block, into.room(where.bytes),
-                          [this](auto offset, byte_span out) { return file_->fetch_mapped(offset, out); });
+        auto const fetch = [this](auto offset, byte_span out) {
+            if constexpr (A::caches_blocks) return file_->fetch(offset, out);
+            else return file_->fetch_mapped(offset, out);
+        };
+        KEEL_TRY(read_frame(where, format::frame_type::block, into.room(where.bytes), fetch));
+        if (format::read_frame_header(into.view().data()).type != format::frame_type::block) return contradicts(where);
+        return {};
     }
     /// The frame of a block of records. One that is packed comes as the frame it would have been, its check apart.
     [[nodiscard]] result<block_cache::block> read_block(format::block_place where) const {
@@ -11571,6 +11646,21 @@ public:
         }
         sift_down();
     }
+    /// On to the next version that is not one of `key`, on one of which it stands.
+    void pass(std::string_view key) {
+        if (heap_.size() != 1) {
+            do advance();
+            while (valid() && keel::detail::same_text(top().key, key));
+            return;
+        }
+        auto& only = heap_.front();
+        auto const step = [&](auto& p) { // as long as it is in one part, nothing is to be put in order
+            do way_ == direction::forward ? p.next() : p.previous();
+            while (p.valid() && keel::detail::same_text(p.current().key, key));
+            return look(p, only.what);
+        };
+        if (!std::visit(step, parts_[only.part])) heap_.clear();
+    }
     [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
 
 private:
@@ -11649,7 +11739,7 @@ public:
     /// On to the next key that has a value; false where there is none, or after an error.
     bool step() {
         if (way_ == direction::backward) return step_back();
-        if (std::exchange(standing_on_, false)) pass();
+        if (std::exchange(standing_on_, false)) all_->pass(key_.view());
         while (all_->valid()) {
             auto const& top = all_->top();
             if (top.at > snapshot_) { // too new; the next version of this key may be seen
@@ -11662,12 +11752,12 @@ public:
                 at_ = top.at;
                 return standing_on_ = true;
             }
-            pass();
+            all_->pass(key_.view());
         }
         return false;
     }
 
-    [[nodiscard]] std::string_view key() const noexcept { return key_; }
+    [[nodiscard]] std::string_view key() const noexcept { return key_.view(); }
     [[nodiscard]] std::string_view value() const noexcept { return value_; }
     /// The version's LSN.
     [[nodiscard]] lsn at() const noexcept { return at_; }
@@ -11677,17 +11767,12 @@ public:
     }
 
 private:
-    /// Behind all versions of key_.
-    void pass() {
-        do all_->advance();
-        while (all_->valid() && all_->top().key == key_);
-    }
     /// The newest version that is seen comes last of its key.
     bool step_back() {
         while (all_->valid()) {
             key_.assign(all_->top().key);
             bool alive = false;
-            for (; all_->valid() && all_->top().key == key_; all_->advance()) {
+            for (; all_->valid() && keel::detail::same_text(all_->top().key, key_.view()); all_->advance()) {
                 auto const& top = all_->top();
                 if (top.at > snapshot_) continue;
                 alive = !top.tombstone && !top.key.empty();
@@ -11705,7 +11790,7 @@ private:
     direction way_ = direction::forward;
     std::optional<version_merge<Config>> all_{};
     bool standing_on_ = false; ///< the walk stands on the version that was given last
-    std::string key_{};
+    format::key_buffer key_{};
     std::string own_{};
     std::string_view value_{};
     lsn at_{};

@@ -54,6 +54,23 @@ block_entry entry_at(keel::format::block_reader const& in) {
 
 } // namespace
 
+TEST_CASE("detail: short keys are copied and compared as long ones are") {
+    for (std::size_t n = 0; n < 70; ++n) {
+        std::string text;
+        for (std::size_t i = 0; i < n; ++i) text += static_cast<char>('a' + i % 26);
+        std::string to(n + 2, '.');
+        keel::detail::copy_text(to.data() + 1, text.data(), n);
+        CHECK(to == '.' + text + '.');
+        CHECK(keel::detail::same_text(text, to.substr(1, n)));
+        CHECK_FALSE(keel::detail::same_text(text, text + 'x'));
+        for (std::size_t i = 0; i < n; ++i) {
+            auto other = text;
+            other[i] = '#';
+            CHECK_FALSE(keel::detail::same_text(text, other));
+        }
+    }
+}
+
 TEST_CASE("blocks: what was put in comes out, forward, backward and from any key") {
     CHECK(rc::check([] {
         auto const all = random_entries();

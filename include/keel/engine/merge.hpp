@@ -5,8 +5,10 @@
 // Many sorted parts walked as one, in either direction: every version there is (version_merge), or each key once with the version a
 // snapshot sees (merge_cursor). A heap holds the parts by where they stand, so a step costs the logarithm of their number.
 
+#include <keel/detail/short_text.hpp>
 #include <keel/engine/levels.hpp>
 #include <keel/error.hpp>
+#include <keel/format/block.hpp>
 #include <keel/table/entry.hpp>
 #include <keel/types.hpp>
 
@@ -146,6 +148,21 @@ public:
         }
         sift_down();
     }
+    /// On to the next version that is not one of `key`, on one of which it stands.
+    void pass(std::string_view key) {
+        if (heap_.size() != 1) {
+            do advance();
+            while (valid() && keel::detail::same_text(top().key, key));
+            return;
+        }
+        auto& only = heap_.front();
+        auto const step = [&](auto& p) { // as long as it is in one part, nothing is to be put in order
+            do way_ == direction::forward ? p.next() : p.previous();
+            while (p.valid() && keel::detail::same_text(p.current().key, key));
+            return look(p, only.what);
+        };
+        if (!std::visit(step, parts_[only.part])) heap_.clear();
+    }
     [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
 
 private:
@@ -224,7 +241,7 @@ public:
     /// On to the next key that has a value; false where there is none, or after an error.
     bool step() {
         if (way_ == direction::backward) return step_back();
-        if (std::exchange(standing_on_, false)) pass();
+        if (std::exchange(standing_on_, false)) all_->pass(key_.view());
         while (all_->valid()) {
             auto const& top = all_->top();
             if (top.at > snapshot_) { // too new; the next version of this key may be seen
@@ -237,12 +254,12 @@ public:
                 at_ = top.at;
                 return standing_on_ = true;
             }
-            pass();
+            all_->pass(key_.view());
         }
         return false;
     }
 
-    [[nodiscard]] std::string_view key() const noexcept { return key_; }
+    [[nodiscard]] std::string_view key() const noexcept { return key_.view(); }
     [[nodiscard]] std::string_view value() const noexcept { return value_; }
     /// The version's LSN.
     [[nodiscard]] lsn at() const noexcept { return at_; }
@@ -252,17 +269,12 @@ public:
     }
 
 private:
-    /// Behind all versions of key_.
-    void pass() {
-        do all_->advance();
-        while (all_->valid() && all_->top().key == key_);
-    }
     /// The newest version that is seen comes last of its key.
     bool step_back() {
         while (all_->valid()) {
             key_.assign(all_->top().key);
             bool alive = false;
-            for (; all_->valid() && all_->top().key == key_; all_->advance()) {
+            for (; all_->valid() && keel::detail::same_text(all_->top().key, key_.view()); all_->advance()) {
                 auto const& top = all_->top();
                 if (top.at > snapshot_) continue;
                 alive = !top.tombstone && !top.key.empty();
@@ -280,7 +292,7 @@ private:
     direction way_ = direction::forward;
     std::optional<version_merge<Config>> all_{};
     bool standing_on_ = false; ///< the walk stands on the version that was given last
-    std::string key_{};
+    format::key_buffer key_{};
     std::string own_{};
     std::string_view value_{};
     lsn at_{};

@@ -12,6 +12,7 @@
 //
 // The reader takes any bytes: what does not hold together ends the walk, and whole() says so.
 
+#include <keel/detail/short_text.hpp>
 #include <keel/format/endian.hpp>
 #include <keel/types.hpp>
 
@@ -130,22 +131,33 @@ public:
     [[nodiscard]] std::string_view view() const noexcept { return {data(), size_}; }
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
     void clear() noexcept { size_ = 0; }
-    /// Keeps the first `shared` bytes, of which there are as many, and puts these behind them.
+    void assign(std::string_view text) { replace_end(0, text.data(), text.size()); }
+    /// Keeps the first `shared` bytes, of which there are as many, and puts these behind them. `readable`: how many may be read there; eight
+    /// more than are wanted spare a call.
+    [[gnu::always_inline]] void replace_end(std::size_t shared, char const* end, std::size_t bytes,
+                                            std::size_t readable) {
+        if (shared + bytes <= small_size && large_.empty() && bytes + 8 <= readable) [[likely]] {
+            for (std::size_t i = 0; i < bytes; i += 8) std::memcpy(small_.data() + shared + i, end + i, 8);
+            size_ = shared + bytes;
+            return;
+        }
+        replace_end(shared, end, bytes);
+    }
     void replace_end(std::size_t shared, char const* end, std::size_t bytes) {
-        if (shared + bytes > small_.size() && large_.size() < shared + bytes) {
+        if (shared + bytes > small_size && large_.size() < shared + bytes) {
             bool const was_small = large_.empty();
-            large_.resize(std::max(shared + bytes, 2 * small_.size()));
+            large_.resize(std::max(shared + bytes, 2 * small_size));
             if (was_small) std::memcpy(large_.data(), small_.data(), shared);
         }
-        char* const to = large_.empty() ? small_.data() : large_.data();
-        if (bytes != 0) std::memcpy(to + shared, end, bytes);
+        keel::detail::copy_text((large_.empty() ? small_.data() : large_.data()) + shared, end, bytes);
         size_ = shared + bytes;
     }
 
 private:
     [[nodiscard]] char const* data() const noexcept { return large_.empty() ? small_.data() : large_.data(); }
-    std::array<char, 64> small_{};
-    std::vector<char> large_{}; // once one key was longer
+    static constexpr std::size_t small_size = 64;
+    std::array<char, small_size + 8> small_{}; // whole words are copied
+    std::vector<char> large_{};                // once one key was longer
     std::size_t size_ = 0;
 };
 
@@ -314,16 +326,31 @@ private:
         }
         return false;
     }
+    /// The same where there is room for the longest: most have one or two bytes.
+    [[nodiscard, gnu::always_inline]] bool take_near(std::size_t& at, std::uint64_t& out) const noexcept {
+        auto const byte = [&](std::size_t i) { return std::to_integer<std::uint64_t>(bytes_[at + i]); };
+        out = byte(0);
+        if (out < 0x80) return ++at, true;
+        if (auto const b = byte(1); b < 0x80) {
+            out = (out & 0x7F) | b << 7;
+            return at += 2, true;
+        }
+        if (auto const b = byte(2); b < 0x80) {
+            out = (out & 0x7F) | (byte(1) & 0x7F) << 7 | b << 14;
+            return at += 3, true;
+        }
+        return get_varint(at, out);
+    }
     /// What stands in front of an entry's text; `at` is behind it then. False where the text does not fit.
-    [[nodiscard]] bool read_lengths(std::size_t& at, lengths& n) noexcept {
+    [[nodiscard, gnu::always_inline]] bool read_lengths(std::size_t& at, lengths& n) noexcept {
         auto& [shared, unshared, value] = n;
-        auto const take = [&](std::uint64_t& out) {
-            if (at >= end_) return false;
-            out = std::to_integer<std::uint64_t>(bytes_[at]);
-            if (out < 0x80) return ++at, true; // most are one byte
-            return get_varint(at, out);
-        };
-        if (!take(shared) || !take(unshared) || !take(value) || !take(age_)) return false;
+        if (end_ - at >= 4 * varint_bytes_max) [[likely]] {
+            if (!take_near(at, shared) || !take_near(at, unshared) || !take_near(at, value) || !take_near(at, age_))
+                return false;
+        } else if (!get_varint(at, shared) || !get_varint(at, unshared) || !get_varint(at, value) ||
+                   !get_varint(at, age_)) {
+            return false;
+        }
         tombstone_ = (value & 1) != 0;
         value >>= 1;
         return unshared <= end_ - at;
@@ -333,7 +360,8 @@ private:
         lengths n;
         if (!read_lengths(at, n) || n.shared > key_.size() || n.value > values_end_ - next_value_) return false;
         auto const* all = reinterpret_cast<char const*>(bytes_.data());
-        key_.replace_end(static_cast<std::size_t>(n.shared), all + at, static_cast<std::size_t>(n.unshared));
+        key_.replace_end(static_cast<std::size_t>(n.shared), all + at, static_cast<std::size_t>(n.unshared),
+                         bytes_.size() - at);
         value_ = {all + next_value_, static_cast<std::size_t>(n.value)};
         next_ = at + static_cast<std::size_t>(n.unshared);
         next_value_ += static_cast<std::size_t>(n.value);

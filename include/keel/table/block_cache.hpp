@@ -28,7 +28,8 @@ class shared_block {
 public:
     shared_block() = default;
     /// So many bytes, to be filled through writable() before anybody else gets it.
-    explicit shared_block(std::size_t bytes) : bytes_{std::make_shared<std::byte[]>(bytes)}, size_{bytes} {}
+    explicit shared_block(std::size_t bytes)
+        : bytes_{std::make_shared_for_overwrite<std::byte[]>(bytes)}, size_{bytes} {}
 
     [[nodiscard]] explicit operator bool() const noexcept { return bytes_ != nullptr; }
     [[nodiscard]] std::byte const* data() const noexcept { return bytes_.get(); }

@@ -356,20 +356,26 @@ private:
     [[nodiscard]] result<void> load(format::block_place where, bool keep, held_block& into) const {
         if (!through_cache()) return copy_block(where, into);
         auto const name = name_of(where);
-        auto block = cache_->find(name);
-        if (!block) {
-            KEEL_TRY_LET(fresh, read_block(where));
-            if (keep) cache_->add(name, fresh);
-            block = std::move(fresh);
+        if (auto block = cache_->find(name)) {
+            into.share(std::move(block));
+            return {};
         }
-        into.share(std::move(block));
+        if (!keep && of_.compression == 0) return copy_block(where, into);
+        KEEL_TRY_LET(fresh, read_block(where));
+        if (keep) cache_->add(name, fresh);
+        into.share(std::move(fresh));
         return {};
     }
-    /// Into the reader's own memory, from the mapping.
+    /// Into the reader's own memory. Of a table that has no packed blocks.
     [[nodiscard]] result<void> copy_block(format::block_place where, held_block& into) const {
         KEEL_TRY(is_inside(where));
-        return read_frame(where, format::frame_type::block, into.room(where.bytes),
-                          [this](auto offset, byte_span out) { return file_->fetch_mapped(offset, out); });
+        auto const fetch = [this](auto offset, byte_span out) {
+            if constexpr (A::caches_blocks) return file_->fetch(offset, out);
+            else return file_->fetch_mapped(offset, out);
+        };
+        KEEL_TRY(read_frame(where, format::frame_type::block, into.room(where.bytes), fetch));
+        if (format::read_frame_header(into.view().data()).type != format::frame_type::block) return contradicts(where);
+        return {};
     }
     /// The frame of a block of records. One that is packed comes as the frame it would have been, its check apart.
     [[nodiscard]] result<block_cache::block> read_block(format::block_place where) const {
