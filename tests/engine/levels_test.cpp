@@ -409,14 +409,14 @@ TEST_CASE("levels: readers beside a writer that rolls over see each key's newest
 
 TEST_CASE(
     "levels: a segment keeps room for the mark that falls due when the log is quiet, and for the one that closes it") {
-    using store = engine_tests::by_hand_store; // else what a quiet log is left with would be merged
+    using unmerged = engine_tests::by_hand_store; // else what a quiet log is left with would be merged
     constexpr auto room = [](std::uint64_t segment) {
         return keel::format::footer_offset(segment) - keel::format::frames_begin(segment);
     };
     constexpr auto all_but_some = static_cast<std::size_t>(room(64 * keel::KiB) - room(4 * keel::KiB));
     for (int extra = 0; extra < 40; ++extra) {
         keel::io::memory disk;
-        auto db = store::open("db", model::test_options(), disk);
+        auto db = unmerged::open("db", model::test_options(), disk);
         REQUIRE(db->put("large", std::string(all_but_some, 'v')));
         for (int i = 0; i < 12; ++i)
             REQUIRE(db->put("key" + std::to_string(i), std::string(40 + static_cast<std::size_t>(extra) * 2, 'v')));
@@ -426,10 +426,10 @@ TEST_CASE(
         auto hurt = left;
         auto const [file, at] = place_of(hurt, "key11");
         REQUIRE(hurt.corrupt(file, at, std::byte{1}));
-        auto const again = store::open("db", model::test_options(), hurt);
+        auto const again = unmerged::open("db", model::test_options(), hurt);
         REQUIRE(again);
         CHECK(again->recovery().lost_records == 1);
         REQUIRE(db->close());
-        CHECK(store::open("db", model::test_options(), disk)->recovery().clean_close);
+        CHECK(unmerged::open("db", model::test_options(), disk)->recovery().clean_close);
     }
 }
