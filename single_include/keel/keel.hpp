@@ -12444,8 +12444,9 @@ private:
 
 // The life of segment files: prepare, register, activate, seal, retire, recycle; and the manifest that knows of each step.
 //
-// Prepare: fill (zeros really written, so that a commit overwrites blocks the file owns) or recycle, header with a new id and salt,
-// sync, rename, sync the folder, register. Only a registered segment is activated, so a registered file that is missing is damage.
+// Prepare: fill or recycle, header with a new id and salt, sync, rename, sync the folder, register. Filling is zeros really written, so that
+// a commit overwrites blocks the file owns; where syncs are few (write_path::mapped) only the blocks are taken, and that they hold data now
+// is left to the sync that makes it durable. Only a registered segment is activated, so a registered file that is missing is damage.
 // Retire: the edit is durable in both manifests before a byte of the file changes.
 //
 // Thread rules: everything here under one mutex of its own, which is held during I/O. The writer calls it with its own mutex held;
@@ -12492,6 +12493,12 @@ public:
     [[nodiscard]] std::uint64_t durable_edit() const {
         std::lock_guard const hold{m_};
         return manifest_.durable_edit();
+    }
+
+    /// New segments are not filled, from here on. Before the first is prepared.
+    void leave_unfilled() {
+        std::lock_guard const hold{m_};
+        fills_ = false;
     }
 
     /// Takes over the spare segments that recovery found. Each gets a new life before it is used, also after an orderly close: a later
@@ -12684,6 +12691,7 @@ private:
 
     result<void> fill(typename fs_type::file& file) {
         KEEL_TRY(file.allocate(segment_bytes_));
+        if (!fills_) return {};
         std::array<std::byte, fill_bytes> const zeros{};
         for (std::uint64_t at = 0; at < segment_bytes_; at += fill_bytes) KEEL_TRY(file.write(at, zeros));
         return {};
@@ -12696,6 +12704,7 @@ private:
     format::store_id store_;
     std::uint64_t branch_;
     std::uint64_t segment_bytes_;
+    bool fills_ = true;
     std::uint64_t (*entropy_)();
     std::uint64_t (*clock_ns_)();
     std::deque<prepared_segment> ready_{};
@@ -15823,7 +15832,8 @@ private:
 //
 // Written path (every_write, group_commit): a batch is encoded into the filling group under the mutex; one of the waiting callers
 // becomes the leader, takes the group, writes and syncs it without the mutex, then acknowledges everybody in it.
-// Mapped path (interval, os_buffered): a batch is stored into the mapping under the mutex, its first tag last, and accepted at once.
+// Mapped path (interval, os_buffered): a batch is stored into the mapping under the mutex, or, if it is large, written to the file that
+// is mapped; its first tag last; and accepted at once.
 //
 // What is on the disk when something is acknowledged: the frames, by a sync that returned, in a segment whose header was written
 // before them in the same file (so the same sync covers it), whose name and registration were durable before it was activated; and
@@ -15935,6 +15945,7 @@ public:
         if (start_.read_only) state_ = engine_state::read_only;
         else if (!start_.reason.empty()) state_ = engine_state::degraded;
         reason_ = start_.reason;
+        if constexpr (mapped) keeper_.leave_unfilled();
     }
     writer(writer const&) = delete;
     writer& operator=(writer const&) = delete;
@@ -16174,6 +16185,8 @@ private:
     static constexpr std::uint64_t limit = format::frames_limit(segment_bytes);
     static constexpr std::uint64_t block = format::block_bytes(segment_bytes);
     static constexpr std::uint64_t hand_over_bytes = 2 * MiB;
+    /// Mapped path: from so many bytes on one system call costs less than a page fault for each page. Both write the same page cache.
+    static constexpr std::uint64_t written_from = std::min(8 * KiB, segment_bytes / 8);
     static constexpr std::uint64_t mark_room = format::frame_bytes(format::mark_bytes);
 
     /// The records that have an LSN and are not visible: those that gather, and those a leader is writing, which he only reads too.
@@ -16664,7 +16677,9 @@ private:
     result<void> store_bytes() {
         auto const bytes = byte_view{filling_.bytes};
         auto& map = *active_->mapping;
-        KEEL_TRY(map.store(filling_.offset + 4, bytes.subspan(4)));
+        auto const rest = bytes.subspan(4);
+        if (bytes.size() >= written_from) KEEL_TRY(active_->file->write(filling_.offset + 4, rest));
+        else KEEL_TRY(map.store(filling_.offset + 4, rest));
         return map.publish(filling_.offset, format::load<std::uint32_t>(bytes.data()));
     }
     void accept_filling() {

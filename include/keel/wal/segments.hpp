@@ -4,8 +4,9 @@
 
 // The life of segment files: prepare, register, activate, seal, retire, recycle; and the manifest that knows of each step.
 //
-// Prepare: fill (zeros really written, so that a commit overwrites blocks the file owns) or recycle, header with a new id and salt,
-// sync, rename, sync the folder, register. Only a registered segment is activated, so a registered file that is missing is damage.
+// Prepare: fill or recycle, header with a new id and salt, sync, rename, sync the folder, register. Filling is zeros really written, so that
+// a commit overwrites blocks the file owns; where syncs are few (write_path::mapped) only the blocks are taken, and that they hold data now
+// is left to the sync that makes it durable. Only a registered segment is activated, so a registered file that is missing is damage.
 // Retire: the edit is durable in both manifests before a byte of the file changes.
 //
 // Thread rules: everything here under one mutex of its own, which is held during I/O. The writer calls it with its own mutex held;
@@ -67,6 +68,12 @@ public:
     [[nodiscard]] std::uint64_t durable_edit() const {
         std::lock_guard const hold{m_};
         return manifest_.durable_edit();
+    }
+
+    /// New segments are not filled, from here on. Before the first is prepared.
+    void leave_unfilled() {
+        std::lock_guard const hold{m_};
+        fills_ = false;
     }
 
     /// Takes over the spare segments that recovery found. Each gets a new life before it is used, also after an orderly close: a later
@@ -259,6 +266,7 @@ private:
 
     result<void> fill(typename fs_type::file& file) {
         KEEL_TRY(file.allocate(segment_bytes_));
+        if (!fills_) return {};
         std::array<std::byte, fill_bytes> const zeros{};
         for (std::uint64_t at = 0; at < segment_bytes_; at += fill_bytes) KEEL_TRY(file.write(at, zeros));
         return {};
@@ -271,6 +279,7 @@ private:
     format::store_id store_;
     std::uint64_t branch_;
     std::uint64_t segment_bytes_;
+    bool fills_ = true;
     std::uint64_t (*entropy_)();
     std::uint64_t (*clock_ns_)();
     std::deque<prepared_segment> ready_{};

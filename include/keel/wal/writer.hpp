@@ -6,7 +6,8 @@
 //
 // Written path (every_write, group_commit): a batch is encoded into the filling group under the mutex; one of the waiting callers
 // becomes the leader, takes the group, writes and syncs it without the mutex, then acknowledges everybody in it.
-// Mapped path (interval, os_buffered): a batch is stored into the mapping under the mutex, its first tag last, and accepted at once.
+// Mapped path (interval, os_buffered): a batch is stored into the mapping under the mutex, or, if it is large, written to the file that
+// is mapped; its first tag last; and accepted at once.
 //
 // What is on the disk when something is acknowledged: the frames, by a sync that returned, in a segment whose header was written
 // before them in the same file (so the same sync covers it), whose name and registration were durable before it was activated; and
@@ -143,6 +144,7 @@ public:
         if (start_.read_only) state_ = engine_state::read_only;
         else if (!start_.reason.empty()) state_ = engine_state::degraded;
         reason_ = start_.reason;
+        if constexpr (mapped) keeper_.leave_unfilled();
     }
     writer(writer const&) = delete;
     writer& operator=(writer const&) = delete;
@@ -382,6 +384,8 @@ private:
     static constexpr std::uint64_t limit = format::frames_limit(segment_bytes);
     static constexpr std::uint64_t block = format::block_bytes(segment_bytes);
     static constexpr std::uint64_t hand_over_bytes = 2 * MiB;
+    /// Mapped path: from so many bytes on one system call costs less than a page fault for each page. Both write the same page cache.
+    static constexpr std::uint64_t written_from = std::min(8 * KiB, segment_bytes / 8);
     static constexpr std::uint64_t mark_room = format::frame_bytes(format::mark_bytes);
 
     /// The records that have an LSN and are not visible: those that gather, and those a leader is writing, which he only reads too.
@@ -872,7 +876,9 @@ private:
     result<void> store_bytes() {
         auto const bytes = byte_view{filling_.bytes};
         auto& map = *active_->mapping;
-        KEEL_TRY(map.store(filling_.offset + 4, bytes.subspan(4)));
+        auto const rest = bytes.subspan(4);
+        if (bytes.size() >= written_from) KEEL_TRY(active_->file->write(filling_.offset + 4, rest));
+        else KEEL_TRY(map.store(filling_.offset + 4, rest));
         return map.publish(filling_.offset, format::load<std::uint32_t>(bytes.data()));
     }
     void accept_filling() {
