@@ -11,7 +11,8 @@
 //   scan               keel's log alone: open with one thread, records of 128 bytes with their frames; checks all, keeps nothing
 //   recovery           open after a crash, all of 2 Mi records in the log, every byte of it verified; one thread
 //   first_get_1MiB, _64MiB, _256MiB, _1GiB   open after a crash and read one key; so much log (8 Ki, 512 Ki, 2 Mi, 8 Mi records) behind a
-//                      small store; the last one without LevelDB and SQLite. `_warm`: in a process that has opened another store before
+//                      small store. `_warm`: in a process that has opened another store before. Without those that cannot keep so much in
+//                      their log, or should not: SQLite from 256 MiB on, of recovery, too, and LevelDB at 1 GiB
 // keel_log is the log without keys and order; keel_mapped_tables is keel with table_access::mapped, where only reading differs.
 
 #include "jobs.hpp"

@@ -572,8 +572,8 @@ private:
     out.push_back({"lmdb_writemap", detail::lmdb_store::open_writable_map, no_log});
 #endif
 #if defined(KEEL_BENCH_SQLITE)
-    // Whole pages: 7 KB of log for each record.
-    out.push_back({"sqlite", detail::sqlite_store::open, detail::sqlite_store::log_bytes, true, false, 2 << 20});
+    // Whole pages: 7 KB of log for each record, and each round needs a copy.
+    out.push_back({"sqlite", detail::sqlite_store::open, detail::sqlite_store::log_bytes, true, false, 512 << 10});
 #endif
     return out;
 }
