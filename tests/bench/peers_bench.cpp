@@ -210,7 +210,8 @@ private:
         if (!chosen(what_.only, name)) return;
         for (auto const& who : peers_) {
             if (who.only_reads || what.records > who.log_records_max) continue;
-            auto const image = folder_ / (who.name + '-' + std::to_string(what.records));
+            auto const image = folder_ /
+                               (who.name + '-' + std::to_string(what.base) + '-' + std::to_string(what.records));
             if (!std::filesystem::exists(image)) {
                 bench::write_image(who, image, what);
                 settle(what_.folder);
