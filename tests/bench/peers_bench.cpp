@@ -87,6 +87,8 @@ void recovery_round(bench::table& out, std::string const& name, peer const& who,
         if (who.open_writes) {
             folder += "-copy";
             std::filesystem::copy(image, folder, std::filesystem::copy_options::recursive);
+        } else {
+            bench::read_files(folder); // a copy is in the page cache, too
         }
         settle(folder);
         out.add(name, who.name, bench::in_own_process([&] { return job(who, folder, how, what); }));
@@ -167,6 +169,7 @@ private:
                     auto const loaded = bench::load(who, image);
                     if (chosen(what_.only, "settle")) table_.add("settle", who.name, loaded);
                 }
+                bench::read_files(image); // other peers' stores may have pushed it out
                 settle(what_.folder);
                 if (name != "settle")
                     table_.add(name, who.name, bench::in_own_process([&] { return job(who, image); }));
