@@ -913,7 +913,8 @@ static_assert(compression_policy<none>);
 
 namespace keel::inline v0 {
 
-/// written: pwrite and fdatasync from private memory. mapped: stores into the shared mapping of the preallocated segment.
+/// written: pwrite and fdatasync from private memory. mapped: stores into the shared mapping of the preallocated segment,
+/// and pwrite to the same file for large batches; no sync.
 enum class write_path : std::uint8_t { written, mapped };
 
 /// What is on the disk when a write returns.
@@ -2225,6 +2226,8 @@ inline void append_text(std::string& to, record_view const& r) {
 //                                                            failure nothing unsynced in this file may be believed again
 //   f.allocate(bytes)                result<void>            the file is at least so long and owns its blocks; new bytes are zero
 //   f.status()                       result<file_status>
+//   f.begin_sync(mapping, offset, bytes)  void               may be left out; a hint that these bytes of a mapping of it change no more:
+//                                                            writing them may begin, and a later sync tells what went wrong
 //   f.map(access)                    result<Fs::mapping>     the whole file as long as it is now; outlives f
 //   f.path()                         std::string const&
 //
@@ -18216,8 +18219,13 @@ public:
     /// machine's; nothing is lost by them.
     [[nodiscard]] result<bool> step(std::stop_token const& stop, bool quiet) {
         std::lock_guard const hold{m_};
-        auto done = choose_and_run(stop, [&](compaction_picker<merging>& pick) { return pick.due(next_key_); });
-        if (done && !*done && quiet) done = merge_rest(stop);
+        bool rest = false;
+        auto done = choose_and_run(stop, [&](compaction_picker<merging>& pick) {
+            auto job = pick.due(next_key_);
+            rest = quiet && job && !*job && pick.rest_pays(core_.writer().bytes_in_active());
+            return job;
+        });
+        if (done && rest) done = merge_rest(stop);
         dispose();
         return done;
     }
@@ -18261,22 +18269,17 @@ private:
         return {std::move(parts), std::move(view), core_.manifest()};
     }
 
-    [[nodiscard]] bool serving() const {
-        auto const health = core_.writer().state();
-        return health == engine_state::healthy || health == engine_state::degraded;
-    }
     /// What a burst of writes left in the log is merged once nobody writes: readers then have sorted tables, and the segments are free.
     result<bool> merge_rest(std::stop_token const& stop) {
-        if (!serving()) return false;
-        auto const [parts, view, state] = now();
-        auto const open = core_.writer().bytes_in_active();
-        if (!compaction_picker<merging>{view, parts, state, core_.writer().has_written()}.rest_pays(open)) return false;
+        // Nobody asked for a segment's end: it must not be what finds the disk full, and stops writes.
+        if (core_.keeper().ready() == 0) return false;
         KEEL_TRY(core_.writer().roll_over());
         return choose_and_run(stop, [](compaction_picker<merging>& pick) { return pick.rest(); });
     }
     template <class Choose>
     result<bool> choose_and_run(std::stop_token const& stop, Choose const& choose) {
-        if (!serving()) return false;
+        auto const health = core_.writer().state();
+        if (health != engine_state::healthy && health != engine_state::degraded) return false;
         auto const [parts, view, state] = now();
         compaction_picker<merging> pick{view, parts, state, core_.writer().has_written()};
         KEEL_TRY_LET(job, choose(pick));

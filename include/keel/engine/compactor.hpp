@@ -70,8 +70,13 @@ public:
     /// machine's; nothing is lost by them.
     [[nodiscard]] result<bool> step(std::stop_token const& stop, bool quiet) {
         std::lock_guard const hold{m_};
-        auto done = choose_and_run(stop, [&](compaction_picker<merging>& pick) { return pick.due(next_key_); });
-        if (done && !*done && quiet) done = merge_rest(stop);
+        bool rest = false;
+        auto done = choose_and_run(stop, [&](compaction_picker<merging>& pick) {
+            auto job = pick.due(next_key_);
+            rest = quiet && job && !*job && pick.rest_pays(core_.writer().bytes_in_active());
+            return job;
+        });
+        if (done && rest) done = merge_rest(stop);
         dispose();
         return done;
     }
@@ -115,22 +120,17 @@ private:
         return {std::move(parts), std::move(view), core_.manifest()};
     }
 
-    [[nodiscard]] bool serving() const {
-        auto const health = core_.writer().state();
-        return health == engine_state::healthy || health == engine_state::degraded;
-    }
     /// What a burst of writes left in the log is merged once nobody writes: readers then have sorted tables, and the segments are free.
     result<bool> merge_rest(std::stop_token const& stop) {
-        if (!serving()) return false;
-        auto const [parts, view, state] = now();
-        auto const open = core_.writer().bytes_in_active();
-        if (!compaction_picker<merging>{view, parts, state, core_.writer().has_written()}.rest_pays(open)) return false;
+        // Nobody asked for a segment's end: it must not be what finds the disk full, and stops writes.
+        if (core_.keeper().ready() == 0) return false;
         KEEL_TRY(core_.writer().roll_over());
         return choose_and_run(stop, [](compaction_picker<merging>& pick) { return pick.rest(); });
     }
     template <class Choose>
     result<bool> choose_and_run(std::stop_token const& stop, Choose const& choose) {
-        if (!serving()) return false;
+        auto const health = core_.writer().state();
+        if (health != engine_state::healthy && health != engine_state::degraded) return false;
         auto const [parts, view, state] = now();
         compaction_picker<merging> pick{view, parts, state, core_.writer().has_written()};
         KEEL_TRY_LET(job, choose(pick));

@@ -32,6 +32,8 @@
 //                                                            failure nothing unsynced in this file may be believed again
 //   f.allocate(bytes)                result<void>            the file is at least so long and owns its blocks; new bytes are zero
 //   f.status()                       result<file_status>
+//   f.begin_sync(mapping, offset, bytes)  void               may be left out; a hint that these bytes of a mapping of it change no more:
+//                                                            writing them may begin, and a later sync tells what went wrong
 //   f.map(access)                    result<Fs::mapping>     the whole file as long as it is now; outlives f
 //   f.path()                         std::string const&
 //

@@ -15,7 +15,8 @@
 
 namespace keel::inline v0 {
 
-/// written: pwrite and fdatasync from private memory. mapped: stores into the shared mapping of the preallocated segment.
+/// written: pwrite and fdatasync from private memory. mapped: stores into the shared mapping of the preallocated segment,
+/// and pwrite to the same file for large batches; no sync.
 enum class write_path : std::uint8_t { written, mapped };
 
 /// What is on the disk when a write returns.
