@@ -7981,6 +7981,79 @@ using large_memory = std::unique_ptr<std::byte[], free_large_memory>;
 
 #endif
 
+// ---- keel/table/fence_list.hpp ----
+#ifndef KEEL_TABLE_FENCE_LIST_HPP
+#define KEEL_TABLE_FENCE_LIST_HPP
+
+// An index of a table in memory: where each block is, by the largest key in it. What a search compares stands together: eight bytes of
+// each key, behind what all keys share; the keys themselves are asked only where those are alike.
+
+namespace keel::inline v0::table {
+
+/// Made once, then read by any number of threads.
+class fence_list {
+public:
+    /// Keys do not decrease.
+    void add(std::string_view largest, format::block_place where) {
+        keys_.append(largest);
+        fences_.push_back({where, static_cast<std::uint32_t>(keys_.size())});
+    }
+    /// Behind the last add().
+    void finish() {
+        if (empty()) return;
+        auto const first = key(0);
+        auto const last = key(size() - 1);
+        common_ = static_cast<std::size_t>(std::ranges::mismatch(first, last).in1 - first.begin());
+        prefixes_.reserve(size());
+        for (std::size_t i = 0; i < size(); ++i) prefixes_.push_back(format::key_prefix(key(i), common_));
+    }
+
+    [[nodiscard]] bool empty() const noexcept { return fences_.empty(); }
+    [[nodiscard]] std::size_t size() const noexcept { return fences_.size(); }
+    [[nodiscard]] format::block_place where(std::size_t i) const noexcept { return fences_[i].where; }
+    [[nodiscard]] std::string_view key(std::size_t i) const noexcept {
+        auto const begin = i == 0 ? 0 : fences_[i - 1].key_end;
+        return std::string_view{keys_}.substr(begin, fences_[i].key_end - begin);
+    }
+    [[nodiscard]] bool in_order() const noexcept {
+        for (std::size_t i = 1; i < size(); ++i)
+            if (key(i) < key(i - 1)) return false;
+        return true;
+    }
+
+    /// The first block whose largest key is not less than `wanted`; size() where there is none.
+    [[nodiscard]] std::size_t first_not_less(std::string_view wanted) const noexcept {
+        if (empty()) return 0;
+        auto const shared = key(0).substr(0, common_);
+        if (auto const order = wanted.substr(0, common_).compare(shared); order != 0) return order < 0 ? 0 : size();
+        auto const prefix = format::key_prefix(wanted, common_);
+        auto const first = std::lower_bound(prefixes_.begin(), prefixes_.end(), prefix);
+        auto low = static_cast<std::size_t>(first - prefixes_.begin());
+        if (first == prefixes_.end() || *first != prefix) return low;
+        auto high = static_cast<std::size_t>(std::upper_bound(first, prefixes_.end(), prefix) - prefixes_.begin());
+        while (low < high) {
+            auto const middle = low + (high - low) / 2;
+            if (key(middle) < wanted) low = middle + 1;
+            else high = middle;
+        }
+        return low;
+    }
+
+private:
+    struct fence {
+        format::block_place where;
+        std::uint32_t key_end; ///< in keys_
+    };
+    std::string keys_{};
+    std::vector<fence> fences_{};
+    std::vector<std::uint64_t> prefixes_{};
+    std::size_t common_ = 0;
+};
+
+} // namespace keel::inline v0::table
+
+#endif
+
 // ---- keel/table/block_cache.hpp ----
 #ifndef KEEL_TABLE_BLOCK_CACHE_HPP
 #define KEEL_TABLE_BLOCK_CACHE_HPP
@@ -8340,6 +8413,334 @@ private:
     mutable std::optional<typename Fs::file> file_{};
     mutable std::optional<typename Fs::mapping> mapping_{};
     mutable std::atomic<typename Fs::mapping const*> map_{nullptr};
+};
+
+} // namespace keel::inline v0::table
+
+#endif
+
+// ---- keel/table/row_cache.hpp ----
+#ifndef KEEL_TABLE_ROW_CACHE_HPP
+#define KEEL_TABLE_ROW_CACHE_HPP
+
+// Records that look-ups asked tables for, each by itself: a look-up that finds its key here touches a slot and the record, where one in
+// a block touches a dozen cache lines. A record is the newest version of its key in one table, whose id goes with it (its source);
+// whether anything newer is elsewhere is asked before. While there is room a block that a look-up loads is taken apart and all of it
+// kept here; from then on only what was asked for, and of that what is asked for again stays.
+//
+// Records lie one behind the other in a ring, as 64-bit words: source | lsn | value bytes, 32 bits, key bytes, 16, tombstone | key, value.
+// A position counts words since the beginning, so it says whether the ring has come round since; one that is asked for when that is near
+// is written anew. A slot is 28 bits of the hash and the low 36 of a position; eight slots, a cache line, are where a hash may be.
+//
+// Thread rules: any number of threads. m_ guards adding; who finds it held goes without, so nobody waits. Readers take no lock: slots
+// and words are atomic, words are written with release and read with acquire, and begin_, which says what may be overwritten, is moved
+// before the words are: a reader that has seen any word of a later record sees that in begin_, which it asks last. A table of slots that
+// was outgrown stays for who stands in it.
+
+namespace keel::inline v0::table {
+
+class row_cache {
+public:
+    /// Key and value of a record that is kept here have so many bytes at most: of larger ones a block holds few.
+    static constexpr std::size_t row_bytes_max = 512;
+    /// Where a look-up gets a record copied to.
+    using room = std::array<std::uint64_t, row_bytes_max / sizeof(std::uint64_t)>;
+
+    /// Takes about so many bytes at most, and none before they are needed. Less than 64 KiB: nothing is kept.
+    explicit row_cache(std::size_t bytes_max) {
+        auto const ring = bytes_max - bytes_max / 8; // the rest is for slots
+        if (bytes_max < chunks_min * chunk_bytes_min) return;
+        auto const bytes = std::clamp(std::bit_floor(ring / chunks_min), chunk_bytes_min, io::large_page_bytes);
+        chunk_shift_ = static_cast<unsigned>(std::countr_zero(bytes / sizeof(word)));
+        chunks_ = std::vector<std::atomic<word*>>(ring / bytes);
+    }
+
+    /// Whether it keeps anything at all.
+    [[nodiscard]] bool enabled() const noexcept { return !chunks_.empty(); }
+    /// Whether there is still room for a block of so many bytes without giving up others. The first few blocks are not asked for: who
+    /// looks up little pays for nothing.
+    [[nodiscard]] bool has_room(std::size_t bytes) noexcept {
+        if (!enabled() || head_.load(std::memory_order_relaxed) + bytes / 4 > capacity()) return false;
+        return offers_.load(std::memory_order_relaxed) >= offers_passed ||
+               offers_.fetch_add(1, std::memory_order_relaxed) >= offers_passed;
+    }
+
+    /// Asks for the memory that find() looks at first.
+    void prefetch(std::uint64_t hash) const noexcept {
+        if (auto const* in = slots_.load(std::memory_order_acquire)) keel::detail::prefetch(&in->bucket(hash));
+    }
+    /// Asks for the record itself, if there is one.
+    void prefetch_row(std::uint64_t hash) const noexcept {
+        auto const* in = slots_.load(std::memory_order_acquire);
+        if (in == nullptr) return;
+        for (auto const& s : in->bucket(hash).slots) {
+            auto const seen = s.load(std::memory_order_relaxed);
+            if (!may_be(seen, hash)) continue;
+            auto const* at = reinterpret_cast<std::byte const*>(address(position_of(seen)));
+            if (at != nullptr) keel::detail::prefetch(at, row_ahead);
+        }
+    }
+    /// The newest version of `key` in `source`, if it is here and not newer than `snapshot`. The views of `into` point into `text`.
+    [[nodiscard]] bool find(std::uint64_t source, std::uint64_t hash, std::string_view key, lsn snapshot, room& text,
+                            version& into) {
+        auto const* in = slots_.load(std::memory_order_acquire);
+        if (in == nullptr) return false;
+        for (auto const& s : in->bucket(hash).slots) {
+            auto const seen = s.load(std::memory_order_acquire);
+            if (!may_be(seen, hash)) continue;
+            auto const at = position_of(seen);
+            row_head head;
+            if (!copy(at, source, key, head, text)) continue;
+            if (head.at > snapshot) return false;
+            auto const* const begin = reinterpret_cast<char const*>(text.data());
+            into = {.key = key,
+                    .value = {begin + head.key_bytes, head.value_bytes},
+                    .at = head.at,
+                    .tombstone = head.tombstone};
+            if (is_old(at)) add(source, hash, into);
+            return true;
+        }
+        return false;
+    }
+
+    /// Adds records; nothing where somebody else does so just now.
+    class adder {
+    public:
+        explicit adder(row_cache& to) : to_{&to}, hold_{to.m_, std::try_to_lock} {}
+        /// The newest version of its key in `source`. False: it was there.
+        bool add(std::uint64_t source, std::uint64_t hash, version const& v) {
+            return hold_ && to_->enabled() && fits(v) && to_->put(source, hash, v);
+        }
+
+    private:
+        row_cache* to_;
+        std::unique_lock<std::mutex> hold_;
+    };
+    bool add(std::uint64_t source, std::uint64_t hash, version const& v) { return adder{*this}.add(source, hash, v); }
+    [[nodiscard]] static bool fits(version const& v) noexcept { return v.key.size() + v.value.size() <= row_bytes_max; }
+
+private:
+    using word = std::uint64_t;
+    static constexpr std::size_t chunks_min = 4;
+    static constexpr std::size_t chunk_bytes_min = 16 * KiB;
+    static constexpr std::uint32_t offers_passed = 16;
+    static constexpr std::size_t row_ahead = 192; // processors see by themselves how a copy goes on
+    static constexpr unsigned position_bits = 36;
+    static constexpr word position_mask = (word{1} << position_bits) - 1;
+    static constexpr std::size_t head_words = 3;
+
+    struct row_head {
+        lsn at{};
+        std::size_t value_bytes = 0;
+        std::size_t key_bytes = 0;
+        bool tombstone = false;
+        [[nodiscard]] std::size_t text_words() const noexcept {
+            return (key_bytes + value_bytes + sizeof(word) - 1) / sizeof(word);
+        }
+    };
+    struct alignas(keel::detail::cache_line_bytes) bucket_type {
+        std::array<std::atomic<word>, 8> slots{};
+    };
+    static_assert(std::atomic<word>::is_always_lock_free && sizeof(bucket_type) == keel::detail::cache_line_bytes);
+    /// A power of two of buckets, found by bits of the hash that the slots hold: so it grows without a look at the records.
+    struct slot_table {
+        explicit slot_table(std::size_t size)
+            : memory{io::allocate_large((size + 1) * sizeof(bucket_type), {})}, mask{size - 1} {
+            auto const begin = reinterpret_cast<std::uintptr_t>(memory.get());
+            auto const skip = -begin % sizeof(bucket_type);
+            buckets = reinterpret_cast<bucket_type*>(memory.get() + skip);
+            std::uninitialized_value_construct_n(buckets, size);
+        }
+        [[nodiscard]] bucket_type& bucket(std::uint64_t hash) const noexcept {
+            return buckets[static_cast<std::size_t>(hash >> position_bits) & mask];
+        }
+        [[nodiscard]] std::size_t slots() const noexcept { return (mask + 1) * 8; }
+        io::large_memory memory;
+        std::size_t mask;
+        bucket_type* buckets = nullptr;
+    };
+
+    [[nodiscard]] static bool may_be(word slot, std::uint64_t hash) noexcept {
+        return (slot ^ hash) >> position_bits == 0 && slot != 0;
+    }
+    [[nodiscard]] std::uint64_t capacity() const noexcept {
+        return static_cast<std::uint64_t>(chunks_.size()) << chunk_shift_;
+    }
+    /// The last one at or in front of the head that ends in these bits.
+    [[nodiscard]] std::uint64_t position_of(word slot) const noexcept {
+        auto const head = head_.load(std::memory_order_acquire);
+        return head - ((head - slot) & position_mask);
+    }
+    /// Nothing where no memory was taken yet.
+    [[nodiscard]] word* address(std::uint64_t at) const noexcept {
+        auto* const chunk =
+            chunks_[static_cast<std::size_t>(at >> chunk_shift_) % chunks_.size()].load(std::memory_order_acquire);
+        return chunk == nullptr ? nullptr : chunk + (at & ((std::uint64_t{1} << chunk_shift_) - 1));
+    }
+    [[nodiscard]] std::uint64_t chunk_end(std::uint64_t at) const noexcept {
+        return ((at >> chunk_shift_) + 1) << chunk_shift_;
+    }
+    [[nodiscard]] static word read(word* at) noexcept { return std::atomic_ref{*at}.load(std::memory_order_acquire); }
+    static void write(word* at, word what) noexcept { std::atomic_ref{*at}.store(what, std::memory_order_release); }
+
+    /// False: no such record is there, or not any more.
+    [[nodiscard]] bool copy(std::uint64_t at, std::uint64_t source, std::string_view key, row_head& head,
+                            room& text) const noexcept {
+        if (at < begin_.load(std::memory_order_acquire)) return false;
+        auto* from = address(at);
+        if (from == nullptr || at + head_words > chunk_end(at) || read(from) != source) return false;
+        head.at = {read(from + 1)};
+        auto const sizes = read(from + 2);
+        head.value_bytes = static_cast<std::uint32_t>(sizes);
+        head.key_bytes = static_cast<std::uint16_t>(sizes >> 32);
+        head.tombstone = sizes >> 48 != 0;
+        if (head.key_bytes != key.size() || head.key_bytes + head.value_bytes > row_bytes_max) return false;
+        auto const words = head.text_words();
+        if (at + head_words + words > chunk_end(at)) return false;
+        from += head_words;
+        for (std::size_t i = 0; i < words; ++i) text[i] = read(from + i);
+        if (at < begin_.load(std::memory_order_relaxed)) return false; // last: it may have been overwritten meanwhile
+        return key.empty() || std::memcmp(text.data(), key.data(), key.size()) == 0;
+    }
+    /// In the last quarter in front of what goes next.
+    [[nodiscard]] bool is_old(std::uint64_t at) const noexcept {
+        return head_.load(std::memory_order_relaxed) - at > capacity() / 4 * 3;
+    }
+
+    // ---- under m_ -----------------------------------------------------------------------------------------------------------
+
+    bool put(std::uint64_t source, std::uint64_t hash, version const& v) {
+        auto* in = slots_.load(std::memory_order_relaxed);
+        if (in == nullptr || added_in_turn_ * 8 > in->slots() * 5) in = grow();
+        auto& bucket = in->bucket(hash);
+        auto* slot = &bucket.slots[0];
+        std::uint64_t oldest = ~std::uint64_t{0};
+        for (auto& s : bucket.slots) {
+            auto const seen = s.load(std::memory_order_relaxed);
+            auto const at = position_of(seen);
+            bool const is_there = may_be(seen, hash) && at >= begin_.load(std::memory_order_relaxed);
+            if (is_there && holds(at, source, v.key)) {
+                if (!is_old(at)) return false;
+                slot = &s;
+                break;
+            }
+            auto const age = seen == 0 ? 0 : at + 1; // a free one is older than any
+            if (age >= oldest) continue;
+            oldest = age;
+            slot = &s;
+        }
+        slot->store((hash >> position_bits << position_bits) | (append(source, v) & position_mask),
+                    std::memory_order_release);
+        ++added_in_turn_;
+        return true;
+    }
+    [[nodiscard]] bool holds(std::uint64_t at, std::uint64_t source, std::string_view key) const noexcept {
+        auto const* from = address(at);
+        return from != nullptr && from[0] == source && static_cast<std::uint16_t>(from[2] >> 32) == key.size() &&
+               std::memcmp(from + head_words, key.data(), key.size()) == 0;
+    }
+    /// Where it stands now.
+    std::uint64_t append(std::uint64_t source, version const& v) {
+        row_head const head{
+            .at = v.at, .value_bytes = v.value.size(), .key_bytes = v.key.size(), .tombstone = v.tombstone};
+        auto const words = head_words + head.text_words();
+        auto at = head_.load(std::memory_order_relaxed);
+        if (at + words > chunk_end(at)) at = chunk_end(at);
+        if (at == chunk_end(at - 1)) enter_chunk(at);
+        if (at + words > capacity())
+            begin_.store(std::max(begin_.load(std::memory_order_relaxed), at + words - capacity()),
+                         std::memory_order_relaxed); // the words below carry it: each is a release
+        auto* const to = address(at);
+        write(to, source);
+        write(to + 1, v.at.value);
+        write(to + 2,
+              head.value_bytes | static_cast<word>(head.key_bytes) << 32 | static_cast<word>(head.tombstone) << 48);
+        room text;
+        text[head.text_words() == 0 ? 0 : head.text_words() - 1] = 0; // what the last word has behind the end
+        auto* const begin = reinterpret_cast<char*>(text.data());
+        if (!v.key.empty()) std::memcpy(begin, v.key.data(), v.key.size());
+        if (!v.value.empty()) std::memcpy(begin + v.key.size(), v.value.data(), v.value.size());
+        for (std::size_t i = 0; i < head.text_words(); ++i) write(to + head_words + i, text[i]);
+        head_.store(at + words, std::memory_order_release);
+        return at;
+    }
+    /// Memory for it, once; at the ring's beginning the count of what a turn takes begins anew.
+    void enter_chunk(std::uint64_t at) {
+        auto const chunk = at >> chunk_shift_;
+        auto const i = static_cast<std::size_t>(chunk % chunks_.size());
+        if (i == 0) added_in_turn_ = 0;
+        if (chunks_[i].load(std::memory_order_relaxed) == nullptr) {
+            auto const bytes = sizeof(word) << chunk_shift_;
+            // The first one is taken page by page: few look-ups need no more.
+            held_.push_back(i == 0 ? io::large_memory{static_cast<std::byte*>(::operator new(bytes)), {}}
+                                   : io::allocate_large(bytes, {}));
+            chunks_[i].store(reinterpret_cast<word*>(held_.back().get()), std::memory_order_release);
+        }
+        // Slots know a position's low bits only: those that are not valid go before they could be taken for later ones.
+        if (at >> (position_bits - 1) != swept_) {
+            swept_ = at >> (position_bits - 1);
+            forget_invalid();
+        }
+    }
+    void forget_invalid() noexcept {
+        auto const& in = *slots_.load(std::memory_order_relaxed);
+        for (std::size_t b = 0; b <= in.mask; ++b)
+            for (auto& s : in.buckets[b].slots) {
+                auto const seen = s.load(std::memory_order_relaxed);
+                if (seen != 0 && position_of(seen) < begin_.load(std::memory_order_relaxed))
+                    s.store(0, std::memory_order_relaxed);
+            }
+    }
+    slot_table* grow() {
+        auto const* old = slots_.load(std::memory_order_relaxed);
+        tables_.push_back(std::make_unique<slot_table>(old == nullptr ? 64 : (old->mask + 1) * 4));
+        auto* const bigger = tables_.back().get();
+        for (std::size_t b = 0; old != nullptr && b <= old->mask; ++b)
+            for (auto const& s : old->buckets[b].slots) {
+                auto const seen = s.load(std::memory_order_relaxed);
+                if (seen == 0 || position_of(seen) < begin_.load(std::memory_order_relaxed)) continue;
+                for (auto& to : bigger->bucket(seen).slots)
+                    if (to.load(std::memory_order_relaxed) == 0) {
+                        to.store(seen, std::memory_order_relaxed);
+                        break;
+                    }
+            }
+        slots_.store(bigger, std::memory_order_release);
+        return bigger;
+    }
+
+    unsigned chunk_shift_ = 0;
+    std::vector<std::atomic<word*>> chunks_{}; ///< memory of the ring, as far as it was reached once
+    std::atomic<slot_table*> slots_{nullptr};
+    std::atomic<std::uint64_t> begin_{0}; ///< records in front of it are not there any more
+    std::atomic<std::uint64_t> head_{0};  ///< where the next one goes
+    std::atomic<std::uint32_t> offers_{0};
+    std::mutex m_;
+    std::uint64_t added_in_turn_ = 0; ///< records since the ring began anew
+    std::uint64_t swept_ = 0;
+    std::vector<io::large_memory> held_{};
+    std::vector<std::unique_ptr<slot_table>> tables_{}; ///< the last one is used
+};
+
+} // namespace keel::inline v0::table
+
+#endif
+
+// ---- keel/table/read_cache.hpp ----
+#ifndef KEEL_TABLE_READ_CACHE_HPP
+#define KEEL_TABLE_READ_CACHE_HPP
+
+// What a store keeps in memory of its files, within one bound: verified blocks, and records by themselves.
+
+namespace keel::inline v0::table {
+
+struct read_cache {
+    /// `bytes_max`: of both together. `rows`: half of it is for records.
+    explicit read_cache(std::size_t bytes_max, bool keeps_rows = true)
+        : blocks{keeps_rows ? bytes_max - bytes_max / 2 : bytes_max}, rows{keeps_rows ? bytes_max / 2 : 0} {}
+
+    block_cache blocks;
+    row_cache rows;
 };
 
 } // namespace keel::inline v0::table
@@ -8769,12 +9170,12 @@ public:
 
     /// `of.index` says where the index on the disk is; where there is none, `scanned` is it.
     log_run(Fs fs, wal::closed_segment of, std::shared_ptr<wal::sorted_index const> scanned,
-            std::shared_ptr<block_cache> cache, std::shared_ptr<damage_listener const> listener)
+            std::shared_ptr<read_cache> cache, std::shared_ptr<damage_listener const> listener)
         : log_run{std::make_shared<lazy_file<Fs> const>(std::move(fs), of.path), std::move(of), std::move(scanned),
                   std::move(cache), std::move(listener)} {}
     /// The same file as another run reads.
     log_run(std::shared_ptr<lazy_file<Fs> const> file, wal::closed_segment of,
-            std::shared_ptr<wal::sorted_index const> scanned, std::shared_ptr<block_cache> cache,
+            std::shared_ptr<wal::sorted_index const> scanned, std::shared_ptr<read_cache> cache,
             std::shared_ptr<damage_listener const> listener)
         : file_{std::move(file)}, of_{std::move(of)}, on_disk_{of_.index.value_or(format::segment_section{})},
           shape_{format::block_bytes(of_.segment_bytes), scanned ? scanned->entries.size() : of_.records},
@@ -8864,10 +9265,11 @@ private:
 
         /// Asks for what equal_prefixes() looks at first. Does nothing where the index is not ready.
         void ask_for_block(std::string_view key) const noexcept {
-            if (auto const at = block_of(key)) run_->cache_->prefetch(run_->name_at(run_->block_offset(*at)));
+            if (auto const at = block_of(key)) run_->cache_->blocks.prefetch(run_->name_at(run_->block_offset(*at)));
         }
         void ask_inside_block(std::string_view key) const {
-            if (auto const at = block_of(key)) run_->cache_->prefetch_block(run_->name_at(run_->block_offset(*at)));
+            if (auto const at = block_of(key))
+                run_->cache_->blocks.prefetch_block(run_->name_at(run_->block_offset(*at)));
         }
 
         /// Entries that have the prefix of a key: [first, last). Where there are none, both are where they would stand.
@@ -9311,9 +9713,9 @@ private:
     /// A block of a section, verified, through the cache.
     [[nodiscard]] result<block_cache::block> load_block(std::uint64_t offset) const {
         auto const name = name_at(offset);
-        if (auto held = cache_->find(name)) return held;
+        if (auto held = cache_->blocks.find(name)) return held;
         KEEL_TRY_LET(fresh, read_block(offset));
-        cache_->add(name, fresh);
+        cache_->blocks.add(name, fresh);
         return fresh;
     }
     /// Of a block of the index.
@@ -9370,7 +9772,7 @@ private:
     wal::closed_segment of_;
     format::segment_section on_disk_{};
     format::index_shape shape_;
-    std::shared_ptr<block_cache> cache_{};
+    std::shared_ptr<read_cache> cache_{};
     std::shared_ptr<damage_listener const> listener_;
 
     mutable std::mutex m_;
@@ -9529,17 +9931,17 @@ public:
         newest_.store(fresh, std::memory_order_release);
     }
 
-    /// Asks for the memory that a key is looked for in first.
-    void prefetch(std::string_view key) const noexcept {
+    /// Asks for the memory that a key is looked for in first. `hash`: its filter_hash.
+    void prefetch(std::uint64_t hash) const noexcept {
         auto const& slots = table_.load(std::memory_order_acquire)->slots;
-        keel::detail::prefetch(&slots[static_cast<std::size_t>(format::filter_hash(key)) & (slots.size() - 1)]);
+        keel::detail::prefetch(&slots[static_cast<std::size_t>(hash) & (slots.size() - 1)]);
     }
     [[nodiscard]] bool empty() const noexcept { return newest_.load(std::memory_order_acquire) == nullptr; }
 
     /// The newest version of `key` that is not newer than `snapshot`; nothing where there is none.
-    [[nodiscard]] node const* find(std::string_view key, lsn snapshot) const noexcept {
+    [[nodiscard]] node const* find(std::string_view key, std::uint64_t hash, lsn snapshot) const noexcept {
         auto const& table = *table_.load(std::memory_order_acquire);
-        auto const* n = slot_of(table, format::filter_hash(key), key).load(std::memory_order_acquire).get();
+        auto const* n = slot_of(table, hash, key).load(std::memory_order_acquire).get();
         while (n != nullptr && n->at > snapshot) n = n->older;
         return n;
     }
@@ -9734,7 +10136,9 @@ public:
     [[nodiscard]] bool empty() const noexcept { return written_.empty(); }
 
     /// Asks for the memory that apply() will look at. By the thread that applies.
-    void expect(format::frame_view const& frame) const noexcept { written_.prefetch(as_text(frame.key())); }
+    void expect(format::frame_view const& frame) const noexcept {
+        written_.prefetch(format::filter_hash(as_text(frame.key())));
+    }
     /// One thread at a time.
     void apply(lsn at, format::frame_view const& frame) {
         if (frame.header.type != format::frame_type::put && frame.header.type != format::frame_type::erase) return;
@@ -9744,9 +10148,11 @@ public:
                          .tombstone = frame.header.type == format::frame_type::erase});
     }
 
+    /// Asks for the memory that find() looks at first. `hash`: the key's filter_hash.
+    void prefetch(std::uint64_t hash) const noexcept { written_.prefetch(hash); }
     /// The newest version of `key` that is not newer than `snapshot`; nothing where there is none.
-    [[nodiscard]] std::optional<version> find(std::string_view key, lsn snapshot) const noexcept {
-        auto const* const n = written_.find(key, snapshot);
+    [[nodiscard]] std::optional<version> find(std::string_view key, std::uint64_t hash, lsn snapshot) const noexcept {
+        auto const* const n = written_.find(key, hash, snapshot);
         if (n == nullptr) return std::nullopt;
         return n->view();
     }
@@ -9760,79 +10166,6 @@ public:
 private:
     segment_id of_;
     record_index written_;
-};
-
-} // namespace keel::inline v0::table
-
-#endif
-
-// ---- keel/table/fence_list.hpp ----
-#ifndef KEEL_TABLE_FENCE_LIST_HPP
-#define KEEL_TABLE_FENCE_LIST_HPP
-
-// An index of a table in memory: where each block is, by the largest key in it. What a search compares stands together: eight bytes of
-// each key, behind what all keys share; the keys themselves are asked only where those are alike.
-
-namespace keel::inline v0::table {
-
-/// Made once, then read by any number of threads.
-class fence_list {
-public:
-    /// Keys do not decrease.
-    void add(std::string_view largest, format::block_place where) {
-        keys_.append(largest);
-        fences_.push_back({where, static_cast<std::uint32_t>(keys_.size())});
-    }
-    /// Behind the last add().
-    void finish() {
-        if (empty()) return;
-        auto const first = key(0);
-        auto const last = key(size() - 1);
-        common_ = static_cast<std::size_t>(std::ranges::mismatch(first, last).in1 - first.begin());
-        prefixes_.reserve(size());
-        for (std::size_t i = 0; i < size(); ++i) prefixes_.push_back(format::key_prefix(key(i), common_));
-    }
-
-    [[nodiscard]] bool empty() const noexcept { return fences_.empty(); }
-    [[nodiscard]] std::size_t size() const noexcept { return fences_.size(); }
-    [[nodiscard]] format::block_place where(std::size_t i) const noexcept { return fences_[i].where; }
-    [[nodiscard]] std::string_view key(std::size_t i) const noexcept {
-        auto const begin = i == 0 ? 0 : fences_[i - 1].key_end;
-        return std::string_view{keys_}.substr(begin, fences_[i].key_end - begin);
-    }
-    [[nodiscard]] bool in_order() const noexcept {
-        for (std::size_t i = 1; i < size(); ++i)
-            if (key(i) < key(i - 1)) return false;
-        return true;
-    }
-
-    /// The first block whose largest key is not less than `wanted`; size() where there is none.
-    [[nodiscard]] std::size_t first_not_less(std::string_view wanted) const noexcept {
-        if (empty()) return 0;
-        auto const shared = key(0).substr(0, common_);
-        if (auto const order = wanted.substr(0, common_).compare(shared); order != 0) return order < 0 ? 0 : size();
-        auto const prefix = format::key_prefix(wanted, common_);
-        auto const first = std::lower_bound(prefixes_.begin(), prefixes_.end(), prefix);
-        auto low = static_cast<std::size_t>(first - prefixes_.begin());
-        if (first == prefixes_.end() || *first != prefix) return low;
-        auto high = static_cast<std::size_t>(std::upper_bound(first, prefixes_.end(), prefix) - prefixes_.begin());
-        while (low < high) {
-            auto const middle = low + (high - low) / 2;
-            if (key(middle) < wanted) low = middle + 1;
-            else high = middle;
-        }
-        return low;
-    }
-
-private:
-    struct fence {
-        format::block_place where;
-        std::uint32_t key_end; ///< in keys_
-    };
-    std::string keys_{};
-    std::vector<fence> fences_{};
-    std::vector<std::uint64_t> prefixes_{};
-    std::size_t common_ = 0;
 };
 
 } // namespace keel::inline v0::table
@@ -9882,9 +10215,9 @@ template <compression_policy P, class Room>
 
 // A table (format/table.hpp), read: point look-ups and walks. Nothing is opened or read before the first of them, and then only what it
 // needs: the header, the root, a filter block that says no, or an index block and a block. Every block is verified when it is loaded;
-// those of records go, unpacked, through the block cache, or each reader copies its own from the file's mapping, as the table-access
-// policy says; the rest (a fiftieth of the file) stays in memory. Where the root or an index block is damaged, an index is made anew
-// from the records; where a filter block is, it is done without.
+// those of records go, unpacked, through the cache, whole or taken apart into their records, or each reader copies its own from the
+// file's mapping, as the table-access policy says; the rest (a fiftieth of the file) stays in memory. Where the root or an index block
+// is damaged, an index is made anew from the records; where a filter block is, it is done without.
 //
 // Thread rules: any number of threads. m_ guards what is loaded once, and is held during that I/O, by readers only; ready_, the slots
 // and made_ready_ (release) publish it (acquire). Cursors are one thread's.
@@ -9896,11 +10229,11 @@ class sorted_table {
 public:
     using file_type = typename Fs::file;
 
-    sorted_table(Fs fs, std::string path, format::table_entry of, std::shared_ptr<block_cache> cache,
+    sorted_table(Fs fs, std::string path, format::table_entry of, std::shared_ptr<read_cache> cache,
                  std::shared_ptr<damage_listener const> listener)
         : sorted_table{std::make_shared<lazy_file<Fs> const>(std::move(fs), std::move(path)), std::move(of),
                        std::move(cache), std::move(listener)} {}
-    sorted_table(std::shared_ptr<lazy_file<Fs> const> file, format::table_entry of, std::shared_ptr<block_cache> cache,
+    sorted_table(std::shared_ptr<lazy_file<Fs> const> file, format::table_entry of, std::shared_ptr<read_cache> cache,
                  std::shared_ptr<damage_listener const> listener)
         : file_{std::move(file)}, of_{std::move(of)}, cache_{std::move(cache)}, listener_{std::move(listener)} {}
 
@@ -9923,12 +10256,20 @@ public:
     /// The newest version of `key` that is not newer than `snapshot`; false where there is none. `hash` is the key's filter_hash.
     /// Errors: corruption, with file and offset; the machine's.
     [[nodiscard]] result<bool> find(std::string_view key, std::uint64_t hash, lsn snapshot, read_version& into) const {
-        probe one{*this, key, snapshot};
-        KEEL_TRY_LET(may_be, one.locate(hash));
+        return find(key, hash, snapshot, into, nullptr);
+    }
+    /// The same. What it finds among cached records is copied to `row`, which `into` then points into.
+    [[nodiscard]] result<bool> find(std::string_view key, std::uint64_t hash, lsn snapshot, read_version& into,
+                                    row_cache::room* row) const {
+        probe one{*this, key, hash, snapshot, row};
+        KEEL_TRY_LET(may_be, one.locate());
         return may_be ? one.finish(into) : false;
     }
-    /// Asks for the memory that the filter's answer is in, ahead of find().
+    /// Asks for the record, if it is kept by itself.
+    void prefetch_row(std::uint64_t hash) const noexcept { cache_->rows.prefetch_row(hash); }
+    /// Asks for the memory that the filter's answer is in, ahead of find(), and for where records are kept.
     void prefetch(std::uint64_t hash) const noexcept {
+        cache_->rows.prefetch(hash);
         if (!ready_.load(std::memory_order_acquire) || filter_slots_.empty()) return;
         auto const line = filter_line(hash);
         auto const* lines = filter_slots_[line.block].load(std::memory_order_acquire);
@@ -9976,6 +10317,11 @@ private:
         [[nodiscard]] bool valid() const noexcept { return valid_ && !trouble_; }
         [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
         [[nodiscard]] format::block_place where() const noexcept { return list_->where(i_); }
+        /// Whether no block in front of this one has `first`, the first key in it.
+        [[nodiscard]] bool begins_anew(std::string_view first) const noexcept {
+            if (i_ > 0) return list_->key(i_ - 1) != first;
+            return is_made_ || leaf_ == 0 || of_->root_.key(leaf_ - 1) != first;
+        }
 
     private:
         /// `choose` an entry of the root, then one of the index block that it leads to; or of the index that was made anew.
@@ -10042,30 +10388,38 @@ private:
 
 public:
     /// One look-up in steps, each of which asks for the memory of the next one: several side by side wait for it together. One thread's;
-    /// table and key outlive it.
+    /// table, key and `row` outlive it.
     class probe {
     public:
-        probe(sorted_table const& of, std::string_view key, lsn snapshot) noexcept
-            : of_{&of}, key_{key}, snapshot_{snapshot}, at_{of} {}
+        /// `hash`: the key's filter_hash. `row`: where a cached record is copied to, if the look-up may come from there.
+        probe(sorted_table const& of, std::string_view key, std::uint64_t hash, lsn snapshot,
+              row_cache::room* row) noexcept
+            : of_{&of}, key_{key}, hash_{hash}, snapshot_{snapshot}, row_{row}, at_{of} {}
 
         /// False: the key is not in the table.
-        [[nodiscard]] result<bool> locate(std::uint64_t hash) {
+        [[nodiscard]] result<bool> locate() {
             if (snapshot_ < of_->of_.lsns.first) return false;
             KEEL_TRY(of_->ready());
-            if (!of_->filter_allows(hash)) return false;
+            if (!of_->filter_allows(hash_)) return false;
+            if (row_ != nullptr && of_->cache_->rows.find(of_->of_.id.value, hash_, key_, snapshot_, *row_, in_row_)) {
+                is_row_ = true;
+                return true;
+            }
             KEEL_TRY(at_.seek(key_));
-            if (at_.valid() && of_->through_cache()) of_->cache_->prefetch(of_->name_of(at_.where()));
+            if (at_.valid() && of_->through_cache()) of_->cache_->blocks.prefetch(of_->name_of(at_.where()));
             return at_.valid();
         }
         /// Asks for the block, if the cache has it, or the file is mapped.
         void ask_for_block() const {
+            if (is_row_) return;
             auto const where = at_.where();
-            if (of_->through_cache()) of_->cache_->prefetch_block(of_->name_of(where));
+            if (of_->through_cache()) of_->cache_->blocks.prefetch_block(of_->name_of(where));
             else of_->file_->prefetch(where.offset, std::min<std::size_t>(where.bytes, block_ahead));
         }
         /// Finds the record in the block.
         [[nodiscard]] result<void> search() {
-            KEEL_TRY(of_->load(at_.where(), true, block_));
+            if (is_row_) return {};
+            KEEL_TRY(load());
             in_ = format::block_reader{payload_of(block_.view())};
             in_.seek(key_, snapshot_.value - of_->of_.lsns.first.value);
             if (!in_.whole()) return of_->contradicts(at_.where());
@@ -10074,6 +10428,10 @@ public:
         }
         /// False: the key has no such version here.
         [[nodiscard]] result<bool> finish(read_version& into) {
+            if (is_row_) {
+                into.what = in_row_;
+                return true;
+            }
             // Versions of one key may go on in the next block.
             for (; at_.valid(); at_.next(), block_.let_go()) {
                 if (!block_) KEEL_TRY(search());
@@ -10081,6 +10439,9 @@ public:
                 if (in_.key() != key_) return false;
                 std::swap(into.bytes, block_);
                 into.what = {.key = key_, .value = in_.value(), .at = of_->lsn_of(in_), .tombstone = in_.tombstone()};
+                // Who may see all of the table has found the newest version in it.
+                if (row_ != nullptr && !taken_apart_ && snapshot_ >= of_->of_.lsns.last)
+                    of_->cache_->rows.add(of_->of_.id.value, hash_, into.what);
                 return true;
             }
             if (at_.trouble()) return failure(*at_.trouble());
@@ -10091,10 +10452,54 @@ public:
         static constexpr std::size_t value_ahead = 256;
         static constexpr std::size_t block_ahead = 256; // processors see by themselves how a copy goes on
 
+        [[nodiscard]] result<void> load() {
+            taken_apart_ = false;
+            auto const where = at_.where();
+            if (row_ == nullptr || !of_->through_cache()) return of_->load(where, true, block_);
+            auto const name = of_->name_of(where);
+            auto& cache = *of_->cache_;
+            if (auto block = cache.blocks.find(name)) return block_.share(std::move(block)), result<void>{};
+            KEEL_TRY_LET(fresh, of_->read_block(where));
+            // Where its records were kept before and are not what is asked for, the block is.
+            taken_apart_ = cache.rows.has_room(where.bytes) && take_apart(fresh);
+            if (!taken_apart_) cache.blocks.add(name, fresh);
+            block_.share(std::move(fresh));
+            return {};
+        }
+        /// The newest version of each key that is in it, to where records are kept. False: they all were there, or one is too large.
+        [[nodiscard]] bool take_apart(block_cache::block const& what) {
+            auto& rows = of_->cache_->rows;
+            format::block_reader in{payload_of(what.view())};
+            std::array<std::uint64_t, 128> hashes; // of the first ones: where they go is asked for ahead
+            std::size_t n = 0;
+            for (in.first(); in.valid() && n < hashes.size(); in.next())
+                rows.prefetch(hashes[n++] = format::filter_hash(in.key()));
+            row_cache::adder to{rows};
+            std::optional<std::string> last;
+            bool any = false;
+            bool all = true;
+            std::size_t i = 0;
+            for (in.first(); in.valid(); in.next(), ++i) {
+                bool const newest = last ? in.key() != *last : at_.begins_anew(in.key());
+                last = in.key();
+                if (!newest) continue;
+                version const v{
+                    .key = in.key(), .value = in.value(), .at = of_->lsn_of(in), .tombstone = in.tombstone()};
+                all = all && row_cache::fits(v);
+                any |= to.add(of_->of_.id.value, i < n ? hashes[i] : format::filter_hash(v.key), v);
+            }
+            return any && all && in.whole();
+        }
+
         sorted_table const* of_;
         std::string_view key_;
+        std::uint64_t hash_;
         lsn snapshot_;
+        row_cache::room* row_;
+        bool is_row_ = false; ///< it was found there:
+        version in_row_{};
         index_walk at_;
+        bool taken_apart_ = false; ///< its records are kept by themselves
         held_block block_{};
         format::block_reader in_{}; ///< of block_, where there is one
     };
@@ -10204,13 +10609,13 @@ private:
     [[nodiscard]] result<void> load(format::block_place where, bool keep, held_block& into) const {
         if (!through_cache()) return copy_block(where, into);
         auto const name = name_of(where);
-        if (auto block = cache_->find(name)) {
+        if (auto block = cache_->blocks.find(name)) {
             into.share(std::move(block));
             return {};
         }
         if (!keep && of_.compression == 0) return copy_block(where, into);
         KEEL_TRY_LET(fresh, read_block(where));
-        if (keep) cache_->add(name, fresh);
+        if (keep) cache_->blocks.add(name, fresh);
         into.share(std::move(fresh));
         return {};
     }
@@ -10443,7 +10848,7 @@ private:
 
     std::shared_ptr<lazy_file<Fs> const> file_;
     format::table_entry of_;
-    std::shared_ptr<block_cache> cache_;
+    std::shared_ptr<read_cache> cache_;
     std::shared_ptr<damage_listener const> listener_;
 
     mutable std::mutex m_;
@@ -10580,6 +10985,15 @@ struct level_view {
     std::vector<std::shared_ptr<run const>> runs{};               ///< by their newest LSN, the largest first
     std::array<level, format::table_levels> tables{};             ///< of level 0 the newest first
 
+    /// Once the tables of each level are in order.
+    void finish() {
+        for (std::size_t n = 1; n < tables.size(); ++n) {
+            begins_[n] = {};
+            for (auto const& t : tables[n]) begins_[n].add(t->entry().smallest, {});
+            begins_[n].finish();
+        }
+    }
+
     /// The newest version of a key that is not newer than `snapshot`.
     struct found {
         lsn at{};
@@ -10588,6 +11002,7 @@ struct level_view {
     [[nodiscard]] result<std::optional<found>> find(std::string_view key, lsn snapshot) const {
         look_up one{*this, key};
         one.ask_memory(snapshot);
+        one.ask_for_row();
         KEEL_TRY(one.ask_runs(snapshot));
         KEEL_TRY(one.ask_tables(snapshot));
         return one.answer();
@@ -10602,6 +11017,7 @@ struct level_view {
             std::array<std::optional<look_up>, together> all;
             for (std::size_t i = 0; i < part.size(); ++i) all[i].emplace(*this, part[i]);
             for (std::size_t i = 0; i < part.size(); ++i) all[i]->ask_memory(snapshot);
+            for (std::size_t i = 0; i < part.size(); ++i) all[i]->ask_for_row();
             for (std::size_t i = 0; i < part.size(); ++i) KEEL_TRY(all[i]->locate(snapshot));
             for (std::size_t i = 0; i < part.size(); ++i) all[i]->ask_for_block();
             for (std::size_t i = 0; i < part.size(); ++i) KEEL_TRY(all[i]->search());
@@ -10616,9 +11032,9 @@ struct level_view {
 
     /// The LSN of a version of `key` behind `since`; 0 where there is none.
     [[nodiscard]] result<lsn> newer(std::string_view key, lsn since) const {
-        for (auto const& m : memory)
-            if (auto const v = m->find(key, lsn_max); v && v->at > since) return v->at;
         auto const hash = format::filter_hash(key);
+        for (auto const& m : memory)
+            if (auto const v = m->find(key, hash, lsn_max); v && v->at > since) return v->at;
         table::read_version there;
         for (auto const& r : runs) {
             if (r->newest() <= since) break;
@@ -10628,8 +11044,7 @@ struct level_view {
         KEEL_TRY_LET(on_top, find_on_top(key, hash, lsn_max, since, there));
         if (on_top) return there.what.at;
         for (std::size_t n = 1; n < tables.size(); ++n) {
-            auto const& l = tables[n];
-            KEEL_TRY_LET(any, find_in(l, begins_behind(l, key), key, hash, lsn_max, there));
+            KEEL_TRY_LET(any, find_in(tables[n], begins_behind(n, key), key, hash, lsn_max, there));
             if (any) return there.what.at > since ? there.what.at : lsn{};
         }
         return lsn{};
@@ -10696,25 +11111,33 @@ private:
         }
         return false;
     }
-    /// The first table of a level that begins behind the key.
-    [[nodiscard]] static std::size_t begins_behind(level const& in, std::string_view key) noexcept {
-        auto const not_behind = [key](auto const& t) { return t->entry().smallest <= key; };
-        return static_cast<std::size_t>(std::ranges::partition_point(in, not_behind) - in.begin());
+    /// The first table of level `n` that begins behind the key.
+    [[nodiscard]] std::size_t begins_behind(std::size_t n, std::string_view key) const noexcept {
+        auto const& begins = begins_[n];
+        auto i = begins.first_not_less(key);
+        while (i < begins.size() && begins.key(i) == key) ++i;
+        return i;
     }
     /// One key's look-up, in steps that ask for the memory of the next one. View and key outlive it.
     class look_up {
     public:
-        /// Asks for every filter that will be asked, while memory is looked at.
+        /// Asks for what memory will be asked for, and every filter.
         look_up(level_view const& in, std::string_view key) : in_{&in}, key_{key}, hash_{format::filter_hash(key)} {
+            for (auto const& m : in.memory) m->prefetch(hash_);
             for (auto const& r : in.runs) r->prefetch(hash_);
             for (std::size_t n = 1; n < in.tables.size(); ++n) {
-                behind_[n] = begins_behind(in.tables[n], key);
+                behind_[n] = in.begins_behind(n, key);
                 if (behind_[n] != 0) in.tables[n][behind_[n] - 1]->prefetch(hash_);
             }
         }
         void ask_memory(lsn snapshot) {
             for (auto const& m : in_->memory)
-                if (auto const v = m->find(key_, snapshot); v && (!best_ || v->at > best_->at)) best_ = v;
+                if (auto const v = m->find(key_, hash_, snapshot); v && (!best_ || v->at > best_->at)) best_ = v;
+        }
+        /// Asks for the record, where the tables' records are kept by themselves.
+        void ask_for_row() const noexcept {
+            for (std::size_t n = 1; n < behind_.size(); ++n)
+                if (behind_[n] != 0) return in_->tables[n][behind_[n] - 1]->prefetch_row(hash_);
         }
         /// Steps to the first segment that may have it, else the first table: of what is asked below the first part, done ahead.
         [[nodiscard]] result<void> locate(lsn snapshot) {
@@ -10727,9 +11150,8 @@ private:
                 if (behind_[level_] == 0) continue;
                 auto const& level = in_->tables[level_];
                 auto const& t = *level[behind_[level_] - 1];
-                if (!t.entry().may_have(key_)) continue;
-                in_table_.emplace(t, key_, snapshot);
-                KEEL_TRY_LET(may_be, in_table_->locate(hash_));
+                in_table_.emplace(t, key_, hash_, snapshot, &row_);
+                KEEL_TRY_LET(may_be, in_table_->locate());
                 if (may_be) return {};
                 in_table_.reset();
                 if (behind_[level_] > 1 && level[behind_[level_] - 2]->entry().may_have(key_)) return {};
@@ -10770,7 +11192,7 @@ private:
                 if (there) return {};
             }
             for (; !best_ && level_ < in_->tables.size(); ++level_) {
-                KEEL_TRY_LET(there, find_in(in_->tables[level_], behind_[level_], key_, hash_, snapshot, kept_));
+                KEEL_TRY_LET(there, find_in(in_->tables[level_], behind_[level_], key_, hash_, snapshot, kept_, &row_));
                 if (there) best_ = kept_.what;
             }
             return {};
@@ -10802,19 +11224,23 @@ private:
         std::size_t run_ = 0;                                    ///< likewise
         std::optional<table::version> best_{};
         table::read_version kept_{};
+        table::row_cache::room row_;                  ///< a record that was kept by itself
         std::optional<typename run::probe> in_run_{}; ///< what was located ahead
         std::optional<typename table_type::probe> in_table_{};
     };
     /// Bounds may be cut short, so that two tables may have the key; all versions of it are in one.
     [[nodiscard]] static result<bool> find_in(level const& in, std::size_t behind, std::string_view key,
-                                              std::uint64_t hash, lsn snapshot, table::read_version& into) {
+                                              std::uint64_t hash, lsn snapshot, table::read_version& into,
+                                              table::row_cache::room* row = nullptr) {
         for (auto t = behind; t-- > 0;) {
             if (!in[t]->entry().may_have(key)) return false;
-            KEEL_TRY_LET(there, in[t]->find(key, hash, snapshot, into));
+            KEEL_TRY_LET(there, in[t]->find(key, hash, snapshot, into, row));
             if (there) return true;
         }
         return false;
     }
+
+    std::array<table::fence_list, format::table_levels> begins_{}; ///< the smallest key of each table
 };
 
 template <class Config>
@@ -10827,7 +11253,8 @@ public:
     using fs_type = typename Config::file_system;
 
     explicit levels(fs_type fs, std::size_t cache_bytes)
-        : fs_{std::move(fs)}, cache_{std::make_shared<table::block_cache>(cache_bytes)},
+        : fs_{std::move(fs)},
+          cache_{std::make_shared<table::read_cache>(cache_bytes, Config::table_access::caches_blocks)},
           now_{std::make_shared<view_type const>()} {}
 
     [[nodiscard]] std::shared_ptr<view_type const> view() const { return now_.get(); }
@@ -10962,6 +11389,7 @@ private:
         for (std::size_t n = 1; n < next.tables.size(); ++n) std::ranges::sort(next.tables[n], {}, by_key);
         std::ranges::sort(next.tables.front(), std::ranges::greater{},
                           [](auto const& t) { return t->entry().lsns.last; });
+        next.finish();
         now_.set(std::make_shared<view_type const>(std::move(next)));
     }
 
@@ -10973,7 +11401,7 @@ private:
             if (noted->found.size() < findings_max) noted->found.push_back(std::move(what));
             noted->any.store(true, std::memory_order_release);
         })};
-    std::shared_ptr<table::block_cache> cache_;
+    std::shared_ptr<table::read_cache> cache_;
     std::shared_ptr<moments> held_{std::make_shared<moments>()};
     std::shared_ptr<io::large_page_pool> pages_{std::make_shared<io::large_page_pool>()}; ///< from segment to segment
     std::shared_ptr<table::memtable> writing_{};
@@ -13885,7 +14313,7 @@ struct open_options {
     std::stop_token cancel{}; ///< recovery gives up with `cancelled` soon after a stop is requested
     bool background_thread =
         true; ///< idle marks, interval syncs, preparing segments, merging; without it call housekeep()
-    std::uint64_t cache_bytes = 64 * MiB; ///< of verified blocks kept in memory; an engine's
+    std::uint64_t cache_bytes = 64 * MiB; ///< of verified blocks and records kept in memory; an engine's
     std::uint64_t merge_bytes_per_second =
         0; ///< how fast merges write tables at most; 0: as fast as they can; an engine's
     std::uint64_t (*clock_ns)() = system_clock_ns; ///< for marks and times; tests bring their own

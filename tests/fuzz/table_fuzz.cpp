@@ -62,7 +62,7 @@ void read_block(byte_view in) {
 template <class Access>
 void read_by(io::memory const& disk, format::table_entry const& entry, std::size_t longest, bool whole) {
     auto const t = std::make_shared<table_of<Access> const>(disk, "t", entry,
-                                                            std::make_shared<table::block_cache>(1 << 16), nullptr);
+                                                            std::make_shared<table::read_cache>(1 << 16), nullptr);
     typename table_of<Access>::cursor at{t};
     std::size_t n = 0;
     std::vector<std::string> keys;

@@ -72,7 +72,7 @@ format::table_entry write(io::memory& disk, std::string const& path, std::vector
 
 template <class Table = reading>
 std::shared_ptr<Table const> open(io::memory const& disk, format::table_entry const& entry) {
-    return std::make_shared<Table const>(disk, "t", entry, std::make_shared<table::block_cache>(1 << 22), nullptr);
+    return std::make_shared<Table const>(disk, "t", entry, std::make_shared<table::read_cache>(1 << 22), nullptr);
 }
 result<bool> find(reading const& t, std::string const& key, table::read_version& into) {
     return t.find(key, format::filter_hash(key), lsn_max, into);

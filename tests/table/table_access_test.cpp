@@ -59,7 +59,7 @@ struct reading {
               fs, path, entry, cache,
               std::make_shared<table::damage_listener const>([this](finding f) { told.push_back(std::move(f)); }))} {}
 
-    std::shared_ptr<table::block_cache> cache = std::make_shared<table::block_cache>(1 << 22);
+    std::shared_ptr<table::read_cache> cache = std::make_shared<table::read_cache>(1 << 22);
     std::vector<finding> told{};
     std::shared_ptr<Table const> table;
 
@@ -87,19 +87,19 @@ TEST_CASE("mapped tables: no block stays in the cache, but for packed ones") {
     auto const plain = write(disk, "plain");
     reading<mapped_of<io::memory>> mapped{disk, "plain", plain};
     mapped.find_all();
-    CHECK(mapped.cache->bytes() == 0);
+    CHECK(mapped.cache->blocks.bytes() == 0);
     reading<table::sorted_table<sum, compression::none, table_access::cached, io::memory>> cached{disk, "plain", plain};
     cached.find_all();
-    CHECK(cached.cache->bytes() > 100'000);
+    CHECK(cached.cache->blocks.bytes() > 100'000);
 
     auto const packed = write<test::run_lengths>(disk, "packed");
     REQUIRE(packed.compression != 0);
     reading<mapped_of<io::memory, test::run_lengths>> unpacked{disk, "packed", packed};
     unpacked.find_all();
-    CHECK(unpacked.cache->bytes() > 100'000);
+    CHECK(unpacked.cache->blocks.bytes() > 100'000);
     reading<mapped_of<io::memory, test::run_lengths>> as_it_is{disk, "plain", plain};
     as_it_is.find_all();
-    CHECK(as_it_is.cache->bytes() == 0);
+    CHECK(as_it_is.cache->blocks.bytes() == 0);
 }
 
 TEST_CASE("mapped tables: what a look-up found stays while others look up, and while the walk it came from goes on") {

@@ -21,9 +21,10 @@
 #include <keel/format/frame.hpp>
 #include <keel/format/manifest.hpp>
 #include <keel/io/large_memory.hpp>
-#include <keel/table/block_cache.hpp>
+#include <keel/table/fence_list.hpp>
 #include <keel/table/log_run.hpp>
 #include <keel/table/memtable.hpp>
+#include <keel/table/read_cache.hpp>
 #include <keel/table/sorted_table.hpp>
 #include <keel/types.hpp>
 #include <keel/wal/layout.hpp>
@@ -58,6 +59,15 @@ struct level_view {
     std::vector<std::shared_ptr<run const>> runs{};               ///< by their newest LSN, the largest first
     std::array<level, format::table_levels> tables{};             ///< of level 0 the newest first
 
+    /// Once the tables of each level are in order.
+    void finish() {
+        for (std::size_t n = 1; n < tables.size(); ++n) {
+            begins_[n] = {};
+            for (auto const& t : tables[n]) begins_[n].add(t->entry().smallest, {});
+            begins_[n].finish();
+        }
+    }
+
     /// The newest version of a key that is not newer than `snapshot`.
     struct found {
         lsn at{};
@@ -66,6 +76,7 @@ struct level_view {
     [[nodiscard]] result<std::optional<found>> find(std::string_view key, lsn snapshot) const {
         look_up one{*this, key};
         one.ask_memory(snapshot);
+        one.ask_for_row();
         KEEL_TRY(one.ask_runs(snapshot));
         KEEL_TRY(one.ask_tables(snapshot));
         return one.answer();
@@ -80,6 +91,7 @@ struct level_view {
             std::array<std::optional<look_up>, together> all;
             for (std::size_t i = 0; i < part.size(); ++i) all[i].emplace(*this, part[i]);
             for (std::size_t i = 0; i < part.size(); ++i) all[i]->ask_memory(snapshot);
+            for (std::size_t i = 0; i < part.size(); ++i) all[i]->ask_for_row();
             for (std::size_t i = 0; i < part.size(); ++i) KEEL_TRY(all[i]->locate(snapshot));
             for (std::size_t i = 0; i < part.size(); ++i) all[i]->ask_for_block();
             for (std::size_t i = 0; i < part.size(); ++i) KEEL_TRY(all[i]->search());
@@ -94,9 +106,9 @@ struct level_view {
 
     /// The LSN of a version of `key` behind `since`; 0 where there is none.
     [[nodiscard]] result<lsn> newer(std::string_view key, lsn since) const {
-        for (auto const& m : memory)
-            if (auto const v = m->find(key, lsn_max); v && v->at > since) return v->at;
         auto const hash = format::filter_hash(key);
+        for (auto const& m : memory)
+            if (auto const v = m->find(key, hash, lsn_max); v && v->at > since) return v->at;
         table::read_version there;
         for (auto const& r : runs) {
             if (r->newest() <= since) break;
@@ -106,8 +118,7 @@ struct level_view {
         KEEL_TRY_LET(on_top, find_on_top(key, hash, lsn_max, since, there));
         if (on_top) return there.what.at;
         for (std::size_t n = 1; n < tables.size(); ++n) {
-            auto const& l = tables[n];
-            KEEL_TRY_LET(any, find_in(l, begins_behind(l, key), key, hash, lsn_max, there));
+            KEEL_TRY_LET(any, find_in(tables[n], begins_behind(n, key), key, hash, lsn_max, there));
             if (any) return there.what.at > since ? there.what.at : lsn{};
         }
         return lsn{};
@@ -174,25 +185,33 @@ private:
         }
         return false;
     }
-    /// The first table of a level that begins behind the key.
-    [[nodiscard]] static std::size_t begins_behind(level const& in, std::string_view key) noexcept {
-        auto const not_behind = [key](auto const& t) { return t->entry().smallest <= key; };
-        return static_cast<std::size_t>(std::ranges::partition_point(in, not_behind) - in.begin());
+    /// The first table of level `n` that begins behind the key.
+    [[nodiscard]] std::size_t begins_behind(std::size_t n, std::string_view key) const noexcept {
+        auto const& begins = begins_[n];
+        auto i = begins.first_not_less(key);
+        while (i < begins.size() && begins.key(i) == key) ++i;
+        return i;
     }
     /// One key's look-up, in steps that ask for the memory of the next one. View and key outlive it.
     class look_up {
     public:
-        /// Asks for every filter that will be asked, while memory is looked at.
+        /// Asks for what memory will be asked for, and every filter.
         look_up(level_view const& in, std::string_view key) : in_{&in}, key_{key}, hash_{format::filter_hash(key)} {
+            for (auto const& m : in.memory) m->prefetch(hash_);
             for (auto const& r : in.runs) r->prefetch(hash_);
             for (std::size_t n = 1; n < in.tables.size(); ++n) {
-                behind_[n] = begins_behind(in.tables[n], key);
+                behind_[n] = in.begins_behind(n, key);
                 if (behind_[n] != 0) in.tables[n][behind_[n] - 1]->prefetch(hash_);
             }
         }
         void ask_memory(lsn snapshot) {
             for (auto const& m : in_->memory)
-                if (auto const v = m->find(key_, snapshot); v && (!best_ || v->at > best_->at)) best_ = v;
+                if (auto const v = m->find(key_, hash_, snapshot); v && (!best_ || v->at > best_->at)) best_ = v;
+        }
+        /// Asks for the record, where the tables' records are kept by themselves.
+        void ask_for_row() const noexcept {
+            for (std::size_t n = 1; n < behind_.size(); ++n)
+                if (behind_[n] != 0) return in_->tables[n][behind_[n] - 1]->prefetch_row(hash_);
         }
         /// Steps to the first segment that may have it, else the first table: of what is asked below the first part, done ahead.
         [[nodiscard]] result<void> locate(lsn snapshot) {
@@ -205,9 +224,8 @@ private:
                 if (behind_[level_] == 0) continue;
                 auto const& level = in_->tables[level_];
                 auto const& t = *level[behind_[level_] - 1];
-                if (!t.entry().may_have(key_)) continue;
-                in_table_.emplace(t, key_, snapshot);
-                KEEL_TRY_LET(may_be, in_table_->locate(hash_));
+                in_table_.emplace(t, key_, hash_, snapshot, &row_);
+                KEEL_TRY_LET(may_be, in_table_->locate());
                 if (may_be) return {};
                 in_table_.reset();
                 if (behind_[level_] > 1 && level[behind_[level_] - 2]->entry().may_have(key_)) return {};
@@ -248,7 +266,7 @@ private:
                 if (there) return {};
             }
             for (; !best_ && level_ < in_->tables.size(); ++level_) {
-                KEEL_TRY_LET(there, find_in(in_->tables[level_], behind_[level_], key_, hash_, snapshot, kept_));
+                KEEL_TRY_LET(there, find_in(in_->tables[level_], behind_[level_], key_, hash_, snapshot, kept_, &row_));
                 if (there) best_ = kept_.what;
             }
             return {};
@@ -280,19 +298,23 @@ private:
         std::size_t run_ = 0;                                    ///< likewise
         std::optional<table::version> best_{};
         table::read_version kept_{};
+        table::row_cache::room row_;                  ///< a record that was kept by itself
         std::optional<typename run::probe> in_run_{}; ///< what was located ahead
         std::optional<typename table_type::probe> in_table_{};
     };
     /// Bounds may be cut short, so that two tables may have the key; all versions of it are in one.
     [[nodiscard]] static result<bool> find_in(level const& in, std::size_t behind, std::string_view key,
-                                              std::uint64_t hash, lsn snapshot, table::read_version& into) {
+                                              std::uint64_t hash, lsn snapshot, table::read_version& into,
+                                              table::row_cache::room* row = nullptr) {
         for (auto t = behind; t-- > 0;) {
             if (!in[t]->entry().may_have(key)) return false;
-            KEEL_TRY_LET(there, in[t]->find(key, hash, snapshot, into));
+            KEEL_TRY_LET(there, in[t]->find(key, hash, snapshot, into, row));
             if (there) return true;
         }
         return false;
     }
+
+    std::array<table::fence_list, format::table_levels> begins_{}; ///< the smallest key of each table
 };
 
 template <class Config>
@@ -305,7 +327,8 @@ public:
     using fs_type = typename Config::file_system;
 
     explicit levels(fs_type fs, std::size_t cache_bytes)
-        : fs_{std::move(fs)}, cache_{std::make_shared<table::block_cache>(cache_bytes)},
+        : fs_{std::move(fs)},
+          cache_{std::make_shared<table::read_cache>(cache_bytes, Config::table_access::caches_blocks)},
           now_{std::make_shared<view_type const>()} {}
 
     [[nodiscard]] std::shared_ptr<view_type const> view() const { return now_.get(); }
@@ -440,6 +463,7 @@ private:
         for (std::size_t n = 1; n < next.tables.size(); ++n) std::ranges::sort(next.tables[n], {}, by_key);
         std::ranges::sort(next.tables.front(), std::ranges::greater{},
                           [](auto const& t) { return t->entry().lsns.last; });
+        next.finish();
         now_.set(std::make_shared<view_type const>(std::move(next)));
     }
 
@@ -451,7 +475,7 @@ private:
             if (noted->found.size() < findings_max) noted->found.push_back(std::move(what));
             noted->any.store(true, std::memory_order_release);
         })};
-    std::shared_ptr<table::block_cache> cache_;
+    std::shared_ptr<table::read_cache> cache_;
     std::shared_ptr<moments> held_{std::make_shared<moments>()};
     std::shared_ptr<io::large_page_pool> pages_{std::make_shared<io::large_page_pool>()}; ///< from segment to segment
     std::shared_ptr<table::memtable> writing_{};

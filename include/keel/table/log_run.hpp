@@ -18,9 +18,9 @@
 #include <keel/format/index.hpp>
 #include <keel/io/concept.hpp>
 #include <keel/policy/repair/finding.hpp>
-#include <keel/table/block_cache.hpp>
 #include <keel/table/entry.hpp>
 #include <keel/table/lazy_file.hpp>
+#include <keel/table/read_cache.hpp>
 #include <keel/types.hpp>
 #include <keel/wal/segment_index.hpp>
 
@@ -43,12 +43,12 @@ public:
 
     /// `of.index` says where the index on the disk is; where there is none, `scanned` is it.
     log_run(Fs fs, wal::closed_segment of, std::shared_ptr<wal::sorted_index const> scanned,
-            std::shared_ptr<block_cache> cache, std::shared_ptr<damage_listener const> listener)
+            std::shared_ptr<read_cache> cache, std::shared_ptr<damage_listener const> listener)
         : log_run{std::make_shared<lazy_file<Fs> const>(std::move(fs), of.path), std::move(of), std::move(scanned),
                   std::move(cache), std::move(listener)} {}
     /// The same file as another run reads.
     log_run(std::shared_ptr<lazy_file<Fs> const> file, wal::closed_segment of,
-            std::shared_ptr<wal::sorted_index const> scanned, std::shared_ptr<block_cache> cache,
+            std::shared_ptr<wal::sorted_index const> scanned, std::shared_ptr<read_cache> cache,
             std::shared_ptr<damage_listener const> listener)
         : file_{std::move(file)}, of_{std::move(of)}, on_disk_{of_.index.value_or(format::segment_section{})},
           shape_{format::block_bytes(of_.segment_bytes), scanned ? scanned->entries.size() : of_.records},
@@ -138,10 +138,11 @@ private:
 
         /// Asks for what equal_prefixes() looks at first. Does nothing where the index is not ready.
         void ask_for_block(std::string_view key) const noexcept {
-            if (auto const at = block_of(key)) run_->cache_->prefetch(run_->name_at(run_->block_offset(*at)));
+            if (auto const at = block_of(key)) run_->cache_->blocks.prefetch(run_->name_at(run_->block_offset(*at)));
         }
         void ask_inside_block(std::string_view key) const {
-            if (auto const at = block_of(key)) run_->cache_->prefetch_block(run_->name_at(run_->block_offset(*at)));
+            if (auto const at = block_of(key))
+                run_->cache_->blocks.prefetch_block(run_->name_at(run_->block_offset(*at)));
         }
 
         /// Entries that have the prefix of a key: [first, last). Where there are none, both are where they would stand.
@@ -585,9 +586,9 @@ private:
     /// A block of a section, verified, through the cache.
     [[nodiscard]] result<block_cache::block> load_block(std::uint64_t offset) const {
         auto const name = name_at(offset);
-        if (auto held = cache_->find(name)) return held;
+        if (auto held = cache_->blocks.find(name)) return held;
         KEEL_TRY_LET(fresh, read_block(offset));
-        cache_->add(name, fresh);
+        cache_->blocks.add(name, fresh);
         return fresh;
     }
     /// Of a block of the index.
@@ -644,7 +645,7 @@ private:
     wal::closed_segment of_;
     format::segment_section on_disk_{};
     format::index_shape shape_;
-    std::shared_ptr<block_cache> cache_{};
+    std::shared_ptr<read_cache> cache_{};
     std::shared_ptr<damage_listener const> listener_;
 
     mutable std::mutex m_;

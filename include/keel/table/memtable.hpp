@@ -8,6 +8,7 @@
 // give live as long as the memtable.
 
 #include <keel/format/frame.hpp>
+#include <keel/format/index.hpp>
 #include <keel/io/large_memory.hpp>
 #include <keel/table/entry.hpp>
 #include <keel/table/record_index.hpp>
@@ -30,7 +31,9 @@ public:
     [[nodiscard]] bool empty() const noexcept { return written_.empty(); }
 
     /// Asks for the memory that apply() will look at. By the thread that applies.
-    void expect(format::frame_view const& frame) const noexcept { written_.prefetch(as_text(frame.key())); }
+    void expect(format::frame_view const& frame) const noexcept {
+        written_.prefetch(format::filter_hash(as_text(frame.key())));
+    }
     /// One thread at a time.
     void apply(lsn at, format::frame_view const& frame) {
         if (frame.header.type != format::frame_type::put && frame.header.type != format::frame_type::erase) return;
@@ -40,9 +43,11 @@ public:
                          .tombstone = frame.header.type == format::frame_type::erase});
     }
 
+    /// Asks for the memory that find() looks at first. `hash`: the key's filter_hash.
+    void prefetch(std::uint64_t hash) const noexcept { written_.prefetch(hash); }
     /// The newest version of `key` that is not newer than `snapshot`; nothing where there is none.
-    [[nodiscard]] std::optional<version> find(std::string_view key, lsn snapshot) const noexcept {
-        auto const* const n = written_.find(key, snapshot);
+    [[nodiscard]] std::optional<version> find(std::string_view key, std::uint64_t hash, lsn snapshot) const noexcept {
+        auto const* const n = written_.find(key, hash, snapshot);
         if (n == nullptr) return std::nullopt;
         return n->view();
     }

@@ -108,17 +108,17 @@ public:
         newest_.store(fresh, std::memory_order_release);
     }
 
-    /// Asks for the memory that a key is looked for in first.
-    void prefetch(std::string_view key) const noexcept {
+    /// Asks for the memory that a key is looked for in first. `hash`: its filter_hash.
+    void prefetch(std::uint64_t hash) const noexcept {
         auto const& slots = table_.load(std::memory_order_acquire)->slots;
-        keel::detail::prefetch(&slots[static_cast<std::size_t>(format::filter_hash(key)) & (slots.size() - 1)]);
+        keel::detail::prefetch(&slots[static_cast<std::size_t>(hash) & (slots.size() - 1)]);
     }
     [[nodiscard]] bool empty() const noexcept { return newest_.load(std::memory_order_acquire) == nullptr; }
 
     /// The newest version of `key` that is not newer than `snapshot`; nothing where there is none.
-    [[nodiscard]] node const* find(std::string_view key, lsn snapshot) const noexcept {
+    [[nodiscard]] node const* find(std::string_view key, std::uint64_t hash, lsn snapshot) const noexcept {
         auto const& table = *table_.load(std::memory_order_acquire);
-        auto const* n = slot_of(table, format::filter_hash(key), key).load(std::memory_order_acquire).get();
+        auto const* n = slot_of(table, hash, key).load(std::memory_order_acquire).get();
         while (n != nullptr && n->at > snapshot) n = n->older;
         return n;
     }

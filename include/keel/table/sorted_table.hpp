@@ -4,9 +4,9 @@
 
 // A table (format/table.hpp), read: point look-ups and walks. Nothing is opened or read before the first of them, and then only what it
 // needs: the header, the root, a filter block that says no, or an index block and a block. Every block is verified when it is loaded;
-// those of records go, unpacked, through the block cache, or each reader copies its own from the file's mapping, as the table-access
-// policy says; the rest (a fiftieth of the file) stays in memory. Where the root or an index block is damaged, an index is made anew
-// from the records; where a filter block is, it is done without.
+// those of records go, unpacked, through the cache, whole or taken apart into their records, or each reader copies its own from the
+// file's mapping, as the table-access policy says; the rest (a fiftieth of the file) stays in memory. Where the root or an index block
+// is damaged, an index is made anew from the records; where a filter block is, it is done without.
 //
 // Thread rules: any number of threads. m_ guards what is loaded once, and is held during that I/O, by readers only; ready_, the slots
 // and made_ready_ (release) publish it (acquire). Cursors are one thread's.
@@ -22,11 +22,11 @@
 #include <keel/policy/compression/concept.hpp>
 #include <keel/policy/repair/finding.hpp>
 #include <keel/policy/table_access/concept.hpp>
-#include <keel/table/block_cache.hpp>
 #include <keel/table/entry.hpp>
 #include <keel/table/fence_list.hpp>
 #include <keel/table/lazy_file.hpp>
 #include <keel/table/packed_block.hpp>
+#include <keel/table/read_cache.hpp>
 #include <keel/types.hpp>
 
 #include <algorithm>
@@ -48,11 +48,11 @@ class sorted_table {
 public:
     using file_type = typename Fs::file;
 
-    sorted_table(Fs fs, std::string path, format::table_entry of, std::shared_ptr<block_cache> cache,
+    sorted_table(Fs fs, std::string path, format::table_entry of, std::shared_ptr<read_cache> cache,
                  std::shared_ptr<damage_listener const> listener)
         : sorted_table{std::make_shared<lazy_file<Fs> const>(std::move(fs), std::move(path)), std::move(of),
                        std::move(cache), std::move(listener)} {}
-    sorted_table(std::shared_ptr<lazy_file<Fs> const> file, format::table_entry of, std::shared_ptr<block_cache> cache,
+    sorted_table(std::shared_ptr<lazy_file<Fs> const> file, format::table_entry of, std::shared_ptr<read_cache> cache,
                  std::shared_ptr<damage_listener const> listener)
         : file_{std::move(file)}, of_{std::move(of)}, cache_{std::move(cache)}, listener_{std::move(listener)} {}
 
@@ -75,12 +75,20 @@ public:
     /// The newest version of `key` that is not newer than `snapshot`; false where there is none. `hash` is the key's filter_hash.
     /// Errors: corruption, with file and offset; the machine's.
     [[nodiscard]] result<bool> find(std::string_view key, std::uint64_t hash, lsn snapshot, read_version& into) const {
-        probe one{*this, key, snapshot};
-        KEEL_TRY_LET(may_be, one.locate(hash));
+        return find(key, hash, snapshot, into, nullptr);
+    }
+    /// The same. What it finds among cached records is copied to `row`, which `into` then points into.
+    [[nodiscard]] result<bool> find(std::string_view key, std::uint64_t hash, lsn snapshot, read_version& into,
+                                    row_cache::room* row) const {
+        probe one{*this, key, hash, snapshot, row};
+        KEEL_TRY_LET(may_be, one.locate());
         return may_be ? one.finish(into) : false;
     }
-    /// Asks for the memory that the filter's answer is in, ahead of find().
+    /// Asks for the record, if it is kept by itself.
+    void prefetch_row(std::uint64_t hash) const noexcept { cache_->rows.prefetch_row(hash); }
+    /// Asks for the memory that the filter's answer is in, ahead of find(), and for where records are kept.
     void prefetch(std::uint64_t hash) const noexcept {
+        cache_->rows.prefetch(hash);
         if (!ready_.load(std::memory_order_acquire) || filter_slots_.empty()) return;
         auto const line = filter_line(hash);
         auto const* lines = filter_slots_[line.block].load(std::memory_order_acquire);
@@ -128,6 +136,11 @@ private:
         [[nodiscard]] bool valid() const noexcept { return valid_ && !trouble_; }
         [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
         [[nodiscard]] format::block_place where() const noexcept { return list_->where(i_); }
+        /// Whether no block in front of this one has `first`, the first key in it.
+        [[nodiscard]] bool begins_anew(std::string_view first) const noexcept {
+            if (i_ > 0) return list_->key(i_ - 1) != first;
+            return is_made_ || leaf_ == 0 || of_->root_.key(leaf_ - 1) != first;
+        }
 
     private:
         /// `choose` an entry of the root, then one of the index block that it leads to; or of the index that was made anew.
@@ -194,30 +207,38 @@ private:
 
 public:
     /// One look-up in steps, each of which asks for the memory of the next one: several side by side wait for it together. One thread's;
-    /// table and key outlive it.
+    /// table, key and `row` outlive it.
     class probe {
     public:
-        probe(sorted_table const& of, std::string_view key, lsn snapshot) noexcept
-            : of_{&of}, key_{key}, snapshot_{snapshot}, at_{of} {}
+        /// `hash`: the key's filter_hash. `row`: where a cached record is copied to, if the look-up may come from there.
+        probe(sorted_table const& of, std::string_view key, std::uint64_t hash, lsn snapshot,
+              row_cache::room* row) noexcept
+            : of_{&of}, key_{key}, hash_{hash}, snapshot_{snapshot}, row_{row}, at_{of} {}
 
         /// False: the key is not in the table.
-        [[nodiscard]] result<bool> locate(std::uint64_t hash) {
+        [[nodiscard]] result<bool> locate() {
             if (snapshot_ < of_->of_.lsns.first) return false;
             KEEL_TRY(of_->ready());
-            if (!of_->filter_allows(hash)) return false;
+            if (!of_->filter_allows(hash_)) return false;
+            if (row_ != nullptr && of_->cache_->rows.find(of_->of_.id.value, hash_, key_, snapshot_, *row_, in_row_)) {
+                is_row_ = true;
+                return true;
+            }
             KEEL_TRY(at_.seek(key_));
-            if (at_.valid() && of_->through_cache()) of_->cache_->prefetch(of_->name_of(at_.where()));
+            if (at_.valid() && of_->through_cache()) of_->cache_->blocks.prefetch(of_->name_of(at_.where()));
             return at_.valid();
         }
         /// Asks for the block, if the cache has it, or the file is mapped.
         void ask_for_block() const {
+            if (is_row_) return;
             auto const where = at_.where();
-            if (of_->through_cache()) of_->cache_->prefetch_block(of_->name_of(where));
+            if (of_->through_cache()) of_->cache_->blocks.prefetch_block(of_->name_of(where));
             else of_->file_->prefetch(where.offset, std::min<std::size_t>(where.bytes, block_ahead));
         }
         /// Finds the record in the block.
         [[nodiscard]] result<void> search() {
-            KEEL_TRY(of_->load(at_.where(), true, block_));
+            if (is_row_) return {};
+            KEEL_TRY(load());
             in_ = format::block_reader{payload_of(block_.view())};
             in_.seek(key_, snapshot_.value - of_->of_.lsns.first.value);
             if (!in_.whole()) return of_->contradicts(at_.where());
@@ -226,6 +247,10 @@ public:
         }
         /// False: the key has no such version here.
         [[nodiscard]] result<bool> finish(read_version& into) {
+            if (is_row_) {
+                into.what = in_row_;
+                return true;
+            }
             // Versions of one key may go on in the next block.
             for (; at_.valid(); at_.next(), block_.let_go()) {
                 if (!block_) KEEL_TRY(search());
@@ -233,6 +258,9 @@ public:
                 if (in_.key() != key_) return false;
                 std::swap(into.bytes, block_);
                 into.what = {.key = key_, .value = in_.value(), .at = of_->lsn_of(in_), .tombstone = in_.tombstone()};
+                // Who may see all of the table has found the newest version in it.
+                if (row_ != nullptr && !taken_apart_ && snapshot_ >= of_->of_.lsns.last)
+                    of_->cache_->rows.add(of_->of_.id.value, hash_, into.what);
                 return true;
             }
             if (at_.trouble()) return failure(*at_.trouble());
@@ -243,10 +271,54 @@ public:
         static constexpr std::size_t value_ahead = 256;
         static constexpr std::size_t block_ahead = 256; // processors see by themselves how a copy goes on
 
+        [[nodiscard]] result<void> load() {
+            taken_apart_ = false;
+            auto const where = at_.where();
+            if (row_ == nullptr || !of_->through_cache()) return of_->load(where, true, block_);
+            auto const name = of_->name_of(where);
+            auto& cache = *of_->cache_;
+            if (auto block = cache.blocks.find(name)) return block_.share(std::move(block)), result<void>{};
+            KEEL_TRY_LET(fresh, of_->read_block(where));
+            // Where its records were kept before and are not what is asked for, the block is.
+            taken_apart_ = cache.rows.has_room(where.bytes) && take_apart(fresh);
+            if (!taken_apart_) cache.blocks.add(name, fresh);
+            block_.share(std::move(fresh));
+            return {};
+        }
+        /// The newest version of each key that is in it, to where records are kept. False: they all were there, or one is too large.
+        [[nodiscard]] bool take_apart(block_cache::block const& what) {
+            auto& rows = of_->cache_->rows;
+            format::block_reader in{payload_of(what.view())};
+            std::array<std::uint64_t, 128> hashes; // of the first ones: where they go is asked for ahead
+            std::size_t n = 0;
+            for (in.first(); in.valid() && n < hashes.size(); in.next())
+                rows.prefetch(hashes[n++] = format::filter_hash(in.key()));
+            row_cache::adder to{rows};
+            std::optional<std::string> last;
+            bool any = false;
+            bool all = true;
+            std::size_t i = 0;
+            for (in.first(); in.valid(); in.next(), ++i) {
+                bool const newest = last ? in.key() != *last : at_.begins_anew(in.key());
+                last = in.key();
+                if (!newest) continue;
+                version const v{
+                    .key = in.key(), .value = in.value(), .at = of_->lsn_of(in), .tombstone = in.tombstone()};
+                all = all && row_cache::fits(v);
+                any |= to.add(of_->of_.id.value, i < n ? hashes[i] : format::filter_hash(v.key), v);
+            }
+            return any && all && in.whole();
+        }
+
         sorted_table const* of_;
         std::string_view key_;
+        std::uint64_t hash_;
         lsn snapshot_;
+        row_cache::room* row_;
+        bool is_row_ = false; ///< it was found there:
+        version in_row_{};
         index_walk at_;
+        bool taken_apart_ = false; ///< its records are kept by themselves
         held_block block_{};
         format::block_reader in_{}; ///< of block_, where there is one
     };
@@ -356,13 +428,13 @@ private:
     [[nodiscard]] result<void> load(format::block_place where, bool keep, held_block& into) const {
         if (!through_cache()) return copy_block(where, into);
         auto const name = name_of(where);
-        if (auto block = cache_->find(name)) {
+        if (auto block = cache_->blocks.find(name)) {
             into.share(std::move(block));
             return {};
         }
         if (!keep && of_.compression == 0) return copy_block(where, into);
         KEEL_TRY_LET(fresh, read_block(where));
-        if (keep) cache_->add(name, fresh);
+        if (keep) cache_->blocks.add(name, fresh);
         into.share(std::move(fresh));
         return {};
     }
@@ -595,7 +667,7 @@ private:
 
     std::shared_ptr<lazy_file<Fs> const> file_;
     format::table_entry of_;
-    std::shared_ptr<block_cache> cache_;
+    std::shared_ptr<read_cache> cache_;
     std::shared_ptr<damage_listener const> listener_;
 
     mutable std::mutex m_;
