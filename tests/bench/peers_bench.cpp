@@ -5,14 +5,17 @@
 //   append_unsynced, append_sequential         puts that survive the process only; keys in order
 //   batch_100, batch_100_sequential            the same in batches of 100, each there whole or not at all
 //   settle             1 Mi keys put in random order, until nothing in the store's folder changes any more: what that took
-//   get_random, multi_get_16, scan_all, scan_short, open_closed, get_while_putting   over these, closed in order; LevelDB, LMDB and
-//                      SQLite get 16 keys one after the other, LMDB in one transaction
+//   get_random, multi_get_16, scan_all, scan_short, open_closed   over these, closed in order; LevelDB, LMDB and SQLite get 16 keys
+//                      one after the other, LMDB in one transaction
+//   get_1_while_putting, get_8_while_putting   so many threads get random ones while one more puts them anew
 //   append_synced_N    puts that survive power loss, by N threads
 //   scan               keel's log alone: open with one thread, records of 128 bytes with their frames; checks all, keeps nothing
 //   recovery           open after a crash, all of 2 Mi records in the log, every byte of it verified; one thread
 //   first_get_1MiB, _64MiB, _256MiB, _1GiB   open after a crash and read one key; so much log (8 Ki, 512 Ki, 2 Mi, 8 Mi records) behind a
 //                      small store. `_warm`: in a process that has opened another store before. Without those that cannot keep so much in
 //                      their log, or should not: SQLite from 256 MiB on, of recovery, too, and LevelDB at 1 GiB
+//   first_get_256MiB_damaged   the same with every index in keel's log damaged, and reading the log's first key: everything is scanned, as
+//                      the others do anyway
 // keel_log is the log without keys and order; keel_mapped_tables is keel with table_access::mapped, where only reading differs.
 
 #include "jobs.hpp"
@@ -116,6 +119,7 @@ public:
             recoveries("first_get_1MiB", mode::recover_on_all_cores, {1000, 8 << 10}, round);
             recoveries("first_get_64MiB", mode::recover_on_all_cores, {1000, 512 << 10}, round);
             recoveries("first_get_256MiB", mode::recover_on_all_cores, {1000, 2 << 20}, round);
+            damaged("first_get_256MiB_damaged", {1000, 2 << 20});
             recoveries("first_get_1GiB", mode::recover_on_all_cores, {1000, 8 << 20}, round);
         }
         table_.print();
@@ -181,11 +185,12 @@ private:
             once("multi_get_16", bench::multi_get);
             once("scan_all", bench::scan_all);
             once("scan_short", bench::scan_short);
-            once("get_while_putting", [](peer const& one, std::string const& at) {
-                bench::temporary_folder const changed{std::filesystem::path{at}.parent_path()};
-                std::filesystem::copy(at, changed / "store", std::filesystem::copy_options::recursive);
-                return bench::get_while_putting(one, changed / "store");
-            });
+            for (unsigned const threads : {1U, 8U})
+                once("get_" + std::to_string(threads) + "_while_putting", [&](peer const& one, std::string const& at) {
+                    bench::temporary_folder const changed{std::filesystem::path{at}.parent_path()};
+                    std::filesystem::copy(at, changed / "store", std::filesystem::copy_options::recursive);
+                    return bench::get_while_putting(one, changed / "store", threads);
+                });
         }
     }
 
@@ -209,17 +214,35 @@ private:
             table_.add("scan", "keel_log", bench::in_own_process([&] { return bench::scan_log(image, true); }));
     }
 
+    /// Where the log is to be written first: it is the same for all jobs that want it so long.
+    [[nodiscard]] std::string image_of(peer const& who, log_image const& what) {
+        auto const image = folder_ / (who.name + '-' + std::to_string(what.base) + '-' + std::to_string(what.records));
+        if (!std::filesystem::exists(image)) {
+            bench::write_image(who, image, what);
+            settle(what_.folder);
+        }
+        return image;
+    }
+    void damaged(std::string const& name, log_image const& what) {
+        if (!chosen(what_.only, name)) return;
+        for (auto const& who : peers_) {
+            if (who.only_reads || who.name == "keel_log" || what.records > who.log_records_max) continue;
+            auto const image = image_of(who, what);
+            if (who.log_bytes(image, what.records) == 0) continue;
+            bench::temporary_folder const changed{what_.folder};
+            std::filesystem::copy(image, changed / "store", std::filesystem::copy_options::recursive);
+            if (who.damage_indexes != nullptr) who.damage_indexes(changed / "store");
+            settle(what_.folder);
+            table_.add(name, who.name, bench::in_own_process([&] {
+                           return bench::recover_damaged(who, changed / "store", mode::recover_on_all_cores, what);
+                       }));
+        }
+    }
     void recoveries(std::string const& name, mode how, log_image const& what, unsigned round) {
         if (!chosen(what_.only, name)) return;
         for (auto const& who : peers_) {
             if (who.only_reads || what.records > who.log_records_max) continue;
-            auto const image = folder_ /
-                               (who.name + '-' + std::to_string(what.base) + '-' + std::to_string(what.records));
-            if (!std::filesystem::exists(image)) {
-                bench::write_image(who, image, what);
-                settle(what_.folder);
-            }
-            recovery_round(table_, name, who, image, how, what, round == 0);
+            recovery_round(table_, name, who, image_of(who, what), how, what, round == 0);
         }
     }
 

@@ -34,6 +34,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <fstream>
 #include <limits>
 #include <memory>
 #include <mutex>
@@ -85,6 +86,8 @@ struct peer {
     bool only_reads = false; ///< another peer that reads otherwise: writing and recovering are that one's
     std::uint64_t log_records_max =
         std::numeric_limits<std::uint64_t>::max(); ///< more it cannot, or should not, keep in its log
+    /// Spoils all that spares recovery from reading the log; nothing where there is no such thing.
+    void (*damage_indexes)(std::string const& folder) = nullptr;
 };
 
 // ---- keel -------------------------------------------------------------------------------------------------------------
@@ -191,6 +194,35 @@ using keel_merging_store = keel_store<Durability>;
 /// Segments are as long before anything is written to them: what counts is the frames.
 [[nodiscard]] inline std::uint64_t keel_log_bytes(std::string const&, std::uint64_t records) {
     return records * keel::format::frame_bytes(16 + values::bytes);
+}
+
+/// A byte of every block of every segment's index and filter, and of the notes, without which no index of what was not sealed is believed.
+inline void damage_keel_indexes(std::string const& folder) {
+    namespace format = keel::format;
+    auto const flip = [](std::fstream& file, std::uint64_t at) {
+        file.seekg(static_cast<std::streamoff>(at));
+        auto const byte = static_cast<char>(file.get() ^ 0x10);
+        file.seekp(static_cast<std::streamoff>(at));
+        file.put(byte);
+    };
+    constexpr auto both = std::ios::in | std::ios::out | std::ios::binary;
+    std::size_t damaged = 0;
+    for (auto const& entry : std::filesystem::directory_iterator{std::filesystem::path{folder} / "log"}) {
+        if (entry.path().extension() != ".seg") continue;
+        std::fstream file{entry.path(), both};
+        format::header_block block{};
+        file.seekg(static_cast<std::streamoff>(format::footer_offset(entry.file_size())));
+        file.read(reinterpret_cast<char*>(block.data()), static_cast<std::streamsize>(block.size()));
+        auto const read = format::decode_segment_footer<keel::checksum::crc32c>(block);
+        for (std::size_t i = 0; read.good && i < read.footer.section_count; ++i) {
+            auto const& section = read.footer.sections[i];
+            for (std::uint64_t at = 0; at < section.length; at += 4 * keel::KiB, ++damaged)
+                flip(file, section.offset + at + 100);
+        }
+    }
+    if (damaged == 0) throw std::runtime_error{"no segment has an index"};
+    std::fstream notes{std::filesystem::path{folder} / "notes", both};
+    for (std::uint64_t at = 0; at < 4 * keel::KiB; at += 64) flip(notes, at);
 }
 
 [[nodiscard]] inline std::uint64_t files_ending_in(std::string const& folder, std::string_view suffix) {
@@ -364,12 +396,16 @@ public:
         check(mdb_txn_begin(env_, nullptr, 0, &txn));
         check(mdb_dbi_open(txn, nullptr, 0, &dbi_));
         check(mdb_txn_commit(txn));
-        check(mdb_txn_begin(env_, nullptr, MDB_RDONLY, &reader_));
-        mdb_txn_reset(reader_);
+        begin_reading();
     }
+    /// Of another one's store.
+    lmdb_store(MDB_env* env, MDB_dbi dbi) : env_{env}, owned_{false}, dbi_{dbi} { begin_reading(); }
     ~lmdb_store() override {
         mdb_txn_abort(reader_);
-        mdb_env_close(env_);
+        if (owned_) mdb_env_close(env_);
+    }
+    [[nodiscard]] std::unique_ptr<store> for_another_thread() override {
+        return std::make_unique<lmdb_store>(env_, dbi_);
     }
     void put(std::string_view key, std::string_view value) override {
         record const one{key, value};
@@ -420,6 +456,10 @@ public:
     }
 
 private:
+    void begin_reading() {
+        check(mdb_txn_begin(env_, nullptr, MDB_RDONLY, &reader_));
+        mdb_txn_reset(reader_);
+    }
     static void check(int code) {
         if (code != 0) throw std::runtime_error{std::string{"lmdb: "} + mdb_strerror(code)};
     }
@@ -439,6 +479,7 @@ private:
         return count;
     }
     MDB_env* env_ = nullptr;
+    bool owned_ = true;
     MDB_dbi dbi_ = 0;
     MDB_txn* reader_ = nullptr;
 };
@@ -555,7 +596,11 @@ private:
 /// Those that this build knows.
 [[nodiscard]] inline std::vector<peer> all_peers() {
     std::vector<peer> out{
-        {"keel", detail::open_keel_engine, detail::keel_log_bytes, false},
+        {.name = "keel",
+         .open = detail::open_keel_engine,
+         .log_bytes = detail::keel_log_bytes,
+         .open_writes = false,
+         .damage_indexes = detail::damage_keel_indexes},
         {"keel_mapped_tables", detail::open_keel_mapped, detail::keel_log_bytes, false, true},
         {"keel_log", detail::open_keel<detail::keel_log_store>, detail::keel_log_bytes, false},
     };

@@ -198,30 +198,44 @@ inline figures scan_short(peer const& who, std::string const& folder) {
     return {{"rate", count / watch.wall() / 1e3, "k/s"}};
 }
 
-/// One thread reads random keys while another one puts them anew, each as fast as it can. `folder` is a copy that may change.
-inline figures get_while_putting(peer const& who, std::string const& folder) {
+/// So many threads read random keys while another one puts them anew, each as fast as it can. `folder` is a copy that may change.
+inline figures get_while_putting(peer const& who, std::string const& folder, unsigned threads) {
     auto const store = who.open(folder, mode::unsynced);
-    auto const other = store->for_another_thread();
-    auto& reader = other ? *other : *store;
     std::atomic<std::uint64_t> put{0};
-    std::uint64_t got = 0;
-    noise random{13};
-    auto const get = [&](double seconds) {
+    std::atomic<std::uint64_t> got{0};
+    std::atomic<bool> lost{false};
+    /// How long it took; what was read is in `got`.
+    auto const get = [&](std::chrono::milliseconds how_long) {
+        got = 0;
         stopwatch const watch;
-        for (got = 0; watch.wall() < seconds; ++got)
-            if (auto const n = random() % loaded_keys; !reader.holds(key{n}.text(), all_values()[n]))
-                throw std::runtime_error{who.name + " lost a record"};
+        std::vector<std::jthread> readers;
+        for (unsigned t = 0; t < threads; ++t)
+            readers.emplace_back([&, t](std::stop_token const& stop) {
+                auto const other = store->for_another_thread();
+                auto& reader = other ? *other : *store;
+                noise random{13 + t};
+                std::uint64_t mine = 0;
+                for (; !stop.stop_requested(); ++mine)
+                    if (auto const n = random() % loaded_keys; !reader.holds(key{n}.text(), all_values()[n]))
+                        lost = true;
+                got += mine;
+            });
+        std::this_thread::sleep_for(how_long);
+        readers.clear();
         return watch.wall();
     };
-    static_cast<void>(get(0.5));
+    using namespace std::chrono_literals;
+    static_cast<void>(get(500ms));
     std::jthread const writer{[&](std::stop_token const& stop) {
         for (noise which{17}; !stop.stop_requested(); put.fetch_add(1, std::memory_order_relaxed))
             put_records(*store, which() % loaded_keys, 1);
     }};
     auto const before = put.load();
-    auto const wall = get(3);
+    auto const wall = get(3s);
+    auto const after = put.load();
+    if (lost) throw std::runtime_error{who.name + " lost a record"};
     return {{"get_rate", static_cast<double>(got) / wall / 1e3, "k/s"},
-            {"put_rate", static_cast<double>(put.load() - before) / wall / 1e3, "k/s"}};
+            {"put_rate", static_cast<double>(after - before) / wall / 1e3, "k/s"}};
 }
 
 /// Time to open a store and read one key of it, in ms. The object goes with the process.
@@ -316,6 +330,10 @@ inline figures recover(peer const& who, std::string const& folder, mode how, log
 
 inline figures recover_warm(peer const& who, std::string const& folder, mode how, log_image const& what) {
     return open_warm(who, folder, how, what.base + what.records - 1);
+}
+/// The same where every index of the log was damaged: the key is the log's first, which no segment says it does not have.
+inline figures recover_damaged(peer const& who, std::string const& folder, mode how, log_image const& what) {
+    return {{"open_to_first_get", open_and_get(who, folder, how, what.base), "ms"}};
 }
 /// The same once more, counting memory: counting costs time.
 inline figures recover_counting(peer const& who, std::string const& folder, mode how, log_image const& what) {
