@@ -4935,7 +4935,7 @@ template <class Reserve>
 /// Writes zeros over [from, to).
 [[nodiscard]] inline result<void> write_zeros(descriptor const& file, std::string const& path, std::uint64_t from,
                                               std::uint64_t to) {
-    static constexpr std::array<std::byte, 64 * KiB> zeros{};
+    static constinit std::array<std::byte, 64 * KiB> zeros{}; // not const: then a program's file has it, too
     while (from < to) {
         auto const length = std::min<std::uint64_t>(zeros.size(), to - from);
         KEEL_TRY(write_at(file, path, from, byte_view{zeros}.first(static_cast<std::size_t>(length))));
@@ -6986,15 +6986,27 @@ public:
     void clear() noexcept { size_ = 0; }
     void assign(std::string_view text) { replace_end(0, text.data(), text.size()); }
     /// Keeps the first `shared` bytes, of which there are as many, and puts these behind them. `readable`: how many may be read there; eight
-    /// more than are wanted spare a call.
-    [[gnu::always_inline]] void replace_end(std::size_t shared, char const* end, std::size_t bytes,
+    /// more than are wanted spare a call. Whether it is the same key as before.
+    [[gnu::always_inline]] bool replace_end(std::size_t shared, char const* end, std::size_t bytes,
                                             std::size_t readable) {
+        bool const as_long = shared + bytes == size_;
         if (shared + bytes <= small_size && large_.empty() && bytes + 8 <= readable) [[likely]] {
-            for (std::size_t i = 0; i < bytes; i += 8) std::memcpy(small_.data() + shared + i, end + i, 8);
+            std::uint64_t differs = 0;
+            for (std::size_t i = 0; i < bytes; i += 8) {
+                std::uint64_t was = 0;
+                std::uint64_t now = 0;
+                std::memcpy(&was, small_.data() + shared + i, 8);
+                std::memcpy(&now, end + i, 8);
+                std::memcpy(small_.data() + shared + i, &now, 8);
+                auto const count = std::min<std::size_t>(bytes - i, 8); // the rest belongs to nobody
+                differs |= (was ^ now) << (64 - 8 * count);
+            }
             size_ = shared + bytes;
-            return;
+            return as_long && differs == 0;
         }
+        bool const same = as_long && std::string_view{end, bytes} == view().substr(shared);
         replace_end(shared, end, bytes);
+        return same;
     }
     void replace_end(std::size_t shared, char const* end, std::size_t bytes) {
         if (shared + bytes > small_size && large_.size() < shared + bytes) {
@@ -7028,6 +7040,7 @@ public:
         next_value_ = end_;
         key_.clear();
         next();
+        repeats_ = false;
     }
     void next() {
         at_ = next_;
@@ -7079,6 +7092,8 @@ public:
     [[nodiscard]] std::string_view value() const noexcept { return value_; }
     [[nodiscard]] std::uint64_t age() const noexcept { return age_; }
     [[nodiscard]] bool tombstone() const noexcept { return tombstone_; }
+    /// Whether the entry has the key of the one it stood on before next().
+    [[nodiscard]] bool repeats() const noexcept { return repeats_; }
     /// Of an index block; zeros where the value is none.
     [[nodiscard]] block_place place() const noexcept {
         if (value_.size() != block_place_bytes) return {};
@@ -7213,8 +7228,8 @@ private:
         lengths n;
         if (!read_lengths(at, n) || n.shared > key_.size() || n.value > values_end_ - next_value_) return false;
         auto const* all = reinterpret_cast<char const*>(bytes_.data());
-        key_.replace_end(static_cast<std::size_t>(n.shared), all + at, static_cast<std::size_t>(n.unshared),
-                         bytes_.size() - at);
+        repeats_ = key_.replace_end(static_cast<std::size_t>(n.shared), all + at, static_cast<std::size_t>(n.unshared),
+                                    bytes_.size() - at);
         value_ = {all + next_value_, static_cast<std::size_t>(n.value)};
         next_ = at + static_cast<std::size_t>(n.unshared);
         next_value_ += static_cast<std::size_t>(n.value);
@@ -7233,6 +7248,7 @@ private:
     std::string_view value_{};
     std::uint64_t age_ = 0;
     bool tombstone_ = false;
+    bool repeats_ = false;
     bool valid_ = false;
     bool whole_ = true;
 };
@@ -10528,11 +10544,26 @@ public:
         }
         void next() {
             in_.next();
-            if (!in_.valid() && in_.whole()) {
+            if (in_.valid()) [[likely]]
+                return;
+            if (in_.whole()) {
                 at_.next();
                 if (at_.valid() && enter()) in_.first();
             }
             settle();
+        }
+        /// On to the first version of another key.
+        void pass() {
+            for (;;) {
+                in_.next();
+                if (!in_.valid()) break;
+                if (!in_.repeats()) return;
+            }
+            // Versions of the key may go on in the next block.
+            format::key_buffer key;
+            key.assign(in_.key());
+            do next();
+            while (valid_ && in_.key() == key.view());
         }
         void previous() {
             in_.previous();
@@ -11984,6 +12015,13 @@ public:
         ++i_;
         place(1, [](auto& at) { at.seek({}); });
     }
+    /// On to the first version of another key: all of one are in one table.
+    void pass() {
+        at_->pass();
+        if (at_->valid() || at_->trouble()) return;
+        ++i_;
+        place(1, [](auto& at) { at.seek({}); });
+    }
     void previous() {
         at_->previous();
         if (at_->valid() || at_->trouble()) return;
@@ -12077,20 +12115,21 @@ public:
         }
         sift_down();
     }
-    /// On to the next version that is not one of `key`, on one of which it stands.
-    void pass(std::string_view key) {
-        if (heap_.size() != 1) {
-            do advance();
-            while (valid() && keel::detail::same_text(top().key, key));
+    /// Forward to the next version that is of another key than top().
+    void pass() {
+        if (heap_.size() == 1) { // as long as it is in one part, nothing is to be put in order
+            auto& only = heap_.front();
+            auto const step = [&](auto& p) {
+                if constexpr (requires { p.pass(); }) p.pass();
+                else pass_in(p);
+                return look(p, only.what);
+            };
+            if (!std::visit(step, parts_[only.part])) heap_.clear();
             return;
         }
-        auto& only = heap_.front();
-        auto const step = [&](auto& p) { // as long as it is in one part, nothing is to be put in order
-            do way_ == direction::forward ? p.next() : p.previous();
-            while (p.valid() && keel::detail::same_text(p.current().key, key));
-            return look(p, only.what);
-        };
-        if (!std::visit(step, parts_[only.part])) heap_.clear();
+        passed_.assign(top().key);
+        do advance();
+        while (valid() && keel::detail::same_text(top().key, passed_.view()));
     }
     [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
 
@@ -12111,6 +12150,12 @@ private:
         else if (to) p.seek_before(*to);
         else p.seek_last();
         parts_.emplace_back(std::move(p));
+    }
+    template <class Part>
+    void pass_in(Part& p) {
+        passed_.assign(top().key);
+        do p.next();
+        while (p.valid() && keel::detail::same_text(p.current().key, passed_.view()));
     }
     /// Where a part stands now; false at its end, or where it is in trouble.
     template <class Part>
@@ -12145,6 +12190,7 @@ private:
     direction way_;
     std::vector<any_part> parts_{};
     std::vector<standing> heap_{};
+    format::key_buffer passed_{};
     std::optional<error> trouble_{};
 };
 
@@ -12170,28 +12216,26 @@ public:
     /// On to the next key that has a value; false where there is none, or after an error.
     bool step() {
         if (way_ == direction::backward) return step_back();
-        if (std::exchange(standing_on_, false)) all_->pass(key_.view());
+        if (std::exchange(standing_on_, false)) all_->pass();
         while (all_->valid()) {
             auto const& top = all_->top();
             if (top.at > snapshot_) { // too new; the next version of this key may be seen
                 all_->advance();
                 continue;
             }
-            key_.assign(top.key);
             if (!top.tombstone && !top.key.empty()) { // no key is empty, whoever wrote it
-                value_ = top.value;
-                at_ = top.at;
+                seen_ = top;
                 return standing_on_ = true;
             }
-            all_->pass(key_.view());
+            all_->pass();
         }
         return false;
     }
 
-    [[nodiscard]] std::string_view key() const noexcept { return key_.view(); }
-    [[nodiscard]] std::string_view value() const noexcept { return value_; }
+    [[nodiscard]] std::string_view key() const noexcept { return seen_.key; }
+    [[nodiscard]] std::string_view value() const noexcept { return seen_.value; }
     /// The version's LSN.
-    [[nodiscard]] lsn at() const noexcept { return at_; }
+    [[nodiscard]] lsn at() const noexcept { return seen_.at; }
     [[nodiscard]] std::optional<error> const& trouble() const noexcept {
         static std::optional<error> const none{};
         return all_ ? all_->trouble() : none;
@@ -12207,10 +12251,11 @@ private:
                 auto const& top = all_->top();
                 if (top.at > snapshot_) continue;
                 alive = !top.tombstone && !top.key.empty();
-                at_ = top.at;
+                seen_.at = top.at;
                 own_.assign(top.value);
             }
-            value_ = own_;
+            seen_.key = key_.view();
+            seen_.value = own_;
             if (alive && !trouble()) return true;
         }
         return false;
@@ -12221,10 +12266,9 @@ private:
     direction way_ = direction::forward;
     std::optional<version_merge<Config>> all_{};
     bool standing_on_ = false; ///< the walk stands on the version that was given last
-    format::key_buffer key_{};
+    table::version seen_{};    ///< given last
+    format::key_buffer key_{}; ///< its key and value on the way back, where the walk is further on already
     std::string own_{};
-    std::string_view value_{};
-    lsn at_{};
 };
 
 } // namespace keel::inline v0::detail

@@ -77,7 +77,10 @@ TEST_CASE("blocks: what was put in comes out, forward, backward and from any key
         auto const payload = payload_of(all);
         keel::format::block_reader in{payload};
         std::vector<block_entry> seen;
-        for (in.first(); in.valid(); in.next()) seen.push_back(entry_at(in));
+        for (in.first(); in.valid(); in.next()) {
+            RC_ASSERT(in.repeats() == (!seen.empty() && seen.back().key == in.key()));
+            seen.push_back(entry_at(in));
+        }
         RC_ASSERT(in.whole());
         RC_ASSERT(seen == all);
         seen.clear();

@@ -55,6 +55,13 @@ public:
         ++i_;
         place(1, [](auto& at) { at.seek({}); });
     }
+    /// On to the first version of another key: all of one are in one table.
+    void pass() {
+        at_->pass();
+        if (at_->valid() || at_->trouble()) return;
+        ++i_;
+        place(1, [](auto& at) { at.seek({}); });
+    }
     void previous() {
         at_->previous();
         if (at_->valid() || at_->trouble()) return;
@@ -148,20 +155,21 @@ public:
         }
         sift_down();
     }
-    /// On to the next version that is not one of `key`, on one of which it stands.
-    void pass(std::string_view key) {
-        if (heap_.size() != 1) {
-            do advance();
-            while (valid() && keel::detail::same_text(top().key, key));
+    /// Forward to the next version that is of another key than top().
+    void pass() {
+        if (heap_.size() == 1) { // as long as it is in one part, nothing is to be put in order
+            auto& only = heap_.front();
+            auto const step = [&](auto& p) {
+                if constexpr (requires { p.pass(); }) p.pass();
+                else pass_in(p);
+                return look(p, only.what);
+            };
+            if (!std::visit(step, parts_[only.part])) heap_.clear();
             return;
         }
-        auto& only = heap_.front();
-        auto const step = [&](auto& p) { // as long as it is in one part, nothing is to be put in order
-            do way_ == direction::forward ? p.next() : p.previous();
-            while (p.valid() && keel::detail::same_text(p.current().key, key));
-            return look(p, only.what);
-        };
-        if (!std::visit(step, parts_[only.part])) heap_.clear();
+        passed_.assign(top().key);
+        do advance();
+        while (valid() && keel::detail::same_text(top().key, passed_.view()));
     }
     [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
 
@@ -182,6 +190,12 @@ private:
         else if (to) p.seek_before(*to);
         else p.seek_last();
         parts_.emplace_back(std::move(p));
+    }
+    template <class Part>
+    void pass_in(Part& p) {
+        passed_.assign(top().key);
+        do p.next();
+        while (p.valid() && keel::detail::same_text(p.current().key, passed_.view()));
     }
     /// Where a part stands now; false at its end, or where it is in trouble.
     template <class Part>
@@ -216,6 +230,7 @@ private:
     direction way_;
     std::vector<any_part> parts_{};
     std::vector<standing> heap_{};
+    format::key_buffer passed_{};
     std::optional<error> trouble_{};
 };
 
@@ -241,28 +256,26 @@ public:
     /// On to the next key that has a value; false where there is none, or after an error.
     bool step() {
         if (way_ == direction::backward) return step_back();
-        if (std::exchange(standing_on_, false)) all_->pass(key_.view());
+        if (std::exchange(standing_on_, false)) all_->pass();
         while (all_->valid()) {
             auto const& top = all_->top();
             if (top.at > snapshot_) { // too new; the next version of this key may be seen
                 all_->advance();
                 continue;
             }
-            key_.assign(top.key);
             if (!top.tombstone && !top.key.empty()) { // no key is empty, whoever wrote it
-                value_ = top.value;
-                at_ = top.at;
+                seen_ = top;
                 return standing_on_ = true;
             }
-            all_->pass(key_.view());
+            all_->pass();
         }
         return false;
     }
 
-    [[nodiscard]] std::string_view key() const noexcept { return key_.view(); }
-    [[nodiscard]] std::string_view value() const noexcept { return value_; }
+    [[nodiscard]] std::string_view key() const noexcept { return seen_.key; }
+    [[nodiscard]] std::string_view value() const noexcept { return seen_.value; }
     /// The version's LSN.
-    [[nodiscard]] lsn at() const noexcept { return at_; }
+    [[nodiscard]] lsn at() const noexcept { return seen_.at; }
     [[nodiscard]] std::optional<error> const& trouble() const noexcept {
         static std::optional<error> const none{};
         return all_ ? all_->trouble() : none;
@@ -278,10 +291,11 @@ private:
                 auto const& top = all_->top();
                 if (top.at > snapshot_) continue;
                 alive = !top.tombstone && !top.key.empty();
-                at_ = top.at;
+                seen_.at = top.at;
                 own_.assign(top.value);
             }
-            value_ = own_;
+            seen_.key = key_.view();
+            seen_.value = own_;
             if (alive && !trouble()) return true;
         }
         return false;
@@ -292,10 +306,9 @@ private:
     direction way_ = direction::forward;
     std::optional<version_merge<Config>> all_{};
     bool standing_on_ = false; ///< the walk stands on the version that was given last
-    format::key_buffer key_{};
+    table::version seen_{};    ///< given last
+    format::key_buffer key_{}; ///< its key and value on the way back, where the walk is further on already
     std::string own_{};
-    std::string_view value_{};
-    lsn at_{};
 };
 
 } // namespace keel::inline v0::detail

@@ -133,15 +133,27 @@ public:
     void clear() noexcept { size_ = 0; }
     void assign(std::string_view text) { replace_end(0, text.data(), text.size()); }
     /// Keeps the first `shared` bytes, of which there are as many, and puts these behind them. `readable`: how many may be read there; eight
-    /// more than are wanted spare a call.
-    [[gnu::always_inline]] void replace_end(std::size_t shared, char const* end, std::size_t bytes,
+    /// more than are wanted spare a call. Whether it is the same key as before.
+    [[gnu::always_inline]] bool replace_end(std::size_t shared, char const* end, std::size_t bytes,
                                             std::size_t readable) {
+        bool const as_long = shared + bytes == size_;
         if (shared + bytes <= small_size && large_.empty() && bytes + 8 <= readable) [[likely]] {
-            for (std::size_t i = 0; i < bytes; i += 8) std::memcpy(small_.data() + shared + i, end + i, 8);
+            std::uint64_t differs = 0;
+            for (std::size_t i = 0; i < bytes; i += 8) {
+                std::uint64_t was = 0;
+                std::uint64_t now = 0;
+                std::memcpy(&was, small_.data() + shared + i, 8);
+                std::memcpy(&now, end + i, 8);
+                std::memcpy(small_.data() + shared + i, &now, 8);
+                auto const count = std::min<std::size_t>(bytes - i, 8); // the rest belongs to nobody
+                differs |= (was ^ now) << (64 - 8 * count);
+            }
             size_ = shared + bytes;
-            return;
+            return as_long && differs == 0;
         }
+        bool const same = as_long && std::string_view{end, bytes} == view().substr(shared);
         replace_end(shared, end, bytes);
+        return same;
     }
     void replace_end(std::size_t shared, char const* end, std::size_t bytes) {
         if (shared + bytes > small_size && large_.size() < shared + bytes) {
@@ -175,6 +187,7 @@ public:
         next_value_ = end_;
         key_.clear();
         next();
+        repeats_ = false;
     }
     void next() {
         at_ = next_;
@@ -226,6 +239,8 @@ public:
     [[nodiscard]] std::string_view value() const noexcept { return value_; }
     [[nodiscard]] std::uint64_t age() const noexcept { return age_; }
     [[nodiscard]] bool tombstone() const noexcept { return tombstone_; }
+    /// Whether the entry has the key of the one it stood on before next().
+    [[nodiscard]] bool repeats() const noexcept { return repeats_; }
     /// Of an index block; zeros where the value is none.
     [[nodiscard]] block_place place() const noexcept {
         if (value_.size() != block_place_bytes) return {};
@@ -360,8 +375,8 @@ private:
         lengths n;
         if (!read_lengths(at, n) || n.shared > key_.size() || n.value > values_end_ - next_value_) return false;
         auto const* all = reinterpret_cast<char const*>(bytes_.data());
-        key_.replace_end(static_cast<std::size_t>(n.shared), all + at, static_cast<std::size_t>(n.unshared),
-                         bytes_.size() - at);
+        repeats_ = key_.replace_end(static_cast<std::size_t>(n.shared), all + at, static_cast<std::size_t>(n.unshared),
+                                    bytes_.size() - at);
         value_ = {all + next_value_, static_cast<std::size_t>(n.value)};
         next_ = at + static_cast<std::size_t>(n.unshared);
         next_value_ += static_cast<std::size_t>(n.value);
@@ -380,6 +395,7 @@ private:
     std::string_view value_{};
     std::uint64_t age_ = 0;
     bool tombstone_ = false;
+    bool repeats_ = false;
     bool valid_ = false;
     bool whole_ = true;
 };

@@ -347,11 +347,26 @@ public:
         }
         void next() {
             in_.next();
-            if (!in_.valid() && in_.whole()) {
+            if (in_.valid()) [[likely]]
+                return;
+            if (in_.whole()) {
                 at_.next();
                 if (at_.valid() && enter()) in_.first();
             }
             settle();
+        }
+        /// On to the first version of another key.
+        void pass() {
+            for (;;) {
+                in_.next();
+                if (!in_.valid()) break;
+                if (!in_.repeats()) return;
+            }
+            // Versions of the key may go on in the next block.
+            format::key_buffer key;
+            key.assign(in_.key());
+            do next();
+            while (valid_ && in_.key() == key.view());
         }
         void previous() {
             in_.previous();

@@ -49,7 +49,7 @@ template <class Reserve>
 /// Writes zeros over [from, to).
 [[nodiscard]] inline result<void> write_zeros(descriptor const& file, std::string const& path, std::uint64_t from,
                                               std::uint64_t to) {
-    static constexpr std::array<std::byte, 64 * KiB> zeros{};
+    static constinit std::array<std::byte, 64 * KiB> zeros{}; // not const: then a program's file has it, too
     while (from < to) {
         auto const length = std::min<std::uint64_t>(zeros.size(), to - from);
         KEEL_TRY(write_at(file, path, from, byte_view{zeros}.first(static_cast<std::size_t>(length))));
