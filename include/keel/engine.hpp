@@ -207,6 +207,7 @@ public:
         if (core_->writer().state() == engine_state::closed) return failure(errc::closed, "the store is closed");
         auto const view = levels_->view();
         auto const at = core_->writer().visible();
+        core_->after_read(keys.size());
         std::vector<std::optional<std::string>> out(keys.size());
         auto done = view->find_all(keys, at, [&](std::size_t i, auto found) {
             if (found) out[i] = std::move(found->value);
@@ -320,8 +321,9 @@ private:
     using core_type = detail::log_core<detail::writing_config<Config>, levels_type>;
     using compactor_type = detail::compactor<Config>;
     using policy = typename Config::compaction;
+    static constexpr std::size_t scan_reads = 16; ///< keys that beginning a scan is worth
     static constexpr auto erase_batch_bytes = std::min(64 * KiB, core_type::writer_type::batch_bytes_max);
-    /// Refers to core and levels: goes first. thread_ is set once, by the first write, and let go of by close(), which no other call
+    /// Refers to core and levels: goes first. thread_ is set once, by the first write or many reads, and let go of by close(), which no other call
     /// may run beside; awake_ (release) publishes it (acquire).
     class merging {
     public:
@@ -382,6 +384,7 @@ private:
     }
     template <class Scan>
     [[nodiscard]] Scan walk(range which) const {
+        core_->after_read(scan_reads);
         auto view = levels_->view(); // first this, then the moment
         auto const at = core_->writer().visible();
         return {std::move(view), at, std::move(which)};
@@ -390,6 +393,7 @@ private:
     [[nodiscard]] Scan walk(range which, keel::snapshot const& as_of) const {
         KEEL_ASSERT(as_of.belongs_to(levels_->held()));
         // A snapshot of another store has no keys here: an empty scan, never somebody else's data.
+        core_->after_read(scan_reads);
         return {levels_->view(), as_of.belongs_to(levels_->held()) ? as_of.at() : lsn{}, std::move(which)};
     }
     [[nodiscard]] auto hold_moment() const {
@@ -404,6 +408,7 @@ private:
     using view_type = typename levels_type::view_type;
     result<std::optional<std::string>> get_at(view_type const& view, std::string_view key, lsn at) const {
         if (core_->writer().state() == engine_state::closed) return failure(errc::closed, "the store is closed");
+        core_->after_read(1);
         auto found = view.find(key, at);
         if (!found) return tell(std::move(found).error());
         if (!*found) return std::optional<std::string>{};

@@ -22,6 +22,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -51,6 +52,17 @@ public:
     log_core(log_core const&) = delete;
     log_core& operator=(log_core const&) = delete;
 
+    /// Called by readers, with how much they read about: who reads much gets what runs in the background, too, without having written.
+    void after_read(std::size_t keys) {
+        static thread_local std::size_t read = 0; // in any store: it is no more than a sign that one is used
+        if ((read += keys) < reads_much) [[likely]]
+            return;
+        read = 0;
+        try {
+            before_write();
+        } catch (std::system_error const&) { // no thread to be had: whoever writes is told
+        }
+    }
     /// Called in front of whatever writes: the first call starts what runs in the background, so that opening starts no thread.
     void before_write() {
         if (awake_.load(std::memory_order_acquire)) [[likely]]
@@ -126,6 +138,8 @@ public:
     }
 
 private:
+    static constexpr std::size_t reads_much = 4096;
+
     void stop_threads() noexcept {
         std::lock_guard const hold{starting_};
         background_ = false;

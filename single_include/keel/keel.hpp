@@ -8751,9 +8751,10 @@ private:
 namespace keel::inline v0::table {
 
 struct read_cache {
-    /// `bytes_max`: of both together. `rows`: half of it is for records.
+    /// `bytes_max`: of both together. `keeps_rows`: three quarters of it are for records, as point look-ups are all that fills it; walks
+    /// do not, and indexes of log segments take a tenth of what those hold.
     explicit read_cache(std::size_t bytes_max, bool keeps_rows = true)
-        : blocks{keeps_rows ? bytes_max - bytes_max / 2 : bytes_max}, rows{keeps_rows ? bytes_max / 2 : 0} {}
+        : blocks{keeps_rows ? bytes_max / 4 : bytes_max}, rows{keeps_rows ? bytes_max / 4 * 3 : 0} {}
 
     block_cache blocks;
     row_cache rows;
@@ -14357,7 +14358,8 @@ struct open_options {
     std::stop_token cancel{}; ///< recovery gives up with `cancelled` soon after a stop is requested
     bool background_thread =
         true; ///< idle marks, interval syncs, preparing segments, merging; without it call housekeep()
-    std::uint64_t cache_bytes = 64 * MiB; ///< of verified blocks and records kept in memory; an engine's
+    std::uint64_t cache_bytes =
+        256 * MiB; ///< of verified blocks and records kept in memory at most, taken as they are read; an engine's
     std::uint64_t merge_bytes_per_second =
         0; ///< how fast merges write tables at most; 0: as fast as they can; an engine's
     std::uint64_t (*clock_ns)() = system_clock_ns; ///< for marks and times; tests bring their own
@@ -18433,6 +18435,17 @@ public:
     log_core(log_core const&) = delete;
     log_core& operator=(log_core const&) = delete;
 
+    /// Called by readers, with how much they read about: who reads much gets what runs in the background, too, without having written.
+    void after_read(std::size_t keys) {
+        static thread_local std::size_t read = 0; // in any store: it is no more than a sign that one is used
+        if ((read += keys) < reads_much) [[likely]]
+            return;
+        read = 0;
+        try {
+            before_write();
+        } catch (std::system_error const&) { // no thread to be had: whoever writes is told
+        }
+    }
     /// Called in front of whatever writes: the first call starts what runs in the background, so that opening starts no thread.
     void before_write() {
         if (awake_.load(std::memory_order_acquire)) [[likely]]
@@ -18508,6 +18521,8 @@ public:
     }
 
 private:
+    static constexpr std::size_t reads_much = 4096;
+
     void stop_threads() noexcept {
         std::lock_guard const hold{starting_};
         background_ = false;
@@ -19777,6 +19792,7 @@ public:
         if (core_->writer().state() == engine_state::closed) return failure(errc::closed, "the store is closed");
         auto const view = levels_->view();
         auto const at = core_->writer().visible();
+        core_->after_read(keys.size());
         std::vector<std::optional<std::string>> out(keys.size());
         auto done = view->find_all(keys, at, [&](std::size_t i, auto found) {
             if (found) out[i] = std::move(found->value);
@@ -19890,8 +19906,9 @@ private:
     using core_type = detail::log_core<detail::writing_config<Config>, levels_type>;
     using compactor_type = detail::compactor<Config>;
     using policy = typename Config::compaction;
+    static constexpr std::size_t scan_reads = 16; ///< keys that beginning a scan is worth
     static constexpr auto erase_batch_bytes = std::min(64 * KiB, core_type::writer_type::batch_bytes_max);
-    /// Refers to core and levels: goes first. thread_ is set once, by the first write, and let go of by close(), which no other call
+    /// Refers to core and levels: goes first. thread_ is set once, by the first write or many reads, and let go of by close(), which no other call
     /// may run beside; awake_ (release) publishes it (acquire).
     class merging {
     public:
@@ -19952,6 +19969,7 @@ private:
     }
     template <class Scan>
     [[nodiscard]] Scan walk(range which) const {
+        core_->after_read(scan_reads);
         auto view = levels_->view(); // first this, then the moment
         auto const at = core_->writer().visible();
         return {std::move(view), at, std::move(which)};
@@ -19960,6 +19978,7 @@ private:
     [[nodiscard]] Scan walk(range which, keel::snapshot const& as_of) const {
         KEEL_ASSERT(as_of.belongs_to(levels_->held()));
         // A snapshot of another store has no keys here: an empty scan, never somebody else's data.
+        core_->after_read(scan_reads);
         return {levels_->view(), as_of.belongs_to(levels_->held()) ? as_of.at() : lsn{}, std::move(which)};
     }
     [[nodiscard]] auto hold_moment() const {
@@ -19974,6 +19993,7 @@ private:
     using view_type = typename levels_type::view_type;
     result<std::optional<std::string>> get_at(view_type const& view, std::string_view key, lsn at) const {
         if (core_->writer().state() == engine_state::closed) return failure(errc::closed, "the store is closed");
+        core_->after_read(1);
         auto found = view.find(key, at);
         if (!found) return tell(std::move(found).error());
         if (!*found) return std::optional<std::string>{};

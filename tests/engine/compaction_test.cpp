@@ -35,6 +35,10 @@ using merged_by_hand = engine_tests::by_hand_store;
 using seldom_merged = keel::engine<keel::io::memory, keel::segment_size<16 * keel::KiB>,
                                    keel::compaction::leveled<256 * keel::KiB, 2>, keel::durability::os_buffered>;
 
+/// What merged_by_hand leaves of two segments and more is due.
+using often_merged =
+    keel::engine<keel::io::memory, keel::segment_size<64 * keel::KiB>, keel::compaction::leveled<64 * keel::KiB, 2>>;
+
 std::string merge_key(int i) { return "key" + std::to_string(10000 + i * 7919 % 10000); }
 std::string merge_value(int i) { return std::to_string(i) + std::string(80, static_cast<char>('a' + i % 26)); }
 
@@ -309,6 +313,26 @@ TEST_CASE("merging: the thread behind takes a second without a write for quiet")
     for (int i = 0; i < 200; ++i) REQUIRE(db->put(merge_key(i), merge_value(i)));
     while (table_records(db->storage()) < 200) std::this_thread::sleep_for(std::chrono::milliseconds(20));
     CHECK(**db->get(merge_key(99)) == merge_value(99));
+}
+
+TEST_CASE("merging: who only reads, but much, has the log merged that an earlier opening left") {
+    keel::io::memory disk;
+    {
+        auto db = merged_by_hand::open("db", model::test_options(), disk);
+        for (int i = 0; i < 1500; ++i) REQUIRE(db->put(merge_key(i), merge_value(i)));
+        REQUIRE(db->close());
+    }
+    auto options = model::test_options();
+    options.background_thread = true;
+    auto db = often_merged::open("db", options, disk);
+    REQUIRE(db);
+    for (int n = 0; table_count(db->storage()) == 0; ++n) {
+        REQUIRE(**db->get(merge_key(n % 1500)) == merge_value(n % 1500));
+        REQUIRE(n < 100'000);
+        if (n > 5000) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    CHECK(db->last_lsn() == keel::lsn{1500});
+    for (int i = 0; i < 1500; ++i) REQUIRE(**db->get(merge_key(i)) == merge_value(i));
 }
 
 TEST_CASE("merging: a scan and its files live on while everything under it is merged away") {

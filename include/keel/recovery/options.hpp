@@ -72,7 +72,8 @@ struct open_options {
     std::stop_token cancel{}; ///< recovery gives up with `cancelled` soon after a stop is requested
     bool background_thread =
         true; ///< idle marks, interval syncs, preparing segments, merging; without it call housekeep()
-    std::uint64_t cache_bytes = 64 * MiB; ///< of verified blocks and records kept in memory; an engine's
+    std::uint64_t cache_bytes =
+        256 * MiB; ///< of verified blocks and records kept in memory at most, taken as they are read; an engine's
     std::uint64_t merge_bytes_per_second =
         0; ///< how fast merges write tables at most; 0: as fast as they can; an engine's
     std::uint64_t (*clock_ns)() = system_clock_ns; ///< for marks and times; tests bring their own

@@ -12,9 +12,10 @@
 namespace keel::inline v0::table {
 
 struct read_cache {
-    /// `bytes_max`: of both together. `rows`: half of it is for records.
+    /// `bytes_max`: of both together. `keeps_rows`: three quarters of it are for records, as point look-ups are all that fills it; walks
+    /// do not, and indexes of log segments take a tenth of what those hold.
     explicit read_cache(std::size_t bytes_max, bool keeps_rows = true)
-        : blocks{keeps_rows ? bytes_max - bytes_max / 2 : bytes_max}, rows{keeps_rows ? bytes_max / 2 : 0} {}
+        : blocks{keeps_rows ? bytes_max / 4 : bytes_max}, rows{keeps_rows ? bytes_max / 4 * 3 : 0} {}
 
     block_cache blocks;
     row_cache rows;
