@@ -23,6 +23,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -61,8 +62,9 @@ void read_block(byte_view in) {
 /// No walk is longer than so many records. `whole`: nothing is wrong with the table.
 template <class Access>
 void read_by(io::memory const& disk, format::table_entry const& entry, std::size_t longest, bool whole) {
-    auto const t = std::make_shared<table_of<Access> const>(disk, "t", entry,
-                                                            std::make_shared<table::read_cache>(1 << 16), nullptr);
+    auto const cache = std::make_shared<table::read_cache>(1 << 18);
+    while (!cache->rows.has_room(1)) continue; // the first few blocks are not taken apart
+    auto const t = std::make_shared<table_of<Access> const>(disk, "t", entry, cache, nullptr);
     typename table_of<Access>::cursor at{t};
     std::size_t n = 0;
     std::vector<std::string> keys;
@@ -70,10 +72,25 @@ void read_by(io::memory const& disk, format::table_entry const& entry, std::size
         require(++n <= longest);
         if (keys.size() < 50) keys.emplace_back(at.current().key);
     }
-    for (auto const& k : keys) {
-        table::read_version got;
-        auto const found = t->find(k, format::filter_hash(k), lsn_max, got);
-        if (found && *found) require(got.what.key == k);
+    // Again and again: from the block, then from where its records are kept.
+    std::vector<std::pair<std::string, lsn>> first;
+    for (int turn = 0; turn < 3; ++turn)
+        for (std::size_t i = 0; i < keys.size(); ++i) {
+            auto const& k = keys[i];
+            table::read_version got;
+            table::row_cache::room row;
+            auto const found = t->find(k, format::filter_hash(k), lsn_max, got, &row);
+            if (!whole && !(found && *found)) continue;
+            require(found && *found && got.what.key == k);
+            if (turn == 0) first.emplace_back(got.what.value, got.what.at);
+            else if (whole) require(first[i].first == got.what.value && first[i].second == got.what.at);
+        }
+    n = 0;
+    std::string last;
+    for (at.seek({}); at.valid(); at.pass()) {
+        require(++n <= longest);
+        if (whole) require(n == 1 || at.current().key > last);
+        last = at.current().key;
     }
     n = 0;
     for (at.seek_last(); at.valid(); at.previous()) require(++n <= longest);

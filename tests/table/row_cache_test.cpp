@@ -136,6 +136,22 @@ TEST_CASE("row cache: has room for blocks until it is full, and takes none of th
     CHECK(there > added / 10 * 9);
 }
 
+TEST_CASE("row cache: takes about what it was given, however small records are, and none before they come") {
+    for (std::size_t const bytes : {std::size_t{1} << 16, std::size_t{1} << 20, std::size_t{3} << 20}) {
+        row_cache rows{bytes};
+        CHECK(rows.bytes() == 0);
+        kept got;
+        int found = 0;
+        for (int i = 0; i < 100'000; ++i) {
+            CHECK(keep(rows, 1, std::to_string(i), "", 1));
+            found += look(rows, 1, std::to_string(i / 2), got);
+        }
+        CHECK(rows.bytes() <= bytes + bytes / 8);
+        CHECK(rows.bytes() > bytes / 2);
+        CHECK(found > 1000);
+    }
+}
+
 TEST_CASE("row cache: readers beside those who add see whole records only") {
     row_cache rows{1 << 17};
     std::atomic<bool> done{false};

@@ -46,6 +46,7 @@ public:
     explicit row_cache(std::size_t bytes_max) {
         auto const ring = bytes_max - bytes_max / 8; // the rest is for slots
         if (bytes_max < chunks_min * chunk_bytes_min) return;
+        buckets_max_ = std::max(buckets_min, std::bit_floor((bytes_max - ring) / sizeof(bucket_type)));
         auto const bytes = std::clamp(std::bit_floor(ring / chunks_min), chunk_bytes_min, io::large_page_bytes);
         chunk_shift_ = static_cast<unsigned>(std::countr_zero(bytes / sizeof(word)));
         chunks_ = std::vector<std::atomic<word*>>(ring / bytes);
@@ -115,6 +116,14 @@ public:
     bool add(std::uint64_t source, std::uint64_t hash, version const& v) { return adder{*this}.add(source, hash, v); }
     [[nodiscard]] static bool fits(version const& v) noexcept { return v.key.size() + v.value.size() <= row_bytes_max; }
 
+    /// Of memory that it has taken.
+    [[nodiscard]] std::size_t bytes() const {
+        std::lock_guard const hold{m_};
+        auto all = held_.size() * (sizeof(word) << chunk_shift_);
+        for (auto const& t : tables_) all += (t->mask + 1) * sizeof(bucket_type);
+        return all;
+    }
+
 private:
     using word = std::uint64_t;
     static constexpr std::size_t chunks_min = 4;
@@ -124,6 +133,7 @@ private:
     static constexpr unsigned position_bits = 36;
     static constexpr word position_mask = (word{1} << position_bits) - 1;
     static constexpr std::size_t head_words = 3;
+    static constexpr std::size_t buckets_min = 64;
 
     struct row_head {
         lsn at{};
@@ -207,7 +217,7 @@ private:
 
     bool put(std::uint64_t source, std::uint64_t hash, version const& v) {
         auto* in = slots_.load(std::memory_order_relaxed);
-        if (in == nullptr || added_in_turn_ * 8 > in->slots() * 5) in = grow();
+        if (in == nullptr || (added_in_turn_ * 8 > in->slots() * 5 && in->mask + 1 < buckets_max_)) in = grow();
         auto& bucket = in->bucket(hash);
         auto* slot = &bucket.slots[0];
         std::uint64_t oldest = ~std::uint64_t{0};
@@ -289,7 +299,8 @@ private:
     }
     slot_table* grow() {
         auto const* old = slots_.load(std::memory_order_relaxed);
-        tables_.push_back(std::make_unique<slot_table>(old == nullptr ? 64 : (old->mask + 1) * 4));
+        auto const size = old == nullptr ? buckets_min : std::min((old->mask + 1) * 4, buckets_max_);
+        tables_.push_back(std::make_unique<slot_table>(size));
         auto* const bigger = tables_.back().get();
         for (std::size_t b = 0; old != nullptr && b <= old->mask; ++b)
             for (auto const& s : old->buckets[b].slots) {
@@ -306,12 +317,13 @@ private:
     }
 
     unsigned chunk_shift_ = 0;
+    std::size_t buckets_max_ = 0;
     std::vector<std::atomic<word*>> chunks_{}; ///< memory of the ring, as far as it was reached once
     std::atomic<slot_table*> slots_{nullptr};
     std::atomic<std::uint64_t> begin_{0}; ///< records in front of it are not there any more
     std::atomic<std::uint64_t> head_{0};  ///< where the next one goes
     std::atomic<std::uint32_t> offers_{0};
-    std::mutex m_;
+    mutable std::mutex m_;
     std::uint64_t added_in_turn_ = 0; ///< records since the ring began anew
     std::uint64_t swept_ = 0;
     std::vector<io::large_memory> held_{};
