@@ -8474,12 +8474,14 @@ public:
 
     /// Whether it keeps anything at all.
     [[nodiscard]] bool enabled() const noexcept { return !chunks_.empty(); }
-    /// Whether there is still room for a block of so many bytes without giving up others. The first few blocks are not asked for: who
-    /// looks up little pays for nothing.
-    [[nodiscard]] bool has_room(std::size_t bytes) noexcept {
-        if (!enabled() || head_.load(std::memory_order_relaxed) + bytes / 4 > capacity()) return false;
-        return offers_.load(std::memory_order_relaxed) >= offers_passed ||
-               offers_.fetch_add(1, std::memory_order_relaxed) >= offers_passed;
+    /// Whether to add what a look-up found. Not what the first few do: who looks up little pays for nothing.
+    [[nodiscard]] bool wants() noexcept {
+        return enabled() && (offers_.load(std::memory_order_relaxed) >= offers_passed ||
+                             offers_.fetch_add(1, std::memory_order_relaxed) >= offers_passed);
+    }
+    /// Whether to add all that is in a block of so many bytes: it has room then without giving up others.
+    [[nodiscard]] bool wants_block(std::size_t bytes) noexcept {
+        return wants() && head_.load(std::memory_order_relaxed) + bytes / 4 <= capacity();
     }
 
     /// Asks for the memory that find() looks at first.
@@ -10469,8 +10471,9 @@ public:
                 std::swap(into.bytes, block_);
                 into.what = {.key = key_, .value = in_.value(), .at = of_->lsn_of(in_), .tombstone = in_.tombstone()};
                 // Who may see all of the table has found the newest version in it.
-                if (row_ != nullptr && !taken_apart_ && snapshot_ >= of_->of_.lsns.last)
-                    of_->cache_->rows.add(of_->of_.id.value, hash_, into.what);
+                auto& rows = of_->cache_->rows;
+                if (row_ != nullptr && !taken_apart_ && snapshot_ >= of_->of_.lsns.last && rows.wants())
+                    rows.add(of_->of_.id.value, hash_, into.what);
                 return true;
             }
             if (at_.trouble()) return failure(*at_.trouble());
@@ -10490,7 +10493,7 @@ public:
             if (auto block = cache.blocks.find(name)) return block_.share(std::move(block)), result<void>{};
             KEEL_TRY_LET(fresh, of_->read_block(where));
             // Where its records were kept before and are not what is asked for, the block is.
-            taken_apart_ = cache.rows.has_room(where.bytes) && take_apart(fresh);
+            taken_apart_ = cache.rows.wants_block(where.bytes) && take_apart(fresh);
             if (!taken_apart_) cache.blocks.add(name, fresh);
             block_.share(std::move(fresh));
             return {};

@@ -63,7 +63,7 @@ void read_block(byte_view in) {
 template <class Access>
 void read_by(io::memory const& disk, format::table_entry const& entry, std::size_t longest, bool whole) {
     auto const cache = std::make_shared<table::read_cache>(1 << 18);
-    while (!cache->rows.has_room(1)) continue; // the first few blocks are not taken apart
+    while (!cache->rows.wants_block(1)) continue; // the first few blocks are not taken apart
     auto const t = std::make_shared<table_of<Access> const>(disk, "t", entry, cache, nullptr);
     typename table_of<Access>::cursor at{t};
     std::size_t n = 0;

@@ -118,17 +118,17 @@ TEST_CASE("row cache: what is asked for often stays while others come and go") {
     }
     CHECK_FALSE(look(rows, 1, "once", got));
     CHECK(look(rows, 1, "19999", got));
-    CHECK_FALSE(rows.has_room(4096));
+    CHECK_FALSE(rows.wants_block(4096));
 }
 
-TEST_CASE("row cache: has room for blocks until it is full, and takes none of the first few") {
+TEST_CASE("row cache: wants whole blocks until it is full, and nothing of the first few look-ups") {
     row_cache rows{1 << 18};
     int passed = 0;
-    while (!rows.has_room(4096)) REQUIRE(++passed < 100);
+    while (!rows.wants_block(4096)) REQUIRE(++passed < 100);
     CHECK(passed > 0);
     std::string const value(100, 'v');
     int added = 0;
-    for (; rows.has_room(4096); ++added) REQUIRE(keep(rows, 1, std::to_string(added), value, 1));
+    for (; rows.wants_block(4096); ++added) REQUIRE(keep(rows, 1, std::to_string(added), value, 1));
     CHECK(added > 1000);
     kept got;
     int there = 0;

@@ -61,7 +61,7 @@ template <class Table = cached_table>
 std::shared_ptr<Table const> opened(disk_type const& disk, keel::format::table_entry const& entry,
                                     std::shared_ptr<keel::table::damage_listener const> listener = nullptr) {
     auto cache = std::make_shared<keel::table::read_cache>(1 << 20);
-    while (!cache->rows.has_room(1)) continue; // the first few blocks are not taken apart
+    while (!cache->rows.wants_block(1)) continue; // the first few blocks are not taken apart
     return std::make_shared<Table const>(disk, "t", entry, std::move(cache), std::move(listener));
 }
 template <class Table>

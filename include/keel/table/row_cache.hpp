@@ -54,12 +54,14 @@ public:
 
     /// Whether it keeps anything at all.
     [[nodiscard]] bool enabled() const noexcept { return !chunks_.empty(); }
-    /// Whether there is still room for a block of so many bytes without giving up others. The first few blocks are not asked for: who
-    /// looks up little pays for nothing.
-    [[nodiscard]] bool has_room(std::size_t bytes) noexcept {
-        if (!enabled() || head_.load(std::memory_order_relaxed) + bytes / 4 > capacity()) return false;
-        return offers_.load(std::memory_order_relaxed) >= offers_passed ||
-               offers_.fetch_add(1, std::memory_order_relaxed) >= offers_passed;
+    /// Whether to add what a look-up found. Not what the first few do: who looks up little pays for nothing.
+    [[nodiscard]] bool wants() noexcept {
+        return enabled() && (offers_.load(std::memory_order_relaxed) >= offers_passed ||
+                             offers_.fetch_add(1, std::memory_order_relaxed) >= offers_passed);
+    }
+    /// Whether to add all that is in a block of so many bytes: it has room then without giving up others.
+    [[nodiscard]] bool wants_block(std::size_t bytes) noexcept {
+        return wants() && head_.load(std::memory_order_relaxed) + bytes / 4 <= capacity();
     }
 
     /// Asks for the memory that find() looks at first.

@@ -259,8 +259,9 @@ public:
                 std::swap(into.bytes, block_);
                 into.what = {.key = key_, .value = in_.value(), .at = of_->lsn_of(in_), .tombstone = in_.tombstone()};
                 // Who may see all of the table has found the newest version in it.
-                if (row_ != nullptr && !taken_apart_ && snapshot_ >= of_->of_.lsns.last)
-                    of_->cache_->rows.add(of_->of_.id.value, hash_, into.what);
+                auto& rows = of_->cache_->rows;
+                if (row_ != nullptr && !taken_apart_ && snapshot_ >= of_->of_.lsns.last && rows.wants())
+                    rows.add(of_->of_.id.value, hash_, into.what);
                 return true;
             }
             if (at_.trouble()) return failure(*at_.trouble());
@@ -280,7 +281,7 @@ public:
             if (auto block = cache.blocks.find(name)) return block_.share(std::move(block)), result<void>{};
             KEEL_TRY_LET(fresh, of_->read_block(where));
             // Where its records were kept before and are not what is asked for, the block is.
-            taken_apart_ = cache.rows.has_room(where.bytes) && take_apart(fresh);
+            taken_apart_ = cache.rows.wants_block(where.bytes) && take_apart(fresh);
             if (!taken_apart_) cache.blocks.add(name, fresh);
             block_.share(std::move(fresh));
             return {};
