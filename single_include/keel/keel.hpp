@@ -11197,6 +11197,7 @@ private:
                 if (behind_[level_] == 0) continue;
                 auto const& level = in_->tables[level_];
                 auto const& t = *level[behind_[level_] - 1];
+                if (!t.entry().may_have(key_)) continue; // whatever is wrong with that table
                 in_table_.emplace(t, key_, hash_, snapshot, &row_);
                 KEEL_TRY_LET(may_be, in_table_->locate());
                 if (may_be) return {};
