@@ -19924,8 +19924,8 @@ private:
     using policy = typename Config::compaction;
     static constexpr std::size_t scan_reads = 16; ///< keys that beginning a scan is worth
     static constexpr auto erase_batch_bytes = std::min(64 * KiB, core_type::writer_type::batch_bytes_max);
-    /// Refers to core and levels: goes first. thread_ is set once, by the first write or many reads, and let go of by close(), which no other call
-    /// may run beside; awake_ (release) publishes it (acquire).
+    /// Refers to core and levels: goes first. thread_ is set once, by the first write or many reads, and let go of by close(), which no
+    /// other call may run beside; awake_ (release) publishes it (acquire).
     class merging {
     public:
         merging(core_type& core, levels_type& levels, open_options const& options)
