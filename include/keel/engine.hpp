@@ -63,22 +63,25 @@ public:
     using key_scan = basic_scan<reading>;
     using keys_only = basic_scan<reading, std::string_view>;
     using file_system = typename Config::file_system;
+    using observer = typename Config::observer;
 
     /// Opens the store in this folder, or makes one, and recovers it: see recovery() for what was found. With `read_only` it is what the
     /// store was at this moment, whoever writes to it meanwhile, restarts or merges: open again to see more. Errors: not_found,
     /// not_a_store, wrong_format, wrong_policy, locked, corruption (where the repair policy refuses), recovery_attempts,
     /// cancelled, and the machine's.
     [[nodiscard]] static result<basic_engine> open(std::string directory, open_options const& options = {},
-                                                   file_system fs = {}) {
-        for (int turn = 0;; ++turn) {
-            KEEL_TRY_LET(db, open_once(directory, options, fs));
-            if (!options.read_only) return db;
-            auto held = db.levels_->hold_files();
-            if (held) return db;
-            // A missing file was found and told of; one that has gone since is a merge beside this.
-            if (held.error().code != errc::not_found || db.recovery().damaged()) return db;
-            if (turn == recovery::looks_max) return failure(std::move(held).error());
-        }
+                                                   file_system fs = {})
+        requires std::default_initializable<observer>
+    {
+        return open(std::move(directory), options, std::move(fs), observer{});
+    }
+    /// The same with an observer of your own, which may hold a logger.
+    [[nodiscard]] static result<basic_engine> open(std::string directory, open_options const& options, file_system fs,
+                                                   observer told) {
+        auto const events = std::make_shared<events_type>(std::move(told));
+        auto db = open_beside_writers(directory, options, fs, events);
+        events->deliver();
+        return db;
     }
 
     basic_engine(basic_engine&&) noexcept = default;
@@ -304,10 +307,12 @@ public:
 
     /// What the background thread does; for programs opened without one. `quiet`: nothing was written for a while.
     void housekeep(bool quiet = true) {
-        core_->writer().housekeep(quiet);
+        core_->housekeep(quiet);
         if (core_->writer().state() == engine_state::closed || core_->read_only()) return;
         if (auto done = merging_->work.step({}, quiet); !done)
-            core_->writer().degrade("merging the log into tables failed: " + to_string(done.error()));
+            core_->writer().add_condition(state_cause::compaction,
+                                          "merging the log into tables failed: " + to_string(done.error()));
+        core_->events().deliver();
     }
     /// Lets go of everything without touching the disk, as a killed process does.
     void abandon() noexcept {
@@ -356,12 +361,27 @@ private:
     };
     basic_engine() = default;
 
+    using events_type = typename core_type::events_type;
+
+    /// One that only reads starts over where a writer beside it has removed files since they were listed.
+    [[nodiscard]] static result<basic_engine> open_beside_writers(std::string const& directory,
+                                                                  open_options const& options, file_system& fs,
+                                                                  std::shared_ptr<events_type> const& events) {
+        for (int turn = 0;; ++turn) {
+            KEEL_TRY_LET(db, open_once(directory, options, fs, events));
+            if (!options.read_only) return db;
+            auto held = db.levels_->hold_files();
+            if (held) return db;
+            // A missing file was found and told of; one that has gone since is a merge beside this.
+            if (held.error().code != errc::not_found || db.recovery().damaged()) return db;
+            if (turn == recovery::looks_max) return failure(std::move(held).error());
+        }
+    }
     [[nodiscard]] static result<basic_engine> open_once(std::string const& directory, open_options const& options,
-                                                        file_system& fs) {
-        auto observer = std::make_unique<typename Config::observer>();
+                                                        file_system& fs, std::shared_ptr<events_type> const& events) {
         std::vector<recovery::index_collector> collected;
         auto opened = recovery::open_store<detail::recovering_config<Config>>(fs, directory, Config::segment_bytes,
-                                                                              options, *observer, collected);
+                                                                              options, *events, collected);
         if (!opened) return failure(std::move(opened).error());
         auto const started = std::chrono::steady_clock::now();
         basic_engine out;
@@ -371,7 +391,7 @@ private:
         out.levels_ = std::make_shared<levels_type>(fs, static_cast<std::size_t>(options.cache_bytes));
         out.levels_->mount(std::move(parts), opened->exam.stock.state.tables, opened->exam.stock.paths);
         opened->exam.report.replay_time = std::chrono::steady_clock::now() - started;
-        out.core_ = std::make_shared<core_type>(std::move(*opened), fs, *out.levels_, std::move(observer), options);
+        out.core_ = std::make_shared<core_type>(std::move(*opened), fs, *out.levels_, events, options);
         out.merging_ = std::make_unique<merging>(*out.core_, *out.levels_, options);
         if constexpr (policy::log_bytes != 0) out.core_->on_first_write([m = out.merging_.get()] { m->start(); });
         return out;

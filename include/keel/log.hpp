@@ -6,7 +6,9 @@
 // `keel::log<Policies...>` for applications that keep their own state; the engine stands on the same parts.
 
 #include <keel/config.hpp>
+#include <keel/detail/guarded.hpp>
 #include <keel/error.hpp>
+#include <keel/observe/event_queue.hpp>
 #include <keel/recovery/opening.hpp>
 #include <keel/recovery/report.hpp>
 #include <keel/wal/keeper_thread.hpp>
@@ -38,14 +40,14 @@ public:
     using fs_type = typename Config::file_system;
     using writer_type = wal::writer<Config, Sink>;
     using keeper_type = typename writer_type::keeper_type;
+    using events_type = typename writer_type::events_type;
 
     template <class Opened>
-    log_core(Opened opened, fs_type fs, Sink& sink, std::unique_ptr<typename Config::observer> observer,
-             open_options const& options)
-        : fs_{std::move(fs)}, clock_ns_{options.clock_ns}, read_only_{options.read_only},
-          observer_{std::move(observer)}, lock_{std::move(opened.lock)}, keeper_{std::move(opened.keeper)},
-          parts_{std::move(opened.parts)}, report_{std::move(opened.exam.report)},
-          writer_{*keeper_, *parts_, sink, *observer_, std::move(opened.notes), std::move(opened.start), options} {
+    log_core(Opened opened, fs_type fs, Sink& sink, std::shared_ptr<events_type> events, open_options const& options)
+        : fs_{std::move(fs)}, clock_ns_{options.clock_ns}, read_only_{options.read_only}, events_{std::move(events)},
+          lock_{std::move(opened.lock)}, keeper_{std::move(opened.keeper)}, parts_{std::move(opened.parts)},
+          report_{std::move(opened.exam.report)},
+          writer_{*keeper_, *parts_, sink, *events_, std::move(opened.notes), std::move(opened.start), options} {
         background_ = options.background_thread && !options.read_only;
     }
     ~log_core() { static_cast<void>(close()); }
@@ -69,7 +71,8 @@ public:
             return;
         std::lock_guard const hold{starting_};
         if (awake_.load(std::memory_order_relaxed)) return;
-        if (background_) thread_.emplace(writer_);
+        if (background_) thread_.emplace(*this);
+        has_thread_.store(background_, std::memory_order_release);
         if (background_ && on_first_write_) on_first_write_();
         awake_.store(true, std::memory_order_release);
     }
@@ -79,10 +82,12 @@ public:
         on_first_write_ = std::move(start);
     }
 
-    result<void> close() {
+    /// Never throws.
+    result<void> close() noexcept {
         stop_threads();
         auto done = writer_.close();
         lock_.reset();
+        events_->deliver();
         return done;
     }
     void abandon() noexcept {
@@ -94,20 +99,32 @@ public:
     [[nodiscard]] writer_type& writer() noexcept { return writer_; }
     [[nodiscard]] writer_type const& writer() const noexcept { return writer_; }
     [[nodiscard]] recovery_report const& report() const noexcept { return report_; }
+    [[nodiscard]] events_type& events() noexcept { return *events_; }
     [[nodiscard]] wal::catalog& parts() noexcept { return *parts_; }
     [[nodiscard]] keeper_type& keeper() noexcept { return *keeper_; }
     [[nodiscard]] fs_type const& fs() const noexcept { return fs_; }
     [[nodiscard]] bool read_only() const noexcept { return read_only_; }
     [[nodiscard]] format::manifest_state manifest() const { return keeper_->state(); }
 
-    /// Damage that was come upon after opening: logged, told to the observer, and the reason for being degraded.
+    /// Damage that was met after opening: logged, told to the observer, and the reason for being degraded.
     void tell(std::vector<finding> found) {
         if (found.empty()) return;
         for (auto& f : found) f.file = keeper_->paths().inside(f.file);
-        std::lock_guard const hold{telling_};
-        // That it was logged is not what keeps the store going.
-        if (!read_only_) static_cast<void>(recovery::log_corruption(fs_, keeper_->paths(), found, clock_ns_()));
-        writer_.tell(found);
+        {
+            std::lock_guard const hold{telling_};
+            // The store goes on without the log of it.
+            if (!read_only_) static_cast<void>(recovery::log_corruption(fs_, keeper_->paths(), found, clock_ns_()));
+        }
+        for (auto const& f : found) events_->push(observe::damage_found{f});
+        writer_.add_condition(state_cause::damage, "damage was found while reading: " + found.front().file + " at " +
+                                                       std::to_string(found.front().offset) +
+                                                       "; see the corruption log");
+        if (!has_thread_.load(std::memory_order_acquire)) events_->deliver(); // nobody else may
+    }
+    /// What the background thread does, or a program without one.
+    void housekeep(bool quiet) {
+        writer_.housekeep(quiet);
+        events_->deliver();
     }
 
     /// Gives up whole segments in front of `upto`.
@@ -144,24 +161,26 @@ private:
         std::lock_guard const hold{starting_};
         background_ = false;
         thread_.reset();
+        has_thread_.store(false, std::memory_order_release);
     }
 
     fs_type fs_;
     std::uint64_t (*clock_ns_)();
     bool read_only_;
     std::mutex telling_; ///< one entry in the corruption log at a time
-    std::unique_ptr<typename Config::observer> observer_;
+    std::shared_ptr<events_type> events_;
     std::optional<typename fs_type::lock_type> lock_;
     std::unique_ptr<keeper_type> keeper_;
     std::unique_ptr<wal::catalog> parts_;
     recovery_report report_;
     std::mutex retention_; ///< one truncate_before at a time
     writer_type writer_;
-    std::mutex starting_;            ///< guards what follows
-    bool background_ = false;        ///< threads may be started
-    std::atomic<bool> awake_{false}; // release: who sees it need not ask again
+    std::mutex starting_;                 ///< guards what follows
+    bool background_ = false;             ///< threads may be started
+    std::atomic<bool> awake_{false};      // release: a thread that sees it need not ask again
+    std::atomic<bool> has_thread_{false}; // release: the thread that delivers events is there
     std::function<void()> on_first_write_{};
-    std::optional<wal::keeper_thread<writer_type, typename Config::durability>> thread_{};
+    std::optional<wal::keeper_thread<log_core, typename Config::durability>> thread_{};
 };
 
 } // namespace detail
@@ -174,19 +193,31 @@ class basic_log {
 public:
     using config_type = Config;
     using file_system = typename Config::file_system;
+    using observer = typename Config::observer;
 
     /// Opens the log in this folder, or makes one, and recovers it. Errors: not_found, not_a_store, wrong_format, wrong_policy,
     /// locked, corruption (where the repair policy refuses), recovery_attempts, cancelled, and the machine's.
     [[nodiscard]] static result<basic_log> open(std::string directory, open_options const& options = {},
-                                                file_system fs = {}) {
-        auto observer = std::make_unique<typename Config::observer>();
+                                                file_system fs = {})
+        requires std::default_initializable<observer>
+    {
+        return open(std::move(directory), options, std::move(fs), observer{});
+    }
+    /// The same with an observer of your own, which may hold a logger.
+    [[nodiscard]] static result<basic_log> open(std::string directory, open_options const& options, file_system fs,
+                                                observer told) {
+        auto events = std::make_shared<typename core_type::events_type>(std::move(told));
         std::vector<recovery::no_sink> sinks;
         auto opened = recovery::open_store<detail::recovering_config<Config>>(
-            fs, std::move(directory), Config::segment_bytes, options, *observer, sinks);
-        if (!opened) return failure(std::move(opened).error());
+            fs, std::move(directory), Config::segment_bytes, options, *events, sinks);
+        if (!opened) {
+            events->deliver();
+            return failure(std::move(opened).error());
+        }
         basic_log out;
         out.sink_ = std::make_unique<wal::discard_records>();
-        out.core_ = std::make_unique<core_type>(std::move(*opened), fs, *out.sink_, std::move(observer), options);
+        out.core_ = std::make_unique<core_type>(std::move(*opened), fs, *out.sink_, events, options);
+        events->deliver();
         return out;
     }
 
@@ -255,7 +286,7 @@ public:
     [[nodiscard]] recovery_report const& recovery() const noexcept { return core_->report(); }
 
     /// What the background thread does; for programs opened without one. `quiet`: nothing was appended for a while.
-    void housekeep(bool quiet = true) { core_->writer().housekeep(quiet); }
+    void housekeep(bool quiet = true) { core_->housekeep(quiet); }
     /// Lets go of everything without touching the disk, as a killed process does.
     void abandon() noexcept { core_->abandon(); }
 

@@ -1409,15 +1409,17 @@ static_assert(table_access_policy<mapped>);
 #ifndef KEEL_OBSERVE_CONCEPT_HPP
 #define KEEL_OBSERVE_CONCEPT_HPP
 
-// The observer axis: who is told what happens. Events are typed facts; nothing is formatted, and nothing is told per put.
+// The observer axis: who is told what happens. Events are typed facts; nothing is formatted, and nothing is told per put. They are
+// delivered by observe/event_queue.hpp.
 
 #include <variant>
 
 namespace keel::inline v0::observe {
 
-/// Recovery found something; `what.done` says what became of it.
+/// Something does not verify, or a recovery found damage; `what.done` says what became of it.
 struct damage_found {
     finding what;
+    std::uint64_t times = 1; ///< how often it was met before this was delivered
 };
 struct segment_activated {
     segment_id id;
@@ -1442,35 +1444,63 @@ struct merged {
     std::uint64_t bytes_read = 0; ///< 0: a table went down as it was
     lsn floor;
 };
+/// Accepted records were declared lost: a failed sync took them before they were acknowledged as durable.
+struct records_lost {
+    lsn_range range;
+    std::string why;
+};
 struct state_changed {
-    std::string_view state;
+    std::string_view state; ///< name_of() the new engine_state
     std::string reason;
 };
+/// The queue was full, or memory was refused, and so many events were not delivered. Never damage, losses or changes of state, unless
+/// memory was refused.
+struct events_dropped {
+    std::uint64_t count = 0;
+};
+/// Any event. Later versions add more: a visitor of yours needs a branch for events it does not know.
 using event = std::variant<damage_found, segment_activated, segment_sealed, segment_abandoned, segment_retired, merged,
-                           state_changed>;
+                           records_lost, state_changed, events_dropped>;
+
+/// Whether an observer has a function for this event.
+template <class O, class E>
+concept observes = requires(O o, E const& e) { o.on(e); };
+
+/// Nobody is told.
+struct none {};
+
+namespace detail {
+template <class O, class Events>
+struct observed_by;
+template <class O, class... E>
+struct observed_by<O, std::variant<E...>> {
+    static constexpr bool any = (observes<O, E> || ...);
+    template <class One>
+    static constexpr bool never_throws = !observes<O, One> || requires(O o, One const& e) {
+        { o.on(e) } noexcept;
+    };
+    /// One function for any event counts for all of them.
+    static constexpr bool noexcept_all = never_throws<std::variant<E...>> &&
+                                         (observes<O, std::variant<E...>> || (never_throws<E> && ...));
+};
+} // namespace detail
 
 } // namespace keel::inline v0::observe
 
 namespace keel::inline v0 {
 
-/// Told of events, from whichever thread they happen on, never two at a time; must not call back into the store.
-///   o.on(event)   void   must not throw
+/// A struct with a function for each event that it cares about; what it leaves out costs nothing.
+///   o.on(damage_found const&)   void   must not throw (noexcept); likewise for each other event of observe::event
+/// Delivered one at a time, in order, by the background thread, by housekeep() and by close(), with no lock of the store held: an observer
+/// may read from the store and write to it, but not close or destroy it. Where nobody runs the background thread and nobody calls
+/// housekeep(), the call that met the damage delivers. One object per store: the one given to open(), or a default-constructed one.
 /// Smallest model: observe::none.
 template <class O>
-concept observer_policy = std::default_initializable<O> && requires(O o, observe::event const& e) {
-    { o.on(e) } noexcept;
-};
+concept observer_policy = std::movable<O> &&
+                          (std::same_as<O, observe::none> || observe::detail::observed_by<O, observe::event>::any) &&
+                          observe::detail::observed_by<O, observe::event>::noexcept_all;
 
 } // namespace keel::inline v0
-
-namespace keel::inline v0::observe {
-
-/// Nobody is told.
-struct none {
-    void on(event const&) noexcept {}
-};
-
-} // namespace keel::inline v0::observe
 
 #endif
 
@@ -1602,7 +1632,9 @@ namespace keel::inline v0::observe {
 [[nodiscard]] inline std::string to_json(event const& e, std::uint64_t at_ns) {
     struct writer {
         json_object& o;
-        void operator()(damage_found const& d) const { o.text("event", "damage_found").raw("damage", to_json(d.what)); }
+        void operator()(damage_found const& d) const {
+            o.text("event", "damage_found").number("times", d.times).raw("damage", to_json(d.what));
+        }
         void operator()(segment_activated const& s) const {
             o.text("event", "segment_activated").number("segment", s.id.value).number("first_lsn", s.first.value);
         }
@@ -1620,9 +1652,14 @@ namespace keel::inline v0::observe {
             o.text("event", "merged").number("level", m.level).number("tables", m.tables);
             o.number("bytes_read", m.bytes_read).number("floor", m.floor.value);
         }
+        void operator()(records_lost const& l) const {
+            o.text("event", "records_lost").number("first_lsn", l.range.first.value);
+            o.number("last_lsn", l.range.last.value).text("reason", l.why);
+        }
         void operator()(state_changed const& s) const {
             o.text("event", "state_changed").text("state", s.state).text("reason", s.reason);
         }
+        void operator()(events_dropped const& d) const { o.text("event", "events_dropped").number("events", d.count); }
     };
     json_object o;
     o.text("time", utc_text(at_ns));
@@ -5953,7 +5990,8 @@ using recovering_config = config<typename Config::checksum, typename Config::com
 // Mark, 80 bytes: 0 lsn u64 (the last one taken) | 8 durable u64 | 16 clock u64 (raw, ns since 1970) | 24 segment_id u64
 //   32 first_lsn u64 | 40 salt u64 | 48 branch u64 | 56 history digest 16 (zeros: not kept) | 72 kind u8, 7 zero
 //   First in a segment and in a chunk, once a second while writing, when idle, at close. One mark is enough to read a segment
-//   whose headers are gone.
+//   whose headers are gone. An idle mark begins a block: it proves records before it, so one damaged block must not take both.
+//   In front of it stands a filler: a mark frame of zeros, as long as the rest of the block. It says nothing, and readers step over it.
 // Loss: pairs { first u64, last u64 }: these LSNs were declared lost by a repair and are no longer missed.
 
 namespace keel::inline v0::format {
@@ -6430,6 +6468,11 @@ struct frame_group {
     [[nodiscard]] bool empty() const noexcept { return bytes.empty(); }
     [[nodiscard]] std::uint64_t end() const noexcept { return offset + bytes.size(); }
     [[nodiscard]] lsn last() const noexcept { return batches.empty() ? lsn{} : batches.back().range.last; }
+    /// So much more can be added without an allocation. Throws std::bad_alloc, and nothing has changed.
+    void reserve_more(std::uint64_t more_bytes, std::size_t more_batches) {
+        grow(bytes, bytes.size() + static_cast<std::size_t>(more_bytes));
+        grow(batches, batches.size() + more_batches);
+    }
     void reset(std::uint64_t at) noexcept {
         bytes.clear();
         batches.clear();
@@ -6437,9 +6480,17 @@ struct frame_group {
         commits = 0;
         index_at = 0;
     }
+
+private:
+    /// By doubling, so that many small reservations cost as little as many small insertions.
+    template <class Vector>
+    static void grow(Vector& of, std::size_t wanted) {
+        if (of.capacity() < wanted) of.reserve(std::max(wanted, 2 * of.capacity()));
+    }
 };
 
-/// Puts frames into a group for one life of one segment, and keeps the aggregate over all of them.
+/// Puts frames into a group for one life of one segment, and keeps the aggregate over all of them. The group has the memory: see
+/// frame_group::reserve_more().
 template <checksum_policy C>
 class frame_encoder {
 public:
@@ -6447,7 +6498,7 @@ public:
     frame_encoder(std::uint64_t salt, lsn first) noexcept : salt_{salt}, first_{first} {}
 
     /// `last`: the LSN this frame takes, or repeats. `durable`: the mark.
-    void put(frame_group& to, format::frame_header h, lsn at, lsn durable, byte_view key, byte_view value) {
+    void put(frame_group& to, format::frame_header h, lsn at, lsn durable, byte_view key, byte_view value) noexcept {
         auto const begin = to.bytes.size();
         h.payload_bytes = static_cast<std::uint32_t>(key.size() + value.size());
         h.key_bytes = static_cast<std::uint16_t>(key.size());
@@ -6463,7 +6514,7 @@ public:
     }
 
     /// A whole batch; its first operation takes `first`.
-    void put_batch(frame_group& to, std::span<operation const> batch, lsn first, lsn durable) {
+    void put_batch(frame_group& to, std::span<operation const> batch, lsn first, lsn durable) noexcept {
         placed_batch placed{.begin = to.end(), .end = 0, .range = {first, lsn{first.value + batch.size() - 1}}};
         auto at = first;
         for (std::size_t i = 0; i < batch.size(); ++i, at = at.next()) {
@@ -6506,8 +6557,8 @@ void for_each_record(byte_view bytes, lsn first, Visit const& visit) {
 }
 
 /// Keeps of `kept` and `done`, which follow each other in one segment, what must be written again should the segment be given up:
-/// everything from the first batch that touches the block in which `done` ends.
-inline void keep_last_block(frame_group& kept, frame_group const& done, std::uint64_t block) {
+/// everything from the first batch that touches the block in which `done` ends. `kept` has the memory: it was reserved.
+inline void keep_last_block(frame_group& kept, frame_group const& done, std::uint64_t block) noexcept {
     if (done.empty()) return;
     auto const block_begin = (done.end() - 1) / block * block;
     auto const touches = [&](placed_batch const& b) { return b.end > block_begin; };
@@ -6598,6 +6649,42 @@ private:
 
 #endif
 
+// ---- keel/detail/guarded.hpp ----
+#ifndef KEEL_DETAIL_GUARDED_HPP
+#define KEEL_DETAIL_GUARDED_HPP
+
+// Where an exception must not pass: steps that have changed something already, background threads, destructors. The only exception that
+// keel lets out is std::bad_alloc; here it becomes an error that itself needs no memory.
+
+namespace keel::inline v0::detail {
+
+/// Memory was refused. The text is short enough to need no allocation.
+[[nodiscard]] inline error memory_refused() noexcept {
+    return {.code = errc::out_of_memory, .message = "memory refused", .retryable = true};
+}
+
+/// What `work()` returns, a result; memory_refused() where it throws std::bad_alloc.
+template <class Work>
+[[nodiscard]] auto guarded(Work&& work) noexcept -> decltype(work()) {
+    try {
+        return std::forward<Work>(work)();
+    } catch (std::bad_alloc const&) {
+        return failure(memory_refused());
+    }
+}
+
+/// Runs `work()`, whose failure for want of memory costs nothing but what it would have done.
+template <class Work>
+void if_memory_lasts(Work&& work) noexcept {
+    try {
+        std::forward<Work>(work)();
+    } catch (std::bad_alloc const&) {}
+}
+
+} // namespace keel::inline v0::detail
+
+#endif
+
 // ---- keel/io/thread.hpp ----
 #ifndef KEEL_IO_THREAD_HPP
 #define KEEL_IO_THREAD_HPP
@@ -6615,6 +6702,71 @@ inline void block_asynchronous_signals() noexcept {
 }
 
 } // namespace keel::inline v0::io
+
+#endif
+
+// ---- keel/state.hpp ----
+#ifndef KEEL_STATE_HPP
+#define KEEL_STATE_HPP
+
+// What a store can do right now, and why it is not healthy.
+
+namespace keel::inline v0 {
+
+/// What a store can do right now.
+enum class engine_state : std::uint8_t {
+    healthy,   ///< everything
+    degraded,  ///< everything, but something failed and was survived, or damage was found; state_reason() says what
+    read_only, ///< reads only; state_reason() says why, and whether it passes by itself
+    failed,    ///< nothing: the store must be opened again
+    closed,    ///< nothing: close() was called, or the object was moved from
+};
+
+[[nodiscard]] constexpr std::string_view name_of(engine_state state) noexcept {
+    switch (state) {
+    case engine_state::healthy: return "healthy";
+    case engine_state::degraded: return "degraded";
+    case engine_state::read_only: return "read_only";
+    case engine_state::failed: return "failed";
+    case engine_state::closed: return "closed";
+    }
+    return "unknown";
+}
+
+/// Why a store is degraded or read-only: the first cause, not what followed from it.
+enum class state_cause : std::uint8_t {
+    none,             ///< it is healthy
+    opened_read_only, ///< open_options::read_only; resume() does not change it
+    no_space,         ///< the disk or a quota was full; it passes by itself once there is room
+    resources,        ///< memory or descriptors were refused; it passes by itself
+    device,           ///< the machine failed a read, a write or a sync
+    identity,         ///< the files under the store's names are not the ones it opened
+    damage,           ///< bytes do not verify; no acknowledged record is lost
+    loss,             ///< acknowledged records were declared lost and nobody has accepted that yet
+    unknown_extent,   ///< how much was lost is not known
+    repair,           ///< a repair could not be carried out
+    compaction,       ///< merging failed; it is tried again
+};
+
+/// The cause's name as it stands in JSON, e.g. "no_space".
+[[nodiscard]] constexpr std::string_view name_of(state_cause cause) noexcept {
+    switch (cause) {
+    case state_cause::none: return "none";
+    case state_cause::opened_read_only: return "opened_read_only";
+    case state_cause::no_space: return "no_space";
+    case state_cause::resources: return "resources";
+    case state_cause::device: return "device";
+    case state_cause::identity: return "identity";
+    case state_cause::damage: return "damage";
+    case state_cause::loss: return "loss";
+    case state_cause::unknown_extent: return "unknown_extent";
+    case state_cause::repair: return "repair";
+    case state_cause::compaction: return "compaction";
+    }
+    return "unknown";
+}
+
+} // namespace keel::inline v0
 
 #endif
 
@@ -6671,25 +6823,30 @@ public:
     }
 
 private:
-    void run(Compactor& work, Writer& writer, std::stop_token const& stop) {
-        std::string trouble;
+    void run(Compactor& work, Writer& writer, std::stop_token const& stop) noexcept {
+        bool failed = false;
         std::chrono::milliseconds patience = retry_after;
         auto newest = writer.visible();
         auto written = std::chrono::steady_clock::now(); // when that was seen first
         while (!stop.stop_requested()) {
-            if (trouble.empty()) set_behind(work.log_bytes() > log_bytes_max);
+            if (!failed) look_behind(work);
             auto const now = std::chrono::steady_clock::now();
             if (auto const seen = writer.visible(); std::exchange(newest, seen) != seen) written = now;
-            auto done = work.step(stop, now - written >= quiet_after);
-            set_behind(done && work.log_bytes() > log_bytes_max);
-            if (done && *done && !trouble.empty()) {
-                writer.no_longer(std::exchange(trouble, {}));
+            auto const done = guarded([&] { return work.step(stop, now - written >= quiet_after); });
+            if (done) look_behind(work);
+            else set_behind(false);
+            if (done && *done && std::exchange(failed, false)) {
+                writer.end_condition(state_cause::compaction);
                 patience = retry_after;
             }
             if (done && *done) continue; // there may be more
             if (!done && done.error().code != errc::cancelled) {
-                trouble = "merging the log into tables failed and is tried again: " + to_string(done.error());
-                writer.degrade(trouble);
+                failed = true;
+                if_memory_lasts([&] {
+                    writer.add_condition(state_cause::compaction,
+                                         "merging the log into tables failed and is tried again: " +
+                                             to_string(done.error()));
+                });
             }
             std::unique_lock hold{m_};
             wake_.wait_for(hold, stop, done ? std::chrono::milliseconds(step_every) : patience, [] { return false; });
@@ -6697,7 +6854,10 @@ private:
         }
         set_behind(false);
     }
-    void set_behind(bool now) {
+    void look_behind(Compactor& work) noexcept {
+        if_memory_lasts([&] { set_behind(work.log_bytes() > log_bytes_max); });
+    }
+    void set_behind(bool now) noexcept {
         std::lock_guard const hold{m_};
         behind_.store(now, std::memory_order_relaxed);
         if (!now) room_.notify_all();
@@ -6737,13 +6897,17 @@ public:
         std::lock_guard const hold{s.m};
         return s.value;
     }
+    /// Throws std::bad_alloc, and then the value is the one before, for everybody.
     void set(std::shared_ptr<T const> const& next) {
-        for (auto& s : slots_) {
+        std::array<std::shared_ptr<T const>, slots> fresh;
+        for (auto& f : fresh) {
             // A count of its own for each slot; the one shared by all is touched only here.
             auto own = std::make_shared<std::shared_ptr<T const>>(next);
-            std::shared_ptr<T const> fresh{own, next.get()};
-            std::lock_guard const hold{s.m};
-            s.value.swap(fresh);
+            f = {own, next.get()};
+        }
+        for (std::size_t i = 0; i < slots; ++i) {
+            std::lock_guard const hold{slots_[i].m};
+            slots_[i].value.swap(fresh[i]);
         }
     }
 
@@ -8982,6 +9146,12 @@ public:
     }
     /// So many keys will come.
     void reserve(std::size_t keys) { items_.reserve(keys); }
+    /// So many more keys, of so many bytes together, can be added without an allocation. Throws std::bad_alloc, and nothing has changed.
+    void reserve_more(std::size_t keys, std::size_t key_bytes) {
+        if (items_.capacity() < items_.size() + keys) items_.reserve(std::max(items_.size() + keys, 2 * items_.size()));
+        if (keys_.capacity() < keys_.size() + key_bytes)
+            keys_.reserve(std::max(keys_.size() + key_bytes, 2 * keys_.size()));
+    }
     /// Forgets all but the first `count` keys.
     void truncate(std::size_t count) {
         if (count >= items_.size()) return;
@@ -9879,8 +10049,12 @@ private:
 // asks for it: a walk sorts what came since the last one and merges it with what was sorted before. So a program that only puts never
 // pays for order, and one that walks pays for each record a few times at most.
 //
-// Thread rules: one thread inserts, any number look up and walk. Nodes never change once they are published: a slot, the table and
-// newest_ are stored with release and loaded with acquire. m_ guards the sorted pieces; walkers take it, an insertion never does.
+// An insertion has two steps. stage() copies the record and makes sure of all memory that it will need: it may throw, and then nothing has
+// changed. publish() makes the record visible and cannot fail. So a record can be written to the log between the two, and nothing that the
+// log holds is missing here for want of memory.
+//
+// Thread rules: one thread stages and publishes, any number look up and walk. Nodes never change once they are published: a slot, the
+// table and newest_ are stored with release and loaded with acquire. m_ guards the sorted pieces; walkers take it, an insertion never does.
 
 #include <iterator>
 
@@ -9892,11 +10066,15 @@ public:
     struct node {
         std::uint64_t hash;
         lsn at;
-        node const* older;  ///< the version of the same key before this one
+        union {
+            node const* older; ///< the version of the same key before this one
+            node* next_staged; ///< until it is published: what is staged behind it
+        };
         node const* before; ///< what was inserted before this, whatever its key
         std::uint32_t value_bytes;
         std::uint16_t key_bytes;
         bool tombstone;
+        bool is_nothing; ///< only counted while it is staged
 
         [[nodiscard]] std::string_view key() const noexcept { return {text(), key_bytes}; }
         [[nodiscard]] version view() const noexcept {
@@ -9950,16 +10128,40 @@ public:
     /// `pages`: where large pieces of its memory come from and go to; nothing: the heap.
     explicit record_index(std::shared_ptr<io::large_page_pool> pages = {}) : pages_{std::move(pages)} { grow(); }
 
-    /// One thread at a time. LSNs of one key grow, or come again with the same record.
-    void insert(version const& v) {
-        if (count_ * 2 >= tables_.back()->slots.size()) grow();
-        auto const hash = format::filter_hash(v.key);
-        auto& slot = slot_of(*tables_.back(), hash, v.key);
-        auto const* const older = slot.load(std::memory_order_relaxed).get();
-        count_ += older == nullptr;
-        auto* const fresh = make_node(v, hash, older);
-        slot.store({fresh, hash}, std::memory_order_release);
-        newest_.store(fresh, std::memory_order_release);
+    /// Copies a record that publish() will insert, behind those that are staged already; its LSN is given then. Throws std::bad_alloc, and
+    /// nothing has changed.
+    void stage(std::string_view key, std::string_view value, bool tombstone) {
+        while ((count_ + staged_count_ + 1) * 2 >= tables_.back()->slots.size()) grow();
+        auto* const fresh = make_node(key, value, tombstone);
+        (staged_last_ != nullptr ? staged_last_->next_staged : staged_first_) = fresh;
+        staged_last_ = fresh;
+        ++staged_count_;
+    }
+    /// Takes a place among the staged records for one that has no key: publish() passes over it.
+    void stage_nothing() {
+        stage({}, {}, false);
+        staged_last_->is_nothing = true;
+    }
+    [[nodiscard]] std::size_t staged() const noexcept { return staged_count_; }
+    /// Forgets what was staged after the first `count`. Their memory is given back with the index.
+    void unstage(std::size_t count) noexcept {
+        if (count >= staged_count_) return;
+        auto* last = count == 0 ? nullptr : staged_first_;
+        for (std::size_t i = 1; i < count; ++i) last = last->next_staged;
+        (last != nullptr ? last->next_staged : staged_first_) = nullptr;
+        staged_last_ = last;
+        staged_count_ = count;
+    }
+    /// Inserts the first `count` staged records under the LSNs from `first` on. LSNs of one key grow, or come again with the same record.
+    void publish(lsn first, std::size_t count) noexcept {
+        KEEL_ASSERT(count <= staged_count_);
+        auto const* ahead = staged_first_;
+        std::size_t asked = 0;
+        for (std::size_t i = 0; i < count; ++i, first = first.next()) {
+            for (; count > 1 && asked < std::min(count, i + published_ahead); ++asked, ahead = ahead->next_staged)
+                prefetch(ahead->hash);
+            publish_first(first);
+        }
     }
 
     /// Asks for the memory that a key is looked for in first. `hash`: its filter_hash.
@@ -10074,13 +10276,15 @@ private:
     using piece = cursor::piece;
 
     static constexpr std::size_t first_slots = 256;
-    static constexpr std::size_t small_piece = 64; ///< so few are sorted for one walk and not kept
+    static constexpr std::size_t small_piece = 64;     ///< so few are sorted for one walk and not kept
+    static constexpr std::size_t published_ahead = 16; ///< of a batch: slots that are asked for before they are written
 
     /// Readers may stand in a smaller table meanwhile: it stays, and has all that they may see.
     void grow() {
         auto bigger = std::make_unique<hash_table>(tables_.empty() ? first_slots : tables_.back()->slots.size() * 4,
                                                    pages_);
         auto const mask = bigger->slots.size() - 1;
+        tables_.reserve(tables_.size() + 1);
         if (!tables_.empty())
             for (auto const& slot : tables_.back()->slots) {
                 auto const moved = slot.load(std::memory_order_relaxed);
@@ -10093,19 +10297,34 @@ private:
         table_.store(tables_.back().get(), std::memory_order_release);
     }
 
-    [[nodiscard]] node const* make_node(version const& v, std::uint64_t hash, node const* older) {
-        auto* const memory = memory_.allocate(sizeof(node) + v.key.size() + v.value.size());
-        auto* const n = new (memory) node{.hash = hash,
-                                          .at = v.at,
-                                          .older = older,
-                                          .before = newest_.load(std::memory_order_relaxed),
-                                          .value_bytes = static_cast<std::uint32_t>(v.value.size()),
-                                          .key_bytes = static_cast<std::uint16_t>(v.key.size()),
-                                          .tombstone = v.tombstone};
+    [[nodiscard]] node* make_node(std::string_view key, std::string_view value, bool tombstone) {
+        auto* const memory = memory_.allocate(sizeof(node) + key.size() + value.size());
+        auto* const n = new (memory) node{.hash = format::filter_hash(key),
+                                          .at = {},
+                                          .next_staged = nullptr,
+                                          .before = nullptr,
+                                          .value_bytes = static_cast<std::uint32_t>(value.size()),
+                                          .key_bytes = static_cast<std::uint16_t>(key.size()),
+                                          .tombstone = tombstone,
+                                          .is_nothing = false};
         auto* const text = memory + sizeof(node);
-        if (!v.key.empty()) std::memcpy(text, v.key.data(), v.key.size());
-        if (!v.value.empty()) std::memcpy(text + v.key.size(), v.value.data(), v.value.size());
+        if (!key.empty()) std::memcpy(text, key.data(), key.size());
+        if (!value.empty()) std::memcpy(text + key.size(), value.data(), value.size());
         return n;
+    }
+    /// stage() has made the table large enough.
+    void publish_first(lsn at) noexcept {
+        auto* const n = staged_first_;
+        staged_first_ = n->next_staged;
+        if (--staged_count_ == 0) staged_last_ = nullptr;
+        if (n->is_nothing) return;
+        auto& slot = slot_of(*tables_.back(), n->hash, n->key());
+        n->older = slot.load(std::memory_order_relaxed).get();
+        n->before = newest_.load(std::memory_order_relaxed);
+        n->at = at;
+        count_ += n->older == nullptr;
+        slot.store({n, n->hash}, std::memory_order_release);
+        newest_.store(n, std::memory_order_release);
     }
 
     /// Everything inserted so far, as sorted pieces, few of them. New records become a piece of their own, and pieces of like size one.
@@ -10133,7 +10352,10 @@ private:
 
     std::shared_ptr<io::large_page_pool> pages_;
     arena memory_{pages_};
-    std::size_t count_ = 0;                             ///< keys
+    std::size_t count_ = 0; ///< keys
+    node* staged_first_ = nullptr;
+    node* staged_last_ = nullptr;
+    std::size_t staged_count_ = 0;
     std::vector<std::unique_ptr<hash_table>> tables_{}; ///< the last one is used
     std::atomic<hash_table const*> table_{nullptr};
     std::atomic<node const*> newest_{nullptr};
@@ -10152,7 +10374,7 @@ private:
 
 // The newest records in memory, every version of every key: what one segment takes until it is sealed and served from where it lies.
 //
-// Thread rules: one thread applies records (the log's leader), any number read. Cursors are one thread's; they and the views they
+// Thread rules: one thread stages and applies records (under the writer's mutex), any number read. Cursors are one thread's; they and the views they
 // give live as long as the memtable.
 
 namespace keel::inline v0::table {
@@ -10166,18 +10388,17 @@ public:
 
     [[nodiscard]] bool empty() const noexcept { return written_.empty(); }
 
-    /// Asks for the memory that apply() will look at. By the thread that applies.
-    void expect(format::frame_view const& frame) const noexcept {
-        written_.prefetch(format::filter_hash(as_text(frame.key())));
+    /// Copies a record that apply() will make visible; one without a key is only counted. Throws std::bad_alloc, and nothing has changed.
+    void stage(format::frame_type type, std::string_view key, std::string_view value) {
+        bool const erases = type == format::frame_type::erase;
+        if (erases || type == format::frame_type::put) written_.stage(key, value, erases);
+        else written_.stage_nothing();
     }
-    /// One thread at a time.
-    void apply(lsn at, format::frame_view const& frame) {
-        if (frame.header.type != format::frame_type::put && frame.header.type != format::frame_type::erase) return;
-        written_.insert({.key = as_text(frame.key()),
-                         .value = as_text(frame.value()),
-                         .at = at,
-                         .tombstone = frame.header.type == format::frame_type::erase});
-    }
+    [[nodiscard]] std::size_t staged() const noexcept { return written_.staged(); }
+    /// Forgets what was staged after the first `count`.
+    void unstage(std::size_t count) noexcept { written_.unstage(count); }
+    /// Makes the first `count` staged records visible under the LSNs from `first` on.
+    void apply(lsn first, std::size_t count) noexcept { written_.publish(first, count); }
 
     /// Asks for the memory that find() looks at first. `hash`: the key's filter_hash.
     void prefetch(std::uint64_t hash) const noexcept { written_.prefetch(hash); }
@@ -11011,7 +11232,7 @@ private:
 // all in the tables of higher levels. Tables of one of these levels share no key. Tables of level 0 were ingested beside the log: each is
 // at one LSN, they may share keys, and are newer than all in level 1; a merge takes them as soon as it takes the log up to their LSN.
 //
-// Thread rules: the log's leader and compaction change, each in one step under change_; any number read, each through a view() that
+// Thread rules: the log's writer, under its mutex, and compaction change, each in one step under change_; any number read, each through a view() that
 // stays what it is while it is held. A reader without a snapshot takes the view first and asks for the log's visible LSN then: what
 // compaction had forgotten when the view was made was superseded at or below that LSN. Whatever the view lacks of what became visible
 // since is newer than all it has. A snapshot is held (moments.hpp) before its view is taken.
@@ -11364,10 +11585,11 @@ public:
         std::lock_guard const hold{change_};
         auto next = *view();
         next.tables.front().insert(next.tables.front().end(), in.begin(), in.end());
-        // Who has an older view must not find there what comes behind them, without them.
-        writing_ = std::make_shared<table::memtable>(writing_->segment(), pages_);
-        next.memory.push_back(writing_);
+        // A new memtable: otherwise a reader with an older view would see later writes but not these tables.
+        auto fresh = std::make_shared<table::memtable>(writing_->segment(), pages_);
+        next.memory.push_back(fresh);
         publish(std::move(next));
+        writing_ = std::move(fresh);
     }
 
     // ---- wal::record_sink ---------------------------------------------------------------------------------------------------
@@ -11377,30 +11599,45 @@ public:
         auto next = *view();
         // Begun, and given up before it took a record.
         std::erase_if(next.memory, [](auto const& m) { return m->empty(); });
-        writing_ = std::make_shared<table::memtable>(segment, pages_);
-        next.memory.push_back(writing_);
+        auto fresh = std::make_shared<table::memtable>(segment, pages_);
+        next.memory.push_back(fresh);
         publish(std::move(next));
+        writing_ = std::move(fresh);
+        staged_in_ = writing_; // what is still staged for the segment before is staged here again, or never applied
     }
-    void expect(format::frame_view const& frame) const noexcept { writing_->expect(frame); }
-    void apply(lsn at, format::frame_view const& frame) { writing_->apply(at, frame); }
+    void stage(format::frame_type type, std::string_view key, std::string_view value) {
+        if (staged_in_ != writing_ && (!staged_in_ || staged_in_->staged() == 0)) staged_in_ = writing_;
+        staged_in_->stage(type, key, value);
+    }
+    [[nodiscard]] std::size_t staged() const noexcept { return staged_in_ ? staged_in_->staged() : 0; }
+    void unstage(std::size_t count) noexcept {
+        if (staged_in_) staged_in_->unstage(count);
+    }
+    void apply(lsn first, std::size_t count) noexcept { staged_in_->apply(first, count); }
 
-    /// The segment is served from where it lies from here on, if it has an index: else from memory, as before.
-    void sealed(wal::closed_segment segment) {
+    /// The segment is served from where it lies from here on, if it has an index: else from memory, as before. So it is where memory for
+    /// the change is refused.
+    void sealed(wal::closed_segment segment) noexcept {
         if (!segment.index) return;
-        std::lock_guard const hold{change_};
-        auto next = *view();
-        auto const served = std::erase_if(next.memory, [&](auto const& m) { return m->segment() == segment.id; });
-        if (served == 0) return; // a merge was quicker, and has given the segment back
-        next.runs.push_back(serve(std::move(segment), nullptr));
-        publish(std::move(next));
+        if_memory_lasts([&] {
+            std::lock_guard const hold{change_};
+            auto next = *view();
+            auto const served = std::erase_if(next.memory, [&](auto const& m) { return m->segment() == segment.id; });
+            if (served == 0) return; // a merge was quicker, and has given the segment back
+            next.runs.push_back(serve(std::move(segment), nullptr));
+            publish(std::move(next));
+        });
     }
-    /// The records of `old` behind `last` were written anew and are in the segment begun last.
-    void moved(segment_id old, lsn last) {
-        std::lock_guard const hold{change_};
-        auto next = *view();
-        for (auto& r : next.runs)
-            if (r->source().id == old) r = r->up_to(last);
-        publish(std::move(next));
+    /// The records of `old` after `last` were written anew and are in the segment begun last. Where memory for the change is refused a walk
+    /// meets them twice, which it is used to, and a look-up finds the newer ones first.
+    void moved(segment_id old, lsn last) noexcept {
+        if_memory_lasts([&] {
+            std::lock_guard const hold{change_};
+            auto next = *view();
+            for (auto& r : next.runs)
+                if (r->source().id == old) r = r->up_to(last);
+            publish(std::move(next));
+        });
     }
 
     // ---- damage found while reading -----------------------------------------------------------------------------------------
@@ -11452,7 +11689,9 @@ private:
     std::shared_ptr<table::read_cache> cache_;
     std::shared_ptr<moments> held_{std::make_shared<moments>()};
     std::shared_ptr<io::large_page_pool> pages_{std::make_shared<io::large_page_pool>()}; ///< from segment to segment
-    std::shared_ptr<table::memtable> writing_{};
+    std::shared_ptr<table::memtable> writing_{}; ///< takes what is staged from here on
+    std::shared_ptr<table::memtable>
+        staged_in_{};   ///< has what is staged and not applied; writing_, but for the moment of an ingestion
     std::mutex change_; ///< one change of the view at a time; not held during I/O
     published<view_type> now_;
 };
@@ -11467,8 +11706,12 @@ private:
 
 // Which segment has which LSNs: what a reader of the log needs to know, kept up to date by the writer.
 //
-// Thread rules: one mutex of its own, never held during I/O. Readers get copies; a file that retention removed while somebody
-// reads it stays open in their hands, and is not recycled as long as they have it pinned.
+// The writer changes it through an update: making one ready may throw and changes nothing, committing it cannot fail. So the catalog can
+// change after the disk has, and only then.
+//
+// Thread rules: one mutex of its own, never held during I/O. One thread at a time makes updates (it has the writer's leadership). Readers
+// get copies; a file that retention removed while somebody reads it stays open in their hands, and is not recycled as long as they have
+// it pinned.
 
 namespace keel::inline v0::wal {
 
@@ -11490,24 +11733,59 @@ struct catalog_part {
 
 class catalog {
 public:
+    /// Several changes that take effect together. Making them ready may throw std::bad_alloc, and then the catalog is as before.
+    class update {
+    public:
+        explicit update(catalog& of) : of_{&of} {}
+
+        void add(catalog_part part) {
+            part.pin = std::make_shared<char>();
+            added_.push_back(std::make_shared<catalog_part>(std::move(part)));
+            std::lock_guard const hold{of_->m_};
+            of_->parts_.reserve(of_->parts_.size() + added_.size());
+        }
+        /// The segment takes no more records; those after `last` are elsewhere or nowhere.
+        void close(lsn last, format::segment_link const& link) {
+            auto* const p = change(link.id);
+            if (p == nullptr) return;
+            p->open = false;
+            p->limit = std::max(p->begin, link.end);
+            p->sealed = link.ended == format::segment_end::rolled;
+            p->link = link;
+            forget_after(*p, last);
+        }
+        /// Its records after `last` are elsewhere.
+        void trim(segment_id id, lsn last) {
+            if (auto* const p = change(id); p != nullptr) forget_after(*p, last);
+        }
+        void commit() noexcept {
+            std::lock_guard const hold{of_->m_};
+            for (auto& next : changed_)
+                for (auto& p : of_->parts_)
+                    if (p->id == next->id) p = next; // readers may hold the old one
+            for (auto& fresh : added_) of_->parts_.push_back(std::move(fresh));
+        }
+
+    private:
+        /// A copy of the part, which will take its place; nothing where there is none.
+        [[nodiscard]] catalog_part* change(segment_id id) {
+            for (auto const& p : changed_)
+                if (p->id == id) return p.get();
+            auto const now = of_->part(id);
+            if (!now) return nullptr;
+            changed_.push_back(std::make_shared<catalog_part>(*now));
+            return changed_.back().get();
+        }
+        catalog* of_;
+        std::vector<std::shared_ptr<catalog_part>> changed_{};
+        std::vector<std::shared_ptr<catalog_part>> added_{};
+    };
+
+    /// One part more, at once.
     void add(catalog_part part) {
-        part.pin = std::make_shared<char>();
-        std::lock_guard const hold{m_};
-        parts_.push_back(std::make_shared<catalog_part>(std::move(part)));
-    }
-    /// The segment takes no more records; those behind `last` are elsewhere or nowhere.
-    void close(lsn last, format::segment_link const& link) {
-        change(link.id, [&](catalog_part& p) {
-            p.open = false;
-            p.limit = std::max(p.begin, link.end);
-            p.sealed = link.ended == format::segment_end::rolled;
-            p.link = link;
-            forget_behind(p, last);
-        });
-    }
-    /// Its records behind `last` are elsewhere.
-    void trim(segment_id id, lsn last) {
-        change(id, [&](catalog_part& p) { forget_behind(p, last); });
+        update one{*this};
+        one.add(std::move(part));
+        one.commit();
     }
     /// The part that has this LSN; who holds the returned pointer pins the segment.
     [[nodiscard]] std::shared_ptr<catalog_part const> find(lsn at) const {
@@ -11558,19 +11836,15 @@ public:
     }
 
 private:
-    static void forget_behind(catalog_part& p, lsn last) {
+    static void forget_after(catalog_part& p, lsn last) noexcept {
         for (auto& r : p.counted) r.last = std::min(r.last, last);
         std::erase_if(p.counted, [](auto const& r) { return r.empty(); });
     }
-    template <class Change>
-    void change(segment_id id, Change const& how) {
+    [[nodiscard]] std::shared_ptr<catalog_part const> part(segment_id id) const {
         std::lock_guard const hold{m_};
-        for (auto& p : parts_)
-            if (p->id == id) {
-                auto copy = std::make_shared<catalog_part>(*p); // readers may hold the old one
-                how(*copy);
-                p = std::move(copy);
-            }
+        for (auto const& p : parts_)
+            if (p->id == id) return p;
+        return nullptr;
     }
 
     mutable std::mutex m_;
@@ -12715,9 +12989,7 @@ public:
     /// Durable in both copies when it returns. After an error the edit may or may not be there at the next open; the state here
     /// is as before, and no further edit is taken.
     [[nodiscard]] result<void> commit(format::edit_builder const& edit) {
-        if (failed_)
-            return failure(errc::read_only, "an earlier manifest edit failed: open the store again",
-                           paths_.manifest(0));
+        if (failed_) return failure(*failed_); // its first cause: what can be done about it has not changed
         auto after = format::applied(state_, format::frame_type::edit, state_.edit + 1, edit.payload());
         if (!after)
             return failure(errc::invalid_argument, "a manifest edit that contradicts the state", paths_.manifest(0));
@@ -12739,7 +13011,7 @@ public:
     /// taken are skipped, so whatever is left of it is older.
     void retry() {
         if (!failed_) return;
-        failed_ = false;
+        failed_.reset();
         state_.edit += 2;
         copies_ = {};
     }
@@ -12754,7 +13026,7 @@ private:
     };
 
     auto give_up(error why) {
-        failed_ = true;
+        failed_ = why;
         return failure(std::move(why));
     }
 
@@ -12855,7 +13127,7 @@ private:
     std::array<copy, 2> copies_{};
     std::uint64_t durable_edit_ = 0;
     bool names_synced_ = false;
-    bool failed_ = false;
+    std::optional<error> failed_{}; ///< why an edit failed; none is taken until retry()
 };
 
 } // namespace keel::inline v0::wal
@@ -13032,13 +13304,16 @@ public:
         return ready_.empty() ? prepare_locked(room::ordinary) : result<void>{};
     }
 
-    /// Hands out a registered segment, preparing one where none is ready.
-    [[nodiscard]] result<prepared_segment> take(room from) {
+    /// The registered segment that is used next, preparing one where none is ready. It stays ready until take_first_ready().
+    [[nodiscard]] result<prepared_segment> first_ready(room from) {
         std::lock_guard const hold{m_};
         if (ready_.empty()) KEEL_TRY(prepare_locked(from));
-        auto const out = ready_.front();
+        return ready_.front();
+    }
+    /// It is written to from here on. By the thread that asked for it.
+    void take_first_ready() noexcept {
+        std::lock_guard const hold{m_};
         ready_.pop_front();
-        return out;
     }
 
     /// Makes sure of the room that a full disk will not give. Errors: no_space, and the machine's; nothing is lost by them.
@@ -13337,6 +13612,155 @@ private:
 };
 
 } // namespace keel::inline v0::detail
+
+#endif
+
+// ---- keel/observe/event_queue.hpp ----
+#ifndef KEEL_OBSERVE_EVENT_QUEUE_HPP
+#define KEEL_OBSERVE_EVENT_QUEUE_HPP
+
+// Events on their way to the observer. A thread that meets an event puts it here and goes on; deliver() calls the observer later, from a
+// thread that holds no lock of the store. So a slow observer never stops a writer.
+//
+// The queue is bounded. When it is full the oldest ordinary event is dropped and counted. Damage, losses and changes of state are never
+// dropped: the same damage is counted instead of repeated, and once there is much of it, damage in one file becomes one event that covers
+// all of it.
+//
+// Thread rules: any number of threads push() and deliver(). m_ guards the queue; it is never held while the observer runs, during I/O, or
+// while another lock is taken. delivering_ admits one thread to the observer; a second one returns at once, and the first one delivers
+// what the second one had pushed.
+
+#include <list>
+
+namespace keel::inline v0::observe {
+
+template <observer_policy Observer>
+class event_queue {
+public:
+    /// Ordinary events that wait at most; and as many damaged places are told one by one.
+    static constexpr std::size_t capacity = 1024;
+
+    explicit event_queue(Observer observer) : observer_{std::move(observer)} {}
+    event_queue(event_queue const&) = delete;
+    event_queue& operator=(event_queue const&) = delete;
+
+    /// Adds the event that `make()` gives; make() is not called where the observer has no function for it. Never throws: an event that
+    /// memory is refused for is counted in events_dropped.
+    template <class Event, class Make>
+    void push(Make const& make) noexcept {
+        if constexpr (observes<Observer, Event>) {
+            try {
+                add(make());
+            } catch (std::bad_alloc const&) {
+                std::lock_guard const hold{m_};
+                ++dropped_;
+                waiting_.store(true, std::memory_order_release);
+            }
+        }
+    }
+    template <class Event>
+    void push(Event const& what) noexcept {
+        push<Event>([&what] { return what; });
+    }
+
+    /// Calls the observer for everything that waits. Cheap where nothing does. Not called by two threads at once: the second one returns.
+    void deliver() noexcept {
+        if constexpr (is_silent) return;
+        // Once more after the turn was given back: another thread may have pushed, and found the turn taken.
+        while (waiting_.load(std::memory_order_acquire) && !delivering_.test_and_set(std::memory_order_acquire)) {
+            deliver_all();
+            delivering_.clear(std::memory_order_release);
+        }
+    }
+
+private:
+    static constexpr bool is_silent = std::is_same_v<Observer, none>;
+
+    void add(event what) {
+        std::lock_guard const hold{m_};
+        if (is_repeated(what)) return;
+        if (queue_.size() >= capacity) make_room();
+        queue_.push_back(std::move(what));
+        waiting_.store(true, std::memory_order_release);
+    }
+    /// Called with m_ held. Folds the event into one that waits.
+    [[nodiscard]] bool is_repeated(event const& what) {
+        if (auto const* const damage = std::get_if<damage_found>(&what)) return fold(*damage);
+        if (auto const* const change = std::get_if<state_changed>(&what)) {
+            for (auto at = queue_.rbegin(); at != queue_.rend(); ++at)
+                if (auto const* const last = std::get_if<state_changed>(&*at))
+                    return last->state == change->state && last->reason == change->reason;
+        }
+        return false;
+    }
+    [[nodiscard]] bool fold(damage_found const& more) {
+        bool const many = queue_.size() >= capacity;
+        for (auto& waiting : queue_) {
+            auto* const known = std::get_if<damage_found>(&waiting);
+            if (known == nullptr || known->what.kind != more.what.kind || known->what.file != more.what.file) continue;
+            bool const same = known->what.offset == more.what.offset && known->what.lsns == more.what.lsns;
+            if (!same && !many) continue;
+            known->times += more.times;
+            if (!same) widen(known->what, more.what);
+            return true;
+        }
+        return false;
+    }
+    static void widen(finding& to, finding const& more) noexcept {
+        auto const end = std::max(to.offset + to.length, more.offset + more.length);
+        to.offset = std::min(to.offset, more.offset);
+        to.length = end - to.offset;
+        to.lost += more.lost;
+        if (more.lsns.empty()) return;
+        to.lsns = to.lsns.empty()
+                      ? more.lsns
+                      : lsn_range{std::min(to.lsns.first, more.lsns.first), std::max(to.lsns.last, more.lsns.last)};
+    }
+    void make_room() noexcept {
+        auto const may_go = [](event const& e) {
+            return !std::holds_alternative<damage_found>(e) && !std::holds_alternative<records_lost>(e) &&
+                   !std::holds_alternative<state_changed>(e);
+        };
+        auto const oldest = std::ranges::find_if(queue_, may_go);
+        if (oldest == queue_.end()) return;
+        queue_.erase(oldest);
+        ++dropped_;
+    }
+    void deliver_all() noexcept {
+        for (;;) {
+            std::list<event> now;
+            std::uint64_t dropped = 0;
+            {
+                std::lock_guard const hold{m_};
+                now.swap(queue_);
+                dropped = std::exchange(dropped_, 0);
+                waiting_.store(false, std::memory_order_relaxed);
+            }
+            if (now.empty() && dropped == 0) return;
+            for (auto const& e : now) tell(e);
+            if (dropped != 0) tell(events_dropped{dropped});
+        }
+    }
+    void tell(event const& what) noexcept {
+        if constexpr (observes<Observer, event>) {
+            observer_.on(what);
+        } else {
+            auto const to_observer = [this](auto const& one) {
+                if constexpr (observes<Observer, std::remove_cvref_t<decltype(one)>>) observer_.on(one);
+            };
+            std::visit(to_observer, what);
+        }
+    }
+
+    Observer observer_;
+    std::mutex m_;
+    std::list<event> queue_{};
+    std::uint64_t dropped_ = 0;
+    std::atomic<bool> waiting_{false}; // release: who sees it finds the event under m_
+    std::atomic_flag delivering_{};
+};
+
+} // namespace keel::inline v0::observe
 
 #endif
 
@@ -16216,178 +16640,13 @@ private:
 
 #endif
 
-// ---- keel/wal/chunk_indexer.hpp ----
-#ifndef KEEL_WAL_CHUNK_INDEXER_HPP
-#define KEEL_WAL_CHUNK_INDEXER_HPP
+// ---- keel/wal/writer_start.hpp ----
+#ifndef KEEL_WAL_WRITER_START_HPP
+#define KEEL_WAL_WRITER_START_HPP
 
-// The keys of a segment that is being written to, collected as they are encoded: for the indexes inside it (format/chunk_index.hpp), each
-// of which goes into the log behind its chunk once that is full, like a mark, and is never synced for its own sake; and for the index of
-// the whole, when it is sealed.
+// Where a writer begins: what recovery leaves behind.
 
 namespace keel::inline v0::wal {
-
-/// Of one life of one segment. One thread at a time. Memory: the keys, and 24 bytes for each.
-template <checksum_policy C>
-class chunk_indexer {
-public:
-    chunk_indexer() = default;
-    /// `memory`: of a segment that needs it no more.
-    chunk_indexer(std::uint64_t segment_bytes, std::uint64_t salt, index_builder memory)
-        : segment_bytes_{segment_bytes}, salt_{salt}, begin_{format::frames_begin(segment_bytes)}, on_{true},
-          collecting_{true}, keys_{std::move(memory)} {
-        keys_.clear();
-    }
-
-    /// A record that was encoded at `offset`. One without a key ends it: there are no indexes in this segment from then on.
-    void add(std::uint64_t offset, std::uint32_t lsn_delta, format::frame_type type, byte_view key) {
-        if (!collecting_) return;
-        if (type == format::frame_type::message) {
-            on_ = collecting_ = false;
-            keys_ = {};
-            return;
-        }
-        keys_.add(as_text(key), offset, lsn_delta);
-        last_ = lsn_delta;
-    }
-    void add(std::uint64_t offset, std::uint32_t lsn_delta, std::span<operation const> batch) {
-        for (auto const& op : batch) {
-            add(offset, lsn_delta++, op.type, op.key);
-            offset += format::frame_bytes(op.payload_bytes());
-        }
-    }
-    /// No more indexes inside this segment: those that it has stay good.
-    void stop() noexcept { on_ = false; }
-
-    /// The keys of all records so far; none where one of these has no key.
-    [[nodiscard]] index_builder const& keys() const noexcept { return keys_; }
-    /// Their memory, for another segment.
-    [[nodiscard]] index_builder give_memory() noexcept {
-        on_ = collecting_ = false;
-        return std::exchange(keys_, {});
-    }
-
-    /// Whether the records so far, which end at `end`, are worth an index.
-    [[nodiscard]] bool due(std::uint64_t end) const noexcept {
-        return on_ && end - begin_ >= format::index_chunk_bytes(segment_bytes_) && keys_.size() > done_;
-    }
-    /// What the frame of the index will take.
-    [[nodiscard]] std::uint64_t frame_bytes() const noexcept {
-        return format::frame_bytes(format::chunk_blocks_offset(chunks_.size() + 1) + shape().bytes());
-    }
-    /// The payload of an index frame that will stand at `end`, behind all records so far: whole batches.
-    [[nodiscard]] std::vector<std::byte> take(std::uint64_t end) {
-        auto const shape = this->shape();
-        auto const index = keys_.sorted(std::exchange(done_, keys_.size()));
-        auto const head = format::chunk_blocks_offset(chunks_.size() + 1);
-        auto const blocks = end + format::frame_header_bytes + head;
-        std::vector<std::byte> body(static_cast<std::size_t>(shape.bytes()));
-        C sum;
-        encode_index_blocks(byte_span{body}, index, 0, salt_, blocks, shape.block, sum);
-        chunks_.push_back({.begin = static_cast<std::uint32_t>(begin_),
-                           .end = static_cast<std::uint32_t>(end),
-                           .first = chunks_.empty() ? 1 : chunks_.back().last + 1,
-                           .last = last_,
-                           .records = static_cast<std::uint32_t>(shape.entries),
-                           .shared = static_cast<std::uint32_t>(index.common.size()),
-                           .blocks = static_cast<std::uint32_t>(blocks),
-                           .check = sum.value()});
-        begin_ = end;
-        auto payload = format::encode_chunks(chunks_);
-        payload.insert(payload.end(), body.begin(), body.end());
-        return payload;
-    }
-
-private:
-    [[nodiscard]] format::index_shape shape() const noexcept {
-        return {format::block_bytes(segment_bytes_), keys_.size() - done_};
-    }
-
-    std::uint64_t segment_bytes_ = 0;
-    std::uint64_t salt_ = 0;
-    std::uint64_t begin_ = 0; ///< of the chunk
-    std::uint32_t last_ = 0;
-    bool on_ = false;         ///< chunks get their indexes
-    bool collecting_ = false; ///< every record so far has a key
-    index_builder keys_{};
-    std::size_t done_ = 0;                        ///< of these, in chunks that have their index
-    std::vector<format::indexed_chunk> chunks_{}; ///< that have their index
-};
-
-} // namespace keel::inline v0::wal
-
-#endif
-
-// ---- keel/wal/writer.hpp ----
-#ifndef KEEL_WAL_WRITER_HPP
-#define KEEL_WAL_WRITER_HPP
-
-// The write path: batches in, acknowledged LSNs out.
-//
-// Written path (every_write, group_commit): a batch is encoded into the filling group under the mutex; one of the waiting callers
-// becomes the leader, takes the group, writes and syncs it without the mutex, then acknowledges everybody in it.
-// Mapped path (interval, os_buffered): a batch is stored into the mapping under the mutex, or, if it is large, written to the file that
-// is mapped; its first tag last; and accepted at once.
-//
-// What is on the disk when something is acknowledged: the frames, by a sync that returned, in a segment whose header was written
-// before them in the same file (so the same sync covers it), whose name and registration were durable before it was activated; and
-// every frame before them, because segments are synced before the next one is used. The mark in a frame is the durable LSN at the
-// time of encoding, so it only ever speaks of syncs that had returned.
-//
-// After a failed write or sync the segment is given up: never written, synced or sealed again. Everything from the first batch that
-// shares a block with durable bytes is encoded anew into a fresh segment, synced there, and only then acknowledged. If that fails
-// too the writer is read-only until resume(), and waiting callers are told outcome_unknown.
-//
-// Concurrency: m_ guards everything here but what is atomic, and is held during the I/O of activation, roll-over and rescue, when
-// nobody could write anyway, and of write_beside(), when nobody may; readers never take it.
-// leading_ says that somebody works on a group without holding m_.
-// visible_ (release) is what readers may see (acquire): all records up to it were given to the sink before.
-
-namespace keel::inline v0 {
-
-/// What a store can do right now.
-enum class engine_state : std::uint8_t {
-    healthy,   ///< everything
-    degraded,  ///< everything, but something failed and was survived, or damage was found; state_reason() says what
-    read_only, ///< reads only; resume() may help
-    failed,    ///< nothing: the store must be opened again
-    closed,
-};
-
-[[nodiscard]] constexpr std::string_view name_of(engine_state state) noexcept {
-    switch (state) {
-    case engine_state::healthy: return "healthy";
-    case engine_state::degraded: return "degraded";
-    case engine_state::read_only: return "read_only";
-    case engine_state::failed: return "failed";
-    case engine_state::closed: return "closed";
-    }
-    return "unknown";
-}
-
-} // namespace keel::inline v0
-
-namespace keel::inline v0::wal {
-
-/// Given what is acknowledged, in LSN order, by one thread at a time, before it becomes visible.
-///   s.begin(segment)     void   what is applied from here on lies in this segment
-///   s.expect(frame)      void   may be left out: a hint that it will be applied next, or soon
-///   s.apply(lsn, frame)  void   the frame's views are gone afterwards; a record that was written anew is given once more
-///   s.sealed(segment)    void   takes no more records, and all of them are on the disk (a closed_segment)
-///   s.moved(old, last)   void   the records of segment `old` behind `last` were all applied again since begin()
-template <class S>
-concept record_sink = requires(S s, lsn at, format::frame_view const& frame, segment_id id, closed_segment what) {
-    s.begin(id);
-    s.apply(at, frame);
-    s.sealed(std::move(what));
-    s.moved(id, at);
-};
-
-struct discard_records {
-    void begin(segment_id) noexcept {}
-    void apply(lsn, format::frame_view const&) noexcept {}
-    void sealed(closed_segment const&) noexcept {}
-    void moved(segment_id, lsn) noexcept {}
-};
 
 /// A segment's records that count and that nothing proves durable. The process that wrote them may have seen its sync fail: then they
 /// are in the page cache only, which looks clean, and a sync of ours would prove nothing. They are written again.
@@ -16402,13 +16661,12 @@ struct unproven_tail {
     std::uint64_t end = 0; ///< offset behind the last frame that counts
 };
 
-/// Where a writer begins: what recovery leaves behind.
 struct writer_start {
     lsn last{};                          ///< the last LSN of the log, declared losses included
     lsn durable{};                       ///< known durable already
-    bool cut_needed = false;             ///< a crash left an open end: the next header voids what lies behind `last`
+    bool cut_needed = false;             ///< a crash left an open end: the next header voids what lies after `last`
     std::vector<std::string> unsynced{}; ///< files whose counted bytes may not be on the disk yet
-    std::vector<unproven_tail> tails{};  ///< all records behind `durable`
+    std::vector<unproven_tail> tails{};  ///< all records after `durable`
     format::segment_link previous{};     ///< what the next header says of the segment before,
     std::uint64_t previous_proven =
         0; ///< where that segment ends in it if the tails, none of them there, are written again
@@ -16416,1197 +16674,6 @@ struct writer_start {
     std::vector<format::segment_entry> retired{}; ///< segments given up whose files a crash left
     std::string reason{};                         ///< why the state is not healthy; empty: it is
     bool read_only = false;
-};
-
-template <class Config, record_sink Sink>
-class writer {
-public:
-    using fs_type = typename Config::file_system;
-    using C = typename Config::checksum;
-    using D = typename Config::durability;
-    using file_type = typename fs_type::file;
-    using mapping_type = typename fs_type::mapping;
-    using keeper_type = segment_keeper<C, fs_type>;
-    using notes_type = notes_file<C, fs_type>;
-    static constexpr bool mapped = D::path == write_path::mapped;
-
-    writer(keeper_type& keeper, catalog& parts, Sink& sink, typename Config::observer& observer,
-           std::optional<notes_type> notes, writer_start start, open_options const& options)
-        : keeper_{keeper}, catalog_{parts}, sink_{sink}, observer_{observer}, notes_{std::move(notes)},
-          start_{std::move(start)}, clock_ns_{options.clock_ns}, next_{start_.last.next()}, accepted_{start_.last},
-          durable_{start_.durable}, visible_{start_.last.value} {
-        if (start_.read_only) state_ = engine_state::read_only;
-        else if (!start_.reason.empty()) state_ = engine_state::degraded;
-        reason_ = start_.reason;
-        if constexpr (mapped) keeper_.leave_unfilled();
-    }
-    writer(writer const&) = delete;
-    writer& operator=(writer const&) = delete;
-
-    /// The most bytes of frames that one batch may take.
-    static constexpr std::uint64_t batch_bytes_max = format::frames_limit(Config::segment_bytes) -
-                                                     format::frames_begin(Config::segment_bytes) -
-                                                     2 * format::frame_bytes(format::mark_bytes);
-
-    /// Writes a batch, whole or not at all. Returns the LSN of its last record, once that is as safe as the durability policy says.
-    [[nodiscard]] result<lsn> write(std::span<operation const> batch) {
-        return write_if(batch, [](auto const&) { return result<void>{}; });
-    }
-    /// Writes the batch if `allowed` finds nothing against it at the moment the batch takes its LSNs: all lower ones are applied to
-    /// the sink by then, or are told by `each_pending(visit)` as visit(lsn, key). Called with the mutex held.
-    template <class Allowed>
-    [[nodiscard]] result<lsn> write_if(std::span<operation const> batch, Allowed const& allowed) {
-        auto const bytes = frame_bytes_of(batch);
-        if (bytes > batch_bytes_max)
-            return failure(errc::too_large,
-                           "the batch takes " + std::to_string(bytes) + " bytes of log, a segment has room for " +
-                               std::to_string(batch_bytes_max) + ": split it, or choose a larger segment_size");
-        std::unique_lock hold{m_};
-        if (next_.value + batch.size() > lsn_highest.value)
-            return failure(errc::too_large, "the log has used up its LSNs; copy the live data into a new store");
-        KEEL_TRY(ready_for(bytes, keyed_in(batch), hold));
-        KEEL_TRY(allowed([this](auto const& visit) { this->each_pending(visit); }));
-        if constexpr (mapped) return write_mapped(batch);
-        else return write_through(batch, hold);
-    }
-
-    /// Gives an LSN to something that stands beside the log and becomes part of the store at that moment, through `take_effect(lsn)`. In
-    /// the log stands an erase of the empty key, which no key is equal to: what a reader of the log makes of it is nothing. When
-    /// `take_effect` is called it is durable, as is all before it; nobody sees that LSN or a later one yet, and nobody writes.
-    /// Errors: those of a write; outcome_unknown, where `take_effect` failed: the store is read-only then. Else nothing has happened.
-    template <class TakeEffect>
-    [[nodiscard]] result<lsn> write_beside(TakeEffect const& take_effect) {
-        operation const nothing{.type = format::frame_type::erase};
-        std::unique_lock hold{m_};
-        for (int turn = 0;; ++turn) {
-            KEEL_TRY(make_all_durable(frame_bytes_of(std::span{&nothing, 1}), hold));
-            if (next_ >= lsn_highest)
-                return failure(errc::too_large, "the log has used up its LSNs; copy the live data into a new store");
-            auto const at = encode(std::span{&nothing, 1});
-            leading_ = true;
-            auto written = make_filling_durable();
-            auto const effect = written ? take_effect(at) : result<void>{};
-            auto saved = written ? result<void>{}
-                                 : rescue(written.error()); // a fresh segment has it, and it means nothing
-            if (written) show_written();
-            leading_ = false;
-            cv_.notify_all();
-            if (!effect) {
-                stop_writing("the manifest could not be written: ", effect.error());
-                return failure(unknown_outcome());
-            }
-            if (written) return at;
-            KEEL_TRY(saved);
-            if (turn == turns_max) return failure(std::move(written).error());
-        }
-    }
-
-    /// All records accepted before the call survive power loss once it returns.
-    [[nodiscard]] result<void> sync() {
-        std::unique_lock hold{m_};
-        if (state_ == engine_state::closed) return failure(errc::closed, "the store is closed");
-        if (!writable() && !start_.read_only) return refuse(); // what was accepted may not be on the disk
-        if (durable_ >= accepted_ && !leading_) return {};
-        if (!writable()) return refuse();
-        if (!active_ && !leading_)
-            KEEL_TRY(activate_first()); // what a dead process left accepted is proven by writing it again
-        auto const wanted = accepted_;
-        return sync_until(wanted, hold);
-    }
-
-    /// What a background thread does, or a program without one now and then: idle marks, interval syncs, a segment in reserve.
-    /// `quiet`: nothing was written for a while. Failures show in state().
-    void housekeep(bool quiet) {
-        std::unique_lock hold{m_};
-        if (starved_ && state_ == engine_state::read_only && !leading_) static_cast<void>(resume_locked());
-        if (!active_ || leading_ || !writable()) return;
-        if constexpr (mapped && D::sync_interval_ms != 0)
-            if (durable_ < accepted_) static_cast<void>(sync_until(accepted_, hold));
-        if (quiet && active_ && !leading_ && writable() && durable_ >= accepted_ && marked_ < durable_)
-            static_cast<void>(put_mark(format::mark_kind::idle, hold));
-        if (!writable()) return;
-        hold.unlock();
-        // Not having a segment ready, or the reserve, is no failure yet: roll-over tries again, and says so.
-        if (keeper_.make_ready()) static_cast<void>(keeper_.keep_reserve());
-    }
-    /// Read-only for want of space, and writable again by itself once there is some: housekeep() tries.
-    [[nodiscard]] bool starved() const {
-        std::lock_guard const hold{m_};
-        return starved_;
-    }
-    /// The next write puts a mark with the time first: called once a second.
-    void mark_due() noexcept { mark_due_.store(true, std::memory_order_relaxed); }
-
-    /// After a failure: tries to become writable again. What was never acknowledged is given up; its LSNs are taken anew.
-    [[nodiscard]] result<void> resume() {
-        std::unique_lock hold{m_};
-        cv_.wait(hold, [&] { return !leading_; });
-        if (state_ == engine_state::closed) return failure(errc::closed, "the store is closed");
-        if (state_ != engine_state::read_only || start_.read_only) {
-            if (start_.read_only) return refuse();
-            return {};
-        }
-        return resume_locked();
-    }
-
-    /// Syncs, marks the orderly end and seals. Safe to call twice.
-    [[nodiscard]] result<void> close() {
-        std::unique_lock hold{m_};
-        cv_.wait(hold, [&] { return !leading_; });
-        if (state_ == engine_state::closed) return {};
-        result<void> done;
-        if (state_ == engine_state::read_only && !start_.read_only)
-            done = refuse(); // what was accepted may not be on the disk
-        if (!active_ && writable() && durable_ < accepted_) done = activate_first();
-        if (active_ && writable()) {
-            if (durable_ < accepted_) done = sync_until(accepted_, hold);
-            if (done && writable()) done = put_mark(format::mark_kind::close, hold);
-            if (done && active_ && writable()) done = seal_active();
-        }
-        if (notes_ && !start_.read_only) note();
-        state_ = engine_state::closed;
-        cv_.notify_all();
-        return done;
-    }
-
-    /// Gives up the object without touching the disk: what a killed process does. For tests and for destructors of failed opens.
-    void abandon() noexcept {
-        std::lock_guard const hold{m_};
-        state_ = engine_state::closed;
-    }
-
-    /// Ends the segment that is written to, so that everything written so far is in segments that take no more records.
-    [[nodiscard]] result<void> roll_over() {
-        std::unique_lock hold{m_};
-        for (;;) {
-            cv_.wait(hold, [&] { return !leading_; });
-            if (!writable()) return refuse();
-            if (!active_ || active_->count == 0) return {};
-            if (filling_.empty()) return roll();
-            static_cast<void>(lead(hold));
-        }
-    }
-    /// How much of the segment that is written to holds records; 0: there is none, or it is fresh.
-    [[nodiscard]] std::uint64_t bytes_in_active() const {
-        std::lock_guard const hold{m_};
-        return active_ && active_->count != 0 ? active_->at - format::frames_begin(segment_bytes) : 0;
-    }
-    /// Errors: those that a write would have now, for want of a store that takes any.
-    [[nodiscard]] result<void> takes_writes() const {
-        std::lock_guard const hold{m_};
-        if (!writable()) return refuse();
-        return {};
-    }
-    /// Whether this opening has written: all that was found is durable then, or was written anew.
-    [[nodiscard]] bool has_written() const {
-        std::lock_guard const hold{m_};
-        return active_ != nullptr;
-    }
-    /// Something beside the log failed and was survived.
-    void degrade(std::string reason) {
-        std::lock_guard const hold{m_};
-        if (state_ == engine_state::healthy) set_state(engine_state::degraded, std::move(reason));
-    }
-    /// That is over.
-    void no_longer(std::string const& reason) {
-        std::lock_guard const hold{m_};
-        if (state_ == engine_state::degraded && reason_ == reason) set_state(engine_state::healthy, {});
-    }
-    /// A manifest edit of somebody else failed: it may be there at the next open or not, so nothing is written behind it.
-    void manifest_failed(error const& why) {
-        std::lock_guard const hold{m_};
-        if (writable()) stop_writing("the manifest could not be written: ", why);
-    }
-    void tell(observe::event const& what) {
-        std::lock_guard const hold{m_};
-        observer_.on(what);
-    }
-
-    /// Damage that a reader came upon.
-    void tell(std::vector<finding> const& found) {
-        std::lock_guard const hold{m_};
-        for (auto const& f : found) observer_.on(observe::damage_found{f});
-        if (state_ == engine_state::healthy)
-            set_state(engine_state::degraded, "damage was found while reading: " + found.front().file + " at " +
-                                                  std::to_string(found.front().offset) + "; see the corruption log");
-    }
-
-    [[nodiscard]] lsn visible() const noexcept { return {visible_.load(std::memory_order_acquire)}; }
-    [[nodiscard]] lsn durable() const {
-        std::lock_guard const hold{m_};
-        return durable_;
-    }
-    /// Without the mutex: readers ask, and it is held during I/O.
-    [[nodiscard]] engine_state state() const noexcept { return state_.load(std::memory_order_acquire); }
-    [[nodiscard]] std::string state_reason() const {
-        std::lock_guard const hold{m_};
-        return reason_;
-    }
-    /// Waits until records behind `seen` are visible or the time is up; gives what is visible then.
-    [[nodiscard]] lsn wait_visible(lsn seen, std::chrono::nanoseconds patience) const {
-        std::unique_lock hold{m_};
-        visible_cv_.wait_for(hold, patience, [&] { return visible() > seen || state_ == engine_state::closed; });
-        return visible();
-    }
-    /// The segment records are written to, if any: retention leaves it alone.
-    [[nodiscard]] segment_id active_segment() const {
-        std::lock_guard const hold{m_};
-        return active_ ? active_->id : segment_id{};
-    }
-
-private:
-    struct active_segment_state {
-        segment_id id{};
-        std::shared_ptr<file_type> file{};
-        std::shared_ptr<mapping_type> mapping{};
-        frame_encoder<C> encoder{};
-        chunk_indexer<C> chunks{};
-        format::segment_link previous{};
-        lsn first{};
-        lsn cut{};
-        bool synced = false;           ///< a sync of it returned: its header is on the disk
-        std::uint64_t at = 0;          ///< offset behind the last frame encoded
-        std::uint64_t handed_over = 0; ///< mapped path: the disk has been asked to write up to here
-        std::uint64_t count = 0;
-        std::uint64_t keyed = 0; ///< of those, records that an index has
-        std::uint64_t first_time_ns = 0;
-        std::uint64_t last_time_ns = 0;
-    };
-    using lock_type = std::unique_lock<std::mutex>;
-
-    static constexpr std::uint64_t segment_bytes = Config::segment_bytes;
-    static constexpr std::uint64_t limit = format::frames_limit(segment_bytes);
-    static constexpr std::uint64_t block = format::block_bytes(segment_bytes);
-    static constexpr std::uint64_t hand_over_bytes = 2 * MiB;
-    /// Mapped path: from so many bytes on one system call costs less than a page fault for each page. Both write the same page cache.
-    static constexpr std::uint64_t written_from = std::min(8 * KiB, segment_bytes / 8);
-    static constexpr std::uint64_t mark_room = format::frame_bytes(format::mark_bytes);
-
-    /// The records that have an LSN and are not visible: those that gather, and those a leader is writing, which he only reads too.
-    template <class Visit>
-    void each_pending(Visit const& visit) const {
-        auto const tell = [&](lsn at, format::frame_view const& frame) { visit(at, as_text(frame.key())); };
-        if (leading_) for_each_record(flight_.bytes, active_->first, tell);
-        for_each_record(filling_.bytes, active_->first, tell);
-    }
-
-    [[nodiscard]] bool writable() const noexcept {
-        return state_ == engine_state::healthy || state_ == engine_state::degraded;
-    }
-
-    [[nodiscard]] tl::unexpected<error> refuse() const {
-        if (state_ == engine_state::closed) return failure(errc::closed, "the store is closed");
-        if (starved_)
-            return failure(error{.code = errc::no_space,
-                                 .message = "nothing was written: " + reason_ +
-                                            "; reads go on, and writes resume by "
-                                            "themselves soon after there is room again, or at once with resume()",
-                                 .retryable = true});
-        return failure(errc::read_only, "the store serves reads only: " + reason_ +
-                                            "; free what is in the way, then call resume() or open again");
-    }
-
-    void set_state(engine_state to, std::string reason) {
-        state_ = to;
-        reason_ = std::move(reason);
-        if (to != engine_state::read_only) starved_ = sound_ = false;
-        observer_.on(observe::state_changed{name_of(to), reason_});
-    }
-    /// Reads only from here on, because of this. A full disk is a state that passes by itself.
-    void stop_writing(std::string what, error const& why) {
-        starved_ = why.code == errc::no_space;
-        set_state(engine_state::read_only, std::move(what) + to_string(why));
-    }
-
-    /// Called with m_ held and nobody leading, in the read-only state.
-    result<void> resume_locked() {
-        keeper_.retry();
-        // What an edit that failed has left must not be there behind what is written from here on.
-        KEEL_TRY(keeper_.settle());
-        if (starved_) {
-            KEEL_TRY(keeper_.make_ready());
-            KEEL_TRY(keeper_.keep_reserve());
-        }
-        auto done = active_ && !sound_ ? restart_behind_visible() : result<void>{};
-        if (!done) return done;
-        set_state(engine_state::healthy, {});
-        return {};
-    }
-
-    // ---- getting a place to write -------------------------------------------------------------------------------------------
-
-    /// An active segment with room for `bytes` and a mark, the leader's place free where the policy wants one write at a time.
-    result<void> ready_for(std::uint64_t bytes, std::uint64_t keyed, lock_type& hold) {
-        for (;;) {
-            if (!writable()) return refuse();
-            if (!active_) {
-                if (leading_) {
-                    cv_.wait(hold);
-                    continue;
-                }
-                KEEL_TRY(activate_first());
-                continue;
-            }
-            // A mark may be due in front of it, and an idle mark comes behind it.
-            bool const fits = has_room(bytes + 2 * mark_room, keyed);
-            if (fits && (D::shares_syncs || mapped || !leading_)) break;
-            if (leading_) {
-                cv_.wait(hold);
-                continue;
-            }
-            if (!filling_.empty()) {
-                static_cast<void>(lead(hold));
-                continue;
-            }
-            KEEL_TRY(roll());
-        }
-        put_due_mark();
-        put_due_index(bytes, keyed);
-        return {};
-    }
-
-    /// Whether so many more bytes leave room for a closing mark and for what sealing needs. A segment's first batch may take the room of
-    /// the index: without one it is found by a scan.
-    [[nodiscard]] bool has_room(std::uint64_t bytes, std::uint64_t keyed) const noexcept {
-        auto const end = active_->at + bytes;
-        if (active_->count == 0) return end - mark_room <= limit;
-        return end + mark_room <= limit && format::index_fits(end + mark_room, active_->keyed + keyed, segment_bytes);
-    }
-    [[nodiscard]] static std::uint64_t keyed_in(std::span<operation const> batch) noexcept {
-        return static_cast<std::uint64_t>(
-            std::ranges::count_if(batch, [](operation const& op) { return op.type != format::frame_type::message; }));
-    }
-
-    /// The first write after opening. Nothing behind the old tail is acknowledged before all of that is proven durable.
-    result<void> activate_first() {
-        for (auto const& path : start_.unsynced) {
-            auto synced = sync_old(path);
-            if (!synced) {
-                stop_writing("the log's old end could not be synced: ", synced.error());
-                return synced;
-            }
-        }
-        start_.unsynced.clear();
-        if (auto done = keeper_.adopt(std::exchange(start_.spares, {}), std::exchange(start_.retired, {}), next_);
-            !done) {
-            stop_writing("the manifest could not be written: ", done.error());
-            return done;
-        }
-        if (!start_.tails.empty()) {
-            auto end = start_.previous_proven;
-            auto parts = read_tails(end);
-            if (!parts) {
-                stop_writing("the log's old end could not be read again: ", parts.error());
-                return failure(std::move(parts).error());
-            }
-            if (!parts->empty()) return activate_with_tails(*parts, end);
-            start_.tails.clear();
-        }
-        durable_ = std::max(durable_, start_.last);
-        return activate_and_list(start_.previous, next_, start_.cut_needed ? next_ : lsn{});
-    }
-
-    /// Frames of a segment that is written no more.
-    struct old_frames {
-        segment_id id{};
-        lsn first{};
-        frame_group frames{};
-    };
-
-    /// The unproven records go to the fresh segment first, under their LSNs, and are durable there before anything else is.
-    /// `end`: of the newest of the old segments.
-    result<void> activate_with_tails(std::vector<old_frames> const& parts, std::uint64_t end) {
-        auto link = start_.previous;
-        link.last = parts.front().frames.batches.front().range.first.before();
-        link.end = end; // of what lies behind, nothing says that it will stay
-        link.aggregate = 0;
-        link.ended = format::segment_end::abandoned;
-        auto done = rewrite(link, parts, next_, next_);
-        if (!done) stop_writing("the log's old end could not be written again: ", done.error());
-        else start_.tails.clear();
-        return done;
-    }
-
-    /// In LSN order; `end` is moved to where the newest segment's proven bytes end, if it is one of them. Where a fresh segment has no
-    /// room for all of them there are none: then the files they are in are synced, which is all that can be done.
-    result<std::vector<old_frames>> read_tails(std::uint64_t& end) {
-        struct found_batch {
-            std::size_t tail;
-            placed_batch what;
-        };
-        std::vector<frame_group> files;
-        std::vector<found_batch> all;
-        std::uint64_t bytes = 0;
-        for (auto const& tail : start_.tails) {
-            KEEL_TRY_LET(file, keeper_.fs().open(tail.path, io::access::read_only, io::creation::must_exist));
-            auto& in = files.emplace_back();
-            in.reset(tail.begin);
-            in.bytes.resize(static_cast<std::size_t>(tail.end - tail.begin));
-            KEEL_TRY_LET(got, file.read(tail.begin, in.bytes));
-            in.bytes.resize(got);
-            find_batches(in, tail.salt, tail.first);
-            if (tail.id == start_.previous.id) end = tail.begin;
-            for (auto const& b : in.batches) {
-                if (tail.id == start_.previous.id && b.range.last <= tail.proven) end = b.end;
-                auto const holds = [&](lsn_range const& r) { return r.contains(b.range.first); };
-                bool const counts = std::ranges::any_of(tail.counted, holds);
-                if (!counts || b.range.last <= durable_ || b.range.last >= next_) continue;
-                all.push_back({files.size() - 1, b});
-                bytes += b.end - b.begin;
-            }
-        }
-        if (bytes > batch_bytes_max) {
-            for (auto const& tail : start_.tails) KEEL_TRY(sync_old(tail.path));
-            return std::vector<old_frames>{};
-        }
-        std::ranges::sort(all, {}, [](found_batch const& f) { return f.what.range.first; });
-        std::vector<old_frames> out;
-        for (auto const& [n, b] : all) {
-            auto const& tail = start_.tails[n];
-            if (out.empty() || out.back().id != tail.id) out.push_back({.id = tail.id, .first = tail.first});
-            append_batch(out.back().frames, files[n], b);
-        }
-        return out;
-    }
-    static void append_batch(frame_group& to, frame_group const& from, placed_batch const& b) {
-        if (to.empty()) to.offset = b.begin;
-        auto const bytes = byte_view{from.bytes}.subspan(static_cast<std::size_t>(b.begin - from.offset),
-                                                         static_cast<std::size_t>(b.end - b.begin));
-        to.batches.push_back(b);
-        to.bytes.insert(to.bytes.end(), bytes.begin(), bytes.end());
-    }
-    result<void> sync_old(std::string const& path) {
-        KEEL_TRY_LET(file, keeper_.fs().open(path, io::access::read_write, io::creation::must_exist));
-        return file.sync();
-    }
-
-    /// Makes a prepared segment the active one. Its header is synced with its first group.
-    result<void> activate(format::segment_link const& previous, lsn first, lsn cut, room from = room::ordinary) {
-        KEEL_TRY_LET(next, keeper_.take(from));
-        KEEL_TRY_LET(opened, keeper_.fs().open(keeper_.paths().segment(next.id), io::access::read_write,
-                                               io::creation::must_exist));
-        auto const now = clock_ns_();
-        format::segment_header header{
-            .checksum = checksum_id{C::id}, .store = keeper_.store(), .id = next.id, .salt = next.salt};
-        header.branch = keeper_.branch();
-        header.created_ns = now;
-        header.size = segment_bytes;
-        header.first = first;
-        header.durable_mark = durable_;
-        header.durable_edit = keeper_.durable_edit();
-        header.cut = cut;
-        header.place = next.id;
-        header.state = format::segment_state::active;
-        header.previous = previous;
-        auto const bytes = format::encode<C>(header);
-        KEEL_TRY(opened.write(0, bytes));
-        KEEL_TRY(opened.write(format::second_header_offset(segment_bytes), bytes));
-
-        auto fresh = std::make_unique<active_segment_state>();
-        if constexpr (mapped) {
-            KEEL_TRY_LET(mapping, opened.map(io::access::read_write));
-            fresh->mapping = std::make_shared<mapping_type>(std::move(mapping));
-        }
-        fresh->id = next.id;
-        fresh->file = std::make_shared<file_type>(std::move(opened));
-        fresh->encoder = {next.salt, first};
-        fresh->chunks = {segment_bytes, next.salt, active_ ? active_->chunks.give_memory() : index_builder{}};
-        fresh->previous = previous;
-        fresh->first = first;
-        fresh->cut = cut;
-        fresh->at = format::frames_begin(segment_bytes);
-        fresh->first_time_ns = fresh->last_time_ns = now;
-        active_ = std::move(fresh);
-        sink_.begin(active_->id);
-        chunk_ = active_->at / format::aggregate_builder<C>::chunk_bytes;
-        newest_index_ = 0;
-        newest_block_ = 0;
-        newest_block_batch_ = durable_block_batch_ = active_->at;
-        kept_.reset(active_->at);
-        filling_.reset(active_->at);
-        encode_mark(filling_, format::mark_kind::start);
-        if constexpr (mapped) KEEL_TRY(store_filling());
-        observer_.on(observe::segment_activated{next.id, first});
-        return {};
-    }
-    /// Readers may look for records in the active segment from here on.
-    void list_active() {
-        catalog_.add({.id = active_->id,
-                      .place = active_->id,
-                      .path = active_->file->path(),
-                      .salt = active_->encoder.salt(),
-                      .first = active_->first,
-                      .begin = format::frames_begin(segment_bytes),
-                      .limit = limit,
-                      .open = true,
-                      .counted = {{active_->first, lsn_max}}});
-    }
-    result<void> activate_and_list(format::segment_link const& previous, lsn first, lsn cut) {
-        auto done = activate(previous, first, cut);
-        if (done) list_active();
-        else stop_writing("no segment could be made ready: ", done.error());
-        return done;
-    }
-
-    // ---- marks --------------------------------------------------------------------------------------------------------------
-
-    void encode_mark(frame_group& to, format::mark_kind kind) {
-        auto const at = next_.before();
-        format::mark const m{.at = at,
-                             .durable = std::min(durable_, at),
-                             .clock_ns = clock_ns_(),
-                             .segment = active_->id,
-                             .first = active_->first,
-                             .salt = active_->encoder.salt(),
-                             .branch = keeper_.branch(),
-                             .kind = kind};
-        active_->encoder.put(to, {.type = format::frame_type::mark, .flags = format::whole_batch}, at, m.durable, {},
-                             format::encode(m));
-        active_->at = to.end();
-        active_->last_time_ns = m.clock_ns;
-        encoded_mark_ = m.durable;
-    }
-
-    /// A mark is due once a second and at the start of each chunk, so that every chunk can be read without the header.
-    void put_due_mark() {
-        auto const chunk = active_->at / format::aggregate_builder<C>::chunk_bytes;
-        bool const new_chunk = chunk != chunk_;
-        if (!new_chunk && !mark_due_.load(std::memory_order_relaxed)) return;
-        mark_due_.store(false, std::memory_order_relaxed);
-        chunk_ = chunk;
-        encode_mark(filling_, format::mark_kind::periodic);
-        if constexpr (mapped) static_cast<void>(store_filling());
-    }
-
-    /// A chunk that is full gets its index, if that leaves room for what comes next and for what sealing needs.
-    void put_due_index(std::uint64_t bytes, std::uint64_t keyed) {
-        auto& chunks = active_->chunks;
-        if (!chunks.due(active_->at)) [[likely]]
-            return;
-        if (!has_room(chunks.frame_bytes() + bytes + 2 * mark_room, keyed)) return chunks.stop();
-        auto const offset = filling_.end();
-        auto const payload = chunks.take(offset);
-        active_->encoder.put(filling_, {.type = format::frame_type::index, .flags = format::whole_batch},
-                             next_.before(), durable_, {}, payload);
-        active_->at = filling_.end();
-        encoded_mark_ = durable_;
-        filling_.index_at = offset;
-        if constexpr (mapped) static_cast<void>(store_filling());
-    }
-
-    /// A mark of its own, durable when it returns.
-    result<void> put_mark(format::mark_kind kind, lock_type& hold) {
-        bool const room = kind == format::mark_kind::close ? active_->at + mark_room <= limit : has_room(mark_room, 0);
-        if (!room) return {};
-        encode_mark(filling_, kind);
-        if constexpr (mapped) {
-            KEEL_TRY(store_filling());
-            return sync_until(accepted_, hold, true);
-        } else {
-            return lead(hold);
-        }
-    }
-
-    // ---- written path -------------------------------------------------------------------------------------------------------
-
-    result<lsn> write_through(std::span<operation const> batch, lock_type& hold) {
-        auto const mine = encode(batch);
-        ++filling_.commits;
-        if (filling_.commits == gather_target_) gather_cv_.notify_one();
-        auto const epoch = epoch_;
-        while (visible() < mine) {
-            if (epoch != epoch_) return failure(unknown_outcome());
-            if (!leading_) static_cast<void>(lead(hold));
-            else cv_.wait(hold);
-        }
-        // Numbers of a failed epoch are taken anew after resume(): being visible is only ours within the same epoch.
-        if (epoch != epoch_ && mine > durable_at_failure_) return failure(unknown_outcome());
-        return mine;
-    }
-
-    lsn encode(std::span<operation const> batch) {
-        active_->chunks.add(filling_.end(), active_->encoder.delta_of(next_), batch);
-        active_->encoder.put_batch(filling_, batch, next_, durable_);
-        active_->at = filling_.end();
-        active_->count += batch.size();
-        active_->keyed += keyed_in(batch);
-        encoded_mark_ = durable_;
-        next_ = filling_.last().next();
-        return filling_.last();
-    }
-
-    [[nodiscard]] error unknown_outcome() const {
-        error e{.code = errc::outcome_unknown,
-                .message = "the write and its rewrite both failed: it may or may not be there at the next open (" +
-                           reason_ + ")"};
-        return e;
-    }
-
-    /// Writes and syncs what has gathered, and acknowledges it. Called with m_ held and nobody leading.
-    result<void> lead(lock_type& hold) {
-        leading_ = true;
-        gather(hold);
-        std::swap(filling_, flight_);
-        filling_.reset(flight_.end());
-        last_group_ = flight_.commits;
-        auto const group_mark = encoded_mark_;
-        auto const file = active_->file;
-        hold.unlock();
-
-        auto done = file->write(flight_.offset, flight_.bytes);
-        if (done) {
-            note_accepted(flight_.last());
-            done = file->sync();
-        }
-        if (done) apply(flight_, active_->first);
-
-        hold.lock();
-        if (done) acknowledge(group_mark);
-        else done = rescue(std::move(done).error());
-        leading_ = false;
-        cv_.notify_all();
-        return done;
-    }
-
-    /// Waits a little for as many writers as the last group had: one sync for all of them is worth more than an early start.
-    void gather(lock_type& hold) {
-        if constexpr (D::gather_us != 0) {
-            if (last_group_ < 2 || filling_.commits == 0) return;
-            gather_target_ = last_group_;
-            gather_cv_.wait_for(hold, std::chrono::microseconds(D::gather_us),
-                                [&] { return filling_.commits >= last_group_; });
-            gather_target_ = 0;
-        }
-    }
-
-    void apply(frame_group const& group, lsn first) {
-        if constexpr (requires(format::frame_view const& frame) { sink_.expect(frame); })
-            if (group.batches.size() > 1 || (!group.batches.empty() && group.batches.front().range.size() > 1))
-                for_each_record(group.bytes, first, [&](lsn, format::frame_view const& frame) { sink_.expect(frame); });
-        for_each_record(group.bytes, first, [&](lsn at, format::frame_view const& frame) { sink_.apply(at, frame); });
-    }
-
-    void acknowledge(lsn group_mark) {
-        active_->synced = true;
-        if (!flight_.batches.empty()) accepted_ = durable_ = flight_.last();
-        marked_ = std::max(marked_, group_mark);
-        newest_index_ = newest_index_in(flight_);
-        keep_last_block(kept_, flight_, block);
-        flight_.reset(flight_.end());
-        show(durable_);
-        note();
-    }
-
-    void show(lsn upto) {
-        if (upto.value <= visible_.load(std::memory_order_relaxed)) return;
-        visible_.store(upto.value, std::memory_order_release);
-        visible_cv_.notify_all();
-    }
-
-    // ---- beside the log -----------------------------------------------------------------------------------------------------
-
-    static constexpr int turns_max = 2; ///< segments given up for one call of write_beside()
-
-    /// An active segment with room for `bytes`, nobody leading, nothing gathering, all that was accepted durable.
-    result<void> make_all_durable(std::uint64_t bytes, lock_type& hold) {
-        for (;;) {
-            KEEL_TRY(ready_for(bytes, 1, hold));
-            if (leading_) {
-                cv_.wait(hold);
-            } else if constexpr (mapped) {
-                if (durable_ >= accepted_) return {};
-                KEEL_TRY(sync_until(accepted_, hold));
-            } else {
-                if (filling_.batches.empty()) return {};
-                KEEL_TRY(lead(hold));
-            }
-        }
-    }
-    /// Writes and syncs what was encoded, with the mutex held, and shows it to nobody.
-    result<void> make_filling_durable() {
-        if constexpr (mapped) {
-            KEEL_TRY(store_bytes());
-            KEEL_TRY(active_->mapping->sync());
-        } else {
-            std::swap(filling_, flight_);
-            filling_.reset(flight_.end());
-            KEEL_TRY(active_->file->write(flight_.offset, flight_.bytes));
-            note_accepted(flight_.last());
-            KEEL_TRY(active_->file->sync());
-        }
-        return {};
-    }
-    void show_written() {
-        if constexpr (mapped) {
-            active_->synced = true;
-            durable_ = filling_.last();
-            marked_ = std::max(marked_, encoded_mark_);
-            accept_filling();
-            durable_block_batch_ = newest_block_batch_;
-        } else {
-            apply(flight_, active_->first);
-            acknowledge(encoded_mark_);
-        }
-    }
-
-    // ---- mapped path --------------------------------------------------------------------------------------------------------
-
-    result<lsn> write_mapped(std::span<operation const> batch) {
-        auto const mine = encode(batch);
-        if (auto stored = store_filling(); !stored) {
-            // The mapping refused a store (a full copy-on-write disk, a file cut short): the segment is given up like after a failed sync.
-            if (auto saved = rescue(std::move(stored).error()); !saved) return failure(unknown_outcome());
-        }
-        return mine;
-    }
-
-    result<void> store_filling() {
-        if (filling_.bytes.empty()) return {};
-        KEEL_TRY(store_bytes());
-        accept_filling();
-        return {};
-    }
-    /// Stores what was encoded, the first tag last: a killed process leaves all of a batch's frames reachable or none.
-    result<void> store_bytes() {
-        auto const bytes = byte_view{filling_.bytes};
-        auto& map = *active_->mapping;
-        auto const rest = bytes.subspan(4);
-        if (bytes.size() >= written_from) KEEL_TRY(active_->file->write(filling_.offset + 4, rest));
-        else KEEL_TRY(map.store(filling_.offset + 4, rest));
-        return map.publish(filling_.offset, format::load<std::uint32_t>(bytes.data()));
-    }
-    void accept_filling() {
-        newest_index_ = newest_index_in(filling_);
-        if (!filling_.batches.empty()) {
-            accepted_ = filling_.last();
-            follow_block(filling_);
-            apply(filling_, active_->first);
-            show(accepted_);
-            note();
-        }
-        filling_.reset(active_->at);
-        begin_sync();
-    }
-    /// What was stored is handed to the disk by and by, where the file system can, so that ending the segment waits for its last part only.
-    void begin_sync() {
-        auto& now = *active_;
-        if constexpr (requires { now.file->begin_sync(*now.mapping, now.at, now.at); }) {
-            if (now.at - now.handed_over < hand_over_bytes) [[likely]]
-                return;
-            auto const end = now.at / block * block;
-            now.file->begin_sync(*now.mapping, now.handed_over, end - now.handed_over);
-            now.handed_over = end;
-        }
-    }
-
-    /// Where the first batch begins that touches the block in which the newest one ends: from there on a failed sync may cost bytes.
-    void follow_block(frame_group const& group) noexcept {
-        for (auto const& b : group.batches) {
-            auto const last_block = (b.end - 1) / block;
-            if (last_block == newest_block_) continue;
-            newest_block_ = last_block;
-            newest_block_batch_ = b.begin;
-        }
-    }
-
-    /// Makes everything up to `wanted` durable. Written path: waits for, or leads, the group. Mapped path: syncs the mapping.
-    result<void> sync_until(lsn wanted, lock_type& hold, bool even_if_durable = false) {
-        for (;;) {
-            if (!even_if_durable && durable_ >= wanted) return {};
-            if (!writable()) return refuse();
-            if (!leading_) break;
-            cv_.wait(hold);
-        }
-        if constexpr (!mapped) return filling_.empty() ? result<void>{} : lead(hold);
-        leading_ = true;
-        auto const upto = accepted_;
-        auto const group_mark = encoded_mark_;
-        auto const block_batch = newest_block_batch_;
-        auto const map = active_ ? active_->mapping : nullptr;
-        hold.unlock();
-        auto done = map ? map->sync() : result<void>{};
-        hold.lock();
-        if (done) {
-            if (map) active_->synced = true;
-            durable_ = std::max(durable_, upto);
-            marked_ = std::max(marked_, group_mark);
-            durable_block_batch_ = block_batch;
-            note();
-        } else {
-            done = rescue(std::move(done).error());
-        }
-        leading_ = false;
-        cv_.notify_all();
-        return done;
-    }
-
-    // ---- roll-over ----------------------------------------------------------------------------------------------------------
-
-    /// Seals the active segment and activates the next. Called with m_ held, nobody leading, nothing filling.
-    result<void> roll() {
-        leading_ = true;
-        auto done = roll_led();
-        leading_ = false;
-        cv_.notify_all();
-        return done;
-    }
-    result<void> roll_led() {
-        if (active_->first == next_) return failure(errc::too_large, "a fresh segment has no room for the batch");
-        // A full disk shows here, before anything is changed: the write is refused, and the active segment stays as it is.
-        if (auto ready = keeper_.make_ready(); !ready) {
-            stop_writing("no segment could be made ready: ", ready.error());
-            sound_ = true;
-            return ready;
-        }
-        if (auto synced = make_active_durable(); !synced) return rescue(std::move(synced).error());
-        auto const link = link_to_active(format::segment_end::rolled);
-        if (auto sealed = seal_active(); !sealed) {
-            if (!writable()) return sealed;
-            return rescue(std::move(sealed).error());
-        }
-        return activate_and_list(link, next_, {});
-    }
-    result<void> make_active_durable() {
-        if constexpr (mapped) {
-            KEEL_TRY(active_->mapping->sync());
-            active_->synced = true;
-            durable_ = accepted_;
-            durable_block_batch_ = newest_block_batch_;
-        }
-        return {};
-    }
-
-    [[nodiscard]] format::segment_seal seal_of_active() const {
-        format::segment_seal s{.id = active_->id,
-                               .salt = active_->encoder.salt(),
-                               .range = {active_->first, next_.before()},
-                               .count = active_->count,
-                               .data_end = active_->at,
-                               .first_time_ns = active_->first_time_ns,
-                               .last_time_ns = active_->last_time_ns,
-                               .aggregate = active_->encoder.aggregate()};
-        s.chain = format::chain_value<C>(active_->previous.chain, s);
-        return s;
-    }
-    [[nodiscard]] format::segment_link link_to_active(format::segment_end how) const {
-        return format::link_of(seal_of_active(), how);
-    }
-    /// Index and footer, sync, and the manifest's word of it. All frames are durable already. After this nothing is written to the file.
-    result<void> seal_active() {
-        auto const seal = seal_of_active();
-        closed_segment closed{.id = seal.id,
-                              .path = active_->file->path(),
-                              .salt = seal.salt,
-                              .first = active_->first,
-                              .begin = format::frames_begin(segment_bytes),
-                              .end = seal.data_end,
-                              .segment_bytes = segment_bytes,
-                              .counted = {seal.range},
-                              .records = seal.count};
-        format::segment_footer footer{.seal = seal};
-        KEEL_TRY(write_index_of(closed));
-        for (auto const& section : {closed.index, closed.filter})
-            if (section) footer.sections[footer.section_count++] = *section;
-        KEEL_TRY(active_->file->write(format::footer_offset(segment_bytes), format::encode<C>(footer)));
-        KEEL_TRY(active_->file->sync());
-        format::edit_builder edit;
-        edit.sealed(seal);
-        if (auto done = keeper_.commit(edit); !done) {
-            stop_writing("the manifest could not be written: ", done.error());
-            return done;
-        }
-        catalog_.close(seal.range.last, format::link_of(seal, format::segment_end::rolled));
-        sink_.sealed(std::move(closed));
-        observer_.on(observe::segment_sealed{seal.id, seal.range});
-        return {};
-    }
-    /// Index and filter are made of the keys as they were encoded: whoever follows them verifies what he finds.
-    result<void> write_index_of(closed_segment& what) {
-        auto const& keys = active_->chunks.keys();
-        if (keys.size() == 0 || keys.size() != what.records ||
-            !format::index_fits(what.end, what.records, segment_bytes))
-            return {};
-        auto at = format::sections_begin(what.end, segment_bytes);
-        auto filter = keys.filter({block, what.records});
-        KEEL_TRY_LET(index, write_index<C>(*active_->file, keys.sorted(), what.salt, at, segment_bytes));
-        what.index = index;
-        at += index.length;
-        if (filter.empty()) return {};
-        KEEL_TRY_LET(written, write_filter<C>(*active_->file, std::move(filter), what.salt, at, block));
-        what.filter = written;
-        return {};
-    }
-
-    // ---- when the machine says no ---------------------------------------------------------------------------------------------
-
-    /// Gives the active segment up and writes what it had not made durable, and what shares a block with that, to a fresh one.
-    /// Called with m_ held by whoever leads.
-    result<void> rescue(error why) {
-        auto old = std::move(active_);
-        auto const kept_before = kept_;
-        observer_.on(observe::segment_abandoned{old->id, why});
-        accepted_ = durable_; // first of all: should this process die now, nobody may take these bytes for accepted
-        active_.reset();
-        note();
-        std::string lost;
-        auto all = unsafe_part(*old, lsn_max);
-        auto saved = close_gaps(all, lost);
-        if (saved) saved = rewrite_abandoned(*old, std::move(all), {});
-        if (saved) {
-            flight_.reset(0);
-            set_state(engine_state::degraded, "a segment was given up after: " + to_string(why) + lost);
-            return {};
-        }
-        // Twice: what is durable stays, nothing more is taken. What resume() needs is kept.
-        active_ = std::move(old);
-        kept_ = kept_before;
-        flight_.reset(0);
-        filling_.reset(0);
-        ++epoch_;
-        durable_at_failure_ = durable_;
-        next_ = visible().next();
-        stop_writing(to_string(why) + "; then ", saved.error());
-        return failure(std::move(saved).error());
-    }
-
-    /// Frames of a given-up segment from the first batch that shares a block with durable bytes, up to `last`. Written path: from
-    /// memory. Mapped path: the memory was the page cache, so they are read back, and only what still verifies is taken.
-    frame_group unsafe_part(active_segment_state const& old, lsn last) {
-        frame_group all;
-        auto const take = [&](frame_group const& g) {
-            for (auto const& b : g.batches)
-                if (b.range.last <= last) append_batch(all, g, b);
-        };
-        if constexpr (mapped) {
-            take(read_back(old));
-        } else {
-            take(kept_);
-            take(flight_);
-        }
-        take(filling_);
-        // Not where the first batch begins: a mark before it may be as little on the disk as the batch is.
-        all.offset = mapped ? unsafe_from() : kept_.offset;
-        return all;
-    }
-
-    /// Mapped path: where the first batch begins that shares a block with what was last synced.
-    [[nodiscard]] std::uint64_t unsafe_from() const noexcept {
-        return std::max(durable_block_batch_, format::frames_begin(segment_bytes));
-    }
-
-    frame_group read_back(active_segment_state const& old) {
-        frame_group all;
-        all.reset(unsafe_from());
-        all.bytes.resize(static_cast<std::size_t>(filling_.offset > all.offset ? filling_.offset - all.offset : 0));
-        if (all.bytes.empty() || !old.mapping->copy_out(all.offset, all.bytes)) all.bytes.clear();
-        else find_batches(all, old.encoder.salt(), old.first);
-        return all;
-    }
-
-    /// Finds the whole batches among bytes that were read from a segment; what does not verify is passed over.
-    static void find_batches(frame_group& in, std::uint64_t salt, lsn first) {
-        std::optional<placed_batch> batch;
-        for (std::size_t at = 0; at + format::frame_header_bytes <= in.bytes.size();) {
-            auto const offset = in.offset + at;
-            auto const seen = format::read_frame<C>(byte_view{in.bytes}.subspan(at), {salt, offset});
-            if (seen.state != format::frame_state::intact) {
-                batch.reset();
-                at += seen.state == format::frame_state::damaged ? static_cast<std::size_t>(seen.bytes())
-                                                                 : format::frame_alignment;
-                continue;
-            }
-            at += static_cast<std::size_t>(seen.bytes());
-            if (!format::takes_lsn(seen.header.type)) continue;
-            lsn const here{first.value - 1 + seen.header.lsn_delta};
-            if (seen.header.begins()) batch = placed_batch{.begin = offset, .end = 0, .range = {here, here}};
-            if (!batch) continue;
-            batch->range.last = here;
-            batch->end = offset + seen.bytes();
-            if (seen.header.ends()) in.batches.push_back(*batch);
-        }
-    }
-
-    /// LSNs that were accepted and can no longer be read back are declared lost, durably, before anything behind them is
-    /// acknowledged. Only the mapped path has any.
-    result<void> close_gaps(frame_group const& all, std::string& told) {
-        if constexpr (mapped) {
-            format::edit_builder edit;
-            auto expected = durable_.next();
-            auto const miss = [&](lsn from, lsn to) {
-                if (to < from) return;
-                edit.loss({from, to});
-                told += "; lost: LSN " + std::to_string(from.value) + " to " + std::to_string(to.value);
-            };
-            for (auto const& b : all.batches) {
-                miss(std::max(expected, durable_.next()), b.range.first.before());
-                expected = b.range.last.next();
-            }
-            miss(std::max(expected, durable_.next()), next_.before());
-            if (!edit.empty()) return keeper_.commit(edit);
-        }
-        return {};
-    }
-
-    /// Writes the records of `all`, of the segment just given up, anew. As rewrite().
-    result<void> rewrite_abandoned(active_segment_state const& old, frame_group all, lsn cut) {
-        auto const from = cut ? cut : durable_.next();
-        auto const r = all.batches.empty() ? from : all.batches.front().range.first;
-        format::segment_link const link{.id = old.id,
-                                        .salt = old.encoder.salt(),
-                                        .last = r.before(),
-                                        .end = all.offset,
-                                        .aggregate = 0,
-                                        .chain = old.previous.chain,
-                                        .ended = format::segment_end::abandoned};
-        std::vector<old_frames> parts(1);
-        parts[0] = {.id = old.id, .first = old.first, .frames = std::move(all)};
-        // A header that was never synced may be gone after a power loss: what it voids, the next one voids.
-        return rewrite(link, parts, cut, cut || old.synced ? cut : old.cut);
-    }
-    /// Writes these records to a fresh segment under their LSNs and acknowledges them there; all behind `link`'s last one are among them.
-    /// `cut`: LSNs from there on are taken anew; none: no such. `says`: the cut in its header. On failure nothing is changed but
-    /// active_, which is then empty.
-    result<void> rewrite(format::segment_link const& link, std::vector<old_frames> const& parts, lsn cut, lsn says) {
-        auto const r = link.last.next();
-        auto const was_durable = durable_;
-        auto const next_before = std::exchange(next_, r);
-        auto const waiting = std::exchange(filling_, frame_group{});
-        auto done = activate(link, r, says, room::reserved);
-        frame_group out = std::exchange(filling_, frame_group{});
-        if (done) {
-            for (auto const& part : parts)
-                for_each_record(part.frames.bytes, part.first, [&](lsn at, format::frame_view const& frame) {
-                    encode_again(out, at, frame, was_durable);
-                });
-            active_->at = out.end();
-            done = active_->file->write(out.offset, out.bytes);
-        }
-        if (done) done = active_->file->sync();
-        if (done) active_->synced = true;
-        if (!done) {
-            active_.reset();
-            filling_ = waiting;
-            next_ = next_before;
-            return done;
-        }
-        auto const last = std::max(out.last(), was_durable);
-        next_ = std::max(next_before, last.next());
-        if (cut) next_ = cut;
-        // Those that readers see already, too: where the old segment's copies were never proven, nobody is sent there any more.
-        for_each_record(out.bytes, active_->first,
-                        [&](lsn at, format::frame_view const& frame) { sink_.apply(at, frame); });
-        list_active();
-        for (auto const& part : parts) {
-            sink_.moved(part.id, link.last);
-            catalog_.trim(part.id, link.last);
-        }
-        catalog_.close(link.last, link);
-        accepted_ = durable_ = std::max(last, next_.before());
-        kept_.reset(format::frames_begin(segment_bytes));
-        keep_last_block(kept_, out, block);
-        newest_block_ = 0;
-        follow_block(out);
-        durable_block_batch_ = newest_block_batch_;
-        filling_.reset(active_->at);
-        show(durable_);
-        note();
-        return {};
-    }
-    void encode_again(frame_group& out, lsn at, format::frame_view const& frame, lsn mark) {
-        if (frame.header.begins()) out.batches.push_back({.begin = out.end(), .end = 0, .range = {at, at}});
-        active_->chunks.add(out.end(), active_->encoder.delta_of(at), frame.header.type, frame.key());
-        active_->encoder.put(out, {.type = frame.header.type, .flags = frame.header.flags}, at, mark, frame.key(),
-                             frame.value());
-        out.batches.back().end = out.end();
-        out.batches.back().range.last = at;
-        ++active_->count;
-        active_->keyed += frame.header.type != format::frame_type::message;
-    }
-
-    /// resume(): what readers see and is not safe yet goes to a fresh segment, whose header voids all above it. On the written
-    /// path that is the durable part of the last block; on the mapped path also what was accepted, as far as it still verifies.
-    result<void> restart_behind_visible() {
-        auto old = std::move(active_);
-        auto const kept_before = kept_;
-        filling_.reset(mapped ? old->at : 0);
-        flight_.reset(0);
-        auto part = unsafe_part(*old, visible());
-        std::string lost;
-        auto done = close_gaps(part, lost);
-        if (done) done = rewrite_abandoned(*old, std::move(part), visible().next());
-        if (!done) {
-            active_ = std::move(old);
-            kept_ = kept_before;
-        }
-        return done;
-    }
-
-    // ---- notes --------------------------------------------------------------------------------------------------------------
-
-    void note() {
-        if (!notes_) return;
-        notes_->write({.store = keeper_.store(),
-                       .branch = keeper_.branch(),
-                       .segment = active_ ? active_->id : segment_id{},
-                       .accepted = accepted_,
-                       .durable = durable_,
-                       .end = active_ ? (mapped ? active_->at : filling_.offset) : 0,
-                       .newest_index = active_ ? newest_index_ : 0});
-    }
-    /// The leader's note, without m_: the bytes are in the file, so a killed process leaves them behind.
-    void note_accepted(lsn upto) {
-        if (!notes_ || !upto) return;
-        notes_->write({.store = keeper_.store(),
-                       .branch = keeper_.branch(),
-                       .segment = active_->id,
-                       .accepted = upto,
-                       .durable = durable_,
-                       .end = flight_.end(),
-                       .newest_index = newest_index_in(flight_)});
-    }
-    /// Once the group is in the file.
-    [[nodiscard]] std::uint64_t newest_index_in(frame_group const& group) const noexcept {
-        return group.index_at != 0 ? group.index_at : newest_index_;
-    }
-
-    keeper_type& keeper_;
-    catalog& catalog_;
-    Sink& sink_;
-    typename Config::observer& observer_;
-    std::optional<notes_type> notes_;
-    writer_start start_;
-    std::uint64_t (*clock_ns_)();
-
-    mutable std::mutex m_;
-    std::condition_variable cv_;                 ///< a leader is done, or the state changed
-    std::condition_variable gather_cv_;          ///< enough writers have come
-    mutable std::condition_variable visible_cv_; ///< visible_ grew
-    std::atomic<engine_state> state_{
-        engine_state::healthy}; // changed with m_ held; release: who asks without sees what led to it
-    std::string reason_{};
-    std::unique_ptr<active_segment_state> active_{};
-    frame_group filling_{}; ///< encoded, not yet taken by a leader
-    frame_group flight_{};  ///< being written; the leader's alone while leading_
-    frame_group kept_{};    ///< durable, but shares its last block with what comes next
-    lsn next_{};
-    lsn accepted_{};
-    lsn durable_{};
-    lsn marked_{}; ///< the largest mark that is itself durable
-    lsn encoded_mark_{};
-    lsn durable_at_failure_{};
-    std::uint64_t epoch_ = 0; ///< grows when waiting writers are told outcome_unknown
-    std::uint64_t chunk_ = 0;
-    std::uint64_t newest_index_ = 0;        ///< offset of the newest index frame in the active segment's file; 0: none
-    std::uint64_t newest_block_ = 0;        ///< mapped path: the block in which the newest batch ends,
-    std::uint64_t newest_block_batch_ = 0;  ///< the first batch that touches it,
-    std::uint64_t durable_block_batch_ = 0; ///< and the same as of the last good sync
-    std::size_t last_group_ = 0;
-    std::size_t gather_target_ = 0;
-    bool leading_ = false;
-    bool starved_ = false; ///< read-only because the disk is full
-    bool sound_ = false;   ///< read-only, and nothing has happened to the active segment: it goes on being written to
-    std::atomic<bool> mark_due_{false}; // relaxed: a hint
-    std::atomic<std::uint64_t> visible_;
 };
 
 } // namespace keel::inline v0::wal
@@ -17663,9 +16730,8 @@ public:
     using lock_type = typename fs_type::lock_type;
 
     opener(fs_type& fs, std::string directory, std::uint64_t segment_bytes, open_options const& options,
-           typename Config::observer& observer)
-        : fs_{fs}, paths_{std::move(directory)}, segment_bytes_{segment_bytes}, options_{options}, observer_{observer} {
-    }
+           observe::event_queue<typename Config::observer>& events)
+        : fs_{fs}, paths_{std::move(directory)}, segment_bytes_{segment_bytes}, options_{options}, events_{events} {}
 
     template <scan_sink Sink>
     result<opened_type> run(std::vector<Sink>& sinks) {
@@ -17885,7 +16951,7 @@ private:
         }
         for (auto f : findings) {
             f.done = outcome::refused;
-            if (believed_) observer_.on(observe::damage_found{f});
+            if (believed_) events_.push(observe::damage_found{f});
         }
         return failure(std::move(why));
     }
@@ -17955,7 +17021,7 @@ private:
         report.corrupted_records = std::max(report.corrupted_records, report.healed_records);
         report.attempts = std::max(attempts_, 1U);
         if (believed_)
-            for (auto const& f : report.findings) observer_.on(observe::damage_found{f});
+            for (auto const& f : report.findings) events_.push(observe::damage_found{f});
         if (out.start.reason.empty() && report.damaged())
             out.start.reason = report.lost_records != 0 ? std::to_string(report.lost_records) +
                                                               " acknowledged record(s) were lost; see recovery()"
@@ -18211,7 +17277,7 @@ private:
     wal::layout paths_;
     std::uint64_t segment_bytes_;
     open_options const& options_;
-    typename Config::observer& observer_;
+    observe::event_queue<typename Config::observer>& events_;
     std::optional<lock_type> lock_{};
     std::optional<wal::notes_file<C, fs_type>> notes_{};
     std::vector<segment_id> built_{};
@@ -18227,8 +17293,9 @@ private:
 template <class Config, scan_sink Sink>
 [[nodiscard]] result<opened<Config>> open_store(typename Config::file_system& fs, std::string directory,
                                                 std::uint64_t segment_bytes, open_options const& options,
-                                                typename Config::observer& observer, std::vector<Sink>& sinks) {
-    return detail::opener<Config>{fs, std::move(directory), segment_bytes, options, observer}.run(sinks);
+                                                observe::event_queue<typename Config::observer>& events,
+                                                std::vector<Sink>& sinks) {
+    return detail::opener<Config>{fs, std::move(directory), segment_bytes, options, events}.run(sinks);
 }
 
 } // namespace keel::inline v0::recovery
@@ -18240,32 +17307,35 @@ template <class Config, scan_sink Sink>
 #define KEEL_WAL_KEEPER_THREAD_HPP
 
 // The one background thread of a log: idle marks after 20 ms of quiet, interval syncs, a mark with the time once a second, a
-// segment in reserve. All of it is in writer::housekeep(); this only decides when. Asynchronous signals stay with the host's threads.
+// segment in reserve, events for the observer. All of it is in log_core::housekeep(); this only decides when. Where memory is refused the
+// next turn goes on. Asynchronous signals stay with the host's threads.
 
 namespace keel::inline v0::wal {
 
-template <class Writer, durability_policy D>
+template <class Core, durability_policy D>
 class keeper_thread {
 public:
     static constexpr auto quiet_after = std::chrono::milliseconds(20);
-    static constexpr auto starved_step = std::chrono::milliseconds(500); ///< between two looks at a full disk
+    static constexpr auto resource_step =
+        std::chrono::milliseconds(500); ///< between two looks whether a full disk has room again
 
-    explicit keeper_thread(Writer& writer)
-        : thread_{[this, &writer](std::stop_token stop) {
+    explicit keeper_thread(Core& core)
+        : thread_{[this, &core](std::stop_token stop) {
               io::block_asynchronous_signals();
-              run(writer, stop);
+              run(core, stop);
           }} {}
 
 private:
-    void run(Writer& writer, std::stop_token const& stop) {
+    void run(Core& core, std::stop_token const& stop) noexcept {
         constexpr auto step = D::sync_interval_ms == 0
                                   ? quiet_after
                                   : std::min(quiet_after, std::chrono::milliseconds(D::sync_interval_ms));
+        auto& writer = core.writer();
         auto seen = writer.visible();
         auto last_change = std::chrono::steady_clock::now();
         auto last_mark = last_change;
         for (std::unique_lock hold{m_}; !stop.stop_requested();) {
-            cv_.wait_for(hold, stop, writer.starved() ? starved_step : step, [] { return false; });
+            cv_.wait_for(hold, stop, writer.waits_for_resources() ? resource_step : step, [] { return false; });
             auto const now = std::chrono::steady_clock::now();
             auto const visible = writer.visible();
             if (visible != seen) last_change = now;
@@ -18274,7 +17344,7 @@ private:
                 writer.mark_due();
                 last_mark = now;
             }
-            writer.housekeep(now - last_change >= quiet_after);
+            keel::detail::if_memory_lasts([&] { core.housekeep(now - last_change >= quiet_after); });
         }
     }
 
@@ -18418,6 +17488,2139 @@ private:
 
 #endif
 
+// ---- keel/wal/chunk_indexer.hpp ----
+#ifndef KEEL_WAL_CHUNK_INDEXER_HPP
+#define KEEL_WAL_CHUNK_INDEXER_HPP
+
+// The keys of a segment that is being written to, collected as they are encoded: for the indexes inside it (format/chunk_index.hpp), each
+// of which goes into the log behind its chunk once that is full, like a mark, and is never synced for its own sake; and for the index of
+// the whole, when it is sealed.
+
+namespace keel::inline v0::wal {
+
+/// Of one life of one segment. One thread at a time. Memory: the keys, and 24 bytes for each.
+template <checksum_policy C>
+class chunk_indexer {
+public:
+    chunk_indexer() = default;
+    /// `memory`: of a segment that needs it no more.
+    chunk_indexer(std::uint64_t segment_bytes, std::uint64_t salt, index_builder memory)
+        : segment_bytes_{segment_bytes}, salt_{salt}, begin_{format::frames_begin(segment_bytes)}, on_{true},
+          collecting_{true}, keys_{std::move(memory)} {
+        keys_.clear();
+    }
+
+    /// Memory for so many more records. Throws std::bad_alloc, and nothing has changed.
+    void reserve_more(std::size_t records, std::size_t key_bytes) {
+        if (collecting_) keys_.reserve_more(records, key_bytes);
+    }
+    /// A record that was encoded at `offset`, for which there is memory. One without a key ends it: there are no indexes in this segment
+    /// from then on.
+    void add(std::uint64_t offset, std::uint32_t lsn_delta, format::frame_type type, byte_view key) noexcept {
+        if (!collecting_) return;
+        if (type == format::frame_type::message) {
+            on_ = collecting_ = false;
+            keys_ = {};
+            return;
+        }
+        keys_.add(as_text(key), offset, lsn_delta);
+        last_ = lsn_delta;
+    }
+    void add(std::uint64_t offset, std::uint32_t lsn_delta, std::span<operation const> batch) noexcept {
+        for (auto const& op : batch) {
+            add(offset, lsn_delta++, op.type, op.key);
+            offset += format::frame_bytes(op.payload_bytes());
+        }
+    }
+    /// No more indexes inside this segment: those that it has stay good.
+    void stop() noexcept { on_ = false; }
+
+    /// The keys of all records so far; none where one of these has no key.
+    [[nodiscard]] index_builder const& keys() const noexcept { return keys_; }
+    /// Their memory, for another segment.
+    [[nodiscard]] index_builder give_memory() noexcept {
+        on_ = collecting_ = false;
+        return std::exchange(keys_, {});
+    }
+
+    /// Whether the records so far, which end at `end`, are worth an index.
+    [[nodiscard]] bool due(std::uint64_t end) const noexcept {
+        return on_ && end - begin_ >= format::index_chunk_bytes(segment_bytes_) && keys_.size() > done_;
+    }
+    /// What the frame of the index will take.
+    [[nodiscard]] std::uint64_t frame_bytes() const noexcept {
+        return format::frame_bytes(format::chunk_blocks_offset(chunks_.size() + 1) + shape().bytes());
+    }
+    /// An index of the chunk, for a frame at the chunk's end, behind all records so far: whole batches.
+    struct ready_index {
+        std::vector<std::byte> payload{};
+        format::indexed_chunk chunk{};
+    };
+    /// Makes it, for a frame at `end`. Throws std::bad_alloc, and nothing has changed.
+    [[nodiscard]] ready_index make_index(std::uint64_t end) {
+        auto const shape = this->shape();
+        auto const index = keys_.sorted(done_);
+        auto const head = format::chunk_blocks_offset(chunks_.size() + 1);
+        auto const blocks = end + format::frame_header_bytes + head;
+        std::vector<std::byte> body(static_cast<std::size_t>(shape.bytes()));
+        C sum;
+        encode_index_blocks(byte_span{body}, index, 0, salt_, blocks, shape.block, sum);
+        auto chunks = chunks_;
+        chunks.push_back({.begin = static_cast<std::uint32_t>(begin_),
+                          .end = static_cast<std::uint32_t>(end),
+                          .first = chunks_.empty() ? 1 : chunks_.back().last + 1,
+                          .last = last_,
+                          .records = static_cast<std::uint32_t>(shape.entries),
+                          .shared = static_cast<std::uint32_t>(index.common.size()),
+                          .blocks = static_cast<std::uint32_t>(blocks),
+                          .check = sum.value()});
+        ready_index out{.payload = format::encode_chunks(chunks), .chunk = chunks.back()};
+        out.payload.insert(out.payload.end(), body.begin(), body.end());
+        chunks_.reserve(chunks.size());
+        return out;
+    }
+    /// The frame with the index that was made last is encoded.
+    void begin_next_chunk(ready_index const& behind) noexcept {
+        chunks_.push_back(behind.chunk); // make_index() has reserved its place
+        done_ = keys_.size();
+        begin_ = behind.chunk.end;
+    }
+
+private:
+    [[nodiscard]] format::index_shape shape() const noexcept {
+        return {format::block_bytes(segment_bytes_), keys_.size() - done_};
+    }
+
+    std::uint64_t segment_bytes_ = 0;
+    std::uint64_t salt_ = 0;
+    std::uint64_t begin_ = 0; ///< of the chunk
+    std::uint32_t last_ = 0;
+    bool on_ = false;         ///< chunks get their indexes
+    bool collecting_ = false; ///< every record so far has a key
+    index_builder keys_{};
+    std::size_t done_ = 0;                        ///< of these, in chunks that have their index
+    std::vector<format::indexed_chunk> chunks_{}; ///< that have their index
+};
+
+} // namespace keel::inline v0::wal
+
+#endif
+
+// ---- keel/wal/active_segment.hpp ----
+#ifndef KEEL_WAL_ACTIVE_SEGMENT_HPP
+#define KEEL_WAL_ACTIVE_SEGMENT_HPP
+
+// The segment that is written to: where its frames end, what was encoded for it, what of it is synced, and how it is sealed. Everything that
+// is true of one segment only lives here, so that nothing said of a segment can end up in the state of the next one.
+//
+// Encoding has two steps: reserve() may throw and changes nothing, encode() cannot fail. Frames are encoded into a group (wal/group.hpp); the
+// write path brings the group's bytes into the file.
+//
+// Thread rules: the writer's mutex, except for write(), store() and sync(), which the leader calls without it: they read `file` and `mapping`
+// only, which do not change.
+
+namespace keel::inline v0::wal {
+
+/// How many of the records have a key: those that an index has.
+[[nodiscard]] inline std::uint64_t keyed_in(std::span<operation const> batch) noexcept {
+    return static_cast<std::uint64_t>(
+        std::ranges::count_if(batch, [](operation const& op) { return op.type != format::frame_type::message; }));
+}
+
+template <class Config>
+class active_segment {
+public:
+    using C = typename Config::checksum;
+    using fs_type = typename Config::file_system;
+    using file_type = typename fs_type::file;
+    using mapping_type = typename fs_type::mapping;
+    static constexpr bool mapped = Config::durability::path == write_path::mapped;
+
+    static constexpr std::uint64_t segment_bytes = Config::segment_bytes;
+    static constexpr std::uint64_t frames_begin = format::frames_begin(segment_bytes);
+    static constexpr std::uint64_t limit = format::frames_limit(segment_bytes);
+    static constexpr std::uint64_t block = format::block_bytes(segment_bytes);
+    static constexpr std::uint64_t mark_room = format::frame_bytes(format::mark_bytes);
+    /// The most bytes of frames that one batch may take: a fresh segment has room for it, a mark before it and a mark after it.
+    static constexpr std::uint64_t batch_bytes_max = limit - frames_begin - 2 * mark_room;
+
+    /// What a header says when the segment becomes active.
+    struct origin {
+        segment_id id{};
+        std::uint64_t salt = 0;
+        std::uint64_t branch = 0;
+        format::segment_link previous{};
+        lsn first{};
+        lsn void_from{};
+        std::uint64_t now_ns = 0;
+    };
+
+    active_segment(origin const& from, file_type file, std::optional<mapping_type> mapping, index_builder memory)
+        : file_{std::move(file)}, mapping_{std::move(mapping)}, from_{from}, encoder_{from.salt, from.first},
+          chunks_{segment_bytes, from.salt, std::move(memory)}, first_time_ns_{from.now_ns},
+          last_time_ns_{from.now_ns} {}
+    active_segment(active_segment const&) = delete;
+    active_segment& operator=(active_segment const&) = delete;
+
+    [[nodiscard]] segment_id id() const noexcept { return from_.id; }
+    [[nodiscard]] std::uint64_t salt() const noexcept { return from_.salt; }
+    [[nodiscard]] lsn first() const noexcept { return from_.first; }
+    [[nodiscard]] lsn void_from() const noexcept { return from_.void_from; }
+    [[nodiscard]] format::segment_link const& previous() const noexcept { return from_.previous; }
+    [[nodiscard]] std::uint64_t created_ns() const noexcept { return from_.now_ns; }
+    [[nodiscard]] std::string const& path() const noexcept { return file_.path(); }
+    /// Offset behind the last frame that was encoded.
+    [[nodiscard]] std::uint64_t end() const noexcept { return end_; }
+    [[nodiscard]] std::uint64_t records() const noexcept { return records_; }
+    /// A sync of it has returned: its header is on the disk.
+    [[nodiscard]] bool is_synced() const noexcept { return synced_; }
+    /// Offset of the newest index frame in the file; 0: there is none.
+    [[nodiscard]] std::uint64_t newest_index() const noexcept { return newest_index_; }
+    /// The index of its keys is not made any more: their memory, for the next segment.
+    [[nodiscard]] index_builder give_memory() noexcept { return chunks_.give_memory(); }
+
+    // ---- room ---------------------------------------------------------------------------------------------------------------
+
+    /// Whether so many more bytes leave room for a closing mark and for what sealing needs. A segment's first batch may take the room of
+    /// the index: without one it is found by a scan.
+    [[nodiscard]] bool has_room(std::uint64_t bytes, std::uint64_t keyed) const noexcept {
+        auto const after = end_ + bytes;
+        if (records_ == 0) return after - mark_room <= limit;
+        return after + mark_room <= limit && format::index_fits(after + mark_room, keyed_ + keyed, segment_bytes);
+    }
+    /// Room for a closing mark, which needs no more behind it.
+    [[nodiscard]] bool has_room_to_close() const noexcept { return end_ + mark_room <= limit; }
+    /// Bytes from the last frame to where a mark shares no block with it: a filler frame that long goes in between.
+    [[nodiscard]] std::uint64_t bytes_to_next_block() const noexcept {
+        auto const gap = format::rounded_up(end_, block) - end_;
+        return gap == 0 || gap >= format::frame_header_bytes ? gap : gap + block;
+    }
+
+    // ---- encoding -----------------------------------------------------------------------------------------------------------
+
+    /// Memory for a batch in `to`, and for its keys. Throws std::bad_alloc, and nothing has changed.
+    void reserve(frame_group& to, std::span<operation const> batch) {
+        std::size_t key_bytes = 0;
+        for (auto const& op : batch) key_bytes += op.key.size();
+        to.reserve_more(frame_bytes_of(batch), 1);
+        chunks_.reserve_more(batch.size(), key_bytes);
+    }
+    /// Encodes a batch whose first operation takes `at`. Its memory was reserved.
+    void encode(frame_group& to, std::span<operation const> batch, lsn at, lsn durable) noexcept {
+        chunks_.add(to.end(), encoder_.delta_of(at), batch);
+        encoder_.put_batch(to, batch, at, durable);
+        records_ += batch.size();
+        keyed_ += keyed_in(batch);
+        end_ = to.end();
+    }
+    /// The same for one record of a segment that was given up; `begins` and `ends` its batch as its flags say.
+    void reserve_again(frame_group& to, format::frame_view const& frame) {
+        to.reserve_more(frame.bytes(), 1);
+        chunks_.reserve_more(1, frame.key().size());
+    }
+    void encode_again(frame_group& to, lsn at, format::frame_view const& frame, lsn durable) noexcept {
+        if (frame.header.begins()) to.batches.push_back({.begin = to.end(), .end = 0, .range = {at, at}});
+        chunks_.add(to.end(), encoder_.delta_of(at), frame.header.type, frame.key());
+        encoder_.put(to, {.type = frame.header.type, .flags = frame.header.flags}, at, durable, frame.key(),
+                     frame.value());
+        to.batches.back().end = to.end();
+        to.batches.back().range.last = at;
+        ++records_;
+        keyed_ += frame.header.type != format::frame_type::message;
+        end_ = to.end();
+    }
+    /// Encodes a mark; `last`: the LSN taken last. Throws std::bad_alloc, and nothing has changed. Gives the durable LSN that it names.
+    lsn encode_mark(frame_group& to, format::mark_kind kind, lsn last, lsn durable, std::uint64_t now_ns) {
+        to.reserve_more(mark_room, 0);
+        format::mark const m{.at = last,
+                             .durable = std::min(durable, last),
+                             .clock_ns = now_ns,
+                             .segment = from_.id,
+                             .first = from_.first,
+                             .salt = from_.salt,
+                             .branch = from_.branch,
+                             .kind = kind};
+        encoder_.put(to, {.type = format::frame_type::mark, .flags = format::whole_batch}, last, m.durable, {},
+                     format::encode(m));
+        last_time_ns_ = now_ns;
+        end_ = to.end();
+        return m.durable;
+    }
+    /// Fills the rest of the block with a mark frame that says nothing, so that what comes next shares no block with the records so far.
+    /// Readers step over it. Throws std::bad_alloc, and nothing has changed.
+    void encode_filler(frame_group& to, lsn last, lsn durable) {
+        auto const gap = bytes_to_next_block();
+        if (gap == 0) return;
+        std::vector<std::byte> const nothing(static_cast<std::size_t>(gap - format::frame_header_bytes));
+        to.reserve_more(gap, 0);
+        encoder_.put(to, {.type = format::frame_type::mark, .flags = format::whole_batch}, last, durable, {}, nothing);
+        end_ = to.end();
+    }
+
+    /// A mark is due at the start of each chunk, so that every chunk can be read without the header.
+    [[nodiscard]] bool enters_new_chunk() const noexcept { return end_ / chunk_bytes != marked_chunk_; }
+    void chunk_is_marked() noexcept { marked_chunk_ = end_ / chunk_bytes; }
+
+    [[nodiscard]] bool index_is_due() const noexcept { return chunks_.due(end_); }
+    [[nodiscard]] std::uint64_t index_bytes() const noexcept { return chunks_.frame_bytes(); }
+    void index_no_more_chunks() noexcept { chunks_.stop(); }
+    /// Encodes the index of the chunk that is full. Throws std::bad_alloc, and nothing has changed.
+    void encode_index(frame_group& to, lsn last, lsn durable) {
+        auto const offset = to.end();
+        auto const index = chunks_.make_index(offset);
+        to.reserve_more(format::frame_bytes(index.payload.size()), 0);
+        encoder_.put(to, {.type = format::frame_type::index, .flags = format::whole_batch}, last, durable, {},
+                     index.payload);
+        chunks_.begin_next_chunk(index);
+        to.index_at = offset;
+        end_ = to.end();
+    }
+
+    // ---- bytes ----------------------------------------------------------------------------------------------------------------
+
+    [[nodiscard]] result<void> write_header(format::segment_header const& header) {
+        auto const bytes = format::encode<C>(header);
+        KEEL_TRY(file_.write(0, bytes));
+        return file_.write(format::second_header_offset(segment_bytes), bytes);
+    }
+    [[nodiscard]] result<void> write(frame_group const& group) { return file_.write(group.offset, group.bytes); }
+    /// Stores the group into the mapping, or, if it is large, writes it to the file that is mapped; its first tag last: a killed process
+    /// leaves all of the group's frames reachable or none.
+    [[nodiscard]] result<void> store(frame_group const& group) {
+        auto const bytes = byte_view{group.bytes};
+        auto const rest = bytes.subspan(4);
+        if (bytes.size() >= written_from) KEEL_TRY(file_.write(group.offset + 4, rest));
+        else KEEL_TRY(mapping_->store(group.offset + 4, rest));
+        return mapping_->publish(group.offset, format::load<std::uint32_t>(bytes.data()));
+    }
+    /// Why a store failed, as far as the file can tell: a mapping gives one signal for a bad sector and for a full disk.
+    [[nodiscard]] error why_store_failed(frame_group const& group, error seen) {
+        auto const status = file_.status();
+        if (!status || status->size != segment_bytes) return seen; // cut short: a write would make it grow
+        auto const again = file_.write(group.offset + 4, byte_view{group.bytes}.subspan(4));
+        return again || again.error().code != errc::no_space ? seen : again.error();
+    }
+    /// All that was written or stored survives power loss once it returns.
+    [[nodiscard]] result<void> sync() {
+        if constexpr (mapped) return mapping_->sync();
+        else return file_.sync();
+    }
+    /// All that was written survives power loss once it returns.
+    [[nodiscard]] result<void> sync_file() { return file_.sync(); }
+    /// Mapped path: bytes that were stored are handed to the disk little by little, where the file system can, so that ending the segment
+    /// waits for its last part only.
+    void begin_sync() noexcept {
+        if constexpr (requires { file_.begin_sync(*mapping_, end_, end_); }) {
+            if (end_ - handed_over_ < hand_over_bytes) [[likely]]
+                return;
+            auto const upto = end_ / block * block;
+            file_.begin_sync(*mapping_, handed_over_, upto - handed_over_);
+            handed_over_ = upto;
+        }
+    }
+    /// The group is in the file.
+    void is_in_file(frame_group const& group) noexcept {
+        if (group.index_at != 0) newest_index_ = group.index_at;
+        if constexpr (mapped) follow_block(group);
+    }
+
+    // ---- what a failed sync may cost --------------------------------------------------------------------------------------------
+
+    /// Mapped path: where the first batch begins that touches the block in which the newest batch ends. Taken before a sync; what that sync
+    /// made durable ends there.
+    [[nodiscard]] std::uint64_t newest_block_batch() const noexcept { return newest_block_batch_; }
+    /// A sync returned that covers everything up to there.
+    void note_synced(std::uint64_t block_batch) noexcept {
+        synced_ = true;
+        durable_block_batch_ = block_batch;
+    }
+    /// Mapped path: where the first batch begins that shares a block with what was last synced.
+    [[nodiscard]] std::uint64_t unsafe_from() const noexcept { return std::max(durable_block_batch_, frames_begin); }
+    /// Mapped path: the bytes [unsafe_from(), end), as far as they can be read; the memory that was stored to was the page cache.
+    [[nodiscard]] frame_group read_back(std::uint64_t end) const {
+        frame_group all;
+        all.reset(unsafe_from());
+        all.bytes.resize(static_cast<std::size_t>(end > all.offset ? end - all.offset : 0));
+        if (all.bytes.empty() || !mapping_->copy_out(all.offset, all.bytes)) all.bytes.clear();
+        return all;
+    }
+
+    // ---- sealing ----------------------------------------------------------------------------------------------------------------
+
+    /// `last`: the last LSN in it.
+    [[nodiscard]] format::segment_seal seal(lsn last) const noexcept {
+        format::segment_seal s{.id = from_.id,
+                               .salt = from_.salt,
+                               .range = {from_.first, last},
+                               .count = records_,
+                               .data_end = end_,
+                               .first_time_ns = first_time_ns_,
+                               .last_time_ns = last_time_ns_,
+                               .aggregate = encoder_.aggregate()};
+        s.chain = format::chain_value<C>(from_.previous.chain, s);
+        return s;
+    }
+    /// Writes index, filter and footer, and syncs. All frames are durable already. Gives the segment as its readers know it.
+    [[nodiscard]] result<closed_segment> write_seal(format::segment_seal const& seal) {
+        closed_segment closed{.id = seal.id,
+                              .path = path(),
+                              .salt = seal.salt,
+                              .first = from_.first,
+                              .begin = frames_begin,
+                              .end = seal.data_end,
+                              .segment_bytes = segment_bytes,
+                              .counted = {seal.range},
+                              .records = seal.count};
+        format::segment_footer footer{.seal = seal};
+        KEEL_TRY(write_index_of(closed));
+        for (auto const& section : {closed.index, closed.filter})
+            if (section) footer.sections[footer.section_count++] = *section;
+        KEEL_TRY(file_.write(format::footer_offset(segment_bytes), format::encode<C>(footer)));
+        KEEL_TRY(file_.sync());
+        return closed;
+    }
+
+private:
+    static constexpr std::uint64_t chunk_bytes = format::aggregate_builder<C>::chunk_bytes;
+    /// Mapped path: bytes stored since the disk was last asked to write. The kernel writes back in pieces of a few MiB anyway.
+    static constexpr std::uint64_t hand_over_bytes = 2 * MiB;
+    /// Mapped path: from so many bytes on one system call costs less than a page fault for each page. Both write the same page cache.
+    static constexpr std::uint64_t written_from = std::min(8 * KiB, segment_bytes / 8);
+
+    /// Index and filter are made of the keys as they were encoded: a reader that follows them verifies what it finds.
+    result<void> write_index_of(closed_segment& what) {
+        auto const& keys = chunks_.keys();
+        if (keys.size() == 0 || keys.size() != what.records ||
+            !format::index_fits(what.end, what.records, segment_bytes))
+            return {};
+        auto at = format::sections_begin(what.end, segment_bytes);
+        auto filter = keys.filter({block, what.records});
+        KEEL_TRY_LET(index, write_index<C>(file_, keys.sorted(), what.salt, at, segment_bytes));
+        what.index = index;
+        at += index.length;
+        if (filter.empty()) return {};
+        KEEL_TRY_LET(written, write_filter<C>(file_, std::move(filter), what.salt, at, block));
+        what.filter = written;
+        return {};
+    }
+    void follow_block(frame_group const& group) noexcept {
+        for (auto const& b : group.batches) {
+            auto const last_block = (b.end - 1) / block;
+            if (last_block == newest_block_) continue;
+            newest_block_ = last_block;
+            newest_block_batch_ = b.begin;
+        }
+    }
+
+    file_type file_;
+    std::optional<mapping_type> mapping_;
+    origin from_;
+    frame_encoder<C> encoder_;
+    chunk_indexer<C> chunks_;
+    std::uint64_t end_ = frames_begin;
+    std::uint64_t handed_over_ = 0;
+    std::uint64_t records_ = 0;
+    std::uint64_t keyed_ = 0; ///< of those, records that an index has
+    std::uint64_t first_time_ns_;
+    std::uint64_t last_time_ns_;
+    std::uint64_t marked_chunk_ = frames_begin / chunk_bytes;
+    std::uint64_t newest_index_ = 0;
+    std::uint64_t newest_block_ = 0;                   ///< mapped path: the block in which the newest batch ends,
+    std::uint64_t newest_block_batch_ = frames_begin;  ///< the first batch that touches it,
+    std::uint64_t durable_block_batch_ = frames_begin; ///< and the same as of the last good sync
+    bool synced_ = false;
+};
+
+} // namespace keel::inline v0::wal
+
+#endif
+
+// ---- keel/wal/health.hpp ----
+#ifndef KEEL_WAL_HEALTH_HPP
+#define KEEL_WAL_HEALTH_HPP
+
+// A store's health, in one place: healthy, degraded, read-only, failed or closed, each with its typed cause and a text for people.
+//
+// What stops writing is kept with its first cause: what fails afterwards, because writing has stopped, does not replace it. The first
+// cause decides whether writing resumes by itself: after a full disk it does, after a failed sync it waits for resume(). Beside it stand
+// any number of conditions that leave the store writable, one per cause: damage, a declared loss, a merge that fails.
+//
+// Thread rules: any thread. m_ guards the texts, for a moment only. state_ is changed with m_ held; release: a thread that reads a state
+// (acquire) sees what led to it.
+
+namespace keel::inline v0::wal {
+
+/// The cause that an error of the machine is.
+[[nodiscard]] inline state_cause cause_of(error const& why) noexcept {
+    switch (why.code) {
+    case errc::no_space: return state_cause::no_space;
+    case errc::locked: return state_cause::identity;
+    case errc::out_of_memory: return state_cause::resources;
+    default: return why.retryable ? state_cause::resources : state_cause::device;
+    }
+}
+
+template <class Events>
+class health {
+public:
+    explicit health(Events& events) : events_{events} { conditions_.reserve(conditions_max); }
+    health(health const&) = delete;
+    health& operator=(health const&) = delete;
+
+    [[nodiscard]] engine_state state() const noexcept { return state_.load(std::memory_order_acquire); }
+    [[nodiscard]] bool is_writable() const noexcept {
+        auto const now = state();
+        return now == engine_state::healthy || now == engine_state::degraded;
+    }
+    [[nodiscard]] bool is_closed() const noexcept { return state() == engine_state::closed; }
+    /// For people: what stopped writing, then every condition. Empty where the store is healthy.
+    [[nodiscard]] std::string reason() const {
+        std::lock_guard const hold{m_};
+        return text();
+    }
+    [[nodiscard]] state_cause cause() const noexcept {
+        std::lock_guard const hold{m_};
+        if (stopped_.what != state_cause::none) return stopped_.what;
+        return conditions_.empty() ? state_cause::none : conditions_.front().what;
+    }
+    /// Writing has stopped for a cause that passes by itself.
+    [[nodiscard]] bool heals_itself() const noexcept {
+        std::lock_guard const hold{m_};
+        return stopped_.what == state_cause::no_space || stopped_.what == state_cause::resources;
+    }
+
+    /// Reads only from here on. The first cause is kept. Never throws: where memory is refused the text is short.
+    void stop_writing(state_cause what, std::string why) noexcept {
+        std::lock_guard const hold{m_};
+        if (stopped_.what != state_cause::none) return;
+        stopped_ = {what, std::move(why)};
+        changed();
+    }
+    /// The same. `what_failed`: in front of the error's text.
+    void stop_writing(char const* what_failed, error const& why) noexcept {
+        stop_writing(cause_of(why), short_of([&] { return what_failed + to_string(why); }));
+    }
+    /// Writing goes on.
+    void resume_writing() noexcept {
+        std::lock_guard const hold{m_};
+        stopped_ = {};
+        changed();
+    }
+    /// Something failed and was survived, or damage was found. Takes the place of an earlier text for the same cause.
+    void add_condition(state_cause what, std::string why) noexcept {
+        std::lock_guard const hold{m_};
+        auto const known = std::ranges::find(conditions_, what, &condition::what);
+        if (known != conditions_.end()) {
+            if (known->why == why) return;
+            known->why = std::move(why);
+        } else if (conditions_.size() < conditions_max) {
+            conditions_.push_back({what, std::move(why)});
+        }
+        changed();
+    }
+    /// That is over.
+    void end_condition(state_cause what) noexcept {
+        std::lock_guard const hold{m_};
+        if (std::erase_if(conditions_, [what](condition const& c) { return c.what == what; }) != 0) changed();
+    }
+    void close() noexcept {
+        std::lock_guard const hold{m_};
+        closed_ = true;
+        changed();
+    }
+
+    /// What `make()` returns; where memory is refused, a text that needs none.
+    template <class Make>
+    [[nodiscard]] static std::string short_of(Make const& make) noexcept {
+        try {
+            return make();
+        } catch (std::bad_alloc const&) {
+            return "memory refused"; // fits into the string itself
+        }
+    }
+
+private:
+    struct condition {
+        state_cause what = state_cause::none;
+        std::string why{};
+    };
+    static constexpr std::size_t conditions_max = 11; ///< one per cause: adding one allocates nothing
+
+    [[nodiscard]] std::string text() const {
+        std::string all = stopped_.why;
+        for (auto const& c : conditions_) {
+            if (!all.empty()) all += "; ";
+            all += c.why;
+        }
+        return all;
+    }
+    /// Called with m_ held.
+    void changed() noexcept {
+        auto now = engine_state::healthy;
+        if (closed_) now = engine_state::closed;
+        else if (stopped_.what != state_cause::none) now = engine_state::read_only;
+        else if (!conditions_.empty()) now = engine_state::degraded;
+        state_.store(now, std::memory_order_release);
+        events_.template push<observe::state_changed>([&] { return observe::state_changed{name_of(now), text()}; });
+    }
+
+    Events& events_;
+    mutable std::mutex m_;
+    condition stopped_{}; ///< cause none: writing goes on
+    std::vector<condition> conditions_{};
+    bool closed_ = false;
+    std::atomic<engine_state> state_{engine_state::healthy};
+};
+
+} // namespace keel::inline v0::wal
+
+#endif
+
+// ---- keel/wal/leadership.hpp ----
+#ifndef KEEL_WAL_LEADERSHIP_HPP
+#define KEEL_WAL_LEADERSHIP_HPP
+
+// The right to change the log: to write a group, sync, roll over, fail over, or exchange the active segment. One thread has it at a time. It is
+// an object: it is taken, handed on as an argument to whatever does one of these things, and given back by its destructor, also when an
+// exception passes. A function that needs it takes a `leadership::holder&`, so it cannot be called without it.
+//
+// Thread rules: every call is made with the writer's mutex held. The holder may let go of that mutex for I/O (without_mutex); other threads then
+// encode records, read counters and wait, but change nothing that the holder works on.
+
+namespace keel::inline v0::wal {
+
+class leadership {
+public:
+    using lock_type = std::unique_lock<std::mutex>;
+
+    class holder {
+    public:
+        holder(holder&& other) noexcept : of_{std::exchange(other.of_, nullptr)}, hold_{other.hold_} {}
+        holder& operator=(holder&&) = delete;
+        ~holder() {
+            if (of_ == nullptr) return;
+            KEEL_ASSERT(hold_->owns_lock());
+            of_->taken_ = false;
+            of_->changed_.notify_all();
+        }
+
+        /// Runs `work()` without the writer's mutex, which is taken again before this returns or throws.
+        template <class Work>
+        decltype(auto) without_mutex(Work&& work) {
+            struct relock {
+                lock_type& hold;
+                ~relock() { hold.lock(); }
+            };
+            hold_->unlock();
+            relock const after{*hold_};
+            return std::forward<Work>(work)();
+        }
+        /// The writer's mutex, held: for waits that only the holder makes.
+        [[nodiscard]] lock_type& lock() noexcept { return *hold_; }
+
+    private:
+        friend leadership;
+        holder(leadership& of, lock_type& hold) noexcept : of_{&of}, hold_{&hold} { of.taken_ = true; }
+        leadership* of_;
+        lock_type* hold_;
+    };
+
+    leadership() = default;
+    leadership(leadership const&) = delete;
+    leadership& operator=(leadership const&) = delete;
+
+    [[nodiscard]] bool is_taken() const noexcept { return taken_; }
+    /// Waits until it is free and takes it. `hold` must outlive the holder.
+    [[nodiscard]] holder take(lock_type& hold) {
+        changed_.wait(hold, [this] { return !taken_; });
+        return {*this, hold};
+    }
+    /// Waits until it is given back, or something else has changed that a waiting thread must look at.
+    void wait(lock_type& hold) { changed_.wait(hold); }
+    void wake_all() noexcept { changed_.notify_all(); }
+
+private:
+    bool taken_ = false;
+    std::condition_variable changed_;
+};
+
+} // namespace keel::inline v0::wal
+
+#endif
+
+// ---- keel/wal/record_sink.hpp ----
+#ifndef KEEL_WAL_RECORD_SINK_HPP
+#define KEEL_WAL_RECORD_SINK_HPP
+
+// What the writer tells the store above it: which records become visible, and which segment they lie in.
+
+namespace keel::inline v0::wal {
+
+/// Given the records of the log in LSN order, under the writer's mutex, in two steps: stage() may fail and then nothing has changed, apply()
+/// cannot. So everything that could fail happens before a record is written.
+///   s.begin(segment)           void     what is staged from here on lies in this segment. Throws std::bad_alloc: nothing has changed
+///   s.stage(type, key, value)  void     copies a record that apply() will make visible. Throws std::bad_alloc: nothing has changed
+///   s.staged()                 size_t   how many records are staged and not applied
+///   s.unstage(count)           void     forgets what was staged after the first `count`; never throws
+///   s.apply(first, count)      void     the first `count` staged records are visible, under the LSNs from `first` on; never throws. A
+///                                       record that was written anew to another segment is given once more
+///   s.sealed(segment)          void     takes no more records, and all of them are on the disk; never throws. The sink may go on
+///                                       without it: it has all the records
+///   s.moved(old, last)         void     the records of segment `old` after `last` were all applied again since begin(); never throws
+template <class S>
+concept record_sink = requires(S s, lsn at, format::frame_type type, std::string_view text, std::size_t count,
+                               segment_id id, closed_segment what) {
+    s.begin(id);
+    s.stage(type, text, text);
+    { s.staged() } noexcept -> std::same_as<std::size_t>;
+    { s.unstage(count) } noexcept;
+    { s.apply(at, count) } noexcept;
+    { s.sealed(std::move(what)) } noexcept;
+    { s.moved(id, at) } noexcept;
+};
+
+/// For a log alone, whose records are read from the file.
+struct discard_records {
+    void begin(segment_id) noexcept {}
+    void stage(format::frame_type, std::string_view, std::string_view) noexcept {}
+    [[nodiscard]] std::size_t staged() const noexcept { return 0; }
+    void unstage(std::size_t) noexcept {}
+    void apply(lsn, std::size_t) noexcept {}
+    void sealed(closed_segment const&) noexcept {}
+    void moved(segment_id, lsn) noexcept {}
+};
+
+} // namespace keel::inline v0::wal
+
+#endif
+
+// ---- keel/wal/write_state.hpp ----
+#ifndef KEEL_WAL_WRITE_STATE_HPP
+#define KEEL_WAL_WRITE_STATE_HPP
+
+// What the parts of the writer share: the segment that is written to, the groups of frames on their way to it, which LSNs are taken, visible
+// and durable, and the store's health.
+//
+// Thread rules: m guards everything here but what is atomic. Which thread may change what is said by leadership (wal/leadership.hpp): without
+// it a thread encodes into `pending`, and on the mapped path stores that group at once; everything else needs it. `in_flight` is the
+// leader's alone while it has let go of the mutex. Readers take neither: visible_ (release) is what they may see (acquire), and all records
+// up to it were applied to the sink before.
+
+namespace keel::inline v0::wal {
+
+template <class Config, record_sink Sink>
+class write_state {
+public:
+    using C = typename Config::checksum;
+    using D = typename Config::durability;
+    using fs_type = typename Config::file_system;
+    using segment_type = active_segment<Config>;
+    using keeper_type = segment_keeper<C, fs_type>;
+    using notes_type = notes_file<C, fs_type>;
+    using events_type = observe::event_queue<typename Config::observer>;
+    using lock_type = leadership::lock_type;
+    using leader = leadership::holder;
+    static constexpr bool mapped = segment_type::mapped;
+
+    write_state(keeper_type& keeper_of, catalog& parts_of, Sink& sink_of, events_type& events_of,
+                std::optional<notes_type> notes, lsn last, lsn durable_before, std::uint64_t (*clock)())
+        : keeper{keeper_of}, parts{parts_of}, sink{sink_of}, events{events_of}, clock_ns{clock}, health{events_of},
+          next{last.next()}, accepted{last}, durable{durable_before}, notes_{std::move(notes)}, visible_{last.value} {}
+    write_state(write_state const&) = delete;
+    write_state& operator=(write_state const&) = delete;
+
+    keeper_type& keeper;
+    catalog& parts;
+    Sink& sink;
+    events_type& events;
+    std::uint64_t (*const clock_ns)();
+
+    mutable std::mutex m{};
+    leadership lead{};
+    wal::health<events_type> health;
+    bool closing = false; ///< no new write is taken; what gathers is still written
+
+    std::unique_ptr<segment_type> active{}; ///< nothing before the first write, and between two segments
+    std::optional<error>
+        store_failed{}; ///< mapped path: a store into the active segment failed, and a leader was busy: it fails over
+    bool segment_usable =
+        false; ///< read-only, and nothing has happened to the active segment: it goes on being written to
+    index_builder index_memory{}; ///< of a segment that needs it no more, for the next one
+    bool has_written = false;     ///< a segment was activated: all that opening found is durable, or was written anew
+    frame_group pending{};        ///< encoded, not yet taken by a leader
+    frame_group in_flight{};      ///< being written by the leader
+    frame_group durable_tail{};   ///< written path: durable, but shares its last block with what comes next
+    lsn next;                     ///< taken by the next record
+    lsn accepted;                 ///< written path: the same as durable
+    lsn durable;                  ///< all up to here survives power loss
+    lsn marked{};                 ///< the largest mark that is itself durable
+    lsn encoded_mark{};           ///< the largest mark that was encoded
+    lsn durable_at_failure{};
+    std::uint64_t epoch = 0; ///< grows when waiting writers are told outcome_unknown
+
+    // ---- health -------------------------------------------------------------------------------------------------------------
+
+    /// Why a write, or a sync, is refused now.
+    [[nodiscard]] tl::unexpected<error> refuse() const {
+        if (closing || health.is_closed()) return failure(errc::closed, "the store is closed");
+        switch (health.cause()) {
+        case state_cause::opened_read_only:
+            return failure(errc::read_only, "the store was opened read-only: open it without read_only to write to it");
+        case state_cause::no_space:
+            return failure(error{.code = errc::no_space,
+                                 .message = "nothing was written: " + health.reason() +
+                                            "; reads go on, and writes resume by themselves soon after there is room "
+                                            "again, or at once with resume()",
+                                 .retryable = true});
+        case state_cause::resources:
+            return failure(error{.code = errc::io_error,
+                                 .message = "nothing was written: " + health.reason() +
+                                            "; reads go on, and writes resume by themselves soon after the machine "
+                                            "gives it again, or at once with resume()",
+                                 .retryable = true});
+        case state_cause::repair:
+            return failure(errc::read_only, "the store serves reads only: " + health.reason() +
+                                                "; remove the cause, then open the store again");
+        default:
+            return failure(errc::read_only, "the store serves reads only: " + health.reason() +
+                                                "; remove the cause, then call resume() or open the store again");
+        }
+    }
+    [[nodiscard]] error unknown_outcome() const noexcept {
+        error e{.code = errc::outcome_unknown, .message = {}};
+        keel::detail::if_memory_lasts([&] {
+            e.message = "the write failed, and so did writing it to another segment: it may or may not be there at the "
+                        "next open (" +
+                        health.reason() + ")";
+        });
+        return e;
+    }
+
+    // ---- encoding -----------------------------------------------------------------------------------------------------------
+
+    /// All memory that a batch needs until it is visible. Throws std::bad_alloc, and nothing has changed.
+    void reserve(std::span<operation const> batch) {
+        active->reserve(pending, batch);
+        reserve_tail(frame_bytes_of(batch), 1);
+        auto const staged = sink.staged();
+        try {
+            for (auto const& op : batch) sink.stage(op.type, as_text(op.key), as_text(op.value));
+        } catch (...) {
+            sink.unstage(staged);
+            throw;
+        }
+    }
+    /// Gives the batch its LSNs and encodes it into `pending`; the last LSN. Its memory was reserved.
+    [[nodiscard]] lsn encode(std::span<operation const> batch) noexcept {
+        active->encode(pending, batch, next, durable);
+        encoded_mark = durable;
+        next = pending.last().next();
+        return pending.last();
+    }
+    /// Encodes a mark into `pending`. Throws std::bad_alloc, and nothing has changed.
+    void encode_mark(format::mark_kind kind) {
+        reserve_tail(segment_type::mark_room, 0);
+        encoded_mark = active->encode_mark(pending, kind, next.before(), durable, clock_ns());
+    }
+    /// What comes next in `pending` shares no block with what stands before it. Throws std::bad_alloc, and nothing has changed.
+    void encode_filler() {
+        reserve_tail(active->bytes_to_next_block(), 0);
+        active->encode_filler(pending, next.before(), durable);
+    }
+    /// Encodes the index of the chunk that is full into `pending`. Throws std::bad_alloc, and nothing has changed.
+    void encode_index() {
+        reserve_tail(active->index_bytes(), 0);
+        active->encode_index(pending, next.before(), durable);
+        encoded_mark = durable;
+    }
+
+    // ---- acknowledging --------------------------------------------------------------------------------------------------------
+
+    /// Makes the records of a group visible. They were staged in the same order.
+    void apply(frame_group const& group) noexcept {
+        for (auto const& b : group.batches) sink.apply(b.range.first, static_cast<std::size_t>(b.range.size()));
+        if (!group.batches.empty()) show(group.last());
+    }
+    void show(lsn upto) noexcept {
+        if (upto.value <= visible_.load(std::memory_order_relaxed)) return;
+        visible_.store(upto.value, std::memory_order_release);
+        visible_cv.notify_all();
+    }
+    [[nodiscard]] lsn visible() const noexcept { return {visible_.load(std::memory_order_acquire)}; }
+    mutable std::condition_variable visible_cv{}; ///< visible() grew, or the store was closed
+
+    /// Waits until the records up to `mine` are visible, or it is certain that this call cannot tell. `work(leader)` is done by whichever
+    /// waiting thread gets the leadership. `epoch_then`: the epoch when they were encoded.
+    template <class Work>
+    [[nodiscard]] result<lsn> wait_for(lsn mine, std::uint64_t epoch_then, lock_type& hold, Work const& work) {
+        // LSNs of a failed epoch are taken anew after resume(): being visible is only ours within the same epoch.
+        while (epoch_then == epoch && visible() < mine) {
+            if (lead.is_taken()) {
+                lead.wait(hold);
+            } else {
+                auto turn = lead.take(hold);
+                work(turn);
+            }
+        }
+        if (epoch_then != epoch && mine > durable_at_failure) return failure(unknown_outcome());
+        return mine;
+    }
+
+    // ---- notes ----------------------------------------------------------------------------------------------------------------
+
+    /// Where the log stands, for the opening behind a killed process. A hint: what fails here fails nothing.
+    void note() noexcept {
+        write_note({.segment = active ? active->id() : segment_id{},
+                    .accepted = accepted,
+                    .durable = durable,
+                    .end = active ? (mapped ? active->end() : pending.offset) : 0,
+                    .newest_index = active ? active->newest_index() : 0});
+    }
+    /// By the leader without the mutex: its group is in the file, so a killed process leaves it behind.
+    void note_in_flight() noexcept {
+        if (!in_flight.last()) return;
+        write_note({.segment = active->id(),
+                    .accepted = in_flight.last(),
+                    .durable = durable,
+                    .end = in_flight.end(),
+                    .newest_index = in_flight.index_at != 0 ? in_flight.index_at : active->newest_index()});
+    }
+
+private:
+    /// Memory to keep what is pending, and so much more, once it is durable.
+    void reserve_tail(std::uint64_t bytes, std::size_t batches) {
+        if constexpr (!mapped)
+            durable_tail.reserve_more(in_flight.bytes.size() + pending.bytes.size() + bytes,
+                                      in_flight.batches.size() + pending.batches.size() + batches);
+    }
+    void write_note(format::note n) noexcept {
+        if (!notes_) return;
+        n.store = keeper.store();
+        n.branch = keeper.branch();
+        keel::detail::if_memory_lasts([&] { notes_->write(n); });
+    }
+
+    std::optional<notes_type> notes_;
+    std::atomic<std::uint64_t> visible_;
+};
+
+} // namespace keel::inline v0::wal
+
+#endif
+
+// ---- keel/wal/activation.hpp ----
+#ifndef KEEL_WAL_ACTIVATION_HPP
+#define KEEL_WAL_ACTIVATION_HPP
+
+// Making a prepared segment the active one, in three steps. prepare() gets file, mapping and memory: it may fail or throw, nothing has
+// changed, and the segment stays prepared. write() puts header and first frames into the file: after a failure that file is not used
+// again, because some of it may be there. install() cannot fail.
+//
+// What is on the disk: the segment's name and its registration were durable before (wal/segments.hpp). Its header is synced with the first
+// group, in the same file, so nothing in it is acknowledged before.
+
+namespace keel::inline v0::wal {
+
+template <class State>
+class activation {
+public:
+    using segment_type = typename State::segment_type;
+    using C = typename State::C;
+    using leader = typename State::leader;
+    static constexpr bool mapped = State::mapped;
+
+    /// `previous`: what the header says of the segment before. `first`: the first LSN it takes. `void_from`: LSNs from there on count in no
+    /// segment before this one; none: all count. Records that are staged from here on lie in it. Throws std::bad_alloc.
+    [[nodiscard]] static result<activation> prepare(State& of, leader&, format::segment_link const& previous, lsn first,
+                                                    lsn void_from, room from) {
+        KEEL_TRY_LET(next, of.keeper.first_ready(from));
+        KEEL_TRY_LET(file, of.keeper.fs().open(of.keeper.paths().segment(next.id), io::access::read_write,
+                                               io::creation::must_exist));
+        std::optional<typename segment_type::mapping_type> mapping;
+        if constexpr (mapped) {
+            KEEL_TRY_LET(map, file.map(io::access::read_write));
+            mapping.emplace(std::move(map));
+        }
+        activation out{of};
+        out.fresh_ = std::make_unique<segment_type>(typename segment_type::origin{.id = next.id,
+                                                                                  .salt = next.salt,
+                                                                                  .branch = of.keeper.branch(),
+                                                                                  .previous = previous,
+                                                                                  .first = first,
+                                                                                  .void_from = void_from,
+                                                                                  .now_ns = of.clock_ns()},
+                                                    std::move(file), std::move(mapping),
+                                                    std::exchange(of.index_memory, {}));
+        out.group_.reset(segment_type::frames_begin);
+        out.mark_ = out.fresh_->encode_mark(out.group_, format::mark_kind::start, first.before(), of.durable,
+                                            of.clock_ns());
+        out.listing_.add(out.part());
+        of.sink.begin(next.id);
+        return out;
+    }
+
+    [[nodiscard]] segment_type& segment() noexcept { return *fresh_; }
+    /// What is written first: a mark, and what the caller adds.
+    [[nodiscard]] frame_group& group() noexcept { return group_; }
+    /// What the catalog learns when it is installed, beside the segment itself.
+    [[nodiscard]] catalog::update& listing() noexcept { return listing_; }
+
+    /// Header and group are in the file; with `synced` they survive power loss, too.
+    [[nodiscard]] result<void> write(leader&, bool synced) {
+        of_->keeper.take_first_ready(); // whatever becomes of it: nothing else is written to this file
+        KEEL_TRY(fresh_->write_header(header()));
+        if (synced || !mapped) {
+            if (synced) {
+                KEEL_TRY(fresh_->write(group_));
+                KEEL_TRY(fresh_->sync_file());
+            }
+            return {};
+        }
+        return fresh_->store(group_);
+    }
+    /// `synced`: as it was written.
+    void install(leader&, bool synced) noexcept {
+        auto& s = *of_;
+        s.active = std::move(fresh_);
+        s.encoded_mark = mark_;
+        s.segment_usable = false;
+        s.store_failed.reset();
+        s.durable_tail.reset(segment_type::frames_begin);
+        if (synced || mapped) { // the group is in the file
+            s.active->is_in_file(group_);
+            s.pending.reset(s.active->end());
+        } else {
+            std::swap(s.pending, group_); // written with the first group
+        }
+        if (synced) s.active->note_synced(s.active->newest_block_batch());
+        listing_.commit();
+        s.has_written = true;
+        s.events.push(observe::segment_activated{s.active->id(), s.active->first()});
+    }
+
+private:
+    explicit activation(State& of) : of_{&of}, listing_{of.parts} {}
+
+    [[nodiscard]] format::segment_header header() const noexcept {
+        format::segment_header h{
+            .checksum = checksum_id{C::id}, .store = of_->keeper.store(), .id = fresh_->id(), .salt = fresh_->salt()};
+        h.branch = of_->keeper.branch();
+        h.created_ns = fresh_->created_ns();
+        h.size = segment_type::segment_bytes;
+        h.first = fresh_->first();
+        h.durable_mark = of_->durable;
+        h.durable_edit = of_->keeper.durable_edit();
+        h.cut = fresh_->void_from();
+        h.place = fresh_->id();
+        h.state = format::segment_state::active;
+        h.previous = fresh_->previous();
+        return h;
+    }
+    /// As readers find it.
+    [[nodiscard]] catalog_part part() const {
+        return {.id = fresh_->id(),
+                .place = fresh_->id(),
+                .path = fresh_->path(),
+                .salt = fresh_->salt(),
+                .first = fresh_->first(),
+                .begin = segment_type::frames_begin,
+                .limit = segment_type::limit,
+                .open = true,
+                .counted = {{fresh_->first(), lsn_max}}};
+    }
+
+    State* of_;
+    std::unique_ptr<segment_type> fresh_{};
+    frame_group group_{};
+    lsn mark_{};
+    catalog::update listing_;
+};
+
+} // namespace keel::inline v0::wal
+
+#endif
+
+// ---- keel/wal/fail_over.hpp ----
+#ifndef KEEL_WAL_FAIL_OVER_HPP
+#define KEEL_WAL_FAIL_OVER_HPP
+
+// After a failed write or sync the active segment is abandoned: never written, synced or sealed again. Everything from the first batch that
+// shares a block with durable bytes is encoded anew into a fresh segment, synced there, and only then acknowledged. If that fails too, writing
+// stops until resume(), and waiting callers are told outcome_unknown.
+//
+// On the written path the records come from memory. On the mapped path the memory was the page cache, which a failed sync marks clean and may
+// drop: the records are read back, and only what still verifies is taken. Accepted LSNs that can no longer be read are declared lost in the
+// manifest, durably, before anything behind them is acknowledged.
+//
+// A failure may be met a second time, by memory or descriptors that are refused: then nothing has changed but that writing has stopped.
+
+namespace keel::inline v0::wal {
+
+/// Frames of a segment that takes no more.
+struct old_frames {
+    segment_id id{};
+    lsn first{}; ///< LSN deltas count from here
+    frame_group frames{};
+};
+
+/// Adds a batch of `from` to `to`.
+inline void append_batch(frame_group& to, frame_group const& from, placed_batch const& b) {
+    if (to.empty()) to.offset = b.begin;
+    auto const bytes = byte_view{from.bytes}.subspan(static_cast<std::size_t>(b.begin - from.offset),
+                                                     static_cast<std::size_t>(b.end - b.begin));
+    to.batches.push_back(b);
+    to.bytes.insert(to.bytes.end(), bytes.begin(), bytes.end());
+}
+
+/// Finds the whole batches among bytes that were read from a segment; what does not verify is passed over.
+template <checksum_policy C>
+void find_batches(frame_group& in, std::uint64_t salt, lsn first) {
+    std::optional<placed_batch> batch;
+    for (std::size_t at = 0; at + format::frame_header_bytes <= in.bytes.size();) {
+        auto const offset = in.offset + at;
+        auto const seen = format::read_frame<C>(byte_view{in.bytes}.subspan(at), {salt, offset});
+        if (seen.state != format::frame_state::intact) {
+            batch.reset();
+            at += seen.state == format::frame_state::damaged ? static_cast<std::size_t>(seen.bytes())
+                                                             : format::frame_alignment;
+            continue;
+        }
+        at += static_cast<std::size_t>(seen.bytes());
+        if (!format::takes_lsn(seen.header.type)) continue;
+        lsn const here{first.value - 1 + seen.header.lsn_delta};
+        if (seen.header.begins()) batch = placed_batch{.begin = offset, .end = 0, .range = {here, here}};
+        if (!batch) continue;
+        batch->range.last = here;
+        batch->end = offset + seen.bytes();
+        if (seen.header.ends()) in.batches.push_back(*batch);
+    }
+}
+
+template <class State>
+class fail_over {
+public:
+    using segment_type = typename State::segment_type;
+    using C = typename State::C;
+    using leader = typename State::leader;
+    static constexpr bool mapped = State::mapped;
+
+    explicit fail_over(State& s) noexcept : s_{s} {}
+
+    /// Abandons the active segment because of `why` and writes what it had not made durable, and what shares a block with that, to a fresh
+    /// one. Errors: writing has stopped, and no caller whose records were waiting can be told that they are safe.
+    result<void> abandon(leader& lead, error const& why) noexcept {
+        auto old = std::move(s_.active);
+        s_.store_failed.reset();
+        s_.events.template push<observe::segment_abandoned>([&] { return observe::segment_abandoned{old->id(), why}; });
+        s_.accepted = s_.durable; // first of all: should this process die now, nobody may take these bytes for accepted
+        s_.note();
+        std::string lost;
+        auto saved = keel::detail::guarded([&] { return write_elsewhere(lead, *old, lost); });
+        s_.in_flight.reset(0);
+        if (saved) {
+            s_.health.add_condition(state_cause::device, s_.health.short_of([&] {
+                return "a segment was given up after: " + to_string(why) + lost;
+            }));
+            return {};
+        }
+        // Twice: what is durable stays, nothing more is taken. What resume() needs is kept.
+        s_.active = std::move(old);
+        s_.pending.reset(0);
+        s_.sink.unstage(0);
+        ++s_.epoch;
+        s_.durable_at_failure = s_.durable;
+        s_.next = s_.visible().next();
+        s_.health.stop_writing(cause_of(why), s_.health.short_of([&] {
+            return to_string(why) +
+                   "; then, while its records were written to another segment: " + to_string(saved.error());
+        }));
+        return saved;
+    }
+
+    /// For resume(): what readers see and is not safe yet goes to a fresh segment, whose header voids all above it. On the written path that
+    /// is the durable part of the last block; on the mapped path also what was accepted, as far as it still verifies. After an error
+    /// nothing has changed.
+    result<void> restart_after_visible(leader& lead) {
+        s_.pending.reset(mapped ? s_.active->end() : 0);
+        s_.in_flight.reset(0);
+        s_.sink.unstage(0);
+        auto const upto = s_.visible();
+        auto old = std::move(s_.active);
+        std::string lost;
+        auto done = keel::detail::guarded([&]() -> result<void> {
+            auto part = unsafe_part(*old, upto);
+            KEEL_TRY(close_gaps(part, lost));
+            return rewrite_abandoned(lead, *old, std::move(part), upto.next());
+        });
+        if (!done) s_.active = std::move(old);
+        return done;
+    }
+
+    /// Writes these records to a fresh segment under their LSNs and acknowledges them there; all after `link`'s last one are among them.
+    /// `void_from`: LSNs from there on are taken anew; none: no such. `says`: the same as its header has it. After an error, or an
+    /// exception, nothing has changed.
+    result<void> rewrite(leader& lead, format::segment_link const& link, std::vector<old_frames> const& parts,
+                         lsn void_from, lsn says) {
+        auto const was_durable = s_.durable;
+        KEEL_TRY_LET(next, activation<State>::prepare(s_, lead, link, link.last.next(), says, room::reserved));
+        auto& out = next.group();
+        for (auto const& part : parts)
+            for_each_record(part.frames.bytes, part.first, [&](lsn at, format::frame_view const& frame) {
+                next.segment().reserve_again(out, frame);
+                next.segment().encode_again(out, at, frame, was_durable);
+                s_.sink.stage(frame.header.type, as_text(frame.key()), as_text(frame.value()));
+            });
+        if constexpr (!mapped) s_.durable_tail.reserve_more(out.bytes.size(), out.batches.size());
+        for (auto const& part : parts) next.listing().trim(part.id, link.last);
+        next.listing().close(link.last, link);
+        KEEL_TRY(next.write(lead, true));
+
+        // Nothing from here on can fail.
+        auto const last = std::max(out.last(), was_durable);
+        s_.next = void_from ? void_from : std::max(s_.next, last.next());
+        next.install(lead, true);
+        if constexpr (!mapped) keep_last_block(s_.durable_tail, out, segment_type::block);
+        // Apply visible records again, too, so that readers stop using the old segment, whose bytes may not be on the disk.
+        for (auto const& b : out.batches) s_.sink.apply(b.range.first, static_cast<std::size_t>(b.range.size()));
+        for (auto const& part : parts) s_.sink.moved(part.id, link.last);
+        s_.accepted = s_.durable = std::max(last, s_.next.before());
+        s_.show(s_.durable);
+        s_.note();
+        return {};
+    }
+
+private:
+    result<void> write_elsewhere(leader& lead, segment_type const& old, std::string& lost) {
+        auto all = unsafe_part(old, lsn_max);
+        KEEL_TRY(close_gaps(all, lost));
+        return rewrite_abandoned(lead, old, std::move(all), {});
+    }
+
+    /// Frames of an abandoned segment from the first batch that shares a block with durable bytes, up to `last`.
+    [[nodiscard]] frame_group unsafe_part(segment_type const& old, lsn last) const {
+        frame_group all;
+        auto const take = [&](frame_group const& g) {
+            for (auto const& b : g.batches)
+                if (b.range.last <= last) append_batch(all, g, b);
+        };
+        // Use the start of the block, not of the first batch: a mark frame before that may not be durable either.
+        std::uint64_t from = s_.durable_tail.offset;
+        if constexpr (mapped) {
+            auto in_file = old.read_back(s_.pending.offset);
+            find_batches<C>(in_file, old.salt(), old.first());
+            take(in_file);
+            from = old.unsafe_from();
+        } else {
+            take(s_.durable_tail);
+            take(s_.in_flight);
+        }
+        take(s_.pending);
+        all.offset = from;
+        return all;
+    }
+
+    /// Only the mapped path has LSNs that were accepted and cannot be read back.
+    result<void> close_gaps(frame_group const& all, std::string& told) {
+        if constexpr (mapped) {
+            format::edit_builder edit;
+            std::vector<lsn_range> gone;
+            auto expected = s_.durable.next();
+            auto const miss = [&](lsn from, lsn to) {
+                if (to < from) return;
+                gone.push_back({from, to});
+                edit.loss({from, to});
+                told += "; lost: LSN " + std::to_string(from.value) + " to " + std::to_string(to.value);
+            };
+            for (auto const& b : all.batches) {
+                miss(std::max(expected, s_.durable.next()), b.range.first.before());
+                expected = b.range.last.next();
+            }
+            miss(std::max(expected, s_.durable.next()), s_.next.before());
+            if (gone.empty()) return {};
+            KEEL_TRY(s_.keeper.commit(edit));
+            for (auto const& r : gone)
+                s_.events.template push<observe::records_lost>([&] {
+                    return observe::records_lost{r, "accepted, not synced, and no longer readable after a failed sync"};
+                });
+        }
+        return {};
+    }
+
+    /// Writes the records of `all`, of a segment just abandoned, anew. As rewrite().
+    result<void> rewrite_abandoned(leader& lead, segment_type const& old, frame_group all, lsn void_from) {
+        auto const from = void_from ? void_from : s_.durable.next();
+        auto const r = all.batches.empty() ? from : all.batches.front().range.first;
+        format::segment_link const link{.id = old.id(),
+                                        .salt = old.salt(),
+                                        .last = r.before(),
+                                        .end = all.offset,
+                                        .aggregate = 0,
+                                        .chain = old.previous().chain,
+                                        .ended = format::segment_end::abandoned};
+        std::vector<old_frames> parts(1);
+        parts[0] = {.id = old.id(), .first = old.first(), .frames = std::move(all)};
+        // A header that was never synced may be gone after a power loss: what it voids, the next one voids.
+        return rewrite(lead, link, parts, void_from, void_from || old.is_synced() ? void_from : old.void_from());
+    }
+
+    State& s_;
+};
+
+} // namespace keel::inline v0::wal
+
+#endif
+
+// ---- keel/wal/first_activation.hpp ----
+#ifndef KEEL_WAL_FIRST_ACTIVATION_HPP
+#define KEEL_WAL_FIRST_ACTIVATION_HPP
+
+// What the first write after opening does before it: everything that recovery found and that counts is made durable, then a segment is
+// activated. Opening itself writes nothing, so this is where a crash ends. It also activates the segment after one that was sealed, where
+// a roll-over could not.
+//
+// Each step is taken note of only after it has succeeded, so a write that fails here leaves the rest to the next one.
+
+namespace keel::inline v0::wal {
+
+template <class State>
+class first_activation {
+public:
+    using segment_type = typename State::segment_type;
+    using C = typename State::C;
+    using leader = typename State::leader;
+
+    first_activation(State& s, fail_over<State>& over, writer_start& start) noexcept
+        : s_{s}, fail_over_{over}, start_{start} {}
+
+    /// Makes the log ready to take records. Nothing behind its old end is acknowledged before all of that is proven durable. Errors: the
+    /// machine's; writing has stopped. Throws std::bad_alloc: the next write tries again.
+    result<void> run(leader& lead) {
+        KEEL_TRY(stop_unless(sync_unproven(), "the log's old end could not be synced: "));
+        KEEL_TRY(stop_unless(adopt_files(), "the manifest could not be written: "));
+        if (!start_.tails.empty()) {
+            auto end = start_.previous_proven;
+            auto parts = read_tails(end);
+            KEEL_TRY(stop_unless(parts, "the log's old end could not be read again: "));
+            if (!parts->empty())
+                return stop_unless(rewrite_tails(lead, *parts, end), "the log's old end could not be written again: ");
+            start_.tails.clear();
+        }
+        s_.durable = std::max(s_.durable, start_.last);
+        return activate(lead, start_.previous, start_.cut_needed ? s_.next : lsn{});
+    }
+    /// The segment that was active is sealed, and `link` is what the next one says of it.
+    void sealed(format::segment_link const& link) noexcept {
+        start_.previous = link;
+        start_.cut_needed = false;
+    }
+
+private:
+    template <class Result>
+    result<void> stop_unless(Result const& done, char const* what) {
+        if (done) return {};
+        s_.health.stop_writing(what, done.error());
+        return failure(done.error());
+    }
+
+    result<void> sync_unproven() {
+        while (!start_.unsynced.empty()) {
+            KEEL_TRY(sync_old(start_.unsynced.back()));
+            start_.unsynced.pop_back();
+        }
+        return {};
+    }
+    result<void> adopt_files() {
+        if (adopted_) return {};
+        KEEL_TRY(s_.keeper.adopt(start_.spares, start_.retired, s_.next));
+        adopted_ = true;
+        return {};
+    }
+    result<void> sync_old(std::string const& path) {
+        KEEL_TRY_LET(file, s_.keeper.fs().open(path, io::access::read_write, io::creation::must_exist));
+        return file.sync();
+    }
+
+    /// In LSN order; `end` is moved to where the newest segment's proven bytes end, if it is one of them. Where a fresh segment has no
+    /// room for all of them there are none: then the files they are in are synced, which is all that can be done.
+    result<std::vector<old_frames>> read_tails(std::uint64_t& end) {
+        struct found_batch {
+            std::size_t tail;
+            placed_batch what;
+        };
+        std::vector<frame_group> files;
+        std::vector<found_batch> all;
+        std::uint64_t bytes = 0;
+        for (auto const& tail : start_.tails) {
+            KEEL_TRY_LET(file, s_.keeper.fs().open(tail.path, io::access::read_only, io::creation::must_exist));
+            auto& in = files.emplace_back();
+            in.reset(tail.begin);
+            in.bytes.resize(static_cast<std::size_t>(tail.end - tail.begin));
+            KEEL_TRY_LET(got, file.read(tail.begin, in.bytes));
+            in.bytes.resize(got);
+            find_batches<C>(in, tail.salt, tail.first);
+            bool const newest = tail.id == start_.previous.id;
+            if (newest) end = tail.begin;
+            for (auto const& b : in.batches) {
+                if (newest && b.range.last <= tail.proven) end = b.end;
+                auto const holds = [&](lsn_range const& r) { return r.contains(b.range.first); };
+                bool const counts = std::ranges::any_of(tail.counted, holds);
+                if (!counts || b.range.last <= s_.durable || b.range.last >= s_.next) continue;
+                all.push_back({files.size() - 1, b});
+                bytes += b.end - b.begin;
+            }
+        }
+        if (bytes > segment_type::batch_bytes_max) {
+            for (auto const& tail : start_.tails) KEEL_TRY(sync_old(tail.path));
+            return std::vector<old_frames>{};
+        }
+        std::ranges::sort(all, {}, [](found_batch const& f) { return f.what.range.first; });
+        std::vector<old_frames> out;
+        for (auto const& [n, b] : all) {
+            auto const& tail = start_.tails[n];
+            if (out.empty() || out.back().id != tail.id)
+                out.push_back({.id = tail.id, .first = tail.first, .frames = {}});
+            append_batch(out.back().frames, files[n], b);
+        }
+        return out;
+    }
+    /// The unproven records go to the fresh segment first, under their LSNs, and are durable there before anything else is.
+    /// `end`: of the newest of the old segments.
+    result<void> rewrite_tails(leader& lead, std::vector<old_frames> const& parts, std::uint64_t end) {
+        auto link = start_.previous;
+        link.last = parts.front().frames.batches.front().range.first.before();
+        link.end = end; // nothing says that what lies behind it will stay
+        link.aggregate = 0;
+        link.ended = format::segment_end::abandoned;
+        auto done = fail_over_.rewrite(lead, link, parts, s_.next, s_.next);
+        if (done) start_.tails.clear();
+        return done;
+    }
+    result<void> activate(leader& lead, format::segment_link const& previous, lsn void_from) {
+        auto next = activation<State>::prepare(s_, lead, previous, s_.next, void_from, room::ordinary);
+        KEEL_TRY(stop_unless(next, "no segment could be made ready: "));
+        KEEL_TRY(stop_unless(next->write(lead, false), "no segment could be made ready: "));
+        next->install(lead, false);
+        return {};
+    }
+
+    State& s_;
+    fail_over<State>& fail_over_;
+    writer_start& start_;
+    bool adopted_ = false;
+};
+
+} // namespace keel::inline v0::wal
+
+#endif
+
+// ---- keel/wal/mapped_path.hpp ----
+#ifndef KEEL_WAL_MAPPED_PATH_HPP
+#define KEEL_WAL_MAPPED_PATH_HPP
+
+// The write path of interval and os_buffered: a batch is stored into the mapped segment under the mutex, or, if it is large, written to the file
+// that is mapped; its first tag last; and accepted at once. A sync runs beside the stores: the leader lets go of the mutex for it.
+//
+// So a store may fail while a leader is inside its sync. Then the segment takes no more stores, and that leader fails over when its sync is
+// done: nobody else may. The record of the failed store is still pending, in memory, and goes along.
+
+namespace keel::inline v0::wal {
+
+template <class State>
+class mapped_path {
+public:
+    using segment_type = typename State::segment_type;
+    using lock_type = typename State::lock_type;
+    using leader = typename State::leader;
+
+    mapped_path(State& s, fail_over<State>& over) noexcept : s_{s}, fail_over_{over} {}
+
+    /// Whether a batch may be encoded now; else the caller waits for the leader.
+    [[nodiscard]] bool may_encode() const noexcept { return may_go_on(); }
+    /// False: a store failed, and settle() has to be called.
+    [[nodiscard]] bool may_go_on() const noexcept { return !s_.store_failed; }
+    /// Fails over where a store failed. Another leader may have done so meanwhile.
+    result<void> settle(leader& lead) noexcept {
+        if (!s_.store_failed) return {};
+        auto const why = std::move(*s_.store_failed);
+        return fail_over_.abandon(lead, why);
+    }
+
+    /// Stores a batch for which there is room, and returns its last LSN: a killed process leaves it behind.
+    [[nodiscard]] result<lsn> commit(std::span<operation const> batch, lock_type& hold) {
+        s_.reserve(batch);
+        auto const mine = s_.encode(batch);
+        if (store_pending()) [[likely]]
+            return mine;
+        return s_.wait_for(mine, s_.epoch, hold, [this](leader& lead) { static_cast<void>(settle(lead)); });
+    }
+
+    /// Stores marks and indexes that were encoded. `lead`: of a caller that has the leadership.
+    result<void> bring_out(leader* lead) noexcept {
+        if (store_pending()) return {};
+        return lead != nullptr ? settle(*lead) : result<void>{};
+    }
+
+    /// Makes everything that was accepted durable. There is an active segment.
+    result<void> sync(leader& lead) noexcept {
+        auto const upto = s_.accepted;
+        auto const group_mark = s_.encoded_mark;
+        auto& segment = *s_.active;
+        auto const block_batch = segment.newest_block_batch();
+        auto done = lead.without_mutex([&] { return keel::detail::guarded([&] { return segment.sync(); }); });
+        if (done) {
+            segment.note_synced(block_batch);
+            s_.durable = std::max(s_.durable, upto);
+            s_.marked = std::max(s_.marked, group_mark);
+            s_.note();
+            return s_.store_failed ? settle(lead) : result<void>{};
+        }
+        return fail_over_.abandon(lead, done.error());
+    }
+
+    /// Stores and syncs what is pending with the mutex held all the time, and shows it to nobody before acknowledge_held(). Errors: of the
+    /// store or the sync; nothing was done about it.
+    result<void> write_held(leader&) noexcept {
+        return keel::detail::guarded([&]() -> result<void> {
+            KEEL_TRY(s_.active->store(s_.pending));
+            return s_.active->sync();
+        });
+    }
+    void acknowledge_held(leader&) noexcept {
+        s_.durable = s_.pending.last();
+        s_.marked = std::max(s_.marked, s_.encoded_mark);
+        accept_pending();
+        s_.active->note_synced(s_.active->newest_block_batch());
+    }
+
+    void wake_all() noexcept {}
+
+private:
+    /// False: the store failed, and store_failed says why.
+    [[nodiscard]] bool store_pending() noexcept {
+        if (s_.pending.empty()) return true;
+        auto const stored = keel::detail::guarded([&] { return s_.active->store(s_.pending); });
+        if (!stored) {
+            s_.store_failed = why_it_failed(stored.error());
+            return false;
+        }
+        accept_pending();
+        return true;
+    }
+    [[nodiscard]] error why_it_failed(error const& seen) noexcept {
+        try {
+            return s_.active->why_store_failed(s_.pending, seen);
+        } catch (std::bad_alloc const&) {
+            return keel::detail::memory_refused();
+        }
+    }
+    void accept_pending() noexcept {
+        auto& segment = *s_.active;
+        segment.is_in_file(s_.pending);
+        if (!s_.pending.batches.empty()) {
+            s_.accepted = s_.pending.last();
+            s_.apply(s_.pending);
+            s_.note();
+        }
+        s_.pending.reset(segment.end());
+        segment.begin_sync();
+    }
+
+    State& s_;
+    fail_over<State>& fail_over_;
+};
+
+} // namespace keel::inline v0::wal
+
+#endif
+
+// ---- keel/wal/written_path.hpp ----
+#ifndef KEEL_WAL_WRITTEN_PATH_HPP
+#define KEEL_WAL_WRITTEN_PATH_HPP
+
+// The write path of every_write and group_commit: a batch is encoded into the pending group under the mutex; one of the waiting callers becomes
+// the leader, takes the group, writes and syncs it without the mutex, then acknowledges everybody in it.
+//
+// What is on the disk when something is acknowledged: its frames, by a sync that returned, in a segment whose header was written before them in
+// the same file, so the same sync covers it.
+
+namespace keel::inline v0::wal {
+
+template <class State>
+class written_path {
+public:
+    using segment_type = typename State::segment_type;
+    using lock_type = typename State::lock_type;
+    using leader = typename State::leader;
+    using D = typename State::D;
+
+    written_path(State& s, fail_over<State>& over) noexcept : s_{s}, fail_over_{over} {}
+
+    /// Whether a batch may be encoded now; else the caller waits for the leader.
+    [[nodiscard]] bool may_encode() const noexcept { return D::shares_syncs || !s_.lead.is_taken(); }
+
+    /// Writes a batch for which there is room, and returns its last LSN once it survives power loss.
+    [[nodiscard]] result<lsn> commit(std::span<operation const> batch, lock_type& hold) {
+        s_.reserve(batch);
+        auto const mine = s_.encode(batch);
+        ++s_.pending.commits;
+        if (s_.pending.commits == followers_wanted_) followers_cv_.notify_one();
+        return s_.wait_for(mine, s_.epoch, hold, [this](leader& lead) { static_cast<void>(commit_as_leader(lead)); });
+    }
+
+    /// Marks and indexes go with the next group.
+    result<void> bring_out(leader*) noexcept { return {}; }
+    /// A failed write is dealt with by the leader that met it.
+    [[nodiscard]] bool may_go_on() const noexcept { return true; }
+    result<void> settle(leader&) noexcept { return {}; }
+
+    /// Makes everything that was encoded durable.
+    result<void> sync(leader& lead) noexcept { return s_.pending.empty() ? result<void>{} : commit_as_leader(lead); }
+
+    /// Writes and syncs what is pending, and acknowledges it. Errors: it went to no segment, and writing has stopped.
+    result<void> commit_as_leader(leader& lead) noexcept {
+        wait_for_followers(lead);
+        auto const group_mark = take_pending();
+        auto& segment = *s_.active;
+        auto done = lead.without_mutex([&] {
+            return keel::detail::guarded([&]() -> result<void> {
+                KEEL_TRY(segment.write(s_.in_flight));
+                s_.note_in_flight();
+                return segment.sync();
+            });
+        });
+        if (!done) return fail_over_.abandon(lead, done.error());
+        acknowledge(group_mark);
+        return {};
+    }
+    /// The same with the mutex held all the time, and shown to nobody before acknowledge_held(). Errors: of the write or the sync; nothing was
+    /// done about it.
+    result<void> write_held(leader&) noexcept {
+        held_mark_ = take_pending();
+        return keel::detail::guarded([&]() -> result<void> {
+            KEEL_TRY(s_.active->write(s_.in_flight));
+            s_.note_in_flight();
+            return s_.active->sync();
+        });
+    }
+    void acknowledge_held(leader&) noexcept { acknowledge(held_mark_); }
+
+    void wake_all() noexcept { followers_cv_.notify_all(); }
+
+private:
+    /// The largest mark in what was taken.
+    lsn take_pending() noexcept {
+        std::swap(s_.pending, s_.in_flight);
+        s_.pending.reset(s_.in_flight.end());
+        last_group_ = s_.in_flight.commits;
+        return s_.encoded_mark;
+    }
+    /// Waits a little for as many writers as the last group had: one sync for all of them is worth more than an early start.
+    void wait_for_followers(leader& lead) {
+        if constexpr (D::gather_us != 0) {
+            if (last_group_ < 2 || s_.pending.commits == 0) return;
+            followers_wanted_ = last_group_;
+            followers_cv_.wait_for(lead.lock(), std::chrono::microseconds(D::gather_us),
+                                   [&] { return s_.pending.commits >= last_group_; });
+            followers_wanted_ = 0;
+        }
+    }
+    void acknowledge(lsn group_mark) noexcept {
+        auto& segment = *s_.active;
+        segment.note_synced(0);
+        if (!s_.in_flight.batches.empty()) s_.accepted = s_.durable = s_.in_flight.last();
+        s_.marked = std::max(s_.marked, group_mark);
+        segment.is_in_file(s_.in_flight);
+        keep_last_block(s_.durable_tail, s_.in_flight, segment_type::block);
+        s_.apply(s_.in_flight);
+        s_.in_flight.reset(s_.in_flight.end());
+        s_.note();
+    }
+
+    State& s_;
+    fail_over<State>& fail_over_;
+    std::condition_variable followers_cv_{}; ///< as many writers have come as the leader waits for
+    std::size_t last_group_ = 0;
+    std::size_t followers_wanted_ = 0;
+    lsn held_mark_{};
+};
+
+} // namespace keel::inline v0::wal
+
+#endif
+
+// ---- keel/wal/writer.hpp ----
+#ifndef KEEL_WAL_WRITER_HPP
+#define KEEL_WAL_WRITER_HPP
+
+// The writer: batches in, acknowledged LSNs out. This file is its public face and says who may do what when; the work is done by its parts:
+//   write_state.hpp       what the parts share              leadership.hpp       the right to change the log
+//   written_path.hpp      every_write, group_commit         mapped_path.hpp      interval, os_buffered
+//   active_segment.hpp    the segment that is written to    activation.hpp       making a prepared segment the active one
+//   first_activation.hpp  the first write after opening     fail_over.hpp        after a failed write or sync
+//   health.hpp            what the store can do, and why
+//
+// What is on the disk when something is acknowledged: its frames, by a sync that returned, in a segment whose name and registration were
+// durable before it was activated; and every frame before them, because a segment is synced before the next one is used. The mark in a frame
+// is the durable LSN at the time of encoding, so it only ever speaks of syncs that had returned.
+//
+// Exceptions: std::bad_alloc leaves a call only before anything has changed. Once a batch is encoded its caller gets a result.
+//
+// Thread rules: any number of threads call; close(), abandon() and the destructor run alone. The mutex is held during the I/O of activation,
+// roll-over and fail-over, when nobody could write anyway; readers never take it. Lock order: this mutex, then the segment keeper's, the
+// catalog's, the health's, the event queue's.
+
+namespace keel::inline v0::wal {
+
+template <class Config, record_sink Sink>
+class writer {
+    using state_type = write_state<Config, Sink>;
+    using path_type = std::conditional_t<state_type::mapped, mapped_path<state_type>, written_path<state_type>>;
+    using segment_type = typename state_type::segment_type;
+    using lock_type = typename state_type::lock_type;
+    using leader = typename state_type::leader;
+
+public:
+    using fs_type = typename Config::file_system;
+    using D = typename Config::durability;
+    using keeper_type = typename state_type::keeper_type;
+    using notes_type = typename state_type::notes_type;
+    using events_type = typename state_type::events_type;
+    static constexpr bool mapped = state_type::mapped;
+    /// The most bytes of frames that one batch may take.
+    static constexpr std::uint64_t batch_bytes_max = segment_type::batch_bytes_max;
+
+    writer(keeper_type& keeper, catalog& parts, Sink& sink, events_type& events, std::optional<notes_type> notes,
+           writer_start start, open_options const& options)
+        : start_{std::move(start)},
+          s_{keeper, parts, sink, events, std::move(notes), start_.last, start_.durable, options.clock_ns},
+          fail_over_{s_}, first_{s_, fail_over_, start_}, path_{s_, fail_over_}, never_writes_{start_.read_only} {
+        if (options.read_only) s_.health.stop_writing(state_cause::opened_read_only, start_.reason);
+        else if (start_.read_only) s_.health.stop_writing(state_cause::repair, start_.reason);
+        else if (!start_.reason.empty()) s_.health.add_condition(state_cause::damage, start_.reason);
+        if constexpr (mapped) keeper.leave_unfilled();
+    }
+    writer(writer const&) = delete;
+    writer& operator=(writer const&) = delete;
+
+    // ---- writing --------------------------------------------------------------------------------------------------------------
+
+    /// Writes a batch, whole or not at all. Returns the LSN of its last record, once that is as safe as the durability policy says.
+    [[nodiscard]] result<lsn> write(std::span<operation const> batch) {
+        return write_if(batch, [](auto const&) { return result<void>{}; });
+    }
+    /// Writes the batch if `allowed` finds nothing against it at the moment the batch takes its LSNs: all lower ones are applied to
+    /// the sink by then, or are told by `each_pending(visit)` as visit(lsn, key). Called with the mutex held.
+    template <class Allowed>
+    [[nodiscard]] result<lsn> write_if(std::span<operation const> batch, Allowed const& allowed) {
+        auto const bytes = frame_bytes_of(batch);
+        if (bytes > batch_bytes_max) return too_large(batch.size(), bytes);
+        lock_type hold{s_.m};
+        KEEL_TRY(lsns_are_left(batch.size()));
+        KEEL_TRY(ready_for(bytes, keyed_in(batch), hold));
+        KEEL_TRY(allowed([this](auto const& visit) { each_pending(visit); }));
+        return path_.commit(batch, hold);
+    }
+    /// Everything up to `at`, which a write returned, survives power loss once this returns.
+    [[nodiscard]] result<void> make_durable(lsn at) {
+        lock_type hold{s_.m};
+        return sync_up_to(at, hold);
+    }
+
+    /// Gives an LSN to something that stands beside the log and becomes part of the store at that moment, through `take_effect(lsn)`. In
+    /// the log stands an erase of the empty key, which no key is equal to, so readers of the log see nothing. When `take_effect` is called
+    /// that record is durable, as is all before it; nobody sees that LSN or a later one yet, and nobody writes.
+    /// Errors: those of a write; outcome_unknown, where `take_effect` failed: the store is read-only then. Else nothing has happened.
+    template <class TakeEffect>
+    [[nodiscard]] result<lsn> commit_external(TakeEffect const& take_effect) {
+        operation const nothing{.type = format::frame_type::erase};
+        std::span const batch{&nothing, 1};
+        lock_type hold{s_.m};
+        for (int turn = 0;; ++turn) {
+            KEEL_TRY(lsns_are_left(1));
+            auto lead = all_durable(frame_bytes_of(batch), hold);
+            if (!lead) return failure(std::move(lead).error());
+            s_.reserve(batch);
+            auto const at = s_.encode(batch);
+            if (auto written = path_.write_held(*lead); !written) {
+                // A fresh segment has the record, where it means nothing.
+                KEEL_TRY(fail_over_.abandon(*lead, written.error()));
+                if (turn == segments_per_call) return failure(std::move(written).error());
+                continue;
+            }
+            auto const effect = keel::detail::guarded([&] { return take_effect(at); });
+            path_.acknowledge_held(*lead);
+            if (effect) return at;
+            s_.health.stop_writing("the manifest could not be written: ", effect.error());
+            return failure(s_.unknown_outcome());
+        }
+    }
+
+    /// All records accepted before the call survive power loss once it returns.
+    [[nodiscard]] result<void> sync() {
+        lock_type hold{s_.m};
+        if (s_.closing) return s_.refuse();
+        // What was accepted may not be on the disk.
+        if (!s_.health.is_writable() && !never_writes_) return s_.refuse();
+        if (s_.durable >= s_.accepted && !s_.lead.is_taken()) return {};
+        if (!s_.health.is_writable()) return s_.refuse();
+        // What a dead process left accepted is proven by writing it again.
+        if (!s_.active && !s_.lead.is_taken()) {
+            auto lead = s_.lead.take(hold);
+            KEEL_TRY(first_.run(lead));
+        }
+        return sync_up_to(s_.accepted, hold);
+    }
+    /// Ends the segment that is written to, so that everything written so far is in segments that take no more records.
+    [[nodiscard]] result<void> roll_over() {
+        lock_type hold{s_.m};
+        auto lead = s_.lead.take(hold);
+        bring_out_pending(lead);
+        if (!writable()) return s_.refuse();
+        if (!s_.active || s_.active->records() == 0) return {};
+        return roll(lead);
+    }
+
+    // ---- now and then ---------------------------------------------------------------------------------------------------------
+
+    /// What a background thread does, or a program without one now and then: idle marks, interval syncs, a segment in reserve.
+    /// `quiet`: nothing was written for a while. Failures show in state(). Throws std::bad_alloc; the next call goes on.
+    void housekeep(bool quiet) {
+        {
+            lock_type hold{s_.m};
+            if (s_.closing || s_.lead.is_taken()) return;
+            auto lead = s_.lead.take(hold);
+            if (s_.health.heals_itself()) static_cast<void>(resume_as_leader(lead));
+            if (!s_.active || !writable()) return;
+            if constexpr (mapped && D::sync_interval_ms != 0)
+                if (s_.durable < s_.accepted) static_cast<void>(path_.sync(lead));
+            bool const marks = quiet && s_.active && writable() && s_.durable >= s_.accepted && s_.marked < s_.durable;
+            if (marks) static_cast<void>(put_idle_mark(lead));
+            if (!writable()) return;
+        }
+        // Not having a segment ready, or the reserve, is no failure yet: roll-over tries again, and says so.
+        if (s_.keeper.make_ready()) static_cast<void>(s_.keeper.keep_reserve());
+    }
+    /// Writing has stopped for a cause that passes by itself: housekeep() looks whether it has.
+    [[nodiscard]] bool waits_for_resources() const noexcept { return s_.health.heals_itself(); }
+    /// The next write puts a mark with the time first: called once a second.
+    void mark_due() noexcept { mark_due_.store(true, std::memory_order_relaxed); }
+
+    /// After a failure: tries to become writable again. What was never acknowledged is given up; its LSNs are taken anew.
+    [[nodiscard]] result<void> resume() {
+        lock_type hold{s_.m};
+        auto lead = s_.lead.take(hold);
+        if (s_.closing || never_writes_) return s_.refuse();
+        if (s_.health.state() != engine_state::read_only) return {};
+        return resume_as_leader(lead);
+    }
+
+    /// Writes what is pending, syncs, marks the orderly end and seals. A second call does nothing. Never throws.
+    [[nodiscard]] result<void> close() noexcept {
+        lock_type hold{s_.m};
+        result<void> done;
+        {
+            auto lead = s_.lead.take(hold);
+            if (s_.health.is_closed()) return {};
+            s_.closing = true; // who waits for room is refused, who waits for the leader is served
+            done = keel::detail::guarded([&] { return end_in_order(lead); });
+            if (!never_writes_) s_.note();
+            s_.health.close();
+        }
+        wake_all();
+        return done;
+    }
+    /// Gives up the object without touching the disk: what a killed process does. For tests and for destructors of failed opens.
+    void abandon() noexcept {
+        {
+            std::lock_guard const hold{s_.m};
+            s_.closing = true;
+            s_.health.close();
+        }
+        wake_all();
+    }
+
+    // ---- what others say --------------------------------------------------------------------------------------------------------
+
+    /// Something beside the log failed and was survived, or damage was found.
+    void add_condition(state_cause what, std::string why) noexcept { s_.health.add_condition(what, std::move(why)); }
+    /// That is over.
+    void end_condition(state_cause what) noexcept { s_.health.end_condition(what); }
+    /// A manifest edit of somebody else failed: it may be there at the next open or not, so nothing is written after it.
+    void manifest_failed(error const& why) {
+        lock_type hold{s_.m};
+        auto const lead = s_.lead.take(hold); // a group on its way was begun before
+        if (writable()) s_.health.stop_writing("the manifest could not be written: ", why);
+    }
+
+    // ---- what there is ----------------------------------------------------------------------------------------------------------
+
+    [[nodiscard]] lsn visible() const noexcept { return s_.visible(); }
+    [[nodiscard]] lsn durable() const {
+        std::lock_guard const hold{s_.m};
+        return s_.durable;
+    }
+    /// Without the mutex: readers ask, and it is held during I/O.
+    [[nodiscard]] engine_state state() const noexcept { return s_.health.state(); }
+    [[nodiscard]] std::string state_reason() const { return s_.health.reason(); }
+    [[nodiscard]] state_cause cause() const noexcept { return s_.health.cause(); }
+    /// Waits until records after `seen` are visible, the store is closed or the time is up; gives what is visible then.
+    [[nodiscard]] lsn wait_visible(lsn seen, std::chrono::nanoseconds patience) const {
+        lock_type hold{s_.m};
+        s_.visible_cv.wait_for(hold, patience, [&] { return visible() > seen || s_.closing; });
+        return visible();
+    }
+    /// The segment records are written to, if any: retention leaves it alone.
+    [[nodiscard]] segment_id active_segment() const {
+        std::lock_guard const hold{s_.m};
+        return s_.active ? s_.active->id() : segment_id{};
+    }
+    /// How much of the segment that is written to holds records; 0: there is none, or it is fresh.
+    [[nodiscard]] std::uint64_t bytes_in_active() const {
+        std::lock_guard const hold{s_.m};
+        return s_.active && s_.active->records() != 0 ? s_.active->end() - segment_type::frames_begin : 0;
+    }
+    /// Errors: those that a write would have now, for want of a store that takes any.
+    [[nodiscard]] result<void> takes_writes() const {
+        std::lock_guard const hold{s_.m};
+        if (!writable()) return s_.refuse();
+        return {};
+    }
+    /// Whether this opening has written: all that was found is durable then, or was written anew.
+    [[nodiscard]] bool has_written() const {
+        std::lock_guard const hold{s_.m};
+        return s_.has_written;
+    }
+
+private:
+    static constexpr int segments_per_call = 2; ///< given up for one call of commit_external()
+
+    [[nodiscard]] bool writable() const noexcept { return !s_.closing && s_.health.is_writable(); }
+    void wake_all() noexcept {
+        s_.lead.wake_all();
+        s_.visible_cv.notify_all();
+        path_.wake_all();
+    }
+
+    [[nodiscard]] static tl::unexpected<error> too_large(std::size_t operations, std::uint64_t bytes) {
+        auto const of_log = std::to_string(bytes) + " bytes of log, a segment has room for " +
+                            std::to_string(batch_bytes_max);
+        if (operations == 1)
+            return failure(errc::too_large, "key and value take " + of_log + ": choose a larger segment_size");
+        return failure(errc::too_large, "the batch takes " + of_log + ": split it, or choose a larger segment_size");
+    }
+    [[nodiscard]] result<void> lsns_are_left(std::size_t wanted) const {
+        if (s_.next.value + wanted <= lsn_highest.value) return {};
+        return failure(errc::too_large, "the log has used up its LSNs; copy the live data into a new store");
+    }
+    /// The records that have an LSN and are not visible: those that are pending, and those a leader is writing, which it only reads too.
+    template <class Visit>
+    void each_pending(Visit const& visit) const {
+        if (!s_.active) return;
+        auto const tell = [&](lsn at, format::frame_view const& frame) { visit(at, as_text(frame.key())); };
+        for_each_record(s_.in_flight.bytes, s_.active->first(), tell);
+        for_each_record(s_.pending.bytes, s_.active->first(), tell);
+    }
+
+    // ---- room -----------------------------------------------------------------------------------------------------------------
+
+    /// An active segment with room for `bytes` and a mark, at a moment when a batch may be encoded.
+    result<void> ready_for(std::uint64_t bytes, std::uint64_t keyed, lock_type& hold) {
+        for (;;) {
+            if (!writable()) return s_.refuse();
+            // A mark may be due before it, and an idle mark comes after it.
+            bool const fits = s_.active && s_.active->has_room(bytes + 2 * segment_type::mark_room, keyed);
+            if (fits && path_.may_encode()) {
+                put_due_mark();
+                put_due_index(bytes, keyed);
+                if (path_.may_encode()) [[likely]]
+                    return {};
+            } else if (s_.lead.is_taken()) {
+                s_.lead.wait(hold);
+            } else {
+                auto lead = s_.lead.take(hold);
+                KEEL_TRY(make_room(lead));
+            }
+        }
+    }
+    /// One step towards room for a batch. Errors: writing has stopped, or nothing has changed.
+    result<void> make_room(leader& lead) {
+        if (!path_.may_go_on()) static_cast<void>(path_.settle(lead));
+        else if (!s_.active) return first_.run(lead);
+        else if (!s_.pending.empty()) bring_out_pending(lead);
+        else return roll(lead);
+        return {};
+    }
+    /// Written path: marks alone, or a group whose callers have not got the leadership yet. They are told what became of it.
+    void bring_out_pending(leader& lead) noexcept {
+        if constexpr (!mapped)
+            while (s_.active && !s_.pending.empty()) static_cast<void>(path_.commit_as_leader(lead));
+    }
+    /// An active segment with room for `bytes`, nothing pending, all that was accepted durable; and the leadership.
+    result<leader> all_durable(std::uint64_t bytes, lock_type& hold) {
+        for (;;) {
+            KEEL_TRY(ready_for(bytes, 1, hold));
+            auto lead = s_.lead.take(hold);
+            if (!writable()) return s_.refuse();
+            if (mapped ? s_.durable < s_.accepted : !s_.pending.batches.empty()) KEEL_TRY(path_.sync(lead));
+            // Waiting for the leadership, or the sync, may have let others in.
+            bool const fits = s_.active && s_.active->has_room(bytes + segment_type::mark_room, 1);
+            bool const quiet = mapped ? s_.durable >= s_.accepted : s_.pending.batches.empty();
+            if (fits && quiet && writable()) return lead;
+        }
+    }
+
+    // ---- marks ------------------------------------------------------------------------------------------------------------------
+
+    /// A mark is due once a second and at the start of each chunk.
+    void put_due_mark() {
+        if (!s_.active->enters_new_chunk() && !mark_due_.load(std::memory_order_relaxed)) return;
+        s_.encode_mark(format::mark_kind::periodic);
+        mark_due_.store(false, std::memory_order_relaxed);
+        s_.active->chunk_is_marked();
+        static_cast<void>(path_.bring_out(nullptr));
+    }
+    /// A chunk that is full gets its index, if that leaves room for what comes next and for what sealing needs. Where memory is short it
+    /// gets none: its records are found by a scan.
+    void put_due_index(std::uint64_t bytes, std::uint64_t keyed) {
+        if (!s_.active->index_is_due()) [[likely]]
+            return;
+        if (!s_.active->has_room(s_.active->index_bytes() + bytes + 2 * segment_type::mark_room, keyed))
+            return s_.active->index_no_more_chunks();
+        keel::detail::if_memory_lasts([&] { s_.encode_index(); });
+        static_cast<void>(path_.bring_out(nullptr));
+    }
+    /// Once the log is quiet: a mark, durable when this returns, that proves the records before it. It begins a block of its own, so that no
+    /// damage to one block takes both the records and their proof.
+    result<void> put_idle_mark(leader& lead) {
+        auto const bytes = s_.active->bytes_to_next_block() + segment_type::mark_room;
+        if (!s_.active->has_room(bytes, 0)) return {};
+        s_.encode_filler();
+        s_.encode_mark(format::mark_kind::idle);
+        return bring_out_mark(lead);
+    }
+    result<void> put_closing_mark(leader& lead) {
+        if (!s_.active->has_room_to_close()) return {};
+        s_.encode_mark(format::mark_kind::close);
+        return bring_out_mark(lead);
+    }
+    result<void> bring_out_mark(leader& lead) {
+        KEEL_TRY(path_.bring_out(&lead));
+        return s_.active && s_.health.is_writable() ? path_.sync(lead) : result<void>{};
+    }
+
+    // ---- syncing ----------------------------------------------------------------------------------------------------------------
+
+    /// Waits for a leader whose sync covers `wanted`, or leads.
+    result<void> sync_up_to(lsn wanted, lock_type& hold) {
+        for (;;) {
+            if (s_.durable >= wanted) return {};
+            if (!writable()) return s_.refuse();
+            if (s_.lead.is_taken()) {
+                s_.lead.wait(hold);
+                continue;
+            }
+            auto lead = s_.lead.take(hold);
+            KEEL_TRY(path_.sync(lead));
+        }
+    }
+
+    // ---- roll-over --------------------------------------------------------------------------------------------------------------
+
+    /// Seals the active segment and activates the next. Nothing is pending.
+    result<void> roll(leader& lead) {
+        if (s_.active->first() == s_.next) return failure(errc::too_large, "a fresh segment has no room for the batch");
+        // A full disk shows here, before anything is changed: the write is refused, and the active segment stays as it is.
+        if (auto ready = s_.keeper.make_ready(); !ready) {
+            s_.health.stop_writing("no segment could be made ready: ", ready.error());
+            s_.segment_usable = true;
+            return ready;
+        }
+        KEEL_TRY(sync_and_seal(lead));
+        if (s_.active) return {}; // it was abandoned instead, and another one is active already
+        return first_.run(lead);
+    }
+    /// Errors: writing has stopped.
+    result<void> sync_and_seal(leader& lead) noexcept {
+        if constexpr (mapped) {
+            auto const synced = keel::detail::guarded([&] { return s_.active->sync(); });
+            if (!synced) return fail_over_.abandon(lead, synced.error());
+            s_.active->note_synced(s_.active->newest_block_batch());
+            s_.durable = s_.accepted;
+        }
+        auto sealed = keel::detail::guarded([&] { return seal_active(); });
+        if (sealed || !s_.health.is_writable()) return sealed;
+        return fail_over_.abandon(lead, sealed.error());
+    }
+    /// Index and footer, sync, and the manifest's word of it. All frames are durable already. After this nothing is written to the file, and
+    /// no segment is active.
+    result<void> seal_active() {
+        auto const seal = s_.active->seal(s_.next.before());
+        auto const link = format::link_of(seal, format::segment_end::rolled);
+        catalog::update listing{s_.parts};
+        listing.close(seal.range.last, link);
+        KEEL_TRY_LET(closed, s_.active->write_seal(seal));
+        format::edit_builder edit;
+        edit.sealed(seal);
+        if (auto done = keel::detail::guarded([&] { return s_.keeper.commit(edit); }); !done) {
+            s_.health.stop_writing("the manifest could not be written: ", done.error());
+            return done;
+        }
+        listing.commit();
+        s_.sink.sealed(std::move(closed));
+        s_.index_memory = s_.active->give_memory();
+        s_.active.reset();
+        first_.sealed(link);
+        s_.events.push(observe::segment_sealed{seal.id, seal.range});
+        return {};
+    }
+
+    // ---- stopping and going on -----------------------------------------------------------------------------------------------------
+
+    result<void> resume_as_leader(leader& lead) {
+        s_.keeper.retry();
+        // What an edit that failed has left must not be there after what is written from here on.
+        KEEL_TRY(s_.keeper.settle());
+        if (s_.health.heals_itself()) {
+            KEEL_TRY(s_.keeper.make_ready());
+            KEEL_TRY(s_.keeper.keep_reserve());
+        }
+        if (s_.active && !s_.segment_usable) KEEL_TRY(fail_over_.restart_after_visible(lead));
+        s_.segment_usable = false;
+        s_.health.end_condition(state_cause::device);
+        s_.health.resume_writing();
+        return {};
+    }
+    result<void> end_in_order(leader& lead) {
+        if (never_writes_) return {};
+        bring_out_pending(lead);
+        if (!s_.health.is_writable()) return refuse_to_close(); // what was accepted may not be on the disk
+        if (!s_.active && s_.durable < s_.accepted) KEEL_TRY(first_.run(lead));
+        if (!s_.active) return {};
+        if (s_.durable < s_.accepted) KEEL_TRY(path_.sync(lead));
+        KEEL_TRY(put_closing_mark(lead));
+        if (!s_.active || !s_.health.is_writable()) return {};
+        return seal_active();
+    }
+    [[nodiscard]] tl::unexpected<error> refuse_to_close() {
+        s_.closing = false;
+        auto why = s_.refuse();
+        s_.closing = true;
+        return why;
+    }
+
+    writer_start start_;
+    state_type s_;
+    fail_over<state_type> fail_over_;
+    first_activation<state_type> first_;
+    path_type path_;
+    bool never_writes_;                 ///< opened read-only, or a repair failed: no segment is ever activated
+    std::atomic<bool> mark_due_{false}; // relaxed: a hint
+};
+
+} // namespace keel::inline v0::wal
+
+#endif
+
 // ---- keel/log.hpp ----
 #ifndef KEEL_LOG_HPP
 #define KEEL_LOG_HPP
@@ -18437,14 +19640,14 @@ public:
     using fs_type = typename Config::file_system;
     using writer_type = wal::writer<Config, Sink>;
     using keeper_type = typename writer_type::keeper_type;
+    using events_type = typename writer_type::events_type;
 
     template <class Opened>
-    log_core(Opened opened, fs_type fs, Sink& sink, std::unique_ptr<typename Config::observer> observer,
-             open_options const& options)
-        : fs_{std::move(fs)}, clock_ns_{options.clock_ns}, read_only_{options.read_only},
-          observer_{std::move(observer)}, lock_{std::move(opened.lock)}, keeper_{std::move(opened.keeper)},
-          parts_{std::move(opened.parts)}, report_{std::move(opened.exam.report)},
-          writer_{*keeper_, *parts_, sink, *observer_, std::move(opened.notes), std::move(opened.start), options} {
+    log_core(Opened opened, fs_type fs, Sink& sink, std::shared_ptr<events_type> events, open_options const& options)
+        : fs_{std::move(fs)}, clock_ns_{options.clock_ns}, read_only_{options.read_only}, events_{std::move(events)},
+          lock_{std::move(opened.lock)}, keeper_{std::move(opened.keeper)}, parts_{std::move(opened.parts)},
+          report_{std::move(opened.exam.report)},
+          writer_{*keeper_, *parts_, sink, *events_, std::move(opened.notes), std::move(opened.start), options} {
         background_ = options.background_thread && !options.read_only;
     }
     ~log_core() { static_cast<void>(close()); }
@@ -18468,7 +19671,8 @@ public:
             return;
         std::lock_guard const hold{starting_};
         if (awake_.load(std::memory_order_relaxed)) return;
-        if (background_) thread_.emplace(writer_);
+        if (background_) thread_.emplace(*this);
+        has_thread_.store(background_, std::memory_order_release);
         if (background_ && on_first_write_) on_first_write_();
         awake_.store(true, std::memory_order_release);
     }
@@ -18478,10 +19682,12 @@ public:
         on_first_write_ = std::move(start);
     }
 
-    result<void> close() {
+    /// Never throws.
+    result<void> close() noexcept {
         stop_threads();
         auto done = writer_.close();
         lock_.reset();
+        events_->deliver();
         return done;
     }
     void abandon() noexcept {
@@ -18493,20 +19699,32 @@ public:
     [[nodiscard]] writer_type& writer() noexcept { return writer_; }
     [[nodiscard]] writer_type const& writer() const noexcept { return writer_; }
     [[nodiscard]] recovery_report const& report() const noexcept { return report_; }
+    [[nodiscard]] events_type& events() noexcept { return *events_; }
     [[nodiscard]] wal::catalog& parts() noexcept { return *parts_; }
     [[nodiscard]] keeper_type& keeper() noexcept { return *keeper_; }
     [[nodiscard]] fs_type const& fs() const noexcept { return fs_; }
     [[nodiscard]] bool read_only() const noexcept { return read_only_; }
     [[nodiscard]] format::manifest_state manifest() const { return keeper_->state(); }
 
-    /// Damage that was come upon after opening: logged, told to the observer, and the reason for being degraded.
+    /// Damage that was met after opening: logged, told to the observer, and the reason for being degraded.
     void tell(std::vector<finding> found) {
         if (found.empty()) return;
         for (auto& f : found) f.file = keeper_->paths().inside(f.file);
-        std::lock_guard const hold{telling_};
-        // That it was logged is not what keeps the store going.
-        if (!read_only_) static_cast<void>(recovery::log_corruption(fs_, keeper_->paths(), found, clock_ns_()));
-        writer_.tell(found);
+        {
+            std::lock_guard const hold{telling_};
+            // The store goes on without the log of it.
+            if (!read_only_) static_cast<void>(recovery::log_corruption(fs_, keeper_->paths(), found, clock_ns_()));
+        }
+        for (auto const& f : found) events_->push(observe::damage_found{f});
+        writer_.add_condition(state_cause::damage, "damage was found while reading: " + found.front().file + " at " +
+                                                       std::to_string(found.front().offset) +
+                                                       "; see the corruption log");
+        if (!has_thread_.load(std::memory_order_acquire)) events_->deliver(); // nobody else may
+    }
+    /// What the background thread does, or a program without one.
+    void housekeep(bool quiet) {
+        writer_.housekeep(quiet);
+        events_->deliver();
     }
 
     /// Gives up whole segments in front of `upto`.
@@ -18543,24 +19761,26 @@ private:
         std::lock_guard const hold{starting_};
         background_ = false;
         thread_.reset();
+        has_thread_.store(false, std::memory_order_release);
     }
 
     fs_type fs_;
     std::uint64_t (*clock_ns_)();
     bool read_only_;
     std::mutex telling_; ///< one entry in the corruption log at a time
-    std::unique_ptr<typename Config::observer> observer_;
+    std::shared_ptr<events_type> events_;
     std::optional<typename fs_type::lock_type> lock_;
     std::unique_ptr<keeper_type> keeper_;
     std::unique_ptr<wal::catalog> parts_;
     recovery_report report_;
     std::mutex retention_; ///< one truncate_before at a time
     writer_type writer_;
-    std::mutex starting_;            ///< guards what follows
-    bool background_ = false;        ///< threads may be started
-    std::atomic<bool> awake_{false}; // release: who sees it need not ask again
+    std::mutex starting_;                 ///< guards what follows
+    bool background_ = false;             ///< threads may be started
+    std::atomic<bool> awake_{false};      // release: a thread that sees it need not ask again
+    std::atomic<bool> has_thread_{false}; // release: the thread that delivers events is there
     std::function<void()> on_first_write_{};
-    std::optional<wal::keeper_thread<writer_type, typename Config::durability>> thread_{};
+    std::optional<wal::keeper_thread<log_core, typename Config::durability>> thread_{};
 };
 
 } // namespace detail
@@ -18573,19 +19793,31 @@ class basic_log {
 public:
     using config_type = Config;
     using file_system = typename Config::file_system;
+    using observer = typename Config::observer;
 
     /// Opens the log in this folder, or makes one, and recovers it. Errors: not_found, not_a_store, wrong_format, wrong_policy,
     /// locked, corruption (where the repair policy refuses), recovery_attempts, cancelled, and the machine's.
     [[nodiscard]] static result<basic_log> open(std::string directory, open_options const& options = {},
-                                                file_system fs = {}) {
-        auto observer = std::make_unique<typename Config::observer>();
+                                                file_system fs = {})
+        requires std::default_initializable<observer>
+    {
+        return open(std::move(directory), options, std::move(fs), observer{});
+    }
+    /// The same with an observer of your own, which may hold a logger.
+    [[nodiscard]] static result<basic_log> open(std::string directory, open_options const& options, file_system fs,
+                                                observer told) {
+        auto events = std::make_shared<typename core_type::events_type>(std::move(told));
         std::vector<recovery::no_sink> sinks;
         auto opened = recovery::open_store<detail::recovering_config<Config>>(
-            fs, std::move(directory), Config::segment_bytes, options, *observer, sinks);
-        if (!opened) return failure(std::move(opened).error());
+            fs, std::move(directory), Config::segment_bytes, options, *events, sinks);
+        if (!opened) {
+            events->deliver();
+            return failure(std::move(opened).error());
+        }
         basic_log out;
         out.sink_ = std::make_unique<wal::discard_records>();
-        out.core_ = std::make_unique<core_type>(std::move(*opened), fs, *out.sink_, std::move(observer), options);
+        out.core_ = std::make_unique<core_type>(std::move(*opened), fs, *out.sink_, events, options);
+        events->deliver();
         return out;
     }
 
@@ -18654,7 +19886,7 @@ public:
     [[nodiscard]] recovery_report const& recovery() const noexcept { return core_->report(); }
 
     /// What the background thread does; for programs opened without one. `quiet`: nothing was appended for a while.
-    void housekeep(bool quiet = true) { core_->writer().housekeep(quiet); }
+    void housekeep(bool quiet = true) { core_->housekeep(quiet); }
     /// Lets go of everything without touching the disk, as a killed process does.
     void abandon() noexcept { core_->abandon(); }
 
@@ -18935,7 +20167,7 @@ private:
         for (auto const& e : job.segments) gone.push_back(e.id);
         retire(job, levels_.replace(gone, out, in));
         count(job, made);
-        core_.writer().tell(
+        core_.events().push(
             observe::merged{.level = job.into, .tables = in.size(), .bytes_read = job.bytes, .floor = job.floor});
         return {};
     }
@@ -19012,7 +20244,7 @@ private:
 //
 // What is on the disk, step by step: (1) tables under temporary names, each synced; (2) their final names, the folder synced. A crash up
 // to here leaves files that no manifest names. (3) The log takes an LSN for all of it, synced with everything before (wal/writer.hpp,
-// write_beside): alone it means nothing. (4) One manifest edit: these tables, at that LSN, on level 0. From here on they count: the LSN
+// commit_external): alone it means nothing. (4) One manifest edit: these tables, at that LSN, on level 0. From here on they count: the LSN
 // is durable, so no power loss takes it back or gives it to anything else. (5) Readers see them, then the LSN becomes visible.
 
 namespace keel::inline v0::detail {
@@ -19055,7 +20287,7 @@ public:
         if (!any_) return failure(errc::invalid_argument, "there is nothing to ingest");
         KEEL_TRY(out_.finish());
         KEEL_TRY(out_.name());
-        return core_.writer().write_beside([this](lsn at) { return take_effect(at); });
+        return core_.writer().commit_external([this](lsn at) { return take_effect(at); });
     }
 
 private:
@@ -19664,22 +20896,25 @@ public:
     using key_scan = basic_scan<reading>;
     using keys_only = basic_scan<reading, std::string_view>;
     using file_system = typename Config::file_system;
+    using observer = typename Config::observer;
 
     /// Opens the store in this folder, or makes one, and recovers it: see recovery() for what was found. With `read_only` it is what the
     /// store was at this moment, whoever writes to it meanwhile, restarts or merges: open again to see more. Errors: not_found,
     /// not_a_store, wrong_format, wrong_policy, locked, corruption (where the repair policy refuses), recovery_attempts,
     /// cancelled, and the machine's.
     [[nodiscard]] static result<basic_engine> open(std::string directory, open_options const& options = {},
-                                                   file_system fs = {}) {
-        for (int turn = 0;; ++turn) {
-            KEEL_TRY_LET(db, open_once(directory, options, fs));
-            if (!options.read_only) return db;
-            auto held = db.levels_->hold_files();
-            if (held) return db;
-            // A missing file was found and told of; one that has gone since is a merge beside this.
-            if (held.error().code != errc::not_found || db.recovery().damaged()) return db;
-            if (turn == recovery::looks_max) return failure(std::move(held).error());
-        }
+                                                   file_system fs = {})
+        requires std::default_initializable<observer>
+    {
+        return open(std::move(directory), options, std::move(fs), observer{});
+    }
+    /// The same with an observer of your own, which may hold a logger.
+    [[nodiscard]] static result<basic_engine> open(std::string directory, open_options const& options, file_system fs,
+                                                   observer told) {
+        auto const events = std::make_shared<events_type>(std::move(told));
+        auto db = open_beside_writers(directory, options, fs, events);
+        events->deliver();
+        return db;
     }
 
     basic_engine(basic_engine&&) noexcept = default;
@@ -19905,10 +21140,12 @@ public:
 
     /// What the background thread does; for programs opened without one. `quiet`: nothing was written for a while.
     void housekeep(bool quiet = true) {
-        core_->writer().housekeep(quiet);
+        core_->housekeep(quiet);
         if (core_->writer().state() == engine_state::closed || core_->read_only()) return;
         if (auto done = merging_->work.step({}, quiet); !done)
-            core_->writer().degrade("merging the log into tables failed: " + to_string(done.error()));
+            core_->writer().add_condition(state_cause::compaction,
+                                          "merging the log into tables failed: " + to_string(done.error()));
+        core_->events().deliver();
     }
     /// Lets go of everything without touching the disk, as a killed process does.
     void abandon() noexcept {
@@ -19957,12 +21194,27 @@ private:
     };
     basic_engine() = default;
 
+    using events_type = typename core_type::events_type;
+
+    /// One that only reads starts over where a writer beside it has removed files since they were listed.
+    [[nodiscard]] static result<basic_engine> open_beside_writers(std::string const& directory,
+                                                                  open_options const& options, file_system& fs,
+                                                                  std::shared_ptr<events_type> const& events) {
+        for (int turn = 0;; ++turn) {
+            KEEL_TRY_LET(db, open_once(directory, options, fs, events));
+            if (!options.read_only) return db;
+            auto held = db.levels_->hold_files();
+            if (held) return db;
+            // A missing file was found and told of; one that has gone since is a merge beside this.
+            if (held.error().code != errc::not_found || db.recovery().damaged()) return db;
+            if (turn == recovery::looks_max) return failure(std::move(held).error());
+        }
+    }
     [[nodiscard]] static result<basic_engine> open_once(std::string const& directory, open_options const& options,
-                                                        file_system& fs) {
-        auto observer = std::make_unique<typename Config::observer>();
+                                                        file_system& fs, std::shared_ptr<events_type> const& events) {
         std::vector<recovery::index_collector> collected;
         auto opened = recovery::open_store<detail::recovering_config<Config>>(fs, directory, Config::segment_bytes,
-                                                                              options, *observer, collected);
+                                                                              options, *events, collected);
         if (!opened) return failure(std::move(opened).error());
         auto const started = std::chrono::steady_clock::now();
         basic_engine out;
@@ -19972,7 +21224,7 @@ private:
         out.levels_ = std::make_shared<levels_type>(fs, static_cast<std::size_t>(options.cache_bytes));
         out.levels_->mount(std::move(parts), opened->exam.stock.state.tables, opened->exam.stock.paths);
         opened->exam.report.replay_time = std::chrono::steady_clock::now() - started;
-        out.core_ = std::make_shared<core_type>(std::move(*opened), fs, *out.levels_, std::move(observer), options);
+        out.core_ = std::make_shared<core_type>(std::move(*opened), fs, *out.levels_, events, options);
         out.merging_ = std::make_unique<merging>(*out.core_, *out.levels_, options);
         if constexpr (policy::log_bytes != 0) out.core_->on_first_write([m = out.merging_.get()] { m->start(); });
         return out;

@@ -323,10 +323,8 @@ TEST_CASE("ingest: who took its view before has nothing of what comes behind, ho
     parts.begin(keel::segment_id{1});
     auto const before = parts.view();
     parts.put_on_top({});
-    keel::format::frame_view put{.state = keel::format::frame_state::intact,
-                                 .header = {.payload_bytes = 2, .key_bytes = 1, .type = keel::format::frame_type::put},
-                                 .payload = keel::as_bytes("kv")};
-    parts.apply(keel::lsn{2}, put);
+    parts.stage(keel::format::frame_type::put, "k", "v");
+    parts.apply(keel::lsn{2}, 1);
     CHECK(!before->find("k", keel::lsn{2}).value());
     CHECK(parts.view()->find("k", keel::lsn{2}).value());
 }

@@ -19,13 +19,13 @@ from amalgamate import UMBRELLA, Amalgamation  # noqa: E402
 # Who stands on whom. The first row whose pattern matches a header is its layer; a header may include its own layer's folder
 # and every lower number, nothing beside or above it.
 LAYERS = [
-    (r"(types|error|version|fwd)\.hpp", 0),
+    (r"(types|error|state|version|fwd)\.hpp", 0),
     (r"detail/", 1),
     (r"(io|policy/checksum)/concept\.hpp", 2),  # what formats are written in terms of
     (r"io/", 3),
     (r"format/", 3),
     (r"(policy/repair|recovery)/finding\.hpp", 4),
-    (r"observe/(event|concept|json)\.hpp", 5),
+    (r"observe/(event|event_queue|concept|json)\.hpp", 5),
     (r"policy/[^/]+/concept\.hpp", 6),
     (r"policy/([^/]+)/", 7),  # models: of their own axis, and of no stage
     (r"recovery/options\.hpp", 7),  # what a caller says when opening: words, no stage

@@ -35,6 +35,11 @@ record_index::node const* find(record_index const& in, std::string const& key, l
     return in.find(key, keel::format::filter_hash(key), snapshot);
 }
 
+void insert(record_index& into, keel::table::version const& v) {
+    into.stage(v.key, v.value, v.tombstone);
+    into.publish(v.at, 1);
+}
+
 } // namespace
 
 TEST_CASE("record index: look-ups and walks agree with a map, whatever was walked in between") {
@@ -46,7 +51,7 @@ TEST_CASE("record index: look-ups and walks agree with a map, whatever was walke
             auto const n = *rc::gen::inRange(0, 120);
             auto const key = (n % 3 == 0 ? "the same sixteen bytes, then " : "") + std::to_string(n % 40);
             auto const value = std::to_string(i);
-            index.insert({.key = key, .value = value, .at = lsn{static_cast<std::uint64_t>(i)}, .tombstone = n == 7});
+            insert(index, {.key = key, .value = value, .at = lsn{static_cast<std::uint64_t>(i)}, .tombstone = n == 7});
             all[{key, -i}] = value;
             if (*rc::gen::inRange(0, 20) != 0) continue;
             auto const snapshot = *rc::gen::inRange(0, i + 2);
@@ -101,11 +106,39 @@ TEST_CASE("record index: what was inserted is found by threads that look while m
             }
         });
     for (std::uint64_t i = 0; i < all; ++i) {
-        index.insert({.key = key(i), .value = "v", .at = lsn{i + 1}});
+        insert(index, {.key = key(i), .value = "v", .at = lsn{i + 1}});
         done.store(i + 1, std::memory_order_release);
     }
     readers.clear();
     CHECK(missed == 0);
+}
+
+TEST_CASE("record index: what is staged is seen once it is published, and never if it is unstaged") {
+    record_index index;
+    index.stage("a", "1", false);
+    index.stage("b", "2", false);
+    CHECK(index.empty());
+    CHECK(find(index, "a", keel::lsn_max) == nullptr);
+    CHECK(walk(index, true).empty());
+    index.publish(lsn{1}, 1);
+    CHECK(find(index, "a", keel::lsn_max)->at == lsn{1});
+    CHECK(find(index, "b", keel::lsn_max) == nullptr);
+    index.stage("c", "3", false);
+    index.stage("d", "4", true);
+    index.unstage(2);
+    CHECK(index.staged() == 2);
+    index.stage("e", "5", false);
+    index.publish(lsn{2}, 3);
+    CHECK(index.staged() == 0);
+    CHECK(walk(index, true) ==
+          std::vector<std::pair<std::string, std::uint64_t>>{{"a", 1}, {"b", 2}, {"c", 3}, {"e", 4}});
+    index.stage("f", "6", false);
+    index.unstage(0);
+    index.stage("a", "7", false);
+    index.publish(lsn{5}, 1);
+    CHECK(find(index, "f", keel::lsn_max) == nullptr);
+    CHECK(find(index, "a", lsn{4})->view().value == "1");
+    CHECK(find(index, "a", lsn{5})->view().value == "7");
 }
 
 TEST_CASE("record index: memory goes from one index to the next, and nothing of what was in it") {
@@ -115,7 +148,7 @@ TEST_CASE("record index: memory goes from one index to the next, and nothing of 
     auto const key_of = [](int turn, std::uint64_t i) { return std::to_string(turn) + '.' + std::to_string(i); };
     auto const fill = [&](record_index& index, int turn) {
         for (std::uint64_t i = 1; i <= count; ++i)
-            index.insert({.key = key_of(turn, i), .value = filler + std::to_string(turn), .at = lsn{i}});
+            insert(index, {.key = key_of(turn, i), .value = filler + std::to_string(turn), .at = lsn{i}});
     };
     auto const check = [&](record_index const& index, int turn) {
         for (std::uint64_t i = 1; i <= count; ++i) {

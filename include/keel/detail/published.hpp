@@ -27,13 +27,17 @@ public:
         std::lock_guard const hold{s.m};
         return s.value;
     }
+    /// Throws std::bad_alloc, and then the value is the one before, for everybody.
     void set(std::shared_ptr<T const> const& next) {
-        for (auto& s : slots_) {
+        std::array<std::shared_ptr<T const>, slots> fresh;
+        for (auto& f : fresh) {
             // A count of its own for each slot; the one shared by all is touched only here.
             auto own = std::make_shared<std::shared_ptr<T const>>(next);
-            std::shared_ptr<T const> fresh{own, next.get()};
-            std::lock_guard const hold{s.m};
-            s.value.swap(fresh);
+            f = {own, next.get()};
+        }
+        for (std::size_t i = 0; i < slots; ++i) {
+            std::lock_guard const hold{slots_[i].m};
+            slots_[i].value.swap(fresh[i]);
         }
     }
 

@@ -7,8 +7,10 @@
 //
 // Thread rules: any number of writers call wait_for_room(); behind_ (relaxed) is a hint that spares them the mutex.
 
+#include <keel/detail/guarded.hpp>
 #include <keel/error.hpp>
 #include <keel/io/thread.hpp>
+#include <keel/state.hpp>
 #include <keel/types.hpp>
 
 #include <algorithm>
@@ -62,25 +64,30 @@ public:
     }
 
 private:
-    void run(Compactor& work, Writer& writer, std::stop_token const& stop) {
-        std::string trouble;
+    void run(Compactor& work, Writer& writer, std::stop_token const& stop) noexcept {
+        bool failed = false;
         std::chrono::milliseconds patience = retry_after;
         auto newest = writer.visible();
         auto written = std::chrono::steady_clock::now(); // when that was seen first
         while (!stop.stop_requested()) {
-            if (trouble.empty()) set_behind(work.log_bytes() > log_bytes_max);
+            if (!failed) look_behind(work);
             auto const now = std::chrono::steady_clock::now();
             if (auto const seen = writer.visible(); std::exchange(newest, seen) != seen) written = now;
-            auto done = work.step(stop, now - written >= quiet_after);
-            set_behind(done && work.log_bytes() > log_bytes_max);
-            if (done && *done && !trouble.empty()) {
-                writer.no_longer(std::exchange(trouble, {}));
+            auto const done = guarded([&] { return work.step(stop, now - written >= quiet_after); });
+            if (done) look_behind(work);
+            else set_behind(false);
+            if (done && *done && std::exchange(failed, false)) {
+                writer.end_condition(state_cause::compaction);
                 patience = retry_after;
             }
             if (done && *done) continue; // there may be more
             if (!done && done.error().code != errc::cancelled) {
-                trouble = "merging the log into tables failed and is tried again: " + to_string(done.error());
-                writer.degrade(trouble);
+                failed = true;
+                if_memory_lasts([&] {
+                    writer.add_condition(state_cause::compaction,
+                                         "merging the log into tables failed and is tried again: " +
+                                             to_string(done.error()));
+                });
             }
             std::unique_lock hold{m_};
             wake_.wait_for(hold, stop, done ? std::chrono::milliseconds(step_every) : patience, [] { return false; });
@@ -88,7 +95,10 @@ private:
         }
         set_behind(false);
     }
-    void set_behind(bool now) {
+    void look_behind(Compactor& work) noexcept {
+        if_memory_lasts([&] { set_behind(work.log_bytes() > log_bytes_max); });
+    }
+    void set_behind(bool now) noexcept {
         std::lock_guard const hold{m_};
         behind_.store(now, std::memory_order_relaxed);
         if (!now) room_.notify_all();

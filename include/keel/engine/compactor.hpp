@@ -283,7 +283,7 @@ private:
         for (auto const& e : job.segments) gone.push_back(e.id);
         retire(job, levels_.replace(gone, out, in));
         count(job, made);
-        core_.writer().tell(
+        core_.events().push(
             observe::merged{.level = job.into, .tables = in.size(), .bytes_read = job.bytes, .floor = job.floor});
         return {};
     }

@@ -6,7 +6,7 @@
 //
 // What is on the disk, step by step: (1) tables under temporary names, each synced; (2) their final names, the folder synced. A crash up
 // to here leaves files that no manifest names. (3) The log takes an LSN for all of it, synced with everything before (wal/writer.hpp,
-// write_beside): alone it means nothing. (4) One manifest edit: these tables, at that LSN, on level 0. From here on they count: the LSN
+// commit_external): alone it means nothing. (4) One manifest edit: these tables, at that LSN, on level 0. From here on they count: the LSN
 // is durable, so no power loss takes it back or gives it to anything else. (5) Readers see them, then the LSN becomes visible.
 
 #include <keel/config.hpp>
@@ -66,7 +66,7 @@ public:
         if (!any_) return failure(errc::invalid_argument, "there is nothing to ingest");
         KEEL_TRY(out_.finish());
         KEEL_TRY(out_.name());
-        return core_.writer().write_beside([this](lsn at) { return take_effect(at); });
+        return core_.writer().commit_external([this](lsn at) { return take_effect(at); });
     }
 
 private:

@@ -10,11 +10,12 @@
 // all in the tables of higher levels. Tables of one of these levels share no key. Tables of level 0 were ingested beside the log: each is
 // at one LSN, they may share keys, and are newer than all in level 1; a merge takes them as soon as it takes the log up to their LSN.
 //
-// Thread rules: the log's leader and compaction change, each in one step under change_; any number read, each through a view() that
+// Thread rules: the log's writer, under its mutex, and compaction change, each in one step under change_; any number read, each through a view() that
 // stays what it is while it is held. A reader without a snapshot takes the view first and asks for the log's visible LSN then: what
 // compaction had forgotten when the view was made was superseded at or below that LSN. Whatever the view lacks of what became visible
 // since is newer than all it has. A snapshot is held (moments.hpp) before its view is taken.
 
+#include <keel/detail/guarded.hpp>
 #include <keel/detail/published.hpp>
 #include <keel/engine/moments.hpp>
 #include <keel/error.hpp>
@@ -391,10 +392,11 @@ public:
         std::lock_guard const hold{change_};
         auto next = *view();
         next.tables.front().insert(next.tables.front().end(), in.begin(), in.end());
-        // Who has an older view must not find there what comes behind them, without them.
-        writing_ = std::make_shared<table::memtable>(writing_->segment(), pages_);
-        next.memory.push_back(writing_);
+        // A new memtable: otherwise a reader with an older view would see later writes but not these tables.
+        auto fresh = std::make_shared<table::memtable>(writing_->segment(), pages_);
+        next.memory.push_back(fresh);
         publish(std::move(next));
+        writing_ = std::move(fresh);
     }
 
     // ---- wal::record_sink ---------------------------------------------------------------------------------------------------
@@ -404,30 +406,45 @@ public:
         auto next = *view();
         // Begun, and given up before it took a record.
         std::erase_if(next.memory, [](auto const& m) { return m->empty(); });
-        writing_ = std::make_shared<table::memtable>(segment, pages_);
-        next.memory.push_back(writing_);
+        auto fresh = std::make_shared<table::memtable>(segment, pages_);
+        next.memory.push_back(fresh);
         publish(std::move(next));
+        writing_ = std::move(fresh);
+        staged_in_ = writing_; // what is still staged for the segment before is staged here again, or never applied
     }
-    void expect(format::frame_view const& frame) const noexcept { writing_->expect(frame); }
-    void apply(lsn at, format::frame_view const& frame) { writing_->apply(at, frame); }
+    void stage(format::frame_type type, std::string_view key, std::string_view value) {
+        if (staged_in_ != writing_ && (!staged_in_ || staged_in_->staged() == 0)) staged_in_ = writing_;
+        staged_in_->stage(type, key, value);
+    }
+    [[nodiscard]] std::size_t staged() const noexcept { return staged_in_ ? staged_in_->staged() : 0; }
+    void unstage(std::size_t count) noexcept {
+        if (staged_in_) staged_in_->unstage(count);
+    }
+    void apply(lsn first, std::size_t count) noexcept { staged_in_->apply(first, count); }
 
-    /// The segment is served from where it lies from here on, if it has an index: else from memory, as before.
-    void sealed(wal::closed_segment segment) {
+    /// The segment is served from where it lies from here on, if it has an index: else from memory, as before. So it is where memory for
+    /// the change is refused.
+    void sealed(wal::closed_segment segment) noexcept {
         if (!segment.index) return;
-        std::lock_guard const hold{change_};
-        auto next = *view();
-        auto const served = std::erase_if(next.memory, [&](auto const& m) { return m->segment() == segment.id; });
-        if (served == 0) return; // a merge was quicker, and has given the segment back
-        next.runs.push_back(serve(std::move(segment), nullptr));
-        publish(std::move(next));
+        if_memory_lasts([&] {
+            std::lock_guard const hold{change_};
+            auto next = *view();
+            auto const served = std::erase_if(next.memory, [&](auto const& m) { return m->segment() == segment.id; });
+            if (served == 0) return; // a merge was quicker, and has given the segment back
+            next.runs.push_back(serve(std::move(segment), nullptr));
+            publish(std::move(next));
+        });
     }
-    /// The records of `old` behind `last` were written anew and are in the segment begun last.
-    void moved(segment_id old, lsn last) {
-        std::lock_guard const hold{change_};
-        auto next = *view();
-        for (auto& r : next.runs)
-            if (r->source().id == old) r = r->up_to(last);
-        publish(std::move(next));
+    /// The records of `old` after `last` were written anew and are in the segment begun last. Where memory for the change is refused a walk
+    /// meets them twice, which it is used to, and a look-up finds the newer ones first.
+    void moved(segment_id old, lsn last) noexcept {
+        if_memory_lasts([&] {
+            std::lock_guard const hold{change_};
+            auto next = *view();
+            for (auto& r : next.runs)
+                if (r->source().id == old) r = r->up_to(last);
+            publish(std::move(next));
+        });
     }
 
     // ---- damage found while reading -----------------------------------------------------------------------------------------
@@ -479,7 +496,9 @@ private:
     std::shared_ptr<table::read_cache> cache_;
     std::shared_ptr<moments> held_{std::make_shared<moments>()};
     std::shared_ptr<io::large_page_pool> pages_{std::make_shared<io::large_page_pool>()}; ///< from segment to segment
-    std::shared_ptr<table::memtable> writing_{};
+    std::shared_ptr<table::memtable> writing_{}; ///< takes what is staged from here on
+    std::shared_ptr<table::memtable>
+        staged_in_{};   ///< has what is staged and not applied; writing_, but for the moment of an ingestion
     std::mutex change_; ///< one change of the view at a time; not held during I/O
     published<view_type> now_;
 };

@@ -6,7 +6,8 @@
 // Mark, 80 bytes: 0 lsn u64 (the last one taken) | 8 durable u64 | 16 clock u64 (raw, ns since 1970) | 24 segment_id u64
 //   32 first_lsn u64 | 40 salt u64 | 48 branch u64 | 56 history digest 16 (zeros: not kept) | 72 kind u8, 7 zero
 //   First in a segment and in a chunk, once a second while writing, when idle, at close. One mark is enough to read a segment
-//   whose headers are gone.
+//   whose headers are gone. An idle mark begins a block: it proves records before it, so one damaged block must not take both.
+//   In front of it stands a filler: a mark frame of zeros, as long as the rest of the block. It says nothing, and readers step over it.
 // Loss: pairs { first u64, last u64 }: these LSNs were declared lost by a repair and are no longer missed.
 
 #include <keel/format/endian.hpp>

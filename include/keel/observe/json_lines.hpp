@@ -21,7 +21,9 @@ namespace keel::inline v0::observe {
 [[nodiscard]] inline std::string to_json(event const& e, std::uint64_t at_ns) {
     struct writer {
         json_object& o;
-        void operator()(damage_found const& d) const { o.text("event", "damage_found").raw("damage", to_json(d.what)); }
+        void operator()(damage_found const& d) const {
+            o.text("event", "damage_found").number("times", d.times).raw("damage", to_json(d.what));
+        }
         void operator()(segment_activated const& s) const {
             o.text("event", "segment_activated").number("segment", s.id.value).number("first_lsn", s.first.value);
         }
@@ -39,9 +41,14 @@ namespace keel::inline v0::observe {
             o.text("event", "merged").number("level", m.level).number("tables", m.tables);
             o.number("bytes_read", m.bytes_read).number("floor", m.floor.value);
         }
+        void operator()(records_lost const& l) const {
+            o.text("event", "records_lost").number("first_lsn", l.range.first.value);
+            o.number("last_lsn", l.range.last.value).text("reason", l.why);
+        }
         void operator()(state_changed const& s) const {
             o.text("event", "state_changed").text("state", s.state).text("reason", s.reason);
         }
+        void operator()(events_dropped const& d) const { o.text("event", "events_dropped").number("events", d.count); }
     };
     json_object o;
     o.text("time", utc_text(at_ns));

@@ -6,13 +6,14 @@
 // Nothing is written while a store is whole or merely torn by a crash: the first write does what has to be done before it
 // (wal/writer.hpp). The exceptions are the attempt counter in the notes, which an orderly failure puts back, and repairs.
 
+#include <keel/observe/event_queue.hpp>
 #include <keel/recovery/examine.hpp>
 #include <keel/recovery/plan.hpp>
 #include <keel/recovery/repair.hpp>
 #include <keel/wal/catalog.hpp>
 #include <keel/wal/notes_file.hpp>
 #include <keel/wal/segments.hpp>
-#include <keel/wal/writer.hpp>
+#include <keel/wal/writer_start.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -66,9 +67,8 @@ public:
     using lock_type = typename fs_type::lock_type;
 
     opener(fs_type& fs, std::string directory, std::uint64_t segment_bytes, open_options const& options,
-           typename Config::observer& observer)
-        : fs_{fs}, paths_{std::move(directory)}, segment_bytes_{segment_bytes}, options_{options}, observer_{observer} {
-    }
+           observe::event_queue<typename Config::observer>& events)
+        : fs_{fs}, paths_{std::move(directory)}, segment_bytes_{segment_bytes}, options_{options}, events_{events} {}
 
     template <scan_sink Sink>
     result<opened_type> run(std::vector<Sink>& sinks) {
@@ -288,7 +288,7 @@ private:
         }
         for (auto f : findings) {
             f.done = outcome::refused;
-            if (believed_) observer_.on(observe::damage_found{f});
+            if (believed_) events_.push(observe::damage_found{f});
         }
         return failure(std::move(why));
     }
@@ -358,7 +358,7 @@ private:
         report.corrupted_records = std::max(report.corrupted_records, report.healed_records);
         report.attempts = std::max(attempts_, 1U);
         if (believed_)
-            for (auto const& f : report.findings) observer_.on(observe::damage_found{f});
+            for (auto const& f : report.findings) events_.push(observe::damage_found{f});
         if (out.start.reason.empty() && report.damaged())
             out.start.reason = report.lost_records != 0 ? std::to_string(report.lost_records) +
                                                               " acknowledged record(s) were lost; see recovery()"
@@ -614,7 +614,7 @@ private:
     wal::layout paths_;
     std::uint64_t segment_bytes_;
     open_options const& options_;
-    typename Config::observer& observer_;
+    observe::event_queue<typename Config::observer>& events_;
     std::optional<lock_type> lock_{};
     std::optional<wal::notes_file<C, fs_type>> notes_{};
     std::vector<segment_id> built_{};
@@ -630,8 +630,9 @@ private:
 template <class Config, scan_sink Sink>
 [[nodiscard]] result<opened<Config>> open_store(typename Config::file_system& fs, std::string directory,
                                                 std::uint64_t segment_bytes, open_options const& options,
-                                                typename Config::observer& observer, std::vector<Sink>& sinks) {
-    return detail::opener<Config>{fs, std::move(directory), segment_bytes, options, observer}.run(sinks);
+                                                observe::event_queue<typename Config::observer>& events,
+                                                std::vector<Sink>& sinks) {
+    return detail::opener<Config>{fs, std::move(directory), segment_bytes, options, events}.run(sinks);
 }
 
 } // namespace keel::inline v0::recovery

@@ -4,7 +4,7 @@
 
 // The newest records in memory, every version of every key: what one segment takes until it is sealed and served from where it lies.
 //
-// Thread rules: one thread applies records (the log's leader), any number read. Cursors are one thread's; they and the views they
+// Thread rules: one thread stages and applies records (under the writer's mutex), any number read. Cursors are one thread's; they and the views they
 // give live as long as the memtable.
 
 #include <keel/format/frame.hpp>
@@ -30,18 +30,17 @@ public:
 
     [[nodiscard]] bool empty() const noexcept { return written_.empty(); }
 
-    /// Asks for the memory that apply() will look at. By the thread that applies.
-    void expect(format::frame_view const& frame) const noexcept {
-        written_.prefetch(format::filter_hash(as_text(frame.key())));
+    /// Copies a record that apply() will make visible; one without a key is only counted. Throws std::bad_alloc, and nothing has changed.
+    void stage(format::frame_type type, std::string_view key, std::string_view value) {
+        bool const erases = type == format::frame_type::erase;
+        if (erases || type == format::frame_type::put) written_.stage(key, value, erases);
+        else written_.stage_nothing();
     }
-    /// One thread at a time.
-    void apply(lsn at, format::frame_view const& frame) {
-        if (frame.header.type != format::frame_type::put && frame.header.type != format::frame_type::erase) return;
-        written_.insert({.key = as_text(frame.key()),
-                         .value = as_text(frame.value()),
-                         .at = at,
-                         .tombstone = frame.header.type == format::frame_type::erase});
-    }
+    [[nodiscard]] std::size_t staged() const noexcept { return written_.staged(); }
+    /// Forgets what was staged after the first `count`.
+    void unstage(std::size_t count) noexcept { written_.unstage(count); }
+    /// Makes the first `count` staged records visible under the LSNs from `first` on.
+    void apply(lsn first, std::size_t count) noexcept { written_.publish(first, count); }
 
     /// Asks for the memory that find() looks at first. `hash`: the key's filter_hash.
     void prefetch(std::uint64_t hash) const noexcept { written_.prefetch(hash); }

@@ -6,8 +6,12 @@
 // asks for it: a walk sorts what came since the last one and merges it with what was sorted before. So a program that only puts never
 // pays for order, and one that walks pays for each record a few times at most.
 //
-// Thread rules: one thread inserts, any number look up and walk. Nodes never change once they are published: a slot, the table and
-// newest_ are stored with release and loaded with acquire. m_ guards the sorted pieces; walkers take it, an insertion never does.
+// An insertion has two steps. stage() copies the record and makes sure of all memory that it will need: it may throw, and then nothing has
+// changed. publish() makes the record visible and cannot fail. So a record can be written to the log between the two, and nothing that the
+// log holds is missing here for want of memory.
+//
+// Thread rules: one thread stages and publishes, any number look up and walk. Nodes never change once they are published: a slot, the
+// table and newest_ are stored with release and loaded with acquire. m_ guards the sorted pieces; walkers take it, an insertion never does.
 
 #include <keel/detail/assert.hpp>
 #include <keel/detail/prefetch.hpp>
@@ -38,11 +42,15 @@ public:
     struct node {
         std::uint64_t hash;
         lsn at;
-        node const* older;  ///< the version of the same key before this one
+        union {
+            node const* older; ///< the version of the same key before this one
+            node* next_staged; ///< until it is published: what is staged behind it
+        };
         node const* before; ///< what was inserted before this, whatever its key
         std::uint32_t value_bytes;
         std::uint16_t key_bytes;
         bool tombstone;
+        bool is_nothing; ///< only counted while it is staged
 
         [[nodiscard]] std::string_view key() const noexcept { return {text(), key_bytes}; }
         [[nodiscard]] version view() const noexcept {
@@ -96,16 +104,40 @@ public:
     /// `pages`: where large pieces of its memory come from and go to; nothing: the heap.
     explicit record_index(std::shared_ptr<io::large_page_pool> pages = {}) : pages_{std::move(pages)} { grow(); }
 
-    /// One thread at a time. LSNs of one key grow, or come again with the same record.
-    void insert(version const& v) {
-        if (count_ * 2 >= tables_.back()->slots.size()) grow();
-        auto const hash = format::filter_hash(v.key);
-        auto& slot = slot_of(*tables_.back(), hash, v.key);
-        auto const* const older = slot.load(std::memory_order_relaxed).get();
-        count_ += older == nullptr;
-        auto* const fresh = make_node(v, hash, older);
-        slot.store({fresh, hash}, std::memory_order_release);
-        newest_.store(fresh, std::memory_order_release);
+    /// Copies a record that publish() will insert, behind those that are staged already; its LSN is given then. Throws std::bad_alloc, and
+    /// nothing has changed.
+    void stage(std::string_view key, std::string_view value, bool tombstone) {
+        while ((count_ + staged_count_ + 1) * 2 >= tables_.back()->slots.size()) grow();
+        auto* const fresh = make_node(key, value, tombstone);
+        (staged_last_ != nullptr ? staged_last_->next_staged : staged_first_) = fresh;
+        staged_last_ = fresh;
+        ++staged_count_;
+    }
+    /// Takes a place among the staged records for one that has no key: publish() passes over it.
+    void stage_nothing() {
+        stage({}, {}, false);
+        staged_last_->is_nothing = true;
+    }
+    [[nodiscard]] std::size_t staged() const noexcept { return staged_count_; }
+    /// Forgets what was staged after the first `count`. Their memory is given back with the index.
+    void unstage(std::size_t count) noexcept {
+        if (count >= staged_count_) return;
+        auto* last = count == 0 ? nullptr : staged_first_;
+        for (std::size_t i = 1; i < count; ++i) last = last->next_staged;
+        (last != nullptr ? last->next_staged : staged_first_) = nullptr;
+        staged_last_ = last;
+        staged_count_ = count;
+    }
+    /// Inserts the first `count` staged records under the LSNs from `first` on. LSNs of one key grow, or come again with the same record.
+    void publish(lsn first, std::size_t count) noexcept {
+        KEEL_ASSERT(count <= staged_count_);
+        auto const* ahead = staged_first_;
+        std::size_t asked = 0;
+        for (std::size_t i = 0; i < count; ++i, first = first.next()) {
+            for (; count > 1 && asked < std::min(count, i + published_ahead); ++asked, ahead = ahead->next_staged)
+                prefetch(ahead->hash);
+            publish_first(first);
+        }
     }
 
     /// Asks for the memory that a key is looked for in first. `hash`: its filter_hash.
@@ -220,13 +252,15 @@ private:
     using piece = cursor::piece;
 
     static constexpr std::size_t first_slots = 256;
-    static constexpr std::size_t small_piece = 64; ///< so few are sorted for one walk and not kept
+    static constexpr std::size_t small_piece = 64;     ///< so few are sorted for one walk and not kept
+    static constexpr std::size_t published_ahead = 16; ///< of a batch: slots that are asked for before they are written
 
     /// Readers may stand in a smaller table meanwhile: it stays, and has all that they may see.
     void grow() {
         auto bigger = std::make_unique<hash_table>(tables_.empty() ? first_slots : tables_.back()->slots.size() * 4,
                                                    pages_);
         auto const mask = bigger->slots.size() - 1;
+        tables_.reserve(tables_.size() + 1);
         if (!tables_.empty())
             for (auto const& slot : tables_.back()->slots) {
                 auto const moved = slot.load(std::memory_order_relaxed);
@@ -239,19 +273,34 @@ private:
         table_.store(tables_.back().get(), std::memory_order_release);
     }
 
-    [[nodiscard]] node const* make_node(version const& v, std::uint64_t hash, node const* older) {
-        auto* const memory = memory_.allocate(sizeof(node) + v.key.size() + v.value.size());
-        auto* const n = new (memory) node{.hash = hash,
-                                          .at = v.at,
-                                          .older = older,
-                                          .before = newest_.load(std::memory_order_relaxed),
-                                          .value_bytes = static_cast<std::uint32_t>(v.value.size()),
-                                          .key_bytes = static_cast<std::uint16_t>(v.key.size()),
-                                          .tombstone = v.tombstone};
+    [[nodiscard]] node* make_node(std::string_view key, std::string_view value, bool tombstone) {
+        auto* const memory = memory_.allocate(sizeof(node) + key.size() + value.size());
+        auto* const n = new (memory) node{.hash = format::filter_hash(key),
+                                          .at = {},
+                                          .next_staged = nullptr,
+                                          .before = nullptr,
+                                          .value_bytes = static_cast<std::uint32_t>(value.size()),
+                                          .key_bytes = static_cast<std::uint16_t>(key.size()),
+                                          .tombstone = tombstone,
+                                          .is_nothing = false};
         auto* const text = memory + sizeof(node);
-        if (!v.key.empty()) std::memcpy(text, v.key.data(), v.key.size());
-        if (!v.value.empty()) std::memcpy(text + v.key.size(), v.value.data(), v.value.size());
+        if (!key.empty()) std::memcpy(text, key.data(), key.size());
+        if (!value.empty()) std::memcpy(text + key.size(), value.data(), value.size());
         return n;
+    }
+    /// stage() has made the table large enough.
+    void publish_first(lsn at) noexcept {
+        auto* const n = staged_first_;
+        staged_first_ = n->next_staged;
+        if (--staged_count_ == 0) staged_last_ = nullptr;
+        if (n->is_nothing) return;
+        auto& slot = slot_of(*tables_.back(), n->hash, n->key());
+        n->older = slot.load(std::memory_order_relaxed).get();
+        n->before = newest_.load(std::memory_order_relaxed);
+        n->at = at;
+        count_ += n->older == nullptr;
+        slot.store({n, n->hash}, std::memory_order_release);
+        newest_.store(n, std::memory_order_release);
     }
 
     /// Everything inserted so far, as sorted pieces, few of them. New records become a piece of their own, and pieces of like size one.
@@ -279,7 +328,10 @@ private:
 
     std::shared_ptr<io::large_page_pool> pages_;
     arena memory_{pages_};
-    std::size_t count_ = 0;                             ///< keys
+    std::size_t count_ = 0; ///< keys
+    node* staged_first_ = nullptr;
+    node* staged_last_ = nullptr;
+    std::size_t staged_count_ = 0;
     std::vector<std::unique_ptr<hash_table>> tables_{}; ///< the last one is used
     std::atomic<hash_table const*> table_{nullptr};
     std::atomic<node const*> newest_{nullptr};

@@ -4,8 +4,12 @@
 
 // Which segment has which LSNs: what a reader of the log needs to know, kept up to date by the writer.
 //
-// Thread rules: one mutex of its own, never held during I/O. Readers get copies; a file that retention removed while somebody
-// reads it stays open in their hands, and is not recycled as long as they have it pinned.
+// The writer changes it through an update: making one ready may throw and changes nothing, committing it cannot fail. So the catalog can
+// change after the disk has, and only then.
+//
+// Thread rules: one mutex of its own, never held during I/O. One thread at a time makes updates (it has the writer's leadership). Readers
+// get copies; a file that retention removed while somebody reads it stays open in their hands, and is not recycled as long as they have
+// it pinned.
 
 #include <keel/format/segment_header.hpp>
 #include <keel/types.hpp>
@@ -38,24 +42,59 @@ struct catalog_part {
 
 class catalog {
 public:
+    /// Several changes that take effect together. Making them ready may throw std::bad_alloc, and then the catalog is as before.
+    class update {
+    public:
+        explicit update(catalog& of) : of_{&of} {}
+
+        void add(catalog_part part) {
+            part.pin = std::make_shared<char>();
+            added_.push_back(std::make_shared<catalog_part>(std::move(part)));
+            std::lock_guard const hold{of_->m_};
+            of_->parts_.reserve(of_->parts_.size() + added_.size());
+        }
+        /// The segment takes no more records; those after `last` are elsewhere or nowhere.
+        void close(lsn last, format::segment_link const& link) {
+            auto* const p = change(link.id);
+            if (p == nullptr) return;
+            p->open = false;
+            p->limit = std::max(p->begin, link.end);
+            p->sealed = link.ended == format::segment_end::rolled;
+            p->link = link;
+            forget_after(*p, last);
+        }
+        /// Its records after `last` are elsewhere.
+        void trim(segment_id id, lsn last) {
+            if (auto* const p = change(id); p != nullptr) forget_after(*p, last);
+        }
+        void commit() noexcept {
+            std::lock_guard const hold{of_->m_};
+            for (auto& next : changed_)
+                for (auto& p : of_->parts_)
+                    if (p->id == next->id) p = next; // readers may hold the old one
+            for (auto& fresh : added_) of_->parts_.push_back(std::move(fresh));
+        }
+
+    private:
+        /// A copy of the part, which will take its place; nothing where there is none.
+        [[nodiscard]] catalog_part* change(segment_id id) {
+            for (auto const& p : changed_)
+                if (p->id == id) return p.get();
+            auto const now = of_->part(id);
+            if (!now) return nullptr;
+            changed_.push_back(std::make_shared<catalog_part>(*now));
+            return changed_.back().get();
+        }
+        catalog* of_;
+        std::vector<std::shared_ptr<catalog_part>> changed_{};
+        std::vector<std::shared_ptr<catalog_part>> added_{};
+    };
+
+    /// One part more, at once.
     void add(catalog_part part) {
-        part.pin = std::make_shared<char>();
-        std::lock_guard const hold{m_};
-        parts_.push_back(std::make_shared<catalog_part>(std::move(part)));
-    }
-    /// The segment takes no more records; those behind `last` are elsewhere or nowhere.
-    void close(lsn last, format::segment_link const& link) {
-        change(link.id, [&](catalog_part& p) {
-            p.open = false;
-            p.limit = std::max(p.begin, link.end);
-            p.sealed = link.ended == format::segment_end::rolled;
-            p.link = link;
-            forget_behind(p, last);
-        });
-    }
-    /// Its records behind `last` are elsewhere.
-    void trim(segment_id id, lsn last) {
-        change(id, [&](catalog_part& p) { forget_behind(p, last); });
+        update one{*this};
+        one.add(std::move(part));
+        one.commit();
     }
     /// The part that has this LSN; who holds the returned pointer pins the segment.
     [[nodiscard]] std::shared_ptr<catalog_part const> find(lsn at) const {
@@ -106,19 +145,15 @@ public:
     }
 
 private:
-    static void forget_behind(catalog_part& p, lsn last) {
+    static void forget_after(catalog_part& p, lsn last) noexcept {
         for (auto& r : p.counted) r.last = std::min(r.last, last);
         std::erase_if(p.counted, [](auto const& r) { return r.empty(); });
     }
-    template <class Change>
-    void change(segment_id id, Change const& how) {
+    [[nodiscard]] std::shared_ptr<catalog_part const> part(segment_id id) const {
         std::lock_guard const hold{m_};
-        for (auto& p : parts_)
-            if (p->id == id) {
-                auto copy = std::make_shared<catalog_part>(*p); // readers may hold the old one
-                how(*copy);
-                p = std::move(copy);
-            }
+        for (auto const& p : parts_)
+            if (p->id == id) return p;
+        return nullptr;
     }
 
     mutable std::mutex m_;

@@ -31,8 +31,13 @@ public:
         keys_.clear();
     }
 
-    /// A record that was encoded at `offset`. One without a key ends it: there are no indexes in this segment from then on.
-    void add(std::uint64_t offset, std::uint32_t lsn_delta, format::frame_type type, byte_view key) {
+    /// Memory for so many more records. Throws std::bad_alloc, and nothing has changed.
+    void reserve_more(std::size_t records, std::size_t key_bytes) {
+        if (collecting_) keys_.reserve_more(records, key_bytes);
+    }
+    /// A record that was encoded at `offset`, for which there is memory. One without a key ends it: there are no indexes in this segment
+    /// from then on.
+    void add(std::uint64_t offset, std::uint32_t lsn_delta, format::frame_type type, byte_view key) noexcept {
         if (!collecting_) return;
         if (type == format::frame_type::message) {
             on_ = collecting_ = false;
@@ -42,7 +47,7 @@ public:
         keys_.add(as_text(key), offset, lsn_delta);
         last_ = lsn_delta;
     }
-    void add(std::uint64_t offset, std::uint32_t lsn_delta, std::span<operation const> batch) {
+    void add(std::uint64_t offset, std::uint32_t lsn_delta, std::span<operation const> batch) noexcept {
         for (auto const& op : batch) {
             add(offset, lsn_delta++, op.type, op.key);
             offset += format::frame_bytes(op.payload_bytes());
@@ -67,27 +72,39 @@ public:
     [[nodiscard]] std::uint64_t frame_bytes() const noexcept {
         return format::frame_bytes(format::chunk_blocks_offset(chunks_.size() + 1) + shape().bytes());
     }
-    /// The payload of an index frame that will stand at `end`, behind all records so far: whole batches.
-    [[nodiscard]] std::vector<std::byte> take(std::uint64_t end) {
+    /// An index of the chunk, for a frame at the chunk's end, behind all records so far: whole batches.
+    struct ready_index {
+        std::vector<std::byte> payload{};
+        format::indexed_chunk chunk{};
+    };
+    /// Makes it, for a frame at `end`. Throws std::bad_alloc, and nothing has changed.
+    [[nodiscard]] ready_index make_index(std::uint64_t end) {
         auto const shape = this->shape();
-        auto const index = keys_.sorted(std::exchange(done_, keys_.size()));
+        auto const index = keys_.sorted(done_);
         auto const head = format::chunk_blocks_offset(chunks_.size() + 1);
         auto const blocks = end + format::frame_header_bytes + head;
         std::vector<std::byte> body(static_cast<std::size_t>(shape.bytes()));
         C sum;
         encode_index_blocks(byte_span{body}, index, 0, salt_, blocks, shape.block, sum);
-        chunks_.push_back({.begin = static_cast<std::uint32_t>(begin_),
-                           .end = static_cast<std::uint32_t>(end),
-                           .first = chunks_.empty() ? 1 : chunks_.back().last + 1,
-                           .last = last_,
-                           .records = static_cast<std::uint32_t>(shape.entries),
-                           .shared = static_cast<std::uint32_t>(index.common.size()),
-                           .blocks = static_cast<std::uint32_t>(blocks),
-                           .check = sum.value()});
-        begin_ = end;
-        auto payload = format::encode_chunks(chunks_);
-        payload.insert(payload.end(), body.begin(), body.end());
-        return payload;
+        auto chunks = chunks_;
+        chunks.push_back({.begin = static_cast<std::uint32_t>(begin_),
+                          .end = static_cast<std::uint32_t>(end),
+                          .first = chunks_.empty() ? 1 : chunks_.back().last + 1,
+                          .last = last_,
+                          .records = static_cast<std::uint32_t>(shape.entries),
+                          .shared = static_cast<std::uint32_t>(index.common.size()),
+                          .blocks = static_cast<std::uint32_t>(blocks),
+                          .check = sum.value()});
+        ready_index out{.payload = format::encode_chunks(chunks), .chunk = chunks.back()};
+        out.payload.insert(out.payload.end(), body.begin(), body.end());
+        chunks_.reserve(chunks.size());
+        return out;
+    }
+    /// The frame with the index that was made last is encoded.
+    void begin_next_chunk(ready_index const& behind) noexcept {
+        chunks_.push_back(behind.chunk); // make_index() has reserved its place
+        done_ = keys_.size();
+        begin_ = behind.chunk.end;
     }
 
 private:

@@ -49,6 +49,11 @@ struct frame_group {
     [[nodiscard]] bool empty() const noexcept { return bytes.empty(); }
     [[nodiscard]] std::uint64_t end() const noexcept { return offset + bytes.size(); }
     [[nodiscard]] lsn last() const noexcept { return batches.empty() ? lsn{} : batches.back().range.last; }
+    /// So much more can be added without an allocation. Throws std::bad_alloc, and nothing has changed.
+    void reserve_more(std::uint64_t more_bytes, std::size_t more_batches) {
+        grow(bytes, bytes.size() + static_cast<std::size_t>(more_bytes));
+        grow(batches, batches.size() + more_batches);
+    }
     void reset(std::uint64_t at) noexcept {
         bytes.clear();
         batches.clear();
@@ -56,9 +61,17 @@ struct frame_group {
         commits = 0;
         index_at = 0;
     }
+
+private:
+    /// By doubling, so that many small reservations cost as little as many small insertions.
+    template <class Vector>
+    static void grow(Vector& of, std::size_t wanted) {
+        if (of.capacity() < wanted) of.reserve(std::max(wanted, 2 * of.capacity()));
+    }
 };
 
-/// Puts frames into a group for one life of one segment, and keeps the aggregate over all of them.
+/// Puts frames into a group for one life of one segment, and keeps the aggregate over all of them. The group has the memory: see
+/// frame_group::reserve_more().
 template <checksum_policy C>
 class frame_encoder {
 public:
@@ -66,7 +79,7 @@ public:
     frame_encoder(std::uint64_t salt, lsn first) noexcept : salt_{salt}, first_{first} {}
 
     /// `last`: the LSN this frame takes, or repeats. `durable`: the mark.
-    void put(frame_group& to, format::frame_header h, lsn at, lsn durable, byte_view key, byte_view value) {
+    void put(frame_group& to, format::frame_header h, lsn at, lsn durable, byte_view key, byte_view value) noexcept {
         auto const begin = to.bytes.size();
         h.payload_bytes = static_cast<std::uint32_t>(key.size() + value.size());
         h.key_bytes = static_cast<std::uint16_t>(key.size());
@@ -82,7 +95,7 @@ public:
     }
 
     /// A whole batch; its first operation takes `first`.
-    void put_batch(frame_group& to, std::span<operation const> batch, lsn first, lsn durable) {
+    void put_batch(frame_group& to, std::span<operation const> batch, lsn first, lsn durable) noexcept {
         placed_batch placed{.begin = to.end(), .end = 0, .range = {first, lsn{first.value + batch.size() - 1}}};
         auto at = first;
         for (std::size_t i = 0; i < batch.size(); ++i, at = at.next()) {
@@ -125,8 +138,8 @@ void for_each_record(byte_view bytes, lsn first, Visit const& visit) {
 }
 
 /// Keeps of `kept` and `done`, which follow each other in one segment, what must be written again should the segment be given up:
-/// everything from the first batch that touches the block in which `done` ends.
-inline void keep_last_block(frame_group& kept, frame_group const& done, std::uint64_t block) {
+/// everything from the first batch that touches the block in which `done` ends. `kept` has the memory: it was reserved.
+inline void keep_last_block(frame_group& kept, frame_group const& done, std::uint64_t block) noexcept {
     if (done.empty()) return;
     auto const block_begin = (done.end() - 1) / block * block;
     auto const touches = [&](placed_batch const& b) { return b.end > block_begin; };

@@ -3,8 +3,10 @@
 #define KEEL_WAL_KEEPER_THREAD_HPP
 
 // The one background thread of a log: idle marks after 20 ms of quiet, interval syncs, a mark with the time once a second, a
-// segment in reserve. All of it is in writer::housekeep(); this only decides when. Asynchronous signals stay with the host's threads.
+// segment in reserve, events for the observer. All of it is in log_core::housekeep(); this only decides when. Where memory is refused the
+// next turn goes on. Asynchronous signals stay with the host's threads.
 
+#include <keel/detail/guarded.hpp>
 #include <keel/io/thread.hpp>
 #include <keel/policy/durability/concept.hpp>
 #include <keel/types.hpp>
@@ -18,28 +20,30 @@
 
 namespace keel::inline v0::wal {
 
-template <class Writer, durability_policy D>
+template <class Core, durability_policy D>
 class keeper_thread {
 public:
     static constexpr auto quiet_after = std::chrono::milliseconds(20);
-    static constexpr auto starved_step = std::chrono::milliseconds(500); ///< between two looks at a full disk
+    static constexpr auto resource_step =
+        std::chrono::milliseconds(500); ///< between two looks whether a full disk has room again
 
-    explicit keeper_thread(Writer& writer)
-        : thread_{[this, &writer](std::stop_token stop) {
+    explicit keeper_thread(Core& core)
+        : thread_{[this, &core](std::stop_token stop) {
               io::block_asynchronous_signals();
-              run(writer, stop);
+              run(core, stop);
           }} {}
 
 private:
-    void run(Writer& writer, std::stop_token const& stop) {
+    void run(Core& core, std::stop_token const& stop) noexcept {
         constexpr auto step = D::sync_interval_ms == 0
                                   ? quiet_after
                                   : std::min(quiet_after, std::chrono::milliseconds(D::sync_interval_ms));
+        auto& writer = core.writer();
         auto seen = writer.visible();
         auto last_change = std::chrono::steady_clock::now();
         auto last_mark = last_change;
         for (std::unique_lock hold{m_}; !stop.stop_requested();) {
-            cv_.wait_for(hold, stop, writer.starved() ? starved_step : step, [] { return false; });
+            cv_.wait_for(hold, stop, writer.waits_for_resources() ? resource_step : step, [] { return false; });
             auto const now = std::chrono::steady_clock::now();
             auto const visible = writer.visible();
             if (visible != seen) last_change = now;
@@ -48,7 +52,7 @@ private:
                 writer.mark_due();
                 last_mark = now;
             }
-            writer.housekeep(now - last_change >= quiet_after);
+            keel::detail::if_memory_lasts([&] { core.housekeep(now - last_change >= quiet_after); });
         }
     }
 

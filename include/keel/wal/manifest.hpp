@@ -250,9 +250,7 @@ public:
     /// Durable in both copies when it returns. After an error the edit may or may not be there at the next open; the state here
     /// is as before, and no further edit is taken.
     [[nodiscard]] result<void> commit(format::edit_builder const& edit) {
-        if (failed_)
-            return failure(errc::read_only, "an earlier manifest edit failed: open the store again",
-                           paths_.manifest(0));
+        if (failed_) return failure(*failed_); // its first cause: what can be done about it has not changed
         auto after = format::applied(state_, format::frame_type::edit, state_.edit + 1, edit.payload());
         if (!after)
             return failure(errc::invalid_argument, "a manifest edit that contradicts the state", paths_.manifest(0));
@@ -274,7 +272,7 @@ public:
     /// taken are skipped, so whatever is left of it is older.
     void retry() {
         if (!failed_) return;
-        failed_ = false;
+        failed_.reset();
         state_.edit += 2;
         copies_ = {};
     }
@@ -289,7 +287,7 @@ private:
     };
 
     auto give_up(error why) {
-        failed_ = true;
+        failed_ = why;
         return failure(std::move(why));
     }
 
@@ -390,7 +388,7 @@ private:
     std::array<copy, 2> copies_{};
     std::uint64_t durable_edit_ = 0;
     bool names_synced_ = false;
-    bool failed_ = false;
+    std::optional<error> failed_{}; ///< why an edit failed; none is taken until retry()
 };
 
 } // namespace keel::inline v0::wal

@@ -56,6 +56,12 @@ public:
     }
     /// So many keys will come.
     void reserve(std::size_t keys) { items_.reserve(keys); }
+    /// So many more keys, of so many bytes together, can be added without an allocation. Throws std::bad_alloc, and nothing has changed.
+    void reserve_more(std::size_t keys, std::size_t key_bytes) {
+        if (items_.capacity() < items_.size() + keys) items_.reserve(std::max(items_.size() + keys, 2 * items_.size()));
+        if (keys_.capacity() < keys_.size() + key_bytes)
+            keys_.reserve(std::max(keys_.size() + key_bytes, 2 * keys_.size()));
+    }
     /// Forgets all but the first `count` keys.
     void truncate(std::size_t count) {
         if (count >= items_.size()) return;

@@ -115,13 +115,16 @@ public:
         return ready_.empty() ? prepare_locked(room::ordinary) : result<void>{};
     }
 
-    /// Hands out a registered segment, preparing one where none is ready.
-    [[nodiscard]] result<prepared_segment> take(room from) {
+    /// The registered segment that is used next, preparing one where none is ready. It stays ready until take_first_ready().
+    [[nodiscard]] result<prepared_segment> first_ready(room from) {
         std::lock_guard const hold{m_};
         if (ready_.empty()) KEEL_TRY(prepare_locked(from));
-        auto const out = ready_.front();
+        return ready_.front();
+    }
+    /// It is written to from here on. By the thread that asked for it.
+    void take_first_ready() noexcept {
+        std::lock_guard const hold{m_};
         ready_.pop_front();
-        return out;
     }
 
     /// Makes sure of the room that a full disk will not give. Errors: no_space, and the machine's; nothing is lost by them.
