@@ -7,6 +7,9 @@
 // which data flows.
 
 #include <keel/error.hpp>
+#include <keel/error_code.hpp>
+#include <keel/state.hpp>
+#include <keel/text.hpp>
 #include <keel/types.hpp>
 #include <keel/version.hpp>
 

@@ -213,22 +213,689 @@ using result = tl::expected<T, error>;
 
 #endif
 
-// ---- keel/version.hpp ----
-#ifndef KEEL_VERSION_HPP
-#define KEEL_VERSION_HPP
+// ---- keel/error_code.hpp ----
+#ifndef KEEL_ERROR_CODE_HPP
+#define KEEL_ERROR_CODE_HPP
 
-// The library's version, never the disk's: each format on disk counts its own, in format/. meson.build says the same number,
-// and the inline namespace of every header carries the major one; tests/packaging/check_tree.py holds the three together.
+// keel's errors as std::error_code, for programs that pass errors on in that form:
+//
+//   std::error_code ec = put.error().code;           // category "keel"
+//   if (ec == std::errc::no_space_on_device) ...     // the portable conditions match
+//
+// The numbers are errc's plus one, because zero means success there.
+
+#include <system_error>
+#include <type_traits>
 
 namespace keel::inline v0 {
 
-inline constexpr int version_major = 0;
-inline constexpr int version_minor = 1;
-inline constexpr int version_patch = 0;
-/// "major.minor.patch", for people and logs.
-inline constexpr std::string_view version = "0.1.0";
+namespace detail {
+
+class error_category_type final : public std::error_category {
+public:
+    [[nodiscard]] char const* name() const noexcept override { return "keel"; }
+    [[nodiscard]] std::string message(int code) const override { return std::string{name_of(code_of(code))}; }
+    [[nodiscard]] std::error_condition default_error_condition(int code) const noexcept override {
+        switch (code_of(code)) {
+        case errc::io_error: return std::errc::io_error;
+        case errc::no_space: return std::errc::no_space_on_device;
+        case errc::no_permission: return std::errc::permission_denied;
+        case errc::not_found: return std::errc::no_such_file_or_directory;
+        case errc::exists: return std::errc::file_exists;
+        case errc::locked: return std::errc::resource_unavailable_try_again;
+        case errc::too_large: return std::errc::value_too_large;
+        case errc::invalid_argument: return std::errc::invalid_argument;
+        case errc::read_only: return std::errc::read_only_file_system;
+        case errc::cancelled: return std::errc::operation_canceled;
+        case errc::out_of_memory: return std::errc::not_enough_memory;
+        case errc::unsupported: return std::errc::not_supported;
+        default: return {code, *this};
+        }
+    }
+
+private:
+    [[nodiscard]] static errc code_of(int code) noexcept { return static_cast<errc>(code - 1); }
+};
+
+} // namespace detail
+
+/// The category of keel's error codes.
+[[nodiscard]] inline std::error_category const& error_category() noexcept {
+    static detail::error_category_type const category;
+    return category;
+}
+[[nodiscard]] inline std::error_code make_error_code(errc code) noexcept {
+    return {static_cast<int>(code) + 1, error_category()};
+}
 
 } // namespace keel::inline v0
+
+template <>
+struct std::is_error_code_enum<keel::errc> : std::true_type {};
+
+#endif
+
+// ---- keel/state.hpp ----
+#ifndef KEEL_STATE_HPP
+#define KEEL_STATE_HPP
+
+// What a store can do right now, and why it is not healthy.
+
+namespace keel::inline v0 {
+
+/// What a store can do right now.
+enum class engine_state : std::uint8_t {
+    healthy,   ///< everything
+    degraded,  ///< everything, but something failed and was survived, or damage was found; state_reason() says what
+    read_only, ///< reads only; state_reason() says why, and whether it passes by itself
+    failed,    ///< nothing: the store must be opened again
+    closed,    ///< nothing: close() was called, or the object was moved from
+};
+
+[[nodiscard]] constexpr std::string_view name_of(engine_state state) noexcept {
+    switch (state) {
+    case engine_state::healthy: return "healthy";
+    case engine_state::degraded: return "degraded";
+    case engine_state::read_only: return "read_only";
+    case engine_state::failed: return "failed";
+    case engine_state::closed: return "closed";
+    }
+    return "unknown";
+}
+
+/// Why a store is degraded or read-only: the first cause, not what followed from it.
+enum class state_cause : std::uint8_t {
+    none,             ///< it is healthy
+    opened_read_only, ///< open_options::read_only; resume() does not change it
+    no_space,         ///< the disk or a quota was full; it passes by itself once there is room
+    resources,        ///< memory or descriptors were refused; it passes by itself
+    device,           ///< the machine failed a read, a write or a sync
+    identity,         ///< the files under the store's names are not the ones it opened
+    damage,           ///< bytes do not verify; no acknowledged record is lost
+    loss,             ///< acknowledged records were declared lost and nobody has accepted that yet
+    unknown_extent,   ///< how much was lost is not known
+    repair,           ///< a repair could not be carried out
+    compaction,       ///< merging failed; it is tried again
+};
+
+/// The cause's name as it stands in JSON, e.g. "no_space".
+[[nodiscard]] constexpr std::string_view name_of(state_cause cause) noexcept {
+    switch (cause) {
+    case state_cause::none: return "none";
+    case state_cause::opened_read_only: return "opened_read_only";
+    case state_cause::no_space: return "no_space";
+    case state_cause::resources: return "resources";
+    case state_cause::device: return "device";
+    case state_cause::identity: return "identity";
+    case state_cause::damage: return "damage";
+    case state_cause::loss: return "loss";
+    case state_cause::unknown_extent: return "unknown_extent";
+    case state_cause::repair: return "repair";
+    case state_cause::compaction: return "compaction";
+    }
+    return "unknown";
+}
+
+} // namespace keel::inline v0
+
+#endif
+
+// ---- keel/detail/short_text.hpp ----
+#ifndef KEEL_DETAIL_SHORT_TEXT_HPP
+#define KEEL_DETAIL_SHORT_TEXT_HPP
+
+// Copying and comparing keys, most of which are so short that calling the C library costs more than the work.
+
+#include <cstring>
+
+namespace keel::inline v0::detail {
+
+/// memcpy; up to 32 bytes as two words that may overlap.
+[[gnu::always_inline]] inline void copy_text(char* to, char const* from, std::size_t bytes) noexcept {
+    if (bytes > 32 || bytes < 8) {
+        if (bytes != 0) std::memcpy(to, from, bytes);
+        return;
+    }
+    auto const ends = [&]<std::size_t Word>(std::integral_constant<std::size_t, Word>) {
+        char first[Word];
+        char last[Word];
+        std::memcpy(first, from, Word);
+        std::memcpy(last, from + bytes - Word, Word);
+        std::memcpy(to, first, Word);
+        std::memcpy(to + bytes - Word, last, Word);
+    };
+    if (bytes <= 16) ends(std::integral_constant<std::size_t, 8>{});
+    else ends(std::integral_constant<std::size_t, 16>{});
+}
+
+/// Whether they are the same. Keys that stand beside each other differ in their last bytes, if anywhere.
+[[nodiscard, gnu::always_inline]] inline bool same_text(std::string_view a, std::string_view b) noexcept {
+    if (a.size() != b.size()) return false;
+    if (a.size() < 8) return a == b;
+    std::uint64_t x = 0;
+    std::uint64_t y = 0;
+    std::memcpy(&x, a.data() + a.size() - 8, 8);
+    std::memcpy(&y, b.data() + b.size() - 8, 8);
+    return x == y && std::memcmp(a.data(), b.data(), a.size() - 8) == 0;
+}
+
+} // namespace keel::inline v0::detail
+
+#endif
+
+// ---- keel/format/endian.hpp ----
+#ifndef KEEL_FORMAT_ENDIAN_HPP
+#define KEEL_FORMAT_ENDIAN_HPP
+
+// Numbers as bytes: little-endian, at any alignment. Everything on disk is written and read through here.
+
+#include <array>
+#include <bit>
+#include <concepts>
+
+namespace keel::inline v0::format {
+
+template <std::unsigned_integral T>
+[[nodiscard]] constexpr T swapped_if_big(T value) noexcept {
+    if constexpr (std::endian::native == std::endian::little || sizeof(T) == 1) {
+        return value;
+    } else {
+        T out = 0;
+        for (std::size_t i = 0; i < sizeof(T); ++i) out = static_cast<T>(out << 8 | (value >> (8 * i) & 0xFF));
+        return out;
+    }
+}
+
+/// The number at `from`; the caller has checked that sizeof(T) bytes are there.
+template <std::unsigned_integral T>
+[[nodiscard]] inline T load(std::byte const* from) noexcept {
+    T value;
+    std::memcpy(&value, from, sizeof value);
+    return swapped_if_big(value);
+}
+
+/// Writes the number to `to`; the caller has checked that sizeof(T) bytes are there.
+template <std::unsigned_integral T>
+inline void store(std::byte* to, T value) noexcept {
+    value = swapped_if_big(value);
+    std::memcpy(to, &value, sizeof value);
+}
+
+/// Lays out fields one after the other in a span of fixed size. Running past the end is refused and remembered.
+class field_writer {
+public:
+    explicit field_writer(byte_span out) noexcept : out_{out} {}
+
+    template <std::unsigned_integral T>
+    field_writer& put(T value) noexcept {
+        if (room(sizeof value)) store(out_.data() + at_, value);
+        at_ += sizeof value;
+        return *this;
+    }
+    field_writer& put(byte_view bytes) noexcept {
+        if (room(bytes.size()) && !bytes.empty()) std::memcpy(out_.data() + at_, bytes.data(), bytes.size());
+        at_ += bytes.size();
+        return *this;
+    }
+    field_writer& put(lsn at) noexcept { return put(at.value); }
+    field_writer& put(segment_id id) noexcept { return put(id.value); }
+
+    [[nodiscard]] std::size_t written() const noexcept { return at_; }
+    [[nodiscard]] bool fits() const noexcept { return at_ <= out_.size(); }
+
+private:
+    [[nodiscard]] bool room(std::size_t bytes) const noexcept {
+        return at_ <= out_.size() && bytes <= out_.size() - at_;
+    }
+    byte_span out_;
+    std::size_t at_ = 0;
+};
+
+/// Takes fields one after the other from a span. Reading past the end gives zeros and is remembered: look at ok() once, at the end.
+class field_reader {
+public:
+    explicit field_reader(byte_view in) noexcept : in_{in} {}
+
+    template <std::unsigned_integral T>
+    [[nodiscard]] T get() noexcept {
+        if (!room(sizeof(T))) return T{0};
+        T const value = load<T>(in_.data() + at_);
+        at_ += sizeof(T);
+        return value;
+    }
+    template <std::size_t N>
+    [[nodiscard]] std::array<std::byte, N> bytes() noexcept {
+        std::array<std::byte, N> out{};
+        if (room(N)) {
+            std::memcpy(out.data(), in_.data() + at_, N);
+            at_ += N;
+        }
+        return out;
+    }
+    [[nodiscard]] byte_view view(std::size_t length) noexcept {
+        if (!room(length)) return {};
+        byte_view const out = in_.subspan(at_, length);
+        at_ += length;
+        return out;
+    }
+    [[nodiscard]] lsn get_lsn() noexcept { return {get<std::uint64_t>()}; }
+    [[nodiscard]] segment_id get_segment() noexcept { return {get<std::uint64_t>()}; }
+
+    [[nodiscard]] bool ok() const noexcept { return ok_; }
+    [[nodiscard]] std::size_t left() const noexcept { return in_.size() - at_; }
+
+private:
+    [[nodiscard]] bool room(std::size_t bytes) noexcept {
+        ok_ = ok_ && bytes <= in_.size() - at_;
+        return ok_;
+    }
+    byte_view in_;
+    std::size_t at_ = 0;
+    bool ok_ = true;
+};
+
+[[nodiscard]] constexpr std::uint64_t rounded_up(std::uint64_t value, std::uint64_t unit) noexcept {
+    return (value + unit - 1) / unit * unit;
+}
+
+} // namespace keel::inline v0::format
+
+#endif
+
+// ---- keel/format/block.hpp ----
+#ifndef KEEL_FORMAT_BLOCK_HPP
+#define KEEL_FORMAT_BLOCK_HPP
+
+// Blocks of a table (format/table.hpp): the payload of a frame. Entries by key, versions of a key the newest first. What is compared
+// stands together, so that a look-up meets few cache lines and a walk over keys meets no value:
+//   heads | values, one behind the other | where heads stand alone: head offset u32, value offset u32, each | heads' bytes u32 | how many u32
+// A head: shared varint | unshared varint | value varint (bytes, twice, plus one for an erased key) | age varint | key's unshared end
+// `shared` bytes are those of the key before. `age` is the LSN minus the table's first. Every sixteenth head stands alone (shared is 0).
+// Varints have seven bits a byte, the lowest first. In an index block the value is where a block is (offset u32, bytes of its frame
+// u32), the key is the largest in it.
+//
+// The reader takes any bytes: what does not hold together ends the walk, and whole() says so.
+
+#include <algorithm>
+#include <vector>
+
+namespace keel::inline v0::format {
+
+inline constexpr std::size_t block_restart_every = 16;
+inline constexpr std::size_t restart_bytes = 8;
+inline constexpr std::size_t block_tail_bytes = 8;
+inline constexpr std::size_t varint_bytes_max = 10;
+
+/// Where a block is.
+struct block_place {
+    std::uint32_t offset = 0;
+    std::uint32_t bytes = 0; ///< of its frame
+    bool operator==(block_place const&) const = default;
+};
+inline constexpr std::size_t block_place_bytes = 8;
+
+/// Makes one block after the other.
+class block_builder {
+public:
+    /// Keys do not decrease.
+    void add(std::string_view key, std::string_view value, std::uint64_t age, bool tombstone) {
+        std::size_t shared = 0;
+        if (count_ % block_restart_every == 0) {
+            restarts_.push_back(
+                {static_cast<std::uint32_t>(heads_.size()), static_cast<std::uint32_t>(values_.size())});
+        } else {
+            auto const most = std::min(key.size(), last_.size());
+            shared = static_cast<std::size_t>(
+                std::mismatch(key.begin(), key.begin() + static_cast<std::ptrdiff_t>(most), last_.begin()).first -
+                key.begin());
+        }
+        put_varint(shared);
+        put_varint(key.size() - shared);
+        put_varint(value.size() << 1 | static_cast<std::uint64_t>(tombstone));
+        put_varint(age);
+        append(heads_, key.substr(shared));
+        append(values_, value);
+        last_.assign(key);
+        ++count_;
+    }
+    void add(std::string_view key, block_place where) {
+        std::array<char, block_place_bytes> value{};
+        auto* const at = reinterpret_cast<std::byte*>(value.data());
+        store(at, where.offset);
+        store(at + 4, where.bytes);
+        add(key, {value.data(), value.size()}, 0, false);
+    }
+
+    [[nodiscard]] bool empty() const noexcept { return count_ == 0; }
+    /// Bytes of the payload, were it finished now.
+    [[nodiscard]] std::size_t size() const noexcept {
+        return heads_.size() + values_.size() + restart_bytes * restarts_.size() + block_tail_bytes;
+    }
+    [[nodiscard]] std::string const& last_key() const noexcept { return last_; }
+
+    /// The payload; valid until clear().
+    [[nodiscard]] byte_view finish() {
+        auto const heads = heads_.size();
+        heads_.reserve(size());
+        heads_.insert(heads_.end(), values_.begin(), values_.end());
+        for (auto const& r : restarts_) {
+            put_u32(r.head);
+            put_u32(r.value);
+        }
+        put_u32(static_cast<std::uint32_t>(heads));
+        put_u32(static_cast<std::uint32_t>(restarts_.size()));
+        return heads_;
+    }
+    void clear() noexcept {
+        heads_.clear();
+        values_.clear();
+        restarts_.clear();
+        count_ = 0;
+    }
+
+private:
+    struct restart {
+        std::uint32_t head;
+        std::uint32_t value;
+    };
+    static void append(std::vector<std::byte>& to, std::string_view text) {
+        auto const begin = to.size();
+        to.resize(begin + text.size());
+        if (!text.empty()) std::memcpy(to.data() + begin, text.data(), text.size());
+    }
+    void put_varint(std::uint64_t value) {
+        for (; value >= 0x80; value >>= 7) heads_.push_back(static_cast<std::byte>(value | 0x80));
+        heads_.push_back(static_cast<std::byte>(value));
+    }
+    void put_u32(std::uint32_t value) {
+        auto const begin = heads_.size();
+        heads_.resize(begin + 4);
+        store(heads_.data() + begin, value);
+    }
+
+    std::vector<std::byte> heads_{}; ///< and all the rest, once finished
+    std::vector<std::byte> values_{};
+    std::vector<restart> restarts_{};
+    std::string last_{};
+    std::size_t count_ = 0;
+};
+
+/// A key that is put together from the end of the one before. Most are short and take no memory of their own.
+class key_buffer {
+public:
+    [[nodiscard]] std::string_view view() const noexcept { return {data(), size_}; }
+    [[nodiscard]] std::size_t size() const noexcept { return size_; }
+    void clear() noexcept { size_ = 0; }
+    void assign(std::string_view text) { replace_end(0, text.data(), text.size()); }
+    /// Keeps the first `shared` bytes, of which there are as many, and puts these behind them. `readable`: how many may be read there; eight
+    /// more than are wanted spare a call. Whether it is the same key as before.
+    [[gnu::always_inline]] bool replace_end(std::size_t shared, char const* end, std::size_t bytes,
+                                            std::size_t readable) {
+        bool const as_long = shared + bytes == size_;
+        if (shared + bytes <= small_size && large_.empty() && bytes + 8 <= readable) [[likely]] {
+            std::uint64_t differs = 0;
+            for (std::size_t i = 0; i < bytes; i += 8) {
+                std::uint64_t was = 0;
+                std::uint64_t now = 0;
+                std::memcpy(&was, small_.data() + shared + i, 8);
+                std::memcpy(&now, end + i, 8);
+                std::memcpy(small_.data() + shared + i, &now, 8);
+                auto const count = std::min<std::size_t>(bytes - i, 8); // the rest belongs to nobody
+                differs |= (was ^ now) << (64 - 8 * count);
+            }
+            size_ = shared + bytes;
+            return as_long && differs == 0;
+        }
+        bool const same = as_long && std::string_view{end, bytes} == view().substr(shared);
+        replace_end(shared, end, bytes);
+        return same;
+    }
+    void replace_end(std::size_t shared, char const* end, std::size_t bytes) {
+        if (shared + bytes > small_size && large_.size() < shared + bytes) {
+            bool const was_small = large_.empty();
+            large_.resize(std::max(shared + bytes, 2 * small_size));
+            if (was_small) std::memcpy(large_.data(), small_.data(), shared);
+        }
+        keel::detail::copy_text((large_.empty() ? small_.data() : large_.data()) + shared, end, bytes);
+        size_ = shared + bytes;
+    }
+
+private:
+    [[nodiscard]] char const* data() const noexcept { return large_.empty() ? small_.data() : large_.data(); }
+    static constexpr std::size_t small_size = 64;
+    std::array<char, small_size + 8> small_{}; // whole words are copied
+    std::vector<char> large_{};                // once one key was longer
+    std::size_t size_ = 0;
+};
+
+/// Walks the entries of one payload, which must outlive it. One thread's. Keys and values are valid until the next step; values also
+/// beyond, as long as the payload.
+class block_reader {
+public:
+    block_reader() = default;
+    explicit block_reader(byte_view payload) noexcept : bytes_{payload} {
+        if (!read_tail()) break_off();
+    }
+
+    void first() {
+        at_ = next_ = 0;
+        next_value_ = end_;
+        key_.clear();
+        next();
+        repeats_ = false;
+    }
+    void next() {
+        at_ = next_;
+        valid_ = at_ < end_ && read();
+        if (at_ < end_ && !valid_) whole_ = false;
+    }
+    /// The entry before the one it stands on; from behind the last one, the last. Costs a walk of up to sixteen entries.
+    void previous() {
+        auto const here = valid_ || at_ < end_ ? at_ : end_;
+        if (here == 0 || !whole_) {
+            valid_ = false;
+            return;
+        }
+        auto r = restarts_;
+        while (r > 0 && restart_head(r - 1) >= here) --r;
+        if (r == 0) return break_off();
+        go_to_restart(r - 1);
+        while (valid_ && next_ < here) next();
+    }
+    void last() {
+        at_ = end_;
+        valid_ = false;
+        previous();
+    }
+    /// To the first entry that is not in front of (key, at most this age): of the same key those no older than that are passed.
+    void seek(std::string_view key, std::uint64_t age_max) {
+        // The last restart in front of it; entries before that one are all in front, too.
+        std::uint32_t low = 0;
+        auto high = restarts_;
+        while (high - low > 1) {
+            auto const middle = low + (high - low) / 2;
+            if (!read_restart(middle)) return break_off();
+            if (in_front(restart_key_, key, age_max)) low = middle;
+            else high = middle;
+        }
+        if (restarts_ == 0) {
+            valid_ = false;
+            at_ = end_;
+            return;
+        }
+        go_to_restart(low);
+        if (valid_ && in_front(key_.view(), key, age_max)) pass(key, age_max);
+    }
+
+    [[nodiscard]] bool valid() const noexcept { return valid_; }
+    /// False once something was met that no builder writes.
+    [[nodiscard]] bool whole() const noexcept { return whole_; }
+    [[nodiscard]] std::string_view key() const noexcept { return key_.view(); }
+    [[nodiscard]] std::string_view value() const noexcept { return value_; }
+    [[nodiscard]] std::uint64_t age() const noexcept { return age_; }
+    [[nodiscard]] bool tombstone() const noexcept { return tombstone_; }
+    /// Whether the entry has the key of the one it stood on before next().
+    [[nodiscard]] bool repeats() const noexcept { return repeats_; }
+    /// Of an index block; zeros where the value is none.
+    [[nodiscard]] block_place place() const noexcept {
+        if (value_.size() != block_place_bytes) return {};
+        auto const* at = reinterpret_cast<std::byte const*>(value_.data());
+        return {load<std::uint32_t>(at), load<std::uint32_t>(at + 4)};
+    }
+
+private:
+    void break_off() noexcept {
+        whole_ = valid_ = false;
+        at_ = next_ = end_ = next_value_ = values_end_ = 0;
+        restarts_ = 0;
+    }
+    [[nodiscard]] bool read_tail() noexcept {
+        if (bytes_.size() < block_tail_bytes) return false;
+        auto const room = bytes_.size() - block_tail_bytes;
+        end_ = load<std::uint32_t>(bytes_.data() + room);
+        restarts_ = load<std::uint32_t>(bytes_.data() + room + 4);
+        if (restarts_ > room / restart_bytes || end_ > room - restart_bytes * restarts_) return false;
+        values_end_ = room - restart_bytes * restarts_;
+        return true;
+    }
+    [[nodiscard]] std::size_t restart_head(std::uint32_t i) const noexcept {
+        return load<std::uint32_t>(bytes_.data() + values_end_ + restart_bytes * i);
+    }
+    void go_to_restart(std::uint32_t i) {
+        auto const to = restart_head(i);
+        auto const value = load<std::uint32_t>(bytes_.data() + values_end_ + restart_bytes * i + 4);
+        if (to >= end_ || value > values_end_ - end_) return break_off();
+        key_.clear();
+        next_ = to;
+        next_value_ = end_ + value;
+        next();
+    }
+    [[nodiscard]] bool in_front(std::string_view here, std::string_view key, std::uint64_t age_max) const noexcept {
+        auto const order = here.compare(key);
+        return order < 0 || (order == 0 && age_ > age_max);
+    }
+    /// From an entry in front of (key, at most this age) to the first that is not. No key is put together on the way: where an entry shares
+    /// more with the one before than that one does with `wanted`, it stands as that one does; else it begins as `wanted` does.
+    void pass(std::string_view wanted, std::uint64_t age_max) {
+        auto const* const all = reinterpret_cast<char const*>(bytes_.data());
+        auto alike = bytes_alike(key_.view(), wanted); // of the last one passed
+        std::uint64_t size = key_.size();              // likewise
+        lengths n;
+        for (at_ = next_; at_ < end_; at_ = next_) {
+            auto at = at_;
+            if (!read_lengths(at, n) || n.shared > size || n.value > values_end_ - next_value_) {
+                whole_ = false;
+                break;
+            }
+            auto const shared = static_cast<std::size_t>(n.shared);
+            std::string_view const end{all + at, static_cast<std::size_t>(n.unshared)};
+            next_ = at + end.size();
+            next_value_ += static_cast<std::size_t>(n.value);
+            size = shared + end.size();
+            if (shared > alike) continue;
+            auto const rest = wanted.substr(shared);
+            auto const more = bytes_alike(end, rest);
+            alike = shared + more;
+            bool const less = more < rest.size() && (more == end.size() || byte_of(end[more]) < byte_of(rest[more]));
+            bool const same = more == rest.size() && more == end.size();
+            if (less || (same && age_ > age_max)) continue;
+            key_.clear();
+            key_.replace_end(0, wanted.data(), shared);
+            key_.replace_end(shared, end.data(), end.size());
+            value_ = {all + next_value_ - n.value, static_cast<std::size_t>(n.value)};
+            return;
+        }
+        valid_ = false;
+    }
+    [[nodiscard]] static unsigned char byte_of(char c) noexcept { return static_cast<unsigned char>(c); }
+    [[nodiscard]] static std::size_t bytes_alike(std::string_view a, std::string_view b) noexcept {
+        auto const most = std::min(a.size(), b.size());
+        std::size_t i = 0;
+        while (i < most && a[i] == b[i]) ++i;
+        return i;
+    }
+    /// Key and age of the entry at a restart, without putting anything together: it stands there whole.
+    [[nodiscard]] bool read_restart(std::uint32_t i) noexcept {
+        auto at = restart_head(i);
+        lengths n;
+        if (at >= end_ || !read_lengths(at, n) || n.shared != 0) return false;
+        restart_key_ = {reinterpret_cast<char const*>(bytes_.data()) + at, static_cast<std::size_t>(n.unshared)};
+        return true;
+    }
+    struct lengths {
+        std::uint64_t shared = 0;
+        std::uint64_t unshared = 0;
+        std::uint64_t value = 0;
+    };
+    [[nodiscard]] bool get_varint(std::size_t& at, std::uint64_t& out) const noexcept {
+        out = 0;
+        for (unsigned shift = 0; at < end_ && shift < 7 * varint_bytes_max; shift += 7) {
+            auto const b = std::to_integer<std::uint64_t>(bytes_[at++]);
+            out |= (b & 0x7F) << shift;
+            if (b < 0x80) return true;
+        }
+        return false;
+    }
+    /// The same where there is room for the longest: most have one or two bytes.
+    [[nodiscard, gnu::always_inline]] bool take_near(std::size_t& at, std::uint64_t& out) const noexcept {
+        auto const byte = [&](std::size_t i) { return std::to_integer<std::uint64_t>(bytes_[at + i]); };
+        out = byte(0);
+        if (out < 0x80) return ++at, true;
+        if (auto const b = byte(1); b < 0x80) {
+            out = (out & 0x7F) | b << 7;
+            return at += 2, true;
+        }
+        if (auto const b = byte(2); b < 0x80) {
+            out = (out & 0x7F) | (byte(1) & 0x7F) << 7 | b << 14;
+            return at += 3, true;
+        }
+        return get_varint(at, out);
+    }
+    /// What stands in front of an entry's text; `at` is behind it then. False where the text does not fit.
+    [[nodiscard, gnu::always_inline]] bool read_lengths(std::size_t& at, lengths& n) noexcept {
+        auto& [shared, unshared, value] = n;
+        if (end_ - at >= 4 * varint_bytes_max) [[likely]] {
+            if (!take_near(at, shared) || !take_near(at, unshared) || !take_near(at, value) || !take_near(at, age_))
+                return false;
+        } else if (!get_varint(at, shared) || !get_varint(at, unshared) || !get_varint(at, value) ||
+                   !get_varint(at, age_)) {
+            return false;
+        }
+        tombstone_ = (value & 1) != 0;
+        value >>= 1;
+        return unshared <= end_ - at;
+    }
+    [[nodiscard]] bool read() {
+        auto at = at_;
+        lengths n;
+        if (!read_lengths(at, n) || n.shared > key_.size() || n.value > values_end_ - next_value_) return false;
+        auto const* all = reinterpret_cast<char const*>(bytes_.data());
+        repeats_ = key_.replace_end(static_cast<std::size_t>(n.shared), all + at, static_cast<std::size_t>(n.unshared),
+                                    bytes_.size() - at);
+        value_ = {all + next_value_, static_cast<std::size_t>(n.value)};
+        next_ = at + static_cast<std::size_t>(n.unshared);
+        next_value_ += static_cast<std::size_t>(n.value);
+        return true;
+    }
+
+    byte_view bytes_{};
+    std::size_t end_ = 0; ///< of the heads; the values begin here
+    std::size_t values_end_ = 0;
+    std::uint32_t restarts_ = 0;
+    std::size_t at_ = 0;   ///< of the head it stands on
+    std::size_t next_ = 0; ///< behind it
+    std::size_t next_value_ = 0;
+    key_buffer key_{};
+    std::string_view restart_key_{};
+    std::string_view value_{};
+    std::uint64_t age_ = 0;
+    bool tombstone_ = false;
+    bool repeats_ = false;
+    bool valid_ = false;
+    bool whole_ = true;
+};
+
+} // namespace keel::inline v0::format
 
 #endif
 
@@ -237,8 +904,6 @@ inline constexpr std::string_view version = "0.1.0";
 #define KEEL_POLICY_CHECKSUM_CONCEPT_HPP
 
 // The checksum axis: its contract. Models stand beside this file, one each.
-
-#include <concepts>
 
 namespace keel::inline v0 {
 
@@ -267,6 +932,1456 @@ template <checksum_policy C, class... Views>
     return sum.value();
 }
 } // namespace checksum
+
+} // namespace keel::inline v0
+
+#endif
+
+// ---- keel/format/frame.hpp ----
+#ifndef KEEL_FORMAT_FRAME_HPP
+#define KEEL_FORMAT_FRAME_HPP
+
+// Frames: what segments and manifests are made of. 32 bytes and a payload, padded with zeros to 8; starts at a multiple of 8.
+//    0 tag u32        low word of the salt of this file's life, never 0; stored last, which publishes the frame
+//    4 frame u32      mix of salt, offset and bytes 8-23. Where it holds, LSN and length are believed although the payload is damaged
+//    8 payload u32 | 12 key u16 (bytes of the payload that are the key) | 14 type u8 | 15 flags u8
+//   16 lsn u32        LSN minus (first LSN of the file minus 1); frames that take no LSN repeat the last one
+//   20 mark u32       LSN minus durable mark; all ones: not known
+//   24 check u64      checksum policy over salt, offset, bytes 0-23, payload and padding
+// Salt and offset enter both sums, so neither a frame of a former life nor one written to the wrong place verifies.
+
+namespace keel::inline v0::format {
+
+inline constexpr std::size_t frame_header_bytes = 32;
+inline constexpr std::size_t frame_alignment = 8;
+inline constexpr std::size_t key_bytes_max = 65535;
+inline constexpr std::uint32_t mark_unknown = 0xFFFFFFFF;
+static_assert(frame_header_bytes == 4 + 4 + 4 + 2 + 1 + 1 + 4 + 4 + 8);
+
+/// What a frame holds. Under 64: data, takes an LSN. The numbers are on disk and never reused.
+enum class frame_type : std::uint8_t {
+    put = 1,       ///< payload: key, value
+    erase = 2,     ///< payload: key
+    message = 3,   ///< payload: bytes appended through keel::log; key size 0
+    edit = 32,     ///< manifest: operations that happen together
+    snapshot = 33, ///< manifest: operations that build the whole state from nothing
+    mark = 64,     ///< format/mark.hpp
+    index = 65,    ///< sorted index over a chunk
+    loss = 66,     ///< LSN ranges declared lost by a repair; format/mark.hpp
+    block = 67,    ///< table: records in key order; format/block.hpp
+    filter = 68,   ///< table: lines of a filter
+    fence = 69,    ///< table: an index block
+    root = 70,     ///< table: the index over the index blocks
+    packed = 71,   ///< table: a `block`, compressed; format/table.hpp
+};
+[[nodiscard]] constexpr bool takes_lsn(frame_type type) noexcept { return static_cast<std::uint8_t>(type) < 64; }
+
+enum frame_flags : std::uint8_t { begins_batch = 1, ends_batch = 2, whole_batch = 3 };
+
+/// A place on disk that enters every check: which life of which file, and where in it.
+struct frame_place {
+    std::uint64_t salt = 0;
+    std::uint64_t offset = 0;
+    [[nodiscard]] constexpr std::uint32_t tag() const noexcept { return static_cast<std::uint32_t>(salt); }
+};
+
+struct frame_header {
+    std::uint32_t payload_bytes = 0;
+    std::uint16_t key_bytes = 0;
+    frame_type type = frame_type::message;
+    std::uint8_t flags = 0;
+    std::uint32_t lsn_delta = 0; ///< LSN minus (first LSN of the file minus 1)
+    std::uint32_t mark_delta = mark_unknown;
+
+    [[nodiscard]] constexpr bool begins() const noexcept { return (flags & begins_batch) != 0; }
+    [[nodiscard]] constexpr bool ends() const noexcept { return (flags & ends_batch) != 0; }
+};
+
+/// Bytes a frame with this payload takes in the file.
+[[nodiscard]] constexpr std::uint64_t frame_bytes(std::uint64_t payload_bytes) noexcept {
+    return frame_header_bytes + rounded_up(payload_bytes, frame_alignment);
+}
+
+/// The fixed mix behind the field `frame`: tells header bytes from chance, whatever the checksum policy.
+[[nodiscard]] inline std::uint32_t frame_mix(frame_place place, std::byte const* bytes8_to_23) noexcept {
+    auto const stir = [](std::uint64_t h) {
+        h ^= h >> 32;
+        h *= 0xD6E8FEB86659FD93ULL;
+        return h ^ (h >> 29);
+    };
+    std::uint64_t h = stir(place.salt ^ std::rotl(place.offset, 40) ^ 0x9E3779B97F4A7C15ULL);
+    h = stir(h ^ load<std::uint64_t>(bytes8_to_23));
+    h = stir(h + load<std::uint64_t>(bytes8_to_23 + 8));
+    return static_cast<std::uint32_t>(h ^ (h >> 32));
+}
+
+/// The check of a frame whose first 24 bytes and padded payload lie at `frame`.
+template <checksum_policy C>
+[[nodiscard]] std::uint64_t frame_check(frame_place place, std::byte const* frame,
+                                        std::size_t padded_payload) noexcept {
+    std::array<std::byte, 40> head;
+    store(head.data(), place.salt);
+    store(head.data() + 8, place.offset);
+    std::memcpy(head.data() + 16, frame, 24);
+    return checksum::over<C>(head, byte_view{frame + frame_header_bytes, padded_payload});
+}
+
+/// Writes the frame to `out`, which has frame_bytes(payload) bytes and already holds the payload behind the header.
+template <checksum_policy C>
+void finish_frame(std::byte* out, frame_place place, frame_header const& header) noexcept {
+    auto const padded = rounded_up(header.payload_bytes, frame_alignment);
+    std::memset(out + frame_header_bytes + header.payload_bytes, 0, padded - header.payload_bytes);
+    store(out, place.tag());
+    store(out + 8, header.payload_bytes);
+    store(out + 12, header.key_bytes);
+    store(out + 14, static_cast<std::uint8_t>(header.type));
+    store(out + 15, header.flags);
+    store(out + 16, header.lsn_delta);
+    store(out + 20, header.mark_delta);
+    store(out + 4, frame_mix(place, out + 8));
+    store(out + 24, frame_check<C>(place, out, padded));
+}
+
+enum class frame_state : std::uint8_t {
+    absent,  ///< no tag of this life here
+    broken,  ///< the tag is there, the header is not what was written
+    damaged, ///< the header is believed, the payload is not
+    intact,
+};
+
+/// A frame seen in a span. `payload` points into that span.
+struct frame_view {
+    frame_state state = frame_state::absent;
+    frame_header header{};
+    std::uint64_t check = 0;
+    byte_view payload{};
+
+    [[nodiscard]] std::uint64_t bytes() const noexcept { return frame_bytes(header.payload_bytes); }
+    [[nodiscard]] byte_view key() const noexcept { return payload.first(header.key_bytes); }
+    [[nodiscard]] byte_view value() const noexcept { return payload.subspan(header.key_bytes); }
+};
+
+[[nodiscard]] inline frame_header read_frame_header(std::byte const* at) noexcept {
+    return {.payload_bytes = load<std::uint32_t>(at + 8),
+            .key_bytes = load<std::uint16_t>(at + 12),
+            .type = static_cast<frame_type>(load<std::uint8_t>(at + 14)),
+            .flags = load<std::uint8_t>(at + 15),
+            .lsn_delta = load<std::uint32_t>(at + 16),
+            .mark_delta = load<std::uint32_t>(at + 20)};
+}
+
+/// Looks at the header alone: 32 bytes at `at`. `room`: bytes from here to the end of the frames of this file.
+/// Gives absent, broken, or (header believed) intact; the payload has not been looked at.
+[[nodiscard]] inline frame_view peek_frame(std::byte const* at, frame_place place, std::uint64_t room) noexcept {
+    frame_view seen;
+    if (room < frame_header_bytes || load<std::uint32_t>(at) != place.tag()) return seen;
+    seen.header = read_frame_header(at);
+    bool const believed = load<std::uint32_t>(at + 4) == frame_mix(place, at + 8) && seen.bytes() <= room &&
+                          seen.header.key_bytes <= seen.header.payload_bytes;
+    seen.state = believed ? frame_state::intact : frame_state::broken;
+    seen.check = load<std::uint64_t>(at + 24);
+    return seen;
+}
+
+/// Looks at the whole frame: the span starts where the frame does and holds peek_frame(...).bytes() or more.
+template <checksum_policy C>
+[[nodiscard]] frame_view read_frame(byte_view span, frame_place place) noexcept {
+    frame_view seen = peek_frame(span.data(), place, span.size());
+    if (seen.state != frame_state::intact) return seen;
+    auto const padded = rounded_up(seen.header.payload_bytes, frame_alignment);
+    seen.payload = span.subspan(frame_header_bytes, seen.header.payload_bytes);
+    if (frame_check<C>(place, span.data(), padded) != seen.check) seen.state = frame_state::damaged;
+    return seen;
+}
+
+} // namespace keel::inline v0::format
+
+#endif
+
+// ---- keel/format/segment_header.hpp ----
+#ifndef KEEL_FORMAT_SEGMENT_HEADER_HPP
+#define KEEL_FORMAT_SEGMENT_HEADER_HPP
+
+// Segment header and footer, 512 bytes each, little-endian.
+// A segment of S bytes: header at 0 | frames from the next block on | ... | footer at S-1024, once sealed | header again at S-512.
+// A block is 4 KiB, 512 bytes in segments under 64 KiB.
+//
+// Header: written when the segment is prepared, completed when it becomes active, synced with its first group.
+//     0 magic u64 | 8 format u32 | 12 checksum_id u32 | 16 store_id 16 | 32 id u64 | 40 salt u64 | 48 branch u64
+//    56 created u64 (ns since 1970) | 64 size u64 | 72 first_lsn u64 | 80 durable_mark u64 | 88 durable_edit u64
+//    96 cut u64 (0: none) | 104 place u64 (the id it stands for: its own, or the one a repair replaced) | 112 state u8, 7 zero
+//   120 previous: id u64 | 128 salt u64 | 136 last_lsn u64 | 144 end u64 | 152 aggregate u64 | 160 chain u64 | 168 ended u8
+//   then zeros                                       | 504 check u64 over bytes 0..503
+// Footer: 0 magic u64 | 8 id u64 | 16 salt u64 | 24 first_lsn u64 | 32 last_lsn u64 | 40 count u64 | 48 data_end u64
+//    56 first_time u64 | 64 last_time u64 | 72 aggregate u64 | 80 chain u64 | 88 sections u32, 4 zero
+//    96 16 x { type u32, offset u32, length u32, argument u32, check u64 }   | 504 check u64 over bytes 0..503
+// The salt's low word is the frames' tag: a bijection of the id, so no two lives of a store's segments share one.
+
+#include <optional>
+
+namespace keel::inline v0::format {
+
+/// The number of the on-disk format. Independent of the library's version; an older one stays readable.
+inline constexpr std::uint32_t format_number = 1;
+
+inline constexpr std::size_t header_bytes = 512;
+inline constexpr std::uint64_t segment_magic = 0x0A676573'6C65656BULL;  // "keelseg\n"
+inline constexpr std::uint64_t footer_magic = 0x0A646E65'6C65656BULL;   // "keelend\n"
+inline constexpr std::uint64_t manifest_magic = 0x0A6E616D'6C65656BULL; // "keelman\n"
+
+inline constexpr std::uint64_t segment_bytes_min = 4 * KiB;
+inline constexpr std::uint64_t segment_bytes_max = 2 * GiB;
+
+using store_id = std::array<std::byte, 16>;
+
+[[nodiscard]] constexpr std::uint64_t block_bytes(std::uint64_t segment_bytes) noexcept {
+    return segment_bytes < 64 * KiB ? 512 : 4 * KiB;
+}
+/// Where frames begin.
+[[nodiscard]] constexpr std::uint64_t frames_begin(std::uint64_t segment_bytes) noexcept {
+    return block_bytes(segment_bytes);
+}
+/// Where frames must have ended, so that what sealing needs still fits.
+[[nodiscard]] constexpr std::uint64_t frames_limit(std::uint64_t segment_bytes) noexcept {
+    return segment_bytes - 2 * header_bytes;
+}
+[[nodiscard]] constexpr std::uint64_t footer_offset(std::uint64_t segment_bytes) noexcept {
+    return segment_bytes - 2 * header_bytes;
+}
+[[nodiscard]] constexpr std::uint64_t second_header_offset(std::uint64_t segment_bytes) noexcept {
+    return segment_bytes - header_bytes;
+}
+[[nodiscard]] constexpr bool valid_segment_size(std::uint64_t bytes) noexcept {
+    return bytes >= segment_bytes_min && bytes <= segment_bytes_max && bytes % 4096 == 0;
+}
+
+/// The salt of a segment's life: `random` above, a bijection of the id below. Ids whose low 32 bits are zero are not used.
+[[nodiscard]] constexpr std::uint64_t salt_of(segment_id id, std::uint32_t random) noexcept {
+    auto low = static_cast<std::uint32_t>(id.value);
+    low *= 0x9E3779B1U; // odd: a bijection that keeps 0 at 0
+    low ^= low >> 15;
+    low *= 0x85EBCA77U;
+    return std::uint64_t{random} << 32 | low;
+}
+
+enum class segment_state : std::uint8_t { prepared = 1, active = 2, rebuilt = 3 };
+
+/// How a segment came to take no more records.
+enum class segment_end : std::uint8_t { none = 0, rolled = 1, abandoned = 2, crashed = 3, repaired = 4, restored = 5 };
+
+/// What a header says of the segment before it: enough to notice that one is missing, swapped or doubled.
+struct segment_link {
+    segment_id id{};
+    std::uint64_t salt = 0;
+    lsn last{};
+    std::uint64_t end = 0; ///< offset behind its last frame
+    std::uint64_t aggregate = 0;
+    std::uint64_t chain = 0;
+    segment_end ended = segment_end::none;
+    bool operator==(segment_link const&) const = default;
+};
+
+struct segment_header {
+    std::uint32_t format = format_number;
+    checksum_id checksum{};
+    store_id store{};
+    segment_id id{};
+    std::uint64_t salt = 0;
+    std::uint64_t branch = 0;
+    std::uint64_t created_ns = 0;
+    std::uint64_t size = 0;
+    lsn first{};
+    lsn durable_mark{}; ///< below `first`, unless records that were durable elsewhere are copied here
+    std::uint64_t durable_edit = 0;
+    lsn cut{};
+    segment_id place{};
+    segment_state state = segment_state::prepared;
+    segment_link previous{};
+    bool operator==(segment_header const&) const = default;
+};
+
+using header_block = std::array<std::byte, header_bytes>;
+
+namespace detail {
+template <checksum_policy C>
+void seal_block(header_block& block) noexcept {
+    store(block.data() + header_bytes - 8, checksum::over<C>(byte_view{block}.first(header_bytes - 8)));
+}
+template <checksum_policy C>
+[[nodiscard]] bool block_verifies(byte_view block) noexcept {
+    return block.size() == header_bytes &&
+           load<std::uint64_t>(block.data() + header_bytes - 8) == checksum::over<C>(block.first(header_bytes - 8));
+}
+} // namespace detail
+
+template <checksum_policy C>
+[[nodiscard]] header_block encode(segment_header const& h) noexcept {
+    header_block block{};
+    field_writer out{block};
+    out.put(segment_magic).put(h.format).put(checksum_id{C::id}.value).put(byte_view{h.store});
+    out.put(h.id).put(h.salt).put(h.branch).put(h.created_ns).put(h.size);
+    out.put(h.first).put(h.durable_mark).put(h.durable_edit).put(h.cut).put(h.place);
+    out.put(std::uint64_t{static_cast<std::uint8_t>(h.state)});
+    out.put(h.previous.id).put(h.previous.salt).put(h.previous.last).put(h.previous.end);
+    out.put(h.previous.aggregate).put(h.previous.chain).put(static_cast<std::uint8_t>(h.previous.ended));
+    detail::seal_block<C>(block);
+    return block;
+}
+
+/// What the first 16 bytes of a keel file say, before its checksum policy is known.
+struct file_kind_seen {
+    std::uint64_t magic = 0;
+    std::uint32_t format = 0;
+    checksum_id checksum{};
+};
+[[nodiscard]] inline file_kind_seen peek_file_kind(byte_view block) noexcept {
+    field_reader in{block};
+    file_kind_seen seen;
+    seen.magic = in.get<std::uint64_t>();
+    seen.format = in.get<std::uint32_t>();
+    seen.checksum = {in.get<std::uint32_t>()};
+    return seen;
+}
+
+enum class header_problem : std::uint8_t { none, not_ours, other_format, other_checksum, damaged };
+
+struct header_read {
+    header_problem problem = header_problem::damaged;
+    bool verifies = false;    ///< the check holds: what `problem` says is what was written, not damage
+    std::uint32_t format = 0; ///< as it stands there
+    segment_header header{};
+    [[nodiscard]] bool good() const noexcept { return problem == header_problem::none; }
+};
+
+/// Never believes a field before the check has held; `problem` tells a foreign block from a damaged one.
+template <checksum_policy C>
+[[nodiscard]] header_read decode_segment_header(byte_view block) noexcept {
+    header_read out;
+    auto const kind = peek_file_kind(block);
+    out.format = kind.format;
+    if (!detail::block_verifies<C>(block)) {
+        if (kind.magic != segment_magic) out.problem = header_problem::not_ours;
+        else if (kind.format > format_number) out.problem = header_problem::other_format;
+        else if (kind.checksum != checksum_id{C::id}) out.problem = header_problem::other_checksum;
+        return out;
+    }
+    out.verifies = true;
+    if (kind.magic != segment_magic) return out.problem = header_problem::not_ours, out;
+    if (kind.format != format_number) return out.problem = header_problem::other_format, out;
+    if (kind.checksum != checksum_id{C::id}) return out.problem = header_problem::other_checksum, out;
+    field_reader in{block.subspan(16)};
+    auto& h = out.header;
+    h.format = kind.format;
+    h.checksum = kind.checksum;
+    h.store = in.bytes<16>();
+    h.id = in.get_segment();
+    h.salt = in.get<std::uint64_t>();
+    h.branch = in.get<std::uint64_t>();
+    h.created_ns = in.get<std::uint64_t>();
+    h.size = in.get<std::uint64_t>();
+    h.first = in.get_lsn();
+    h.durable_mark = in.get_lsn();
+    h.durable_edit = in.get<std::uint64_t>();
+    h.cut = in.get_lsn();
+    h.place = in.get_segment();
+    h.state = static_cast<segment_state>(in.get<std::uint64_t>());
+    h.previous.id = in.get_segment();
+    h.previous.salt = in.get<std::uint64_t>();
+    h.previous.last = in.get_lsn();
+    h.previous.end = in.get<std::uint64_t>();
+    h.previous.aggregate = in.get<std::uint64_t>();
+    h.previous.chain = in.get<std::uint64_t>();
+    h.previous.ended = static_cast<segment_end>(in.get<std::uint8_t>());
+    bool const sane = h.id && h.place && h.place <= h.id && h.durable_edit <= lsn_highest.value &&
+                      valid_segment_size(h.size) && static_cast<std::uint32_t>(h.salt) != 0 &&
+                      h.state >= segment_state::prepared && h.state <= segment_state::rebuilt &&
+                      h.previous.ended <= segment_end::restored && h.first <= lsn_highest && h.cut <= lsn_highest &&
+                      (h.state == segment_state::prepared ||
+                       (h.first && (h.durable_mark < h.first || h.previous.ended == segment_end::abandoned) &&
+                        (!h.cut || h.cut >= h.first)));
+    out.problem = sane ? header_problem::none : header_problem::damaged;
+    return out;
+}
+
+/// One part behind the frames of a sealed segment.
+struct segment_section {
+    std::uint32_t type = 0;
+    std::uint32_t offset = 0;
+    std::uint32_t length = 0;
+    std::uint64_t check = 0;    ///< the policy over the checks of its blocks, in order
+    std::uint32_t argument = 0; ///< what its type makes of it (format/index.hpp)
+    bool operator==(segment_section const&) const = default;
+};
+inline constexpr std::size_t sections_max = 16;
+
+/// The facts of a sealed segment. They stand in its footer, in the manifest's seal edit and (part of them) in the next header.
+struct segment_seal {
+    segment_id id{};
+    std::uint64_t salt = 0;
+    lsn_range range{};
+    std::uint64_t count = 0; ///< data records
+    std::uint64_t data_end = 0;
+    std::uint64_t first_time_ns = 0;
+    std::uint64_t last_time_ns = 0;
+    std::uint64_t aggregate = 0;
+    std::uint64_t chain = 0;
+    bool operator==(segment_seal const&) const = default;
+};
+inline constexpr std::size_t seal_bytes = 80;
+
+inline void put_seal(field_writer& out, segment_seal const& s) noexcept {
+    out.put(s.id).put(s.salt).put(s.range.first).put(s.range.last).put(s.count).put(s.data_end);
+    out.put(s.first_time_ns).put(s.last_time_ns).put(s.aggregate).put(s.chain);
+}
+[[nodiscard]] inline segment_seal get_seal(field_reader& in) noexcept {
+    segment_seal s;
+    s.id = in.get_segment();
+    s.salt = in.get<std::uint64_t>();
+    s.range.first = in.get_lsn();
+    s.range.last = in.get_lsn();
+    s.count = in.get<std::uint64_t>();
+    s.data_end = in.get<std::uint64_t>();
+    s.first_time_ns = in.get<std::uint64_t>();
+    s.last_time_ns = in.get<std::uint64_t>();
+    s.aggregate = in.get<std::uint64_t>();
+    s.chain = in.get<std::uint64_t>();
+    return s;
+}
+
+/// What the next header says of a sealed segment.
+[[nodiscard]] constexpr segment_link link_of(segment_seal const& s, segment_end how) noexcept {
+    return {.id = s.id,
+            .salt = s.salt,
+            .last = s.range.last,
+            .end = s.data_end,
+            .aggregate = s.aggregate,
+            .chain = s.chain,
+            .ended = how};
+}
+
+struct segment_footer {
+    segment_seal seal{};
+    std::uint32_t section_count = 0;
+    std::array<segment_section, sections_max> sections{};
+
+    /// The section of this type; nothing where there is none.
+    [[nodiscard]] std::optional<segment_section> section(std::uint32_t type) const noexcept {
+        for (std::size_t i = 0; i < section_count; ++i)
+            if (sections[i].type == type) return sections[i];
+        return std::nullopt;
+    }
+};
+static_assert(8 + seal_bytes + 8 + sections_max * 24 + 8 <= header_bytes);
+
+template <checksum_policy C>
+[[nodiscard]] header_block encode(segment_footer const& f) noexcept {
+    header_block block{};
+    field_writer out{block};
+    out.put(footer_magic);
+    put_seal(out, f.seal);
+    out.put(std::uint64_t{f.section_count});
+    for (std::size_t i = 0; i < f.section_count; ++i) {
+        auto const& s = f.sections[i];
+        out.put(s.type).put(s.offset).put(s.length).put(s.argument).put(s.check);
+    }
+    detail::seal_block<C>(block);
+    return block;
+}
+
+struct footer_read {
+    bool good = false;
+    segment_footer footer{};
+};
+template <checksum_policy C>
+[[nodiscard]] footer_read decode_segment_footer(byte_view block) noexcept {
+    footer_read out;
+    field_reader in{block};
+    if (!detail::block_verifies<C>(block) || in.get<std::uint64_t>() != footer_magic) return out;
+    out.footer.seal = get_seal(in);
+    auto const count = in.get<std::uint64_t>();
+    if (count > sections_max) return out;
+    out.footer.section_count = static_cast<std::uint32_t>(count);
+    for (std::size_t i = 0; i < count; ++i) {
+        auto& s = out.footer.sections[i];
+        s.type = in.get<std::uint32_t>();
+        s.offset = in.get<std::uint32_t>();
+        s.length = in.get<std::uint32_t>();
+        s.argument = in.get<std::uint32_t>();
+        s.check = in.get<std::uint64_t>();
+    }
+    out.good = in.ok();
+    return out;
+}
+
+/// The chain value of a segment: over the chain before it and all that identifies it.
+template <checksum_policy C>
+[[nodiscard]] std::uint64_t chain_value(std::uint64_t before, segment_seal const& s) noexcept {
+    std::array<std::byte, 56> bytes{};
+    field_writer out{bytes};
+    out.put(before).put(s.id).put(s.salt).put(s.range.first).put(s.range.last).put(s.count).put(s.aggregate);
+    return checksum::over<C>(bytes);
+}
+
+/// Builds a segment's aggregate while its frames pass by in file order: the policy over the chunk aggregates, each of which is the
+/// policy over the checks of the frames that start in one 256 KiB window of the file.
+template <checksum_policy C>
+class aggregate_builder {
+public:
+    void add(std::uint64_t offset, std::uint64_t check) noexcept {
+        auto const window = offset / chunk_bytes;
+        if (window != window_) close_chunk(window);
+        std::array<std::byte, 8> bytes;
+        store(bytes.data(), check);
+        chunk_.update(bytes);
+        open_ = true;
+    }
+    [[nodiscard]] std::uint64_t value() const noexcept {
+        C all = whole_;
+        if (open_) fold(all, chunk_);
+        return all.value();
+    }
+    static constexpr std::uint64_t chunk_bytes = 256 * KiB;
+
+private:
+    static void fold(C& all, C const& chunk) noexcept {
+        std::array<std::byte, 8> bytes;
+        store(bytes.data(), chunk.value());
+        all.update(bytes);
+    }
+    void close_chunk(std::uint64_t window) noexcept {
+        if (open_) fold(whole_, chunk_);
+        chunk_ = C{};
+        open_ = false;
+        window_ = window;
+    }
+    C whole_{};
+    C chunk_{};
+    std::uint64_t window_ = 0;
+    bool open_ = false;
+};
+
+} // namespace keel::inline v0::format
+
+#endif
+
+// ---- keel/format/index.hpp ----
+#ifndef KEEL_FORMAT_INDEX_HPP
+#define KEEL_FORMAT_INDEX_HPP
+
+// The sorted index of a sealed segment: a section behind its frames, named by the footer, made of blocks. A block is 4 KiB (512 bytes
+// in segments under 64 KiB) and ends in its check, so that one can be read and believed without the others.
+//   Entry block: entries of 16 bytes, by key, the newest first:
+//     0 prefix u64 (8 bytes of the key behind what all keys share, the first one highest) | 8 offset u32 (of the frame)
+//    12 lsn u32 (as in the frame)
+//   Fence block: the prefix of the first entry of each entry block, u64. There is none where there is but one entry block.
+//   Both: what is not used is zero | last 8 bytes: check u64 over salt, offset and the bytes before
+// In the footer: `argument` of the section is how many bytes all keys share; the number of entries is the seal's count.
+//
+// The filter, a section of its own in segments of 64 KiB and more, tells keys that are not there: a Bloom filter of lines of 64 bytes,
+// each key in one line (so that a look-up touches one), after Putze, Sanders and Singler, "Cache-, Hash- and Space-Efficient Bloom
+// Filters", 2007. Its blocks hold as many lines as fit; `argument` is the number of bits a key sets. With 10 bits a key and 6 set,
+// about one absent key in a hundred is looked up for nothing. A blocked filter rather than a ribbon or xor one: those are a third
+// smaller and cost the seal several times as much.
+// A damaged index does no harm but to time: every record it leads to carries its own key, LSN and check. One that was forged under a
+// check that holds could hide keys; an opening with verify = deep makes its own and does not look at it.
+
+namespace keel::inline v0::format {
+
+/// What a section of a sealed segment is. The numbers are on disk and never reused.
+enum class section_type : std::uint32_t { index = 1, filter = 2 };
+
+struct index_entry {
+    std::uint64_t prefix = 0;
+    std::uint32_t offset = 0;
+    std::uint32_t lsn_delta = 0;
+    bool operator==(index_entry const&) const = default;
+};
+inline constexpr std::size_t index_entry_bytes = 16;
+inline constexpr std::size_t block_check_bytes = 8;
+
+/// Eight bytes of a key, from `skip` on, in an order that agrees with the keys'; zeros where it has none.
+[[nodiscard]] inline std::uint64_t key_prefix(std::string_view key, std::size_t skip = 0) noexcept {
+    if (key.size() >= skip + 8) {
+        auto const word = load<std::uint64_t>(reinterpret_cast<std::byte const*>(key.data() + skip));
+        return __builtin_bswap64(word);
+    }
+    std::uint64_t out = 0;
+    for (std::size_t i = skip; i < skip + 8; ++i)
+        out = out << 8 | (i < key.size() ? static_cast<unsigned char>(key[i]) : 0U);
+    return out;
+}
+
+/// How an index of so many entries is laid out.
+struct index_shape {
+    std::uint64_t block = 0; ///< bytes
+    std::uint64_t entries = 0;
+
+    [[nodiscard]] constexpr std::uint64_t entries_per_block() const noexcept {
+        return (block - block_check_bytes) / index_entry_bytes;
+    }
+    [[nodiscard]] constexpr std::uint64_t fences_per_block() const noexcept { return (block - block_check_bytes) / 8; }
+    [[nodiscard]] constexpr std::uint64_t entry_blocks() const noexcept {
+        return (entries + entries_per_block() - 1) / entries_per_block();
+    }
+    [[nodiscard]] constexpr std::uint64_t fence_blocks() const noexcept {
+        return entry_blocks() < 2 ? 0 : (entry_blocks() + fences_per_block() - 1) / fences_per_block();
+    }
+    [[nodiscard]] constexpr std::uint64_t bytes() const noexcept { return (entry_blocks() + fence_blocks()) * block; }
+};
+
+inline constexpr std::uint32_t filter_probes = 6;
+inline constexpr std::size_t filter_line_bytes = 64;
+
+/// How a filter of so many keys is laid out. None in small segments.
+struct filter_shape {
+    std::uint64_t block = 0; ///< bytes
+    std::uint64_t keys = 0;
+
+    [[nodiscard]] constexpr std::uint64_t lines_per_block() const noexcept {
+        return (block - block_check_bytes) / filter_line_bytes;
+    }
+    [[nodiscard]] constexpr std::uint64_t blocks() const noexcept {
+        constexpr std::uint64_t keys_per_line = filter_line_bytes * 8 / 10;
+        auto const keys_per_block = lines_per_block() * keys_per_line;
+        return block < 4 * KiB ? 0 : (keys + keys_per_block - 1) / keys_per_block;
+    }
+    [[nodiscard]] constexpr std::uint64_t lines() const noexcept { return blocks() * lines_per_block(); }
+    [[nodiscard]] constexpr std::uint64_t bytes() const noexcept { return blocks() * block; }
+};
+
+/// The hash that places a key in a filter. Part of the format: it never changes.
+[[nodiscard]] inline std::uint64_t filter_hash(std::string_view key) noexcept {
+    auto const stir = [](std::uint64_t h) {
+        h ^= h >> 32;
+        h *= 0xD6E8FEB86659FD93ULL;
+        return h ^ (h >> 32);
+    };
+    auto h = stir(key.size() ^ 0x9E3779B97F4A7C15ULL);
+    std::size_t at = 0;
+    for (; at + 8 <= key.size(); at += 8)
+        h = stir(h + load<std::uint64_t>(reinterpret_cast<std::byte const*>(key.data() + at)));
+    std::uint64_t rest = 0;
+    for (; at < key.size(); ++at) rest = rest << 8 | static_cast<unsigned char>(key[at]);
+    return stir(h + rest);
+}
+/// The line of a key among `lines`.
+[[nodiscard]] constexpr std::uint64_t filter_line(std::uint64_t hash, std::uint64_t lines) noexcept {
+    return (hash >> 32) * lines >> 32;
+}
+namespace detail {
+/// Calls visit(byte in the line, mask) for each bit of a key until it returns false; whether it never did.
+template <class Visit>
+constexpr bool each_filter_bit(std::uint64_t hash, std::uint32_t probes, Visit const& visit) {
+    auto bits = static_cast<std::uint32_t>(hash);
+    for (std::uint32_t i = 0; i < probes; ++i, bits *= 0x9E3779B9U) {
+        auto const bit = bits >> 23;
+        if (!visit(bit / 8, static_cast<std::byte>(1U << bit % 8))) return false;
+    }
+    return true;
+}
+} // namespace detail
+/// Puts a key into its line.
+inline void add_to_line(std::byte* line, std::uint64_t hash, std::uint32_t probes) noexcept {
+    detail::each_filter_bit(hash, probes, [line](std::size_t byte, std::byte mask) {
+        line[byte] |= mask;
+        return true;
+    });
+}
+/// False: the key was not put into its line.
+[[nodiscard]] inline bool line_allows(std::byte const* line, std::uint64_t hash, std::uint32_t probes) noexcept {
+    return detail::each_filter_bit(
+        hash, probes, [line](std::size_t byte, std::byte mask) { return (line[byte] & mask) != std::byte{0}; });
+}
+
+/// Where sections begin behind frames that end at `data_end`.
+[[nodiscard]] constexpr std::uint64_t sections_begin(std::uint64_t data_end, std::uint64_t segment_bytes) noexcept {
+    return rounded_up(data_end, block_bytes(segment_bytes));
+}
+/// Whether frames up to `data_end` leave room for index and filter of so many entries.
+[[nodiscard]] constexpr bool index_fits(std::uint64_t data_end, std::uint64_t entries,
+                                        std::uint64_t segment_bytes) noexcept {
+    auto const block = block_bytes(segment_bytes);
+    auto const needed = index_shape{block, entries}.bytes() + filter_shape{block, entries}.bytes();
+    return sections_begin(data_end, segment_bytes) + needed <= footer_offset(segment_bytes);
+}
+
+/// Puts the check at the end of a block that will stand at `offset`.
+template <checksum_policy C>
+void finish_block(byte_span block, std::uint64_t salt, std::uint64_t offset) noexcept {
+    std::array<std::byte, 16> place;
+    store(place.data(), salt);
+    store(place.data() + 8, offset);
+    auto const body = block.first(block.size() - block_check_bytes);
+    store(block.data() + body.size(), checksum::over<C>(place, byte_view{body}));
+}
+template <checksum_policy C>
+[[nodiscard]] bool block_verifies(byte_view block, std::uint64_t salt, std::uint64_t offset) noexcept {
+    std::array<std::byte, 16> place;
+    store(place.data(), salt);
+    store(place.data() + 8, offset);
+    auto const body = block.first(block.size() - block_check_bytes);
+    return load<std::uint64_t>(block.data() + body.size()) == checksum::over<C>(place, body);
+}
+
+[[nodiscard]] inline index_entry read_index_entry(std::byte const* at) noexcept {
+    return {load<std::uint64_t>(at), load<std::uint32_t>(at + 8), load<std::uint32_t>(at + 12)};
+}
+
+} // namespace keel::inline v0::format
+
+#endif
+
+// ---- keel/format/table.hpp ----
+#ifndef KEEL_FORMAT_TABLE_HPP
+#define KEEL_FORMAT_TABLE_HPP
+
+// A table: records in key order, written once, never changed.
+//   header 512 bytes | frames (format/frame.hpp) from offset 512 | the same header again in the last 512 bytes
+// The frames, in this order: blocks of records; filter blocks, all of one size; index blocks; one root, an index over the index blocks.
+// Payloads are format/block.hpp's, those of filter blocks are lines of 64 bytes (format/index.hpp). The header is what cannot be made
+// anew, so it stands twice; index and filter can, from the records. Which tables a store has, and at which level, its manifest says.
+//
+// A block of records whose payload has at most 1 MiB may be packed; its frame is then a `packed` one with the payload
+//    0 raw u32 (bytes of the block's own payload, not 0) | 4 compression u8 (not 0) | 5 three zero bytes | 8 that payload, compressed
+// All packed blocks of a table have one compression id, which the manifest names; 0 there: none is packed. Packed blocks and others may
+// stand side by side. As in every frame the check is over what is on the disk, so nothing is unpacked that does not verify.
+//
+// Header: 0 magic u64 | 8 format u32 | 12 checksum_id u32 | 16 store_id 16 | 32 id u64 | 40 salt u64 | 48 branch u64
+//    56 created u64 (ns since 1970) | 64 size u64 | 72 first_lsn u64 | 80 last_lsn u64 | 88 records u64 | 96 erased u64
+//   104 key_bytes u64 | 112 value_bytes u64 (both before they are packed) | 120 blocks u64 | 128 blocks_end u64
+//   136 filter: blocks u64, probes u64 | 152 root: offset u32, bytes u32 | 160 index_blocks u64     | 504 check u64 over bytes 0..503
+
+namespace keel::inline v0::format {
+
+inline constexpr std::uint64_t table_magic = 0x0A626174'6C65656BULL; // "keeltab\n"
+inline constexpr std::uint64_t table_bytes_max = 2 * GiB;
+inline constexpr std::uint64_t table_bytes_min = 2 * header_bytes;
+inline constexpr std::uint64_t table_frames_begin = header_bytes;
+inline constexpr std::size_t table_filter_lines = 64; ///< in one filter block
+inline constexpr std::size_t table_filter_block_bytes = table_filter_lines * filter_line_bytes;
+
+inline constexpr std::size_t packed_head_bytes = 8;
+inline constexpr std::uint64_t packed_raw_bytes_max = MiB;
+inline constexpr std::uint8_t compression_id_max = 15;
+static_assert(packed_head_bytes == 4 + 1 + 3);
+
+/// What stands in front of a block's compressed bytes.
+struct packed_head {
+    std::uint32_t raw_bytes = 0;
+    std::uint8_t compression = 0;
+    bool operator==(packed_head const&) const = default;
+};
+[[nodiscard]] inline std::array<std::byte, packed_head_bytes> encode(packed_head const& h) noexcept {
+    std::array<std::byte, packed_head_bytes> bytes{};
+    field_writer out{bytes};
+    out.put(h.raw_bytes).put(h.compression);
+    return bytes;
+}
+/// Nothing where no writer makes it: what it says of a length can be believed before anything is allocated for it.
+[[nodiscard]] inline std::optional<packed_head> decode_packed_head(byte_view payload) noexcept {
+    if (payload.size() <= packed_head_bytes) return std::nullopt;
+    field_reader in{payload};
+    packed_head h;
+    h.raw_bytes = in.get<std::uint32_t>();
+    h.compression = in.get<std::uint8_t>();
+    auto const zeros = in.bytes<3>();
+    bool const sane = h.raw_bytes != 0 && h.raw_bytes <= packed_raw_bytes_max && h.compression != 0 &&
+                      h.compression <= compression_id_max && zeros == std::array<std::byte, 3>{};
+    if (!sane) return std::nullopt;
+    return h;
+}
+
+/// Names one table of a store. Never used twice; 0 means "none".
+struct table_id {
+    std::uint64_t value = 0;
+    constexpr auto operator<=>(table_id const&) const noexcept = default;
+    [[nodiscard]] constexpr explicit operator bool() const noexcept { return value != 0; }
+};
+
+struct table_header {
+    store_id store{};
+    table_id id{};
+    std::uint64_t salt = 0;
+    std::uint64_t branch = 0;
+    std::uint64_t created_ns = 0;
+    std::uint64_t size = 0; ///< of the file
+    lsn_range lsns{};       ///< of its records; ages count from the first one
+    std::uint64_t records = 0;
+    std::uint64_t erased = 0; ///< of those, tombstones
+    std::uint64_t key_bytes = 0;
+    std::uint64_t value_bytes = 0;
+    std::uint64_t blocks = 0;
+    std::uint64_t blocks_end = 0; ///< of the records' frames; the filter begins here
+    std::uint64_t filter_blocks = 0;
+    std::uint64_t filter_bits = 0; ///< that a key sets
+    block_place root{};
+    std::uint64_t index_blocks = 0;
+    bool operator==(table_header const&) const = default;
+
+    [[nodiscard]] std::uint64_t filter_lines() const noexcept { return filter_blocks * table_filter_lines; }
+    /// Where a filter block's frame begins.
+    [[nodiscard]] std::uint64_t filter_offset(std::uint64_t block) const noexcept {
+        return blocks_end + block * frame_bytes(table_filter_block_bytes);
+    }
+};
+
+template <checksum_policy C>
+[[nodiscard]] header_block encode(table_header const& h) noexcept {
+    header_block block{};
+    field_writer out{block};
+    out.put(table_magic).put(format_number).put(checksum_id{C::id}.value).put(byte_view{h.store});
+    out.put(h.id.value).put(h.salt).put(h.branch).put(h.created_ns).put(h.size);
+    out.put(h.lsns.first).put(h.lsns.last).put(h.records).put(h.erased).put(h.key_bytes).put(h.value_bytes);
+    out.put(h.blocks).put(h.blocks_end).put(h.filter_blocks).put(h.filter_bits);
+    out.put(h.root.offset).put(h.root.bytes).put(h.index_blocks);
+    detail::seal_block<C>(block);
+    return block;
+}
+
+/// Nothing where the block is no table's header, or does not verify, or says what cannot be.
+template <checksum_policy C>
+[[nodiscard]] std::optional<table_header> decode_table_header(byte_view block) noexcept {
+    auto const kind = peek_file_kind(block);
+    if (!detail::block_verifies<C>(block) || kind.magic != table_magic || kind.format != format_number ||
+        kind.checksum != checksum_id{C::id})
+        return std::nullopt;
+    field_reader in{block.subspan(16)};
+    table_header h;
+    auto const u64 = [&in] { return in.get<std::uint64_t>(); };
+    h.store = in.bytes<16>();
+    h.id = {u64()};
+    h.salt = u64();
+    h.branch = u64();
+    h.created_ns = u64();
+    h.size = u64();
+    h.lsns.first = in.get_lsn();
+    h.lsns.last = in.get_lsn();
+    h.records = u64();
+    h.erased = u64();
+    h.key_bytes = u64();
+    h.value_bytes = u64();
+    h.blocks = u64();
+    h.blocks_end = u64();
+    h.filter_blocks = u64();
+    h.filter_bits = u64();
+    h.root.offset = in.get<std::uint32_t>();
+    h.root.bytes = in.get<std::uint32_t>();
+    h.index_blocks = u64();
+    auto const frames_end = h.size - header_bytes; // wraps where size is too small; refused next
+    bool const sane = h.id && static_cast<std::uint32_t>(h.salt) != 0 && h.size >= table_bytes_min &&
+                      h.size <= table_bytes_max && h.size % frame_alignment == 0 && h.lsns.first && !h.lsns.empty() &&
+                      h.lsns.last <= lsn_highest && h.records != 0 && h.blocks_end >= table_frames_begin &&
+                      h.blocks_end <= frames_end && h.blocks_end % frame_alignment == 0 &&
+                      h.filter_blocks <= (frames_end - h.blocks_end) / frame_bytes(table_filter_block_bytes) &&
+                      h.filter_bits <= 32 && h.root.offset >= h.filter_offset(h.filter_blocks) &&
+                      h.root.bytes >= frame_header_bytes && h.root.offset % frame_alignment == 0 &&
+                      std::uint64_t{h.root.offset} + h.root.bytes <= frames_end;
+    if (!sane) return std::nullopt;
+    return h;
+}
+
+} // namespace keel::inline v0::format
+
+#endif
+
+// ---- keel/io/concept.hpp ----
+#ifndef KEEL_IO_CONCEPT_HPP
+#define KEEL_IO_CONCEPT_HPP
+
+// The machine, as keel sees it: the contract of the file-system axis. Three models: posix.hpp (the real one), memory.hpp (keeps
+// what a crash would keep), fault.hpp (wraps another and makes it fail). Everything keel does to a disk goes through here, stores
+// into mapped files included, so that the crash simulation sees each of them.
+//
+// A file system `Fs` is a small copyable handle (posix: empty; memory and faulty: shared state behind it). Paths are plain
+// strings with '/' between names; the last name is never followed when it is a symlink (errc::not_regular).
+// Every call may fail with: io_error, no_space, no_permission, not_found, exists, not_regular, locked, unsupported, crashed; the
+// error carries path, offset and errno. Interrupted calls and short transfers are dealt with inside.
+//
+//   fs.open(path, access, creation)  result<Fs::file>        close-on-exec; a regular file or not_regular
+//   fs.lock(path, lock_mode)         result<Fs::lock_type>   never waits; `locked` where somebody (this process included) has it.
+//                                                            exclusive: creates the file if missing, needs write access;
+//                                                            shared: needs read access only, not_found where it is missing.
+//                                                            Held until the object dies; closing other descriptors does not drop it
+//   fs.list(path)                    result<vector<directory_entry>>  sorted by name, without . and ..
+//   fs.status(path)                  result<file_status>     of the name itself: a symlink is a symlink
+//   fs.make_directory(path)          result<void>            `exists` where the name is taken; the parent must be there
+//   fs.rename(from, to)              result<void>            atomic; replaces a file at `to`; durable after sync_directory
+//   fs.remove(path)                  result<void>            a file, or an empty folder; durable after sync_directory
+//   fs.sync_directory(path)          result<void>            names created, renamed and removed in it survive power loss after this
+//   fs.boot()                        boot_id                 differs after each start of the machine; all zeros: not known
+//
+//   file: moves, closes in its destructor. Positional calls may come from several threads.
+//   f.read(offset, span)             result<size_t>          as many as asked for; fewer only at the end of the file
+//   f.read_uncached(offset, span)    result<size_t>          the same, past the page cache where the machine can (R5.8)
+//   f.write(offset, bytes)           result<void>            all of them, or an error after which any part may be there
+//   f.sync()                         result<void>            bytes and size survive power loss after this (fdatasync). After one
+//                                                            failure nothing unsynced in this file may be believed again
+//   f.allocate(bytes)                result<void>            the file is at least so long and owns its blocks; new bytes are zero
+//   f.status()                       result<file_status>
+//   f.begin_sync(mapping, offset, bytes)  void               may be left out; a hint that these bytes of a mapping of it change no more:
+//                                                            writing them may begin, and a later sync tells what went wrong
+//   f.map(access)                    result<Fs::mapping>     the whole file as long as it is now; outlives f
+//   f.path()                         std::string const&
+//
+//   mapping: moves, unmaps in its destructor. Never hands out a pointer. A bad sector, a file cut short or a full copy-on-write
+//   disk under it is an error with file and offset, not a signal. Out-of-range offsets are invalid_argument.
+//   m.size()                         uint64_t
+//   m.store(offset, bytes)           result<void>            plain stores; survive the process, not power loss before m.sync().
+//                                                            The caller orders stores to the same bytes
+//   m.publish(offset, word)          result<void>            one aligned 32-bit word, released: who reads it sees all stores before
+//   m.copy_out(offset, span)         result<void>
+//   m.prefetch(offset, bytes)        void                    may be left out; a hint that these bytes will be copied out soon
+//   m.verify(offset, length, sum)    result<void>            feeds the bytes to a checksum without copying them
+//   m.sync()                         result<void>            like file::sync(), stores included
+//   m.path()                         std::string const&
+
+namespace keel::inline v0::io {
+
+enum class access : std::uint8_t { read_only, read_write };
+enum class creation : std::uint8_t { must_exist, must_not_exist, if_missing };
+enum class lock_mode : std::uint8_t { shared, exclusive };
+enum class file_kind : std::uint8_t { regular, directory, symlink, other };
+
+[[nodiscard]] constexpr std::string_view name_of(file_kind kind) noexcept {
+    switch (kind) {
+    case file_kind::regular: return "regular";
+    case file_kind::directory: return "directory";
+    case file_kind::symlink: return "symlink";
+    case file_kind::other: return "other";
+    }
+    return "unknown";
+}
+
+/// Which file it really is, whatever its name. A recycled file keeps it; a copy has another.
+struct file_identity {
+    std::uint64_t device = 0;
+    std::uint64_t inode = 0;
+    constexpr auto operator<=>(file_identity const&) const noexcept = default;
+};
+
+struct file_status {
+    file_kind kind = file_kind::other;
+    std::uint64_t size = 0; ///< bytes
+    std::uint64_t link_count = 0;
+    file_identity identity{};
+};
+
+struct directory_entry {
+    std::string name; ///< without the folder
+    file_kind kind = file_kind::other;
+    auto operator<=>(directory_entry const&) const = default;
+};
+
+/// One start of the machine. Bytes that were never synced can be believed only within the boot that wrote them.
+struct boot_id {
+    std::array<std::byte, 16> bytes{};
+    constexpr auto operator<=>(boot_id const&) const noexcept = default;
+    [[nodiscard]] constexpr bool known() const noexcept { return *this != boot_id{}; }
+};
+
+template <class M>
+concept file_mapping = std::movable<M> && requires(M m, M const& c, std::uint64_t offset, byte_view in, byte_span out,
+                                                   std::uint32_t word) {
+    { c.size() } noexcept -> std::same_as<std::uint64_t>;
+    { m.store(offset, in) } -> std::same_as<result<void>>;
+    { m.publish(offset, word) } -> std::same_as<result<void>>;
+    { c.copy_out(offset, out) } -> std::same_as<result<void>>;
+    { m.sync() } -> std::same_as<result<void>>;
+    { c.path() } noexcept -> std::same_as<std::string const&>;
+};
+
+template <class F>
+concept file_handle = std::movable<F> &&
+                      requires(F f, F const& c, std::uint64_t offset, byte_view in, byte_span out, access how) {
+                          { c.read(offset, out) } -> std::same_as<result<std::size_t>>;
+                          { c.read_uncached(offset, out) } -> std::same_as<result<std::size_t>>;
+                          { f.write(offset, in) } -> std::same_as<result<void>>;
+                          { f.sync() } -> std::same_as<result<void>>;
+                          { f.allocate(offset) } -> std::same_as<result<void>>;
+                          { c.status() } -> std::same_as<result<file_status>>;
+                          { c.path() } noexcept -> std::same_as<std::string const&>;
+                          requires file_mapping<typename decltype(f.map(how))::value_type>;
+                      };
+
+/// The file-system axis; the calls are described at the head of this file.
+template <class Fs>
+concept file_system = std::copyable<Fs> && std::default_initializable<Fs> && file_handle<typename Fs::file> &&
+                      file_mapping<typename Fs::mapping> && std::movable<typename Fs::lock_type> &&
+                      requires(Fs fs, std::string const& path, access how, creation make, lock_mode mode) {
+                          { fs.open(path, how, make) } -> std::same_as<result<typename Fs::file>>;
+                          { fs.lock(path, mode) } -> std::same_as<result<typename Fs::lock_type>>;
+                          { fs.list(path) } -> std::same_as<result<std::vector<directory_entry>>>;
+                          { fs.status(path) } -> std::same_as<result<file_status>>;
+                          { fs.make_directory(path) } -> std::same_as<result<void>>;
+                          { fs.rename(path, path) } -> std::same_as<result<void>>;
+                          { fs.remove(path) } -> std::same_as<result<void>>;
+                          { fs.sync_directory(path) } -> std::same_as<result<void>>;
+                          { fs.boot() } -> std::same_as<boot_id>;
+                      };
+
+} // namespace keel::inline v0::io
+
+#endif
+
+// ---- keel/policy/durability/concept.hpp ----
+#ifndef KEEL_POLICY_DURABILITY_CONCEPT_HPP
+#define KEEL_POLICY_DURABILITY_CONCEPT_HPP
+
+// The durability axis: what is on the disk when a write returns.
+//   policy        path      a write returns, and readers see it, when   killed process   power loss
+//   every_write   written   its own sync returned                       keeps it         keeps it
+//   group_commit  written   a sync shared with others returned          keeps it         keeps it
+//   interval<ms>  mapped    it is stored, with every LSN before it      keeps it         keeps a prefix with all up to the last sync
+//   os_buffered   mapped    the same                                    keeps it         the same; only sync(), roll-over and close sync
+
+namespace keel::inline v0 {
+
+/// written: pwrite and fdatasync from private memory. mapped: stores into the shared mapping of the preallocated segment,
+/// and pwrite to the same file for large batches; no sync.
+enum class write_path : std::uint8_t { written, mapped };
+
+[[nodiscard]] constexpr std::string_view name_of(write_path path) noexcept {
+    return path == write_path::mapped ? "mapped" : "written";
+}
+
+/// What is on the disk when a write returns.
+///   D::name              std::string_view  for people and JSON
+///   D::path              write_path
+///   D::shares_syncs      bool              written path: concurrent writers share one fdatasync
+///   D::gather_us         std::uint32_t     written path: how long a leader waits at most for as many writers as the last group had
+///   D::sync_interval_ms  std::uint32_t     mapped path: a sync at least this often while writing; 0: only when asked
+/// Used by wal/writer only. Smallest model: every_write (every_write.hpp).
+template <class D>
+concept durability_policy = requires {
+    { D::name } -> std::convertible_to<std::string_view>;
+    { D::path } -> std::convertible_to<write_path>;
+    { D::shares_syncs } -> std::convertible_to<bool>;
+    { D::gather_us } -> std::convertible_to<std::uint32_t>;
+    { D::sync_interval_ms } -> std::convertible_to<std::uint32_t>;
+};
+
+} // namespace keel::inline v0
+
+#endif
+
+// ---- keel/policy/repair/finding.hpp ----
+#ifndef KEEL_POLICY_REPAIR_FINDING_HPP
+#define KEEL_POLICY_REPAIR_FINDING_HPP
+
+// What recovery can find, as values: damage in bytes is a finding, never an exception and never silently skipped.
+
+namespace keel::inline v0 {
+
+/// What was found. The names are part of the tool's JSON and do not change.
+enum class damage : std::uint8_t {
+    torn_tail,        ///< never acknowledged, cut short by a crash
+    corrupt_record,   ///< acknowledged, and no valid copy is left
+    damaged_copy,     ///< a record does not verify here, another segment has it
+    damaged_filler,   ///< bytes between records do not verify; no record is missing
+    missing_records,  ///< acknowledged LSNs that no file holds, nor any trace of them
+    missing_segment,  ///< the manifest knows the file, the directory does not
+    wrong_size,       ///< a file is not as long as its header says
+    wrong_place,      ///< a file stands under another one's name, or twice
+    header_damaged,   ///< one of the two headers of a segment does not verify; the other one serves
+    headers_lost,     ///< neither does; the manifest and the frames themselves serve
+    seal_mismatch,    ///< a sealed segment's frames do not add up to its aggregate
+    chain_broken,     ///< a segment does not follow the one its header names
+    unreadable,       ///< the machine could not read these bytes
+    unknown_segment,  ///< a segment in use that the manifest does not know
+    manifest_damaged, ///< one manifest does not verify or is behind; the other one serves
+    manifest_lost,    ///< neither serves in full; rebuilt from the segments
+    missing_table,    ///< the manifest knows the table, the directory does not
+    corrupt_block,    ///< a block of a table does not verify; the keys in it have no answer
+};
+
+[[nodiscard]] constexpr std::string_view name_of(damage what) noexcept {
+    switch (what) {
+    case damage::torn_tail: return "torn_tail";
+    case damage::corrupt_record: return "corrupt_record";
+    case damage::damaged_copy: return "damaged_copy";
+    case damage::damaged_filler: return "damaged_filler";
+    case damage::missing_records: return "missing_records";
+    case damage::missing_segment: return "missing_segment";
+    case damage::wrong_size: return "wrong_size";
+    case damage::wrong_place: return "wrong_place";
+    case damage::header_damaged: return "header_damaged";
+    case damage::headers_lost: return "headers_lost";
+    case damage::seal_mismatch: return "seal_mismatch";
+    case damage::chain_broken: return "chain_broken";
+    case damage::unreadable: return "unreadable";
+    case damage::unknown_segment: return "unknown_segment";
+    case damage::manifest_damaged: return "manifest_damaged";
+    case damage::manifest_lost: return "manifest_lost";
+    case damage::missing_table: return "missing_table";
+    case damage::corrupt_block: return "corrupt_block";
+    }
+    return "unknown";
+}
+
+/// What was done about it.
+enum class outcome : std::uint8_t { reported, cut, healed, declared_lost, rolled_back, refused };
+
+[[nodiscard]] constexpr std::string_view name_of(outcome what) noexcept {
+    switch (what) {
+    case outcome::reported: return "reported";
+    case outcome::cut: return "cut";
+    case outcome::healed: return "healed";
+    case outcome::declared_lost: return "declared_lost";
+    case outcome::rolled_back: return "rolled_back";
+    case outcome::refused: return "refused";
+    }
+    return "unknown";
+}
+
+/// One thing found, with all that is needed to diagnose it.
+struct finding {
+    damage kind = damage::corrupt_record;
+    std::string file{};         ///< path inside the store, e.g. "log/0000000000000001.seg"
+    std::uint64_t offset = 0;   ///< bytes into it
+    std::uint64_t length = 0;   ///< bytes concerned
+    lsn_range lsns{};           ///< records concerned; empty where none is
+    std::uint64_t expected = 0; ///< checksum that stood there; 0 where it is not about one
+    std::uint64_t found = 0;    ///< checksum of the bytes
+    std::uint64_t lost = 0;     ///< acknowledged records that no valid copy is left of
+    outcome done = outcome::reported;
+    std::string detail{}; ///< a sentence for a person
+
+    /// False for the trace of a crash, which is nobody's fault.
+    [[nodiscard]] bool is_corruption() const noexcept { return kind != damage::torn_tail; }
+};
+
+} // namespace keel::inline v0
+
+#endif
+
+// ---- keel/policy/repair/concept.hpp ----
+#ifndef KEEL_POLICY_REPAIR_CONCEPT_HPP
+#define KEEL_POLICY_REPAIR_CONCEPT_HPP
+
+// The repair axis: what is done about acknowledged records that no valid copy is left of. What can be healed is healed first,
+// whatever the policy; a torn tail is cut without asking.
+
+namespace keel::inline v0 {
+
+/// What to do about records that are lost. Of several decisions the gravest wins: refuse, then roll_back.
+enum class decision : std::uint8_t {
+    declare_lost, ///< keep all others, note the LSNs as lost
+    roll_back,    ///< back to the last LSN before the first lost one
+    refuse,       ///< change nothing, do not open
+};
+
+[[nodiscard]] constexpr std::string_view name_of(decision what) noexcept {
+    switch (what) {
+    case decision::declare_lost: return "declare_lost";
+    case decision::roll_back: return "roll_back";
+    case decision::refuse: return "refuse";
+    }
+    return "unknown";
+}
+
+/// Turns a finding that costs acknowledged records into a decision; never opens a file.
+///   R::name               std::string_view   for people and JSON: "rollback"
+///   R::rebuilds           bool               ask the redundancy policy first
+///   R::decide(finding)    decision           pure, never throws
+/// Used by recovery/plan. Smallest model: refuse (refuse.hpp).
+template <class R>
+concept repair_policy = requires(finding const& what) {
+    { R::name } -> std::convertible_to<std::string_view>;
+    { R::rebuilds } -> std::convertible_to<bool>;
+    { R::decide(what) } noexcept -> std::same_as<decision>;
+};
+
+/// The shipped policies by name, for choosing one when opening or on a command line.
+enum class repair_strategy : std::uint8_t { refuse, rollback, skip_corrupted, partial_reconstruct };
+
+[[nodiscard]] constexpr std::string_view name_of(repair_strategy which) noexcept {
+    switch (which) {
+    case repair_strategy::refuse: return "refuse";
+    case repair_strategy::rollback: return "rollback";
+    case repair_strategy::skip_corrupted: return "skip_corrupted";
+    case repair_strategy::partial_reconstruct: return "partial_reconstruct";
+    }
+    return "unknown";
+}
+
+/// A repair policy as a value: from its type, or from a strategy named at run time.
+struct repair_choice {
+    std::string_view name;
+    bool rebuilds = false;
+    decision (*decide)(finding const&) noexcept = nullptr;
+
+    template <repair_policy R>
+    [[nodiscard]] static constexpr repair_choice of() noexcept {
+        return {R::name, R::rebuilds, [](finding const& what) noexcept { return R::decide(what); }};
+    }
+};
+
+} // namespace keel::inline v0
+
+#endif
+
+// ---- keel/recovery/options.hpp ----
+#ifndef KEEL_RECOVERY_OPTIONS_HPP
+#define KEEL_RECOVERY_OPTIONS_HPP
+
+// What a caller may say when opening, and what they are told while it goes on.
+
+#include <chrono>
+#include <functional>
+#include <random>
+#include <stop_token>
+
+namespace keel::inline v0 {
+
+enum class recovery_phase : std::uint8_t { inventory, scan, classify, repair, replay };
+
+[[nodiscard]] constexpr std::string_view name_of(recovery_phase phase) noexcept {
+    switch (phase) {
+    case recovery_phase::inventory: return "inventory";
+    case recovery_phase::scan: return "scan";
+    case recovery_phase::classify: return "classify";
+    case recovery_phase::repair: return "repair";
+    case recovery_phase::replay: return "replay";
+    }
+    return "unknown";
+}
+
+/// How far recovery is.
+struct recovery_progress {
+    recovery_phase phase = recovery_phase::inventory;
+    std::uint64_t segments_done = 0;
+    std::uint64_t segments = 0;
+    std::uint64_t records = 0;
+    std::uint64_t bytes_done = 0;
+    std::uint64_t bytes = 0;
+    std::chrono::nanoseconds elapsed{};
+    std::chrono::nanoseconds left{}; ///< at the rate so far; 0 while unknown
+};
+
+/// Nanoseconds since 1970, as the machine's clock has them.
+[[nodiscard]] inline std::uint64_t system_clock_ns() {
+    return static_cast<std::uint64_t>(
+        std::chrono::nanoseconds(std::chrono::system_clock::now().time_since_epoch()).count());
+}
+[[nodiscard]] inline std::uint64_t machine_entropy() {
+    std::random_device device;
+    return std::uint64_t{device()} << 32 | device();
+}
+
+/// How much of a store is verified before it serves.
+enum class verify_depth : std::uint8_t {
+    quick, ///< what a crash left open; a sealed segment stands for its records, each of which is verified when it is read
+    deep, ///< every byte of the log and of the tables
+};
+
+[[nodiscard]] constexpr std::string_view name_of(verify_depth depth) noexcept {
+    return depth == verify_depth::deep ? "deep" : "quick";
+}
+
+/// How to open a store or a log. Everything here may differ from one open to the next.
+struct open_options {
+    bool create_if_missing = true;
+    bool read_only = false;         ///< never writes a byte; beside a writer, if there is one: the store as it is now
+    unsigned recovery_threads = 0;  ///< 0: one per core, at most 8
+    std::uint64_t memory_limit = 0; ///< bytes the recovery scan may hold at once for its buffers; 0: 8 MiB
+    unsigned max_recovery_attempts =
+        16; ///< opens in a row that may die inside recovery before open refuses; 0: no limit
+    verify_depth verify = verify_depth::quick; ///< deep: damage in sealed segments is found, and repaired, now
+    std::optional<repair_strategy> repair{};   ///< instead of the repair policy, this once
+    std::function<void(recovery_progress const&)> on_progress{}; ///< called from the opening thread
+    std::stop_token cancel{}; ///< recovery gives up with `cancelled` soon after a stop is requested
+    bool background_thread =
+        true; ///< idle marks, interval syncs, preparing segments, merging; without it call housekeep()
+    std::uint64_t cache_bytes =
+        256 * MiB; ///< of verified blocks and records kept in memory at most, taken as they are read; an engine's
+    std::uint64_t merge_bytes_per_second =
+        0; ///< how fast merges write tables at most; 0: as fast as they can; an engine's
+    std::uint64_t (*clock_ns)() = system_clock_ns; ///< for marks and times; tests bring their own
+    std::uint64_t (*entropy)() = machine_entropy;  ///< for store ids and salts; tests bring their own
+};
+
+} // namespace keel::inline v0
+
+#endif
+
+// ---- keel/recovery/report.hpp ----
+#ifndef KEEL_RECOVERY_REPORT_HPP
+#define KEEL_RECOVERY_REPORT_HPP
+
+// What an open found and did: a value that stays with the store, and that the tool prints.
+
+namespace keel::inline v0 {
+
+struct recovery_report {
+    bool clean_close = false;           ///< the last writer closed the log in order
+    std::uint64_t segments = 0;         ///< segment files looked at
+    std::uint64_t mounted_segments = 0; ///< of those: sealed ones that stand for their records, not scanned
+    std::uint64_t records = 0;          ///< records of the log that verify and count
+    std::uint64_t tables = 0;           ///< tables of the store
+    std::uint64_t table_records = 0;    ///< versions in them
+    std::uint64_t replayed_records = 0; ///< records given to the store above
+    std::uint64_t indexed_records = 0;  ///< in a segment without a seal, that indexes inside it stand for: not scanned
+    std::uint64_t bytes = 0;            ///< bytes of log that were verified
+    std::uint64_t corrupted_segments = 0;
+    std::uint64_t corrupted_records = 0; ///< acknowledged records that do not verify (healed or lost)
+    std::uint64_t healed_records = 0;    ///< of those: found whole elsewhere
+    std::uint64_t lost_records = 0;      ///< of those: gone
+    std::uint64_t skipped_records =
+        0; ///< valid, but not counted: behind the cut of a torn tail, or part of a broken batch
+    std::uint64_t torn_tail_bytes =
+        0; ///< bytes cut because a crash left them incomplete and nobody was told they were safe
+    std::uint64_t transient_mismatches = 0; ///< did not verify once, did when read again past the page cache
+    std::vector<lsn_range> lost_lsn_ranges{};
+    lsn first_lsn{}; ///< the oldest record kept; 0 where there is none
+    lsn last_lsn{};  ///< the newest one
+    lsn horizon{};   ///< all up to here was known durable (or accepted, after the mere death of a process)
+    std::vector<finding> findings{};        ///< up to findings_max; counts above are exact in any case
+    std::vector<std::string> quarantined{}; ///< paths of evidence that repair moved away
+    std::string notice{};                   ///< what an operator should know, e.g. that no redundancy is configured
+    unsigned threads = 1;
+    unsigned attempts = 1;
+    std::chrono::nanoseconds inventory_time{};
+    std::chrono::nanoseconds scan_time{};
+    std::chrono::nanoseconds repair_time{};
+    std::chrono::nanoseconds replay_time{};
+
+    static constexpr std::size_t findings_max = 10000;
+
+    /// True where something needs a person: anything but the trace of a crash.
+    [[nodiscard]] bool damaged() const noexcept {
+        for (auto const& f : findings)
+            if (f.is_corruption()) return true;
+        return corrupted_records != 0 || lost_records != 0;
+    }
+};
+
+} // namespace keel::inline v0
+
+#endif
+
+// ---- keel/text.hpp ----
+#ifndef KEEL_TEXT_HPP
+#define KEEL_TEXT_HPP
+
+// Text of keel's values, for logs and test output: to_string(v) and out << v for every public enum, id and report. Enums print as their names,
+// which are the ones in JSON and do not change; the rest is for people and may.
+
+#include <iosfwd>
+
+namespace keel::inline v0 {
+
+namespace detail {
+/// An enum of keel's with names.
+template <class E>
+concept named_enum = std::is_enum_v<E> && requires(E e) {
+    { name_of(e) } -> std::convertible_to<std::string_view>;
+};
+} // namespace detail
+
+template <detail::named_enum E>
+[[nodiscard]] std::string to_string(E value) {
+    return std::string{name_of(value)};
+}
+
+[[nodiscard]] inline std::string to_string(lsn at) { return std::to_string(at.value); }
+[[nodiscard]] inline std::string to_string(segment_id id) { return std::to_string(id.value); }
+/// "5 to 9", "5", or "none".
+[[nodiscard]] inline std::string to_string(lsn_range const& r) {
+    if (r.empty()) return "none";
+    return r.first == r.last ? to_string(r.first) : to_string(r.first) + " to " + to_string(r.last);
+}
+/// "5 to 9, 12"
+[[nodiscard]] inline std::string to_string(std::vector<lsn_range> const& ranges) {
+    std::string text;
+    for (auto const& r : ranges) text += (text.empty() ? "" : ", ") + to_string(r);
+    return text.empty() ? "none" : text;
+}
+/// Its four letters, e.g. "cr3c".
+[[nodiscard]] inline std::string to_string(checksum_id id) {
+    std::string text;
+    for (int shift = 0; shift < 32; shift += 8) {
+        auto const c = static_cast<char>(id.value >> shift & 0xFF);
+        text += c >= ' ' && c <= '~' ? c : '?';
+    }
+    return text;
+}
+
+/// "corrupt_record in log/0000000000000001.seg at 512, 88 bytes, LSN 7: ...; 1 record lost"
+[[nodiscard]] inline std::string to_string(finding const& f) {
+    auto text = std::string{name_of(f.kind)} + " in " + f.file + " at " + std::to_string(f.offset);
+    if (f.length != 0) text += ", " + std::to_string(f.length) + " bytes";
+    if (!f.lsns.empty()) text += ", LSN " + to_string(f.lsns);
+    if (!f.detail.empty()) text += ": " + f.detail;
+    if (f.lost != 0) text += "; " + std::to_string(f.lost) + (f.lost == 1 ? " record lost" : " records lost");
+    return text;
+}
+/// One line: what was there, and what was wrong with it.
+[[nodiscard]] inline std::string to_string(recovery_report const& r) {
+    auto text = std::to_string(r.segments) + " segments (" + std::to_string(r.mounted_segments) + " mounted), " +
+                std::to_string(r.records) + " records in the log, " + std::to_string(r.table_records) + " in " +
+                std::to_string(r.tables) + " tables";
+    if (r.last_lsn) text += ", LSN " + to_string(lsn_range{r.first_lsn, r.last_lsn});
+    if (r.corrupted_records != 0)
+        text += "; " + std::to_string(r.corrupted_records) + " damaged records, " + std::to_string(r.healed_records) +
+                " healed, " + std::to_string(r.lost_records) + " lost";
+    if (!r.lost_lsn_ranges.empty()) text += " (LSN " + to_string(r.lost_lsn_ranges) + ")";
+    if (r.torn_tail_bytes != 0) text += "; torn tail of " + std::to_string(r.torn_tail_bytes) + " bytes";
+    if (!r.findings.empty()) text += "; " + std::to_string(r.findings.size()) + " findings";
+    if (!r.notice.empty()) text += "; " + r.notice;
+    return text;
+}
+/// "scan: 3 of 10 segments, 40 of 160 MiB, 2 s left"
+[[nodiscard]] inline std::string to_string(recovery_progress const& p) {
+    auto text = std::string{name_of(p.phase)} + ": " + std::to_string(p.segments_done) + " of " +
+                std::to_string(p.segments) + " segments, " + std::to_string(p.bytes_done / MiB) + " of " +
+                std::to_string(p.bytes / MiB) + " MiB";
+    auto const left = std::chrono::duration_cast<std::chrono::seconds>(p.left).count();
+    if (left > 0) text += ", " + std::to_string(left) + " s left";
+    return text;
+}
+
+namespace detail {
+template <class T>
+concept has_text = !std::is_arithmetic_v<T> && requires(T const& value) {
+    { to_string(value) } -> std::same_as<std::string>;
+};
+} // namespace detail
+
+/// The same text on a stream.
+template <detail::has_text T>
+std::ostream& operator<<(std::ostream& out, T const& value) {
+    return out << to_string(value);
+}
+
+} // namespace keel::inline v0
+
+namespace keel::inline v0::io {
+using keel::to_string;
+using keel::operator<<;
+} // namespace keel::inline v0::io
+
+namespace keel::inline v0::format {
+[[nodiscard]] inline std::string to_string(table_id id) { return std::to_string(id.value); }
+using keel::to_string;
+using keel::operator<<;
+} // namespace keel::inline v0::format
+
+#endif
+
+// ---- keel/version.hpp ----
+#ifndef KEEL_VERSION_HPP
+#define KEEL_VERSION_HPP
+
+// The library's version, never the disk's: each format on disk counts its own, in format/. meson.build says the same number,
+// and the inline namespace of every header carries the major one; tests/packaging/check_tree.py holds the three together.
+
+namespace keel::inline v0 {
+
+inline constexpr int version_major = 0;
+inline constexpr int version_minor = 1;
+inline constexpr int version_patch = 0;
+/// "major.minor.patch", for people and logs.
+inline constexpr std::string_view version = "0.1.0";
 
 } // namespace keel::inline v0
 
@@ -507,8 +2622,6 @@ template <std::size_t Bytes>
 // CRC-32C by the CPU's instructions, whichever CPU: one lane for short runs, three for longer ones, 512-bit vectors
 // where there are. Empty where keel knows no instruction, and then KEEL_DETAIL_CRC32C_STEP is not defined.
 
-#include <cstring>
-
 #if defined(KEEL_DETAIL_CRC32C_STEP)
 
 namespace keel::inline v0::checksum::detail {
@@ -580,9 +2693,6 @@ template <std::size_t Lane>
 #define KEEL_POLICY_CHECKSUM_DETAIL_CRC32C_PORTABLE_HPP
 
 // CRC-32C on any machine, by Boost.CRC, and what the other ways are tested against.
-
-#include <algorithm>
-#include <array>
 
 namespace keel::inline v0::checksum::detail {
 
@@ -790,9 +2900,6 @@ struct leveled {
 
 // The compression axis: whether the blocks of tables are packed before they are written. The log never is.
 
-#include <type_traits>
-#include <vector>
-
 namespace keel::inline v0 {
 
 /// Makes blocks smaller on the disk.
@@ -897,43 +3004,6 @@ struct none {
 static_assert(compression_policy<none>);
 
 } // namespace keel::inline v0::compression
-
-#endif
-
-// ---- keel/policy/durability/concept.hpp ----
-#ifndef KEEL_POLICY_DURABILITY_CONCEPT_HPP
-#define KEEL_POLICY_DURABILITY_CONCEPT_HPP
-
-// The durability axis: what is on the disk when a write returns.
-//   policy        path      a write returns, and readers see it, when   killed process   power loss
-//   every_write   written   its own sync returned                       keeps it         keeps it
-//   group_commit  written   a sync shared with others returned          keeps it         keeps it
-//   interval<ms>  mapped    it is stored, with every LSN before it      keeps it         keeps a prefix with all up to the last sync
-//   os_buffered   mapped    the same                                    keeps it         the same; only sync(), roll-over and close sync
-
-namespace keel::inline v0 {
-
-/// written: pwrite and fdatasync from private memory. mapped: stores into the shared mapping of the preallocated segment,
-/// and pwrite to the same file for large batches; no sync.
-enum class write_path : std::uint8_t { written, mapped };
-
-/// What is on the disk when a write returns.
-///   D::name              std::string_view  for people and JSON
-///   D::path              write_path
-///   D::shares_syncs      bool              written path: concurrent writers share one fdatasync
-///   D::gather_us         std::uint32_t     written path: how long a leader waits at most for as many writers as the last group had
-///   D::sync_interval_ms  std::uint32_t     mapped path: a sync at least this often while writing; 0: only when asked
-/// Used by wal/writer only. Smallest model: every_write (every_write.hpp).
-template <class D>
-concept durability_policy = requires {
-    { D::name } -> std::convertible_to<std::string_view>;
-    { D::path } -> std::convertible_to<write_path>;
-    { D::shares_syncs } -> std::convertible_to<bool>;
-    { D::gather_us } -> std::convertible_to<std::uint32_t>;
-    { D::sync_interval_ms } -> std::convertible_to<std::uint32_t>;
-};
-
-} // namespace keel::inline v0
 
 #endif
 
@@ -1067,145 +3137,6 @@ struct snapshot {
 };
 
 } // namespace keel::inline v0::isolation
-
-#endif
-
-// ---- keel/policy/repair/finding.hpp ----
-#ifndef KEEL_POLICY_REPAIR_FINDING_HPP
-#define KEEL_POLICY_REPAIR_FINDING_HPP
-
-// What recovery can find, as values: damage in bytes is a finding, never an exception and never silently skipped.
-
-namespace keel::inline v0 {
-
-/// What was found. The names are part of the tool's JSON and do not change.
-enum class damage : std::uint8_t {
-    torn_tail,        ///< never acknowledged, cut short by a crash
-    corrupt_record,   ///< acknowledged, and no valid copy is left
-    damaged_copy,     ///< a record does not verify here, another segment has it
-    damaged_filler,   ///< bytes between records do not verify; no record is missing
-    missing_records,  ///< acknowledged LSNs that no file holds, nor any trace of them
-    missing_segment,  ///< the manifest knows the file, the directory does not
-    wrong_size,       ///< a file is not as long as its header says
-    wrong_place,      ///< a file stands under another one's name, or twice
-    header_damaged,   ///< one of the two headers of a segment does not verify; the other one serves
-    headers_lost,     ///< neither does; the manifest and the frames themselves serve
-    seal_mismatch,    ///< a sealed segment's frames do not add up to its aggregate
-    chain_broken,     ///< a segment does not follow the one its header names
-    unreadable,       ///< the machine could not read these bytes
-    unknown_segment,  ///< a segment in use that the manifest does not know
-    manifest_damaged, ///< one manifest does not verify or is behind; the other one serves
-    manifest_lost,    ///< neither serves in full; rebuilt from the segments
-    missing_table,    ///< the manifest knows the table, the directory does not
-    corrupt_block,    ///< a block of a table does not verify; the keys in it have no answer
-};
-
-[[nodiscard]] constexpr std::string_view name_of(damage what) noexcept {
-    switch (what) {
-    case damage::torn_tail: return "torn_tail";
-    case damage::corrupt_record: return "corrupt_record";
-    case damage::damaged_copy: return "damaged_copy";
-    case damage::damaged_filler: return "damaged_filler";
-    case damage::missing_records: return "missing_records";
-    case damage::missing_segment: return "missing_segment";
-    case damage::wrong_size: return "wrong_size";
-    case damage::wrong_place: return "wrong_place";
-    case damage::header_damaged: return "header_damaged";
-    case damage::headers_lost: return "headers_lost";
-    case damage::seal_mismatch: return "seal_mismatch";
-    case damage::chain_broken: return "chain_broken";
-    case damage::unreadable: return "unreadable";
-    case damage::unknown_segment: return "unknown_segment";
-    case damage::manifest_damaged: return "manifest_damaged";
-    case damage::manifest_lost: return "manifest_lost";
-    case damage::missing_table: return "missing_table";
-    case damage::corrupt_block: return "corrupt_block";
-    }
-    return "unknown";
-}
-
-/// What was done about it.
-enum class outcome : std::uint8_t { reported, cut, healed, declared_lost, rolled_back, refused };
-
-[[nodiscard]] constexpr std::string_view name_of(outcome what) noexcept {
-    switch (what) {
-    case outcome::reported: return "reported";
-    case outcome::cut: return "cut";
-    case outcome::healed: return "healed";
-    case outcome::declared_lost: return "declared_lost";
-    case outcome::rolled_back: return "rolled_back";
-    case outcome::refused: return "refused";
-    }
-    return "unknown";
-}
-
-/// One thing found, with all that is needed to diagnose it.
-struct finding {
-    damage kind = damage::corrupt_record;
-    std::string file{};         ///< path inside the store, e.g. "log/0000000000000001.seg"
-    std::uint64_t offset = 0;   ///< bytes into it
-    std::uint64_t length = 0;   ///< bytes concerned
-    lsn_range lsns{};           ///< records concerned; empty where none is
-    std::uint64_t expected = 0; ///< checksum that stood there; 0 where it is not about one
-    std::uint64_t found = 0;    ///< checksum of the bytes
-    std::uint64_t lost = 0;     ///< acknowledged records that no valid copy is left of
-    outcome done = outcome::reported;
-    std::string detail{}; ///< a sentence for a person
-
-    /// False for the trace of a crash, which is nobody's fault.
-    [[nodiscard]] bool is_corruption() const noexcept { return kind != damage::torn_tail; }
-};
-
-} // namespace keel::inline v0
-
-#endif
-
-// ---- keel/policy/repair/concept.hpp ----
-#ifndef KEEL_POLICY_REPAIR_CONCEPT_HPP
-#define KEEL_POLICY_REPAIR_CONCEPT_HPP
-
-// The repair axis: what is done about acknowledged records that no valid copy is left of. What can be healed is healed first,
-// whatever the policy; a torn tail is cut without asking.
-
-#include <optional>
-
-namespace keel::inline v0 {
-
-/// What to do about records that are lost. Of several decisions the gravest wins: refuse, then roll_back.
-enum class decision : std::uint8_t {
-    declare_lost, ///< keep all others, note the LSNs as lost
-    roll_back,    ///< back to the last LSN before the first lost one
-    refuse,       ///< change nothing, do not open
-};
-
-/// Turns a finding that costs acknowledged records into a decision; never opens a file.
-///   R::name               std::string_view   for people and JSON: "rollback"
-///   R::rebuilds           bool               ask the redundancy policy first
-///   R::decide(finding)    decision           pure, never throws
-/// Used by recovery/plan. Smallest model: refuse (refuse.hpp).
-template <class R>
-concept repair_policy = requires(finding const& what) {
-    { R::name } -> std::convertible_to<std::string_view>;
-    { R::rebuilds } -> std::convertible_to<bool>;
-    { R::decide(what) } noexcept -> std::same_as<decision>;
-};
-
-/// The shipped policies by name, for choosing one when opening or on a command line.
-enum class repair_strategy : std::uint8_t { refuse, rollback, skip_corrupted, partial_reconstruct };
-
-/// A repair policy as a value: from its type, or from a strategy named at run time.
-struct repair_choice {
-    std::string_view name;
-    bool rebuilds = false;
-    decision (*decide)(finding const&) noexcept = nullptr;
-
-    template <repair_policy R>
-    [[nodiscard]] static constexpr repair_choice of() noexcept {
-        return {R::name, R::rebuilds, [](finding const& what) noexcept { return R::decide(what); }};
-    }
-};
-
-} // namespace keel::inline v0
 
 #endif
 
@@ -1622,7 +3553,6 @@ inline void put_finding(json_object& o, finding const& f) {
 
 // Events as JSON, one object per line, for a log collector: {"time":...,"event":"segment_sealed","segment":3,...}.
 
-#include <chrono>
 #include <iostream>
 #include <ostream>
 
@@ -1689,284 +3619,6 @@ using json_lines = json_lines_to<std::clog>;
 static_assert(observer_policy<json_lines>);
 
 } // namespace keel::inline v0::observe
-
-#endif
-
-// ---- keel/format/endian.hpp ----
-#ifndef KEEL_FORMAT_ENDIAN_HPP
-#define KEEL_FORMAT_ENDIAN_HPP
-
-// Numbers as bytes: little-endian, at any alignment. Everything on disk is written and read through here.
-
-#include <bit>
-
-namespace keel::inline v0::format {
-
-template <std::unsigned_integral T>
-[[nodiscard]] constexpr T swapped_if_big(T value) noexcept {
-    if constexpr (std::endian::native == std::endian::little || sizeof(T) == 1) {
-        return value;
-    } else {
-        T out = 0;
-        for (std::size_t i = 0; i < sizeof(T); ++i) out = static_cast<T>(out << 8 | (value >> (8 * i) & 0xFF));
-        return out;
-    }
-}
-
-/// The number at `from`; the caller has checked that sizeof(T) bytes are there.
-template <std::unsigned_integral T>
-[[nodiscard]] inline T load(std::byte const* from) noexcept {
-    T value;
-    std::memcpy(&value, from, sizeof value);
-    return swapped_if_big(value);
-}
-
-/// Writes the number to `to`; the caller has checked that sizeof(T) bytes are there.
-template <std::unsigned_integral T>
-inline void store(std::byte* to, T value) noexcept {
-    value = swapped_if_big(value);
-    std::memcpy(to, &value, sizeof value);
-}
-
-/// Lays out fields one after the other in a span of fixed size. Running past the end is refused and remembered.
-class field_writer {
-public:
-    explicit field_writer(byte_span out) noexcept : out_{out} {}
-
-    template <std::unsigned_integral T>
-    field_writer& put(T value) noexcept {
-        if (room(sizeof value)) store(out_.data() + at_, value);
-        at_ += sizeof value;
-        return *this;
-    }
-    field_writer& put(byte_view bytes) noexcept {
-        if (room(bytes.size()) && !bytes.empty()) std::memcpy(out_.data() + at_, bytes.data(), bytes.size());
-        at_ += bytes.size();
-        return *this;
-    }
-    field_writer& put(lsn at) noexcept { return put(at.value); }
-    field_writer& put(segment_id id) noexcept { return put(id.value); }
-
-    [[nodiscard]] std::size_t written() const noexcept { return at_; }
-    [[nodiscard]] bool fits() const noexcept { return at_ <= out_.size(); }
-
-private:
-    [[nodiscard]] bool room(std::size_t bytes) const noexcept {
-        return at_ <= out_.size() && bytes <= out_.size() - at_;
-    }
-    byte_span out_;
-    std::size_t at_ = 0;
-};
-
-/// Takes fields one after the other from a span. Reading past the end gives zeros and is remembered: look at ok() once, at the end.
-class field_reader {
-public:
-    explicit field_reader(byte_view in) noexcept : in_{in} {}
-
-    template <std::unsigned_integral T>
-    [[nodiscard]] T get() noexcept {
-        if (!room(sizeof(T))) return T{0};
-        T const value = load<T>(in_.data() + at_);
-        at_ += sizeof(T);
-        return value;
-    }
-    template <std::size_t N>
-    [[nodiscard]] std::array<std::byte, N> bytes() noexcept {
-        std::array<std::byte, N> out{};
-        if (room(N)) {
-            std::memcpy(out.data(), in_.data() + at_, N);
-            at_ += N;
-        }
-        return out;
-    }
-    [[nodiscard]] byte_view view(std::size_t length) noexcept {
-        if (!room(length)) return {};
-        byte_view const out = in_.subspan(at_, length);
-        at_ += length;
-        return out;
-    }
-    [[nodiscard]] lsn get_lsn() noexcept { return {get<std::uint64_t>()}; }
-    [[nodiscard]] segment_id get_segment() noexcept { return {get<std::uint64_t>()}; }
-
-    [[nodiscard]] bool ok() const noexcept { return ok_; }
-    [[nodiscard]] std::size_t left() const noexcept { return in_.size() - at_; }
-
-private:
-    [[nodiscard]] bool room(std::size_t bytes) noexcept {
-        ok_ = ok_ && bytes <= in_.size() - at_;
-        return ok_;
-    }
-    byte_view in_;
-    std::size_t at_ = 0;
-    bool ok_ = true;
-};
-
-[[nodiscard]] constexpr std::uint64_t rounded_up(std::uint64_t value, std::uint64_t unit) noexcept {
-    return (value + unit - 1) / unit * unit;
-}
-
-} // namespace keel::inline v0::format
-
-#endif
-
-// ---- keel/format/frame.hpp ----
-#ifndef KEEL_FORMAT_FRAME_HPP
-#define KEEL_FORMAT_FRAME_HPP
-
-// Frames: what segments and manifests are made of. 32 bytes and a payload, padded with zeros to 8; starts at a multiple of 8.
-//    0 tag u32        low word of the salt of this file's life, never 0; stored last, which publishes the frame
-//    4 frame u32      mix of salt, offset and bytes 8-23. Where it holds, LSN and length are believed although the payload is damaged
-//    8 payload u32 | 12 key u16 (bytes of the payload that are the key) | 14 type u8 | 15 flags u8
-//   16 lsn u32        LSN minus (first LSN of the file minus 1); frames that take no LSN repeat the last one
-//   20 mark u32       LSN minus durable mark; all ones: not known
-//   24 check u64      checksum policy over salt, offset, bytes 0-23, payload and padding
-// Salt and offset enter both sums, so neither a frame of a former life nor one written to the wrong place verifies.
-
-namespace keel::inline v0::format {
-
-inline constexpr std::size_t frame_header_bytes = 32;
-inline constexpr std::size_t frame_alignment = 8;
-inline constexpr std::size_t key_bytes_max = 65535;
-inline constexpr std::uint32_t mark_unknown = 0xFFFFFFFF;
-static_assert(frame_header_bytes == 4 + 4 + 4 + 2 + 1 + 1 + 4 + 4 + 8);
-
-/// What a frame holds. Under 64: data, takes an LSN. The numbers are on disk and never reused.
-enum class frame_type : std::uint8_t {
-    put = 1,       ///< payload: key, value
-    erase = 2,     ///< payload: key
-    message = 3,   ///< payload: bytes appended through keel::log; key size 0
-    edit = 32,     ///< manifest: operations that happen together
-    snapshot = 33, ///< manifest: operations that build the whole state from nothing
-    mark = 64,     ///< format/mark.hpp
-    index = 65,    ///< sorted index over a chunk
-    loss = 66,     ///< LSN ranges declared lost by a repair; format/mark.hpp
-    block = 67,    ///< table: records in key order; format/block.hpp
-    filter = 68,   ///< table: lines of a filter
-    fence = 69,    ///< table: an index block
-    root = 70,     ///< table: the index over the index blocks
-    packed = 71,   ///< table: a `block`, compressed; format/table.hpp
-};
-[[nodiscard]] constexpr bool takes_lsn(frame_type type) noexcept { return static_cast<std::uint8_t>(type) < 64; }
-
-enum frame_flags : std::uint8_t { begins_batch = 1, ends_batch = 2, whole_batch = 3 };
-
-/// A place on disk that enters every check: which life of which file, and where in it.
-struct frame_place {
-    std::uint64_t salt = 0;
-    std::uint64_t offset = 0;
-    [[nodiscard]] constexpr std::uint32_t tag() const noexcept { return static_cast<std::uint32_t>(salt); }
-};
-
-struct frame_header {
-    std::uint32_t payload_bytes = 0;
-    std::uint16_t key_bytes = 0;
-    frame_type type = frame_type::message;
-    std::uint8_t flags = 0;
-    std::uint32_t lsn_delta = 0; ///< LSN minus (first LSN of the file minus 1)
-    std::uint32_t mark_delta = mark_unknown;
-
-    [[nodiscard]] constexpr bool begins() const noexcept { return (flags & begins_batch) != 0; }
-    [[nodiscard]] constexpr bool ends() const noexcept { return (flags & ends_batch) != 0; }
-};
-
-/// Bytes a frame with this payload takes in the file.
-[[nodiscard]] constexpr std::uint64_t frame_bytes(std::uint64_t payload_bytes) noexcept {
-    return frame_header_bytes + rounded_up(payload_bytes, frame_alignment);
-}
-
-/// The fixed mix behind the field `frame`: tells header bytes from chance, whatever the checksum policy.
-[[nodiscard]] inline std::uint32_t frame_mix(frame_place place, std::byte const* bytes8_to_23) noexcept {
-    auto const stir = [](std::uint64_t h) {
-        h ^= h >> 32;
-        h *= 0xD6E8FEB86659FD93ULL;
-        return h ^ (h >> 29);
-    };
-    std::uint64_t h = stir(place.salt ^ std::rotl(place.offset, 40) ^ 0x9E3779B97F4A7C15ULL);
-    h = stir(h ^ load<std::uint64_t>(bytes8_to_23));
-    h = stir(h + load<std::uint64_t>(bytes8_to_23 + 8));
-    return static_cast<std::uint32_t>(h ^ (h >> 32));
-}
-
-/// The check of a frame whose first 24 bytes and padded payload lie at `frame`.
-template <checksum_policy C>
-[[nodiscard]] std::uint64_t frame_check(frame_place place, std::byte const* frame,
-                                        std::size_t padded_payload) noexcept {
-    std::array<std::byte, 40> head;
-    store(head.data(), place.salt);
-    store(head.data() + 8, place.offset);
-    std::memcpy(head.data() + 16, frame, 24);
-    return checksum::over<C>(head, byte_view{frame + frame_header_bytes, padded_payload});
-}
-
-/// Writes the frame to `out`, which has frame_bytes(payload) bytes and already holds the payload behind the header.
-template <checksum_policy C>
-void finish_frame(std::byte* out, frame_place place, frame_header const& header) noexcept {
-    auto const padded = rounded_up(header.payload_bytes, frame_alignment);
-    std::memset(out + frame_header_bytes + header.payload_bytes, 0, padded - header.payload_bytes);
-    store(out, place.tag());
-    store(out + 8, header.payload_bytes);
-    store(out + 12, header.key_bytes);
-    store(out + 14, static_cast<std::uint8_t>(header.type));
-    store(out + 15, header.flags);
-    store(out + 16, header.lsn_delta);
-    store(out + 20, header.mark_delta);
-    store(out + 4, frame_mix(place, out + 8));
-    store(out + 24, frame_check<C>(place, out, padded));
-}
-
-enum class frame_state : std::uint8_t {
-    absent,  ///< no tag of this life here
-    broken,  ///< the tag is there, the header is not what was written
-    damaged, ///< the header is believed, the payload is not
-    intact,
-};
-
-/// A frame seen in a span. `payload` points into that span.
-struct frame_view {
-    frame_state state = frame_state::absent;
-    frame_header header{};
-    std::uint64_t check = 0;
-    byte_view payload{};
-
-    [[nodiscard]] std::uint64_t bytes() const noexcept { return frame_bytes(header.payload_bytes); }
-    [[nodiscard]] byte_view key() const noexcept { return payload.first(header.key_bytes); }
-    [[nodiscard]] byte_view value() const noexcept { return payload.subspan(header.key_bytes); }
-};
-
-[[nodiscard]] inline frame_header read_frame_header(std::byte const* at) noexcept {
-    return {.payload_bytes = load<std::uint32_t>(at + 8),
-            .key_bytes = load<std::uint16_t>(at + 12),
-            .type = static_cast<frame_type>(load<std::uint8_t>(at + 14)),
-            .flags = load<std::uint8_t>(at + 15),
-            .lsn_delta = load<std::uint32_t>(at + 16),
-            .mark_delta = load<std::uint32_t>(at + 20)};
-}
-
-/// Looks at the header alone: 32 bytes at `at`. `room`: bytes from here to the end of the frames of this file.
-/// Gives absent, broken, or (header believed) intact; the payload has not been looked at.
-[[nodiscard]] inline frame_view peek_frame(std::byte const* at, frame_place place, std::uint64_t room) noexcept {
-    frame_view seen;
-    if (room < frame_header_bytes || load<std::uint32_t>(at) != place.tag()) return seen;
-    seen.header = read_frame_header(at);
-    bool const believed = load<std::uint32_t>(at + 4) == frame_mix(place, at + 8) && seen.bytes() <= room &&
-                          seen.header.key_bytes <= seen.header.payload_bytes;
-    seen.state = believed ? frame_state::intact : frame_state::broken;
-    seen.check = load<std::uint64_t>(at + 24);
-    return seen;
-}
-
-/// Looks at the whole frame: the span starts where the frame does and holds peek_frame(...).bytes() or more.
-template <checksum_policy C>
-[[nodiscard]] frame_view read_frame(byte_view span, frame_place place) noexcept {
-    frame_view seen = peek_frame(span.data(), place, span.size());
-    if (seen.state != frame_state::intact) return seen;
-    auto const padded = rounded_up(seen.header.payload_bytes, frame_alignment);
-    seen.payload = span.subspan(frame_header_bytes, seen.header.payload_bytes);
-    if (frame_check<C>(place, span.data(), padded) != seen.check) seen.state = frame_state::damaged;
-    return seen;
-}
-
-} // namespace keel::inline v0::format
 
 #endif
 
@@ -2226,135 +3878,6 @@ inline void append_text(std::string& to, record_view const& r) {
 [[nodiscard]] inline result<record> parse(std::string_view line) { return detail::record_parser{line}.run(); }
 
 } // namespace keel::inline v0::format
-
-#endif
-
-// ---- keel/io/concept.hpp ----
-#ifndef KEEL_IO_CONCEPT_HPP
-#define KEEL_IO_CONCEPT_HPP
-
-// The machine, as keel sees it: the contract of the file-system axis. Three models: posix.hpp (the real one), memory.hpp (keeps
-// what a crash would keep), fault.hpp (wraps another and makes it fail). Everything keel does to a disk goes through here, stores
-// into mapped files included, so that the crash simulation sees each of them.
-//
-// A file system `Fs` is a small copyable handle (posix: empty; memory and faulty: shared state behind it). Paths are plain
-// strings with '/' between names; the last name is never followed when it is a symlink (errc::not_regular).
-// Every call may fail with: io_error, no_space, no_permission, not_found, exists, not_regular, locked, unsupported, crashed; the
-// error carries path, offset and errno. Interrupted calls and short transfers are dealt with inside.
-//
-//   fs.open(path, access, creation)  result<Fs::file>        close-on-exec; a regular file or not_regular
-//   fs.lock(path, lock_mode)         result<Fs::lock_type>   never waits; `locked` where somebody (this process included) has it.
-//                                                            exclusive: creates the file if missing, needs write access;
-//                                                            shared: needs read access only, not_found where it is missing.
-//                                                            Held until the object dies; closing other descriptors does not drop it
-//   fs.list(path)                    result<vector<directory_entry>>  sorted by name, without . and ..
-//   fs.status(path)                  result<file_status>     of the name itself: a symlink is a symlink
-//   fs.make_directory(path)          result<void>            `exists` where the name is taken; the parent must be there
-//   fs.rename(from, to)              result<void>            atomic; replaces a file at `to`; durable after sync_directory
-//   fs.remove(path)                  result<void>            a file, or an empty folder; durable after sync_directory
-//   fs.sync_directory(path)          result<void>            names created, renamed and removed in it survive power loss after this
-//   fs.boot()                        boot_id                 differs after each start of the machine; all zeros: not known
-//
-//   file: moves, closes in its destructor. Positional calls may come from several threads.
-//   f.read(offset, span)             result<size_t>          as many as asked for; fewer only at the end of the file
-//   f.read_uncached(offset, span)    result<size_t>          the same, past the page cache where the machine can (R5.8)
-//   f.write(offset, bytes)           result<void>            all of them, or an error after which any part may be there
-//   f.sync()                         result<void>            bytes and size survive power loss after this (fdatasync). After one
-//                                                            failure nothing unsynced in this file may be believed again
-//   f.allocate(bytes)                result<void>            the file is at least so long and owns its blocks; new bytes are zero
-//   f.status()                       result<file_status>
-//   f.begin_sync(mapping, offset, bytes)  void               may be left out; a hint that these bytes of a mapping of it change no more:
-//                                                            writing them may begin, and a later sync tells what went wrong
-//   f.map(access)                    result<Fs::mapping>     the whole file as long as it is now; outlives f
-//   f.path()                         std::string const&
-//
-//   mapping: moves, unmaps in its destructor. Never hands out a pointer. A bad sector, a file cut short or a full copy-on-write
-//   disk under it is an error with file and offset, not a signal. Out-of-range offsets are invalid_argument.
-//   m.size()                         uint64_t
-//   m.store(offset, bytes)           result<void>            plain stores; survive the process, not power loss before m.sync().
-//                                                            The caller orders stores to the same bytes
-//   m.publish(offset, word)          result<void>            one aligned 32-bit word, released: who reads it sees all stores before
-//   m.copy_out(offset, span)         result<void>
-//   m.prefetch(offset, bytes)        void                    may be left out; a hint that these bytes will be copied out soon
-//   m.verify(offset, length, sum)    result<void>            feeds the bytes to a checksum without copying them
-//   m.sync()                         result<void>            like file::sync(), stores included
-//   m.path()                         std::string const&
-
-namespace keel::inline v0::io {
-
-enum class access : std::uint8_t { read_only, read_write };
-enum class creation : std::uint8_t { must_exist, must_not_exist, if_missing };
-enum class lock_mode : std::uint8_t { shared, exclusive };
-enum class file_kind : std::uint8_t { regular, directory, symlink, other };
-
-/// Which file it really is, whatever its name. A recycled file keeps it; a copy has another.
-struct file_identity {
-    std::uint64_t device = 0;
-    std::uint64_t inode = 0;
-    constexpr auto operator<=>(file_identity const&) const noexcept = default;
-};
-
-struct file_status {
-    file_kind kind = file_kind::other;
-    std::uint64_t size = 0; ///< bytes
-    std::uint64_t link_count = 0;
-    file_identity identity{};
-};
-
-struct directory_entry {
-    std::string name; ///< without the folder
-    file_kind kind = file_kind::other;
-    auto operator<=>(directory_entry const&) const = default;
-};
-
-/// One start of the machine. Bytes that were never synced can be believed only within the boot that wrote them.
-struct boot_id {
-    std::array<std::byte, 16> bytes{};
-    constexpr auto operator<=>(boot_id const&) const noexcept = default;
-    [[nodiscard]] constexpr bool known() const noexcept { return *this != boot_id{}; }
-};
-
-template <class M>
-concept file_mapping = std::movable<M> && requires(M m, M const& c, std::uint64_t offset, byte_view in, byte_span out,
-                                                   std::uint32_t word) {
-    { c.size() } noexcept -> std::same_as<std::uint64_t>;
-    { m.store(offset, in) } -> std::same_as<result<void>>;
-    { m.publish(offset, word) } -> std::same_as<result<void>>;
-    { c.copy_out(offset, out) } -> std::same_as<result<void>>;
-    { m.sync() } -> std::same_as<result<void>>;
-    { c.path() } noexcept -> std::same_as<std::string const&>;
-};
-
-template <class F>
-concept file_handle = std::movable<F> &&
-                      requires(F f, F const& c, std::uint64_t offset, byte_view in, byte_span out, access how) {
-                          { c.read(offset, out) } -> std::same_as<result<std::size_t>>;
-                          { c.read_uncached(offset, out) } -> std::same_as<result<std::size_t>>;
-                          { f.write(offset, in) } -> std::same_as<result<void>>;
-                          { f.sync() } -> std::same_as<result<void>>;
-                          { f.allocate(offset) } -> std::same_as<result<void>>;
-                          { c.status() } -> std::same_as<result<file_status>>;
-                          { c.path() } noexcept -> std::same_as<std::string const&>;
-                          requires file_mapping<typename decltype(f.map(how))::value_type>;
-                      };
-
-/// The file-system axis; the calls are described at the head of this file.
-template <class Fs>
-concept file_system = std::copyable<Fs> && std::default_initializable<Fs> && file_handle<typename Fs::file> &&
-                      file_mapping<typename Fs::mapping> && std::movable<typename Fs::lock_type> &&
-                      requires(Fs fs, std::string const& path, access how, creation make, lock_mode mode) {
-                          { fs.open(path, how, make) } -> std::same_as<result<typename Fs::file>>;
-                          { fs.lock(path, mode) } -> std::same_as<result<typename Fs::lock_type>>;
-                          { fs.list(path) } -> std::same_as<result<std::vector<directory_entry>>>;
-                          { fs.status(path) } -> std::same_as<result<file_status>>;
-                          { fs.make_directory(path) } -> std::same_as<result<void>>;
-                          { fs.rename(path, path) } -> std::same_as<result<void>>;
-                          { fs.remove(path) } -> std::same_as<result<void>>;
-                          { fs.sync_directory(path) } -> std::same_as<result<void>>;
-                          { fs.boot() } -> std::same_as<boot_id>;
-                      };
-
-} // namespace keel::inline v0::io
 
 #endif
 
@@ -3494,7 +5017,6 @@ private:
 //   name, nothing else.
 // A durable change is folded into `base` once no earlier, undecided change speaks of the same inode or name.
 
-#include <functional>
 #include <map>
 
 namespace keel::inline v0::io::detail {
@@ -4631,8 +6153,6 @@ private:
 
 // What the machine's errno means to keel: one table, used by everything in posix.hpp. A message says what was tried,
 // what the system answered, and what a person can do about it; path, offset and errno stand beside it in the error.
-
-#include <system_error>
 
 namespace keel::inline v0::io::detail {
 
@@ -6063,370 +7583,6 @@ struct mark {
 
 #endif
 
-// ---- keel/format/segment_header.hpp ----
-#ifndef KEEL_FORMAT_SEGMENT_HEADER_HPP
-#define KEEL_FORMAT_SEGMENT_HEADER_HPP
-
-// Segment header and footer, 512 bytes each, little-endian.
-// A segment of S bytes: header at 0 | frames from the next block on | ... | footer at S-1024, once sealed | header again at S-512.
-// A block is 4 KiB, 512 bytes in segments under 64 KiB.
-//
-// Header: written when the segment is prepared, completed when it becomes active, synced with its first group.
-//     0 magic u64 | 8 format u32 | 12 checksum_id u32 | 16 store_id 16 | 32 id u64 | 40 salt u64 | 48 branch u64
-//    56 created u64 (ns since 1970) | 64 size u64 | 72 first_lsn u64 | 80 durable_mark u64 | 88 durable_edit u64
-//    96 cut u64 (0: none) | 104 place u64 (the id it stands for: its own, or the one a repair replaced) | 112 state u8, 7 zero
-//   120 previous: id u64 | 128 salt u64 | 136 last_lsn u64 | 144 end u64 | 152 aggregate u64 | 160 chain u64 | 168 ended u8
-//   then zeros                                       | 504 check u64 over bytes 0..503
-// Footer: 0 magic u64 | 8 id u64 | 16 salt u64 | 24 first_lsn u64 | 32 last_lsn u64 | 40 count u64 | 48 data_end u64
-//    56 first_time u64 | 64 last_time u64 | 72 aggregate u64 | 80 chain u64 | 88 sections u32, 4 zero
-//    96 16 x { type u32, offset u32, length u32, argument u32, check u64 }   | 504 check u64 over bytes 0..503
-// The salt's low word is the frames' tag: a bijection of the id, so no two lives of a store's segments share one.
-
-namespace keel::inline v0::format {
-
-/// The number of the on-disk format. Independent of the library's version; an older one stays readable.
-inline constexpr std::uint32_t format_number = 1;
-
-inline constexpr std::size_t header_bytes = 512;
-inline constexpr std::uint64_t segment_magic = 0x0A676573'6C65656BULL;  // "keelseg\n"
-inline constexpr std::uint64_t footer_magic = 0x0A646E65'6C65656BULL;   // "keelend\n"
-inline constexpr std::uint64_t manifest_magic = 0x0A6E616D'6C65656BULL; // "keelman\n"
-
-inline constexpr std::uint64_t segment_bytes_min = 4 * KiB;
-inline constexpr std::uint64_t segment_bytes_max = 2 * GiB;
-
-using store_id = std::array<std::byte, 16>;
-
-[[nodiscard]] constexpr std::uint64_t block_bytes(std::uint64_t segment_bytes) noexcept {
-    return segment_bytes < 64 * KiB ? 512 : 4 * KiB;
-}
-/// Where frames begin.
-[[nodiscard]] constexpr std::uint64_t frames_begin(std::uint64_t segment_bytes) noexcept {
-    return block_bytes(segment_bytes);
-}
-/// Where frames must have ended, so that what sealing needs still fits.
-[[nodiscard]] constexpr std::uint64_t frames_limit(std::uint64_t segment_bytes) noexcept {
-    return segment_bytes - 2 * header_bytes;
-}
-[[nodiscard]] constexpr std::uint64_t footer_offset(std::uint64_t segment_bytes) noexcept {
-    return segment_bytes - 2 * header_bytes;
-}
-[[nodiscard]] constexpr std::uint64_t second_header_offset(std::uint64_t segment_bytes) noexcept {
-    return segment_bytes - header_bytes;
-}
-[[nodiscard]] constexpr bool valid_segment_size(std::uint64_t bytes) noexcept {
-    return bytes >= segment_bytes_min && bytes <= segment_bytes_max && bytes % 4096 == 0;
-}
-
-/// The salt of a segment's life: `random` above, a bijection of the id below. Ids whose low 32 bits are zero are not used.
-[[nodiscard]] constexpr std::uint64_t salt_of(segment_id id, std::uint32_t random) noexcept {
-    auto low = static_cast<std::uint32_t>(id.value);
-    low *= 0x9E3779B1U; // odd: a bijection that keeps 0 at 0
-    low ^= low >> 15;
-    low *= 0x85EBCA77U;
-    return std::uint64_t{random} << 32 | low;
-}
-
-enum class segment_state : std::uint8_t { prepared = 1, active = 2, rebuilt = 3 };
-
-/// How a segment came to take no more records.
-enum class segment_end : std::uint8_t { none = 0, rolled = 1, abandoned = 2, crashed = 3, repaired = 4, restored = 5 };
-
-/// What a header says of the segment before it: enough to notice that one is missing, swapped or doubled.
-struct segment_link {
-    segment_id id{};
-    std::uint64_t salt = 0;
-    lsn last{};
-    std::uint64_t end = 0; ///< offset behind its last frame
-    std::uint64_t aggregate = 0;
-    std::uint64_t chain = 0;
-    segment_end ended = segment_end::none;
-    bool operator==(segment_link const&) const = default;
-};
-
-struct segment_header {
-    std::uint32_t format = format_number;
-    checksum_id checksum{};
-    store_id store{};
-    segment_id id{};
-    std::uint64_t salt = 0;
-    std::uint64_t branch = 0;
-    std::uint64_t created_ns = 0;
-    std::uint64_t size = 0;
-    lsn first{};
-    lsn durable_mark{}; ///< below `first`, unless records that were durable elsewhere are copied here
-    std::uint64_t durable_edit = 0;
-    lsn cut{};
-    segment_id place{};
-    segment_state state = segment_state::prepared;
-    segment_link previous{};
-    bool operator==(segment_header const&) const = default;
-};
-
-using header_block = std::array<std::byte, header_bytes>;
-
-namespace detail {
-template <checksum_policy C>
-void seal_block(header_block& block) noexcept {
-    store(block.data() + header_bytes - 8, checksum::over<C>(byte_view{block}.first(header_bytes - 8)));
-}
-template <checksum_policy C>
-[[nodiscard]] bool block_verifies(byte_view block) noexcept {
-    return block.size() == header_bytes &&
-           load<std::uint64_t>(block.data() + header_bytes - 8) == checksum::over<C>(block.first(header_bytes - 8));
-}
-} // namespace detail
-
-template <checksum_policy C>
-[[nodiscard]] header_block encode(segment_header const& h) noexcept {
-    header_block block{};
-    field_writer out{block};
-    out.put(segment_magic).put(h.format).put(checksum_id{C::id}.value).put(byte_view{h.store});
-    out.put(h.id).put(h.salt).put(h.branch).put(h.created_ns).put(h.size);
-    out.put(h.first).put(h.durable_mark).put(h.durable_edit).put(h.cut).put(h.place);
-    out.put(std::uint64_t{static_cast<std::uint8_t>(h.state)});
-    out.put(h.previous.id).put(h.previous.salt).put(h.previous.last).put(h.previous.end);
-    out.put(h.previous.aggregate).put(h.previous.chain).put(static_cast<std::uint8_t>(h.previous.ended));
-    detail::seal_block<C>(block);
-    return block;
-}
-
-/// What the first 16 bytes of a keel file say, before its checksum policy is known.
-struct file_kind_seen {
-    std::uint64_t magic = 0;
-    std::uint32_t format = 0;
-    checksum_id checksum{};
-};
-[[nodiscard]] inline file_kind_seen peek_file_kind(byte_view block) noexcept {
-    field_reader in{block};
-    file_kind_seen seen;
-    seen.magic = in.get<std::uint64_t>();
-    seen.format = in.get<std::uint32_t>();
-    seen.checksum = {in.get<std::uint32_t>()};
-    return seen;
-}
-
-enum class header_problem : std::uint8_t { none, not_ours, other_format, other_checksum, damaged };
-
-struct header_read {
-    header_problem problem = header_problem::damaged;
-    bool verifies = false;    ///< the check holds: what `problem` says is what was written, not damage
-    std::uint32_t format = 0; ///< as it stands there
-    segment_header header{};
-    [[nodiscard]] bool good() const noexcept { return problem == header_problem::none; }
-};
-
-/// Never believes a field before the check has held; `problem` tells a foreign block from a damaged one.
-template <checksum_policy C>
-[[nodiscard]] header_read decode_segment_header(byte_view block) noexcept {
-    header_read out;
-    auto const kind = peek_file_kind(block);
-    out.format = kind.format;
-    if (!detail::block_verifies<C>(block)) {
-        if (kind.magic != segment_magic) out.problem = header_problem::not_ours;
-        else if (kind.format > format_number) out.problem = header_problem::other_format;
-        else if (kind.checksum != checksum_id{C::id}) out.problem = header_problem::other_checksum;
-        return out;
-    }
-    out.verifies = true;
-    if (kind.magic != segment_magic) return out.problem = header_problem::not_ours, out;
-    if (kind.format != format_number) return out.problem = header_problem::other_format, out;
-    if (kind.checksum != checksum_id{C::id}) return out.problem = header_problem::other_checksum, out;
-    field_reader in{block.subspan(16)};
-    auto& h = out.header;
-    h.format = kind.format;
-    h.checksum = kind.checksum;
-    h.store = in.bytes<16>();
-    h.id = in.get_segment();
-    h.salt = in.get<std::uint64_t>();
-    h.branch = in.get<std::uint64_t>();
-    h.created_ns = in.get<std::uint64_t>();
-    h.size = in.get<std::uint64_t>();
-    h.first = in.get_lsn();
-    h.durable_mark = in.get_lsn();
-    h.durable_edit = in.get<std::uint64_t>();
-    h.cut = in.get_lsn();
-    h.place = in.get_segment();
-    h.state = static_cast<segment_state>(in.get<std::uint64_t>());
-    h.previous.id = in.get_segment();
-    h.previous.salt = in.get<std::uint64_t>();
-    h.previous.last = in.get_lsn();
-    h.previous.end = in.get<std::uint64_t>();
-    h.previous.aggregate = in.get<std::uint64_t>();
-    h.previous.chain = in.get<std::uint64_t>();
-    h.previous.ended = static_cast<segment_end>(in.get<std::uint8_t>());
-    bool const sane = h.id && h.place && h.place <= h.id && h.durable_edit <= lsn_highest.value &&
-                      valid_segment_size(h.size) && static_cast<std::uint32_t>(h.salt) != 0 &&
-                      h.state >= segment_state::prepared && h.state <= segment_state::rebuilt &&
-                      h.previous.ended <= segment_end::restored && h.first <= lsn_highest && h.cut <= lsn_highest &&
-                      (h.state == segment_state::prepared ||
-                       (h.first && (h.durable_mark < h.first || h.previous.ended == segment_end::abandoned) &&
-                        (!h.cut || h.cut >= h.first)));
-    out.problem = sane ? header_problem::none : header_problem::damaged;
-    return out;
-}
-
-/// One part behind the frames of a sealed segment.
-struct segment_section {
-    std::uint32_t type = 0;
-    std::uint32_t offset = 0;
-    std::uint32_t length = 0;
-    std::uint64_t check = 0;    ///< the policy over the checks of its blocks, in order
-    std::uint32_t argument = 0; ///< what its type makes of it (format/index.hpp)
-    bool operator==(segment_section const&) const = default;
-};
-inline constexpr std::size_t sections_max = 16;
-
-/// The facts of a sealed segment. They stand in its footer, in the manifest's seal edit and (part of them) in the next header.
-struct segment_seal {
-    segment_id id{};
-    std::uint64_t salt = 0;
-    lsn_range range{};
-    std::uint64_t count = 0; ///< data records
-    std::uint64_t data_end = 0;
-    std::uint64_t first_time_ns = 0;
-    std::uint64_t last_time_ns = 0;
-    std::uint64_t aggregate = 0;
-    std::uint64_t chain = 0;
-    bool operator==(segment_seal const&) const = default;
-};
-inline constexpr std::size_t seal_bytes = 80;
-
-inline void put_seal(field_writer& out, segment_seal const& s) noexcept {
-    out.put(s.id).put(s.salt).put(s.range.first).put(s.range.last).put(s.count).put(s.data_end);
-    out.put(s.first_time_ns).put(s.last_time_ns).put(s.aggregate).put(s.chain);
-}
-[[nodiscard]] inline segment_seal get_seal(field_reader& in) noexcept {
-    segment_seal s;
-    s.id = in.get_segment();
-    s.salt = in.get<std::uint64_t>();
-    s.range.first = in.get_lsn();
-    s.range.last = in.get_lsn();
-    s.count = in.get<std::uint64_t>();
-    s.data_end = in.get<std::uint64_t>();
-    s.first_time_ns = in.get<std::uint64_t>();
-    s.last_time_ns = in.get<std::uint64_t>();
-    s.aggregate = in.get<std::uint64_t>();
-    s.chain = in.get<std::uint64_t>();
-    return s;
-}
-
-/// What the next header says of a sealed segment.
-[[nodiscard]] constexpr segment_link link_of(segment_seal const& s, segment_end how) noexcept {
-    return {.id = s.id,
-            .salt = s.salt,
-            .last = s.range.last,
-            .end = s.data_end,
-            .aggregate = s.aggregate,
-            .chain = s.chain,
-            .ended = how};
-}
-
-struct segment_footer {
-    segment_seal seal{};
-    std::uint32_t section_count = 0;
-    std::array<segment_section, sections_max> sections{};
-
-    /// The section of this type; nothing where there is none.
-    [[nodiscard]] std::optional<segment_section> section(std::uint32_t type) const noexcept {
-        for (std::size_t i = 0; i < section_count; ++i)
-            if (sections[i].type == type) return sections[i];
-        return std::nullopt;
-    }
-};
-static_assert(8 + seal_bytes + 8 + sections_max * 24 + 8 <= header_bytes);
-
-template <checksum_policy C>
-[[nodiscard]] header_block encode(segment_footer const& f) noexcept {
-    header_block block{};
-    field_writer out{block};
-    out.put(footer_magic);
-    put_seal(out, f.seal);
-    out.put(std::uint64_t{f.section_count});
-    for (std::size_t i = 0; i < f.section_count; ++i) {
-        auto const& s = f.sections[i];
-        out.put(s.type).put(s.offset).put(s.length).put(s.argument).put(s.check);
-    }
-    detail::seal_block<C>(block);
-    return block;
-}
-
-struct footer_read {
-    bool good = false;
-    segment_footer footer{};
-};
-template <checksum_policy C>
-[[nodiscard]] footer_read decode_segment_footer(byte_view block) noexcept {
-    footer_read out;
-    field_reader in{block};
-    if (!detail::block_verifies<C>(block) || in.get<std::uint64_t>() != footer_magic) return out;
-    out.footer.seal = get_seal(in);
-    auto const count = in.get<std::uint64_t>();
-    if (count > sections_max) return out;
-    out.footer.section_count = static_cast<std::uint32_t>(count);
-    for (std::size_t i = 0; i < count; ++i) {
-        auto& s = out.footer.sections[i];
-        s.type = in.get<std::uint32_t>();
-        s.offset = in.get<std::uint32_t>();
-        s.length = in.get<std::uint32_t>();
-        s.argument = in.get<std::uint32_t>();
-        s.check = in.get<std::uint64_t>();
-    }
-    out.good = in.ok();
-    return out;
-}
-
-/// The chain value of a segment: over the chain before it and all that identifies it.
-template <checksum_policy C>
-[[nodiscard]] std::uint64_t chain_value(std::uint64_t before, segment_seal const& s) noexcept {
-    std::array<std::byte, 56> bytes{};
-    field_writer out{bytes};
-    out.put(before).put(s.id).put(s.salt).put(s.range.first).put(s.range.last).put(s.count).put(s.aggregate);
-    return checksum::over<C>(bytes);
-}
-
-/// Builds a segment's aggregate while its frames pass by in file order: the policy over the chunk aggregates, each of which is the
-/// policy over the checks of the frames that start in one 256 KiB window of the file.
-template <checksum_policy C>
-class aggregate_builder {
-public:
-    void add(std::uint64_t offset, std::uint64_t check) noexcept {
-        auto const window = offset / chunk_bytes;
-        if (window != window_) close_chunk(window);
-        std::array<std::byte, 8> bytes;
-        store(bytes.data(), check);
-        chunk_.update(bytes);
-        open_ = true;
-    }
-    [[nodiscard]] std::uint64_t value() const noexcept {
-        C all = whole_;
-        if (open_) fold(all, chunk_);
-        return all.value();
-    }
-    static constexpr std::uint64_t chunk_bytes = 256 * KiB;
-
-private:
-    static void fold(C& all, C const& chunk) noexcept {
-        std::array<std::byte, 8> bytes;
-        store(bytes.data(), chunk.value());
-        all.update(bytes);
-    }
-    void close_chunk(std::uint64_t window) noexcept {
-        if (open_) fold(whole_, chunk_);
-        chunk_ = C{};
-        open_ = false;
-        window_ = window;
-    }
-    C whole_{};
-    C chunk_{};
-    std::uint64_t window_ = 0;
-    bool open_ = false;
-};
-
-} // namespace keel::inline v0::format
-
-#endif
-
 // ---- keel/wal/group.hpp ----
 #ifndef KEEL_WAL_GROUP_HPP
 #define KEEL_WAL_GROUP_HPP
@@ -6705,71 +7861,6 @@ inline void block_asynchronous_signals() noexcept {
 
 #endif
 
-// ---- keel/state.hpp ----
-#ifndef KEEL_STATE_HPP
-#define KEEL_STATE_HPP
-
-// What a store can do right now, and why it is not healthy.
-
-namespace keel::inline v0 {
-
-/// What a store can do right now.
-enum class engine_state : std::uint8_t {
-    healthy,   ///< everything
-    degraded,  ///< everything, but something failed and was survived, or damage was found; state_reason() says what
-    read_only, ///< reads only; state_reason() says why, and whether it passes by itself
-    failed,    ///< nothing: the store must be opened again
-    closed,    ///< nothing: close() was called, or the object was moved from
-};
-
-[[nodiscard]] constexpr std::string_view name_of(engine_state state) noexcept {
-    switch (state) {
-    case engine_state::healthy: return "healthy";
-    case engine_state::degraded: return "degraded";
-    case engine_state::read_only: return "read_only";
-    case engine_state::failed: return "failed";
-    case engine_state::closed: return "closed";
-    }
-    return "unknown";
-}
-
-/// Why a store is degraded or read-only: the first cause, not what followed from it.
-enum class state_cause : std::uint8_t {
-    none,             ///< it is healthy
-    opened_read_only, ///< open_options::read_only; resume() does not change it
-    no_space,         ///< the disk or a quota was full; it passes by itself once there is room
-    resources,        ///< memory or descriptors were refused; it passes by itself
-    device,           ///< the machine failed a read, a write or a sync
-    identity,         ///< the files under the store's names are not the ones it opened
-    damage,           ///< bytes do not verify; no acknowledged record is lost
-    loss,             ///< acknowledged records were declared lost and nobody has accepted that yet
-    unknown_extent,   ///< how much was lost is not known
-    repair,           ///< a repair could not be carried out
-    compaction,       ///< merging failed; it is tried again
-};
-
-/// The cause's name as it stands in JSON, e.g. "no_space".
-[[nodiscard]] constexpr std::string_view name_of(state_cause cause) noexcept {
-    switch (cause) {
-    case state_cause::none: return "none";
-    case state_cause::opened_read_only: return "opened_read_only";
-    case state_cause::no_space: return "no_space";
-    case state_cause::resources: return "resources";
-    case state_cause::device: return "device";
-    case state_cause::identity: return "identity";
-    case state_cause::damage: return "damage";
-    case state_cause::loss: return "loss";
-    case state_cause::unknown_extent: return "unknown_extent";
-    case state_cause::repair: return "repair";
-    case state_cause::compaction: return "compaction";
-    }
-    return "unknown";
-}
-
-} // namespace keel::inline v0
-
-#endif
-
 // ---- keel/engine/compaction_thread.hpp ----
 #ifndef KEEL_ENGINE_COMPACTION_THREAD_HPP
 #define KEEL_ENGINE_COMPACTION_THREAD_HPP
@@ -6780,7 +7871,6 @@ enum class state_cause : std::uint8_t {
 // Thread rules: any number of writers call wait_for_room(); behind_ (relaxed) is a hint that spares them the mutex.
 
 #include <condition_variable>
-#include <stop_token>
 #include <thread>
 
 namespace keel::inline v0::detail {
@@ -6983,761 +8073,6 @@ private:
 };
 
 } // namespace keel::inline v0::detail
-
-#endif
-
-// ---- keel/detail/short_text.hpp ----
-#ifndef KEEL_DETAIL_SHORT_TEXT_HPP
-#define KEEL_DETAIL_SHORT_TEXT_HPP
-
-// Copying and comparing keys, most of which are so short that calling the C library costs more than the work.
-
-namespace keel::inline v0::detail {
-
-/// memcpy; up to 32 bytes as two words that may overlap.
-[[gnu::always_inline]] inline void copy_text(char* to, char const* from, std::size_t bytes) noexcept {
-    if (bytes > 32 || bytes < 8) {
-        if (bytes != 0) std::memcpy(to, from, bytes);
-        return;
-    }
-    auto const ends = [&]<std::size_t Word>(std::integral_constant<std::size_t, Word>) {
-        char first[Word];
-        char last[Word];
-        std::memcpy(first, from, Word);
-        std::memcpy(last, from + bytes - Word, Word);
-        std::memcpy(to, first, Word);
-        std::memcpy(to + bytes - Word, last, Word);
-    };
-    if (bytes <= 16) ends(std::integral_constant<std::size_t, 8>{});
-    else ends(std::integral_constant<std::size_t, 16>{});
-}
-
-/// Whether they are the same. Keys that stand beside each other differ in their last bytes, if anywhere.
-[[nodiscard, gnu::always_inline]] inline bool same_text(std::string_view a, std::string_view b) noexcept {
-    if (a.size() != b.size()) return false;
-    if (a.size() < 8) return a == b;
-    std::uint64_t x = 0;
-    std::uint64_t y = 0;
-    std::memcpy(&x, a.data() + a.size() - 8, 8);
-    std::memcpy(&y, b.data() + b.size() - 8, 8);
-    return x == y && std::memcmp(a.data(), b.data(), a.size() - 8) == 0;
-}
-
-} // namespace keel::inline v0::detail
-
-#endif
-
-// ---- keel/format/block.hpp ----
-#ifndef KEEL_FORMAT_BLOCK_HPP
-#define KEEL_FORMAT_BLOCK_HPP
-
-// Blocks of a table (format/table.hpp): the payload of a frame. Entries by key, versions of a key the newest first. What is compared
-// stands together, so that a look-up meets few cache lines and a walk over keys meets no value:
-//   heads | values, one behind the other | where heads stand alone: head offset u32, value offset u32, each | heads' bytes u32 | how many u32
-// A head: shared varint | unshared varint | value varint (bytes, twice, plus one for an erased key) | age varint | key's unshared end
-// `shared` bytes are those of the key before. `age` is the LSN minus the table's first. Every sixteenth head stands alone (shared is 0).
-// Varints have seven bits a byte, the lowest first. In an index block the value is where a block is (offset u32, bytes of its frame
-// u32), the key is the largest in it.
-//
-// The reader takes any bytes: what does not hold together ends the walk, and whole() says so.
-
-namespace keel::inline v0::format {
-
-inline constexpr std::size_t block_restart_every = 16;
-inline constexpr std::size_t restart_bytes = 8;
-inline constexpr std::size_t block_tail_bytes = 8;
-inline constexpr std::size_t varint_bytes_max = 10;
-
-/// Where a block is.
-struct block_place {
-    std::uint32_t offset = 0;
-    std::uint32_t bytes = 0; ///< of its frame
-    bool operator==(block_place const&) const = default;
-};
-inline constexpr std::size_t block_place_bytes = 8;
-
-/// Makes one block after the other.
-class block_builder {
-public:
-    /// Keys do not decrease.
-    void add(std::string_view key, std::string_view value, std::uint64_t age, bool tombstone) {
-        std::size_t shared = 0;
-        if (count_ % block_restart_every == 0) {
-            restarts_.push_back(
-                {static_cast<std::uint32_t>(heads_.size()), static_cast<std::uint32_t>(values_.size())});
-        } else {
-            auto const most = std::min(key.size(), last_.size());
-            shared = static_cast<std::size_t>(
-                std::mismatch(key.begin(), key.begin() + static_cast<std::ptrdiff_t>(most), last_.begin()).first -
-                key.begin());
-        }
-        put_varint(shared);
-        put_varint(key.size() - shared);
-        put_varint(value.size() << 1 | static_cast<std::uint64_t>(tombstone));
-        put_varint(age);
-        append(heads_, key.substr(shared));
-        append(values_, value);
-        last_.assign(key);
-        ++count_;
-    }
-    void add(std::string_view key, block_place where) {
-        std::array<char, block_place_bytes> value{};
-        auto* const at = reinterpret_cast<std::byte*>(value.data());
-        store(at, where.offset);
-        store(at + 4, where.bytes);
-        add(key, {value.data(), value.size()}, 0, false);
-    }
-
-    [[nodiscard]] bool empty() const noexcept { return count_ == 0; }
-    /// Bytes of the payload, were it finished now.
-    [[nodiscard]] std::size_t size() const noexcept {
-        return heads_.size() + values_.size() + restart_bytes * restarts_.size() + block_tail_bytes;
-    }
-    [[nodiscard]] std::string const& last_key() const noexcept { return last_; }
-
-    /// The payload; valid until clear().
-    [[nodiscard]] byte_view finish() {
-        auto const heads = heads_.size();
-        heads_.reserve(size());
-        heads_.insert(heads_.end(), values_.begin(), values_.end());
-        for (auto const& r : restarts_) {
-            put_u32(r.head);
-            put_u32(r.value);
-        }
-        put_u32(static_cast<std::uint32_t>(heads));
-        put_u32(static_cast<std::uint32_t>(restarts_.size()));
-        return heads_;
-    }
-    void clear() noexcept {
-        heads_.clear();
-        values_.clear();
-        restarts_.clear();
-        count_ = 0;
-    }
-
-private:
-    struct restart {
-        std::uint32_t head;
-        std::uint32_t value;
-    };
-    static void append(std::vector<std::byte>& to, std::string_view text) {
-        auto const begin = to.size();
-        to.resize(begin + text.size());
-        if (!text.empty()) std::memcpy(to.data() + begin, text.data(), text.size());
-    }
-    void put_varint(std::uint64_t value) {
-        for (; value >= 0x80; value >>= 7) heads_.push_back(static_cast<std::byte>(value | 0x80));
-        heads_.push_back(static_cast<std::byte>(value));
-    }
-    void put_u32(std::uint32_t value) {
-        auto const begin = heads_.size();
-        heads_.resize(begin + 4);
-        store(heads_.data() + begin, value);
-    }
-
-    std::vector<std::byte> heads_{}; ///< and all the rest, once finished
-    std::vector<std::byte> values_{};
-    std::vector<restart> restarts_{};
-    std::string last_{};
-    std::size_t count_ = 0;
-};
-
-/// A key that is put together from the end of the one before. Most are short and take no memory of their own.
-class key_buffer {
-public:
-    [[nodiscard]] std::string_view view() const noexcept { return {data(), size_}; }
-    [[nodiscard]] std::size_t size() const noexcept { return size_; }
-    void clear() noexcept { size_ = 0; }
-    void assign(std::string_view text) { replace_end(0, text.data(), text.size()); }
-    /// Keeps the first `shared` bytes, of which there are as many, and puts these behind them. `readable`: how many may be read there; eight
-    /// more than are wanted spare a call. Whether it is the same key as before.
-    [[gnu::always_inline]] bool replace_end(std::size_t shared, char const* end, std::size_t bytes,
-                                            std::size_t readable) {
-        bool const as_long = shared + bytes == size_;
-        if (shared + bytes <= small_size && large_.empty() && bytes + 8 <= readable) [[likely]] {
-            std::uint64_t differs = 0;
-            for (std::size_t i = 0; i < bytes; i += 8) {
-                std::uint64_t was = 0;
-                std::uint64_t now = 0;
-                std::memcpy(&was, small_.data() + shared + i, 8);
-                std::memcpy(&now, end + i, 8);
-                std::memcpy(small_.data() + shared + i, &now, 8);
-                auto const count = std::min<std::size_t>(bytes - i, 8); // the rest belongs to nobody
-                differs |= (was ^ now) << (64 - 8 * count);
-            }
-            size_ = shared + bytes;
-            return as_long && differs == 0;
-        }
-        bool const same = as_long && std::string_view{end, bytes} == view().substr(shared);
-        replace_end(shared, end, bytes);
-        return same;
-    }
-    void replace_end(std::size_t shared, char const* end, std::size_t bytes) {
-        if (shared + bytes > small_size && large_.size() < shared + bytes) {
-            bool const was_small = large_.empty();
-            large_.resize(std::max(shared + bytes, 2 * small_size));
-            if (was_small) std::memcpy(large_.data(), small_.data(), shared);
-        }
-        keel::detail::copy_text((large_.empty() ? small_.data() : large_.data()) + shared, end, bytes);
-        size_ = shared + bytes;
-    }
-
-private:
-    [[nodiscard]] char const* data() const noexcept { return large_.empty() ? small_.data() : large_.data(); }
-    static constexpr std::size_t small_size = 64;
-    std::array<char, small_size + 8> small_{}; // whole words are copied
-    std::vector<char> large_{};                // once one key was longer
-    std::size_t size_ = 0;
-};
-
-/// Walks the entries of one payload, which must outlive it. One thread's. Keys and values are valid until the next step; values also
-/// beyond, as long as the payload.
-class block_reader {
-public:
-    block_reader() = default;
-    explicit block_reader(byte_view payload) noexcept : bytes_{payload} {
-        if (!read_tail()) break_off();
-    }
-
-    void first() {
-        at_ = next_ = 0;
-        next_value_ = end_;
-        key_.clear();
-        next();
-        repeats_ = false;
-    }
-    void next() {
-        at_ = next_;
-        valid_ = at_ < end_ && read();
-        if (at_ < end_ && !valid_) whole_ = false;
-    }
-    /// The entry before the one it stands on; from behind the last one, the last. Costs a walk of up to sixteen entries.
-    void previous() {
-        auto const here = valid_ || at_ < end_ ? at_ : end_;
-        if (here == 0 || !whole_) {
-            valid_ = false;
-            return;
-        }
-        auto r = restarts_;
-        while (r > 0 && restart_head(r - 1) >= here) --r;
-        if (r == 0) return break_off();
-        go_to_restart(r - 1);
-        while (valid_ && next_ < here) next();
-    }
-    void last() {
-        at_ = end_;
-        valid_ = false;
-        previous();
-    }
-    /// To the first entry that is not in front of (key, at most this age): of the same key those no older than that are passed.
-    void seek(std::string_view key, std::uint64_t age_max) {
-        // The last restart in front of it; entries before that one are all in front, too.
-        std::uint32_t low = 0;
-        auto high = restarts_;
-        while (high - low > 1) {
-            auto const middle = low + (high - low) / 2;
-            if (!read_restart(middle)) return break_off();
-            if (in_front(restart_key_, key, age_max)) low = middle;
-            else high = middle;
-        }
-        if (restarts_ == 0) {
-            valid_ = false;
-            at_ = end_;
-            return;
-        }
-        go_to_restart(low);
-        if (valid_ && in_front(key_.view(), key, age_max)) pass(key, age_max);
-    }
-
-    [[nodiscard]] bool valid() const noexcept { return valid_; }
-    /// False once something was met that no builder writes.
-    [[nodiscard]] bool whole() const noexcept { return whole_; }
-    [[nodiscard]] std::string_view key() const noexcept { return key_.view(); }
-    [[nodiscard]] std::string_view value() const noexcept { return value_; }
-    [[nodiscard]] std::uint64_t age() const noexcept { return age_; }
-    [[nodiscard]] bool tombstone() const noexcept { return tombstone_; }
-    /// Whether the entry has the key of the one it stood on before next().
-    [[nodiscard]] bool repeats() const noexcept { return repeats_; }
-    /// Of an index block; zeros where the value is none.
-    [[nodiscard]] block_place place() const noexcept {
-        if (value_.size() != block_place_bytes) return {};
-        auto const* at = reinterpret_cast<std::byte const*>(value_.data());
-        return {load<std::uint32_t>(at), load<std::uint32_t>(at + 4)};
-    }
-
-private:
-    void break_off() noexcept {
-        whole_ = valid_ = false;
-        at_ = next_ = end_ = next_value_ = values_end_ = 0;
-        restarts_ = 0;
-    }
-    [[nodiscard]] bool read_tail() noexcept {
-        if (bytes_.size() < block_tail_bytes) return false;
-        auto const room = bytes_.size() - block_tail_bytes;
-        end_ = load<std::uint32_t>(bytes_.data() + room);
-        restarts_ = load<std::uint32_t>(bytes_.data() + room + 4);
-        if (restarts_ > room / restart_bytes || end_ > room - restart_bytes * restarts_) return false;
-        values_end_ = room - restart_bytes * restarts_;
-        return true;
-    }
-    [[nodiscard]] std::size_t restart_head(std::uint32_t i) const noexcept {
-        return load<std::uint32_t>(bytes_.data() + values_end_ + restart_bytes * i);
-    }
-    void go_to_restart(std::uint32_t i) {
-        auto const to = restart_head(i);
-        auto const value = load<std::uint32_t>(bytes_.data() + values_end_ + restart_bytes * i + 4);
-        if (to >= end_ || value > values_end_ - end_) return break_off();
-        key_.clear();
-        next_ = to;
-        next_value_ = end_ + value;
-        next();
-    }
-    [[nodiscard]] bool in_front(std::string_view here, std::string_view key, std::uint64_t age_max) const noexcept {
-        auto const order = here.compare(key);
-        return order < 0 || (order == 0 && age_ > age_max);
-    }
-    /// From an entry in front of (key, at most this age) to the first that is not. No key is put together on the way: where an entry shares
-    /// more with the one before than that one does with `wanted`, it stands as that one does; else it begins as `wanted` does.
-    void pass(std::string_view wanted, std::uint64_t age_max) {
-        auto const* const all = reinterpret_cast<char const*>(bytes_.data());
-        auto alike = bytes_alike(key_.view(), wanted); // of the last one passed
-        std::uint64_t size = key_.size();              // likewise
-        lengths n;
-        for (at_ = next_; at_ < end_; at_ = next_) {
-            auto at = at_;
-            if (!read_lengths(at, n) || n.shared > size || n.value > values_end_ - next_value_) {
-                whole_ = false;
-                break;
-            }
-            auto const shared = static_cast<std::size_t>(n.shared);
-            std::string_view const end{all + at, static_cast<std::size_t>(n.unshared)};
-            next_ = at + end.size();
-            next_value_ += static_cast<std::size_t>(n.value);
-            size = shared + end.size();
-            if (shared > alike) continue;
-            auto const rest = wanted.substr(shared);
-            auto const more = bytes_alike(end, rest);
-            alike = shared + more;
-            bool const less = more < rest.size() && (more == end.size() || byte_of(end[more]) < byte_of(rest[more]));
-            bool const same = more == rest.size() && more == end.size();
-            if (less || (same && age_ > age_max)) continue;
-            key_.clear();
-            key_.replace_end(0, wanted.data(), shared);
-            key_.replace_end(shared, end.data(), end.size());
-            value_ = {all + next_value_ - n.value, static_cast<std::size_t>(n.value)};
-            return;
-        }
-        valid_ = false;
-    }
-    [[nodiscard]] static unsigned char byte_of(char c) noexcept { return static_cast<unsigned char>(c); }
-    [[nodiscard]] static std::size_t bytes_alike(std::string_view a, std::string_view b) noexcept {
-        auto const most = std::min(a.size(), b.size());
-        std::size_t i = 0;
-        while (i < most && a[i] == b[i]) ++i;
-        return i;
-    }
-    /// Key and age of the entry at a restart, without putting anything together: it stands there whole.
-    [[nodiscard]] bool read_restart(std::uint32_t i) noexcept {
-        auto at = restart_head(i);
-        lengths n;
-        if (at >= end_ || !read_lengths(at, n) || n.shared != 0) return false;
-        restart_key_ = {reinterpret_cast<char const*>(bytes_.data()) + at, static_cast<std::size_t>(n.unshared)};
-        return true;
-    }
-    struct lengths {
-        std::uint64_t shared = 0;
-        std::uint64_t unshared = 0;
-        std::uint64_t value = 0;
-    };
-    [[nodiscard]] bool get_varint(std::size_t& at, std::uint64_t& out) const noexcept {
-        out = 0;
-        for (unsigned shift = 0; at < end_ && shift < 7 * varint_bytes_max; shift += 7) {
-            auto const b = std::to_integer<std::uint64_t>(bytes_[at++]);
-            out |= (b & 0x7F) << shift;
-            if (b < 0x80) return true;
-        }
-        return false;
-    }
-    /// The same where there is room for the longest: most have one or two bytes.
-    [[nodiscard, gnu::always_inline]] bool take_near(std::size_t& at, std::uint64_t& out) const noexcept {
-        auto const byte = [&](std::size_t i) { return std::to_integer<std::uint64_t>(bytes_[at + i]); };
-        out = byte(0);
-        if (out < 0x80) return ++at, true;
-        if (auto const b = byte(1); b < 0x80) {
-            out = (out & 0x7F) | b << 7;
-            return at += 2, true;
-        }
-        if (auto const b = byte(2); b < 0x80) {
-            out = (out & 0x7F) | (byte(1) & 0x7F) << 7 | b << 14;
-            return at += 3, true;
-        }
-        return get_varint(at, out);
-    }
-    /// What stands in front of an entry's text; `at` is behind it then. False where the text does not fit.
-    [[nodiscard, gnu::always_inline]] bool read_lengths(std::size_t& at, lengths& n) noexcept {
-        auto& [shared, unshared, value] = n;
-        if (end_ - at >= 4 * varint_bytes_max) [[likely]] {
-            if (!take_near(at, shared) || !take_near(at, unshared) || !take_near(at, value) || !take_near(at, age_))
-                return false;
-        } else if (!get_varint(at, shared) || !get_varint(at, unshared) || !get_varint(at, value) ||
-                   !get_varint(at, age_)) {
-            return false;
-        }
-        tombstone_ = (value & 1) != 0;
-        value >>= 1;
-        return unshared <= end_ - at;
-    }
-    [[nodiscard]] bool read() {
-        auto at = at_;
-        lengths n;
-        if (!read_lengths(at, n) || n.shared > key_.size() || n.value > values_end_ - next_value_) return false;
-        auto const* all = reinterpret_cast<char const*>(bytes_.data());
-        repeats_ = key_.replace_end(static_cast<std::size_t>(n.shared), all + at, static_cast<std::size_t>(n.unshared),
-                                    bytes_.size() - at);
-        value_ = {all + next_value_, static_cast<std::size_t>(n.value)};
-        next_ = at + static_cast<std::size_t>(n.unshared);
-        next_value_ += static_cast<std::size_t>(n.value);
-        return true;
-    }
-
-    byte_view bytes_{};
-    std::size_t end_ = 0; ///< of the heads; the values begin here
-    std::size_t values_end_ = 0;
-    std::uint32_t restarts_ = 0;
-    std::size_t at_ = 0;   ///< of the head it stands on
-    std::size_t next_ = 0; ///< behind it
-    std::size_t next_value_ = 0;
-    key_buffer key_{};
-    std::string_view restart_key_{};
-    std::string_view value_{};
-    std::uint64_t age_ = 0;
-    bool tombstone_ = false;
-    bool repeats_ = false;
-    bool valid_ = false;
-    bool whole_ = true;
-};
-
-} // namespace keel::inline v0::format
-
-#endif
-
-// ---- keel/format/index.hpp ----
-#ifndef KEEL_FORMAT_INDEX_HPP
-#define KEEL_FORMAT_INDEX_HPP
-
-// The sorted index of a sealed segment: a section behind its frames, named by the footer, made of blocks. A block is 4 KiB (512 bytes
-// in segments under 64 KiB) and ends in its check, so that one can be read and believed without the others.
-//   Entry block: entries of 16 bytes, by key, the newest first:
-//     0 prefix u64 (8 bytes of the key behind what all keys share, the first one highest) | 8 offset u32 (of the frame)
-//    12 lsn u32 (as in the frame)
-//   Fence block: the prefix of the first entry of each entry block, u64. There is none where there is but one entry block.
-//   Both: what is not used is zero | last 8 bytes: check u64 over salt, offset and the bytes before
-// In the footer: `argument` of the section is how many bytes all keys share; the number of entries is the seal's count.
-//
-// The filter, a section of its own in segments of 64 KiB and more, tells keys that are not there: a Bloom filter of lines of 64 bytes,
-// each key in one line (so that a look-up touches one), after Putze, Sanders and Singler, "Cache-, Hash- and Space-Efficient Bloom
-// Filters", 2007. Its blocks hold as many lines as fit; `argument` is the number of bits a key sets. With 10 bits a key and 6 set,
-// about one absent key in a hundred is looked up for nothing. A blocked filter rather than a ribbon or xor one: those are a third
-// smaller and cost the seal several times as much.
-// A damaged index does no harm but to time: every record it leads to carries its own key, LSN and check. One that was forged under a
-// check that holds could hide keys; an opening with verify = deep makes its own and does not look at it.
-
-namespace keel::inline v0::format {
-
-/// What a section of a sealed segment is. The numbers are on disk and never reused.
-enum class section_type : std::uint32_t { index = 1, filter = 2 };
-
-struct index_entry {
-    std::uint64_t prefix = 0;
-    std::uint32_t offset = 0;
-    std::uint32_t lsn_delta = 0;
-    bool operator==(index_entry const&) const = default;
-};
-inline constexpr std::size_t index_entry_bytes = 16;
-inline constexpr std::size_t block_check_bytes = 8;
-
-/// Eight bytes of a key, from `skip` on, in an order that agrees with the keys'; zeros where it has none.
-[[nodiscard]] inline std::uint64_t key_prefix(std::string_view key, std::size_t skip = 0) noexcept {
-    if (key.size() >= skip + 8) {
-        auto const word = load<std::uint64_t>(reinterpret_cast<std::byte const*>(key.data() + skip));
-        return __builtin_bswap64(word);
-    }
-    std::uint64_t out = 0;
-    for (std::size_t i = skip; i < skip + 8; ++i)
-        out = out << 8 | (i < key.size() ? static_cast<unsigned char>(key[i]) : 0U);
-    return out;
-}
-
-/// How an index of so many entries is laid out.
-struct index_shape {
-    std::uint64_t block = 0; ///< bytes
-    std::uint64_t entries = 0;
-
-    [[nodiscard]] constexpr std::uint64_t entries_per_block() const noexcept {
-        return (block - block_check_bytes) / index_entry_bytes;
-    }
-    [[nodiscard]] constexpr std::uint64_t fences_per_block() const noexcept { return (block - block_check_bytes) / 8; }
-    [[nodiscard]] constexpr std::uint64_t entry_blocks() const noexcept {
-        return (entries + entries_per_block() - 1) / entries_per_block();
-    }
-    [[nodiscard]] constexpr std::uint64_t fence_blocks() const noexcept {
-        return entry_blocks() < 2 ? 0 : (entry_blocks() + fences_per_block() - 1) / fences_per_block();
-    }
-    [[nodiscard]] constexpr std::uint64_t bytes() const noexcept { return (entry_blocks() + fence_blocks()) * block; }
-};
-
-inline constexpr std::uint32_t filter_probes = 6;
-inline constexpr std::size_t filter_line_bytes = 64;
-
-/// How a filter of so many keys is laid out. None in small segments.
-struct filter_shape {
-    std::uint64_t block = 0; ///< bytes
-    std::uint64_t keys = 0;
-
-    [[nodiscard]] constexpr std::uint64_t lines_per_block() const noexcept {
-        return (block - block_check_bytes) / filter_line_bytes;
-    }
-    [[nodiscard]] constexpr std::uint64_t blocks() const noexcept {
-        constexpr std::uint64_t keys_per_line = filter_line_bytes * 8 / 10;
-        auto const keys_per_block = lines_per_block() * keys_per_line;
-        return block < 4 * KiB ? 0 : (keys + keys_per_block - 1) / keys_per_block;
-    }
-    [[nodiscard]] constexpr std::uint64_t lines() const noexcept { return blocks() * lines_per_block(); }
-    [[nodiscard]] constexpr std::uint64_t bytes() const noexcept { return blocks() * block; }
-};
-
-/// The hash that places a key in a filter. Part of the format: it never changes.
-[[nodiscard]] inline std::uint64_t filter_hash(std::string_view key) noexcept {
-    auto const stir = [](std::uint64_t h) {
-        h ^= h >> 32;
-        h *= 0xD6E8FEB86659FD93ULL;
-        return h ^ (h >> 32);
-    };
-    auto h = stir(key.size() ^ 0x9E3779B97F4A7C15ULL);
-    std::size_t at = 0;
-    for (; at + 8 <= key.size(); at += 8)
-        h = stir(h + load<std::uint64_t>(reinterpret_cast<std::byte const*>(key.data() + at)));
-    std::uint64_t rest = 0;
-    for (; at < key.size(); ++at) rest = rest << 8 | static_cast<unsigned char>(key[at]);
-    return stir(h + rest);
-}
-/// The line of a key among `lines`.
-[[nodiscard]] constexpr std::uint64_t filter_line(std::uint64_t hash, std::uint64_t lines) noexcept {
-    return (hash >> 32) * lines >> 32;
-}
-namespace detail {
-/// Calls visit(byte in the line, mask) for each bit of a key until it returns false; whether it never did.
-template <class Visit>
-constexpr bool each_filter_bit(std::uint64_t hash, std::uint32_t probes, Visit const& visit) {
-    auto bits = static_cast<std::uint32_t>(hash);
-    for (std::uint32_t i = 0; i < probes; ++i, bits *= 0x9E3779B9U) {
-        auto const bit = bits >> 23;
-        if (!visit(bit / 8, static_cast<std::byte>(1U << bit % 8))) return false;
-    }
-    return true;
-}
-} // namespace detail
-/// Puts a key into its line.
-inline void add_to_line(std::byte* line, std::uint64_t hash, std::uint32_t probes) noexcept {
-    detail::each_filter_bit(hash, probes, [line](std::size_t byte, std::byte mask) {
-        line[byte] |= mask;
-        return true;
-    });
-}
-/// False: the key was not put into its line.
-[[nodiscard]] inline bool line_allows(std::byte const* line, std::uint64_t hash, std::uint32_t probes) noexcept {
-    return detail::each_filter_bit(
-        hash, probes, [line](std::size_t byte, std::byte mask) { return (line[byte] & mask) != std::byte{0}; });
-}
-
-/// Where sections begin behind frames that end at `data_end`.
-[[nodiscard]] constexpr std::uint64_t sections_begin(std::uint64_t data_end, std::uint64_t segment_bytes) noexcept {
-    return rounded_up(data_end, block_bytes(segment_bytes));
-}
-/// Whether frames up to `data_end` leave room for index and filter of so many entries.
-[[nodiscard]] constexpr bool index_fits(std::uint64_t data_end, std::uint64_t entries,
-                                        std::uint64_t segment_bytes) noexcept {
-    auto const block = block_bytes(segment_bytes);
-    auto const needed = index_shape{block, entries}.bytes() + filter_shape{block, entries}.bytes();
-    return sections_begin(data_end, segment_bytes) + needed <= footer_offset(segment_bytes);
-}
-
-/// Puts the check at the end of a block that will stand at `offset`.
-template <checksum_policy C>
-void finish_block(byte_span block, std::uint64_t salt, std::uint64_t offset) noexcept {
-    std::array<std::byte, 16> place;
-    store(place.data(), salt);
-    store(place.data() + 8, offset);
-    auto const body = block.first(block.size() - block_check_bytes);
-    store(block.data() + body.size(), checksum::over<C>(place, byte_view{body}));
-}
-template <checksum_policy C>
-[[nodiscard]] bool block_verifies(byte_view block, std::uint64_t salt, std::uint64_t offset) noexcept {
-    std::array<std::byte, 16> place;
-    store(place.data(), salt);
-    store(place.data() + 8, offset);
-    auto const body = block.first(block.size() - block_check_bytes);
-    return load<std::uint64_t>(block.data() + body.size()) == checksum::over<C>(place, body);
-}
-
-[[nodiscard]] inline index_entry read_index_entry(std::byte const* at) noexcept {
-    return {load<std::uint64_t>(at), load<std::uint32_t>(at + 8), load<std::uint32_t>(at + 12)};
-}
-
-} // namespace keel::inline v0::format
-
-#endif
-
-// ---- keel/format/table.hpp ----
-#ifndef KEEL_FORMAT_TABLE_HPP
-#define KEEL_FORMAT_TABLE_HPP
-
-// A table: records in key order, written once, never changed.
-//   header 512 bytes | frames (format/frame.hpp) from offset 512 | the same header again in the last 512 bytes
-// The frames, in this order: blocks of records; filter blocks, all of one size; index blocks; one root, an index over the index blocks.
-// Payloads are format/block.hpp's, those of filter blocks are lines of 64 bytes (format/index.hpp). The header is what cannot be made
-// anew, so it stands twice; index and filter can, from the records. Which tables a store has, and at which level, its manifest says.
-//
-// A block of records whose payload has at most 1 MiB may be packed; its frame is then a `packed` one with the payload
-//    0 raw u32 (bytes of the block's own payload, not 0) | 4 compression u8 (not 0) | 5 three zero bytes | 8 that payload, compressed
-// All packed blocks of a table have one compression id, which the manifest names; 0 there: none is packed. Packed blocks and others may
-// stand side by side. As in every frame the check is over what is on the disk, so nothing is unpacked that does not verify.
-//
-// Header: 0 magic u64 | 8 format u32 | 12 checksum_id u32 | 16 store_id 16 | 32 id u64 | 40 salt u64 | 48 branch u64
-//    56 created u64 (ns since 1970) | 64 size u64 | 72 first_lsn u64 | 80 last_lsn u64 | 88 records u64 | 96 erased u64
-//   104 key_bytes u64 | 112 value_bytes u64 (both before they are packed) | 120 blocks u64 | 128 blocks_end u64
-//   136 filter: blocks u64, probes u64 | 152 root: offset u32, bytes u32 | 160 index_blocks u64     | 504 check u64 over bytes 0..503
-
-namespace keel::inline v0::format {
-
-inline constexpr std::uint64_t table_magic = 0x0A626174'6C65656BULL; // "keeltab\n"
-inline constexpr std::uint64_t table_bytes_max = 2 * GiB;
-inline constexpr std::uint64_t table_bytes_min = 2 * header_bytes;
-inline constexpr std::uint64_t table_frames_begin = header_bytes;
-inline constexpr std::size_t table_filter_lines = 64; ///< in one filter block
-inline constexpr std::size_t table_filter_block_bytes = table_filter_lines * filter_line_bytes;
-
-inline constexpr std::size_t packed_head_bytes = 8;
-inline constexpr std::uint64_t packed_raw_bytes_max = MiB;
-inline constexpr std::uint8_t compression_id_max = 15;
-static_assert(packed_head_bytes == 4 + 1 + 3);
-
-/// What stands in front of a block's compressed bytes.
-struct packed_head {
-    std::uint32_t raw_bytes = 0;
-    std::uint8_t compression = 0;
-    bool operator==(packed_head const&) const = default;
-};
-[[nodiscard]] inline std::array<std::byte, packed_head_bytes> encode(packed_head const& h) noexcept {
-    std::array<std::byte, packed_head_bytes> bytes{};
-    field_writer out{bytes};
-    out.put(h.raw_bytes).put(h.compression);
-    return bytes;
-}
-/// Nothing where no writer makes it: what it says of a length can be believed before anything is allocated for it.
-[[nodiscard]] inline std::optional<packed_head> decode_packed_head(byte_view payload) noexcept {
-    if (payload.size() <= packed_head_bytes) return std::nullopt;
-    field_reader in{payload};
-    packed_head h;
-    h.raw_bytes = in.get<std::uint32_t>();
-    h.compression = in.get<std::uint8_t>();
-    auto const zeros = in.bytes<3>();
-    bool const sane = h.raw_bytes != 0 && h.raw_bytes <= packed_raw_bytes_max && h.compression != 0 &&
-                      h.compression <= compression_id_max && zeros == std::array<std::byte, 3>{};
-    if (!sane) return std::nullopt;
-    return h;
-}
-
-/// Names one table of a store. Never used twice; 0 means "none".
-struct table_id {
-    std::uint64_t value = 0;
-    constexpr auto operator<=>(table_id const&) const noexcept = default;
-    [[nodiscard]] constexpr explicit operator bool() const noexcept { return value != 0; }
-};
-
-struct table_header {
-    store_id store{};
-    table_id id{};
-    std::uint64_t salt = 0;
-    std::uint64_t branch = 0;
-    std::uint64_t created_ns = 0;
-    std::uint64_t size = 0; ///< of the file
-    lsn_range lsns{};       ///< of its records; ages count from the first one
-    std::uint64_t records = 0;
-    std::uint64_t erased = 0; ///< of those, tombstones
-    std::uint64_t key_bytes = 0;
-    std::uint64_t value_bytes = 0;
-    std::uint64_t blocks = 0;
-    std::uint64_t blocks_end = 0; ///< of the records' frames; the filter begins here
-    std::uint64_t filter_blocks = 0;
-    std::uint64_t filter_bits = 0; ///< that a key sets
-    block_place root{};
-    std::uint64_t index_blocks = 0;
-    bool operator==(table_header const&) const = default;
-
-    [[nodiscard]] std::uint64_t filter_lines() const noexcept { return filter_blocks * table_filter_lines; }
-    /// Where a filter block's frame begins.
-    [[nodiscard]] std::uint64_t filter_offset(std::uint64_t block) const noexcept {
-        return blocks_end + block * frame_bytes(table_filter_block_bytes);
-    }
-};
-
-template <checksum_policy C>
-[[nodiscard]] header_block encode(table_header const& h) noexcept {
-    header_block block{};
-    field_writer out{block};
-    out.put(table_magic).put(format_number).put(checksum_id{C::id}.value).put(byte_view{h.store});
-    out.put(h.id.value).put(h.salt).put(h.branch).put(h.created_ns).put(h.size);
-    out.put(h.lsns.first).put(h.lsns.last).put(h.records).put(h.erased).put(h.key_bytes).put(h.value_bytes);
-    out.put(h.blocks).put(h.blocks_end).put(h.filter_blocks).put(h.filter_bits);
-    out.put(h.root.offset).put(h.root.bytes).put(h.index_blocks);
-    detail::seal_block<C>(block);
-    return block;
-}
-
-/// Nothing where the block is no table's header, or does not verify, or says what cannot be.
-template <checksum_policy C>
-[[nodiscard]] std::optional<table_header> decode_table_header(byte_view block) noexcept {
-    auto const kind = peek_file_kind(block);
-    if (!detail::block_verifies<C>(block) || kind.magic != table_magic || kind.format != format_number ||
-        kind.checksum != checksum_id{C::id})
-        return std::nullopt;
-    field_reader in{block.subspan(16)};
-    table_header h;
-    auto const u64 = [&in] { return in.get<std::uint64_t>(); };
-    h.store = in.bytes<16>();
-    h.id = {u64()};
-    h.salt = u64();
-    h.branch = u64();
-    h.created_ns = u64();
-    h.size = u64();
-    h.lsns.first = in.get_lsn();
-    h.lsns.last = in.get_lsn();
-    h.records = u64();
-    h.erased = u64();
-    h.key_bytes = u64();
-    h.value_bytes = u64();
-    h.blocks = u64();
-    h.blocks_end = u64();
-    h.filter_blocks = u64();
-    h.filter_bits = u64();
-    h.root.offset = in.get<std::uint32_t>();
-    h.root.bytes = in.get<std::uint32_t>();
-    h.index_blocks = u64();
-    auto const frames_end = h.size - header_bytes; // wraps where size is too small; refused next
-    bool const sane = h.id && static_cast<std::uint32_t>(h.salt) != 0 && h.size >= table_bytes_min &&
-                      h.size <= table_bytes_max && h.size % frame_alignment == 0 && h.lsns.first && !h.lsns.empty() &&
-                      h.lsns.last <= lsn_highest && h.records != 0 && h.blocks_end >= table_frames_begin &&
-                      h.blocks_end <= frames_end && h.blocks_end % frame_alignment == 0 &&
-                      h.filter_blocks <= (frames_end - h.blocks_end) / frame_bytes(table_filter_block_bytes) &&
-                      h.filter_bits <= 32 && h.root.offset >= h.filter_offset(h.filter_blocks) &&
-                      h.root.bytes >= frame_header_bytes && h.root.offset % frame_alignment == 0 &&
-                      std::uint64_t{h.root.offset} + h.root.bytes <= frames_end;
-    if (!sane) return std::nullopt;
-    return h;
-}
-
-} // namespace keel::inline v0::format
 
 #endif
 
@@ -14730,138 +15065,6 @@ private:
 }
 
 } // namespace keel::inline v0::recovery
-
-#endif
-
-// ---- keel/recovery/options.hpp ----
-#ifndef KEEL_RECOVERY_OPTIONS_HPP
-#define KEEL_RECOVERY_OPTIONS_HPP
-
-// What a caller may say when opening, and what they are told while it goes on.
-
-#include <random>
-
-namespace keel::inline v0 {
-
-enum class recovery_phase : std::uint8_t { inventory, scan, classify, repair, replay };
-
-[[nodiscard]] constexpr std::string_view name_of(recovery_phase phase) noexcept {
-    switch (phase) {
-    case recovery_phase::inventory: return "inventory";
-    case recovery_phase::scan: return "scan";
-    case recovery_phase::classify: return "classify";
-    case recovery_phase::repair: return "repair";
-    case recovery_phase::replay: return "replay";
-    }
-    return "unknown";
-}
-
-/// How far recovery is.
-struct recovery_progress {
-    recovery_phase phase = recovery_phase::inventory;
-    std::uint64_t segments_done = 0;
-    std::uint64_t segments = 0;
-    std::uint64_t records = 0;
-    std::uint64_t bytes_done = 0;
-    std::uint64_t bytes = 0;
-    std::chrono::nanoseconds elapsed{};
-    std::chrono::nanoseconds left{}; ///< at the rate so far; 0 while unknown
-};
-
-/// Nanoseconds since 1970, as the machine's clock has them.
-[[nodiscard]] inline std::uint64_t system_clock_ns() {
-    return static_cast<std::uint64_t>(
-        std::chrono::nanoseconds(std::chrono::system_clock::now().time_since_epoch()).count());
-}
-[[nodiscard]] inline std::uint64_t machine_entropy() {
-    std::random_device device;
-    return std::uint64_t{device()} << 32 | device();
-}
-
-/// How much of a store is verified before it serves.
-enum class verify_depth : std::uint8_t {
-    quick, ///< what a crash left open; a sealed segment stands for its records, each of which is verified when it is read
-    deep, ///< every byte of the log and of the tables
-};
-
-/// How to open a store or a log. Everything here may differ from one open to the next.
-struct open_options {
-    bool create_if_missing = true;
-    bool read_only = false;         ///< never writes a byte; beside a writer, if there is one: the store as it is now
-    unsigned recovery_threads = 0;  ///< 0: one per core, at most 8
-    std::uint64_t memory_limit = 0; ///< bytes the recovery scan may hold at once for its buffers; 0: 8 MiB
-    unsigned max_recovery_attempts =
-        16; ///< opens in a row that may die inside recovery before open refuses; 0: no limit
-    verify_depth verify = verify_depth::quick; ///< deep: damage in sealed segments is found, and repaired, now
-    std::optional<repair_strategy> repair{};   ///< instead of the repair policy, this once
-    std::function<void(recovery_progress const&)> on_progress{}; ///< called from the opening thread
-    std::stop_token cancel{}; ///< recovery gives up with `cancelled` soon after a stop is requested
-    bool background_thread =
-        true; ///< idle marks, interval syncs, preparing segments, merging; without it call housekeep()
-    std::uint64_t cache_bytes =
-        256 * MiB; ///< of verified blocks and records kept in memory at most, taken as they are read; an engine's
-    std::uint64_t merge_bytes_per_second =
-        0; ///< how fast merges write tables at most; 0: as fast as they can; an engine's
-    std::uint64_t (*clock_ns)() = system_clock_ns; ///< for marks and times; tests bring their own
-    std::uint64_t (*entropy)() = machine_entropy;  ///< for store ids and salts; tests bring their own
-};
-
-} // namespace keel::inline v0
-
-#endif
-
-// ---- keel/recovery/report.hpp ----
-#ifndef KEEL_RECOVERY_REPORT_HPP
-#define KEEL_RECOVERY_REPORT_HPP
-
-// What an open found and did: a value that stays with the store, and that the tool prints.
-
-namespace keel::inline v0 {
-
-struct recovery_report {
-    bool clean_close = false;           ///< the last writer closed the log in order
-    std::uint64_t segments = 0;         ///< segment files looked at
-    std::uint64_t mounted_segments = 0; ///< of those: sealed ones that stand for their records, not scanned
-    std::uint64_t records = 0;          ///< records of the log that verify and count
-    std::uint64_t tables = 0;           ///< tables of the store
-    std::uint64_t table_records = 0;    ///< versions in them
-    std::uint64_t replayed_records = 0; ///< records given to the store above
-    std::uint64_t indexed_records = 0;  ///< in a segment without a seal, that indexes inside it stand for: not scanned
-    std::uint64_t bytes = 0;            ///< bytes of log that were verified
-    std::uint64_t corrupted_segments = 0;
-    std::uint64_t corrupted_records = 0; ///< acknowledged records that do not verify (healed or lost)
-    std::uint64_t healed_records = 0;    ///< of those: found whole elsewhere
-    std::uint64_t lost_records = 0;      ///< of those: gone
-    std::uint64_t skipped_records =
-        0; ///< valid, but not counted: behind the cut of a torn tail, or part of a broken batch
-    std::uint64_t torn_tail_bytes =
-        0; ///< bytes cut because a crash left them incomplete and nobody was told they were safe
-    std::uint64_t transient_mismatches = 0; ///< did not verify once, did when read again past the page cache
-    std::vector<lsn_range> lost_lsn_ranges{};
-    lsn first_lsn{}; ///< the oldest record kept; 0 where there is none
-    lsn last_lsn{};  ///< the newest one
-    lsn horizon{};   ///< all up to here was known durable (or accepted, after the mere death of a process)
-    std::vector<finding> findings{};        ///< up to findings_max; counts above are exact in any case
-    std::vector<std::string> quarantined{}; ///< paths of evidence that repair moved away
-    std::string notice{};                   ///< what an operator should know, e.g. that no redundancy is configured
-    unsigned threads = 1;
-    unsigned attempts = 1;
-    std::chrono::nanoseconds inventory_time{};
-    std::chrono::nanoseconds scan_time{};
-    std::chrono::nanoseconds repair_time{};
-    std::chrono::nanoseconds replay_time{};
-
-    static constexpr std::size_t findings_max = 10000;
-
-    /// True where something needs a person: anything but the trace of a crash.
-    [[nodiscard]] bool damaged() const noexcept {
-        for (auto const& f : findings)
-            if (f.is_corruption()) return true;
-        return corrupted_records != 0 || lost_records != 0;
-    }
-};
-
-} // namespace keel::inline v0
 
 #endif
 

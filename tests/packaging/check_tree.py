@@ -19,7 +19,7 @@ from amalgamate import UMBRELLA, Amalgamation  # noqa: E402
 # Who stands on whom. The first row whose pattern matches a header is its layer; a header may include its own layer's folder
 # and every lower number, nothing beside or above it.
 LAYERS = [
-    (r"(types|error|state|version|fwd)\.hpp", 0),
+    (r"(types|error|error_code|state|version|fwd)\.hpp", 0),
     (r"detail/", 1),
     (r"(io|policy/checksum)/concept\.hpp", 2),  # what formats are written in terms of
     (r"io/", 3),
@@ -35,7 +35,7 @@ LAYERS = [
     (r"backup/", 11),
     (r"recovery/", 11),
     (r"observe/", 12),
-    (r"config\.hpp", 13),
+    (r"(config|text)\.hpp", 13),
     (r"log\.hpp", 14),
     (r"engine/", 15),
     (r"engine\.hpp", 16),

@@ -57,6 +57,7 @@
 #include <concepts>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace keel::inline v0::io {
@@ -65,6 +66,16 @@ enum class access : std::uint8_t { read_only, read_write };
 enum class creation : std::uint8_t { must_exist, must_not_exist, if_missing };
 enum class lock_mode : std::uint8_t { shared, exclusive };
 enum class file_kind : std::uint8_t { regular, directory, symlink, other };
+
+[[nodiscard]] constexpr std::string_view name_of(file_kind kind) noexcept {
+    switch (kind) {
+    case file_kind::regular: return "regular";
+    case file_kind::directory: return "directory";
+    case file_kind::symlink: return "symlink";
+    case file_kind::other: return "other";
+    }
+    return "unknown";
+}
 
 /// Which file it really is, whatever its name. A recycled file keeps it; a copy has another.
 struct file_identity {

@@ -58,6 +58,10 @@ enum class verify_depth : std::uint8_t {
     deep, ///< every byte of the log and of the tables
 };
 
+[[nodiscard]] constexpr std::string_view name_of(verify_depth depth) noexcept {
+    return depth == verify_depth::deep ? "deep" : "quick";
+}
+
 /// How to open a store or a log. Everything here may differ from one open to the next.
 struct open_options {
     bool create_if_missing = true;

@@ -19,6 +19,10 @@ namespace keel::inline v0 {
 /// and pwrite to the same file for large batches; no sync.
 enum class write_path : std::uint8_t { written, mapped };
 
+[[nodiscard]] constexpr std::string_view name_of(write_path path) noexcept {
+    return path == write_path::mapped ? "mapped" : "written";
+}
+
 /// What is on the disk when a write returns.
 ///   D::name              std::string_view  for people and JSON
 ///   D::path              write_path

@@ -20,6 +20,15 @@ enum class decision : std::uint8_t {
     refuse,       ///< change nothing, do not open
 };
 
+[[nodiscard]] constexpr std::string_view name_of(decision what) noexcept {
+    switch (what) {
+    case decision::declare_lost: return "declare_lost";
+    case decision::roll_back: return "roll_back";
+    case decision::refuse: return "refuse";
+    }
+    return "unknown";
+}
+
 /// Turns a finding that costs acknowledged records into a decision; never opens a file.
 ///   R::name               std::string_view   for people and JSON: "rollback"
 ///   R::rebuilds           bool               ask the redundancy policy first
@@ -34,6 +43,16 @@ concept repair_policy = requires(finding const& what) {
 
 /// The shipped policies by name, for choosing one when opening or on a command line.
 enum class repair_strategy : std::uint8_t { refuse, rollback, skip_corrupted, partial_reconstruct };
+
+[[nodiscard]] constexpr std::string_view name_of(repair_strategy which) noexcept {
+    switch (which) {
+    case repair_strategy::refuse: return "refuse";
+    case repair_strategy::rollback: return "rollback";
+    case repair_strategy::skip_corrupted: return "skip_corrupted";
+    case repair_strategy::partial_reconstruct: return "partial_reconstruct";
+    }
+    return "unknown";
+}
 
 /// A repair policy as a value: from its type, or from a strategy named at run time.
 struct repair_choice {
