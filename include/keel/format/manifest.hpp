@@ -170,7 +170,7 @@ struct removed_segment {
     bool operator==(removed_segment const&) const = default;
 };
 
-/// What the edits add up to.
+/// What the edits add up to (format/manifest_editor.hpp adds them).
 struct manifest_state {
     std::uint64_t edit = 0; ///< number of the last one applied
     std::uint64_t next_segment = 1;
@@ -238,112 +238,6 @@ private:
     }
     std::vector<std::byte> bytes_;
 };
-
-namespace detail {
-inline bool apply_op(manifest_state& to, manifest_op what, field_reader& in) {
-    auto const u64 = [&] { return in.get<std::uint64_t>(); };
-    switch (what) {
-    case manifest_op::next:
-        to.next_segment = u64();
-        to.next_repair = u64();
-        return true;
-    case manifest_op::prepared: {
-        segment_entry e;
-        e.id = in.get_segment();
-        e.salt = u64();
-        e.size = u64();
-        e.place = in.get_segment();
-        if (!e.id || !e.place || e.place > e.id || !valid_segment_size(e.size) ||
-            static_cast<std::uint32_t>(e.salt) == 0)
-            return false;
-        to.next_segment = std::max(to.next_segment, e.id.value + 1);
-        return to.segments.emplace(e.id, e).second;
-    }
-    case manifest_op::sealed: {
-        auto const seal = get_seal(in);
-        auto const at = to.segments.find(seal.id);
-        if (at == to.segments.end() || at->second.salt != seal.salt || !seal.range.first ||
-            seal.range.last > lsn_highest)
-            return false;
-        at->second.seal = seal;
-        return true;
-    }
-    case manifest_op::retired: return to.segments.erase(in.get_segment()) == 1;
-    case manifest_op::loss: {
-        lsn_range r;
-        r.first = in.get_lsn();
-        r.last = in.get_lsn();
-        to.losses.push_back(r);
-        return r.first && !r.empty() && r.last <= lsn_highest;
-    }
-    case manifest_op::removed: {
-        auto const id = in.get_segment();
-        auto const repair = u64();
-        to.segments.erase(id);
-        to.removed.push_back({id, repair});
-        to.next_repair = std::max(to.next_repair, repair + 1);
-        return static_cast<bool>(id);
-    }
-    case manifest_op::base:
-        to.base.id = in.get_segment();
-        to.base.salt = u64();
-        to.base.last = in.get_lsn();
-        to.base.chain = u64();
-        return true;
-    case manifest_op::floor: to.floor = in.get_lsn(); return to.floor <= lsn_highest;
-    case manifest_op::table: {
-        table_entry t;
-        t.id = {u64()};
-        t.salt = u64();
-        t.size = u64();
-        t.lsns.first = in.get_lsn();
-        t.lsns.last = in.get_lsn();
-        t.records = u64();
-        t.level = in.get<std::uint8_t>();
-        auto const n = in.get<std::uint8_t>();
-        auto const m = in.get<std::uint8_t>();
-        t.compression = in.get<std::uint8_t>();
-        t.ends_open = (m & 0x80) != 0;
-        t.smallest = as_text(in.view(n));
-        t.largest = as_text(in.view(m & 0x7FU));
-        bool const sane = t.id && t.id.value < lsn_highest.value && static_cast<std::uint32_t>(t.salt) != 0 &&
-                          t.size >= table_bytes_min && t.size <= table_bytes_max && t.lsns.first && !t.lsns.empty() &&
-                          t.lsns.last <= lsn_highest && t.level < table_levels &&
-                          (t.level != 0 || t.lsns.size() == 1) && t.compression <= compression_id_max &&
-                          t.smallest.size() <= table_bound_bytes_max && t.largest.size() <= table_bound_bytes_max &&
-                          !t.ends_before(t.smallest);
-        to.next_table = std::max(to.next_table, t.id.value + 1);
-        if (sane) to.tables.insert_or_assign(t.id, std::move(t));
-        return sane;
-    }
-    case manifest_op::untable: return to.tables.erase(table_id{u64()}) == 1;
-    case manifest_op::tables: to.next_table = std::max(to.next_table, u64()); return true; // an id is never taken twice
-    case manifest_op::unused: {
-        auto const from = in.get_lsn();
-        for (auto& r : to.losses) r.last = std::min(r.last, from.before());
-        std::erase_if(to.losses, [](lsn_range const& r) { return r.empty(); });
-        return static_cast<bool>(from);
-    }
-    }
-    return false;
-}
-} // namespace detail
-
-/// The state after one edit or snapshot; nothing where an operation is unknown, cut short or contradicts the state before.
-[[nodiscard]] inline std::optional<manifest_state> applied(manifest_state state, frame_type type, std::uint64_t number,
-                                                           byte_view payload) {
-    if (type == frame_type::snapshot) state = manifest_state{};
-    else if (type != frame_type::edit) return std::nullopt;
-    for (field_reader in{payload}; in.left() != 0;) {
-        auto const what = static_cast<manifest_op>(in.get<std::uint8_t>());
-        auto const length = in.get<std::uint8_t>();
-        field_reader fields{in.view(length)};
-        if (!in.ok() || !detail::apply_op(state, what, fields) || !fields.ok() || fields.left() != 0)
-            return std::nullopt;
-    }
-    state.edit = number;
-    return state;
-}
 
 /// The operations that build this state from nothing.
 [[nodiscard]] inline edit_builder snapshot_of(manifest_state const& state) {

@@ -11,6 +11,7 @@
 #include <keel/error.hpp>
 #include <keel/format/frame.hpp>
 #include <keel/format/manifest.hpp>
+#include <keel/format/manifest_editor.hpp>
 #include <keel/io/concept.hpp>
 #include <keel/wal/layout.hpp>
 
@@ -33,6 +34,8 @@ struct manifest_edit {
 /// What one manifest file holds.
 struct manifest_copy {
     bool present = false;
+    bool opened =
+        false; ///< where it is present and is not: `refused` is the machine's trouble, and says nothing of the bytes
     bool readable = false;
     std::optional<error> refused{}; ///< the machine did not let it be read
     std::string trouble{};          ///< why it is not; empty where all is well
@@ -92,7 +95,7 @@ template <checksum_policy C, io::file_system Fs>
         copy.trouble = to_string(file.error());
         return copy;
     }
-    copy.present = true;
+    copy.present = copy.opened = true;
     auto const status = file->status();
     if (!status || status->size < format::header_bytes || status->size > format::manifest_bytes_max) {
         copy.trouble = status ? "is " + std::to_string(status->size) + " bytes long, which no manifest is"
@@ -148,14 +151,11 @@ using edit_finder = std::function<manifest_edit const*(std::uint64_t)>;
                                                                         edit_finder const& find_snapshot) {
     std::ranges::sort(snapshots, std::greater<>{});
     for (auto const first : snapshots) {
-        auto const* snapshot = find_snapshot(first);
-        auto state = format::applied({}, snapshot->type, first, snapshot->payload);
-        if (!state) continue;
-        while (auto const* next = find(state->edit + 1)) {
-            auto after = format::applied(*state, next->type, state->edit + 1, next->payload);
-            if (!after) break;
-            state = std::move(after);
-        }
+        format::manifest_state state;
+        format::manifest_editor editor{state};
+        if (!editor.apply(first, find_snapshot(first)->payload)) continue;
+        while (auto const* next = find(state.edit + 1))
+            if (!editor.apply(state.edit + 1, next->payload)) break;
         return state;
     }
     return std::nullopt;
@@ -200,18 +200,22 @@ template <checksum_policy C, io::file_system Fs>
 template <checksum_policy C, io::file_system Fs>
 class manifest_store {
 public:
+    /// `bytes_max`: the largest file that it writes.
     manifest_store(Fs fs, layout paths, format::store_id store, std::uint64_t branch, std::uint64_t (*entropy)(),
-                   std::uint64_t (*clock_ns)())
+                   std::uint64_t (*clock_ns)(), std::uint64_t bytes_max = format::manifest_bytes_max)
         : fs_{std::move(fs)}, paths_{std::move(paths)}, store_{store}, branch_{branch}, entropy_{entropy},
-          clock_ns_{clock_ns} {}
+          clock_ns_{clock_ns}, bytes_max_{bytes_max} {}
 
     [[nodiscard]] format::manifest_state const& state() const noexcept { return state_; }
     /// The newest edit that both copies are known to hold durably; 0: none is known to be.
     [[nodiscard]] std::uint64_t durable_edit() const noexcept { return durable_edit_; }
+    /// A snapshot of the state takes no more than so many bytes.
+    [[nodiscard]] std::uint64_t snapshot_bytes() const noexcept { return snapshot_bytes_; }
 
     /// Starts from a state read back. Copies that are not current are written anew before the next edit.
     void adopt(format::manifest_state state, manifest_load const& load) {
         state_ = std::move(state);
+        snapshot_bytes_ = format::snapshot_of(state_).payload().size();
         for (std::size_t i = 0; i < 2; ++i) {
             copies_[i] = {};
             if (!load.current[i] || load.state->edit != state_.edit) continue;
@@ -225,12 +229,15 @@ public:
         }
     }
 
-    /// Makes both files hold this state as a snapshot, whatever was there before.
+    /// Makes both files hold this state as a snapshot, whatever was there before. On an error the state here is as before; either may
+    /// be there at the next open.
     [[nodiscard]] result<void> create(format::manifest_state state) {
-        state_ = std::move(state);
-        if (state_.edit == 0) state_.edit = 1;
-        KEEL_TRY(rewrite(0));
-        KEEL_TRY(rewrite(1));
+        if (state.edit == 0) state.edit = 1;
+        if (!fits(format::snapshot_of(state).payload().size())) return too_large();
+        replacement current{*this, std::move(state)};
+        for (int i = 0; i < 2; ++i)
+            if (auto done = rewrite(i); !done) return give_up(std::move(done).error());
+        current.done = true;
         durable_edit_ = state_.edit;
         return {};
     }
@@ -247,27 +254,39 @@ public:
         return {};
     }
 
-    /// Durable in both copies when it returns. After an error the edit may or may not be there at the next open; the state here
-    /// is as before, and no further edit is taken.
+    /// Durable in both copies when it returns. After an error the state here is as before. too_large, invalid_argument: nothing was
+    /// written. Any other: the edit may or may not be there at the next open, and no further edit is taken before retry(); until then
+    /// each is told the first cause.
     [[nodiscard]] result<void> commit(format::edit_builder const& edit) {
-        if (failed_) return failure(*failed_); // its first cause: what can be done about it has not changed
-        auto after = format::applied(state_, format::frame_type::edit, state_.edit + 1, edit.payload());
-        if (!after)
-            return failure(errc::invalid_argument, "a manifest edit that contradicts the state", paths_.manifest(0));
+        if (failed_) return failure(not_repeated());
         KEEL_TRY(settle());
-        auto const before = std::exchange(state_, std::move(*after));
+        format::manifest_editor editor{state_};
+        attempt current{*this, editor};
+        if (!editor.apply(state_.edit + 1, edit.payload()))
+            return failure(errc::invalid_argument, "a manifest edit that contradicts the state", paths_.manifest(0));
+        auto const bytes = snapshot_bound(edit);
+        if (!fits(bytes)) return too_large();
+        // Before the first write: memory that is refused here costs the edit and nothing else.
+        std::array<std::vector<std::byte>, 2> const frames{frame_for(0, edit), frame_for(1, edit)};
+        current.begun = true;
+        bool appended = true;
         for (int i = 0; i < 2; ++i) {
-            if (append(i, edit.payload())) continue;
+            if (append(i, frames[static_cast<std::size_t>(i)])) continue;
+            appended = false;
             // What a failed sync left of that file is not to be believed: write it anew, with the edit in its snapshot.
             if (auto done = rewrite(i); !done) {
-                state_ = before;
-                return give_up(std::move(done).error());
+                current.why = done.error();
+                return done;
             }
         }
+        current.done = true;
+        if (appended) snapshot_bytes_ = bytes; // else it is known exactly
         durable_edit_ = state_.edit;
         return {};
     }
 
+    /// A commit failed, and retry() was not called since.
+    [[nodiscard]] bool failed() const noexcept { return failed_.has_value(); }
     /// After a failed commit: forgets both files, so that the next edit writes them anew. Numbers that the failed edit may have
     /// taken are skipped, so whatever is left of it is older.
     void retry() {
@@ -286,9 +305,75 @@ private:
         bool good = false;
     };
 
+    /// An edit that is in memory and on its way to the files. Unless it comes to its end the state is as before, also where memory is
+    /// refused, and what the files hold of it is not known from its first write on.
+    struct attempt {
+        manifest_store& of;
+        format::manifest_editor& editor;
+        std::uint64_t const snapshot_bytes;
+        bool begun = false;
+        bool done = false;
+        error why{.code = errc::out_of_memory, .message = "no memory"};
+
+        attempt(manifest_store& store, format::manifest_editor& edit)
+            : of{store}, editor{edit}, snapshot_bytes{store.snapshot_bytes_} {}
+        attempt(attempt const&) = delete;
+        attempt& operator=(attempt const&) = delete;
+        ~attempt() {
+            if (done) return;
+            editor.take_back();
+            of.snapshot_bytes_ = snapshot_bytes;
+            if (begun && !of.failed_) of.failed_.emplace(std::move(why));
+        }
+    };
+
+    /// Another state as a whole, until it is in both files.
+    struct replacement {
+        manifest_store& of;
+        format::manifest_state before;
+        std::uint64_t const snapshot_bytes;
+        bool done = false;
+
+        replacement(manifest_store& store, format::manifest_state state)
+            : of{store}, before{std::exchange(store.state_, std::move(state))}, snapshot_bytes{store.snapshot_bytes_} {}
+        replacement(replacement const&) = delete;
+        replacement& operator=(replacement const&) = delete;
+        ~replacement() {
+            if (done) return;
+            std::swap(of.state_, before);
+            of.snapshot_bytes_ = snapshot_bytes;
+            if (!of.failed_) of.failed_.emplace(error{.code = errc::out_of_memory, .message = "no memory"});
+        }
+    };
+
     auto give_up(error why) {
-        failed_ = why;
+        if (!failed_) failed_ = why;
         return failure(std::move(why));
+    }
+    [[nodiscard]] error not_repeated() const {
+        auto why = *failed_;
+        why.message = "an earlier manifest edit failed and was not repeated yet: " + why.message;
+        return why;
+    }
+
+    [[nodiscard]] bool fits(std::uint64_t snapshot) const noexcept { return file_bytes(snapshot) <= bytes_max_; }
+    [[nodiscard]] auto too_large() const {
+        return failure(errc::too_large,
+                       "the manifest would grow beyond what can be read again; nothing was changed: merge tables or "
+                       "accept losses, so that it has less to say",
+                       paths_.manifest(0));
+    }
+    /// Of a file that begins with such a snapshot.
+    [[nodiscard]] static std::uint64_t file_bytes(std::uint64_t snapshot) noexcept {
+        auto const needed = format::manifest_frames_begin + format::frame_bytes(snapshot);
+        return format::rounded_up(std::max(2 * needed, format::manifest_bytes_min), 4 * KiB);
+    }
+    /// No snapshot behind this edit, which is applied, is longer: an operation takes no more room in one than in an edit. Only close to
+    /// the limit is it worth counting.
+    [[nodiscard]] std::uint64_t snapshot_bound(format::edit_builder const& edit) const {
+        constexpr std::uint64_t next_table_bytes = 10; // which may come with a table's own operation
+        auto const bound = snapshot_bytes_ + edit.payload().size() + next_table_bytes;
+        return fits(bound) ? bound : format::snapshot_of(state_).payload().size();
     }
 
     [[nodiscard]] result<void> make_current(int i) {
@@ -306,16 +391,21 @@ private:
         return {};
     }
 
-    [[nodiscard]] bool append(int i, byte_view payload) {
+    /// The edit as copy `i` takes it; empty where it has no room.
+    [[nodiscard]] std::vector<std::byte> frame_for(int i, format::edit_builder const& edit) const {
+        auto const& c = copies_[static_cast<std::size_t>(i)];
+        auto const payload = edit.payload();
+        if (!c.file || c.end + format::frame_bytes(payload.size()) > c.header.size) return {};
+        return encode(c, format::frame_type::edit, payload);
+    }
+    [[nodiscard]] bool append(int i, std::vector<std::byte> const& frame) {
         auto& c = copies_[static_cast<std::size_t>(i)];
-        auto const bytes = format::frame_bytes(payload.size());
-        if (!c.file || c.end + bytes > c.header.size) return false;
-        auto const frame = encode(c, format::frame_type::edit, payload);
+        if (frame.empty()) return false;
         if (!c.file->write(c.end, frame) || !c.file->sync()) {
             c.good = false;
             return false;
         }
-        c.end += bytes;
+        c.end += frame.size();
         return true;
     }
 
@@ -335,13 +425,13 @@ private:
     [[nodiscard]] result<void> rewrite(int i) {
         copy c;
         auto const snapshot = format::snapshot_of(state_);
-        auto const needed = format::manifest_frames_begin + format::frame_bytes(snapshot.payload().size());
+        auto const bytes = snapshot.payload().size();
         c.header = {.checksum = checksum_id{C::id},
                     .store = store_,
                     .salt = entropy_() | 1,
                     .branch = branch_,
                     .first_edit = state_.edit,
-                    .size = format::rounded_up(std::max(2 * needed, format::manifest_bytes_min), 4 * KiB),
+                    .size = file_bytes(bytes),
                     .created_ns = clock_ns_()};
         c.end = format::manifest_frames_begin;
         auto const frame = encode(c, format::frame_type::snapshot, snapshot.payload());
@@ -354,6 +444,7 @@ private:
         c.end += frame.size();
         c.good = true;
         copies_[static_cast<std::size_t>(i)] = std::move(c);
+        snapshot_bytes_ = bytes;
         return {};
     }
 
@@ -384,11 +475,13 @@ private:
     std::uint64_t branch_;
     std::uint64_t (*entropy_)();
     std::uint64_t (*clock_ns_)();
+    std::uint64_t bytes_max_;
     format::manifest_state state_{};
+    std::uint64_t snapshot_bytes_ = 0; ///< of the state, or a few more
     std::array<copy, 2> copies_{};
     std::uint64_t durable_edit_ = 0;
     bool names_synced_ = false;
-    std::optional<error> failed_{}; ///< why an edit failed; none is taken until retry()
+    std::optional<error> failed_{}; ///< the first cause
 };
 
 } // namespace keel::inline v0::wal
