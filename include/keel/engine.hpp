@@ -264,11 +264,11 @@ public:
     [[nodiscard]] storage_report storage() const {
         storage_report out;
         auto const manifest = core_->manifest();
-        for (auto const& [id, s] : manifest.segments) {
+        for (auto const& [id, s] : manifest->segments) {
             ++out.segments;
             out.log_bytes += s.size;
         }
-        for (auto const& [id, t] : manifest.tables) {
+        for (auto const& [id, t] : manifest->tables) {
             ++out.levels[t.level].tables;
             out.levels[t.level].bytes += t.size;
             out.levels[t.level].records += t.records;

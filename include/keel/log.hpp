@@ -104,7 +104,7 @@ public:
     [[nodiscard]] keeper_type& keeper() noexcept { return *keeper_; }
     [[nodiscard]] fs_type const& fs() const noexcept { return fs_; }
     [[nodiscard]] bool read_only() const noexcept { return read_only_; }
-    [[nodiscard]] format::manifest_state manifest() const { return keeper_->state(); }
+    [[nodiscard]] std::shared_ptr<format::manifest_state const> manifest() const { return keeper_->state(); }
 
     /// Damage that was met after opening: logged, told to the observer, and the reason for being degraded.
     void tell(std::vector<finding> found) {
@@ -127,35 +127,59 @@ public:
         events_->deliver();
     }
 
-    /// Gives up whole segments in front of `upto`.
+    /// Gives up whole segments in front of `upto`. On an error of the manifest nothing is given up, or all of it once the log is opened
+    /// again; on one of a file that could not be removed it is, and the next opening removes the file.
     result<void> truncate_before(lsn upto) {
         std::lock_guard const hold{retention_};
         if (writer_.state() == engine_state::closed) return failure(errc::closed, "the log is closed");
-        auto const known = keeper_->state();
-        auto base = known.base;
-        auto floor = known.floor;
-        std::vector<format::segment_entry> gone;
-        for (auto const& part : parts_->wholly_at_or_below(upto.before())) {
-            auto const at = known.segments.find(part.id);
-            if (at == known.segments.end() || part.id == writer_.active_segment()) continue;
-            // Records in front of a segment that stays, or one without a seal, keep it: retention goes from the oldest on.
-            if (!at->second.seal) break;
-            gone.push_back(at->second);
-            auto const& seal = *at->second.seal;
-            floor = std::max(floor, seal.range.last);
-            base = format::link_of(seal, format::segment_end::rolled);
-        }
-        if (gone.empty()) return {};
-        for (auto const& e : gone) parts_->retire(e.id);
+        auto const gone = oldest_in_front_of(upto);
+        if (gone.segments.empty()) return {};
         format::edit_builder edit;
-        keeper_type::give_up(edit, gone, base, floor);
+        keeper_type::give_up(edit, gone.segments, gone.base, gone.floor);
         KEEL_TRY(keeper_->commit(edit));
-        for (auto const& e : gone) KEEL_TRY(keeper_->dispose(e, parts_->pinned(e.id)));
-        return {};
+        for (auto const& e : gone.segments) parts_->retire(e.id);
+        result<void> done;
+        for (auto const& e : gone.segments)
+            if (auto disposed = keeper_->dispose(e, parts_->pinned(e.id)); !disposed && done) done = disposed;
+        return done;
     }
 
 private:
     static constexpr std::size_t reads_much = 4096;
+
+    struct given_up {
+        std::vector<format::segment_entry> segments{};
+        format::segment_link base{}; ///< the last one of them
+        lsn floor{};
+    };
+    /// The oldest segments, as many as hold nothing at or behind `upto`. One that a crash left without a seal goes like the others once
+    /// this opening has written: what counts of it is durable then, and nothing more comes to it.
+    [[nodiscard]] given_up oldest_in_front_of(lsn upto) const {
+        auto const known = keeper_->state();
+        bool const proven = writer_.has_written();
+        given_up out{.base = known->base, .floor = known->floor};
+        auto base = out.base;
+        auto floor = out.floor;
+        std::size_t take = 0;
+        for (auto const& part : parts_->all()) {
+            auto const at = known->segments.find(part->id);
+            if (at == known->segments.end()) continue;
+            auto const last = part->counted.empty() ? lsn{} : part->counted.back().last;
+            auto const& seal = at->second.seal;
+            if (part->open || part->id == writer_.active_segment() || last >= upto || (!seal && !proven)) break;
+            auto const link = seal ? format::link_of(*seal, format::segment_end::rolled) : wal::link_of(*part);
+            if (link.id) base = link;
+            floor = std::max({floor, last, seal ? seal->range.last : lsn{}});
+            out.segments.push_back(at->second);
+            // A file below the floor is known to be given up by its header's first LSN: one that holds nothing waits for those behind it.
+            if (part->first > floor) continue;
+            take = out.segments.size();
+            out.base = base;
+            out.floor = floor;
+        }
+        out.segments.resize(take);
+        return out;
+    }
 
     void stop_threads() noexcept {
         std::lock_guard const hold{starting_};

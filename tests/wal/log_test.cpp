@@ -92,6 +92,75 @@ TEST_CASE(
     CHECK(wal->append("next")->value == 81);
 }
 
+TEST_CASE("log: retention that fails at any operation gives nothing up here, and all of it when it works again") {
+    using faulty_log = keel::log<keel::io::faulty<keel::io::memory>, keel::segment_size<4 * keel::KiB>>;
+    std::string const text(400, 'r');
+    std::uint64_t failed = 0;
+    for (std::uint64_t at = 1; at < 60; ++at) {
+        CAPTURE(at);
+        keel::io::faulty<keel::io::memory> fs;
+        auto wal = faulty_log::open("log", model::test_options(), fs);
+        REQUIRE(wal);
+        for (int i = 0; i < 40; ++i) REQUIRE(wal->append(text + std::to_string(i)));
+        fs.set_plan({{{.kind = keel::io::fault_kind::fail, .at = at, .count = keel::io::forever}}});
+        auto const done = wal->truncate_before({30});
+        bool const hit = !fs.log().empty();
+        fs.set_plan({});
+        if (!hit) break;
+        auto const first = wal->first_lsn().value;
+        failed += !done.has_value();
+        if (first == 1) CHECK(read(*wal).size() == 40); // nothing is given up: all of it is readable
+        else CHECK(read(*wal, first).size() == 40 - first + 1);
+        CHECK((first == 1 || done.error().message.find("manifest") == std::string::npos));
+        // The next one finds the manifest usable, and whoever opens the log afterwards finds nothing amiss.
+        REQUIRE(wal->truncate_before({36}));
+        CHECK(wal->first_lsn().value > 30);
+        for (int i = 40; i < 60; ++i) REQUIRE(wal->append(text + std::to_string(i)));
+        REQUIRE(wal->close());
+        wal = faulty_log::open("log", model::test_options(), fs);
+        REQUIRE(wal);
+        CHECK(wal->recovery().findings.empty());
+        CHECK(wal->state() == keel::engine_state::healthy);
+        CHECK(read(*wal, wal->first_lsn().value).size() == 60 - wal->first_lsn().value + 1);
+    }
+    CHECK(failed > 5);
+}
+
+TEST_CASE_TEMPLATE("log: a segment that a crash left without a seal is given up like the others", Log, small_log,
+                   mapped_log) {
+    for (bool const power : {false, true}) {
+        CAPTURE(power);
+        keel::io::memory disk;
+        std::string const text(400, 'c');
+        auto wal = Log::open("log", model::test_options(), disk);
+        for (int i = 0; i < 20; ++i) REQUIRE(wal->append(text));
+        REQUIRE(wal->sync());
+        wal->abandon();
+        disk = power ? disk.after_power_loss({.what = keel::io::keep::oldest}) : disk.after_process_crash();
+        wal = Log::open("log", model::test_options(), disk);
+        REQUIRE(wal);
+        auto const crashed_at = wal->last_lsn();
+        REQUIRE(crashed_at.value >= 20);
+        // Nothing that was found is given up before it is known to be durable.
+        REQUIRE(wal->truncate_before(crashed_at.next()));
+        CHECK(wal->last_lsn() == crashed_at);
+        while (wal->last_lsn().value < crashed_at.value + 40) REQUIRE(wal->append(text));
+        auto const upto = wal->last_lsn().value - 10;
+        REQUIRE(wal->truncate_before({upto}));
+        CHECK(wal->first_lsn().value > crashed_at.value + 10);
+        CHECK(read(*wal, wal->first_lsn().value).size() == wal->last_lsn().value - wal->first_lsn().value + 1);
+        auto const first = wal->first_lsn();
+        auto const last = wal->last_lsn();
+        wal->abandon();
+        disk = disk.after_process_crash();
+        wal = Log::open("log", model::test_options(), disk);
+        REQUIRE(wal);
+        CHECK(wal->recovery().findings.empty());
+        CHECK(wal->first_lsn() == first);
+        CHECK(wal->last_lsn() == last);
+    }
+}
+
 TEST_CASE("log: a reader follows the tail while another thread appends") {
     auto options = model::test_options();
     options.background_thread = true;

@@ -204,12 +204,6 @@ private:
         return p.counted.empty() ? lsn{} : p.counted.back().last;
     }
 
-    /// What the segment behind it says of it, or would. Nothing where none of it counts and nobody does.
-    [[nodiscard]] static format::segment_link link_of(wal::catalog_part const& p) {
-        if (p.link.id || p.counted.empty()) return p.link;
-        return {.id = p.id, .salt = p.salt, .last = last_of(p), .end = p.limit, .ended = format::segment_end::crashed};
-    }
-
     /// Where readers would ask too many tables of level 0, they are taken before the log is long enough.
     static constexpr std::size_t on_top_max = 8;
 
@@ -231,7 +225,7 @@ private:
         job.base = state_.base;
         for (auto const& p : log_) {
             job.segments.push_back(state_.segments.at(p->id));
-            if (auto const link = link_of(*p); link.id) job.base = link;
+            if (auto const link = wal::link_of(*p); link.id) job.base = link;
             job.floor = std::max(job.floor, last_of(*p));
             for (auto const& m : view_->memory)
                 if (m->segment() == p->id) job.memory.push_back(m);

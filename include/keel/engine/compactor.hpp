@@ -101,7 +101,7 @@ public:
     /// Bytes of log that wait to be merged.
     [[nodiscard]] std::uint64_t log_bytes() const {
         auto const [parts, view, state] = now();
-        return compaction_picker<merging>{view, parts, state, true}.log_bytes();
+        return compaction_picker<merging>{view, parts, *state, true}.log_bytes();
     }
     [[nodiscard]] compaction_counters counters() const {
         std::lock_guard const hold{counters_m_};
@@ -112,7 +112,7 @@ private:
     struct present {
         std::vector<std::shared_ptr<wal::catalog_part const>> parts;
         std::shared_ptr<typename levels_type::view_type const> view;
-        format::manifest_state state;
+        std::shared_ptr<format::manifest_state const> state;
     };
     [[nodiscard]] present now() const {
         auto parts = core_.parts().all(); // first: what is closed in them is in the view
@@ -129,10 +129,11 @@ private:
     }
     template <class Choose>
     result<bool> choose_and_run(std::stop_token const& stop, Choose const& choose) {
+        show_switch(); // of a merge that was refused memory for it
         auto const health = core_.writer().state();
         if (health != engine_state::healthy && health != engine_state::degraded) return false;
         auto const [parts, view, state] = now();
-        compaction_picker<merging> pick{view, parts, state, core_.writer().has_written()};
+        compaction_picker<merging> pick{view, parts, *state, core_.writer().has_written()};
         KEEL_TRY_LET(job, choose(pick));
         if (job) KEEL_TRY(run(*job, stop));
         return job.has_value();
@@ -168,12 +169,12 @@ private:
         // Also where it stood there: whoever made it may have died, or failed, before this.
         KEEL_TRY(fs_.sync_directory(paths.root()));
         KEEL_TRY_LET(names, fs_.list(paths.tables()));
-        std::uint64_t next = state.next_table;
+        std::uint64_t next = state->next_table;
         for (auto const& entry : names) {
             auto const path = paths.table_file(entry.name);
             bool const temporary = entry.name.ends_with(".tab.tmp");
             auto const id = wal::layout::table_of(entry.name);
-            if (temporary || (id && !state.tables.contains(*id) && is_ours(path))) {
+            if (temporary || (id && !state->tables.contains(*id) && is_ours(path))) {
                 KEEL_TRY(fs_.remove(path));
             } else if (id && id->value < lsn_highest.value) {
                 next = std::max(next, id->value + 1); // no table of ours, or damage's only trace: it keeps its name
@@ -254,52 +255,85 @@ private:
 
     // ---- switching ----------------------------------------------------------------------------------------------------------
 
-    result<void> switch_over(job_type const& job, std::vector<format::table_entry> const& made) {
-        format::edit_builder edit;
-        std::vector<format::table_id> out;
+    struct old_segment {
+        format::segment_entry entry{};
+        std::shared_ptr<void const> file{}; ///< shared with whoever reads it
+    };
+    struct old_table {
+        std::string path{};
+        std::shared_ptr<void const> file{};
+    };
+    /// What readers see of a merge, and what becomes of the files it read.
+    struct switched {
+        std::vector<segment_id> segments{};
+        std::vector<format::table_id> out{};
+        std::vector<std::shared_ptr<table_type const>> in{};
+        std::vector<old_segment> old_segments{};
+        std::vector<old_table> old_tables{};
+    };
+
+    /// Complete before the edit is committed: what follows the commit must not be forgotten for want of memory.
+    [[nodiscard]] switched what_changes(job_type const& job, std::vector<format::table_entry> const& made) {
+        switched all;
         for (auto const& level : job.tables)
             for (auto const& t : level) {
-                out.push_back(t->entry().id);
-                edit.untable(t->entry().id);
+                all.out.push_back(t->entry().id);
+                all.old_tables.push_back({t->path(), t->file()});
             }
-        std::vector<std::shared_ptr<table_type const>> in;
         for (auto const& t : job.moved) {
             auto entry = t->entry();
             entry.level = job.into;
-            edit.table(entry);
-            out.push_back(entry.id);
-            in.push_back(t->renamed(entry));
+            all.out.push_back(entry.id);
+            all.in.push_back(t->renamed(entry));
         }
+        for (auto const& t : made) all.in.push_back(levels_.serve(t, core_.keeper().paths()));
+        for (auto const& e : job.segments) {
+            all.segments.push_back(e.id);
+            all.old_segments.push_back({.entry = e});
+        }
+        // Every reader of a segment's file shares one handle of it, whichever view it came by; records in memory need no file.
+        for (auto const& r : job.runs)
+            for (auto& old : all.old_segments)
+                if (r->source().id == old.entry.id) old.file = r->file();
+        old_segments_.reserve(old_segments_.size() + all.old_segments.size());
+        old_tables_.reserve(old_tables_.size() + all.old_tables.size());
+        return all;
+    }
+    result<void> switch_over(job_type const& job, std::vector<format::table_entry> const& made) {
+        auto all = what_changes(job, made);
+        format::edit_builder edit;
+        for (auto const& level : job.tables)
+            for (auto const& t : level) edit.untable(t->entry().id);
+        for (std::size_t i = 0; i < job.moved.size(); ++i) edit.table(all.in[i]->entry());
         for (auto const& t : made) edit.table(t);
         if (!job.segments.empty()) core_type::keeper_type::give_up(edit, job.segments, job.base, job.floor);
         edit.tables(ids_.next());
+        auto const tables = all.in.size();
         if (auto done = core_.keeper().commit(edit); !done) {
             // The edit may be there at the next open: both the old files and the new ones stay.
             core_.writer().manifest_failed(done.error());
             return done;
         }
-        for (auto const& t : made) in.push_back(levels_.serve(t, core_.keeper().paths()));
-        std::vector<segment_id> gone;
-        for (auto const& e : job.segments) gone.push_back(e.id);
-        retire(job, levels_.replace(gone, out, in));
+        switched_.emplace(std::move(all));
         count(job, made);
+        show_switch();
         core_.events().push(
-            observe::merged{.level = job.into, .tables = in.size(), .bytes_read = job.bytes, .floor = job.floor});
+            observe::merged{.level = job.into, .tables = tables, .bytes_read = job.bytes, .floor = job.floor});
         return {};
     }
-    /// Every reader of a segment's file shares one handle of it, whichever view it came by; records in memory need no file.
-    void retire(job_type const& job, std::vector<std::pair<segment_id, std::shared_ptr<void const>>> const& files) {
-        for (auto const& e : job.segments) {
-            core_.parts().retire(e.id);
-            old_segment old{.entry = e};
-            for (auto const& r : job.runs)
-                if (r->source().id == e.id) old.file = r->file();
+    /// Lets readers see what was committed last. Where memory is refused for that they go on with what they have, which is no less right,
+    /// and the next merge begins with this.
+    void show_switch() {
+        if (!switched_) return;
+        auto const files = levels_.replace(switched_->segments, switched_->out, switched_->in);
+        for (auto& old : switched_->old_segments) {
             for (auto const& [id, file] : files)
-                if (id == e.id) old.file = file;
-            old_segments_.push_back(std::move(old));
+                if (id == old.entry.id) old.file = file;
+            core_.parts().retire(old.entry.id);
+            old_segments_.push_back(std::move(old)); // there is room for it
         }
-        for (auto const& level : job.tables)
-            for (auto const& t : level) old_tables_.push_back({t->path(), t->file()});
+        for (auto& old : switched_->old_tables) old_tables_.push_back(std::move(old));
+        switched_.reset();
     }
     void count(job_type const& job, std::vector<format::table_entry> const& made) {
         if (!job.reads()) return;
@@ -325,15 +359,6 @@ private:
         });
     }
 
-    struct old_segment {
-        format::segment_entry entry{};
-        std::shared_ptr<void const> file{}; ///< shared with whoever reads it
-    };
-    struct old_table {
-        std::string path{};
-        std::shared_ptr<void const> file{};
-    };
-
     core_type& core_;
     levels_type& levels_;
     fs_type fs_;
@@ -344,6 +369,7 @@ private:
     std::array<std::string, format::table_levels> next_key_{};
     std::vector<old_segment> old_segments_{};
     std::vector<old_table> old_tables_{};
+    std::optional<switched> switched_{}; ///< committed, and not shown to readers yet
     mutable std::mutex counters_m_;
     compaction_counters counters_{};
 };

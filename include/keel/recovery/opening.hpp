@@ -604,7 +604,7 @@ private:
     void adopt_spares(opened_type& out) {
         std::vector<format::segment_entry> spares;
         for (auto const& s : out.exam.stock.spare)
-            if (s.present && out.keeper->state().segments.contains(s.entry.id)) spares.push_back(s.entry);
+            if (s.present && out.keeper->state()->segments.contains(s.entry.id)) spares.push_back(s.entry);
         out.start.spares = std::move(spares);
         for (auto const& l : out.exam.stock.leftovers)
             if (l.retired) out.start.retired.push_back(*l.retired);

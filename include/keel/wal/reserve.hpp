@@ -42,19 +42,19 @@ public:
         return done;
     }
 
-    /// Gives the room back. False: there was none to give.
+    /// Gives the room back. False: there was none to give. Also what an earlier run left, though nobody asked for it yet.
     [[nodiscard]] bool spend() {
-        if (!std::exchange(there_, false)) return false;
-        return remove().has_value();
+        there_ = false;
+        return fs_.remove(path_).has_value();
     }
 
 private:
     static constexpr std::uint64_t write_bytes = 256 * KiB;
 
     result<void> fill(std::uint64_t bytes) {
+        std::vector<std::byte> const zeros(static_cast<std::size_t>(std::min(bytes, write_bytes)));
         KEEL_TRY_LET(file, fs_.open(path_, io::access::read_write, io::creation::must_not_exist));
         KEEL_TRY(file.allocate(bytes));
-        std::vector<std::byte> const zeros(static_cast<std::size_t>(std::min(bytes, write_bytes)));
         for (std::uint64_t at = 0; at < bytes; at += zeros.size())
             KEEL_TRY(file.write(at, byte_view{zeros}.first(
                                         static_cast<std::size_t>(std::min<std::uint64_t>(zeros.size(), bytes - at)))));

@@ -9,6 +9,9 @@
 // is left to the sync that makes it durable. Only a registered segment is activated, so a registered file that is missing is damage.
 // Retire: the edit is durable in both manifests before a byte of the file changes.
 //
+// What is kept here of files (ready, used, made) changes after the edit that it follows from is committed, and then by code that cannot
+// fail: after an edit that failed, or memory that was refused, all of it is as it was.
+//
 // Thread rules: everything here under one mutex of its own, which is held during I/O. The writer calls it with its own mutex held;
 // never the other way round.
 
@@ -20,9 +23,10 @@
 
 #include <algorithm>
 #include <array>
-#include <deque>
+#include <memory>
 #include <mutex>
 #include <optional>
+#include <ranges>
 #include <string>
 #include <utility>
 #include <vector>
@@ -60,9 +64,11 @@ public:
     [[nodiscard]] std::uint64_t random() const { return entropy_(); }
     [[nodiscard]] std::uint64_t now_ns() const { return clock_ns_(); }
 
-    [[nodiscard]] format::manifest_state state() const {
+    /// The manifest as it is now. All who ask between two edits share one copy.
+    [[nodiscard]] std::shared_ptr<format::manifest_state const> state() const {
         std::lock_guard const hold{m_};
-        return manifest_.state();
+        if (!shown_) shown_ = std::make_shared<format::manifest_state const>(manifest_.state());
+        return shown_;
     }
     /// The newest manifest edit that no crash takes back.
     [[nodiscard]] std::uint64_t durable_edit() const {
@@ -76,32 +82,44 @@ public:
         fills_ = false;
     }
 
+    /// Files in the log's folder that are this store's and no part of it: adopt() removes them. Before anything is written.
+    void remove_later(std::vector<std::string> leftovers) {
+        std::lock_guard const hold{m_};
+        leftovers_ = std::move(leftovers);
+    }
+
     /// Takes over the spare segments that recovery found. Each gets a new life before it is used, also after an orderly close: a later
     /// opening may have activated it, and a power loss taken that back but for some frames, which would verify in this life. `retired`:
     /// given up before, their files still there. `next`: the LSN that is taken next; that those from there on were lost is taken back.
+    /// After an error nothing has changed, and the same call may be made again.
     [[nodiscard]] result<void> adopt(std::vector<format::segment_entry> const& spares,
                                      std::vector<format::segment_entry> const& retired, lsn next) {
         std::lock_guard const hold{m_};
         // Headers speak of the newest edit as durable from here on.
-        KEEL_TRY(manifest_.settle());
+        KEEL_TRY(settle_locked());
         format::edit_builder edit;
+        std::vector<used_file> reusable;
         for (auto const& e : spares) {
+            if (!manifest_.state().segments.contains(e.id)) continue;
             edit.retired(e.id);
-            if (holds(paths_.segment(e.id), e)) used_.push_back({paths_.segment(e.id), e.size});
+            if (holds(paths_.segment(e.id), e)) reusable.push_back({paths_.segment(e.id), e.size});
         }
         // A loss is declared before what it lies between is durable elsewhere: a power loss may take that, and its LSNs with it.
         if (std::ranges::any_of(manifest_.state().losses, [next](lsn_range const& r) { return r.last >= next; }))
             edit.unused(next);
+        used_.reserve(used_.size() + reusable.size());
         if (!edit.empty()) KEEL_TRY(commit_locked(edit, room::reserved));
+        for (auto& file : reusable) used_.push_back(std::move(file));
         for (auto const& e : retired)
             static_cast<void>(dispose_locked(e, false)); // else they are left to the next opening
+        remove_leftovers();
         return {};
     }
 
     /// Makes the state that was found durable: before anything that it no longer names is removed.
     [[nodiscard]] result<void> settle() {
         std::lock_guard const hold{m_};
-        return manifest_.settle();
+        return settle_locked();
     }
 
     [[nodiscard]] std::size_t ready() const {
@@ -124,7 +142,7 @@ public:
     /// It is written to from here on. By the thread that asked for it.
     void take_first_ready() noexcept {
         std::lock_guard const hold{m_};
-        ready_.pop_front();
+        ready_.erase(ready_.begin());
     }
 
     /// Makes sure of the room that a full disk will not give. Errors: no_space, and the machine's; nothing is lost by them.
@@ -137,10 +155,10 @@ public:
         std::lock_guard const hold{m_};
         return commit_locked(edit, room::reserved);
     }
-    /// After a failed edit: the next one writes both copies anew.
+    /// After a failed edit: the next one writes both copies anew, as it does without this call.
     void retry() {
         std::lock_guard const hold{m_};
-        manifest_.retry();
+        retry_locked();
     }
 
     /// What an edit says of segments that the log gives up, all records in which are at or below `floor`.
@@ -194,25 +212,49 @@ private:
 
     /// A segment, and the manifest written anew.
     [[nodiscard]] std::uint64_t reserve_bytes() const {
-        auto const manifest = format::snapshot_of(manifest_.state()).payload().size();
-        return segment_bytes_ + std::max<std::uint64_t>(4 * manifest, 2 * format::manifest_bytes_min);
+        return segment_bytes_ + std::max<std::uint64_t>(4 * manifest_.snapshot_bytes(), 2 * format::manifest_bytes_min);
     }
     /// Whether an attempt that failed so is worth repeating: there is room now that was kept for this.
     [[nodiscard]] bool makes_room(error const& why, room from) {
         return why.code == errc::no_space && from == room::reserved && reserve_.spend();
     }
 
+    /// An edit that failed was never acted on, here or by who asked for it. So whether a crash keeps it or not, what it says is true; and
+    /// what comes behind it replaces both files first.
+    void retry_locked() {
+        shown_.reset();
+        manifest_.retry();
+    }
+    result<void> settle_locked() {
+        if (manifest_.failed()) retry_locked();
+        return manifest_.settle();
+    }
     result<void> commit_locked(format::edit_builder const& edit, room from) {
+        if (manifest_.failed()) retry_locked();
+        shown_.reset();
         auto done = manifest_.commit(edit);
         if (done || !makes_room(done.error(), from)) return done;
-        manifest_.retry();
+        retry_locked();
         return manifest_.commit(edit);
+    }
+
+    /// A file that stands under a name which the store has come to use since is not one of them.
+    void remove_leftovers() {
+        auto const in_use = [this](std::string const& path) {
+            auto const id = layout::segment_of(std::string_view{path}.substr(path.rfind('/') + 1));
+            return (id && (manifest_.state().segments.contains(*id) || (made_ && made_->id == *id))) ||
+                   std::ranges::any_of(used_, [&](used_file const& f) { return f.path == path; });
+        };
+        for (auto const& path : leftovers_)
+            if (!in_use(path)) static_cast<void>(fs_.remove(path)); // else it is left to the next opening
+        leftovers_.clear();
     }
 
     result<void> prepare_locked(room from) {
         if (!made_) KEEL_TRY(make_segment(from));
         format::edit_builder edit;
         edit.prepared(made_->id, made_->salt, segment_bytes_, made_->id);
+        ready_.reserve(ready_.size() + 1);
         KEEL_TRY(commit_locked(edit, from));
         ready_.push_back(*std::exchange(made_, std::nullopt));
         return {};
@@ -245,26 +287,25 @@ private:
             used_.pop_back();
         }
         bool const recycled = !used_.empty();
-        if (recycled) {
-            from = used_.back().path;
-            used_.pop_back();
-        } else if (auto gone = fs_.remove(from); !gone && gone.error().code != errc::not_found) {
-            return gone;
-        }
+        if (recycled) from = used_.back().path;
+        else if (auto gone = fs_.remove(from); !gone && gone.error().code != errc::not_found) return gone;
+        auto done = begin_life(from, path, recycled, header);
+        if (recycled) used_.pop_back();
+        if (!done) static_cast<void>(fs_.remove(from)); // half made it only takes room; a leftover next time
+        KEEL_TRY(done);
+        // Without this a crash can keep the manifest's word of a segment and lose the file's name.
+        return fs_.sync_directory(paths_.log());
+    }
+    /// Makes a file of zeros, or of one that is used no more, the segment of this header, under its name.
+    result<void> begin_life(std::string const& from, std::string const& path, bool recycled,
+                            format::header_block const& header) {
         KEEL_TRY_LET(file, fs_.open(from, io::access::read_write,
                                     recycled ? io::creation::must_exist : io::creation::must_not_exist));
-        if (!recycled) {
-            if (auto filled = fill(file); !filled) {
-                static_cast<void>(fs_.remove(from)); // what is half filled only takes room; a leftover next time
-                return filled;
-            }
-        }
+        if (!recycled) KEEL_TRY(fill(file));
         KEEL_TRY(file.write(0, header));
         KEEL_TRY(file.write(format::second_header_offset(segment_bytes_), header));
         KEEL_TRY(file.sync());
-        KEEL_TRY(fs_.rename(from, path));
-        // Without this a crash can keep the manifest's word of a segment and lose the file's name.
-        return fs_.sync_directory(paths_.log());
+        return fs_.rename(from, path);
     }
 
     result<void> fill(typename fs_type::file& file) {
@@ -285,10 +326,12 @@ private:
     bool fills_ = true;
     std::uint64_t (*entropy_)();
     std::uint64_t (*clock_ns_)();
-    std::deque<prepared_segment> ready_{};
+    std::vector<prepared_segment> ready_{}; ///< one or two, the oldest first
     /// Its file is there, the edit that registers it failed. A crash may keep that edit nonetheless: the file stays what it says.
     std::optional<prepared_segment> made_{};
     std::vector<used_file> used_{};
+    std::vector<std::string> leftovers_{};
+    mutable std::shared_ptr<format::manifest_state const> shown_{}; ///< made anew when it is asked for behind an edit
     space_reserve<fs_type> reserve_;
 };
 
