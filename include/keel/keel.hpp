@@ -2,9 +2,8 @@
 #ifndef KEEL_KEEL_HPP
 #define KEEL_KEEL_HPP
 
-// keel, all of it but the parts that need another library: those are one header each (policy/checksum/sha3_64.hpp,
-// policy/compression/zstd.hpp and lz4.hpp, tool/run.hpp; policy/checksum/xxh3_64.hpp comes along where xxhash.h is). In the order in
-// which data flows.
+// keel, all of it but the parts that need another library: those are one header each (policy/compression/zstd.hpp and lz4.hpp,
+// tool/run.hpp; policy/checksum/xxh3_64.hpp comes along where xxhash.h is). In the order in which data flows.
 
 #include <keel/error.hpp>
 #include <keel/error_code.hpp>
@@ -15,6 +14,7 @@
 
 #include <keel/policy/checksum/crc32.hpp>
 #include <keel/policy/checksum/crc32c.hpp>
+#include <keel/policy/checksum/sha3_64.hpp>
 #include <keel/policy/compaction/by_hand.hpp>
 #include <keel/policy/compaction/leveled.hpp>
 #include <keel/policy/compression/any_of.hpp>

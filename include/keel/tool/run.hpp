@@ -9,7 +9,7 @@
 //
 // The checksum is read from the store's headers, among the engine's own and all that are shipped; segment sizes stand in the files.
 // Only the file system is the engine's, and so is the compression: it says which packed tables can be read, and compression::any_of
-// names several. Needs CLI11, nlohmann/json and libcrypto; not part of the umbrella header.
+// names several. Needs CLI11, nlohmann/json and xxHash; not part of the umbrella header.
 //
 //   validate --data-dir DIR [--deep] [--json]
 //   repair   --data-dir DIR --strategy skip|partial|rollback [--dry-run] [--json]

@@ -15,7 +15,7 @@ namespace keel::inline v0 {
 /// Tells whether bytes read are the bytes written.
 ///   C::id             checksum_id       stored in every header; a changed algorithm takes a new id
 ///   C::name           std::string_view  for people and JSON: "crc32c"
-///   C{}               C                 the state of the empty run; never throws
+///   C{}, C{c}         C                 the state of the empty run, and a copy; never throws: sums are needed where memory is refused, too
 ///   c.update(bytes)   void              any split of the same bytes gives the same value; never throws
 ///   c.value()         std::uint64_t     leaves c unchanged; a narrower sum is extended by zeros
 /// Used wherever bytes meet the disk. One thread per object. Smallest model: tests/support/sum8.hpp.
