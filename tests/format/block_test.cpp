@@ -7,6 +7,8 @@
 #include <rapidcheck.h>
 
 #include <algorithm>
+#include <bit>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -53,6 +55,21 @@ block_entry entry_at(keel::format::block_reader const& in) {
 }
 
 } // namespace
+
+TEST_CASE(
+    "block: of a word copied from memory the first bytes are told from the others on machines of either byte order") {
+    using keel::format::first_bytes;
+    for (std::size_t byte = 0; byte < 8; ++byte)
+        for (std::size_t count = 1; count <= 8; ++count) {
+            // The word in which only this byte of memory is set, as a machine of each kind has it.
+            auto const little = std::uint64_t{0xA5} << (8 * byte);
+            auto const big = std::uint64_t{0xA5} << (8 * (7 - byte));
+            CHECK((first_bytes<std::endian::little>(little, count) != 0) == (byte < count));
+            CHECK((first_bytes<std::endian::big>(big, count) != 0) == (byte < count));
+        }
+    static_assert(first_bytes<std::endian::little>(1, 8) == 1);
+    static_assert(first_bytes<std::endian::big>(1, 8) == 1);
+}
 
 TEST_CASE("detail: short keys are copied and compared as long ones are") {
     for (std::size_t n = 0; n < 70; ++n) {

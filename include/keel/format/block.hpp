@@ -146,7 +146,7 @@ public:
                 std::memcpy(&now, end + i, 8);
                 std::memcpy(small_.data() + shared + i, &now, 8);
                 auto const count = std::min<std::size_t>(bytes - i, 8); // the rest belongs to nobody
-                differs |= (was ^ now) << (64 - 8 * count);
+                differs |= first_bytes(was ^ now, count);
             }
             size_ = shared + bytes;
             return as_long && differs == 0;

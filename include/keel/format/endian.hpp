@@ -39,6 +39,14 @@ inline void store(std::byte* to, T value) noexcept {
     std::memcpy(to, &value, sizeof value);
 }
 
+/// Of eight bytes that were copied into a word as they lay in memory: the first `count` (1 to 8) of them alone. 0 where all those are 0.
+template <std::endian Order = std::endian::native>
+[[nodiscard]] constexpr std::uint64_t first_bytes(std::uint64_t word, std::size_t count) noexcept {
+    auto const others = 64 - 8 * count;
+    if constexpr (Order == std::endian::little) return word << others;
+    else return word >> others;
+}
+
 /// Lays out fields one after the other in a span of fixed size. Running past the end is refused and remembered.
 class field_writer {
 public:
