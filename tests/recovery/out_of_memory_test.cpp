@@ -135,3 +135,24 @@ TEST_CASE("P15: memory that is refused for good anywhere in an open that repairs
     flip_bit(store.disk, "db/log/0000000000000001.seg", 1000 * 8);
     refuse_each(store, std::numeric_limits<std::uint64_t>::max(), sanitized ? 23 : 5);
 }
+
+TEST_CASE("P21: a snapshot that memory was refused for keeps nothing from being forgotten") {
+    auto const all = std::make_shared<keel::detail::moments>();
+    bool refused_once = false;
+    for (std::uint64_t good = 0;; ++good) {
+        std::shared_ptr<keel::detail::moments::hold const> held;
+        try {
+            scarce_memory const scarce{good, 1};
+            held = all->take([] { return lsn{5}; });
+        } catch (std::bad_alloc const&) {
+            refused_once = true;
+            CHECK(all->oldest([] { return lsn{9}; }) == lsn{9});
+            continue;
+        }
+        CHECK(all->oldest([] { return lsn{9}; }) == lsn{5});
+        held.reset();
+        CHECK(all->oldest([] { return lsn{9}; }) == lsn{9});
+        break;
+    }
+    CHECK(refused_once);
+}

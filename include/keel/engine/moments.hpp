@@ -36,9 +36,12 @@ public:
     /// Holds the moment `now()` gives, which does not decrease.
     template <class Now>
     [[nodiscard]] std::shared_ptr<hold const> take(Now const& now) {
+        auto const self = shared_from_this();
         std::lock_guard const locked{m_};
-        auto const at = *held_.insert(now());
-        return std::make_shared<hold const>(shared_from_this(), at);
+        registration of_this{held_, held_.insert(now())};
+        auto out = std::make_shared<hold const>(self, *of_this.at);
+        of_this.kept = true; // the hold lets go of it from here on
+        return out;
     }
     /// The oldest moment that is held, or comes to be held after this call.
     template <class Now>
@@ -48,6 +51,20 @@ public:
     }
 
 private:
+    /// A moment whose hold is still being made: without one, nobody would ever let go of it, and nothing behind it would be forgotten.
+    struct registration {
+        std::multiset<lsn>& in;
+        std::multiset<lsn>::iterator at;
+        bool kept = false;
+
+        registration(std::multiset<lsn>& all, std::multiset<lsn>::iterator where) noexcept : in{all}, at{where} {}
+        registration(registration const&) = delete;
+        registration& operator=(registration const&) = delete;
+        ~registration() {
+            if (!kept) in.erase(at);
+        }
+    };
+
     void let_go(lsn at) {
         std::lock_guard const locked{m_};
         held_.erase(held_.find(at));
