@@ -229,10 +229,20 @@ private:
         last.attempts = attempts_;
         last.store = stock.store;
         last.branch = stock.branch;
-        // The accepted LSN belongs to the boot and file that wrote it; carried into a note of this boot it would claim too much.
-        if (!stock.note_is_own) last.accepted = last.durable;
-        notes_->write(last);
+        notes_->write(signed_anew(last, stock.note_is_own));
         return {};
+    }
+
+    /// What a note may say once it is written again, which puts this boot's name under it. Only the durable LSN holds in any boot. Where the
+    /// log was accepted up to, in which segment, and where that ends, speaks of page caches: a power cut has taken them, and who looks for
+    /// the log's end would stop in front of records that were acknowledged since.
+    [[nodiscard]] static format::note signed_anew(format::note n, bool of_this_boot) noexcept {
+        if (of_this_boot) return n;
+        n.accepted = n.durable;
+        n.segment = {};
+        n.end = 0;
+        n.newest_index = 0;
+        return n;
     }
 
     result<opened_type> create(examination exam) {
@@ -383,8 +393,10 @@ private:
                                                                        stock.branch, segment_bytes_, options_.entropy,
                                                                        options_.clock_ns);
         if (!start.read_only) adopt_spares(out);
+        // What is written from here on is noted nowhere: those of an earlier run must not speak for it.
+        if (!notes_ && !options_.read_only) static_cast<void>(fs_.remove(paths_.notes()));
         if (notes_ && (attempts_ != 0 || !stock.exists)) {
-            auto n = notes_->last();
+            auto n = stock.exists ? notes_->last() : format::note{};
             n.attempts = 0;
             n.store = stock.store;
             n.branch = stock.branch;
