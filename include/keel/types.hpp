@@ -2,9 +2,10 @@
 #ifndef KEEL_TYPES_HPP
 #define KEEL_TYPES_HPP
 
-// The small words every other header speaks: places in the write history, names of segments, views of bytes.
+// The small types that every other header uses: places in the write history, names of segments, views of bytes.
 
 #include <compare>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -30,6 +31,27 @@ using byte_span = std::span<std::byte>;
 [[nodiscard]] inline std::string_view as_text(byte_view bytes) noexcept {
     return {reinterpret_cast<char const*>(bytes.data()), bytes.size()};
 }
+
+/// Bytes that a call reads: a key or a value, given as text or as bytes. Takes whatever converts to std::string_view, and spans of bytes,
+/// so that the two may be mixed in one call. Refers to them; valid as long as they are.
+class slice {
+public:
+    constexpr slice() noexcept = default;
+    template <class Text>
+        requires std::convertible_to<Text const&, std::string_view>
+    constexpr slice(Text const& text) noexcept(noexcept(std::string_view{text})) : text_{std::string_view{text}} {}
+    template <class Bytes>
+        requires(!std::convertible_to<Bytes const&, std::string_view> && std::convertible_to<Bytes const&, byte_view>)
+    slice(Bytes const& bytes) noexcept : text_{as_text(byte_view{bytes})} {}
+
+    [[nodiscard]] constexpr std::string_view text() const noexcept { return text_; }
+    [[nodiscard]] byte_view bytes() const noexcept { return as_bytes(text_); }
+    [[nodiscard]] constexpr std::size_t size() const noexcept { return text_.size(); }
+    [[nodiscard]] constexpr bool empty() const noexcept { return text_.empty(); }
+
+private:
+    std::string_view text_{};
+};
 
 /// Log sequence number: the place of one record in the write history. The first record has 1; 0 means "none".
 /// Dense (but for ranges declared lost), strictly increasing, never reused once durable.

@@ -5,9 +5,10 @@
 #ifndef KEEL_TYPES_HPP
 #define KEEL_TYPES_HPP
 
-// The small words every other header speaks: places in the write history, names of segments, views of bytes.
+// The small types that every other header uses: places in the write history, names of segments, views of bytes.
 
 #include <compare>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -33,6 +34,27 @@ using byte_span = std::span<std::byte>;
 [[nodiscard]] inline std::string_view as_text(byte_view bytes) noexcept {
     return {reinterpret_cast<char const*>(bytes.data()), bytes.size()};
 }
+
+/// Bytes that a call reads: a key or a value, given as text or as bytes. Takes whatever converts to std::string_view, and spans of bytes,
+/// so that the two may be mixed in one call. Refers to them; valid as long as they are.
+class slice {
+public:
+    constexpr slice() noexcept = default;
+    template <class Text>
+        requires std::convertible_to<Text const&, std::string_view>
+    constexpr slice(Text const& text) noexcept(noexcept(std::string_view{text})) : text_{std::string_view{text}} {}
+    template <class Bytes>
+        requires(!std::convertible_to<Bytes const&, std::string_view> && std::convertible_to<Bytes const&, byte_view>)
+    slice(Bytes const& bytes) noexcept : text_{as_text(byte_view{bytes})} {}
+
+    [[nodiscard]] constexpr std::string_view text() const noexcept { return text_; }
+    [[nodiscard]] byte_view bytes() const noexcept { return as_bytes(text_); }
+    [[nodiscard]] constexpr std::size_t size() const noexcept { return text_.size(); }
+    [[nodiscard]] constexpr bool empty() const noexcept { return text_.empty(); }
+
+private:
+    std::string_view text_{};
+};
 
 /// Log sequence number: the place of one record in the write history. The first record has 1; 0 means "none".
 /// Dense (but for ranges declared lost), strictly increasing, never reused once durable.
@@ -391,7 +413,6 @@ namespace keel::inline v0::detail {
 
 #include <array>
 #include <bit>
-#include <concepts>
 
 namespace keel::inline v0::format {
 
@@ -419,6 +440,14 @@ template <std::unsigned_integral T>
 inline void store(std::byte* to, T value) noexcept {
     value = swapped_if_big(value);
     std::memcpy(to, &value, sizeof value);
+}
+
+/// Of eight bytes that were copied into a word as they lay in memory: the first `count` (1 to 8) of them alone. 0 where all those are 0.
+template <std::endian Order = std::endian::native>
+[[nodiscard]] constexpr std::uint64_t first_bytes(std::uint64_t word, std::size_t count) noexcept {
+    auto const others = 64 - 8 * count;
+    if constexpr (Order == std::endian::little) return word << others;
+    else return word >> others;
 }
 
 /// Lays out fields one after the other in a span of fixed size. Running past the end is refused and remembered.
@@ -641,7 +670,7 @@ public:
                 std::memcpy(&now, end + i, 8);
                 std::memcpy(small_.data() + shared + i, &now, 8);
                 auto const count = std::min<std::size_t>(bytes - i, 8); // the rest belongs to nobody
-                differs |= (was ^ now) << (64 - 8 * count);
+                differs |= first_bytes(was ^ now, count);
             }
             size_ = shared + bytes;
             return as_long && differs == 0;
@@ -910,7 +939,7 @@ namespace keel::inline v0 {
 /// Tells whether bytes read are the bytes written.
 ///   C::id             checksum_id       stored in every header; a changed algorithm takes a new id
 ///   C::name           std::string_view  for people and JSON: "crc32c"
-///   C{}               C                 the state of the empty run; never throws
+///   C{}, C{c}         C                 the state of the empty run, and a copy; never throws: sums are needed where memory is refused, too
 ///   c.update(bytes)   void              any split of the same bytes gives the same value; never throws
 ///   c.value()         std::uint64_t     leaves c unchanged; a narrower sum is extended by zeros
 /// Used wherever bytes meet the disk. One thread per object. Smallest model: tests/support/sum8.hpp.
@@ -2821,6 +2850,149 @@ private:
 };
 
 static_assert(checksum_policy<crc32c>);
+
+} // namespace keel::inline v0::checksum
+
+#endif
+
+// ---- keel/policy/checksum/detail/sha3_256.hpp ----
+#ifndef KEEL_POLICY_CHECKSUM_DETAIL_SHA3_256_HPP
+#define KEEL_POLICY_CHECKSUM_DETAIL_SHA3_256_HPP
+
+// SHA3-256 (FIPS 202): the sponge over Keccak-f[1600] with a rate of 136 bytes. All of its state lies in the object, so that nothing
+// here allocates or can fail. A library's context lies on the heap: where memory is refused there is none, and a sum that cannot be taken
+// must neither end the program nor be taken for one that was.
+
+namespace keel::inline v0::checksum::detail {
+
+class sha3_256 {
+public:
+    static constexpr std::size_t rate = 136;
+
+    void update(byte_view bytes) noexcept {
+        // First to a word's border, then by words, a block at a time.
+        while (!bytes.empty()) {
+            if (filled_ % 8 == 0 && bytes.size() >= 8) {
+                auto const words = std::min(bytes.size() / 8, (rate - filled_) / 8);
+                for (std::size_t i = 0; i < words; ++i) lanes_[filled_ / 8 + i] ^= lane_of(bytes.data() + 8 * i);
+                filled_ += 8 * words;
+                bytes = bytes.subspan(8 * words);
+            } else {
+                add_byte(filled_++, std::to_integer<std::uint8_t>(bytes.front()));
+                bytes = bytes.subspan(1);
+            }
+            if (filled_ == rate) permute();
+        }
+    }
+    /// The first 8 bytes of the digest of all that came so far, little-endian. More may come.
+    [[nodiscard]] std::uint64_t first_word() const noexcept {
+        auto last = *this;
+        last.add_byte(filled_, 0x06); // the domain of SHA-3, and the first bit of the padding
+        last.add_byte(rate - 1, 0x80);
+        last.permute();
+        return last.lanes_[0];
+    }
+
+private:
+    static constexpr std::array<std::uint64_t, 24> round_constants{
+        0x0000000000000001, 0x0000000000008082, 0x800000000000808A, 0x8000000080008000, 0x000000000000808B,
+        0x0000000080000001, 0x8000000080008081, 0x8000000000008009, 0x000000000000008A, 0x0000000000000088,
+        0x0000000080008009, 0x000000008000000A, 0x000000008000808B, 0x800000000000008B, 0x8000000000008089,
+        0x8000000000008003, 0x8000000000008002, 0x8000000000000080, 0x000000000000800A, 0x800000008000000A,
+        0x8000000080008081, 0x8000000000008080, 0x0000000080000001, 0x8000000080008008};
+    /// Where lane 1, then each lane in turn, goes in steps rho and pi, and how far it is turned.
+    static constexpr std::array<std::uint8_t, 24> goes_to{10, 7,  11, 17, 18, 3, 5,  16, 8,  21, 24, 4,
+                                                          15, 23, 19, 13, 12, 2, 20, 14, 22, 9,  6,  1};
+    static constexpr std::array<std::uint8_t, 24> turned{1,  3,  6,  10, 15, 21, 28, 36, 45, 55, 2,  14,
+                                                         27, 41, 56, 8,  25, 43, 62, 18, 39, 61, 20, 44};
+
+    [[nodiscard]] static std::uint64_t lane_of(std::byte const* bytes) noexcept {
+        std::uint64_t lane = 0;
+        if constexpr (std::endian::native == std::endian::little) {
+            std::memcpy(&lane, bytes, 8);
+        } else {
+            for (std::size_t i = 0; i < 8; ++i) lane |= std::to_integer<std::uint64_t>(bytes[i]) << (8 * i);
+        }
+        return lane;
+    }
+    void add_byte(std::size_t at, std::uint8_t value) noexcept {
+        lanes_[at / 8] ^= std::uint64_t{value} << (8 * (at % 8));
+    }
+    using lane_array = std::array<std::uint64_t, 25>;
+
+    /// step(constant i) for i in [0, Count), without a loop: only with constant places and distances is it fast.
+    template <std::size_t Count, class Step>
+    [[gnu::always_inline]] static void each(Step const& step) noexcept {
+        [&]<std::size_t... I>(std::index_sequence<I...>) {
+            (step(std::integral_constant<std::size_t, I>{}), ...);
+        }(std::make_index_sequence<Count>{});
+    }
+    void permute() noexcept {
+        auto a = lanes_;
+        for (auto const constant : round_constants) {
+            theta(a);
+            rho_and_pi(a);
+            chi(a);
+            a[0] ^= constant;
+        }
+        lanes_ = a;
+        filled_ = 0;
+    }
+    [[gnu::always_inline]] static void theta(lane_array& a) noexcept {
+        std::array<std::uint64_t, 5> column;
+        each<5>([&](auto x) { column[x] = a[x] ^ a[x + 5] ^ a[x + 10] ^ a[x + 15] ^ a[x + 20]; });
+        each<5>([&](auto x) {
+            auto const change = column[(x + 4) % 5] ^ std::rotl(column[(x + 1) % 5], 1);
+            each<5>([&](auto y) { a[x + 5 * y] ^= change; });
+        });
+    }
+    [[gnu::always_inline]] static void rho_and_pi(lane_array& a) noexcept {
+        auto moving = a[1];
+        each<24>([&](auto i) {
+            auto const next = a[goes_to[i]];
+            a[goes_to[i]] = std::rotl(moving, turned[i]);
+            moving = next;
+        });
+    }
+    [[gnu::always_inline]] static void chi(lane_array& a) noexcept {
+        each<5>([&](auto y) {
+            std::array<std::uint64_t, 5> row;
+            each<5>([&](auto x) { row[x] = a[x + 5 * y]; });
+            each<5>([&](auto x) { a[x + 5 * y] = row[x] ^ (~row[(x + 1) % 5] & row[(x + 2) % 5]); });
+        });
+    }
+
+    lane_array lanes_{};
+    std::size_t filled_ = 0; ///< bytes of the block that came already; less than a block
+};
+
+} // namespace keel::inline v0::checksum::detail
+
+#endif
+
+// ---- keel/policy/checksum/sha3_64.hpp ----
+#ifndef KEEL_POLICY_CHECKSUM_SHA3_64_HPP
+#define KEEL_POLICY_CHECKSUM_SHA3_64_HPP
+
+// SHA3-64: the first 64 bits of SHA3-256 (FIPS 202). For those who are told to use SHA-3; it costs some fifty times as much as crc32c,
+// and 64 bits without a key keep nobody from forging.
+
+namespace keel::inline v0::checksum {
+
+/// A model of checksum_policy: the first 8 bytes of the digest, little-endian. Needs no memory and never fails.
+class sha3_64 {
+public:
+    static constexpr checksum_id id = checksum_id::of("sha3");
+    static constexpr std::string_view name = "sha3_64";
+
+    void update(byte_view bytes) noexcept { state_.update(bytes); }
+    [[nodiscard]] std::uint64_t value() const noexcept { return state_.first_word(); }
+
+private:
+    detail::sha3_256 state_{};
+};
+
+static_assert(checksum_policy<sha3_64>);
 
 } // namespace keel::inline v0::checksum
 
@@ -7765,8 +7937,8 @@ namespace detail {
 /// Collects puts and erases for one atomic write. Copies what it is given. One thread per object.
 class write_batch {
 public:
-    void put(std::string_view key, std::string_view value) { add(format::frame_type::put, key, value); }
-    void erase(std::string_view key) { add(format::frame_type::erase, key, {}); }
+    void put(slice key, slice value) { add(format::frame_type::put, key.text(), value.text()); }
+    void erase(slice key) { add(format::frame_type::erase, key.text(), {}); }
     void clear() noexcept {
         bytes_.clear();
         parts_.clear();
@@ -7793,9 +7965,17 @@ private:
         std::size_t key;
         std::size_t value;
     };
+    /// Throws std::bad_alloc, and the batch is as before.
     void add(format::frame_type type, std::string_view key, std::string_view value) {
-        bytes_.append(key).append(value);
+        auto const before = bytes_.size();
         parts_.push_back({type, key.size(), value.size()});
+        try {
+            bytes_.append(key).append(value);
+        } catch (...) {
+            bytes_.resize(before);
+            parts_.pop_back();
+            throw;
+        }
     }
     std::string bytes_;
     std::vector<part> parts_;
@@ -8052,9 +8232,12 @@ public:
     /// Holds the moment `now()` gives, which does not decrease.
     template <class Now>
     [[nodiscard]] std::shared_ptr<hold const> take(Now const& now) {
+        auto const self = shared_from_this();
         std::lock_guard const locked{m_};
-        auto const at = *held_.insert(now());
-        return std::make_shared<hold const>(shared_from_this(), at);
+        registration of_this{held_, held_.insert(now())};
+        auto out = std::make_shared<hold const>(self, *of_this.at);
+        of_this.kept = true; // the hold lets go of it from here on
+        return out;
     }
     /// The oldest moment that is held, or comes to be held after this call.
     template <class Now>
@@ -8064,6 +8247,20 @@ public:
     }
 
 private:
+    /// A moment whose hold is still being made: without one, nobody would ever let go of it, and nothing behind it would be forgotten.
+    struct registration {
+        std::multiset<lsn>& in;
+        std::multiset<lsn>::iterator at;
+        bool kept = false;
+
+        registration(std::multiset<lsn>& all, std::multiset<lsn>::iterator where) noexcept : in{all}, at{where} {}
+        registration(registration const&) = delete;
+        registration& operator=(registration const&) = delete;
+        ~registration() {
+            if (!kept) in.erase(at);
+        }
+    };
+
     void let_go(lsn at) {
         std::lock_guard const locked{m_};
         held_.erase(held_.find(at));
@@ -8234,7 +8431,7 @@ struct removed_segment {
     bool operator==(removed_segment const&) const = default;
 };
 
-/// What the edits add up to.
+/// What the edits add up to (format/manifest_editor.hpp adds them).
 struct manifest_state {
     std::uint64_t edit = 0; ///< number of the last one applied
     std::uint64_t next_segment = 1;
@@ -8302,112 +8499,6 @@ private:
     }
     std::vector<std::byte> bytes_;
 };
-
-namespace detail {
-inline bool apply_op(manifest_state& to, manifest_op what, field_reader& in) {
-    auto const u64 = [&] { return in.get<std::uint64_t>(); };
-    switch (what) {
-    case manifest_op::next:
-        to.next_segment = u64();
-        to.next_repair = u64();
-        return true;
-    case manifest_op::prepared: {
-        segment_entry e;
-        e.id = in.get_segment();
-        e.salt = u64();
-        e.size = u64();
-        e.place = in.get_segment();
-        if (!e.id || !e.place || e.place > e.id || !valid_segment_size(e.size) ||
-            static_cast<std::uint32_t>(e.salt) == 0)
-            return false;
-        to.next_segment = std::max(to.next_segment, e.id.value + 1);
-        return to.segments.emplace(e.id, e).second;
-    }
-    case manifest_op::sealed: {
-        auto const seal = get_seal(in);
-        auto const at = to.segments.find(seal.id);
-        if (at == to.segments.end() || at->second.salt != seal.salt || !seal.range.first ||
-            seal.range.last > lsn_highest)
-            return false;
-        at->second.seal = seal;
-        return true;
-    }
-    case manifest_op::retired: return to.segments.erase(in.get_segment()) == 1;
-    case manifest_op::loss: {
-        lsn_range r;
-        r.first = in.get_lsn();
-        r.last = in.get_lsn();
-        to.losses.push_back(r);
-        return r.first && !r.empty() && r.last <= lsn_highest;
-    }
-    case manifest_op::removed: {
-        auto const id = in.get_segment();
-        auto const repair = u64();
-        to.segments.erase(id);
-        to.removed.push_back({id, repair});
-        to.next_repair = std::max(to.next_repair, repair + 1);
-        return static_cast<bool>(id);
-    }
-    case manifest_op::base:
-        to.base.id = in.get_segment();
-        to.base.salt = u64();
-        to.base.last = in.get_lsn();
-        to.base.chain = u64();
-        return true;
-    case manifest_op::floor: to.floor = in.get_lsn(); return to.floor <= lsn_highest;
-    case manifest_op::table: {
-        table_entry t;
-        t.id = {u64()};
-        t.salt = u64();
-        t.size = u64();
-        t.lsns.first = in.get_lsn();
-        t.lsns.last = in.get_lsn();
-        t.records = u64();
-        t.level = in.get<std::uint8_t>();
-        auto const n = in.get<std::uint8_t>();
-        auto const m = in.get<std::uint8_t>();
-        t.compression = in.get<std::uint8_t>();
-        t.ends_open = (m & 0x80) != 0;
-        t.smallest = as_text(in.view(n));
-        t.largest = as_text(in.view(m & 0x7FU));
-        bool const sane = t.id && t.id.value < lsn_highest.value && static_cast<std::uint32_t>(t.salt) != 0 &&
-                          t.size >= table_bytes_min && t.size <= table_bytes_max && t.lsns.first && !t.lsns.empty() &&
-                          t.lsns.last <= lsn_highest && t.level < table_levels &&
-                          (t.level != 0 || t.lsns.size() == 1) && t.compression <= compression_id_max &&
-                          t.smallest.size() <= table_bound_bytes_max && t.largest.size() <= table_bound_bytes_max &&
-                          !t.ends_before(t.smallest);
-        to.next_table = std::max(to.next_table, t.id.value + 1);
-        if (sane) to.tables.insert_or_assign(t.id, std::move(t));
-        return sane;
-    }
-    case manifest_op::untable: return to.tables.erase(table_id{u64()}) == 1;
-    case manifest_op::tables: to.next_table = std::max(to.next_table, u64()); return true; // an id is never taken twice
-    case manifest_op::unused: {
-        auto const from = in.get_lsn();
-        for (auto& r : to.losses) r.last = std::min(r.last, from.before());
-        std::erase_if(to.losses, [](lsn_range const& r) { return r.empty(); });
-        return static_cast<bool>(from);
-    }
-    }
-    return false;
-}
-} // namespace detail
-
-/// The state after one edit or snapshot; nothing where an operation is unknown, cut short or contradicts the state before.
-[[nodiscard]] inline std::optional<manifest_state> applied(manifest_state state, frame_type type, std::uint64_t number,
-                                                           byte_view payload) {
-    if (type == frame_type::snapshot) state = manifest_state{};
-    else if (type != frame_type::edit) return std::nullopt;
-    for (field_reader in{payload}; in.left() != 0;) {
-        auto const what = static_cast<manifest_op>(in.get<std::uint8_t>());
-        auto const length = in.get<std::uint8_t>();
-        field_reader fields{in.view(length)};
-        if (!in.ok() || !detail::apply_op(state, what, fields) || !fields.ok() || fields.left() != 0)
-            return std::nullopt;
-    }
-    state.edit = number;
-    return state;
-}
 
 /// The operations that build this state from nothing.
 [[nodiscard]] inline edit_builder snapshot_of(manifest_state const& state) {
@@ -12044,9 +12135,11 @@ private:
 // The writer changes it through an update: making one ready may throw and changes nothing, committing it cannot fail. So the catalog can
 // change after the disk has, and only then.
 //
-// Thread rules: one mutex of its own, never held during I/O. One thread at a time makes updates (it has the writer's leadership). Readers
-// get copies; a file that retention removed while somebody reads it stays open in their hands, and is not recycled as long as they have
-// it pinned.
+// Thread rules: one mutex of its own, never held during I/O. One thread at a time makes updates (it has the writer's leadership), any
+// thread may retire a part meanwhile. A part that readers have does not change; a file that retention removed
+// while somebody reads it stays open in their hands, and is not recycled as long as they have it pinned.
+//
+// Looking an LSN up takes time in the logarithm of the number of ranges, however many losses have made of the log.
 
 namespace keel::inline v0::wal {
 
@@ -12066,54 +12159,98 @@ struct catalog_part {
     std::shared_ptr<void const> pin{}; ///< shared by all copies of this part: alive while somebody reads
 };
 
+/// What the segment behind a part that takes no more records says of it, or would. Id 0: nothing of it counts, and nobody does.
+[[nodiscard]] inline format::segment_link link_of(catalog_part const& p) noexcept {
+    if (p.link.id || p.counted.empty()) return p.link;
+    return {.id = p.id,
+            .salt = p.salt,
+            .last = p.counted.back().last,
+            .end = p.limit,
+            .ended = format::segment_end::crashed};
+}
+
 class catalog {
+    struct slot {
+        std::shared_ptr<catalog_part const> part{}; ///< readers may hold the one before
+    };
+    /// LSNs from a key of the map to `last`, and the part they are read from.
+    struct piece {
+        lsn last{};
+        std::shared_ptr<slot> of{};
+    };
+    using piece_map = std::map<lsn, piece>;
+    using slot_map = std::map<segment_id, std::shared_ptr<slot>>;
+    using pin_map = std::map<segment_id, std::weak_ptr<void const>>;
+
 public:
     /// Several changes that take effect together. Making them ready may throw std::bad_alloc, and then the catalog is as before.
     class update {
     public:
         explicit update(catalog& of) : of_{&of} {}
 
+        /// Behind the parts there are. LSNs that an older part has, too, are read from this one from then on.
         void add(catalog_part part) {
             part.pin = std::make_shared<char>();
-            added_.push_back(std::make_shared<catalog_part>(std::move(part)));
+            auto fresh = std::make_shared<slot>();
+            fresh->part = std::make_shared<catalog_part const>(std::move(part));
+            for (auto const& r : fresh->part->counted) {
+                if (r.empty()) continue;
+                pieces_.emplace(r.first, piece{r.last, fresh});
+                spare_.emplace(r.first, piece{});
+            }
+            slots_.emplace(fresh->part->id, fresh);
+            pins_.emplace(fresh->part->id, fresh->part->pin);
+            added_.push_back(std::move(fresh));
             std::lock_guard const hold{of_->m_};
             of_->parts_.reserve(of_->parts_.size() + added_.size());
         }
         /// The segment takes no more records; those after `last` are elsewhere or nowhere.
         void close(lsn last, format::segment_link const& link) {
-            auto* const p = change(link.id);
+            auto* const p = change(link.id, last);
             if (p == nullptr) return;
             p->open = false;
             p->limit = std::max(p->begin, link.end);
             p->sealed = link.ended == format::segment_end::rolled;
             p->link = link;
-            forget_after(*p, last);
         }
         /// Its records after `last` are elsewhere.
-        void trim(segment_id id, lsn last) {
-            if (auto* const p = change(id); p != nullptr) forget_after(*p, last);
-        }
+        void trim(segment_id id, lsn last) { static_cast<void>(change(id, last)); }
+
         void commit() noexcept {
             std::lock_guard const hold{of_->m_};
-            for (auto& next : changed_)
-                for (auto& p : of_->parts_)
-                    if (p->id == next->id) p = next; // readers may hold the old one
-            for (auto& fresh : added_) of_->parts_.push_back(std::move(fresh));
+            for (auto& next : changed_) of_->put_in_place(std::move(next));
+            for (auto const& fresh : added_) {
+                for (auto const& r : fresh->part->counted) of_->cut_out(r, spare_);
+                of_->pins_.erase(fresh->part->id);
+                of_->parts_.push_back(fresh);
+            }
+            of_->pieces_.merge(pieces_);
+            of_->slots_.merge(slots_);
+            of_->pins_.merge(pins_);
         }
 
     private:
-        /// A copy of the part, which will take its place; nothing where there is none.
-        [[nodiscard]] catalog_part* change(segment_id id) {
-            for (auto const& p : changed_)
-                if (p->id == id) return p.get();
-            auto const now = of_->part(id);
-            if (!now) return nullptr;
-            changed_.push_back(std::make_shared<catalog_part>(*now));
-            return changed_.back().get();
+        /// A copy of the part, which will take its place, without what is after `last`; nothing where there is no such part.
+        [[nodiscard]] catalog_part* change(segment_id id, lsn last) {
+            auto known = std::ranges::find(changed_, id, &catalog_part::id);
+            if (known == changed_.end()) {
+                auto const now = of_->part(id);
+                if (!now) return nullptr;
+                changed_.push_back(std::make_shared<catalog_part>(*now));
+                known = std::prev(changed_.end());
+            }
+            auto& p = **known;
+            for (auto& r : p.counted) r.last = std::min(r.last, last);
+            std::erase_if(p.counted, [](lsn_range const& r) { return r.empty(); });
+            return &p;
         }
         catalog* of_;
         std::vector<std::shared_ptr<catalog_part>> changed_{};
-        std::vector<std::shared_ptr<catalog_part>> added_{};
+        std::vector<std::shared_ptr<slot>> added_{};
+        piece_map pieces_{}; ///< of the parts that are added
+        piece_map spare_{};  ///< one for each of these: it may part an older piece in two
+        slot_map slots_{};
+        pin_map pins_{};
     };
 
     /// One part more, at once.
@@ -12125,66 +12262,102 @@ public:
     /// The part that has this LSN; who holds the returned pointer pins the segment.
     [[nodiscard]] std::shared_ptr<catalog_part const> find(lsn at) const {
         std::lock_guard const hold{m_};
-        for (auto p = parts_.rbegin(); p != parts_.rend(); ++p)
-            for (auto const& r : (*p)->counted)
-                if (r.contains(at)) return *p;
-        return nullptr;
+        auto const here = at_or_behind(at);
+        return here != pieces_.end() && here->first <= at ? here->second.of->part : nullptr;
     }
     /// The first LSN at or behind `at` that any part has; 0 where none.
     [[nodiscard]] lsn next_counted(lsn at) const {
         std::lock_guard const hold{m_};
-        lsn best{};
-        for (auto const& p : parts_)
-            for (auto const& r : p->counted)
-                if (r.last >= at && !r.empty()) {
-                    auto const here = std::max(r.first, at);
-                    if (!best || here < best) best = here;
-                }
-        return best;
+        auto const here = at_or_behind(at);
+        return here != pieces_.end() ? std::max(here->first, at) : lsn{};
     }
-    /// Parts none of whose records are behind `upto`; not the open one.
-    [[nodiscard]] std::vector<catalog_part> wholly_at_or_below(lsn upto) const {
-        std::lock_guard const hold{m_};
-        std::vector<catalog_part> out;
-        for (auto const& p : parts_)
-            if (!p->open && std::ranges::all_of(p->counted, [&](auto const& r) { return r.last <= upto; }))
-                out.push_back(*p);
-        return out;
-    }
-    /// All parts, in the order of the log.
+    /// All parts, in the order of the log. Who holds them pins their segments.
     [[nodiscard]] std::vector<std::shared_ptr<catalog_part const>> all() const {
         std::lock_guard const hold{m_};
-        return {parts_.begin(), parts_.end()};
+        std::vector<std::shared_ptr<catalog_part const>> out;
+        out.reserve(parts_.size());
+        for (auto const& p : parts_) out.push_back(p->part);
+        return out;
     }
+    /// Whether somebody still reads a part that was retired.
     [[nodiscard]] bool pinned(segment_id id) const {
         std::lock_guard const hold{m_};
         auto const at = pins_.find(id);
         return at != pins_.end() && !at->second.expired();
     }
-    /// Forgets the part; who still reads it keeps it pinned.
-    void retire(segment_id id) {
+    /// Forgets the part; who still reads it keeps it pinned. Cannot fail: it follows a manifest edit that was committed.
+    void retire(segment_id id) noexcept {
         std::lock_guard const hold{m_};
         std::erase_if(pins_, [](auto const& entry) { return entry.second.expired(); });
-        for (auto const& p : parts_)
-            if (p->id == id) pins_[id] = p->pin;
-        std::erase_if(parts_, [&](auto const& p) { return p->id == id; });
+        auto const at = slots_.find(id);
+        if (at == slots_.end()) return;
+        auto const gone = at->second;
+        slots_.erase(at);
+        forget_behind(*gone, lsn{});
+        std::erase(parts_, gone);
     }
 
 private:
-    static void forget_after(catalog_part& p, lsn last) noexcept {
-        for (auto& r : p.counted) r.last = std::min(r.last, last);
-        std::erase_if(p.counted, [](auto const& r) { return r.empty(); });
+    /// The piece that has this LSN, or else the first one behind it.
+    [[nodiscard]] piece_map::const_iterator at_or_behind(lsn at) const noexcept {
+        auto const behind = pieces_.upper_bound(at);
+        if (behind != pieces_.begin() && std::prev(behind)->second.last >= at) return std::prev(behind);
+        return behind;
+    }
+    [[nodiscard]] bool touches(lsn_range r) const noexcept {
+        auto const here = at_or_behind(r.first);
+        return !r.empty() && here != pieces_.end() && here->first <= r.last;
+    }
+    /// Takes these LSNs from the pieces that have them. `spare`: a piece for what may have to be parted in two.
+    void cut_out(lsn_range r, piece_map& spare) noexcept {
+        auto at = pieces_.upper_bound(r.first);
+        if (at != pieces_.begin() && std::prev(at)->second.last >= r.first) --at;
+        while (at != pieces_.end() && at->first <= r.last) {
+            bool const begins_before = at->first < r.first;
+            bool const ends_after = at->second.last > r.last;
+            if (ends_after) {
+                auto rest = begins_before ? spare.extract(spare.begin()) : pieces_.extract(at);
+                if (rest.empty()) return; // does not happen: there is a spare one for each range
+                if (begins_before) rest.mapped() = at->second;
+                if (begins_before) at->second.last = r.first.before();
+                rest.key() = r.last.next();
+                pieces_.insert(std::move(rest));
+                return;
+            }
+            if (begins_before) at->second.last = r.first.before();
+            at = begins_before ? std::next(at) : pieces_.erase(at);
+        }
+    }
+    /// Nobody is sent to this part for what is behind `last`.
+    void forget_behind(slot const& of, lsn last) noexcept {
+        for (auto const& r : of.part->counted) {
+            if (r.last <= last) continue;
+            auto at = pieces_.upper_bound(r.first);
+            if (at != pieces_.begin()) --at;
+            while (at != pieces_.end() && at->first <= r.last) {
+                bool const own = at->second.of.get() == &of && at->second.last > last;
+                if (own && at->first <= last) at->second.last = last;
+                at = own && at->first > last ? pieces_.erase(at) : std::next(at);
+            }
+        }
+    }
+    void put_in_place(std::shared_ptr<catalog_part const> next) noexcept {
+        auto const at = slots_.find(next->id);
+        if (at == slots_.end()) return; // retired meanwhile
+        forget_behind(*at->second, next->counted.empty() ? lsn{} : next->counted.back().last);
+        at->second->part = std::move(next);
     }
     [[nodiscard]] std::shared_ptr<catalog_part const> part(segment_id id) const {
         std::lock_guard const hold{m_};
-        for (auto const& p : parts_)
-            if (p->id == id) return p;
-        return nullptr;
+        auto const at = slots_.find(id);
+        return at != slots_.end() ? at->second->part : nullptr;
     }
 
     mutable std::mutex m_;
-    std::vector<std::shared_ptr<catalog_part>> parts_{};
-    std::map<segment_id, std::weak_ptr<void const>> pins_{};
+    std::vector<std::shared_ptr<slot>> parts_{}; ///< in the order of the log
+    slot_map slots_{};
+    piece_map pieces_{}; ///< no two have an LSN in common
+    pin_map pins_{};
 };
 
 } // namespace keel::inline v0::wal
@@ -12457,12 +12630,6 @@ private:
         return p.counted.empty() ? lsn{} : p.counted.back().last;
     }
 
-    /// What the segment behind it says of it, or would. Nothing where none of it counts and nobody does.
-    [[nodiscard]] static format::segment_link link_of(wal::catalog_part const& p) {
-        if (p.link.id || p.counted.empty()) return p.link;
-        return {.id = p.id, .salt = p.salt, .last = last_of(p), .end = p.limit, .ended = format::segment_end::crashed};
-    }
-
     /// Where readers would ask too many tables of level 0, they are taken before the log is long enough.
     static constexpr std::size_t on_top_max = 8;
 
@@ -12484,7 +12651,7 @@ private:
         job.base = state_.base;
         for (auto const& p : log_) {
             job.segments.push_back(state_.segments.at(p->id));
-            if (auto const link = link_of(*p); link.id) job.base = link;
+            if (auto const link = wal::link_of(*p); link.id) job.base = link;
             job.floor = std::max(job.floor, last_of(*p));
             for (auto const& m : view_->memory)
                 if (m->segment() == p->id) job.memory.push_back(m);
@@ -13087,6 +13254,277 @@ private:
 
 #endif
 
+// ---- keel/format/manifest_editor.hpp ----
+#ifndef KEEL_FORMAT_MANIFEST_EDITOR_HPP
+#define KEEL_FORMAT_MANIFEST_EDITOR_HPP
+
+// Adds edits to a manifest's state, in place: an edit costs what it changes, whatever the size of the state, so that loading a manifest
+// and committing to one take time in proportion to the edits. What an edit replaces is kept until the next one, as nodes of the state's
+// own maps. So an edit can be taken back after its commit failed, and taking it back needs no memory and cannot fail.
+
+namespace keel::inline v0::format {
+
+class manifest_editor {
+public:
+    /// `state` outlives the editor, and nobody else changes it between apply() and take_back().
+    explicit manifest_editor(manifest_state& state) noexcept : state_{&state} {}
+    manifest_editor(manifest_editor const&) = delete;
+    manifest_editor& operator=(manifest_editor const&) = delete;
+
+    /// Makes this edit the newest one of the state. Where an operation is unknown, cut short or contradicts what is there, or memory is
+    /// refused (std::bad_alloc), the state is as it was before.
+    [[nodiscard]] bool apply(std::uint64_t number, byte_view payload) {
+        begin();
+        rollback on_failure{*this};
+        for (field_reader in{payload}; in.left() != 0;) {
+            auto const what = static_cast<manifest_op>(in.get<std::uint8_t>());
+            auto const length = in.get<std::uint8_t>();
+            field_reader fields{in.view(length)};
+            if (!in.ok() || !apply_op(what, fields) || !fields.ok() || fields.left() != 0) return false;
+        }
+        state_->edit = number;
+        on_failure.armed = false;
+        return true;
+    }
+    /// The last apply() stays: what it replaced is let go.
+    void keep() noexcept {
+        undo_.clear();
+        open_ = false;
+    }
+    /// The state as it was before the last apply(), unless that was kept.
+    void take_back() noexcept {
+        if (!std::exchange(open_, false)) return;
+        while (!undo_.empty()) {
+            std::visit([this](auto& what) { undo(what); }, undo_.back());
+            undo_.pop_back();
+        }
+        state_->edit = before_.edit;
+        state_->next_segment = before_.next_segment;
+        state_->next_repair = before_.next_repair;
+        state_->next_table = before_.next_table;
+        state_->floor = before_.floor;
+        state_->base = before_.base;
+    }
+
+private:
+    using segment_map = std::map<segment_id, segment_entry>;
+    using table_map = std::map<table_id, table_entry>;
+
+    // What an operation changed, and what stood there before.
+    struct segment_added {
+        segment_id id;
+    };
+    struct segment_gone {
+        segment_map::node_type node;
+    };
+    struct seal_set {
+        segment_id id;
+        std::optional<segment_seal> before;
+    };
+    struct loss_added {};
+    struct losses_replaced {
+        std::vector<lsn_range> before;
+    };
+    struct removed_added {};
+    struct table_added {
+        table_id id;
+    };
+    struct table_gone {
+        table_map::node_type node;
+    };
+    using step = std::variant<segment_added, segment_gone, seal_set, loss_added, losses_replaced, removed_added,
+                              table_added, table_gone>;
+
+    void undo(segment_added const& s) noexcept { state_->segments.erase(s.id); }
+    void undo(segment_gone& s) noexcept { state_->segments.insert(std::move(s.node)); }
+    void undo(seal_set const& s) noexcept { state_->segments.find(s.id)->second.seal = s.before; }
+    void undo(loss_added const&) noexcept { state_->losses.pop_back(); }
+    void undo(losses_replaced& s) noexcept { state_->losses.swap(s.before); }
+    void undo(removed_added const&) noexcept { state_->removed.pop_back(); }
+    void undo(table_added const& s) noexcept { state_->tables.erase(s.id); }
+    void undo(table_gone& s) noexcept { state_->tables.insert(std::move(s.node)); }
+
+    struct rollback {
+        manifest_editor& of;
+        bool armed = true;
+        explicit rollback(manifest_editor& editor) noexcept : of{editor} {}
+        rollback(rollback const&) = delete;
+        rollback& operator=(rollback const&) = delete;
+        ~rollback() {
+            if (armed) of.take_back();
+        }
+    };
+
+    struct numbers {
+        std::uint64_t edit = 0;
+        std::uint64_t next_segment = 0;
+        std::uint64_t next_repair = 0;
+        std::uint64_t next_table = 0;
+        lsn floor{};
+        segment_link base{};
+    };
+
+    void begin() {
+        undo_.clear();
+        open_ = true;
+        before_ = {state_->edit,       state_->next_segment, state_->next_repair,
+                   state_->next_table, state_->floor,        state_->base};
+    }
+    /// Room for what the next operation notes, so that noting it cannot fail once the operation is done.
+    void make_room(std::size_t steps) {
+        if (undo_.capacity() - undo_.size() < steps) undo_.reserve(std::max(undo_.size() + steps, 2 * undo_.size()));
+    }
+    template <class Step>
+    void note(Step what) noexcept {
+        undo_.emplace_back(std::move(what));
+    }
+
+    [[nodiscard]] bool apply_op(manifest_op what, field_reader& in) {
+        make_room(2);
+        switch (what) {
+        case manifest_op::next:
+            state_->next_segment = in.get<std::uint64_t>();
+            state_->next_repair = in.get<std::uint64_t>();
+            return true;
+        case manifest_op::prepared: return add_segment(in);
+        case manifest_op::sealed: return set_seal(in);
+        case manifest_op::retired: return drop_segment(in.get_segment());
+        case manifest_op::loss: return add_loss(in);
+        case manifest_op::removed: return remove_segment(in);
+        case manifest_op::base: return set_base(in);
+        case manifest_op::floor: state_->floor = in.get_lsn(); return state_->floor <= lsn_highest;
+        case manifest_op::table: return set_table(in);
+        case manifest_op::untable: return drop_table({in.get<std::uint64_t>()});
+        case manifest_op::tables:
+            state_->next_table = std::max(state_->next_table, in.get<std::uint64_t>()); // an id is never taken twice
+            return true;
+        case manifest_op::unused: return drop_losses(in.get_lsn());
+        }
+        return false;
+    }
+
+    [[nodiscard]] bool add_segment(field_reader& in) {
+        segment_entry e;
+        e.id = in.get_segment();
+        e.salt = in.get<std::uint64_t>();
+        e.size = in.get<std::uint64_t>();
+        e.place = in.get_segment();
+        if (!e.id || !e.place || e.place > e.id || !valid_segment_size(e.size) ||
+            static_cast<std::uint32_t>(e.salt) == 0)
+            return false;
+        if (!state_->segments.emplace(e.id, e).second) return false;
+        note(segment_added{e.id});
+        state_->next_segment = std::max(state_->next_segment, e.id.value + 1);
+        return true;
+    }
+    [[nodiscard]] bool set_seal(field_reader& in) {
+        auto const seal = get_seal(in);
+        auto const at = state_->segments.find(seal.id);
+        if (at == state_->segments.end() || at->second.salt != seal.salt || !seal.range.first ||
+            seal.range.last > lsn_highest)
+            return false;
+        note(seal_set{seal.id, at->second.seal});
+        at->second.seal = seal;
+        return true;
+    }
+    [[nodiscard]] bool drop_segment(segment_id id) noexcept {
+        auto node = state_->segments.extract(id);
+        if (node.empty()) return false;
+        note(segment_gone{std::move(node)});
+        return true;
+    }
+    [[nodiscard]] bool add_loss(field_reader& in) {
+        lsn_range r;
+        r.first = in.get_lsn();
+        r.last = in.get_lsn();
+        if (!r.first || r.empty() || r.last > lsn_highest) return false;
+        state_->losses.push_back(r);
+        note(loss_added{});
+        return true;
+    }
+    [[nodiscard]] bool remove_segment(field_reader& in) {
+        auto const id = in.get_segment();
+        auto const repair = in.get<std::uint64_t>();
+        if (!id) return false;
+        static_cast<void>(drop_segment(id)); // it need not be there
+        state_->removed.push_back({id, repair});
+        note(removed_added{});
+        state_->next_repair = std::max(state_->next_repair, repair + 1);
+        return true;
+    }
+    [[nodiscard]] bool set_base(field_reader& in) noexcept {
+        state_->base.id = in.get_segment();
+        state_->base.salt = in.get<std::uint64_t>();
+        state_->base.last = in.get_lsn();
+        state_->base.chain = in.get<std::uint64_t>();
+        return true;
+    }
+    [[nodiscard]] static bool is_sane(table_entry const& t) noexcept {
+        return t.id && t.id.value < lsn_highest.value && static_cast<std::uint32_t>(t.salt) != 0 &&
+               t.size >= table_bytes_min && t.size <= table_bytes_max && t.lsns.first && !t.lsns.empty() &&
+               t.lsns.last <= lsn_highest && t.level < table_levels && (t.level != 0 || t.lsns.size() == 1) &&
+               t.compression <= compression_id_max && t.smallest.size() <= table_bound_bytes_max &&
+               t.largest.size() <= table_bound_bytes_max && !t.ends_before(t.smallest);
+    }
+    [[nodiscard]] bool set_table(field_reader& in) {
+        table_entry t;
+        t.id = {in.get<std::uint64_t>()};
+        t.salt = in.get<std::uint64_t>();
+        t.size = in.get<std::uint64_t>();
+        t.lsns.first = in.get_lsn();
+        t.lsns.last = in.get_lsn();
+        t.records = in.get<std::uint64_t>();
+        t.level = in.get<std::uint8_t>();
+        auto const n = in.get<std::uint8_t>();
+        auto const m = in.get<std::uint8_t>();
+        t.compression = in.get<std::uint8_t>();
+        t.ends_open = (m & 0x80) != 0;
+        t.smallest = as_text(in.view(n));
+        t.largest = as_text(in.view(m & 0x7FU));
+        if (!is_sane(t)) return false;
+        auto const id = t.id;
+        static_cast<void>(drop_table(id)); // where it was known it changes its level
+        state_->tables.emplace(id, std::move(t));
+        note(table_added{id});
+        state_->next_table = std::max(state_->next_table, id.value + 1);
+        return true;
+    }
+    [[nodiscard]] bool drop_table(table_id id) noexcept {
+        auto node = state_->tables.extract(id);
+        if (node.empty()) return false;
+        note(table_gone{std::move(node)});
+        return true;
+    }
+    [[nodiscard]] bool drop_losses(lsn from) {
+        if (!from) return false;
+        auto kept = state_->losses;
+        for (auto& r : kept) r.last = std::min(r.last, from.before());
+        std::erase_if(kept, [](lsn_range const& r) { return r.empty(); });
+        kept.swap(state_->losses);
+        note(losses_replaced{std::move(kept)});
+        return true;
+    }
+
+    manifest_state* state_;
+    numbers before_{};
+    std::vector<step> undo_{};
+    bool open_ = false; ///< the last apply() can be taken back
+};
+
+/// The state after one edit or snapshot; nothing where an operation is unknown, cut short or contradicts the state before.
+[[nodiscard]] inline std::optional<manifest_state> applied(manifest_state state, frame_type type, std::uint64_t number,
+                                                           byte_view payload) {
+    if (type == frame_type::snapshot) state = manifest_state{};
+    else if (type != frame_type::edit) return std::nullopt;
+    manifest_editor editor{state};
+    if (!editor.apply(number, payload)) return std::nullopt;
+    return state;
+}
+
+} // namespace keel::inline v0::format
+
+#endif
+
 // ---- keel/wal/manifest.hpp ----
 #ifndef KEEL_WAL_MANIFEST_HPP
 #define KEEL_WAL_MANIFEST_HPP
@@ -13107,6 +13545,8 @@ struct manifest_edit {
 /// What one manifest file holds.
 struct manifest_copy {
     bool present = false;
+    bool opened =
+        false; ///< where it is present and is not: `refused` is the machine's trouble, and says nothing of the bytes
     bool readable = false;
     std::optional<error> refused{}; ///< the machine did not let it be read
     std::string trouble{};          ///< why it is not; empty where all is well
@@ -13166,7 +13606,7 @@ template <checksum_policy C, io::file_system Fs>
         copy.trouble = to_string(file.error());
         return copy;
     }
-    copy.present = true;
+    copy.present = copy.opened = true;
     auto const status = file->status();
     if (!status || status->size < format::header_bytes || status->size > format::manifest_bytes_max) {
         copy.trouble = status ? "is " + std::to_string(status->size) + " bytes long, which no manifest is"
@@ -13222,14 +13662,11 @@ using edit_finder = std::function<manifest_edit const*(std::uint64_t)>;
                                                                         edit_finder const& find_snapshot) {
     std::ranges::sort(snapshots, std::greater<>{});
     for (auto const first : snapshots) {
-        auto const* snapshot = find_snapshot(first);
-        auto state = format::applied({}, snapshot->type, first, snapshot->payload);
-        if (!state) continue;
-        while (auto const* next = find(state->edit + 1)) {
-            auto after = format::applied(*state, next->type, state->edit + 1, next->payload);
-            if (!after) break;
-            state = std::move(after);
-        }
+        format::manifest_state state;
+        format::manifest_editor editor{state};
+        if (!editor.apply(first, find_snapshot(first)->payload)) continue;
+        while (auto const* next = find(state.edit + 1))
+            if (!editor.apply(state.edit + 1, next->payload)) break;
         return state;
     }
     return std::nullopt;
@@ -13274,18 +13711,22 @@ template <checksum_policy C, io::file_system Fs>
 template <checksum_policy C, io::file_system Fs>
 class manifest_store {
 public:
+    /// `bytes_max`: the largest file that it writes.
     manifest_store(Fs fs, layout paths, format::store_id store, std::uint64_t branch, std::uint64_t (*entropy)(),
-                   std::uint64_t (*clock_ns)())
+                   std::uint64_t (*clock_ns)(), std::uint64_t bytes_max = format::manifest_bytes_max)
         : fs_{std::move(fs)}, paths_{std::move(paths)}, store_{store}, branch_{branch}, entropy_{entropy},
-          clock_ns_{clock_ns} {}
+          clock_ns_{clock_ns}, bytes_max_{bytes_max} {}
 
     [[nodiscard]] format::manifest_state const& state() const noexcept { return state_; }
     /// The newest edit that both copies are known to hold durably; 0: none is known to be.
     [[nodiscard]] std::uint64_t durable_edit() const noexcept { return durable_edit_; }
+    /// A snapshot of the state takes no more than so many bytes.
+    [[nodiscard]] std::uint64_t snapshot_bytes() const noexcept { return snapshot_bytes_; }
 
     /// Starts from a state read back. Copies that are not current are written anew before the next edit.
     void adopt(format::manifest_state state, manifest_load const& load) {
         state_ = std::move(state);
+        snapshot_bytes_ = format::snapshot_of(state_).payload().size();
         for (std::size_t i = 0; i < 2; ++i) {
             copies_[i] = {};
             if (!load.current[i] || load.state->edit != state_.edit) continue;
@@ -13299,12 +13740,15 @@ public:
         }
     }
 
-    /// Makes both files hold this state as a snapshot, whatever was there before.
+    /// Makes both files hold this state as a snapshot, whatever was there before. On an error the state here is as before; either may
+    /// be there at the next open.
     [[nodiscard]] result<void> create(format::manifest_state state) {
-        state_ = std::move(state);
-        if (state_.edit == 0) state_.edit = 1;
-        KEEL_TRY(rewrite(0));
-        KEEL_TRY(rewrite(1));
+        if (state.edit == 0) state.edit = 1;
+        if (!fits(format::snapshot_of(state).payload().size())) return too_large();
+        replacement current{*this, std::move(state)};
+        for (int i = 0; i < 2; ++i)
+            if (auto done = rewrite(i); !done) return give_up(std::move(done).error());
+        current.done = true;
         durable_edit_ = state_.edit;
         return {};
     }
@@ -13321,27 +13765,39 @@ public:
         return {};
     }
 
-    /// Durable in both copies when it returns. After an error the edit may or may not be there at the next open; the state here
-    /// is as before, and no further edit is taken.
+    /// Durable in both copies when it returns. After an error the state here is as before. too_large, invalid_argument: nothing was
+    /// written. Any other: the edit may or may not be there at the next open, and no further edit is taken before retry(); until then
+    /// each is told the first cause.
     [[nodiscard]] result<void> commit(format::edit_builder const& edit) {
-        if (failed_) return failure(*failed_); // its first cause: what can be done about it has not changed
-        auto after = format::applied(state_, format::frame_type::edit, state_.edit + 1, edit.payload());
-        if (!after)
-            return failure(errc::invalid_argument, "a manifest edit that contradicts the state", paths_.manifest(0));
+        if (failed_) return failure(not_repeated());
         KEEL_TRY(settle());
-        auto const before = std::exchange(state_, std::move(*after));
+        format::manifest_editor editor{state_};
+        attempt current{*this, editor};
+        if (!editor.apply(state_.edit + 1, edit.payload()))
+            return failure(errc::invalid_argument, "a manifest edit that contradicts the state", paths_.manifest(0));
+        auto const bytes = snapshot_bound(edit);
+        if (!fits(bytes)) return too_large();
+        // Before the first write: memory that is refused here costs the edit and nothing else.
+        std::array<std::vector<std::byte>, 2> const frames{frame_for(0, edit), frame_for(1, edit)};
+        current.begun = true;
+        bool appended = true;
         for (int i = 0; i < 2; ++i) {
-            if (append(i, edit.payload())) continue;
+            if (append(i, frames[static_cast<std::size_t>(i)])) continue;
+            appended = false;
             // What a failed sync left of that file is not to be believed: write it anew, with the edit in its snapshot.
             if (auto done = rewrite(i); !done) {
-                state_ = before;
-                return give_up(std::move(done).error());
+                current.why = done.error();
+                return done;
             }
         }
+        current.done = true;
+        if (appended) snapshot_bytes_ = bytes; // else it is known exactly
         durable_edit_ = state_.edit;
         return {};
     }
 
+    /// A commit failed, and retry() was not called since.
+    [[nodiscard]] bool failed() const noexcept { return failed_.has_value(); }
     /// After a failed commit: forgets both files, so that the next edit writes them anew. Numbers that the failed edit may have
     /// taken are skipped, so whatever is left of it is older.
     void retry() {
@@ -13360,9 +13816,75 @@ private:
         bool good = false;
     };
 
+    /// An edit that is in memory and on its way to the files. Unless it comes to its end the state is as before, also where memory is
+    /// refused, and what the files hold of it is not known from its first write on.
+    struct attempt {
+        manifest_store& of;
+        format::manifest_editor& editor;
+        std::uint64_t const snapshot_bytes;
+        bool begun = false;
+        bool done = false;
+        error why{.code = errc::out_of_memory, .message = "no memory"};
+
+        attempt(manifest_store& store, format::manifest_editor& edit)
+            : of{store}, editor{edit}, snapshot_bytes{store.snapshot_bytes_} {}
+        attempt(attempt const&) = delete;
+        attempt& operator=(attempt const&) = delete;
+        ~attempt() {
+            if (done) return;
+            editor.take_back();
+            of.snapshot_bytes_ = snapshot_bytes;
+            if (begun && !of.failed_) of.failed_.emplace(std::move(why));
+        }
+    };
+
+    /// Another state as a whole, until it is in both files.
+    struct replacement {
+        manifest_store& of;
+        format::manifest_state before;
+        std::uint64_t const snapshot_bytes;
+        bool done = false;
+
+        replacement(manifest_store& store, format::manifest_state state)
+            : of{store}, before{std::exchange(store.state_, std::move(state))}, snapshot_bytes{store.snapshot_bytes_} {}
+        replacement(replacement const&) = delete;
+        replacement& operator=(replacement const&) = delete;
+        ~replacement() {
+            if (done) return;
+            std::swap(of.state_, before);
+            of.snapshot_bytes_ = snapshot_bytes;
+            if (!of.failed_) of.failed_.emplace(error{.code = errc::out_of_memory, .message = "no memory"});
+        }
+    };
+
     auto give_up(error why) {
-        failed_ = why;
+        if (!failed_) failed_ = why;
         return failure(std::move(why));
+    }
+    [[nodiscard]] error not_repeated() const {
+        auto why = *failed_;
+        why.message = "an earlier manifest edit failed and was not repeated yet: " + why.message;
+        return why;
+    }
+
+    [[nodiscard]] bool fits(std::uint64_t snapshot) const noexcept { return file_bytes(snapshot) <= bytes_max_; }
+    [[nodiscard]] auto too_large() const {
+        return failure(errc::too_large,
+                       "the manifest would grow beyond what can be read again; nothing was changed: merge tables or "
+                       "accept losses, so that it has less to say",
+                       paths_.manifest(0));
+    }
+    /// Of a file that begins with such a snapshot.
+    [[nodiscard]] static std::uint64_t file_bytes(std::uint64_t snapshot) noexcept {
+        auto const needed = format::manifest_frames_begin + format::frame_bytes(snapshot);
+        return format::rounded_up(std::max(2 * needed, format::manifest_bytes_min), 4 * KiB);
+    }
+    /// No snapshot behind this edit, which is applied, is longer: an operation takes no more room in one than in an edit. Only close to
+    /// the limit is it worth counting.
+    [[nodiscard]] std::uint64_t snapshot_bound(format::edit_builder const& edit) const {
+        constexpr std::uint64_t next_table_bytes = 10; // which may come with a table's own operation
+        auto const bound = snapshot_bytes_ + edit.payload().size() + next_table_bytes;
+        return fits(bound) ? bound : format::snapshot_of(state_).payload().size();
     }
 
     [[nodiscard]] result<void> make_current(int i) {
@@ -13380,16 +13902,21 @@ private:
         return {};
     }
 
-    [[nodiscard]] bool append(int i, byte_view payload) {
+    /// The edit as copy `i` takes it; empty where it has no room.
+    [[nodiscard]] std::vector<std::byte> frame_for(int i, format::edit_builder const& edit) const {
+        auto const& c = copies_[static_cast<std::size_t>(i)];
+        auto const payload = edit.payload();
+        if (!c.file || c.end + format::frame_bytes(payload.size()) > c.header.size) return {};
+        return encode(c, format::frame_type::edit, payload);
+    }
+    [[nodiscard]] bool append(int i, std::vector<std::byte> const& frame) {
         auto& c = copies_[static_cast<std::size_t>(i)];
-        auto const bytes = format::frame_bytes(payload.size());
-        if (!c.file || c.end + bytes > c.header.size) return false;
-        auto const frame = encode(c, format::frame_type::edit, payload);
+        if (frame.empty()) return false;
         if (!c.file->write(c.end, frame) || !c.file->sync()) {
             c.good = false;
             return false;
         }
-        c.end += bytes;
+        c.end += frame.size();
         return true;
     }
 
@@ -13409,13 +13936,13 @@ private:
     [[nodiscard]] result<void> rewrite(int i) {
         copy c;
         auto const snapshot = format::snapshot_of(state_);
-        auto const needed = format::manifest_frames_begin + format::frame_bytes(snapshot.payload().size());
+        auto const bytes = snapshot.payload().size();
         c.header = {.checksum = checksum_id{C::id},
                     .store = store_,
                     .salt = entropy_() | 1,
                     .branch = branch_,
                     .first_edit = state_.edit,
-                    .size = format::rounded_up(std::max(2 * needed, format::manifest_bytes_min), 4 * KiB),
+                    .size = file_bytes(bytes),
                     .created_ns = clock_ns_()};
         c.end = format::manifest_frames_begin;
         auto const frame = encode(c, format::frame_type::snapshot, snapshot.payload());
@@ -13428,6 +13955,7 @@ private:
         c.end += frame.size();
         c.good = true;
         copies_[static_cast<std::size_t>(i)] = std::move(c);
+        snapshot_bytes_ = bytes;
         return {};
     }
 
@@ -13458,11 +13986,13 @@ private:
     std::uint64_t branch_;
     std::uint64_t (*entropy_)();
     std::uint64_t (*clock_ns_)();
+    std::uint64_t bytes_max_;
     format::manifest_state state_{};
+    std::uint64_t snapshot_bytes_ = 0; ///< of the state, or a few more
     std::array<copy, 2> copies_{};
     std::uint64_t durable_edit_ = 0;
     bool names_synced_ = false;
-    std::optional<error> failed_{}; ///< why an edit failed; none is taken until retry()
+    std::optional<error> failed_{}; ///< the first cause
 };
 
 } // namespace keel::inline v0::wal
@@ -13504,19 +14034,19 @@ public:
         return done;
     }
 
-    /// Gives the room back. False: there was none to give.
+    /// Gives the room back. False: there was none to give. Also what an earlier run left, though nobody asked for it yet.
     [[nodiscard]] bool spend() {
-        if (!std::exchange(there_, false)) return false;
-        return remove().has_value();
+        there_ = false;
+        return fs_.remove(path_).has_value();
     }
 
 private:
     static constexpr std::uint64_t write_bytes = 256 * KiB;
 
     result<void> fill(std::uint64_t bytes) {
+        std::vector<std::byte> const zeros(static_cast<std::size_t>(std::min(bytes, write_bytes)));
         KEEL_TRY_LET(file, fs_.open(path_, io::access::read_write, io::creation::must_not_exist));
         KEEL_TRY(file.allocate(bytes));
-        std::vector<std::byte> const zeros(static_cast<std::size_t>(std::min(bytes, write_bytes)));
         for (std::uint64_t at = 0; at < bytes; at += zeros.size())
             KEEL_TRY(file.write(at, byte_view{zeros}.first(
                                         static_cast<std::size_t>(std::min<std::uint64_t>(zeros.size(), bytes - at)))));
@@ -13548,8 +14078,13 @@ private:
 // is left to the sync that makes it durable. Only a registered segment is activated, so a registered file that is missing is damage.
 // Retire: the edit is durable in both manifests before a byte of the file changes.
 //
+// What is kept here of files (ready, used, made) changes after the edit that it follows from is committed, and then by code that cannot
+// fail: after an edit that failed, or memory that was refused, all of it is as it was.
+//
 // Thread rules: everything here under one mutex of its own, which is held during I/O. The writer calls it with its own mutex held;
 // never the other way round.
+
+#include <ranges>
 
 namespace keel::inline v0::wal {
 
@@ -13584,9 +14119,11 @@ public:
     [[nodiscard]] std::uint64_t random() const { return entropy_(); }
     [[nodiscard]] std::uint64_t now_ns() const { return clock_ns_(); }
 
-    [[nodiscard]] format::manifest_state state() const {
+    /// The manifest as it is now. All who ask between two edits share one copy.
+    [[nodiscard]] std::shared_ptr<format::manifest_state const> state() const {
         std::lock_guard const hold{m_};
-        return manifest_.state();
+        if (!shown_) shown_ = std::make_shared<format::manifest_state const>(manifest_.state());
+        return shown_;
     }
     /// The newest manifest edit that no crash takes back.
     [[nodiscard]] std::uint64_t durable_edit() const {
@@ -13600,32 +14137,44 @@ public:
         fills_ = false;
     }
 
+    /// Files in the log's folder that are this store's and no part of it: adopt() removes them. Before anything is written.
+    void remove_later(std::vector<std::string> leftovers) {
+        std::lock_guard const hold{m_};
+        leftovers_ = std::move(leftovers);
+    }
+
     /// Takes over the spare segments that recovery found. Each gets a new life before it is used, also after an orderly close: a later
     /// opening may have activated it, and a power loss taken that back but for some frames, which would verify in this life. `retired`:
     /// given up before, their files still there. `next`: the LSN that is taken next; that those from there on were lost is taken back.
+    /// After an error nothing has changed, and the same call may be made again.
     [[nodiscard]] result<void> adopt(std::vector<format::segment_entry> const& spares,
                                      std::vector<format::segment_entry> const& retired, lsn next) {
         std::lock_guard const hold{m_};
         // Headers speak of the newest edit as durable from here on.
-        KEEL_TRY(manifest_.settle());
+        KEEL_TRY(settle_locked());
         format::edit_builder edit;
+        std::vector<used_file> reusable;
         for (auto const& e : spares) {
+            if (!manifest_.state().segments.contains(e.id)) continue;
             edit.retired(e.id);
-            if (holds(paths_.segment(e.id), e)) used_.push_back({paths_.segment(e.id), e.size});
+            if (holds(paths_.segment(e.id), e)) reusable.push_back({paths_.segment(e.id), e.size});
         }
         // A loss is declared before what it lies between is durable elsewhere: a power loss may take that, and its LSNs with it.
         if (std::ranges::any_of(manifest_.state().losses, [next](lsn_range const& r) { return r.last >= next; }))
             edit.unused(next);
+        used_.reserve(used_.size() + reusable.size());
         if (!edit.empty()) KEEL_TRY(commit_locked(edit, room::reserved));
+        for (auto& file : reusable) used_.push_back(std::move(file));
         for (auto const& e : retired)
             static_cast<void>(dispose_locked(e, false)); // else they are left to the next opening
+        remove_leftovers();
         return {};
     }
 
     /// Makes the state that was found durable: before anything that it no longer names is removed.
     [[nodiscard]] result<void> settle() {
         std::lock_guard const hold{m_};
-        return manifest_.settle();
+        return settle_locked();
     }
 
     [[nodiscard]] std::size_t ready() const {
@@ -13648,7 +14197,7 @@ public:
     /// It is written to from here on. By the thread that asked for it.
     void take_first_ready() noexcept {
         std::lock_guard const hold{m_};
-        ready_.pop_front();
+        ready_.erase(ready_.begin());
     }
 
     /// Makes sure of the room that a full disk will not give. Errors: no_space, and the machine's; nothing is lost by them.
@@ -13661,10 +14210,10 @@ public:
         std::lock_guard const hold{m_};
         return commit_locked(edit, room::reserved);
     }
-    /// After a failed edit: the next one writes both copies anew.
+    /// After a failed edit: the next one writes both copies anew, as it does without this call.
     void retry() {
         std::lock_guard const hold{m_};
-        manifest_.retry();
+        retry_locked();
     }
 
     /// What an edit says of segments that the log gives up, all records in which are at or below `floor`.
@@ -13718,25 +14267,49 @@ private:
 
     /// A segment, and the manifest written anew.
     [[nodiscard]] std::uint64_t reserve_bytes() const {
-        auto const manifest = format::snapshot_of(manifest_.state()).payload().size();
-        return segment_bytes_ + std::max<std::uint64_t>(4 * manifest, 2 * format::manifest_bytes_min);
+        return segment_bytes_ + std::max<std::uint64_t>(4 * manifest_.snapshot_bytes(), 2 * format::manifest_bytes_min);
     }
     /// Whether an attempt that failed so is worth repeating: there is room now that was kept for this.
     [[nodiscard]] bool makes_room(error const& why, room from) {
         return why.code == errc::no_space && from == room::reserved && reserve_.spend();
     }
 
+    /// An edit that failed was never acted on, here or by who asked for it. So whether a crash keeps it or not, what it says is true; and
+    /// what comes behind it replaces both files first.
+    void retry_locked() {
+        shown_.reset();
+        manifest_.retry();
+    }
+    result<void> settle_locked() {
+        if (manifest_.failed()) retry_locked();
+        return manifest_.settle();
+    }
     result<void> commit_locked(format::edit_builder const& edit, room from) {
+        if (manifest_.failed()) retry_locked();
+        shown_.reset();
         auto done = manifest_.commit(edit);
         if (done || !makes_room(done.error(), from)) return done;
-        manifest_.retry();
+        retry_locked();
         return manifest_.commit(edit);
+    }
+
+    /// A file that stands under a name which the store has come to use since is not one of them.
+    void remove_leftovers() {
+        auto const in_use = [this](std::string const& path) {
+            auto const id = layout::segment_of(std::string_view{path}.substr(path.rfind('/') + 1));
+            return (id && (manifest_.state().segments.contains(*id) || (made_ && made_->id == *id))) ||
+                   std::ranges::any_of(used_, [&](used_file const& f) { return f.path == path; });
+        };
+        for (auto const& path : leftovers_)
+            if (!in_use(path)) static_cast<void>(fs_.remove(path)); // else it is left to the next opening
+        leftovers_.clear();
     }
 
     result<void> prepare_locked(room from) {
         if (!made_) KEEL_TRY(make_segment(from));
         format::edit_builder edit;
         edit.prepared(made_->id, made_->salt, segment_bytes_, made_->id);
+        ready_.reserve(ready_.size() + 1);
         KEEL_TRY(commit_locked(edit, from));
         ready_.push_back(*std::exchange(made_, std::nullopt));
         return {};
@@ -13769,26 +14342,25 @@ private:
             used_.pop_back();
         }
         bool const recycled = !used_.empty();
-        if (recycled) {
-            from = used_.back().path;
-            used_.pop_back();
-        } else if (auto gone = fs_.remove(from); !gone && gone.error().code != errc::not_found) {
-            return gone;
-        }
+        if (recycled) from = used_.back().path;
+        else if (auto gone = fs_.remove(from); !gone && gone.error().code != errc::not_found) return gone;
+        auto done = begin_life(from, path, recycled, header);
+        if (recycled) used_.pop_back();
+        if (!done) static_cast<void>(fs_.remove(from)); // half made it only takes room; a leftover next time
+        KEEL_TRY(done);
+        // Without this a crash can keep the manifest's word of a segment and lose the file's name.
+        return fs_.sync_directory(paths_.log());
+    }
+    /// Makes a file of zeros, or of one that is used no more, the segment of this header, under its name.
+    result<void> begin_life(std::string const& from, std::string const& path, bool recycled,
+                            format::header_block const& header) {
         KEEL_TRY_LET(file, fs_.open(from, io::access::read_write,
                                     recycled ? io::creation::must_exist : io::creation::must_not_exist));
-        if (!recycled) {
-            if (auto filled = fill(file); !filled) {
-                static_cast<void>(fs_.remove(from)); // what is half filled only takes room; a leftover next time
-                return filled;
-            }
-        }
+        if (!recycled) KEEL_TRY(fill(file));
         KEEL_TRY(file.write(0, header));
         KEEL_TRY(file.write(format::second_header_offset(segment_bytes_), header));
         KEEL_TRY(file.sync());
-        KEEL_TRY(fs_.rename(from, path));
-        // Without this a crash can keep the manifest's word of a segment and lose the file's name.
-        return fs_.sync_directory(paths_.log());
+        return fs_.rename(from, path);
     }
 
     result<void> fill(typename fs_type::file& file) {
@@ -13809,10 +14381,12 @@ private:
     bool fills_ = true;
     std::uint64_t (*entropy_)();
     std::uint64_t (*clock_ns_)();
-    std::deque<prepared_segment> ready_{};
+    std::vector<prepared_segment> ready_{}; ///< one or two, the oldest first
     /// Its file is there, the edit that registers it failed. A crash may keep that edit nonetheless: the file stays what it says.
     std::optional<prepared_segment> made_{};
     std::vector<used_file> used_{};
+    std::vector<std::string> leftovers_{};
+    mutable std::shared_ptr<format::manifest_state const> shown_{}; ///< made anew when it is asked for behind an edit
     space_reserve<fs_type> reserve_;
 };
 
@@ -17095,10 +17669,20 @@ private:
         last.attempts = attempts_;
         last.store = stock.store;
         last.branch = stock.branch;
-        // The accepted LSN belongs to the boot and file that wrote it; carried into a note of this boot it would claim too much.
-        if (!stock.note_is_own) last.accepted = last.durable;
-        notes_->write(last);
+        notes_->write(signed_anew(last, stock.note_is_own));
         return {};
+    }
+
+    /// What a note may say once it is written again, which puts this boot's name under it. Only the durable LSN holds in any boot. Where the
+    /// log was accepted up to, in which segment, and where that ends, speaks of page caches: a power cut has taken them, and who looks for
+    /// the log's end would stop in front of records that were acknowledged since.
+    [[nodiscard]] static format::note signed_anew(format::note n, bool of_this_boot) noexcept {
+        if (of_this_boot) return n;
+        n.accepted = n.durable;
+        n.segment = {};
+        n.end = 0;
+        n.newest_index = 0;
+        return n;
     }
 
     result<opened_type> create(examination exam) {
@@ -17249,8 +17833,10 @@ private:
                                                                        stock.branch, segment_bytes_, options_.entropy,
                                                                        options_.clock_ns);
         if (!start.read_only) adopt_spares(out);
+        // What is written from here on is noted nowhere: those of an earlier run must not speak for it.
+        if (!notes_ && !options_.read_only) static_cast<void>(fs_.remove(paths_.notes()));
         if (notes_ && (attempts_ != 0 || !stock.exists)) {
-            auto n = notes_->last();
+            auto n = stock.exists ? notes_->last() : format::note{};
             n.attempts = 0;
             n.store = stock.store;
             n.branch = stock.branch;
@@ -17470,7 +18056,7 @@ private:
     void adopt_spares(opened_type& out) {
         std::vector<format::segment_entry> spares;
         for (auto const& s : out.exam.stock.spare)
-            if (s.present && out.keeper->state().segments.contains(s.entry.id)) spares.push_back(s.entry);
+            if (s.present && out.keeper->state()->segments.contains(s.entry.id)) spares.push_back(s.entry);
         out.start.spares = std::move(spares);
         for (auto const& l : out.exam.stock.leftovers)
             if (l.retired) out.start.retired.push_back(*l.retired);
@@ -19907,7 +20493,7 @@ public:
     [[nodiscard]] keeper_type& keeper() noexcept { return *keeper_; }
     [[nodiscard]] fs_type const& fs() const noexcept { return fs_; }
     [[nodiscard]] bool read_only() const noexcept { return read_only_; }
-    [[nodiscard]] format::manifest_state manifest() const { return keeper_->state(); }
+    [[nodiscard]] std::shared_ptr<format::manifest_state const> manifest() const { return keeper_->state(); }
 
     /// Damage that was met after opening: logged, told to the observer, and the reason for being degraded.
     void tell(std::vector<finding> found) {
@@ -19930,35 +20516,59 @@ public:
         events_->deliver();
     }
 
-    /// Gives up whole segments in front of `upto`.
+    /// Gives up whole segments in front of `upto`. On an error of the manifest nothing is given up, or all of it once the log is opened
+    /// again; on one of a file that could not be removed it is, and the next opening removes the file.
     result<void> truncate_before(lsn upto) {
         std::lock_guard const hold{retention_};
         if (writer_.state() == engine_state::closed) return failure(errc::closed, "the log is closed");
-        auto const known = keeper_->state();
-        auto base = known.base;
-        auto floor = known.floor;
-        std::vector<format::segment_entry> gone;
-        for (auto const& part : parts_->wholly_at_or_below(upto.before())) {
-            auto const at = known.segments.find(part.id);
-            if (at == known.segments.end() || part.id == writer_.active_segment()) continue;
-            // Records in front of a segment that stays, or one without a seal, keep it: retention goes from the oldest on.
-            if (!at->second.seal) break;
-            gone.push_back(at->second);
-            auto const& seal = *at->second.seal;
-            floor = std::max(floor, seal.range.last);
-            base = format::link_of(seal, format::segment_end::rolled);
-        }
-        if (gone.empty()) return {};
-        for (auto const& e : gone) parts_->retire(e.id);
+        auto const gone = oldest_in_front_of(upto);
+        if (gone.segments.empty()) return {};
         format::edit_builder edit;
-        keeper_type::give_up(edit, gone, base, floor);
+        keeper_type::give_up(edit, gone.segments, gone.base, gone.floor);
         KEEL_TRY(keeper_->commit(edit));
-        for (auto const& e : gone) KEEL_TRY(keeper_->dispose(e, parts_->pinned(e.id)));
-        return {};
+        for (auto const& e : gone.segments) parts_->retire(e.id);
+        result<void> done;
+        for (auto const& e : gone.segments)
+            if (auto disposed = keeper_->dispose(e, parts_->pinned(e.id)); !disposed && done) done = disposed;
+        return done;
     }
 
 private:
     static constexpr std::size_t reads_much = 4096;
+
+    struct given_up {
+        std::vector<format::segment_entry> segments{};
+        format::segment_link base{}; ///< the last one of them
+        lsn floor{};
+    };
+    /// The oldest segments, as many as hold nothing at or behind `upto`. One that a crash left without a seal goes like the others once
+    /// this opening has written: what counts of it is durable then, and nothing more comes to it.
+    [[nodiscard]] given_up oldest_in_front_of(lsn upto) const {
+        auto const known = keeper_->state();
+        bool const proven = writer_.has_written();
+        given_up out{.base = known->base, .floor = known->floor};
+        auto base = out.base;
+        auto floor = out.floor;
+        std::size_t take = 0;
+        for (auto const& part : parts_->all()) {
+            auto const at = known->segments.find(part->id);
+            if (at == known->segments.end()) continue;
+            auto const last = part->counted.empty() ? lsn{} : part->counted.back().last;
+            auto const& seal = at->second.seal;
+            if (part->open || part->id == writer_.active_segment() || last >= upto || (!seal && !proven)) break;
+            auto const link = seal ? format::link_of(*seal, format::segment_end::rolled) : wal::link_of(*part);
+            if (link.id) base = link;
+            floor = std::max({floor, last, seal ? seal->range.last : lsn{}});
+            out.segments.push_back(at->second);
+            // A file below the floor is known to be given up by its header's first LSN: one that holds nothing waits for those behind it.
+            if (part->first > floor) continue;
+            take = out.segments.size();
+            out.base = base;
+            out.floor = floor;
+        }
+        out.segments.resize(take);
+        return out;
+    }
 
     void stop_threads() noexcept {
         std::lock_guard const hold{starting_};
@@ -20188,7 +20798,7 @@ public:
     /// Bytes of log that wait to be merged.
     [[nodiscard]] std::uint64_t log_bytes() const {
         auto const [parts, view, state] = now();
-        return compaction_picker<merging>{view, parts, state, true}.log_bytes();
+        return compaction_picker<merging>{view, parts, *state, true}.log_bytes();
     }
     [[nodiscard]] compaction_counters counters() const {
         std::lock_guard const hold{counters_m_};
@@ -20199,7 +20809,7 @@ private:
     struct present {
         std::vector<std::shared_ptr<wal::catalog_part const>> parts;
         std::shared_ptr<typename levels_type::view_type const> view;
-        format::manifest_state state;
+        std::shared_ptr<format::manifest_state const> state;
     };
     [[nodiscard]] present now() const {
         auto parts = core_.parts().all(); // first: what is closed in them is in the view
@@ -20216,10 +20826,11 @@ private:
     }
     template <class Choose>
     result<bool> choose_and_run(std::stop_token const& stop, Choose const& choose) {
+        show_switch(); // of a merge that was refused memory for it
         auto const health = core_.writer().state();
         if (health != engine_state::healthy && health != engine_state::degraded) return false;
         auto const [parts, view, state] = now();
-        compaction_picker<merging> pick{view, parts, state, core_.writer().has_written()};
+        compaction_picker<merging> pick{view, parts, *state, core_.writer().has_written()};
         KEEL_TRY_LET(job, choose(pick));
         if (job) KEEL_TRY(run(*job, stop));
         return job.has_value();
@@ -20255,12 +20866,12 @@ private:
         // Also where it stood there: whoever made it may have died, or failed, before this.
         KEEL_TRY(fs_.sync_directory(paths.root()));
         KEEL_TRY_LET(names, fs_.list(paths.tables()));
-        std::uint64_t next = state.next_table;
+        std::uint64_t next = state->next_table;
         for (auto const& entry : names) {
             auto const path = paths.table_file(entry.name);
             bool const temporary = entry.name.ends_with(".tab.tmp");
             auto const id = wal::layout::table_of(entry.name);
-            if (temporary || (id && !state.tables.contains(*id) && is_ours(path))) {
+            if (temporary || (id && !state->tables.contains(*id) && is_ours(path))) {
                 KEEL_TRY(fs_.remove(path));
             } else if (id && id->value < lsn_highest.value) {
                 next = std::max(next, id->value + 1); // no table of ours, or damage's only trace: it keeps its name
@@ -20341,52 +20952,85 @@ private:
 
     // ---- switching ----------------------------------------------------------------------------------------------------------
 
-    result<void> switch_over(job_type const& job, std::vector<format::table_entry> const& made) {
-        format::edit_builder edit;
-        std::vector<format::table_id> out;
+    struct old_segment {
+        format::segment_entry entry{};
+        std::shared_ptr<void const> file{}; ///< shared with whoever reads it
+    };
+    struct old_table {
+        std::string path{};
+        std::shared_ptr<void const> file{};
+    };
+    /// What readers see of a merge, and what becomes of the files it read.
+    struct switched {
+        std::vector<segment_id> segments{};
+        std::vector<format::table_id> out{};
+        std::vector<std::shared_ptr<table_type const>> in{};
+        std::vector<old_segment> old_segments{};
+        std::vector<old_table> old_tables{};
+    };
+
+    /// Complete before the edit is committed: what follows the commit must not be forgotten for want of memory.
+    [[nodiscard]] switched what_changes(job_type const& job, std::vector<format::table_entry> const& made) {
+        switched all;
         for (auto const& level : job.tables)
             for (auto const& t : level) {
-                out.push_back(t->entry().id);
-                edit.untable(t->entry().id);
+                all.out.push_back(t->entry().id);
+                all.old_tables.push_back({t->path(), t->file()});
             }
-        std::vector<std::shared_ptr<table_type const>> in;
         for (auto const& t : job.moved) {
             auto entry = t->entry();
             entry.level = job.into;
-            edit.table(entry);
-            out.push_back(entry.id);
-            in.push_back(t->renamed(entry));
+            all.out.push_back(entry.id);
+            all.in.push_back(t->renamed(entry));
         }
+        for (auto const& t : made) all.in.push_back(levels_.serve(t, core_.keeper().paths()));
+        for (auto const& e : job.segments) {
+            all.segments.push_back(e.id);
+            all.old_segments.push_back({.entry = e});
+        }
+        // Every reader of a segment's file shares one handle of it, whichever view it came by; records in memory need no file.
+        for (auto const& r : job.runs)
+            for (auto& old : all.old_segments)
+                if (r->source().id == old.entry.id) old.file = r->file();
+        old_segments_.reserve(old_segments_.size() + all.old_segments.size());
+        old_tables_.reserve(old_tables_.size() + all.old_tables.size());
+        return all;
+    }
+    result<void> switch_over(job_type const& job, std::vector<format::table_entry> const& made) {
+        auto all = what_changes(job, made);
+        format::edit_builder edit;
+        for (auto const& level : job.tables)
+            for (auto const& t : level) edit.untable(t->entry().id);
+        for (std::size_t i = 0; i < job.moved.size(); ++i) edit.table(all.in[i]->entry());
         for (auto const& t : made) edit.table(t);
         if (!job.segments.empty()) core_type::keeper_type::give_up(edit, job.segments, job.base, job.floor);
         edit.tables(ids_.next());
+        auto const tables = all.in.size();
         if (auto done = core_.keeper().commit(edit); !done) {
             // The edit may be there at the next open: both the old files and the new ones stay.
             core_.writer().manifest_failed(done.error());
             return done;
         }
-        for (auto const& t : made) in.push_back(levels_.serve(t, core_.keeper().paths()));
-        std::vector<segment_id> gone;
-        for (auto const& e : job.segments) gone.push_back(e.id);
-        retire(job, levels_.replace(gone, out, in));
+        switched_.emplace(std::move(all));
         count(job, made);
+        show_switch();
         core_.events().push(
-            observe::merged{.level = job.into, .tables = in.size(), .bytes_read = job.bytes, .floor = job.floor});
+            observe::merged{.level = job.into, .tables = tables, .bytes_read = job.bytes, .floor = job.floor});
         return {};
     }
-    /// Every reader of a segment's file shares one handle of it, whichever view it came by; records in memory need no file.
-    void retire(job_type const& job, std::vector<std::pair<segment_id, std::shared_ptr<void const>>> const& files) {
-        for (auto const& e : job.segments) {
-            core_.parts().retire(e.id);
-            old_segment old{.entry = e};
-            for (auto const& r : job.runs)
-                if (r->source().id == e.id) old.file = r->file();
+    /// Lets readers see what was committed last. Where memory is refused for that they go on with what they have, which is no less right,
+    /// and the next merge begins with this.
+    void show_switch() {
+        if (!switched_) return;
+        auto const files = levels_.replace(switched_->segments, switched_->out, switched_->in);
+        for (auto& old : switched_->old_segments) {
             for (auto const& [id, file] : files)
-                if (id == e.id) old.file = file;
-            old_segments_.push_back(std::move(old));
+                if (id == old.entry.id) old.file = file;
+            core_.parts().retire(old.entry.id);
+            old_segments_.push_back(std::move(old)); // there is room for it
         }
-        for (auto const& level : job.tables)
-            for (auto const& t : level) old_tables_.push_back({t->path(), t->file()});
+        for (auto& old : switched_->old_tables) old_tables_.push_back(std::move(old));
+        switched_.reset();
     }
     void count(job_type const& job, std::vector<format::table_entry> const& made) {
         if (!job.reads()) return;
@@ -20412,15 +21056,6 @@ private:
         });
     }
 
-    struct old_segment {
-        format::segment_entry entry{};
-        std::shared_ptr<void const> file{}; ///< shared with whoever reads it
-    };
-    struct old_table {
-        std::string path{};
-        std::shared_ptr<void const> file{};
-    };
-
     core_type& core_;
     levels_type& levels_;
     fs_type fs_;
@@ -20431,6 +21066,7 @@ private:
     std::array<std::string, format::table_levels> next_key_{};
     std::vector<old_segment> old_segments_{};
     std::vector<old_table> old_tables_{};
+    std::optional<switched> switched_{}; ///< committed, and not shown to readers yet
     mutable std::mutex counters_m_;
     compaction_counters counters_{};
 };
@@ -21066,8 +21702,6 @@ indexed_segments(Fs& fs, std::vector<served_segment> served, std::vector<index_c
 // and served from there (engine/levels.hpp); behind, segments and tables are merged into tables (engine/compactor.hpp). Readers take
 // no lock that is held during I/O of a writer or a merge.
 
-#include <ranges>
-
 namespace keel::inline v0 {
 
 /// Where a store's bytes are, and what merging cost since it was opened.
@@ -21300,11 +21934,11 @@ public:
     [[nodiscard]] storage_report storage() const {
         storage_report out;
         auto const manifest = core_->manifest();
-        for (auto const& [id, s] : manifest.segments) {
+        for (auto const& [id, s] : manifest->segments) {
             ++out.segments;
             out.log_bytes += s.size;
         }
-        for (auto const& [id, t] : manifest.tables) {
+        for (auto const& [id, t] : manifest->tables) {
             ++out.levels[t.level].tables;
             out.levels[t.level].bytes += t.size;
             out.levels[t.level].records += t.records;
@@ -21493,9 +22127,8 @@ using engine = basic_engine<config<Policies...>>;
 #ifndef KEEL_KEEL_HPP
 #define KEEL_KEEL_HPP
 
-// keel, all of it but the parts that need another library: those are one header each (policy/checksum/sha3_64.hpp,
-// policy/compression/zstd.hpp and lz4.hpp, tool/run.hpp; policy/checksum/xxh3_64.hpp comes along where xxhash.h is). In the order in
-// which data flows.
+// keel, all of it but the parts that need another library: those are one header each (policy/compression/zstd.hpp and lz4.hpp,
+// tool/run.hpp; policy/checksum/xxh3_64.hpp comes along where xxhash.h is). In the order in which data flows.
 
 #if __has_include(<xxhash.h>)
 // ---- keel/policy/checksum/xxh3_64.hpp ----

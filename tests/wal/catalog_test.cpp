@@ -21,7 +21,7 @@ catalog_part a_part(std::uint64_t id, std::vector<lsn_range> counted, bool open 
 }
 
 /// The same answers, found by looking through all of it.
-struct model {
+struct expected_parts {
     struct part {
         std::uint64_t id;
         std::vector<lsn_range> counted;
@@ -48,18 +48,18 @@ struct model {
     }
 };
 
-void trim(catalog& all, segment_id id, lsn last) {
+void trim_part(catalog& all, segment_id id, lsn last) {
     catalog::update one{all};
     one.trim(id, last);
     one.commit();
 }
-void close(catalog& all, lsn last, format::segment_link const& link) {
+void close_part(catalog& all, lsn last, format::segment_link const& link) {
     catalog::update one{all};
     one.close(last, link);
     one.commit();
 }
 
-void same_answers(catalog const& all, model const& expected, std::uint64_t up_to) {
+void same_answers(catalog const& all, expected_parts const& expected, std::uint64_t up_to) {
     for (lsn at{1}; at.value <= up_to; at = at.next()) {
         auto const found = all.find(at);
         RC_ASSERT((found ? found->id.value : 0) == expected.find(at));
@@ -73,7 +73,7 @@ TEST_CASE(
     "catalog: whatever is added, cut short and given up, each LSN is found where a look through all parts finds it") {
     CHECK(rc::check("parts in order, the newest open", [] {
         catalog all;
-        model expected;
+        expected_parts expected;
         std::uint64_t at = 1;
         for (std::uint64_t id = 1; id <= *rc::gen::inRange<std::uint64_t>(1, 6); ++id) {
             std::vector<lsn_range> counted;
@@ -94,12 +94,12 @@ TEST_CASE(
         same_answers(all, expected, at + 5);
         for (auto const& p : expected.parts)
             if (p.id != 100) {
-                trim(all, {p.id}, {from - 1});
+                trim_part(all, {p.id}, {from - 1});
                 expected.forget_behind(p.id, {from - 1});
             }
         same_answers(all, expected, at + 5);
         auto const last = from + *rc::gen::inRange<std::uint64_t>(0, 6);
-        close(all, {last}, {.id = {100}, .last = {last}, .end = 2000, .ended = format::segment_end::rolled});
+        close_part(all, {last}, {.id = {100}, .last = {last}, .end = 2000, .ended = format::segment_end::rolled});
         expected.forget_behind(100, {last});
         same_answers(all, expected, at + 10);
         while (!expected.parts.empty()) {
@@ -115,7 +115,7 @@ TEST_CASE("catalog: a part that is closed says how it ended, and who has it sees
     catalog all;
     all.add(a_part(1, {{{1}, lsn_max}}, true));
     auto const before = all.find({5});
-    close(all, {9}, {.id = {1}, .last = {9}, .end = 1000, .ended = format::segment_end::rolled});
+    close_part(all, {9}, {.id = {1}, .last = {9}, .end = 1000, .ended = format::segment_end::rolled});
     auto const after = all.find({5});
     REQUIRE(after);
     CHECK(before->open);
@@ -194,7 +194,7 @@ TEST_CASE("catalog: a part in the middle of an older one parts it in two") {
     catalog all;
     all.add(a_part(1, {{{1}, {20}}}));
     all.add(a_part(2, {{{5}, {7}}, {{10}, {12}}}));
-    model expected{.parts = {{1, {{{1}, {20}}}}, {2, {{{5}, {7}}, {{10}, {12}}}}}};
+    expected_parts expected{.parts = {{1, {{{1}, {20}}}}, {2, {{{5}, {7}}, {{10}, {12}}}}}};
     for (lsn at{1}; at.value < 25; at = at.next()) {
         auto const found = all.find(at);
         CHECK((found ? found->id.value : 0) == expected.find(at));

@@ -41,6 +41,11 @@ struct folder {
         keeper = std::make_unique<keeper_type>(fs, paths, std::move(manifest), format::store_id{}, 1, 4 * KiB,
                                                determined::entropy, determined::clock_ns);
     }
+    [[nodiscard]] result<wal::prepared_segment> take() {
+        auto next = keeper->first_ready(wal::room::ordinary);
+        if (next) keeper->take_first_ready();
+        return next;
+    }
     /// What an opening finds registered.
     [[nodiscard]] format::manifest_state found() { return *wal::load_manifest<C>(fs, paths).state; }
     /// As the next process begins; gives what was registered, all of it spare.
@@ -87,8 +92,8 @@ TEST_CASE(
         CHECK(f.missing() == 0);
         if (!done) CHECK(f.keeper->adopt(spares, {}, {1}));
         CHECK(f.keeper->adopt(spares, {}, {1})); // they are no longer there to be taken
-        auto const one = f.keeper->take(wal::room::ordinary);
-        auto const other = f.keeper->take(wal::room::ordinary);
+        auto const one = f.take();
+        auto const other = f.take();
         REQUIRE(one);
         REQUIRE(other);
         CHECK(one->id != other->id);
@@ -111,13 +116,13 @@ TEST_CASE("segments: one that could not be registered is registered later, and n
             auto const spares = f.open_again();
             REQUIRE(f.keeper->adopt(spares, {}, {1}));
             f.fs.set_plan({{{.kind = kind, .at = at, .count = io::forever}}});
-            auto const done = f.keeper->take(wal::room::ordinary); // recycles the spare's file
+            auto const done = f.take(); // recycles the spare's file
             bool const hit = !f.fs.log().empty();
             f.fs.set_plan({});
             if (!hit) break;
             failed += !done.has_value();
             CHECK(f.missing() == 0);
-            auto const later = f.keeper->take(wal::room::ordinary);
+            auto const later = f.take();
             REQUIRE(later);
             CHECK(f.missing() == 0);
             CHECK(f.found().segments.contains(later->id));

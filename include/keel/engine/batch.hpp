@@ -31,8 +31,8 @@ namespace detail {
 /// Collects puts and erases for one atomic write. Copies what it is given. One thread per object.
 class write_batch {
 public:
-    void put(std::string_view key, std::string_view value) { add(format::frame_type::put, key, value); }
-    void erase(std::string_view key) { add(format::frame_type::erase, key, {}); }
+    void put(slice key, slice value) { add(format::frame_type::put, key.text(), value.text()); }
+    void erase(slice key) { add(format::frame_type::erase, key.text(), {}); }
     void clear() noexcept {
         bytes_.clear();
         parts_.clear();
@@ -59,9 +59,17 @@ private:
         std::size_t key;
         std::size_t value;
     };
+    /// Throws std::bad_alloc, and the batch is as before.
     void add(format::frame_type type, std::string_view key, std::string_view value) {
-        bytes_.append(key).append(value);
+        auto const before = bytes_.size();
         parts_.push_back({type, key.size(), value.size()});
+        try {
+            bytes_.append(key).append(value);
+        } catch (...) {
+            bytes_.resize(before);
+            parts_.pop_back();
+            throw;
+        }
     }
     std::string bytes_;
     std::vector<part> parts_;

@@ -18,7 +18,6 @@
 
 #include <algorithm>
 #include <iterator>
-#include <iterator>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -202,6 +201,7 @@ private:
             bool const ends_after = at->second.last > r.last;
             if (ends_after) {
                 auto rest = begins_before ? spare.extract(spare.begin()) : pieces_.extract(at);
+                if (rest.empty()) return; // does not happen: there is a spare one for each range
                 if (begins_before) rest.mapped() = at->second;
                 if (begins_before) at->second.last = r.first.before();
                 rest.key() = r.last.next();
