@@ -364,14 +364,15 @@ private:
                                                                               options, *observer, collected);
         if (!opened) return failure(std::move(opened).error());
         auto const started = std::chrono::steady_clock::now();
+        auto bound = opened->fs;
         basic_engine out;
         auto& records = opened->exam.report.replayed_records;
-        KEEL_TRY_LET(parts, recovery::indexed_segments<typename Config::checksum>(fs, std::move(opened->served),
+        KEEL_TRY_LET(parts, recovery::indexed_segments<typename Config::checksum>(bound, std::move(opened->served),
                                                                                   std::move(collected), records));
-        out.levels_ = std::make_shared<levels_type>(fs, static_cast<std::size_t>(options.cache_bytes));
+        out.levels_ = std::make_shared<levels_type>(bound, static_cast<std::size_t>(options.cache_bytes));
         out.levels_->mount(std::move(parts), opened->exam.stock.state.tables, opened->exam.stock.paths);
         opened->exam.report.replay_time = std::chrono::steady_clock::now() - started;
-        out.core_ = std::make_shared<core_type>(std::move(*opened), fs, *out.levels_, std::move(observer), options);
+        out.core_ = std::make_shared<core_type>(std::move(*opened), *out.levels_, std::move(observer), options);
         out.merging_ = std::make_unique<merging>(*out.core_, *out.levels_, options);
         if constexpr (policy::log_bytes != 0) out.core_->on_first_write([m = out.merging_.get()] { m->start(); });
         return out;

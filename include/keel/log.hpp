@@ -11,6 +11,7 @@
 #include <keel/recovery/report.hpp>
 #include <keel/wal/keeper_thread.hpp>
 #include <keel/wal/reader.hpp>
+#include <keel/wal/store_identity.hpp>
 #include <keel/wal/writer.hpp>
 
 #include <atomic>
@@ -40,11 +41,11 @@ public:
     using keeper_type = typename writer_type::keeper_type;
 
     template <class Opened>
-    log_core(Opened opened, fs_type fs, Sink& sink, std::unique_ptr<typename Config::observer> observer,
+    log_core(Opened opened, Sink& sink, std::unique_ptr<typename Config::observer> observer,
              open_options const& options)
-        : fs_{std::move(fs)}, clock_ns_{options.clock_ns}, read_only_{options.read_only},
-          observer_{std::move(observer)}, lock_{std::move(opened.lock)}, keeper_{std::move(opened.keeper)},
-          parts_{std::move(opened.parts)}, report_{std::move(opened.exam.report)},
+        : fs_{std::move(opened.fs)}, clock_ns_{options.clock_ns}, read_only_{options.read_only},
+          observer_{std::move(observer)}, identity_{std::move(opened.identity)}, readers_{std::move(opened.readers)},
+          keeper_{std::move(opened.keeper)}, parts_{std::move(opened.parts)}, report_{std::move(opened.exam.report)},
           writer_{*keeper_, *parts_, sink, *observer_, std::move(opened.notes), std::move(opened.start), options} {
         background_ = options.background_thread && !options.read_only;
     }
@@ -82,13 +83,13 @@ public:
     result<void> close() {
         stop_threads();
         auto done = writer_.close();
-        lock_.reset();
+        unlock();
         return done;
     }
     void abandon() noexcept {
         stop_threads();
         writer_.abandon();
-        lock_.reset();
+        unlock();
     }
 
     [[nodiscard]] writer_type& writer() noexcept { return writer_; }
@@ -106,7 +107,8 @@ public:
         for (auto& f : found) f.file = keeper_->paths().inside(f.file);
         std::lock_guard const hold{telling_};
         // That it was logged is not what keeps the store going.
-        if (!read_only_) static_cast<void>(recovery::log_corruption(fs_, keeper_->paths(), found, clock_ns_()));
+        if (!read_only_ && keeper_->check_identity())
+            static_cast<void>(recovery::log_corruption(fs_, keeper_->paths(), found, clock_ns_()));
         writer_.tell(found);
     }
 
@@ -145,13 +147,18 @@ private:
         background_ = false;
         thread_.reset();
     }
+    void unlock() noexcept {
+        if (identity_) identity_->release();
+        readers_.reset();
+    }
 
     fs_type fs_;
     std::uint64_t (*clock_ns_)();
     bool read_only_;
     std::mutex telling_; ///< one entry in the corruption log at a time
     std::unique_ptr<typename Config::observer> observer_;
-    std::optional<typename fs_type::lock_type> lock_;
+    std::shared_ptr<wal::store_identity<fs_type>> identity_;
+    std::optional<wal::double_lock<fs_type>> readers_;
     std::unique_ptr<keeper_type> keeper_;
     std::unique_ptr<wal::catalog> parts_;
     recovery_report report_;
@@ -186,7 +193,7 @@ public:
         if (!opened) return failure(std::move(opened).error());
         basic_log out;
         out.sink_ = std::make_unique<wal::discard_records>();
-        out.core_ = std::make_unique<core_type>(std::move(*opened), fs, *out.sink_, std::move(observer), options);
+        out.core_ = std::make_unique<core_type>(std::move(*opened), *out.sink_, std::move(observer), options);
         return out;
     }
 

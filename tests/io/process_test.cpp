@@ -28,7 +28,7 @@ namespace forked {
 using keel::errc;
 using keel::conformance::code_of, keel::conformance::need, keel::conformance::new_file;
 using keel::io::access, keel::io::creation, keel::io::lock_mode, keel::io::process_bound, keel::io::process_mark;
-using keel::tests::in_child, keel::tests::posix_folder;
+using keel::tests::in_child, keel::tests::posix_folder, keel::tests::signal_pipe;
 
 keel::io::posix machine;
 
@@ -43,23 +43,6 @@ struct counted {
 
 private:
     int* count_;
-};
-
-/// A byte from one process to another.
-class signal_pipe {
-public:
-    signal_pipe() { REQUIRE(::pipe(ends_.data()) == 0); }
-    signal_pipe(signal_pipe const&) = delete;
-    signal_pipe& operator=(signal_pipe const&) = delete;
-    ~signal_pipe() { ::close(ends_[0]), ::close(ends_[1]); }
-    void send() const { static_cast<void>(!::write(ends_[1], "x", 1)); }
-    void wait() const {
-        char c = 0;
-        static_cast<void>(!::read(ends_[0], &c, 1));
-    }
-
-private:
-    std::array<int, 2> ends_{};
 };
 
 TEST_CASE("process: a mark is here in the process that made it, not in a child, nor in a child's child") {
@@ -166,7 +149,7 @@ TEST_CASE("process: a parent's lock shuts its child out, which may take it once 
         bool const shut_out = code_of(first) == errc::locked && code_of(second) == errc::locked &&
                               first.error().message.starts_with("Another process");
         was_shut_out.send();
-        let_go.wait();
+        static_cast<void>(let_go.wait());
         auto mine = machine.lock(path, lock_mode::exclusive);
         auto mine_too = machine.lock_folder(folder.path(), lock_mode::exclusive);
         // What the child has of its parent's locks is nothing: letting go of it lets go of none of the child's own.
@@ -176,7 +159,7 @@ TEST_CASE("process: a parent's lock shuts its child out, which may take it once 
                           code_of(machine.lock_folder(folder.path(), lock_mode::shared)) == errc::locked;
         ::_exit(!shut_out ? 1 : !mine || !mine_too ? 2 : !kept ? 3 : 0);
     }
-    was_shut_out.wait();
+    static_cast<void>(was_shut_out.wait());
     held.reset();
     of_folder.reset();
     let_go.send();
