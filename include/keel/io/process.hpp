@@ -119,10 +119,16 @@ public:
     [[nodiscard]] bool is_here() const noexcept { return mark_.is_here(); }
     [[nodiscard]] T& operator*() noexcept { return what_; }
     [[nodiscard]] T const& operator*() const noexcept { return what_; }
-    [[nodiscard]] T* operator->() noexcept { return &what_; }
-    [[nodiscard]] T const* operator->() const noexcept { return &what_; }
+    /// Of a pointer: what it points to.
+    [[nodiscard]] decltype(auto) operator->() noexcept { return arrow(what_); }
+    [[nodiscard]] decltype(auto) operator->() const noexcept { return arrow(what_); }
 
 private:
+    template <class U>
+    [[nodiscard]] static decltype(auto) arrow(U& what) noexcept {
+        if constexpr (requires { what.operator->(); }) return (what);
+        else return std::addressof(what);
+    }
     void let_go() noexcept {
         if (mark_.is_here()) [[likely]]
             return std::destroy_at(&what_);
