@@ -158,7 +158,8 @@ public:
             std::string_view{std::get<1>(kv)};
         }
     [[nodiscard]] result<lsn> ingest(Sorted&& sorted) {
-        KEEL_TRY(wal::check_open(lifetime_));
+        if (!is_open()) [[unlikely]]
+            return why_closed();
         core_->before_write();
         KEEL_TRY(core_->writer().takes_writes());
         merging_->wait_for_room();
@@ -174,12 +175,14 @@ public:
 
     /// The value of a key now, or as of a snapshot; nothing where it has none.
     [[nodiscard]] result<std::optional<std::string>> get(std::string_view key) const {
-        KEEL_TRY(wal::check_open(lifetime_));
+        if (!is_open()) [[unlikely]]
+            return why_closed();
         auto const view = levels_->view(); // first this, then the moment
         return get_at(*view, key, core_->writer().visible());
     }
     [[nodiscard]] result<std::optional<std::string>> get(std::string_view key, snapshot const& as_of) const {
-        KEEL_TRY(wal::check_open(lifetime_));
+        if (!is_open()) [[unlikely]]
+            return why_closed();
         if (!as_of.belongs_to(levels_->held()))
             return failure(errc::invalid_argument, "the snapshot was taken from another store");
         return get_at(*levels_->view(), key, as_of.at());
@@ -212,7 +215,8 @@ public:
     /// The values of several keys at one moment, in the order asked for.
     [[nodiscard]] result<std::vector<std::optional<std::string>>> multi_get(
         std::span<std::string_view const> keys) const {
-        KEEL_TRY(wal::check_open(lifetime_));
+        if (!is_open()) [[unlikely]]
+            return why_closed();
         auto const view = levels_->view();
         auto const at = core_->writer().visible();
         core_->after_read(keys.size());
@@ -227,7 +231,8 @@ public:
     /// About how many bytes on the disk hold the keys of a range, all their versions among them, to a block or so for each file. Reads
     /// indexes, no records. What was written last and is in memory, too, is not counted.
     [[nodiscard]] result<std::uint64_t> approximate_size(range const& which) const {
-        KEEL_TRY(wal::check_open(lifetime_));
+        if (!is_open()) [[unlikely]]
+            return why_closed();
         auto size = levels_->view()->approximate_size(which.from, which.to);
         if (!size) return tell(std::move(size).error());
         return size;
@@ -240,7 +245,8 @@ public:
     /// `quick` nothing but that they are there and can be opened. Findings are events, make the store degraded and stand in the corruption
     /// log; nothing is changed.
     [[nodiscard]] result<recovery_report> verify(verify_depth how = verify_depth::deep) const {
-        KEEL_TRY(wal::check_open(lifetime_));
+        if (!is_open()) [[unlikely]]
+            return why_closed();
         recovery_report report;
         auto const view = levels_->view();
         auto const names = core_->read_only() ? detail::file_names::may_be_gone : detail::file_names::must_stand;
@@ -266,7 +272,8 @@ public:
     /// and writes go on meanwhile; what they write is not waited for. Errors: corruption (damage is not merged away), no_space, those
     /// of a write. Nothing is lost by them.
     [[nodiscard]] result<void> compact() {
-        KEEL_TRY(wal::check_open(lifetime_));
+        if (!is_open()) [[unlikely]]
+            return why_closed();
         core_->before_write();
         KEEL_TRY(core_->writer().roll_over());
         return merging_->work.all();
@@ -298,19 +305,21 @@ public:
 
     /// All writes accepted before the call survive power loss once it returns.
     [[nodiscard]] result<void> sync() {
-        KEEL_TRY(wal::check_open(lifetime_));
+        if (!is_open()) [[unlikely]]
+            return why_closed();
         core_->before_write();
         return core_->writer().sync();
     }
     /// After a failure that left the store read-only: tries to become writable again.
     [[nodiscard]] result<void> resume() {
-        KEEL_TRY(wal::check_open(lifetime_));
+        if (!is_open()) [[unlikely]]
+            return why_closed();
         return core_->writer().resume();
     }
     /// Syncs, marks the orderly end, lets the lock go. The destructor does the same and cannot tell of a failure. Safe to call twice.
     /// A scan that is under way ends with `closed` at its next step.
     [[nodiscard]] result<void> close() {
-        if (!is_here()) return wal::why_closed(lifetime_.get());
+        if (!is_here()) return why_closed();
         core_->on_first_write({});
         merging_->stop();
         return core_->close();
@@ -320,7 +329,7 @@ public:
     [[nodiscard]] lsn durable_lsn() const { return is_here() ? core_->writer().durable() : lsn{}; }
     [[nodiscard]] engine_state state() const { return is_here() ? core_->writer().state() : engine_state::closed; }
     [[nodiscard]] std::string state_reason() const {
-        return is_here() ? core_->writer().state_reason() : wal::why_closed(lifetime_.get()).value().message;
+        return is_here() ? core_->writer().state_reason() : why_closed().value().message;
     }
     /// What this open found and did.
     [[nodiscard]] recovery_report const& recovery() const noexcept {
@@ -410,6 +419,7 @@ private:
     /// There is a store, and this is the process that opened it.
     [[nodiscard]] bool is_here() const noexcept { return lifetime_ && lifetime_->is_here(); }
     [[nodiscard]] bool is_open() const noexcept { return lifetime_ && lifetime_->is_open(); }
+    [[nodiscard]] tl::unexpected<error> why_closed() const { return wal::why_closed(lifetime_.get()); }
     void let_go() noexcept {
         if (!is_here()) return;
         core_->on_first_write({}); // a transaction may still hold the core for its commit
@@ -436,7 +446,8 @@ private:
         return levels_->held().take([&] { return core_->writer().visible(); });
     }
     result<lsn> commit(std::span<wal::operation const> batch) {
-        KEEL_TRY(wal::check_open(lifetime_));
+        if (!is_open()) [[unlikely]]
+            return why_closed();
         for (auto const& op : batch) KEEL_TRY(detail::check_key(as_text(op.key)));
         core_->before_write();
         merging_->wait_for_room();

@@ -158,7 +158,8 @@ public:
 
     /// The value of a key: of this transaction's own last write, else as of its moment; nothing where it has none.
     [[nodiscard]] result<std::optional<std::string>> get(std::string_view key) {
-        KEEL_TRY(goes_on());
+        if (ended_ || !lifetime_ || !lifetime_->is_open()) [[unlikely]]
+            return failure(goes_on().error());
         if (auto const mine = writes_.find(key); mine != writes_.end()) return mine->second;
         if constexpr (isolation::validates_reads) read_.emplace(key);
         KEEL_TRY_LET(found, levels_->view()->find(key, moment_));
