@@ -332,6 +332,8 @@ private:
             KEEL_TRY(file.write(c.end - c.newest.size(), c.newest));
             KEEL_TRY(file.sync());
             c.newest.clear();
+            // A union of file systems may have copied it for this.
+            if (auto const status = file.status()) c.identity = status->identity;
             c.file.emplace(std::move(file));
         }
         return {};
