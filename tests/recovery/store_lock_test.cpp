@@ -661,6 +661,28 @@ TEST_CASE("refusing machine: a new store that found no descriptor is made by the
           }) == 0);
 }
 
+TEST_CASE("refusing machine: a store that runs out of descriptors says so, loses nothing and goes on with resume()") {
+    posix_folder const folder;
+    auto const path = folder / "db";
+    CHECK(in_child([&] {
+              rlimit before{};
+              ::getrlimit(RLIMIT_NOFILE, &before);
+              auto db = real_engine::open(path, quiet());
+              if (!db || put_some(*db, 0, 30) != 30) return 1;
+              rlimit const none{0, before.rlim_max};
+              ::setrlimit(RLIMIT_NOFILE, &none);
+              int taken = 0;
+              result<lsn> last{};
+              while (taken < 100 && (last = db->put(key_of(30 + taken), std::string(200, 'v')))) ++taken;
+              if (taken == 100 || last.error().cause != EMFILE) return 2;
+              if (db->state_reason().find("too many open files") == std::string::npos) return 3;
+              ::setrlimit(RLIMIT_NOFILE, &before);
+              if (!db->resume() || put_some(*db, 30 + taken, 100) != 70 - taken || !db->compact()) return 4;
+              return db->close() ? 0 : 5;
+          }) == 0);
+    check_store(path, 100);
+}
+
 TEST_CASE("refusing machine: a limit on the size of files is a full disk, not a signal, and passes") {
     posix_folder const folder;
     auto const path = folder / "db";

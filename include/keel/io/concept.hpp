@@ -15,7 +15,8 @@
 //   fs.lock(path, lock_mode)         result<Fs::lock_type>   never waits; `locked` where somebody (this process included) has it.
 //                                                            exclusive: creates the file if missing, needs write access;
 //                                                            shared: needs read access only, not_found where it is missing.
-//                                                            Held until the object dies; closing other descriptors does not drop it
+//                                                            Held until the object dies; closing other descriptors does not drop it.
+//                                                            It may have identity(), the file_identity of what is locked
 //   fs.list(path)                    result<vector<directory_entry>>  sorted by name, without . and ..
 //   fs.status(path)                  result<file_status>     of the name itself: a symlink is a symlink
 //   fs.make_directory(path)          result<void>            `exists` where the name is taken; the parent must be there

@@ -96,8 +96,9 @@ template <io::file_system Fs>
         if (status || status.error().code != errc::not_found) continue;
         if (!options.create_parents)
             return failure(errc::not_found,
-                           "this folder is missing, in which the store was to be made: create it, or open with "
-                           "create_parents",
+                           "the folder " + above +
+                               " is missing, in which the store was to be made: create it, or open "
+                               "with create_parents",
                            above);
         if (auto made = fs.make_directory(above); !made && made.error().code != errc::exists) return made;
         // Without this a power loss can take away everything below after a write was acknowledged.
