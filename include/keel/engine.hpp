@@ -16,8 +16,10 @@
 #include <keel/engine/scan.hpp>
 #include <keel/engine/transaction.hpp>
 #include <keel/engine/verify.hpp>
+#include <keel/io/process.hpp>
 #include <keel/log.hpp>
 #include <keel/recovery/index_collector.hpp>
+#include <keel/wal/store_lifetime.hpp>
 
 #include <algorithm>
 #include <array>
@@ -53,6 +55,8 @@ struct storage_report {
 };
 
 /// A store over one configuration. Moves; not copyable. All calls may come from several threads at once, close() and moves apart.
+/// After close(), in an object that was moved from, and in a process that was forked from the one that opened it, every call says
+/// closed; in such a process nothing is done, by the destructor either.
 template <class Config>
 class basic_engine {
     using reading = detail::reading_config<Config>;
@@ -90,6 +94,7 @@ public:
         levels_ = std::move(other.levels_);
         core_ = std::move(other.core_);
         merging_ = std::move(other.merging_);
+        lifetime_ = std::move(other.lifetime_);
         return *this;
     }
     ~basic_engine() { let_go(); }
@@ -156,11 +161,13 @@ public:
             std::string_view{std::get<1>(kv)};
         }
     [[nodiscard]] result<lsn> ingest(Sorted&& sorted) {
+        if (!is_open()) [[unlikely]]
+            return why_closed();
         core_->before_write();
         KEEL_TRY(core_->writer().takes_writes());
         merging_->wait_for_room();
         KEEL_TRY_LET(ids, merging_->work.ids());
-        detail::ingestion<Config> all{*core_, *levels_, *ids};
+        detail::ingestion<Config> all{**core_, **levels_, *ids};
         for (auto&& kv : sorted)
             KEEL_TRY(all.add(std::string_view{std::get<0>(kv)}, std::string_view{std::get<1>(kv)}));
         auto done = all.finish();
@@ -171,17 +178,21 @@ public:
 
     /// The value of a key now, or as of a snapshot; nothing where it has none.
     [[nodiscard]] result<std::optional<std::string>> get(std::string_view key) const {
+        if (!is_open()) [[unlikely]]
+            return why_closed();
         auto const view = levels_->view(); // first this, then the moment
         return get_at(*view, key, core_->writer().visible());
     }
     [[nodiscard]] result<std::optional<std::string>> get(std::string_view key, snapshot const& as_of) const {
+        if (!is_open()) [[unlikely]]
+            return why_closed();
         if (!as_of.belongs_to(levels_->held()))
             return failure(errc::invalid_argument, "the snapshot was taken from another store");
         return get_at(*levels_->view(), key, as_of.at());
     }
 
     /// This moment, for reads that must not change. Reading through it needs the store, which keeps what it sees as long as it lives.
-    [[nodiscard]] keel::snapshot snapshot() const { return keel::snapshot{hold_moment()}; }
+    [[nodiscard]] keel::snapshot snapshot() const { return keel::snapshot{is_open() ? hold_moment() : nullptr}; }
 
     /// Keys in order: all of them, a range, a prefix; now, or as of a snapshot of this store. What could not be read shows in the scan's
     /// status().
@@ -207,7 +218,8 @@ public:
     /// The values of several keys at one moment, in the order asked for.
     [[nodiscard]] result<std::vector<std::optional<std::string>>> multi_get(
         std::span<std::string_view const> keys) const {
-        if (core_->writer().state() == engine_state::closed) return failure(errc::closed, "the store is closed");
+        if (!is_open()) [[unlikely]]
+            return why_closed();
         auto const view = levels_->view();
         auto const at = core_->writer().visible();
         core_->after_read(keys.size());
@@ -222,6 +234,8 @@ public:
     /// About how many bytes on the disk hold the keys of a range, all their versions among them, to a block or so for each file. Reads
     /// indexes, no records. What was written last and is in memory, too, is not counted.
     [[nodiscard]] result<std::uint64_t> approximate_size(range const& which) const {
+        if (!is_open()) [[unlikely]]
+            return why_closed();
         auto size = levels_->view()->approximate_size(which.from, which.to);
         if (!size) return tell(std::move(size).error());
         return size;
@@ -234,6 +248,8 @@ public:
     /// `quick` nothing but that they are there and can be opened. Findings are events, make the store degraded and stand in the corruption
     /// log; nothing is changed.
     [[nodiscard]] result<recovery_report> verify(verify_depth how = verify_depth::deep) const {
+        if (!is_open()) [[unlikely]]
+            return why_closed();
         recovery_report report;
         auto const view = levels_->view();
         auto const names = core_->read_only() ? detail::file_names::may_be_gone : detail::file_names::must_stand;
@@ -250,12 +266,17 @@ public:
     }
 
     /// A transaction that reads from this moment (engine/transaction.hpp).
-    [[nodiscard]] transaction begin() const { return {core_, levels_, hold_moment()}; }
+    [[nodiscard]] transaction begin() const {
+        if (!is_open()) return transaction{lifetime_};
+        return {*core_, *levels_, hold_moment(), lifetime_};
+    }
 
     /// Merges all records into the tables of one level, whatever the compaction policy says, and gives the log's segments back. Reads
     /// and writes go on meanwhile; what they write is not waited for. Errors: corruption (damage is not merged away), no_space, those
     /// of a write. Nothing is lost by them.
     [[nodiscard]] result<void> compact() {
+        if (!is_open()) [[unlikely]]
+            return why_closed();
         core_->before_write();
         KEEL_TRY(core_->writer().roll_over());
         return merging_->work.all();
@@ -263,6 +284,7 @@ public:
     /// Where the bytes are, and what merging them costs.
     [[nodiscard]] storage_report storage() const {
         storage_report out;
+        if (!is_here()) return out;
         auto const manifest = core_->manifest();
         for (auto const& [id, s] : manifest->segments) {
             ++out.segments;
@@ -286,27 +308,41 @@ public:
 
     /// All writes accepted before the call survive power loss once it returns.
     [[nodiscard]] result<void> sync() {
+        if (!is_open()) [[unlikely]]
+            return why_closed();
         core_->before_write();
         return core_->writer().sync();
     }
     /// After a failure that left the store read-only: tries to become writable again.
-    [[nodiscard]] result<void> resume() { return core_->writer().resume(); }
-    /// Syncs, marks the orderly end, lets the lock go. The destructor does the same and cannot tell of a failure.
+    [[nodiscard]] result<void> resume() {
+        if (!is_open()) [[unlikely]]
+            return why_closed();
+        return core_->writer().resume();
+    }
+    /// Syncs, marks the orderly end, lets the lock go. The destructor does the same and cannot tell of a failure. Safe to call twice.
+    /// A scan that is under way ends with `closed` at its next step.
     [[nodiscard]] result<void> close() {
+        if (!is_here()) return why_closed();
         core_->on_first_write({});
         merging_->stop();
         return core_->close();
     }
 
-    [[nodiscard]] lsn last_lsn() const noexcept { return core_->writer().visible(); }
-    [[nodiscard]] lsn durable_lsn() const { return core_->writer().durable(); }
-    [[nodiscard]] engine_state state() const { return core_->writer().state(); }
-    [[nodiscard]] std::string state_reason() const { return core_->writer().state_reason(); }
+    [[nodiscard]] lsn last_lsn() const noexcept { return lifetime_ ? core_->writer().visible() : lsn{}; }
+    [[nodiscard]] lsn durable_lsn() const { return is_here() ? core_->writer().durable() : lsn{}; }
+    [[nodiscard]] engine_state state() const { return is_here() ? core_->writer().state() : engine_state::closed; }
+    [[nodiscard]] std::string state_reason() const {
+        return is_here() ? core_->writer().state_reason() : why_closed().value().message;
+    }
     /// What this open found and did.
-    [[nodiscard]] recovery_report const& recovery() const noexcept { return core_->report(); }
+    [[nodiscard]] recovery_report const& recovery() const noexcept {
+        static recovery_report const none{};
+        return *core_ ? core_->report() : none;
+    }
 
     /// What the background thread does; for programs opened without one. `quiet`: nothing was written for a while.
     void housekeep(bool quiet = true) {
+        if (!is_open()) return;
         core_->housekeep(quiet);
         if (core_->writer().state() == engine_state::closed || core_->read_only()) return;
         if (auto done = merging_->work.step({}, quiet); !done)
@@ -316,6 +352,7 @@ public:
     }
     /// Lets go of everything without touching the disk, as a killed process does.
     void abandon() noexcept {
+        if (!is_here()) return;
         core_->on_first_write({});
         merging_->stop();
         core_->abandon();
@@ -384,42 +421,53 @@ private:
                                                                               options, *events, collected);
         if (!opened) return failure(std::move(opened).error());
         auto const started = std::chrono::steady_clock::now();
+        auto bound = opened->fs;
         basic_engine out;
         auto& records = opened->exam.report.replayed_records;
-        KEEL_TRY_LET(parts, recovery::indexed_segments<typename Config::checksum>(fs, std::move(opened->served),
+        KEEL_TRY_LET(parts, recovery::indexed_segments<typename Config::checksum>(bound, std::move(opened->served),
                                                                                   std::move(collected), records));
-        out.levels_ = std::make_shared<levels_type>(fs, static_cast<std::size_t>(options.cache_bytes));
+        *out.levels_ = std::make_shared<levels_type>(bound, static_cast<std::size_t>(options.cache_bytes));
         out.levels_->mount(std::move(parts), opened->exam.stock.state.tables, opened->exam.stock.paths);
         opened->exam.report.replay_time = std::chrono::steady_clock::now() - started;
-        out.core_ = std::make_shared<core_type>(std::move(*opened), fs, *out.levels_, events, options);
-        out.merging_ = std::make_unique<merging>(*out.core_, *out.levels_, options);
-        if constexpr (policy::log_bytes != 0) out.core_->on_first_write([m = out.merging_.get()] { m->start(); });
+        *out.core_ = std::make_shared<core_type>(std::move(*opened), **out.levels_, events, options);
+        *out.merging_ = std::make_unique<merging>(**out.core_, **out.levels_, options);
+        out.lifetime_ = out.core_->lifetime();
+        if constexpr (policy::log_bytes != 0) out.core_->on_first_write([m = (*out.merging_).get()] { m->start(); });
         return out;
     }
 
+    /// There is a store, and this is the process that opened it.
+    [[nodiscard]] bool is_here() const noexcept { return lifetime_ && lifetime_->is_here(); }
+    [[nodiscard]] bool is_open() const noexcept { return lifetime_ && lifetime_->is_open(); }
+    [[nodiscard]] tl::unexpected<error> why_closed() const { return wal::why_closed(lifetime_.get()); }
     void let_go() noexcept {
-        if (core_) core_->on_first_write({}); // a transaction may still hold the core for its commit
-        merging_.reset();
-        core_.reset();
+        if (!is_here()) return;
+        core_->on_first_write({}); // a transaction may still hold the core for its commit
+        *merging_ = nullptr;
+        *core_ = nullptr;
     }
     template <class Scan>
     [[nodiscard]] Scan walk(range which) const {
+        if (!is_open()) return Scan{lifetime_};
         core_->after_read(scan_reads);
         auto view = levels_->view(); // first this, then the moment
         auto const at = core_->writer().visible();
-        return {std::move(view), at, std::move(which)};
+        return {std::move(view), at, std::move(which), lifetime_};
     }
     template <class Scan>
     [[nodiscard]] Scan walk(range which, keel::snapshot const& as_of) const {
+        if (!is_open()) return Scan{lifetime_};
         KEEL_ASSERT(as_of.belongs_to(levels_->held()));
         // A snapshot of another store has no keys here: an empty scan, never somebody else's data.
         core_->after_read(scan_reads);
-        return {levels_->view(), as_of.belongs_to(levels_->held()) ? as_of.at() : lsn{}, std::move(which)};
+        return {levels_->view(), as_of.belongs_to(levels_->held()) ? as_of.at() : lsn{}, std::move(which), lifetime_};
     }
     [[nodiscard]] auto hold_moment() const {
         return levels_->held().take([&] { return core_->writer().visible(); });
     }
     result<lsn> commit(std::span<wal::operation const> batch) {
+        if (!is_open()) [[unlikely]]
+            return why_closed();
         for (auto const& op : batch) KEEL_TRY(detail::check_key(as_text(op.key)));
         core_->before_write();
         merging_->wait_for_room();
@@ -427,7 +475,6 @@ private:
     }
     using view_type = typename levels_type::view_type;
     result<std::optional<std::string>> get_at(view_type const& view, std::string_view key, lsn at) const {
-        if (core_->writer().state() == engine_state::closed) return failure(errc::closed, "the store is closed");
         core_->after_read(1);
         auto found = view.find(key, at);
         if (!found) return tell(std::move(found).error());
@@ -440,9 +487,11 @@ private:
         return failure(std::move(why));
     }
 
-    std::shared_ptr<levels_type> levels_{};
-    std::shared_ptr<core_type> core_{}; // refers to the levels: goes first; shared for the moment of a commit only
-    std::unique_ptr<merging> merging_{};
+    io::process_bound<std::shared_ptr<levels_type>> levels_{};
+    /// Refers to the levels: goes first; shared for the moment of a commit only.
+    io::process_bound<std::shared_ptr<core_type>> core_{};
+    io::process_bound<std::unique_ptr<merging>> merging_{};
+    std::shared_ptr<wal::store_lifetime const> lifetime_{}; ///< nothing: moved from
 };
 
 /// The store with these policies, in any order, each with a default (config.hpp).

@@ -8,11 +8,14 @@
 #include <keel/config.hpp>
 #include <keel/detail/guarded.hpp>
 #include <keel/error.hpp>
+#include <keel/io/process.hpp>
 #include <keel/observe/event_queue.hpp>
 #include <keel/recovery/opening.hpp>
 #include <keel/recovery/report.hpp>
 #include <keel/wal/keeper_thread.hpp>
 #include <keel/wal/reader.hpp>
+#include <keel/wal/store_identity.hpp>
+#include <keel/wal/store_lifetime.hpp>
 #include <keel/wal/writer.hpp>
 
 #include <atomic>
@@ -43,10 +46,10 @@ public:
     using events_type = typename writer_type::events_type;
 
     template <class Opened>
-    log_core(Opened opened, fs_type fs, Sink& sink, std::shared_ptr<events_type> events, open_options const& options)
-        : fs_{std::move(fs)}, clock_ns_{options.clock_ns}, read_only_{options.read_only}, events_{std::move(events)},
-          lock_{std::move(opened.lock)}, keeper_{std::move(opened.keeper)}, parts_{std::move(opened.parts)},
-          report_{std::move(opened.exam.report)},
+    log_core(Opened opened, Sink& sink, std::shared_ptr<events_type> events, open_options const& options)
+        : fs_{std::move(opened.fs)}, clock_ns_{options.clock_ns}, read_only_{options.read_only},
+          events_{std::move(events)}, identity_{std::move(opened.identity)}, readers_{std::move(opened.readers)},
+          keeper_{std::move(opened.keeper)}, parts_{std::move(opened.parts)}, report_{std::move(opened.exam.report)},
           writer_{*keeper_, *parts_, sink, *events_, std::move(opened.notes), std::move(opened.start), options} {
         background_ = options.background_thread && !options.read_only;
     }
@@ -84,17 +87,21 @@ public:
 
     /// Never throws.
     result<void> close() noexcept {
+        lifetime_->end();
         stop_threads();
         auto done = writer_.close();
-        lock_.reset();
+        unlock();
         events_->deliver();
         return done;
     }
     void abandon() noexcept {
+        lifetime_->end();
         stop_threads();
         writer_.abandon();
-        lock_.reset();
+        unlock();
     }
+    /// Shared by all that reads from the store.
+    [[nodiscard]] std::shared_ptr<wal::store_lifetime const> lifetime() const noexcept { return lifetime_; }
 
     [[nodiscard]] writer_type& writer() noexcept { return writer_; }
     [[nodiscard]] writer_type const& writer() const noexcept { return writer_; }
@@ -108,12 +115,14 @@ public:
 
     /// Damage that was met after opening: logged, told to the observer, and the reason for being degraded.
     void tell(std::vector<finding> found) {
-        if (found.empty()) return;
+        if (found.empty() || !lifetime_->is_open())
+            return; // read after the end: what was found may be another process's work
         for (auto& f : found) f.file = keeper_->paths().inside(f.file);
         {
             std::lock_guard const hold{telling_};
             // The store goes on without the log of it.
-            if (!read_only_) static_cast<void>(recovery::log_corruption(fs_, keeper_->paths(), found, clock_ns_()));
+            if (!read_only_ && keeper_->check_identity())
+                static_cast<void>(recovery::log_corruption(fs_, keeper_->paths(), found, clock_ns_()));
         }
         for (auto const& f : found) events_->push(observe::damage_found{f});
         writer_.add_condition(state_cause::damage, "damage was found while reading: " + found.front().file + " at " +
@@ -187,13 +196,19 @@ private:
         thread_.reset();
         has_thread_.store(false, std::memory_order_release);
     }
+    void unlock() noexcept {
+        if (identity_) identity_->release();
+        readers_.reset();
+    }
 
+    std::shared_ptr<wal::store_lifetime> lifetime_{std::make_shared<wal::store_lifetime>()};
     fs_type fs_;
     std::uint64_t (*clock_ns_)();
     bool read_only_;
     std::mutex telling_; ///< one entry in the corruption log at a time
     std::shared_ptr<events_type> events_;
-    std::optional<typename fs_type::lock_type> lock_;
+    std::shared_ptr<wal::store_identity<fs_type>> identity_;
+    std::optional<wal::double_lock<fs_type>> readers_;
     std::unique_ptr<keeper_type> keeper_;
     std::unique_ptr<wal::catalog> parts_;
     recovery_report report_;
@@ -210,9 +225,12 @@ private:
 } // namespace detail
 
 /// The log over one configuration. Moves; not copyable. All calls may come from several threads at once, close() and moves apart.
+/// After close(), in an object that was moved from, and in a process that was forked from the one that opened it, every call says
+/// closed; in such a process nothing is done, by the destructor either.
 template <class Config>
 class basic_log {
     using core_type = detail::log_core<detail::writing_config<Config>, wal::discard_records>;
+    using lifetime_type = std::shared_ptr<wal::store_lifetime const>;
 
 public:
     using config_type = Config;
@@ -239,8 +257,9 @@ public:
             return failure(std::move(opened).error());
         }
         basic_log out;
-        out.sink_ = std::make_unique<wal::discard_records>();
-        out.core_ = std::make_unique<core_type>(std::move(*opened), fs, *out.sink_, events, options);
+        *out.sink_ = std::make_unique<wal::discard_records>();
+        *out.core_ = std::make_unique<core_type>(std::move(*opened), **out.sink_, events, options);
+        out.lifetime_ = out.core_->lifetime();
         events->deliver();
         return out;
     }
@@ -251,6 +270,7 @@ public:
 
     /// Appends records that are there together or not at all; they take consecutive LSNs, the last of which is returned.
     [[nodiscard]] result<lsn> append_batch(std::span<byte_view const> records) {
+        KEEL_TRY(wal::check_open(lifetime_));
         if (records.empty()) return failure(errc::invalid_argument, "an empty batch has no LSN");
         std::vector<wal::operation> batch;
         batch.reserve(records.size());
@@ -259,65 +279,101 @@ public:
         return core_->writer().write(batch);
     }
 
-    /// Reads records in LSN order. Must not outlive the log. One thread per reader.
+    /// Reads records in LSN order. Once the log is closed it says closed: its files may be another process's by then. One thread per
+    /// reader.
     class reader {
     public:
         /// The next record; nothing at the end of what is visible now (call again to follow the tail).
-        [[nodiscard]] result<std::optional<log_record>> next() { return inner_.next(core_->writer().visible()); }
+        [[nodiscard]] result<std::optional<log_record>> next() {
+            KEEL_TRY(wal::check_open(lifetime_));
+            auto record = inner_->next(core_->writer().visible());
+            if (!record) KEEL_TRY(wal::check_open(lifetime_)); // what was read meanwhile may be another process's
+            return record;
+        }
         /// The next record, waiting for one as long as `patience`.
         [[nodiscard]] result<std::optional<log_record>> next(std::chrono::nanoseconds patience) {
             auto record = next();
             if (!record || *record) return record;
-            static_cast<void>(core_->writer().wait_visible(inner_.position().before(), patience));
+            static_cast<void>(core_->writer().wait_visible(position().before(), patience));
             return next();
         }
-        [[nodiscard]] lsn position() const noexcept { return inner_.position(); }
+        [[nodiscard]] lsn position() const noexcept { return *inner_ ? inner_->position() : lsn{}; }
 
     private:
         friend basic_log;
-        reader(wal::reader<typename Config::checksum, file_system> inner, core_type& core)
-            : inner_{std::move(inner)}, core_{&core} {}
-        wal::reader<typename Config::checksum, file_system> inner_;
+        using inner_type = std::optional<wal::reader<typename Config::checksum, file_system>>;
+        reader(inner_type inner, core_type* core, lifetime_type lifetime)
+            : inner_{std::move(inner)}, core_{core}, lifetime_{std::move(lifetime)} {}
+        io::process_bound<inner_type> inner_; ///< nothing: the log was closed already
         core_type* core_;
+        lifetime_type lifetime_;
     };
 
     /// A reader that begins at the first record at or behind `from`.
-    [[nodiscard]] reader read_from(lsn from) const { return reader{{core_->fs(), core_->parts(), from}, *core_}; }
+    [[nodiscard]] reader read_from(lsn from) const {
+        if (!lifetime_ || !lifetime_->is_open()) return reader{std::nullopt, nullptr, lifetime_};
+        return reader{wal::reader<typename Config::checksum, file_system>{core_->fs(), core_->parts(), from},
+                      (*core_).get(), lifetime_};
+    }
 
     /// All records accepted before the call survive power loss once it returns.
     [[nodiscard]] result<void> sync() {
+        KEEL_TRY(wal::check_open(lifetime_));
         core_->before_write();
         return core_->writer().sync();
     }
     /// Records in front of `upto` are no longer needed: whole segments of them are recycled or removed.
-    [[nodiscard]] result<void> truncate_before(lsn upto) { return core_->truncate_before(upto); }
+    [[nodiscard]] result<void> truncate_before(lsn upto) {
+        KEEL_TRY(wal::check_open(lifetime_));
+        return core_->truncate_before(upto);
+    }
     /// After a failure that left the log read-only: tries to become writable again. What was not acknowledged is given up.
-    [[nodiscard]] result<void> resume() { return core_->writer().resume(); }
-    /// Syncs, marks the orderly end, lets the lock go. The destructor does the same and cannot tell of a failure.
-    [[nodiscard]] result<void> close() { return core_->close(); }
+    [[nodiscard]] result<void> resume() {
+        KEEL_TRY(wal::check_open(lifetime_));
+        return core_->writer().resume();
+    }
+    /// Syncs, marks the orderly end, lets the lock go. The destructor does the same and cannot tell of a failure. Safe to call twice.
+    [[nodiscard]] result<void> close() {
+        if (!is_here()) return wal::why_closed(lifetime_.get());
+        return core_->close();
+    }
 
     /// The oldest record there is; 0 where there is none.
     [[nodiscard]] lsn first_lsn() const {
+        if (!is_here()) return {};
         auto const first = core_->parts().next_counted(lsn{1});
         return first > last_lsn() ? lsn{} : first;
     }
     /// The newest record readers see; declared losses count.
-    [[nodiscard]] lsn last_lsn() const noexcept { return core_->writer().visible(); }
+    [[nodiscard]] lsn last_lsn() const noexcept { return lifetime_ ? core_->writer().visible() : lsn{}; }
     /// All up to here survives power loss.
-    [[nodiscard]] lsn durable_lsn() const { return core_->writer().durable(); }
-    [[nodiscard]] engine_state state() const { return core_->writer().state(); }
-    [[nodiscard]] std::string state_reason() const { return core_->writer().state_reason(); }
-    [[nodiscard]] recovery_report const& recovery() const noexcept { return core_->report(); }
+    [[nodiscard]] lsn durable_lsn() const { return is_here() ? core_->writer().durable() : lsn{}; }
+    [[nodiscard]] engine_state state() const { return is_here() ? core_->writer().state() : engine_state::closed; }
+    [[nodiscard]] std::string state_reason() const {
+        return is_here() ? core_->writer().state_reason() : wal::why_closed(lifetime_.get()).value().message;
+    }
+    [[nodiscard]] recovery_report const& recovery() const noexcept {
+        static recovery_report const none{};
+        return *core_ ? core_->report() : none;
+    }
 
     /// What the background thread does; for programs opened without one. `quiet`: nothing was appended for a while.
-    void housekeep(bool quiet = true) { core_->housekeep(quiet); }
+    void housekeep(bool quiet = true) {
+        if (lifetime_ && lifetime_->is_open()) core_->housekeep(quiet);
+    }
     /// Lets go of everything without touching the disk, as a killed process does.
-    void abandon() noexcept { core_->abandon(); }
+    void abandon() noexcept {
+        if (is_here()) core_->abandon();
+    }
 
 private:
     basic_log() = default;
-    std::unique_ptr<wal::discard_records> sink_{};
-    std::unique_ptr<core_type> core_{};
+    /// There is a log, and this is the process that opened it.
+    [[nodiscard]] bool is_here() const noexcept { return lifetime_ && lifetime_->is_here(); }
+
+    io::process_bound<std::unique_ptr<wal::discard_records>> sink_{};
+    io::process_bound<std::unique_ptr<core_type>> core_{}; // refers to the sink: goes first
+    lifetime_type lifetime_{};
 };
 
 /// The log with these policies, in any order, each with a default (config.hpp).

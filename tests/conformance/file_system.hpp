@@ -287,6 +287,156 @@ void lock_laws(Fs fs, std::string const& base) {
     }
 }
 
+/// Where the file system has bind_folder(): a handle works through the folder, not through its name.
+template <io::file_system Fs>
+void bound_laws(Fs fs, std::string const& base) {
+    using io::access, io::creation;
+    auto const here = base + "/here", moved = base + "/moved", sub = here + "/sub";
+    need(fs.make_directory(here));
+    auto bound = need(fs.bind_folder(here));
+    auto const read = [](Fs& through, std::string const& path) {
+        return contents(need(through.open(path, access::read_only, creation::must_exist)));
+    };
+    SUBCASE("bind_folder: files, folders and locks are where they were after the folder was renamed and replaced") {
+        need(bound.make_directory(sub));
+        new_file(bound, here + "/a", "mine");
+        new_file(bound, sub + "/b", "mine too");
+        need(fs.rename(here, moved));
+        need(fs.make_directory(here));
+        need(fs.make_directory(sub));
+        new_file(fs, here + "/a", "theirs");
+        new_file(fs, sub + "/b", "theirs too");
+        CHECK(read(bound, here + "/a") == "mine");
+        CHECK(read(bound, sub + "/b") == "mine too");
+        new_file(bound, here + "/new", "text");
+        new_file(bound, sub + "/new", "text");
+        need(bound.rename(sub + "/new", here + "/newer"));
+        need(bound.make_directory(here + "/folder"));
+        need(bound.sync_directory(here));
+        need(bound.sync_directory(sub));
+        CHECK(need(bound.list(here)).size() == 5);
+        CHECK(need(bound.list(sub)).size() == 1);
+        need(bound.remove(here + "/a"));
+        CHECK(code_of(bound.status(here + "/a")) == errc::not_found);
+        CHECK(need(bound.status(here)).identity == need(fs.status(moved)).identity);
+        auto const held = need(bound.lock(here + "/lock", io::lock_mode::exclusive));
+        CHECK(code_of(fs.lock(moved + "/lock", io::lock_mode::exclusive)) == errc::locked);
+        CHECK(need(fs.list(here)).size() == 2);
+        CHECK(need(fs.list(sub)).size() == 1);
+        CHECK(read(fs, here + "/a") == "theirs");
+        CHECK(read(fs, moved + "/newer") == "text");
+    }
+    SUBCASE("bind_folder: a folder in it that was used once stays the one that is used") {
+        need(bound.make_directory(sub));
+        new_file(bound, sub + "/b", "mine");
+        need(fs.rename(sub, moved));
+        need(fs.make_directory(sub));
+        new_file(fs, sub + "/c", "theirs");
+        new_file(bound, sub + "/b2", "mine");
+        CHECK(need(fs.list(moved)).size() == 2);
+        CHECK(need(fs.list(sub)).size() == 1);
+        // The name itself tells what stands there.
+        CHECK(need(bound.status(sub)).identity == need(fs.status(sub)).identity);
+    }
+    SUBCASE("bind_folder: a folder in it that is made anew through the handle is the one that is used") {
+        need(bound.make_directory(sub));
+        new_file(bound, sub + "/b");
+        need(bound.remove(sub + "/b"));
+        need(bound.remove(sub));
+        CHECK(code_of(bound.open(sub + "/b", access::read_write, creation::if_missing)) == errc::not_found);
+        need(bound.make_directory(sub));
+        new_file(bound, sub + "/b", "again");
+        CHECK(read(fs, sub + "/b") == "again");
+    }
+    SUBCASE("bind_folder: deeper paths, repeated slashes and dots name the same files") {
+        need(bound.make_directory(sub));
+        need(bound.make_directory(sub + "/deep"));
+        new_file(bound, sub + "/deep/file", "text");
+        CHECK(read(bound, here + "//./sub/deep//file") == "text");
+        CHECK(need(bound.list(sub + "/deep/")).size() == 1);
+        need(bound.sync_directory(sub + "/deep"));
+        need(bound.rename(sub + "/deep/file", sub + "/file"));
+        need(bound.remove(sub + "/deep"));
+    }
+    SUBCASE("bind_folder: no path leads out of it, but for the folder above, which can be synced") {
+        new_file(fs, base + "/outside", "text");
+        for (auto const* way : {"/../outside", "/sub/../../outside"})
+            CHECK(code_of(bound.open(here + way, access::read_only, creation::must_exist)) == errc::invalid_argument);
+        CHECK(code_of(bound.status(here + "/..")) == errc::invalid_argument);
+        need(bound.sync_directory(here + "/.."));
+    }
+    SUBCASE("bind_folder: other paths are looked for as ever, also one that only begins alike") {
+        new_file(fs, base + "/hereafter", "text");
+        CHECK(read(bound, base + "/hereafter") == "text");
+    }
+    SUBCASE("bind_folder: errors and files carry the path that was asked for") {
+        auto const missing = bound.open(here + "/none", access::read_only, creation::must_exist);
+        REQUIRE(code_of(missing) == errc::not_found);
+        CHECK(missing.error().file == here + "/none");
+        CHECK(new_file(bound, here + "/file").path() == here + "/file");
+    }
+    SUBCASE("bind_folder: a copy of the handle is bound, too, and one bound to a folder in it as well") {
+        need(bound.make_directory(sub));
+        auto copy = bound;
+        auto inner = need(bound.bind_folder(sub));
+        need(fs.rename(here, moved));
+        new_file(copy, here + "/file", "text");
+        new_file(inner, sub + "/file", "inner");
+        CHECK(read(fs, moved + "/file") == "text");
+        CHECK(read(fs, moved + "/sub/file") == "inner");
+    }
+    SUBCASE("bind_folder: a folder that was removed takes no files") {
+        need(fs.remove(here));
+        need(fs.make_directory(here));
+        CHECK(code_of(bound.open(here + "/file", access::read_write, creation::if_missing)) == errc::not_found);
+        CHECK(code_of(bound.make_directory(sub)) == errc::not_found);
+        CHECK(need(fs.list(here)).empty());
+    }
+    SUBCASE("bind_folder: needs a folder that is there") {
+        CHECK(code_of(fs.bind_folder(base + "/none")) == errc::not_found);
+        new_file(fs, base + "/file");
+        CHECK(!fs.bind_folder(base + "/file").has_value());
+    }
+}
+
+/// Where the file system has lock_folder().
+template <io::file_system Fs>
+void folder_lock_laws(Fs fs, std::string const& base) {
+    using io::lock_mode;
+    auto const folder = base + "/folder";
+    need(fs.make_directory(folder));
+    SUBCASE("lock_folder: an exclusive one shuts out everyone, a shared one only those") {
+        auto held = std::optional{need(fs.lock_folder(folder, lock_mode::exclusive))};
+        CHECK(code_of(fs.lock_folder(folder, lock_mode::exclusive)) == errc::locked);
+        CHECK(code_of(fs.lock_folder(folder, lock_mode::shared)) == errc::locked);
+        held.reset();
+        auto one = std::optional{need(fs.lock_folder(folder, lock_mode::shared))};
+        auto two = std::optional{need(fs.lock_folder(folder, lock_mode::shared))};
+        one.reset();
+        CHECK(code_of(fs.lock_folder(folder, lock_mode::exclusive)) == errc::locked);
+        two.reset();
+        need(fs.lock_folder(folder, lock_mode::exclusive));
+    }
+    SUBCASE("lock_folder: it is the folder's, not the name's") {
+        auto const held = need(fs.lock_folder(folder, lock_mode::exclusive));
+        need(fs.rename(folder, base + "/moved"));
+        need(fs.make_directory(folder));
+        CHECK(code_of(fs.lock_folder(base + "/moved", lock_mode::exclusive)) == errc::locked);
+        need(fs.lock_folder(folder, lock_mode::exclusive));
+    }
+    SUBCASE("lock_folder: the folder is used as ever, and the lock of a file in it is another one") {
+        auto const held = need(fs.lock_folder(folder, lock_mode::exclusive));
+        auto const in_it = need(fs.lock(folder + "/lock", lock_mode::exclusive));
+        new_file(fs, folder + "/file");
+        CHECK(need(fs.list(folder)).size() == 2);
+    }
+    SUBCASE("lock_folder: makes nothing, and a file is no folder") {
+        CHECK(code_of(fs.lock_folder(base + "/none", lock_mode::exclusive)) == errc::not_found);
+        new_file(fs, base + "/file");
+        CHECK(!fs.lock_folder(base + "/file", lock_mode::exclusive).has_value());
+    }
+}
+
 template <io::file_mapping M>
 std::string mapped_text(M const& map, std::uint64_t offset, std::size_t length) {
     std::string text(length, '?');
@@ -407,6 +557,17 @@ void model_law(Fs fs, std::string const& base) {
     }));
 }
 
+/// A bound handle is a file system like any other.
+template <io::binds_folders Fs>
+void all_bound_laws(Fs fs, std::string const& base) {
+    auto const bound = need(fs.bind_folder(base));
+    SUBCASE("opening") { open_laws(bound, base); }
+    SUBCASE("bytes") { transfer_laws(bound, base); }
+    SUBCASE("names") { name_laws(bound, base); }
+    SUBCASE("locks") { lock_laws(bound, base); }
+    SUBCASE("mappings") { mapping_laws(bound, base); }
+}
+
 /// All laws. `base` is an empty folder of `fs`.
 template <io::file_system Fs>
 void file_system_laws(Fs const& fs, std::string const& base) {
@@ -414,6 +575,13 @@ void file_system_laws(Fs const& fs, std::string const& base) {
     SUBCASE("bytes") { transfer_laws(fs, base); }
     SUBCASE("names") { name_laws(fs, base); }
     SUBCASE("locks") { lock_laws(fs, base); }
+    if constexpr (io::binds_folders<Fs>) {
+        SUBCASE("bound names") { bound_laws(fs, base); }
+        SUBCASE("bound, and all the other laws") { all_bound_laws(fs, base); }
+    }
+    if constexpr (io::locks_folders<Fs>) {
+        SUBCASE("locks of folders") { folder_lock_laws(fs, base); }
+    }
     SUBCASE("mappings") { mapping_laws(fs, base); }
     SUBCASE("model") { model_law(fs, base); }
 }

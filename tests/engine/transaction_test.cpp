@@ -150,7 +150,8 @@ TEST_CASE("transaction: misuse is an error that says so, and what was not commit
         REQUIRE(closed.put("late", "v").has_value());
         CHECK(closed.commit().error().code == errc::closed);
     }
-    CHECK(left->get("k").value() == "v"); // the data stays as long as the transaction
+    CHECK(left->get("k").error().code == errc::closed);
+    CHECK(left->scan().status().error().code == errc::closed);
     CHECK(left->commit().error().code == errc::closed);
 }
 

@@ -8,6 +8,7 @@
 
 #include <array>
 #include <atomic>
+#include <cerrno>
 #include <cfenv>
 #include <csignal>
 #include <string>
@@ -15,6 +16,7 @@
 #include <vector>
 
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 namespace {
@@ -291,4 +293,30 @@ TEST_CASE("posix mapping: who reads the published word sees the stores before it
     }
     watching.join();
     CHECK(right);
+}
+
+TEST_CASE("posix mapping: a store that finds no room is no_space, and goes on once there is some") {
+    posix_folder const folder;
+    if (::mount("keel", folder.path().c_str(), "tmpfs", MS_NOSUID | MS_NODEV, "size=256k") != 0) {
+        MESSAGE("not run: this user may not mount file systems");
+        return;
+    }
+    {
+        auto const path = folder / "file";
+        auto file = new_file(mapping_machine, path);
+        REQUIRE(::truncate(path.c_str(), 128 * 1024) == 0); // all of it a hole
+        auto map = need(file.map(access::read_write));
+        auto filling = new_file(mapping_machine, folder / "filling");
+        CHECK(code_of(filling.write(0, keel::as_bytes(std::string(512 * keel::KiB, 'x')))) == errc::no_space);
+        auto const refused = map.store(70'000, keel::as_bytes("text"));
+        REQUIRE(code_of(refused) == errc::no_space);
+        CHECK(refused.error().cause == ENOSPC);
+        CHECK(refused.error().offset == 70'000);
+        CHECK(code_of(map.publish(70'004, 1)) == errc::no_space);
+        need(mapping_machine.remove(folder / "filling"));
+        { auto const gone = std::move(filling); }
+        need(map.store(70'000, keel::as_bytes("text")));
+        CHECK(mapped_text(map, 70'000, 4) == "text");
+    }
+    CHECK(::umount(folder.path().c_str()) == 0);
 }

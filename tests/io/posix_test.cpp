@@ -37,6 +37,10 @@ keel::io::posix machine;
 
 auto open_to_read(std::string const& path) { return machine.open(path, access::read_only, creation::must_exist); }
 auto open_to_write(std::string const& path) { return machine.open(path, access::read_write, creation::if_missing); }
+/// Beneath the file system.
+keel::io::detail::descriptor open_descriptor_of(std::string const& path) {
+    return keel::io::detail::open_descriptor(path.c_str(), O_RDWR);
+}
 
 /// The machine's first folder in memory, or nothing.
 std::string memory_folder() {
@@ -216,7 +220,7 @@ TEST_CASE("posix: where a file may not grow, what fits is written and the rest i
     posix_folder const folder;
     auto const path = folder / "file";
     CHECK(in_child([&] {
-              ::signal(SIGXFSZ, SIG_IGN);
+              ::signal(SIGXFSZ, SIG_DFL); // which ends the process
               rlimit const small{65'536, 65'536};
               ::setrlimit(RLIMIT_FSIZE, &small);
               auto file = open_to_write(path);
@@ -226,7 +230,12 @@ TEST_CASE("posix: where a file may not grow, what fits is written and the rest i
               if (refused.error().offset != 65'536 || refused.error().cause != EFBIG || refused.error().file != path)
                   return 2;
               auto const allocated = file->allocate(100'000);
-              return allocated || allocated.error().code != errc::no_space ? 3 : 0;
+              if (allocated || allocated.error().code != errc::no_space) return 3;
+              auto const behind = file->write(70'000, keel::as_bytes("x"));
+              if (behind || behind.error().code != errc::no_space || behind.error().offset != 70'000) return 4;
+              // Within what the file has, nothing is in the way; a handle that does not know how long it is asks.
+              auto again = open_to_write(path);
+              return file->write(2000, keel::as_bytes("x")) && again->write(65'535, keel::as_bytes("x")) ? 0 : 5;
           }) == 0);
     CHECK(contents(need(open_to_read(path))) == std::string(1000, '\0') + std::string(64'536, 'x'));
 }
@@ -264,7 +273,7 @@ TEST_CASE("posix: zeros are written where a file system cannot allocate, into th
     need(file.write(0, keel::as_bytes(text)));
     need(file.write(1 << 20, keel::as_bytes(text)));
     auto const before = contents(file);
-    auto const opened = need(keel::io::detail::open_regular(folder / "file", access::read_write, creation::must_exist));
+    auto const opened = open_descriptor_of(folder / "file");
     need(keel::io::detail::fill_holes(opened, folder / "file", before.size(), before.size() + 100'000));
     CHECK(contents(file) == before + std::string(100'000, '\0'));
     struct stat facts {};
@@ -360,8 +369,7 @@ TEST_CASE("posix: closing another descriptor of the locked file does not let ano
     ::close(::open(path.c_str(), O_RDWR));
     // The child's table knows that its parent has the lock, so the system is asked directly.
     auto const try_it = [&] {
-        auto const file = keel::io::detail::open_regular(path, access::read_write, creation::must_exist);
-        return file ? keel::io::detail::lock_description(file->get(), lock_mode::exclusive) : -1;
+        return keel::io::detail::lock_description(open_descriptor_of(path).get(), lock_mode::exclusive);
     };
     CHECK(in_child(try_it) == EAGAIN);
     CHECK(in_child([&] { return machine.lock(path, lock_mode::shared) ? 1 : 0; }) == 0);
@@ -374,8 +382,7 @@ TEST_CASE(
     auto held = std::optional{need(machine.lock(path, lock_mode::exclusive))};
     CHECK(in_child([&] { return held.reset(), 0; }) == 0);
     CHECK(in_child([&] {
-              auto const file = keel::io::detail::open_regular(path, access::read_write, creation::must_exist);
-              return keel::io::detail::lock_description(file->get(), lock_mode::exclusive);
+              return keel::io::detail::lock_description(open_descriptor_of(path).get(), lock_mode::exclusive);
           }) == EAGAIN);
     auto const child = ::fork();
     REQUIRE(child >= 0);

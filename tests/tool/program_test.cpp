@@ -8,6 +8,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <string>
@@ -89,8 +90,17 @@ TEST_CASE("wal-recovery: a store that is open, and a folder that is none, give 2
         REQUIRE(db->put("a", "b").has_value());
         CHECK(program("validate --data-dir '" + dir + "'").code == 2);
         CHECK(program("repair --strategy skip --data-dir '" + dir + "'").code == 2);
+        // That it is open does not hang on the name of a file in it, nor on the store's own.
+        std::filesystem::remove(dir + "/lock");
+        std::filesystem::create_directory_symlink("store", folder / "link");
+        for (auto const& where : {dir, folder / "link", folder / "link/", folder / "link/."}) {
+            CHECK(program("validate --data-dir '" + where + "'").code == 2);
+            CHECK(program("repair --strategy skip --data-dir '" + where + "'").code == 2);
+        }
     }
     CHECK(program("validate --data-dir '" + dir + "'").code == 0);
+    CHECK(program("validate --data-dir '" + (folder / "link") + "'").code == 0);
+    CHECK(program("repair --strategy skip --data-dir '" + (folder / "link/") + "'").code == 0);
     CHECK(program("validate --data-dir '" + folder / "nothing" + "'").code == 2);
     CHECK(program("validate").code == 2);
     CHECK(program("--help").code == 0);

@@ -150,6 +150,9 @@ private:
             if (done) done = out.name();
             if (!done) {
                 out.discard();
+                // Whatever is tried again would go to a store that is not this one any more.
+                if (auto const ours = core_.keeper().check_identity(); !ours)
+                    core_.writer().manifest_failed(ours.error());
                 return done;
             }
         }
@@ -352,7 +355,7 @@ private:
             return true;
         });
         std::erase_if(old_tables_, [&](auto& old) {
-            if (old.file.use_count() > 1) return false;
+            if (old.file.use_count() > 1 || !core_.keeper().check_identity()) return false;
             old.file.reset();
             static_cast<void>(fs_.remove(old.path));
             return true;

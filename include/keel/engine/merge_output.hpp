@@ -76,6 +76,7 @@ public:
     }
     /// Final names, durable.
     result<void> name() {
+        KEEL_TRY(keeper_.check_identity());
         auto const& paths = keeper_.paths();
         for (auto const& t : made_) KEEL_TRY(fs_.rename(paths.table_temporary(t.id), paths.table(t.id)));
         // Without this a power loss can keep the manifest's word of a table and lose its name.
@@ -83,6 +84,7 @@ public:
     }
     /// Takes back what was written: no manifest names it. What stays is removed by the next opening's first merge.
     void discard() {
+        if (!keeper_.check_identity()) return; // those names may be somebody else's by now
         auto const& paths = keeper_.paths();
         for (auto const& t : made_) {
             static_cast<void>(fs_.remove(paths.table_temporary(t.id)));

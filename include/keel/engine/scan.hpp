@@ -7,7 +7,9 @@
 #include <keel/engine/merge.hpp>
 #include <keel/engine/moments.hpp>
 #include <keel/error.hpp>
+#include <keel/io/process.hpp>
 #include <keel/types.hpp>
+#include <keel/wal/store_lifetime.hpp>
 
 #include <cstddef>
 #include <iterator>
@@ -64,11 +66,12 @@ class snapshot {
 public:
     explicit snapshot(std::shared_ptr<detail::moments::hold const> held) noexcept : held_{std::move(held)} {}
 
-    [[nodiscard]] lsn at() const noexcept { return held_->at(); }
-    [[nodiscard]] bool belongs_to(detail::moments const& of) const noexcept { return held_->of() == &of; }
+    /// 0: it was taken from a store that was closed.
+    [[nodiscard]] lsn at() const noexcept { return *held_ ? held_->at() : lsn{}; }
+    [[nodiscard]] bool belongs_to(detail::moments const& of) const noexcept { return *held_ && held_->of() == &of; }
 
 private:
-    std::shared_ptr<detail::moments::hold const> held_;
+    io::process_bound<std::shared_ptr<detail::moments::hold const>> held_;
 };
 
 /// The iterator of every scan: single pass, in step with its scan, which must outlive it and stay where it is.
@@ -98,25 +101,34 @@ private:
 using key_and_value = std::pair<std::string_view, std::string_view>;
 
 /// What a scan gives: `for (auto&& [key, value] : db->scan(...))`; with keys alone, `for (auto key : db->keys(...))`. The scan keeps its
-/// data alive, also beyond close(). One pass, one thread; begin() and seek() start it anew, and iterators of before go along. It ends
-/// early where a record does not verify or cannot be read: status() says so.
+/// data alive. One pass, one thread; begin() and seek() start it anew, and iterators of before go along. It ends early where a record
+/// does not verify or cannot be read, and at the next step after the store was closed, because from then on another process may write
+/// over the files or remove them: status() says so. What an iterator gave before stays valid until it moves on.
 template <class Config, class Row = key_and_value>
 class basic_scan {
 public:
     using iterator = scan_iterator<basic_scan>;
     using value_type = Row;
 
-    basic_scan(std::shared_ptr<detail::level_view<Config> const> of, lsn snapshot, range which)
-        : which_{std::move(which)}, at_{std::move(of), snapshot} {}
+    basic_scan(std::shared_ptr<detail::level_view<Config> const> of, lsn snapshot, range which,
+               std::shared_ptr<wal::store_lifetime const> lifetime)
+        : which_{std::move(which)}, at_{detail::merge_cursor<Config>{std::move(of), snapshot}},
+          lifetime_{std::move(lifetime)} {}
+    /// One that has no keys, of a store that may not be used. `lifetime`: nothing, or of that store.
+    explicit basic_scan(std::shared_ptr<wal::store_lifetime const> lifetime)
+        : basic_scan{nullptr, {}, {}, std::move(lifetime)} {
+        closed_ = true;
+    }
 
     [[nodiscard]] iterator begin() { return start(which_); }
     /// At the first key that is not in front of `key` in the direction of the scan, within its range.
     [[nodiscard]] iterator seek(std::string_view key) { return start(detail::rest_of(which_, key)); }
     [[nodiscard]] static std::default_sentinel_t end() noexcept { return {}; }
 
-    /// Whether all keys were seen that there are: look at it behind the loop. Errors: corruption, and the machine's.
+    /// Whether all keys were seen that there are: look at it behind the loop. Errors: corruption, closed, and the machine's.
     [[nodiscard]] result<void> status() const {
-        if (at_.trouble()) return failure(*at_.trouble());
+        if (closed_ || !is_here()) return wal::why_closed(lifetime_.get());
+        if (at_->trouble()) return failure(*at_->trouble());
         return {};
     }
 
@@ -124,27 +136,40 @@ private:
     friend iterator;
     [[nodiscard]] bool valid() const noexcept { return valid_; }
     [[nodiscard]] value_type current() const noexcept {
-        if constexpr (std::is_same_v<Row, key_and_value>) return {at_.key(), at_.value()};
-        else return at_.key();
+        if constexpr (std::is_same_v<Row, key_and_value>) return {at_->key(), at_->value()};
+        else return at_->key();
     }
     [[nodiscard]] iterator start(range const& part) {
-        valid_ = at_.start(part.reverse ? detail::direction::backward : detail::direction::forward, part.from, part.to);
+        if (may_go_on())
+            valid_ = at_->start(part.reverse ? detail::direction::backward : detail::direction::forward, part.from,
+                                part.to);
         check();
         return iterator{this};
     }
     void advance() {
-        valid_ = at_.step();
+        if (may_go_on()) valid_ = at_->step();
         check();
     }
+    [[nodiscard]] bool is_here() const noexcept { return lifetime_ && lifetime_->is_here(); }
+    [[nodiscard]] bool may_go_on() noexcept {
+        if (!closed_ && lifetime_ && lifetime_->is_open()) [[likely]]
+            return true;
+        closed_ = true;
+        return valid_ = false;
+    }
     void check() noexcept {
+        // Trouble met while the store was closed may be another process's work on the files.
+        if (!valid_ && !closed_ && at_->trouble()) closed_ = !lifetime_->is_open();
         if (!valid_) return;
-        auto const key = at_.key();
+        auto const key = at_->key();
         if (which_.reverse ? which_.from && key < *which_.from : which_.to && key >= *which_.to) valid_ = false;
     }
 
     range which_;
-    detail::merge_cursor<Config> at_;
+    io::process_bound<detail::merge_cursor<Config>> at_;
+    std::shared_ptr<wal::store_lifetime const> lifetime_; ///< nothing: of an object that was moved from
     bool valid_ = false;
+    bool closed_ = false; ///< it ended because the store was closed
 };
 
 } // namespace keel::inline v0

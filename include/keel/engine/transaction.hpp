@@ -12,10 +12,12 @@
 #include <keel/engine/scan.hpp>
 #include <keel/error.hpp>
 #include <keel/format/frame.hpp>
+#include <keel/io/process.hpp>
 #include <keel/log.hpp>
 #include <keel/policy/isolation/concept.hpp>
 #include <keel/types.hpp>
 #include <keel/wal/group.hpp>
+#include <keel/wal/store_lifetime.hpp>
 
 #include <cstddef>
 #include <functional>
@@ -129,7 +131,7 @@ private:
 };
 
 /// One transaction of a store. Ends with commit() or rollback(); one that is let go of is rolled back, and leaves nothing. Moves, is
-/// not copyable; one thread at a time. It may outlive its store: then commit() says closed.
+/// not copyable; one thread at a time. It may outlive its store: once that is closed, reading and committing say closed.
 template <class Config>
 class basic_transaction {
     using reading = detail::reading_config<Config>;
@@ -140,8 +142,12 @@ public:
     using core_type = detail::log_core<detail::writing_config<Config>, levels_type>;
 
     basic_transaction(std::weak_ptr<core_type> core, std::shared_ptr<levels_type const> levels,
-                      std::shared_ptr<detail::moments::hold const> held)
-        : core_{std::move(core)}, levels_{std::move(levels)}, moment_{held->at()}, held_{std::move(held)} {}
+                      std::shared_ptr<detail::moments::hold const> held,
+                      std::shared_ptr<wal::store_lifetime const> lifetime)
+        : core_{std::move(core)}, levels_{std::move(levels)}, moment_{held->at()}, held_{std::move(held)},
+          lifetime_{std::move(lifetime)} {}
+    /// One of a store that may not be used. `lifetime`: nothing, or of that store.
+    explicit basic_transaction(std::shared_ptr<wal::store_lifetime const> lifetime) : lifetime_{std::move(lifetime)} {}
     basic_transaction(basic_transaction&&) noexcept = default;
     basic_transaction& operator=(basic_transaction&&) noexcept = default;
     basic_transaction(basic_transaction const&) = delete;
@@ -152,7 +158,8 @@ public:
 
     /// The value of a key: of this transaction's own last write, else as of its moment; nothing where it has none.
     [[nodiscard]] result<std::optional<std::string>> get(std::string_view key) {
-        if (!levels_) return ended();
+        if (ended_ || !lifetime_ || !lifetime_->is_open()) [[unlikely]]
+            return failure(goes_on().error());
         if (auto const mine = writes_.find(key); mine != writes_.end()) return mine->second;
         if constexpr (isolation::validates_reads) read_.emplace(key);
         KEEL_TRY_LET(found, levels_->view()->find(key, moment_));
@@ -167,9 +174,11 @@ public:
     /// Keys in order, its own writes among them. Nothing once the transaction has ended.
     [[nodiscard]] transaction_scan<reading> scan(range which = {}) {
         using scan_type = basic_scan<reading>;
-        if (!levels_) return {scan_type{std::make_shared<detail::level_view<reading>>(), {}, {}}, writes_, {}};
+        if (!lifetime_ || !lifetime_->is_open()) return {scan_type{lifetime_}, writes_, {}};
+        if (!*levels_)
+            return {scan_type{std::make_shared<detail::level_view<reading>>(), {}, {}, lifetime_}, writes_, {}};
         if constexpr (isolation::validates_reads) scanned_.push_back(which);
-        return {scan_type{levels_->view(), moment_, which}, writes_, which};
+        return {scan_type{levels_->view(), moment_, which, lifetime_}, writes_, which};
     }
     [[nodiscard]] transaction_scan<reading> scan(prefix const& which) { return scan(which.as_range()); }
 
@@ -177,9 +186,13 @@ public:
     /// as safe as the durability policy says; without writes, its moment. Errors: conflict (another one was first: run it again;
     /// `error::at` is the other's LSN), invalid_argument (it has ended before), and those of a write.
     [[nodiscard]] result<lsn> commit() {
-        if (!levels_) return ended();
-        auto const levels = std::exchange(levels_, nullptr);
-        auto const held = std::exchange(held_, nullptr);
+        if (auto const goes = goes_on(); !goes) {
+            rollback();
+            return failure(goes.error());
+        }
+        ended_ = true;
+        auto const levels = std::exchange(*levels_, nullptr);
+        auto const held = std::exchange(*held_, nullptr);
         auto const core = core_.lock();
         if (!core) return failure(errc::closed, "the store is closed; the transaction was not committed");
         if (writes_.empty()) return moment_;
@@ -197,14 +210,19 @@ public:
     }
     /// Ends the transaction; nothing of it was written.
     void rollback() noexcept {
-        levels_.reset();
-        held_.reset();
+        ended_ = true;
+        levels_ = {};
+        held_ = {};
         writes_.clear();
     }
 
 private:
     static tl::unexpected<error> ended() {
         return failure(errc::invalid_argument, "the transaction has ended; begin another one");
+    }
+    [[nodiscard]] result<void> goes_on() const {
+        KEEL_TRY(wal::check_open(lifetime_));
+        return ended_ ? ended() : result<void>{};
     }
     static tl::unexpected<error> conflict(lsn with) {
         return failure(
@@ -215,7 +233,8 @@ private:
     }
 
     result<void> change(std::string_view key, std::optional<std::string> value) {
-        if (!levels_) return ended();
+        if (!lifetime_ || !lifetime_->is_here()) return wal::why_closed(lifetime_.get());
+        if (ended_) return ended(); // that the store was closed is commit()'s to say
         KEEL_TRY(detail::check_key(key));
         writes_.insert_or_assign(std::string{key}, std::move(value));
         return {};
@@ -249,10 +268,12 @@ private:
         return false;
     }
 
-    std::weak_ptr<core_type> core_;
-    std::shared_ptr<levels_type const> levels_; // nothing once it has ended
-    lsn moment_;
-    std::shared_ptr<detail::moments::hold const> held_; // likewise
+    std::weak_ptr<core_type> core_{};
+    io::process_bound<std::shared_ptr<levels_type const>> levels_{}; // nothing once it has ended, or of a closed store
+    lsn moment_{};
+    io::process_bound<std::shared_ptr<detail::moments::hold const>> held_{}; // likewise
+    std::shared_ptr<wal::store_lifetime const> lifetime_{};
+    bool ended_ = false;
     detail::own_writes writes_{};
     std::set<std::string, std::less<>> read_{}; // both only where the policy validates reads
     std::vector<range> scanned_{};

@@ -6,7 +6,7 @@
 // what a crash would keep), fault.hpp (wraps another and makes it fail). Everything keel does to a disk goes through here, stores
 // into mapped files included, so that the crash simulation sees each of them.
 //
-// A file system `Fs` is a small copyable handle (posix: empty; memory and faulty: shared state behind it). Paths are plain
+// A file system `Fs` is a small copyable handle (memory and faulty: shared state behind it). Paths are plain
 // strings with '/' between names; the last name is never followed when it is a symlink (errc::not_regular).
 // Every call may fail with: io_error, no_space, no_permission, not_found, exists, not_regular, locked, unsupported, crashed; the
 // error carries path, offset and errno. Interrupted calls and short transfers are dealt with inside.
@@ -15,7 +15,8 @@
 //   fs.lock(path, lock_mode)         result<Fs::lock_type>   never waits; `locked` where somebody (this process included) has it.
 //                                                            exclusive: creates the file if missing, needs write access;
 //                                                            shared: needs read access only, not_found where it is missing.
-//                                                            Held until the object dies; closing other descriptors does not drop it
+//                                                            Held until the object dies; closing other descriptors does not drop it.
+//                                                            It may have identity(), the file_identity of what is locked
 //   fs.list(path)                    result<vector<directory_entry>>  sorted by name, without . and ..
 //   fs.status(path)                  result<file_status>     of the name itself: a symlink is a symlink
 //   fs.make_directory(path)          result<void>            `exists` where the name is taken; the parent must be there
@@ -23,6 +24,17 @@
 //   fs.remove(path)                  result<void>            a file, or an empty folder; durable after sync_directory
 //   fs.sync_directory(path)          result<void>            names created, renamed and removed in it survive power loss after this
 //   fs.boot()                        boot_id                 differs after each start of the machine; all zeros: not known
+//   fs.bind_folder(path)             result<Fs>              may be left out; the folder that stands at `path` now, to which a
+//                                                            symlink at its end may lead. In the handle that is returned, every path
+//                                                            that begins with `path` is looked for in that folder, and it and the
+//                                                            folders in it that were used stay the same ones whatever becomes of
+//                                                            their names. Below it no link is followed. There, and only there,
+//                                                            sync_directory(path + "/..") syncs the folder above. not_found, and
+//                                                            not_regular or ENOTDIR where it is no folder. Without it paths are
+//                                                            looked up anew each time
+//   fs.lock_folder(path, lock_mode)  result<Fs::lock_type>   may be left out; as lock(), of a folder that is there. `unsupported`
+//                                                            where this file system has no such locks. Without it the lock on a
+//                                                            file has to do, whose name can be taken away
 //
 //   file: moves, closes in its destructor. Positional calls may come from several threads.
 //   f.read(offset, span)             result<size_t>          as many as asked for; fewer only at the end of the file
@@ -143,6 +155,25 @@ concept file_system = std::copyable<Fs> && std::default_initializable<Fs> && fil
                           { fs.sync_directory(path) } -> std::same_as<result<void>>;
                           { fs.boot() } -> std::same_as<boot_id>;
                       };
+
+/// Has handles that work through a folder rather than its name.
+template <class Fs>
+concept binds_folders = file_system<Fs> && requires(Fs fs, std::string const& path) {
+    { fs.bind_folder(path) } -> std::same_as<result<Fs>>;
+};
+
+/// Can lock a folder itself.
+template <class Fs>
+concept locks_folders = file_system<Fs> && requires(Fs fs, std::string const& path, lock_mode mode) {
+    { fs.lock_folder(path, mode) } -> std::same_as<result<typename Fs::lock_type>>;
+};
+
+/// A handle bound to the folder at `path`, where the file system has such; else the handle as it is, and nothing is looked at.
+template <file_system Fs>
+[[nodiscard]] result<Fs> bind_folder(Fs& fs, std::string const& path) {
+    if constexpr (binds_folders<Fs>) return fs.bind_folder(path);
+    else return fs;
+}
 
 } // namespace keel::inline v0::io
 

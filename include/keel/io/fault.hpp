@@ -55,7 +55,7 @@ enum class fault_class : std::uint8_t {
     sync,      ///< of files and mappings
     store,     ///< store, publish
     directory, ///< list, status, make_directory, rename, remove, sync_directory
-    open,      ///< open, lock, map
+    open,      ///< open, lock, map, bind_folder, lock_folder
 };
 inline constexpr std::size_t fault_classes = 7;
 
@@ -590,6 +590,24 @@ public:
         return {};
     }
     [[nodiscard]] boot_id boot() { return inner_.boot(); }
+    /// Shares plan and counters.
+    [[nodiscard]] result<faulty> bind_folder(std::string const& path)
+        requires binds_folders<Inner>
+    {
+        auto const hit = control_->next(fault_class::open, {kind::fail});
+        if (hit) return control_->refuse(*hit, path);
+        KEEL_TRY_LET(bound, inner_.bind_folder(path));
+        auto copy = *this;
+        copy.inner_ = std::move(bound);
+        return copy;
+    }
+    [[nodiscard]] result<lock_type> lock_folder(std::string const& path, lock_mode mode)
+        requires locks_folders<Inner>
+    {
+        auto const hit = control_->next(fault_class::open, {kind::fail});
+        if (hit) return control_->refuse(*hit, path);
+        return inner_.lock_folder(path, mode);
+    }
 
 private:
     [[nodiscard]] result<void> name_call(std::string const& path, std::initializer_list<kind> possible) {

@@ -7,7 +7,7 @@
 //
 // A `memory` is a handle; copies mean the same disk. A new disk is empty but for its root, "", "." and "/" all name it.
 // Paths with and without a leading slash are the same; there are no symlinks. The device number is 1 for every disk
-// unless chosen.
+// unless chosen. A handle that bind_folder() gave holds the folder: other handles of the disk may rename it.
 //
 //   crash          after_process_crash() and after_power_loss() give new disks and leave this one alone. What a power
 //                  loss may keep: of each unsynced 512-byte sector any version it had since the last sync (stores into
@@ -25,6 +25,7 @@
 // set_versions_max(1).
 
 #include <keel/io/concept.hpp>
+#include <keel/io/detail/memory_bound.hpp>
 #include <keel/io/detail/memory_disk.hpp>
 
 #include <cstring>
@@ -199,21 +200,59 @@ public:
     // The file system (io/concept.hpp)
 
     [[nodiscard]] result<file> open(std::string const& path, access how, creation make) {
-        KEEL_TRY_LET(inode, disk_->open(path, make));
+        KEEL_TRY_LET(place, place_of(path));
+        KEEL_TRY_LET(inode, disk_->open(place, make));
         return file{handle{disk_, inode, how, path}};
     }
     [[nodiscard]] result<lock_type> lock(std::string const& path, lock_mode mode) {
-        KEEL_TRY_LET(inode, disk_->lock(path, mode));
+        KEEL_TRY_LET(place, place_of(path));
+        KEEL_TRY_LET(inode, disk_->lock(place, mode));
         return lock_type{disk_, inode, mode};
     }
-    [[nodiscard]] result<std::vector<directory_entry>> list(std::string const& path) const { return disk_->list(path); }
-    [[nodiscard]] result<file_status> status(std::string const& path) const { return disk_->status(path); }
-    [[nodiscard]] result<void> make_directory(std::string const& path) { return disk_->make_directory(path); }
-    [[nodiscard]] result<void> rename(std::string const& from, std::string const& to) {
-        return disk_->rename(from, to);
+    [[nodiscard]] result<lock_type> lock_folder(std::string const& path, lock_mode mode) {
+        KEEL_TRY_LET(place, folder_place_of(path));
+        KEEL_TRY_LET(inode, disk_->lock_folder(place, mode));
+        return lock_type{disk_, inode, mode};
     }
-    [[nodiscard]] result<void> remove(std::string const& path) { return disk_->remove(path); }
-    [[nodiscard]] result<void> sync_directory(std::string const& path) { return disk_->sync_directory(path); }
+    [[nodiscard]] result<std::vector<directory_entry>> list(std::string const& path) const {
+        KEEL_TRY_LET(place, folder_place_of(path));
+        return disk_->list(place);
+    }
+    [[nodiscard]] result<file_status> status(std::string const& path) const {
+        KEEL_TRY_LET(place, place_of(path));
+        return disk_->status(place);
+    }
+    [[nodiscard]] result<void> make_directory(std::string const& path) {
+        KEEL_TRY_LET(place, place_of(path));
+        KEEL_TRY(disk_->make_directory(place));
+        forget(path);
+        return {};
+    }
+    [[nodiscard]] result<void> rename(std::string const& from, std::string const& to) {
+        KEEL_TRY_LET(old_place, place_of(from));
+        KEEL_TRY_LET(new_place, place_of(to));
+        KEEL_TRY(disk_->rename(old_place, new_place));
+        forget(from);
+        forget(to);
+        return {};
+    }
+    [[nodiscard]] result<void> remove(std::string const& path) {
+        KEEL_TRY_LET(place, place_of(path));
+        KEEL_TRY(disk_->remove(place));
+        forget(path);
+        return {};
+    }
+    [[nodiscard]] result<void> sync_directory(std::string const& path) {
+        KEEL_TRY_LET(place, folder_place_of(path, true));
+        return disk_->sync_directory(place);
+    }
+    [[nodiscard]] result<memory> bind_folder(std::string const& path) const {
+        KEEL_TRY_LET(place, folder_place_of(path));
+        KEEL_TRY_LET(inode, disk_->open_folder(place));
+        auto bound = *this;
+        bound.bound_ = std::make_shared<detail::memory_bound>(disk_, inode, path);
+        return bound;
+    }
     [[nodiscard]] boot_id boot() const {
         return disk_->with_image([](auto& image) { return image.boot; });
     }
@@ -353,6 +392,20 @@ public:
     }
 
 private:
+    [[nodiscard]] result<detail::memory_path> place_of(std::string const& path) const {
+        if (bound_)
+            if (auto place = bound_->place_of(path)) return *std::move(place);
+        return detail::memory_path{path};
+    }
+    [[nodiscard]] result<detail::memory_path> folder_place_of(std::string const& path, bool above = false) const {
+        if (bound_)
+            if (auto place = bound_->folder_place_of(path, above)) return *std::move(place);
+        return detail::memory_path{path};
+    }
+    void forget(std::string const& path) const noexcept {
+        if (bound_) bound_->forget(path);
+    }
+
     explicit memory(detail::memory_image image) : disk_{std::make_shared<detail::memory_disk>(std::move(image))} {}
 
     template <class F>
@@ -378,6 +431,7 @@ private:
     }
 
     std::shared_ptr<detail::memory_disk> disk_;
+    std::shared_ptr<detail::memory_bound> bound_{}; ///< nothing: paths begin at the root
 };
 
 } // namespace keel::inline v0::io

@@ -6,10 +6,11 @@
 //   read, write        pread and pwrite, whole transfers                 sync            fdatasync
 //   read_uncached      O_DIRECT, else dropped pages        (posix_uncached.hpp)
 //   allocate           fallocate, else written zeros       (posix_allocate.hpp)
-//   lock               open-file-description locks         (posix_lock.hpp)
+//   lock, lock_folder  open-file-description locks, flock  (posix_lock.hpp)
+//   bind_folder        openat and its like                 (posix_root.hpp)
 //   map                Boost.Interprocess, under a guard   (posix_mapping.hpp, posix_guard.hpp)
-// New files have mode 0644 and new folders 0755, less the umask. A host that limits its file size (ulimit -f) has to
-// ignore SIGXFSZ, as every program that wants an error instead of a signal does.
+// New files have mode 0644 and new folders 0755, less the umask. Where the host limits the size of its files (ulimit -f),
+// what would go past that is refused before the system is asked, whose answer would be a signal (SIGXFSZ).
 
 #include <keel/io/concept.hpp>
 #include <keel/io/detail/posix_allocate.hpp>
@@ -17,9 +18,11 @@
 #include <keel/io/detail/posix_errno.hpp>
 #include <keel/io/detail/posix_lock.hpp>
 #include <keel/io/detail/posix_mapping.hpp>
+#include <keel/io/detail/posix_root.hpp>
 #include <keel/io/detail/posix_uncached.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -32,11 +35,31 @@ namespace keel::inline v0::io {
 
 namespace detail {
 
+/// How long a file is known to be at least. Moves; any thread.
+class known_size {
+public:
+    explicit known_size(std::uint64_t bytes) noexcept : bytes_{bytes} {}
+    known_size(known_size&& other) noexcept : bytes_{other.get()} {}
+    known_size& operator=(known_size&& other) noexcept {
+        bytes_.store(other.get(), std::memory_order_relaxed);
+        return *this;
+    }
+    [[nodiscard]] std::uint64_t get() const noexcept { return bytes_.load(std::memory_order_relaxed); }
+    void reaches(std::uint64_t bytes) noexcept {
+        auto before = get();
+        while (before < bytes && !bytes_.compare_exchange_weak(before, bytes, std::memory_order_relaxed)) {}
+    }
+
+private:
+    std::atomic<std::uint64_t> bytes_; // relaxed: whoever sees less asks the system once more
+};
+
 class posix_file {
 public:
-    [[nodiscard]] static result<posix_file> open(std::string const& path, access how, creation make) {
-        KEEL_TRY_LET(opened, open_regular(path, how, make));
-        return posix_file{std::move(opened), path, how};
+    [[nodiscard]] static result<posix_file> open(posix_place const& place, std::string const& path, access how,
+                                                 creation make) {
+        KEEL_TRY_LET(opened, open_regular(place, path, how, make));
+        return posix_file{std::move(opened.file), path, how, opened.status.size};
     }
 
     [[nodiscard]] result<std::size_t> read(std::uint64_t offset, byte_span out) const {
@@ -47,7 +70,11 @@ public:
     }
     [[nodiscard]] result<void> write(std::uint64_t offset, byte_view in) {
         KEEL_TRY(check_writable(offset));
-        return write_at(file_, path_, offset, in);
+        auto const known = size_.get();
+        if (offset <= known && in.size() <= known - offset) return write_at(file_, path_, offset, in);
+        KEEL_TRY(write_growing(file_, path_, offset, in));
+        if (!in.empty()) size_.reaches(offset + in.size());
+        return {};
     }
     [[nodiscard]] result<void> sync() { return sync_data(file_, path_); }
     /// A hint: these bytes of a mapping of this file change no more. They begin to be written, so that a sync waits for less; what goes
@@ -59,7 +86,10 @@ public:
     }
     [[nodiscard]] result<void> allocate(std::uint64_t bytes) {
         KEEL_TRY(check_writable(0));
-        return bytes == 0 ? result<void>{} : allocate_blocks(file_, path_, bytes);
+        if (bytes == 0) return {};
+        KEEL_TRY(allocate_blocks(file_, path_, bytes));
+        size_.reaches(bytes);
+        return {};
     }
     [[nodiscard]] result<file_status> status() const { return status_of(file_, path_); }
     [[nodiscard]] result<posix_mapping> map(access how) const {
@@ -69,8 +99,8 @@ public:
     [[nodiscard]] std::string const& path() const noexcept { return path_; }
 
 private:
-    posix_file(descriptor file, std::string path, access how) noexcept
-        : file_{std::move(file)}, writable_{how == access::read_write}, path_{std::move(path)} {}
+    posix_file(descriptor file, std::string path, access how, std::uint64_t bytes) noexcept
+        : file_{std::move(file)}, writable_{how == access::read_write}, path_{std::move(path)}, size_{bytes} {}
 
     [[nodiscard]] result<void> check_writable(std::uint64_t offset) const {
         if (writable_) return {};
@@ -81,6 +111,7 @@ private:
     descriptor file_;
     bool writable_;
     std::string path_;
+    known_size size_;
 };
 
 /// 32 hexadecimal digits, dashes between them ignored; all zeros for anything else.
@@ -123,82 +154,145 @@ struct close_folder {
                                                                                     : file_kind::other;
 }
 
-[[nodiscard]] inline result<std::vector<directory_entry>> list_folder(std::string const& path) {
-    KEEL_TRY_LET(opened, open_folder(path));
-    // fdopendir takes the descriptor over where it succeeds, so it gets one of its own.
-    auto const number = ::fcntl(opened.get(), F_DUPFD_CLOEXEC, 3);
-    std::unique_ptr<DIR, close_folder> const folder{number < 0 ? nullptr : ::fdopendir(number)};
-    if (!folder) {
-        auto const cause = errno;
-        descriptor const not_taken{number};
-        return os_failure(cause, "cannot list the folder", path);
-    }
+/// What fdopendir takes over is not a descriptor that is held: reading moves its position.
+[[nodiscard]] inline result<std::vector<directory_entry>> list_folder(posix_place const& place,
+                                                                      std::string const& path) {
+    KEEL_TRY_LET(opened, open_folder(place, path));
+    std::unique_ptr<DIR, close_folder> const folder{::fdopendir(opened.get())};
+    auto const refused = errno;
+    if (!folder) return os_failure(refused, "cannot list the folder", path);
+    static_cast<void>(opened.release());
     std::vector<directory_entry> entries;
     for (;;) {
         errno = 0;
         auto const* const entry = ::readdir(folder.get());
-        if (entry == nullptr && errno != 0) return os_failure(errno, "cannot list the folder", path);
+        auto const cause = errno;
+        if (entry == nullptr && cause == EINTR) continue;
+        if (entry == nullptr && cause != 0) return os_failure(cause, "cannot list the folder", path);
         if (entry == nullptr) break;
-        std::string_view const name{entry->d_name};
+        std::string_view const name = entry->d_name;
         if (name != "." && name != "..") entries.push_back({std::string{name}, kind_of(folder.get(), *entry)});
     }
     std::sort(entries.begin(), entries.end());
     return entries;
 }
 
-[[nodiscard]] inline result<void> remove_name(std::string const& path) {
-    if (::unlink(path.c_str()) == 0) return {};
+[[nodiscard]] inline result<void> remove_name(posix_place const& place, std::string const& path) {
+    if (::unlinkat(place.at(), place.c_str(), 0) == 0) return {};
     auto const cause = errno;
     // Linux says EISDIR for a folder, POSIX EPERM, which can also mean that the file must not be removed.
     if (cause != EISDIR && cause != EPERM) return os_failure(cause, "cannot remove the file", path);
-    if (::rmdir(path.c_str()) == 0) return {};
-    return os_failure(errno == ENOTDIR ? cause : errno, "cannot remove it", path);
+    if (::unlinkat(place.at(), place.c_str(), AT_REMOVEDIR) == 0) return {};
+    auto const second = errno;
+    return os_failure(second == ENOTDIR ? cause : second, "cannot remove it", path);
+}
+
+/// Where the folder is held already, through that descriptor: no other is needed.
+[[nodiscard]] inline result<void> sync_folder(posix_place const& place, std::string const& path) {
+    descriptor opened;
+    auto number = place.at();
+    if (place.name != "." || number == AT_FDCWD) {
+        KEEL_TRY_LET(folder, open_folder(place, path));
+        number = folder.get();
+        opened = std::move(folder);
+    }
+    if (uninterrupted([&] { return ::fsync(number); }) == 0) return {};
+    auto const cause = errno;
+    // A file system that cannot sync a folder cannot promise that a name survives: it says EINVAL.
+    return os_failure(cause == EINVAL ? EOPNOTSUPP : cause, "cannot sync the folder", path);
+}
+
+/// The id is the same for every call, so two threads may find it out at once.
+[[nodiscard]] inline boot_id const& boot_id_of_machine() {
+    static constinit std::atomic<boot_id const*> known{nullptr};
+    auto const* there = known.load(std::memory_order_acquire);
+    if (there != nullptr) return *there;
+    auto fresh = std::make_unique<boot_id const>(read_boot_id());
+    if (known.compare_exchange_strong(there, fresh.get(), std::memory_order_acq_rel)) return *fresh.release();
+    return *there;
 }
 
 } // namespace detail
 
-/// The machine itself. Stateless; every object is the same.
+/// The machine itself. Every object is the same, but for one that bind_folder() gave.
 class posix {
 public:
     using file = detail::posix_file;
     using mapping = detail::posix_mapping;
     using lock_type = detail::posix_lock;
 
+    posix() = default;
+
+    /// A handle that works through the folder which stands at `path` now, and holds it: see io/concept.hpp. A symbolic link at the end of
+    /// `path` is followed, here and never again.
+    [[nodiscard]] result<posix> bind_folder(std::string const& path) const {
+        KEEL_TRY_LET(place, names_.folder_place_of(path));
+        KEEL_TRY_LET(folder, detail::open_root(place, path));
+        return posix{detail::posix_names{std::make_shared<detail::posix_root>(path, std::move(folder))}};
+    }
+
     [[nodiscard]] result<file> open(std::string const& path, access how, creation make) const {
-        return file::open(path, how, make);
+        KEEL_TRY_LET(place, names_.place_of(path));
+        return file::open(place, path, how, make);
     }
     [[nodiscard]] result<lock_type> lock(std::string const& path, lock_mode mode) const {
-        return lock_type::take(path, mode);
+        KEEL_TRY_LET(place, names_.place_of(path));
+        return lock_type::take(place, path, mode);
+    }
+    [[nodiscard]] result<lock_type> lock_folder(std::string const& path, lock_mode mode) const {
+        KEEL_TRY_LET(place, names_.folder_place_of(path));
+        return lock_type::take_folder(place, path, mode);
     }
     [[nodiscard]] result<std::vector<directory_entry>> list(std::string const& path) const {
-        return detail::list_folder(path);
+        KEEL_TRY_LET(place, names_.folder_place_of(path));
+        return detail::list_folder(place, path);
     }
-    [[nodiscard]] result<file_status> status(std::string const& path) const { return detail::status_at(path); }
+    [[nodiscard]] result<file_status> status(std::string const& path) const {
+        KEEL_TRY_LET(place, names_.place_of(path));
+        return detail::status_at(place, path);
+    }
 
     [[nodiscard]] result<void> make_directory(std::string const& path) const {
-        if (::mkdir(path.c_str(), mode_t{0755}) == 0) return {};
-        return detail::os_failure(errno, "cannot make the folder", path);
+        KEEL_TRY_LET(place, names_.place_of(path));
+        if (::mkdirat(place.at(), place.c_str(), mode_t{0755}) != 0) {
+            auto const cause = errno;
+            return detail::os_failure(cause, "cannot make the folder", path);
+        }
+        names_.forget(path);
+        return {};
     }
     [[nodiscard]] result<void> rename(std::string const& from, std::string const& to) const {
-        if (std::rename(from.c_str(), to.c_str()) == 0) return {};
-        return detail::os_failure(errno, "cannot rename it to " + to, from);
+        KEEL_TRY_LET(old_place, names_.place_of(from));
+        KEEL_TRY_LET(new_place, names_.place_of(to));
+        if (::renameat(old_place.at(), old_place.c_str(), new_place.at(), new_place.c_str()) != 0) {
+            auto const cause = errno;
+            return detail::os_failure(cause, "cannot rename it to " + to, from);
+        }
+        names_.forget(from);
+        names_.forget(to);
+        return {};
     }
-    [[nodiscard]] result<void> remove(std::string const& path) const { return detail::remove_name(path); }
+    [[nodiscard]] result<void> remove(std::string const& path) const {
+        KEEL_TRY_LET(place, names_.place_of(path));
+        KEEL_TRY(detail::remove_name(place, path));
+        names_.forget(path);
+        return {};
+    }
 
     [[nodiscard]] result<void> sync_directory(std::string const& path) const {
-        KEEL_TRY_LET(folder, detail::open_folder(path));
-        if (detail::uninterrupted([&] { return ::fsync(folder.get()); }) == 0) return {};
-        // A file system that cannot sync a folder cannot promise that a name survives: it says EINVAL.
-        return detail::os_failure(errno == EINVAL ? EOPNOTSUPP : errno, "cannot sync the folder", path);
+        KEEL_TRY_LET(place, names_.folder_place_of(path));
+        return detail::sync_folder(place, path);
     }
 
-    [[nodiscard]] boot_id boot() const {
-        static boot_id const id = detail::read_boot_id();
-        return id;
-    }
+    [[nodiscard]] boot_id boot() const { return detail::boot_id_of_machine(); }
+
+private:
+    explicit posix(detail::posix_names names) : names_{std::move(names)} {}
+
+    detail::posix_names names_{};
 };
 
-static_assert(file_system<posix>);
+static_assert(file_system<posix> && binds_folders<posix> && locks_folders<posix>);
 
 } // namespace keel::inline v0::io
 

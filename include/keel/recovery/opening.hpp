@@ -10,9 +10,11 @@
 #include <keel/recovery/examine.hpp>
 #include <keel/recovery/plan.hpp>
 #include <keel/recovery/repair.hpp>
+#include <keel/recovery/store_lock.hpp>
 #include <keel/wal/catalog.hpp>
 #include <keel/wal/notes_file.hpp>
 #include <keel/wal/segments.hpp>
+#include <keel/wal/store_identity.hpp>
 #include <keel/wal/writer_start.hpp>
 
 #include <algorithm>
@@ -27,9 +29,6 @@
 
 namespace keel::inline v0::recovery {
 
-/// How often who reads beside a writer looks again before it believes what it sees: a quarter of a second in all.
-inline constexpr int looks_max = 64;
-
 /// A segment whose records count, for whoever serves them.
 struct served_segment {
     wal::closed_segment what{};
@@ -43,11 +42,14 @@ struct opened {
     using fs_type = typename Config::file_system;
     using C = typename Config::checksum;
 
-    explicit opened(examination what) : exam{std::move(what)} {}
+    opened(examination what, fs_type through) : exam{std::move(what)}, fs{std::move(through)} {}
 
     examination exam;
+    fs_type
+        fs; ///< bound to the store's folder, where the file system can: all that is done from here on goes through it
     repair_plan plan{};
-    std::optional<typename fs_type::lock_type> lock{};
+    std::shared_ptr<wal::store_identity<fs_type>> identity{}; ///< whoever writes: the store's lock
+    std::optional<wal::double_lock<fs_type>> readers{};       ///< whoever reads
     std::optional<wal::notes_file<C, fs_type>> notes{};
     std::unique_ptr<wal::segment_keeper<C, fs_type>> keeper{};
     std::unique_ptr<wal::catalog> parts{std::make_unique<wal::catalog>()};
@@ -64,91 +66,38 @@ public:
     using C = typename Config::checksum;
     using manifest_type = wal::manifest_store<C, fs_type>;
     using opened_type = opened<Config>;
-    using lock_type = typename fs_type::lock_type;
 
-    opener(fs_type& fs, std::string directory, std::uint64_t segment_bytes, open_options const& options,
+    opener(fs_type const& fs, std::string directory, std::uint64_t segment_bytes, open_options const& options,
            observe::event_queue<typename Config::observer>& events)
         : fs_{fs}, paths_{std::move(directory)}, segment_bytes_{segment_bytes}, options_{options}, events_{events} {}
 
     template <scan_sink Sink>
     result<opened_type> run(std::vector<Sink>& sinks) {
-        KEEL_TRY(find_folder());
+        KEEL_TRY_LET(made, find_folder(fs_, paths_, options_));
+        made_folder_ = made;
         if (options_.read_only) return look(sinks);
-        KEEL_TRY(lock());
+        KEEL_TRY_LET(held, lock_store(fs_, paths_));
+        identity_ = std::move(held);
         auto done = recover(sinks);
         if (!done && attempts_ != 0) notes_->restore();
         return done;
     }
 
 private:
-    result<void> find_folder() {
-        auto names = fs_.list(paths_.root());
-        if (names) return refuse_foreign(*names);
-        if (names.error().code != errc::not_found || !options_.create_if_missing || options_.read_only) {
-            auto why = names.error();
-            if (why.code == errc::not_found)
-                why.message = "there is no store here; create it by opening with create_if_missing";
-            else if (why.code != errc::no_permission && why.code != errc::crashed) {
-                why.code = errc::not_a_store;
-                why.message = "this is no folder that can be listed, and a store is a folder: choose another path, or "
-                              "move what is there away";
-            }
-            return failure(std::move(why));
-        }
-        return fs_.make_directory(paths_.root());
-    }
-    result<void> sync_parent() {
-        auto const slash = paths_.root().find_last_of('/');
-        // Without this a power loss can take the whole new store away after its first write was acknowledged.
-        return fs_.sync_directory(slash == std::string::npos ? "." : slash == 0 ? "/" : paths_.root().substr(0, slash));
-    }
-
-    // Before the lock file is made: a folder of other files stays as it is.
-    result<void> refuse_foreign(std::vector<io::directory_entry> const& names) {
-        auto const is = [](std::string_view name) {
-            return [name](io::directory_entry const& e) { return e.name == name; };
-        };
-        for (auto const* part : {"manifest.0", "manifest.1", "log"})
-            if (std::ranges::any_of(names, is(part))) return {};
-        if (std::ranges::all_of(names, [](auto const& e) { return wal::layout::is_own_name(e.name); })) return {};
-        return failure(errc::not_a_store,
-                       "the folder holds other files and no keel store; choose an empty folder or the store's own",
-                       paths_.root());
-    }
-
-    result<void> lock() {
-        auto held = fs_.lock(paths_.lock(), io::lock_mode::exclusive);
-        // Where it can be shared no writer has it: somebody who reads looks for trouble, and will be done.
-        for (int turn = 0; !held && turn < looks_max && keep_writers_away(); ++turn) {
-            wait_a_little(turn);
-            held = fs_.lock(paths_.lock(), io::lock_mode::exclusive);
-        }
-        if (!held) {
-            auto why = held.error();
-            if (why.code == errc::no_permission)
-                why.message += "; to look at a store that cannot be written to, open it read_only";
-            return failure(std::move(why));
-        }
-        lock_.emplace(std::move(*held));
-        return {};
-    }
-
     // ---- read-only, perhaps beside a writer -----------------------------------------------------------------------------------
-
-    static void wait_a_little(int turn) { std::this_thread::sleep_for(std::chrono::milliseconds{turn / 8}); }
 
     /// What looks wrong while somebody writes may be a change that was under way: it is looked at again, and believed once nobody
     /// could write meanwhile, or where it stays.
     template <scan_sink Sink>
     result<opened_type> look(std::vector<Sink>& sinks) {
-        KEEL_TRY_LET(readers, join_readers());
+        KEEL_TRY_LET(readers, join_readers(fs_, paths_));
         for (int turn = 0;; ++turn) {
-            // Writers are kept away only where there was trouble: they wait for that (lock()).
-            std::optional<result<lock_type>> away;
+            // Writers are kept away only where there was trouble: they wait for that (lock_store).
+            std::optional<result<wal::double_lock<fs_type>>> away;
             if (turn == 0) {
                 beside_writer_ = somebody_writes();
             } else {
-                away.emplace(keep_writers_away());
+                away.emplace(keep_writers_away(fs_, paths_));
                 beside_writer_ = is_held(*away);
             }
             bool const alone = !beside_writer_ && turn != 0;
@@ -156,27 +105,16 @@ private:
             auto done = recover(sinks);
             bool const clear = done ? done->exam.report.findings.empty() : done.error().code == errc::cancelled;
             if (believed_ || (clear && (beside_writer_ || !somebody_writes()))) {
-                if (done) done->lock = std::move(readers);
+                if (done) done->readers = std::move(readers);
                 return done;
             }
             sinks.clear();
             wait_a_little(turn);
         }
     }
-    [[nodiscard]] auto keep_writers_away() { return fs_.lock(paths_.lock(), io::lock_mode::shared); }
-    [[nodiscard]] bool somebody_writes() { return is_held(keep_writers_away()); }
-    [[nodiscard]] static bool is_held(result<lock_type> const& lock) noexcept {
+    [[nodiscard]] bool somebody_writes() { return is_held(keep_writers_away(fs_, paths_)); }
+    [[nodiscard]] static bool is_held(result<wal::double_lock<fs_type>> const& lock) noexcept {
         return !lock && lock.error().code == errc::locked;
-    }
-    /// As long as this is held no file is written over. A store on a medium that takes no locks is read without.
-    result<std::optional<lock_type>> join_readers() {
-        for (int turn = 0;; ++turn) {
-            auto held = fs_.lock(paths_.readers(), io::lock_mode::shared);
-            if (held) return std::optional{std::move(*held)};
-            if (held.error().code != errc::locked) return std::optional<lock_type>{};
-            if (turn == looks_max) return failure(std::move(held).error());
-            wait_a_little(turn); // a writer gives a file its new life
-        }
     }
 
     // ---- recovery -----------------------------------------------------------------------------------------------------------
@@ -187,7 +125,7 @@ private:
         KEEL_TRY_LET(exam, examine<Config>(fs_, paths_.root(), options_, sinks, begin_attempt));
         if (!exam.stock.exists) return create(std::move(exam));
         paths_ = exam.stock.paths;
-        opened_type out{std::move(exam)};
+        opened_type out{std::move(exam), fs_};
         auto const choice = Config::repair_for(options_.repair);
         out.plan = plan_repair(out.exam, choice, repair_scope::what_is_lost);
         out.exam.report.notice = out.plan.notice;
@@ -259,11 +197,11 @@ private:
         if (!made && made.error().code != errc::exists) return failure(std::move(made).error());
         auto notes = wal::notes_file<C, fs_type>::open(fs_, paths_.notes());
         auto manifest = make_manifest(stock);
-        KEEL_TRY(sync_parent());
+        KEEL_TRY(sync_parent(fs_, paths_, made_folder_));
         KEEL_TRY(fs_.sync_directory(paths_.root())); // a manifest without its log folder must not survive
         KEEL_TRY(manifest.create({}));
         static_cast<void>(fs_.lock(paths_.readers(), io::lock_mode::exclusive)); // so that it is there to be locked
-        opened_type out{std::move(exam)};
+        opened_type out{std::move(exam), fs_};
         if (notes) notes_.emplace(std::move(*notes));
         finish(out, std::move(manifest));
         return out;
@@ -277,6 +215,7 @@ private:
             state.edit = std::max(state.edit, stock.manifest.marked);
             manifest.adopt(std::move(state), stock.manifest);
         }
+        manifest.belongs_to(identity_);
         return manifest;
     }
 
@@ -403,7 +342,7 @@ private:
             notes_->write(n);
         }
         stop_at_damaged_tables(out);
-        out.lock = std::move(lock_);
+        out.identity = std::move(identity_);
         out.notes = std::move(notes_);
         out.exam.report.records = 0;
         for (auto const& c : out.plan.counted) out.exam.report.records += c.range.size();
@@ -622,15 +561,16 @@ private:
             if (l.retired) out.start.retired.push_back(*l.retired);
     }
 
-    fs_type& fs_;
+    fs_type fs_;
     wal::layout paths_;
     std::uint64_t segment_bytes_;
     open_options const& options_;
     observe::event_queue<typename Config::observer>& events_;
-    std::optional<lock_type> lock_{};
+    std::shared_ptr<wal::store_identity<fs_type>> identity_{};
     std::optional<wal::notes_file<C, fs_type>> notes_{};
     std::vector<segment_id> built_{};
     unsigned attempts_ = 0;
+    bool made_folder_ = false;
     bool beside_writer_ = false;
     bool believed_ = true; ///< what is found is told
 };
@@ -640,7 +580,7 @@ private:
 /// Opens or creates the store and recovers it. `segment_bytes`: size of the segments it makes from here on. `sinks[i]` was told what
 /// segment i of stock.segments verifies; which of it counts stands in plan.counted.
 template <class Config, scan_sink Sink>
-[[nodiscard]] result<opened<Config>> open_store(typename Config::file_system& fs, std::string directory,
+[[nodiscard]] result<opened<Config>> open_store(typename Config::file_system const& fs, std::string directory,
                                                 std::uint64_t segment_bytes, open_options const& options,
                                                 observe::event_queue<typename Config::observer>& events,
                                                 std::vector<Sink>& sinks) {

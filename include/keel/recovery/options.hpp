@@ -65,6 +65,7 @@ enum class verify_depth : std::uint8_t {
 /// How to open a store or a log. Everything here may differ from one open to the next.
 struct open_options {
     bool create_if_missing = true;
+    bool create_parents = false;    ///< makes the folders above it, too, where they are missing
     bool read_only = false;         ///< never writes a byte; beside a writer, if there is one: the store as it is now
     unsigned recovery_threads = 0;  ///< 0: one per core, at most 8
     std::uint64_t memory_limit = 0; ///< bytes the recovery scan may hold at once for its buffers; 0: 8 MiB

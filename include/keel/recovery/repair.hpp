@@ -54,12 +54,15 @@ public:
         done_.number = manifest.state().next_repair;
         next_id_ = manifest.state().next_segment;
         KEEL_TRY(open_quarantine());
+        KEEL_TRY(manifest.check_identity());
         for (auto const& s : plan_.segments) KEEL_TRY(repair_segment(s));
         if (!done_.built.empty()) KEEL_TRY(fs_.sync_directory(paths_.log()));
         for (auto const id : plan_.not_ingested) KEEL_TRY(keep_copy(id));
         KEEL_TRY(write_receipt());
         KEEL_TRY(switch_over(manifest));
-        if (auto moved = move_away(); !moved) done_.unfinished = std::move(moved).error();
+        auto moved = manifest.check_identity();
+        if (moved) moved = move_away();
+        if (!moved) done_.unfinished = std::move(moved).error();
         return std::move(done_);
     }
 

@@ -13,6 +13,7 @@
 #include <keel/policy/compression/concept.hpp>
 #include <keel/policy/repair/finding.hpp>
 #include <keel/recovery/inventory.hpp>
+#include <keel/recovery/store_lock.hpp>
 #include <keel/wal/layout.hpp>
 #include <keel/wal/manifest.hpp>
 #include <keel/wal/window.hpp>
@@ -91,21 +92,13 @@ private:
     // A folder with other people's files in it is not turned into a store.
     result<void> look_at_folder() {
         auto names = fs_.list(out_.paths.root());
-        if (!names) {
-            auto why = names.error();
-            if (why.code == errc::not_found) why.message = "there is no such folder";
-            else if (why.code == errc::not_regular || why.cause == 20) {
-                why.code = errc::not_a_store;
-                why.message = "is not a folder; a store is one";
-            }
-            return failure(std::move(why));
-        }
+        if (!names) return failure(why_no_folder(fs_, out_.paths, std::move(names).error()));
         bool foreign = false;
         for (auto const& entry : *names) {
             if (entry.name == "manifest.0" || entry.name == "manifest.1") out_.exists = true;
             else if (entry.name == "log") has_log_ = true;
             else if (entry.name == "tables") has_tables_ = true;
-            else if (!wal::layout::is_own_name(entry.name)) foreign = true;
+            else if (wal::layout::is_foreign(entry.name)) foreign = true;
         }
         if (!out_.exists && !has_log_ && foreign)
             return failure(errc::not_a_store,

@@ -21,6 +21,7 @@
 // engine holds its lock, another format, a checksum nobody here knows. A torn tail is the trace of a crash and no damage.
 // Only repair and undo write, and they hold the store's lock while they do; the others share it with each other.
 
+#include <keel/recovery/store_lock.hpp>
 #include <keel/tool/detail/checksum_of_store.hpp>
 #include <keel/tool/detail/command_line.hpp>
 #include <keel/tool/detail/console.hpp>
@@ -60,10 +61,12 @@ template <class Config>
 template <class Config>
 [[nodiscard]] result<int> with_the_stores_checksum(typename Config::file_system& fs, command_line const& line,
                                                    console& to) {
-    view<typename Config::file_system> through{fs};
+    // From here on everything goes through the folder, whatever becomes of its name.
+    KEEL_TRY_LET(bound, recovery::detail::bind_store(fs, wal::layout{line.directory}));
+    view<typename Config::file_system> through{bound};
     KEEL_TRY_LET(which, checksum_search<looking<Config>>{through, line.directory}.run());
     return known_checksums<Config>::call(
-        which, [&]<class C>() -> result<int> { return carry_out_command<with_checksum<Config, C>>(fs, line, to); });
+        which, [&]<class C>() -> result<int> { return carry_out_command<with_checksum<Config, C>>(bound, line, to); });
 }
 
 /// A terminal that has not asked to be spared.

@@ -17,10 +17,13 @@ namespace keel::inline v0::wal {
 /// The paths of one store.
 class layout {
 public:
-    explicit layout(std::string directory) : root_{std::move(directory)} {}
+    explicit layout(std::string directory) : root_{std::move(directory)} {
+        while (root_.size() > 1 && (root_.ends_with('/') || root_.ends_with("/."))) root_.pop_back();
+    }
 
+    /// The store's folder, without a slash or a dot at its end.
     [[nodiscard]] std::string const& root() const noexcept { return root_; }
-    [[nodiscard]] std::string path(std::string_view inside) const { return root_ + '/' + std::string{inside}; }
+    [[nodiscard]] std::string path(std::string_view inside) const { return below_root() + std::string{inside}; }
     [[nodiscard]] std::string lock() const { return path("lock"); }
     /// Locked shared by who reads beside a writer: as long as anybody does no file is written over.
     [[nodiscard]] std::string readers() const { return path("readers"); }
@@ -63,12 +66,19 @@ public:
             if (name == own) return true;
         return false;
     }
+    /// Whether something of this name says that the folder is somebody else's. What a file system or a person puts into any folder does
+    /// not: `lost+found`, and names that begin with a dot.
+    [[nodiscard]] static bool is_foreign(std::string_view name) noexcept {
+        return !is_own_name(name) && !name.starts_with('.') && name != "lost+found";
+    }
     /// The path as findings and receipts give it: inside the store's folder.
     [[nodiscard]] std::string inside(std::string_view full) const {
-        return full.starts_with(root_ + '/') ? std::string{full.substr(root_.size() + 1)} : std::string{full};
+        auto const begin = below_root();
+        return full.starts_with(begin) ? std::string{full.substr(begin.size())} : std::string{full};
     }
 
 private:
+    [[nodiscard]] std::string below_root() const { return root_.ends_with('/') ? root_ : root_ + '/'; }
     [[nodiscard]] static std::optional<std::uint64_t> id_of(std::string_view name, std::string_view ending) {
         if (name.size() != 16 + ending.size() || !name.ends_with(ending)) return std::nullopt;
         std::uint64_t id = 0;

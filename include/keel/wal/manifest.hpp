@@ -14,11 +14,13 @@
 #include <keel/format/manifest_editor.hpp>
 #include <keel/io/concept.hpp>
 #include <keel/wal/layout.hpp>
+#include <keel/wal/store_identity.hpp>
 
 #include <algorithm>
 #include <array>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -49,7 +51,8 @@ struct manifest_copy {
     std::uint64_t last = 0;   ///< offset of the last valid frame,
     std::uint64_t end = 0;    ///< and behind it
     std::uint64_t file_bytes = 0;
-    bool whole = false; ///< no bad bytes, no torn ones
+    bool whole = false;           ///< no bad bytes, no torn ones
+    io::file_identity identity{}; ///< of the file that was read
 };
 
 namespace detail {
@@ -103,6 +106,7 @@ template <checksum_policy C, io::file_system Fs>
         return copy;
     }
     copy.file_bytes = status->size;
+    copy.identity = status->identity;
     std::vector<std::byte> bytes(static_cast<std::size_t>(status->size));
     auto got = file->read(0, bytes);
     if (!got) got = file->read(0, bytes);
@@ -206,6 +210,10 @@ public:
         : fs_{std::move(fs)}, paths_{std::move(paths)}, store_{store}, branch_{branch}, entropy_{entropy},
           clock_ns_{clock_ns}, bytes_max_{bytes_max} {}
 
+    /// Nothing is written while the store's names lead elsewhere. Before the first edit.
+    void belongs_to(std::shared_ptr<store_identity<Fs>> who) noexcept { identity_ = std::move(who); }
+    [[nodiscard]] result<void> check_identity() const { return identity_ ? identity_->check() : result<void>{}; }
+
     [[nodiscard]] format::manifest_state const& state() const noexcept { return state_; }
     /// The newest edit that both copies are known to hold durably; 0: none is known to be.
     [[nodiscard]] std::uint64_t durable_edit() const noexcept { return durable_edit_; }
@@ -221,6 +229,7 @@ public:
             if (!load.current[i] || load.state->edit != state_.edit) continue;
             auto& c = copies_[i];
             c.header = load.copies[i].header;
+            c.identity = load.copies[i].identity;
             c.end = load.copies[i].last;
             auto const& newest = load.copies[i].edits.at(state_.edit);
             c.newest = encode(c, newest.type, newest.payload);
@@ -244,6 +253,8 @@ public:
 
     /// Makes the state that was adopted durable in both copies: a killed process may have left any of it unsynced.
     [[nodiscard]] result<void> settle() {
+        KEEL_TRY(check_identity());
+        KEEL_TRY(check_copies());
         if (!names_synced_) {
             if (auto done = fs_.sync_directory(paths_.root()); !done) return give_up(std::move(done).error());
             names_synced_ = true;
@@ -303,6 +314,7 @@ private:
         std::uint64_t end = 0;
         std::vector<std::byte> newest{}; ///< the last frame of one that was read back
         bool good = false;
+        io::file_identity identity{}; ///< all zeros: not known
     };
 
     /// An edit that is in memory and on its way to the files. Unless it comes to its end the state is as before, also where memory is
@@ -376,6 +388,23 @@ private:
         return fits(bound) ? bound : format::snapshot_of(state_).payload().size();
     }
 
+    /// A file that is written to must still stand under its name: one that was removed is written anew.
+    [[nodiscard]] result<void> check_copies() {
+        for (int i = 0; identity_ && i < 2; ++i) {
+            auto& c = copies_[static_cast<std::size_t>(i)];
+            if (!c.good || c.identity == io::file_identity{}) continue;
+            auto const named = fs_.status(paths_.manifest(i));
+            if (!named && named.error().code == errc::not_found) c = {};
+            if (named && named->identity != c.identity)
+                return failure(
+                    errc::not_a_store,
+                    "another file stands here than the manifest that this store works with: put that one back "
+                    "and call resume(), or close the store and open it again",
+                    paths_.manifest(i));
+        }
+        return {};
+    }
+
     [[nodiscard]] result<void> make_current(int i) {
         auto& c = copies_[static_cast<std::size_t>(i)];
         if (!c.good) return rewrite(i);
@@ -386,6 +415,8 @@ private:
             KEEL_TRY(file.write(c.end - c.newest.size(), c.newest));
             KEEL_TRY(file.sync());
             c.newest.clear();
+            // A union of file systems may have copied it for this.
+            if (auto const status = file.status()) c.identity = status->identity;
             c.file.emplace(std::move(file));
         }
         return {};
@@ -423,6 +454,7 @@ private:
     }
 
     [[nodiscard]] result<void> rewrite(int i) {
+        KEEL_TRY(check_identity());
         copy c;
         auto const snapshot = format::snapshot_of(state_);
         auto const bytes = snapshot.payload().size();
@@ -440,6 +472,7 @@ private:
         KEEL_TRY(fs_.rename(paths_.manifest_temporary(i), paths_.manifest(i)));
         // Without this a power loss can bring the old copy back after the next edit was acknowledged in the new one.
         KEEL_TRY(fs_.sync_directory(paths_.root()));
+        if (auto const status = file.status()) c.identity = status->identity;
         c.file.emplace(std::move(file));
         c.end += frame.size();
         c.good = true;
@@ -476,6 +509,7 @@ private:
     std::uint64_t (*entropy_)();
     std::uint64_t (*clock_ns_)();
     std::uint64_t bytes_max_;
+    std::shared_ptr<store_identity<Fs>> identity_{};
     format::manifest_state state_{};
     std::uint64_t snapshot_bytes_ = 0; ///< of the state, or a few more
     std::array<copy, 2> copies_{};

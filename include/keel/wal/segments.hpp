@@ -155,6 +155,11 @@ public:
         std::lock_guard const hold{m_};
         return commit_locked(edit, room::reserved);
     }
+    /// Before anything else of the store's is renamed or removed. Errors: those of store_identity::check().
+    [[nodiscard]] result<void> check_identity() const {
+        std::lock_guard const hold{m_};
+        return manifest_.check_identity();
+    }
     /// After a failed edit: the next one writes both copies anew, as it does without this call.
     void retry() {
         std::lock_guard const hold{m_};
@@ -175,6 +180,7 @@ public:
 
 private:
     [[nodiscard]] result<void> dispose_locked(format::segment_entry const& e, bool in_use) {
+        KEEL_TRY(manifest_.check_identity());
         auto const path = paths_.segment(e.id);
         auto const status = fs_.status(path);
         if (!status || !holds(path, e))
@@ -279,9 +285,11 @@ private:
     }
 
     result<void> make_file(format::header_block const& header, std::string const& path) {
+        KEEL_TRY(manifest_.check_identity());
         std::string from = paths_.segment_temporary();
         // Held while the file gets its new life: who reads from then on knows it only as what it becomes.
-        auto const nobody_reads = fs_.lock(paths_.readers(), io::lock_mode::exclusive);
+        auto const nobody_reads = double_lock<fs_type>::take(fs_, paths_.log(), paths_.readers(),
+                                                             io::lock_mode::exclusive);
         while (!used_.empty() && (!nobody_reads || used_.back().size != segment_bytes_)) {
             static_cast<void>(fs_.remove(used_.back().path)); // what is not removed is a leftover next time
             used_.pop_back();
@@ -305,6 +313,7 @@ private:
         KEEL_TRY(file.write(0, header));
         KEEL_TRY(file.write(format::second_header_offset(segment_bytes_), header));
         KEEL_TRY(file.sync());
+        KEEL_TRY(manifest_.check_identity()); // filling takes a while
         return fs_.rename(from, path);
     }
 

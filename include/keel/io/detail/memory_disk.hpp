@@ -90,38 +90,40 @@ public:
     // Names
 
     /// The inode of the file, which stays until release().
-    [[nodiscard]] result<std::uint64_t> open(std::string const& path, creation how) {
+    [[nodiscard]] result<std::uint64_t> open(memory_path const& path, creation how) {
         auto guard = std::unique_lock{mutex_};
-        KEEL_TRY(alive(path));
+        KEEL_TRY(alive(path.text));
         KEEL_TRY_LET(place, image_.names.resolve(path));
         if (place.inode != 0 && how == creation::must_not_exist)
-            return failure(errc::exists, "the name is taken", path);
-        if (image_.names.is_folder(place.inode)) return failure(errc::not_regular, "a folder stands here", path);
-        if (place.inode == 0 && how == creation::must_exist) return failure(errc::not_found, "no such file", path);
+            return failure(errc::exists, "the name is taken", path.text);
+        if (image_.names.is_folder(place.inode)) return failure(errc::not_regular, "a folder stands here", path.text);
+        if (place.inode == 0 && how == creation::must_exist) return failure(errc::not_found, "no such file", path.text);
         bool const is_new = place.inode == 0;
+        if (is_new) KEEL_TRY(takes_names(place, path.text));
         if (is_new) place.inode = image_.names.create(place, false).inode;
         ++handles_[place.inode];
-        if (is_new) finish(guard, operation_kind::create, path);
+        if (is_new) finish(guard, operation_kind::create, path.text);
         return place.inode;
     }
 
+    /// The inode of the folder, which stays until release().
+    [[nodiscard]] result<std::uint64_t> open_folder(memory_path const& path) {
+        auto const guard = std::lock_guard{mutex_};
+        KEEL_TRY(alive(path.text));
+        KEEL_TRY_LET(inode, folder_at(path));
+        ++handles_[inode];
+        return inode;
+    }
+
     /// The inode of the locked file, which stays until unlock().
-    [[nodiscard]] result<std::uint64_t> lock(std::string const& path, lock_mode mode) {
+    [[nodiscard]] result<std::uint64_t> lock(memory_path const& path, lock_mode mode) {
         auto const how = mode == lock_mode::exclusive ? creation::if_missing : creation::must_exist;
         KEEL_TRY_LET(inode, open(path, how));
-        auto const guard = std::lock_guard{mutex_};
-        auto& held = locks_[inode];
-        if (held.exclusive || (mode == lock_mode::exclusive && held.shared > 0)) {
-            release_locked(inode);
-            return failure(error{.code = errc::locked,
-                                 .message = "somebody holds the lock; close the other one first",
-                                 .file = path,
-                                 .cause = EAGAIN,
-                                 .retryable = true});
-        }
-        if (mode == lock_mode::exclusive) held.exclusive = true;
-        else ++held.shared;
-        return inode;
+        return lock_opened(inode, path, mode);
+    }
+    [[nodiscard]] result<std::uint64_t> lock_folder(memory_path const& path, lock_mode mode) {
+        KEEL_TRY_LET(inode, open_folder(path));
+        return lock_opened(inode, path, mode);
     }
     void unlock(std::uint64_t inode, lock_mode mode) noexcept {
         auto const guard = std::lock_guard{mutex_};
@@ -142,9 +144,9 @@ public:
         release_locked(inode);
     }
 
-    [[nodiscard]] result<std::vector<directory_entry>> list(std::string const& path) const {
+    [[nodiscard]] result<std::vector<directory_entry>> list(memory_path const& path) const {
         auto const guard = std::lock_guard{mutex_};
-        KEEL_TRY(alive(path));
+        KEEL_TRY(alive(path.text));
         KEEL_TRY_LET(inode, folder_at(path));
         std::vector<directory_entry> entries;
         for (auto const& [name, entry] : image_.names.at(inode).folder->now)
@@ -152,11 +154,11 @@ public:
         return entries;
     }
 
-    [[nodiscard]] result<file_status> status(std::string const& path) const {
+    [[nodiscard]] result<file_status> status(memory_path const& path) const {
         auto const guard = std::lock_guard{mutex_};
-        KEEL_TRY(alive(path));
+        KEEL_TRY(alive(path.text));
         KEEL_TRY_LET(place, image_.names.resolve(path));
-        if (place.inode == 0) return failure(errc::not_found, "no such file or folder", path);
+        if (place.inode == 0) return failure(errc::not_found, "no such file or folder", path.text);
         return status_of(place.inode);
     }
     [[nodiscard]] result<file_status> status(std::uint64_t inode, std::string const& path) const {
@@ -165,52 +167,54 @@ public:
         return status_of(inode);
     }
 
-    [[nodiscard]] result<void> make_directory(std::string const& path) {
+    [[nodiscard]] result<void> make_directory(memory_path const& path) {
         auto guard = std::unique_lock{mutex_};
-        KEEL_TRY(alive(path));
+        KEEL_TRY(alive(path.text));
         KEEL_TRY_LET(place, image_.names.resolve(path));
-        if (place.inode != 0) return failure(errc::exists, "the name is taken", path);
+        if (place.inode != 0) return failure(errc::exists, "the name is taken", path.text);
+        KEEL_TRY(takes_names(place, path.text));
         image_.names.create(place, true);
-        finish(guard, operation_kind::make_directory, path);
+        finish(guard, operation_kind::make_directory, path.text);
         return {};
     }
 
-    [[nodiscard]] result<void> rename(std::string const& from, std::string const& to) {
+    [[nodiscard]] result<void> rename(memory_path const& from, memory_path const& to) {
         auto guard = std::unique_lock{mutex_};
-        KEEL_TRY(alive(from));
+        KEEL_TRY(alive(from.text));
         auto& names = image_.names;
         KEEL_TRY_LET(old_place, names.resolve(from));
         KEEL_TRY_LET(new_place, names.resolve(to));
-        if (old_place.inode == 0) return failure(errc::not_found, "there is nothing to rename", from);
+        if (old_place.inode == 0) return failure(errc::not_found, "there is nothing to rename", from.text);
         if (old_place.inode == new_place.inode) return {};
         if (names.is_above(old_place.inode, new_place.folder)) {
-            return failure(errc::invalid_argument, "a folder cannot move into itself", from);
+            return failure(errc::invalid_argument, "a folder cannot move into itself", from.text);
         }
-        if (new_place.inode != 0) KEEL_TRY(replaceable(old_place.inode, new_place.inode, to));
+        if (new_place.inode != 0) KEEL_TRY(replaceable(old_place.inode, new_place.inode, to.text));
+        else KEEL_TRY(takes_names(new_place, to.text));
         names.rename(old_place, new_place);
-        finish(guard, operation_kind::rename, from);
+        finish(guard, operation_kind::rename, from.text);
         return {};
     }
 
-    [[nodiscard]] result<void> remove(std::string const& path) {
+    [[nodiscard]] result<void> remove(memory_path const& path) {
         auto guard = std::unique_lock{mutex_};
-        KEEL_TRY(alive(path));
+        KEEL_TRY(alive(path.text));
         KEEL_TRY_LET(place, image_.names.resolve(path));
-        if (place.inode == 0) return failure(errc::not_found, "no such file or folder", path);
-        if (place.folder == 0) return failure(errc::invalid_argument, "the root cannot be removed", path);
-        KEEL_TRY(empty_if_folder(place.inode, path));
+        if (place.inode == 0) return failure(errc::not_found, "no such file or folder", path.text);
+        if (place.folder == 0) return failure(errc::invalid_argument, "the root cannot be removed", path.text);
+        KEEL_TRY(empty_if_folder(place.inode, path.text));
         image_.names.remove(place);
-        finish(guard, operation_kind::remove, path);
+        finish(guard, operation_kind::remove, path.text);
         return {};
     }
 
-    [[nodiscard]] result<void> sync_directory(std::string const& path) {
+    [[nodiscard]] result<void> sync_directory(memory_path const& path) {
         auto guard = std::unique_lock{mutex_};
-        KEEL_TRY(alive(path));
+        KEEL_TRY(alive(path.text));
         KEEL_TRY_LET(inode, folder_at(path));
         image_.names.sync(inode);
         image_.names.collect([this](std::uint64_t held) { return handles_.contains(held); });
-        finish(guard, operation_kind::sync_directory, path);
+        finish(guard, operation_kind::sync_directory, path.text);
         return {};
     }
 
@@ -322,11 +326,27 @@ private:
     }
     [[nodiscard]] memory_content& edit(std::uint64_t inode) { return image_.names.at(inode).content.edit(); }
 
-    [[nodiscard]] result<std::uint64_t> folder_at(std::string const& path) const {
+    [[nodiscard]] result<std::uint64_t> lock_opened(std::uint64_t inode, memory_path const& path, lock_mode mode) {
+        auto const guard = std::lock_guard{mutex_};
+        auto& held = locks_[inode];
+        if (held.exclusive || (mode == lock_mode::exclusive && held.shared > 0)) {
+            release_locked(inode);
+            return failure(error{.code = errc::locked,
+                                 .message = "somebody holds the lock; close the other one first",
+                                 .file = path.text,
+                                 .cause = EAGAIN,
+                                 .retryable = true});
+        }
+        if (mode == lock_mode::exclusive) held.exclusive = true;
+        else ++held.shared;
+        return inode;
+    }
+
+    [[nodiscard]] result<std::uint64_t> folder_at(memory_path const& path) const {
         KEEL_TRY_LET(place, image_.names.resolve(path));
-        if (place.inode == 0) return failure(errc::not_found, "no such folder", path);
+        if (place.inode == 0) return failure(errc::not_found, "no such folder", path.text);
         if (!image_.names.is_folder(place.inode))
-            return failure(errc::not_regular, "a file stands where a folder should", path);
+            return failure(errc::not_regular, "a file stands where a folder should", path.text);
         return place.inode;
     }
 
@@ -336,6 +356,13 @@ private:
                 node.folder ? 0 : node.content->size(),
                 node.links,
                 {image_.device, inode}};
+    }
+
+    /// A folder that is held and was removed takes no new ones.
+    [[nodiscard]] result<void> takes_names(memory_place const& place, std::string const& path) const {
+        auto const* const folder = image_.names.find(place.folder);
+        if (folder != nullptr && folder->links != 0) return {};
+        return failure(errc::not_found, "the folder was removed", path);
     }
 
     [[nodiscard]] result<void> empty_if_folder(std::uint64_t inode, std::string const& path) const {

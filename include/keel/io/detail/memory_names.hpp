@@ -41,6 +41,17 @@ struct memory_node {
     cow<memory_folder> folder;
 };
 
+/// A path as it was given, and where it is looked for.
+struct memory_path {
+    memory_path(std::string const& path) : text{path}, rest{path} {} // NOLINT: from the root, as a string is
+    memory_path(std::string const& path, std::uint64_t folder, std::string_view below)
+        : text{path}, from{folder}, rest{below} {}
+
+    std::string const& text;
+    std::uint64_t from = 1; ///< inode of the folder; the root's
+    std::string_view rest;  ///< the names to go from there
+};
+
 /// Where a path leads: an entry that may be there (`inode`) or not (0). The root has no folder above it.
 struct memory_place {
     std::uint64_t folder = 0;
@@ -50,7 +61,7 @@ struct memory_place {
 
 class memory_names {
 public:
-    static constexpr std::uint64_t root_inode = 1;
+    static constexpr std::uint64_t root_inode = 1; // as memory_path has it
 
     memory_names() { nodes_.push_back({root_inode, 1, {}, cow<memory_folder>::make()}); }
 
@@ -76,20 +87,22 @@ public:
     [[nodiscard]] std::vector<memory_node>& nodes() noexcept { return nodes_; }
     [[nodiscard]] std::vector<memory_node> const& nodes() const noexcept { return nodes_; }
 
-    /// Names between slashes, taken one by one from the root; "", "." and a leading slash are the root itself.
-    [[nodiscard]] result<memory_place> resolve(std::string const& path) const {
-        memory_place at{0, "", root_inode};
+    /// Names between slashes, taken one by one from the folder; "", "." and a leading slash are the folder itself.
+    [[nodiscard]] result<memory_place> resolve(memory_path const& path) const {
+        memory_place at{0, "", path.from};
         std::vector<memory_place> above;
-        for (std::string_view rest = path; !rest.empty();) {
+        for (auto rest = path.rest; !rest.empty();) {
             auto const name = rest.substr(0, rest.find('/'));
             rest.remove_prefix(std::min(name.size() + 1, rest.size()));
             if (name.empty() || name == ".") continue;
             auto const* const here = find(at.inode);
             if (here == nullptr || !here->folder) {
-                return failure(errc::not_found, "a folder on the way is missing, or is a file; create it first", path);
+                return failure(errc::not_found, "a folder on the way is missing, or is a file; create it first",
+                               path.text);
             }
             if (name == "..") {
                 if (!above.empty()) at = above.back(), above.pop_back();
+                else at.inode = folder_above(at.inode);
                 continue;
             }
             auto const entry = here->folder->now.find(name);
@@ -102,6 +115,17 @@ public:
     [[nodiscard]] bool is_folder(std::uint64_t inode) const noexcept {
         auto const* const node = find(inode);
         return node != nullptr && static_cast<bool>(node->folder);
+    }
+
+    /// The folder that has this one; 0 where it has lost its name. The root has itself above it.
+    [[nodiscard]] std::uint64_t folder_above(std::uint64_t inode) const noexcept {
+        if (inode == root_inode) return root_inode;
+        for (auto const& node : nodes_) {
+            if (!node.folder) continue;
+            for (auto const& entry : node.folder->now)
+                if (entry.second == inode) return node.inode;
+        }
+        return 0;
     }
 
     /// A new file or folder at a free place.

@@ -23,12 +23,14 @@ template <class Reserve>
     std::uint64_t piece = bytes;
     while (done < bytes) {
         auto const length = std::min(piece, bytes - done);
-        if (reserve(done, length) == 0) {
+        auto const answer = reserve(done, length);
+        auto const cause = errno;
+        if (answer == 0) {
             done += length;
-        } else if (errno == EINTR) {
+        } else if (cause == EINTR) {
             piece = std::max(piece / 2, piece_min);
         } else {
-            return errno;
+            return cause;
         }
     }
     return 0;
@@ -79,6 +81,7 @@ template <class Reserve>
 [[nodiscard]] inline result<void> allocate_blocks(descriptor const& file, std::string const& path,
                                                   std::uint64_t bytes) {
     KEEL_TRY(check_range(0, bytes, path));
+    if (bytes > file_bytes_allowed()) return os_failure(EFBIG, bytes_text("cannot allocate", bytes), path);
     auto const cause = reserve_blocks(file, bytes);
     if (cause == 0) return {};
     if (cause != EOPNOTSUPP && cause != ENOSYS) return os_failure(cause, bytes_text("cannot allocate", bytes), path);

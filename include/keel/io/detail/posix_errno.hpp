@@ -12,6 +12,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <utility>
 
 namespace keel::inline v0::io::detail {
 
@@ -88,15 +89,18 @@ struct errno_meaning {
     return meaning_of_call(cause);
 }
 
-/// `what` was tried on `file` ("cannot write 512 bytes"), and the system answered with errno `cause`.
-[[nodiscard]] inline error os_error(int cause, std::string what, std::string const& file, std::uint64_t offset = 0) {
+/// `what` was tried on `file` ("cannot write 512 bytes"), and the system answered with errno `cause`. The caller reads errno before
+/// anything else is done: an allocation that succeeds may change it.
+[[nodiscard]] inline error os_error(int cause, std::string_view what, std::string const& file,
+                                    std::uint64_t offset = 0) {
     auto const meaning = meaning_of(cause);
-    what += ": ";
-    what += std::generic_category().message(cause);
-    what += '.';
-    if (!meaning.remedy.empty()) (what += ' ') += meaning.remedy;
+    std::string message{what};
+    message += ": ";
+    message += std::generic_category().message(cause);
+    message += '.';
+    if (!meaning.remedy.empty()) (message += ' ') += meaning.remedy;
     return error{.code = meaning.code,
-                 .message = std::move(what),
+                 .message = std::move(message),
                  .file = file,
                  .offset = offset,
                  .cause = cause,
@@ -104,8 +108,9 @@ struct errno_meaning {
 }
 
 /// The same, on the way out of a function that returns a result.
-[[nodiscard]] inline auto os_failure(int cause, std::string what, std::string const& file, std::uint64_t offset = 0) {
-    return failure(os_error(cause, std::move(what), file, offset));
+[[nodiscard]] inline auto os_failure(int cause, std::string_view what, std::string const& file,
+                                     std::uint64_t offset = 0) {
+    return failure(os_error(cause, what, file, offset));
 }
 
 } // namespace keel::inline v0::io::detail

@@ -24,6 +24,8 @@
 //    own handler and list, whatever visibility and processor the code around was compiled for. The handlers are
 //    chained, in any order. An object with an installed handler stays in memory after dlclose(), since a later handler
 //    may point to it.
+//  - A forked child has the thread that forked, which had no window open, and none of the others: their windows are closed as it begins,
+//    before a new thread can take one of their slots over.
 //
 // Out of our hands: a host that replaces the handler afterwards and does not call the one before, or blocks SIGBUS in a
 // thread. Such a host takes the unmapped model.
@@ -161,26 +163,40 @@ on_bus_error(int number, siginfo_t* info, void* context) noexcept {
 #endif
 }
 
-/// Once per program or shared object, at its first mapping.
-KEEL_DETAIL_HIDDEN inline void install_guard() noexcept {
-    [[maybe_unused]] static bool const installed = [] {
+/// In a forked child: the windows of threads that it does not have.
+KEEL_DETAIL_HIDDEN inline void close_windows_of_others() noexcept {
+    auto const self = ::pthread_self();
+    for (auto* slot = guard_slots.load(std::memory_order_acquire); slot != nullptr; slot = slot->next)
+        if (::pthread_equal(slot->owner, self) == 0) slot->open.store(nullptr, std::memory_order_relaxed);
+}
+
+KEEL_DETAIL_HIDDEN inline void install_guard_once() noexcept {
 #if defined(RTLD_NODELETE) && defined(RTLD_NOLOAD)
-        // Code that a signal may reach stays where it is. For the program itself there is nothing to do.
-        Dl_info self{};
-        auto* const here = reinterpret_cast<void*>(&on_bus_error);
-        if (::dladdr(here, &self) != 0 && self.dli_fname != nullptr && !is_the_program(here)) {
-            static_cast<void>(::dlopen(self.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE));
-        }
+    // Code that a signal may reach stays where it is. For the program itself there is nothing to do.
+    Dl_info self{};
+    auto* const here = reinterpret_cast<void*>(&on_bus_error);
+    if (::dladdr(here, &self) != 0 && self.dli_fname != nullptr && !is_the_program(here)) {
+        static_cast<void>(::dlopen(self.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE));
+    }
 #endif
-        struct sigaction ours {};
-        ours.sa_sigaction = &on_bus_error;
-        // NODEFER: the handler before may itself be left by a jump. ONSTACK: the host may run on small stacks.
-        ours.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
-        sigemptyset(&ours.sa_mask);
-        // Known before ours can run, then once more, exactly.
-        ::sigaction(SIGBUS, nullptr, &guard_previous);
-        return ::sigaction(SIGBUS, &ours, &guard_previous) == 0;
-    }();
+    struct sigaction ours {};
+    ours.sa_sigaction = &on_bus_error;
+    // NODEFER: the handler before may itself be left by a jump. ONSTACK: the host may run on small stacks.
+    ours.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
+    sigemptyset(&ours.sa_mask);
+    struct sigaction before {};
+    ::sigaction(SIGBUS, nullptr, &before);
+    // Ours already: a thread of the process that this one was forked from had come so far.
+    if ((before.sa_flags & SA_SIGINFO) != 0 && before.sa_sigaction == &on_bus_error) return;
+    guard_previous = before; // known before ours can run, then once more, exactly
+    ::sigaction(SIGBUS, &ours, &guard_previous);
+    ::pthread_atfork(nullptr, nullptr, &close_windows_of_others);
+}
+
+/// Once per program or shared object, at its first mapping. A child that is forked while another thread is in there begins anew.
+KEEL_DETAIL_HIDDEN inline void install_guard() noexcept {
+    static constinit pthread_once_t once = PTHREAD_ONCE_INIT;
+    static_cast<void>(::pthread_once(&once, [] { install_guard_once(); }));
 }
 
 /// The first touch of a thread: it needs a slot, and there has to be a handler.

@@ -5,7 +5,8 @@
 // A file in memory, through Boost.Interprocess. The region is made from the descriptor that is already open, never from
 // the name again: what is mapped is the file that was opened, and a failed sync of either is seen by both. Its bytes
 // are touched only under posix_guard.hpp, so what the machine cannot give is an error with file and offset. Shared
-// memory order is the caller's business but for publish(), which releases.
+// memory order is the caller's business but for publish(), which releases. A mapping that is stored to keeps a descriptor of
+// its file, to find out why a store failed: for want of space, or because the file was cut short.
 
 #include <keel/detail/prefetch.hpp>
 #include <keel/io/detail/posix_descriptor.hpp>
@@ -23,6 +24,7 @@
 #include <utility>
 
 #include <sys/mman.h>
+#include <sys/statvfs.h>
 
 namespace keel::inline v0::io::detail {
 
@@ -54,12 +56,15 @@ public:
         KEEL_TRY_LET(status, status_of(file, path));
         if (status.size > std::numeric_limits<std::size_t>::max() / 2)
             return failure(errc::too_large, "the file is longer than this machine's address space", path);
-        if (status.size == 0) return posix_mapping{{}, path, how};
+        if (status.size == 0) return posix_mapping{{}, {}, path, how};
+        // Where there is no descriptor to be had, a full disk is told as a failed device.
+        descriptor again{how == access::read_write ? ::fcntl(file.get(), F_DUPFD_CLOEXEC, 3) : -1};
         namespace interprocess = boost::interprocess;
         auto const mode = how == access::read_only ? interprocess::read_only : interprocess::read_write;
         try {
             auto const bytes = static_cast<std::size_t>(status.size);
-            return posix_mapping{interprocess::mapped_region{lent_descriptor{file.get()}, mode, 0, bytes}, path, how};
+            return posix_mapping{interprocess::mapped_region{lent_descriptor{file.get()}, mode, 0, bytes},
+                                 std::move(again), path, how};
         } catch (interprocess::interprocess_exception const& refused) {
             auto const cause = refused.get_native_error();
             return os_failure(cause != 0 ? cause : EIO, bytes_text("cannot map", status.size), path);
@@ -73,7 +78,7 @@ public:
         if (!writable_ || !inside(offset, in.size())) return refusal(offset, in.size());
         auto* const to = base() + offset;
         if (auto const fault = touch_guarded(region(), [=] { copy(to, in.data(), in.size()); }))
-            return lost(fault, offset, "store");
+            return store_lost(fault, offset);
         return {};
     }
 
@@ -85,7 +90,7 @@ public:
             if constexpr (thread_sanitizer) static_cast<void>(std::atomic_ref{*to}.load(std::memory_order_relaxed));
             std::atomic_ref{*to}.store(word, std::memory_order_release);
         });
-        if (fault != 0) return lost(fault, offset, "store");
+        if (fault != 0) return store_lost(fault, offset);
         return {};
     }
 
@@ -128,12 +133,13 @@ public:
         if (region_.get_size() == 0) return {};
         release_pages(0, size());
         if (uninterrupted([&] { return region_.flush(0, 0, false) ? 0 : -1; }) == 0) return {};
-        return os_failure(errno, "cannot sync the mapped file", path_);
+        auto const cause = errno;
+        return os_failure(cause, "cannot sync the mapped file", path_);
     }
 
 private:
-    posix_mapping(boost::interprocess::mapped_region&& region, std::string const& path, access how)
-        : region_{std::move(region)}, writable_{how == access::read_write}, path_{path} {}
+    posix_mapping(boost::interprocess::mapped_region&& region, descriptor file, std::string const& path, access how)
+        : region_{std::move(region)}, file_{std::move(file)}, writable_{how == access::read_write}, path_{path} {}
 
     [[nodiscard]] std::byte* base() const noexcept { return static_cast<std::byte*>(region_.get_address()); }
 
@@ -162,9 +168,20 @@ private:
         return failure(errc::invalid_argument, "a published word lies at a multiple of 4", path_, offset);
     }
 
+    /// What the system names is an address in the page that failed, which may begin before what was asked for.
+    [[nodiscard]] std::uint64_t offset_of(std::uintptr_t fault) const noexcept {
+        return static_cast<std::uint64_t>(fault - reinterpret_cast<std::uintptr_t>(base()));
+    }
+    /// A store into a page that has no block yet, or must not be written where it lies, needs room.
+    [[nodiscard]] tl::unexpected<error> store_lost(std::uintptr_t fault, std::uint64_t offset) const {
+        struct statvfs disk {};
+        auto const status = file_ ? status_of(file_, path_) : result<file_status>{};
+        bool const full = file_ && status && offset_of(fault) < status->size && ::fstatvfs(file_.get(), &disk) == 0 &&
+                          disk.f_bavail * std::uint64_t{disk.f_frsize} < full_below_bytes;
+        if (full) return os_failure(ENOSPC, "cannot store mapped bytes", path_, std::max(offset_of(fault), offset));
+        return lost(fault, offset, "store");
+    }
     [[nodiscard]] tl::unexpected<error> lost(std::uintptr_t fault, std::uint64_t offset, char const* verb) const {
-        // What the system names is an address in the page that failed, which may begin before what was asked for.
-        auto const at = static_cast<std::uint64_t>(fault - reinterpret_cast<std::uintptr_t>(base()));
         auto message = std::string{"cannot "} + verb +
                        " mapped bytes: the file was cut short, its device cannot read them, or a copy-on-write disk "
                        "has no room for "
@@ -172,11 +189,15 @@ private:
         return failure(error{.code = errc::io_error,
                              .message = std::move(message),
                              .file = path_,
-                             .offset = std::max(at, offset),
+                             .offset = std::max(offset_of(fault), offset),
                              .cause = EIO});
     }
 
+    /// With so little left, copy-on-write file systems have no block to give.
+    static constexpr std::uint64_t full_below_bytes = 64 * KiB;
+
     boost::interprocess::mapped_region region_;
+    descriptor file_;
     bool writable_;
     std::string path_;
 };

@@ -63,9 +63,10 @@ private:
         auto const skip = static_cast<std::size_t>(offset + done - from);
         auto const got =
             uninterrupted([&] { return ::pread(direct.get(), buffer.data(), capacity, static_cast<off_t>(from)); });
-        if (got < 0 && errno == EINVAL) return std::nullopt;
+        auto const cause = errno;
+        if (got < 0 && cause == EINVAL) return std::nullopt;
         if (got < 0)
-            return os_failure(errno, bytes_text("cannot read past the cache", out.size() - done), path, offset + done);
+            return os_failure(cause, bytes_text("cannot read past the cache", out.size() - done), path, offset + done);
         if (static_cast<std::size_t>(got) <= skip) break; // the end of the file
         auto const length = std::min(static_cast<std::size_t>(got) - skip, out.size() - done);
         std::memcpy(out.data() + done, buffer.data() + skip, length);

@@ -13,6 +13,7 @@
 #include <keel/wal/manifest.hpp>
 
 #include <algorithm>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -136,7 +137,8 @@ template <class Config>
 }
 
 template <class Config>
-[[nodiscard]] result<void> carry_out(typename Config::file_system& fs, repair_story& story) {
+[[nodiscard]] result<void> carry_out(typename Config::file_system& fs, repair_story& story,
+                                     std::shared_ptr<wal::store_identity<typename Config::file_system>> identity) {
     open_options const options;
     auto& exam = story.before.exam;
     auto const how = story.plan.what == decision::roll_back ? outcome::rolled_back : outcome::declared_lost;
@@ -144,6 +146,7 @@ template <class Config>
         for (auto& f : *list)
             if (f.lost != 0) f.done = how;
     auto manifest = manifest_of<Config>(fs, exam.stock, options);
+    manifest.belongs_to(std::move(identity));
     KEEL_TRY_LET(done, recovery::apply_repair<Config>(fs, exam, story.plan, options, story.strategy, manifest));
     auto const unfinished = done.unfinished;
     story.done = std::move(done);
@@ -171,7 +174,9 @@ template <class Config>
     repair_story story{.before = std::move(seen), .plan = std::move(plan), .strategy = choice.name};
     if (!line.dry_run) KEEL_TRY(recovery::finish_moves(fs, story.before.exam.stock));
     if (!line.dry_run && story.plan.changes_anything()) {
-        KEEL_TRY(carry_out<Config>(fs, story));
+        using identity_type = wal::store_identity<typename Config::file_system>;
+        auto const identity = std::make_shared<identity_type>(fs, paths, std::move(held)); // until it has looked again
+        KEEL_TRY(carry_out<Config>(fs, story, identity));
         KEEL_TRY_LET(after, look_at<Config>(fs, line, to));
         story.after.emplace(std::move(after));
     }

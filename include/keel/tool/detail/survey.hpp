@@ -11,6 +11,7 @@
 #include <keel/tool/detail/console.hpp>
 #include <keel/tool/detail/json.hpp>
 #include <keel/tool/detail/view.hpp>
+#include <keel/wal/store_identity.hpp>
 
 #include <algorithm>
 #include <optional>
@@ -43,20 +44,15 @@ struct survey {
 template <class Config>
 using looking = over<Config, view<typename Config::file_system>>;
 
-/// Keeps writers out (shared) or everybody (exclusive). Nothing where a read-only copy of a store has no lock file.
+/// Keeps writers out (shared) or everybody (exclusive). Empty where a read-only copy of a store has nothing to lock.
 template <class Fs>
-[[nodiscard]] result<std::optional<typename Fs::lock_type>> lock_store(Fs& fs, wal::layout const& paths,
-                                                                       io::lock_mode mode) {
-    std::optional<typename Fs::lock_type> out;
-    auto held = fs.lock(paths.lock(), mode);
-    if (held) {
-        out.emplace(std::move(*held));
-    } else if (mode != io::lock_mode::shared || held.error().code != errc::not_found) {
-        auto why = std::move(held).error();
-        if (why.code == errc::locked) why.message += "; close the program that has the store open, then try again";
-        return failure(std::move(why));
-    }
-    return out;
+[[nodiscard]] result<wal::double_lock<Fs>> lock_store(Fs& fs, wal::layout const& paths, io::lock_mode mode) {
+    auto held = wal::double_lock<Fs>::take(fs, paths.root(), paths.lock(), mode);
+    if (held) return held;
+    auto why = std::move(held).error();
+    if (mode == io::lock_mode::shared && why.code == errc::not_found) return wal::double_lock<Fs>{};
+    if (why.code == errc::locked) why.message += "; close the program that has the store open, then try again";
+    return failure(std::move(why));
 }
 
 /// Examines the store through a view. Errors: those of the examination; not_found where the folder holds none.
