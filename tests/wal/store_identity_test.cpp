@@ -174,4 +174,27 @@ TEST_CASE("double lock: shared ones live side by side and shut out an exclusive 
     CHECK(code_of(double_lock<memory>::take(by_name.inner(), "db", "db/lock", lock_mode::shared)) == errc::locked);
 }
 
+/// A machine that has no locks for folders, or does not allow them.
+template <errc Why>
+struct without_folder_locks : memory {
+    keel::result<lock_type> lock_folder(std::string const& path, lock_mode) { return keel::failure(Why, "no", path); }
+};
+
+TEST_CASE_TEMPLATE("double lock: where folders cannot be locked the file's lock has to do", Fs,
+                   without_folder_locks<errc::unsupported>, without_folder_locks<errc::no_permission>) {
+    static_assert(keel::io::locks_folders<Fs>);
+    Fs disk;
+    need(disk.make_directory("db"));
+    auto const held = need(double_lock<Fs>::take(disk, "db", "db/lock", lock_mode::exclusive));
+    CHECK(!held.folder.has_value());
+    CHECK(code_of(double_lock<Fs>::take(disk, "db", "db/lock", lock_mode::exclusive)) == errc::locked);
+}
+
+TEST_CASE("double lock: a lock that fails for another reason is not done without") {
+    using full = without_folder_locks<errc::io_error>;
+    full disk;
+    need(disk.make_directory("db"));
+    CHECK(code_of(double_lock<full>::take(disk, "db", "db/lock", lock_mode::exclusive)) == errc::io_error);
+}
+
 } // namespace store_identity

@@ -24,11 +24,13 @@ namespace keel::inline v0::wal {
 
 /// Locks on a folder and on a file, taken together. Lets go of both when it dies.
 template <io::file_system Fs>
-struct double_lock {
+class double_lock {
+public:
     std::optional<typename Fs::lock_type> folder{}; ///< nothing where the file system does not lock folders
     std::optional<typename Fs::lock_type> file{};   ///< nothing where it is missing, and a shared lock was asked for
 
-    /// Never waits. Errors: locked, where somebody has one of them; those of Fs::lock().
+    /// Never waits. Where the machine has no locks for folders, or does not allow them, the file's has to do. Errors: locked, where
+    /// somebody has one of them; those of Fs::lock().
     [[nodiscard]] static result<double_lock> take(Fs& fs, std::string const& folder, std::string const& file,
                                                   io::lock_mode mode) {
         double_lock out;
@@ -36,15 +38,19 @@ struct double_lock {
         if constexpr (io::locks_folders<Fs>) {
             auto held = fs.lock_folder(folder, mode);
             if (held) out.folder.emplace(std::move(*held));
-            else if (auto const code = held.error().code;
-                     code != errc::unsupported && !(shared && code == errc::not_found))
-                return failure(std::move(held).error());
+            else if (!may_do_without(held.error().code, mode)) return failure(std::move(held).error());
         }
         auto held = fs.lock(file, mode);
         if (held) out.file.emplace(std::move(*held));
         else if (!shared || held.error().code != errc::not_found || !out.folder)
             return failure(std::move(held).error());
         return out;
+    }
+
+private:
+    [[nodiscard]] static bool may_do_without(errc why, io::lock_mode mode) noexcept {
+        return why == errc::unsupported || why == errc::no_permission ||
+               (mode == io::lock_mode::shared && why == errc::not_found);
     }
 };
 
