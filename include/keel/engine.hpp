@@ -420,7 +420,7 @@ private:
         return levels_->held().take([&] { return core_->writer().visible(); });
     }
     result<lsn> commit(std::span<wal::operation const> batch) {
-        for (auto const& op : batch) KEEL_TRY(detail::check_key(as_text(op.key)));
+        for (auto const& op : batch) KEEL_TRY(detail::check_record(as_text(op.key), op.value.size()));
         core_->before_write();
         merging_->wait_for_room();
         return core_->writer().write(batch);

@@ -216,7 +216,7 @@ private:
 
     result<void> change(std::string_view key, std::optional<std::string> value) {
         if (!levels_) return ended();
-        KEEL_TRY(detail::check_key(key));
+        KEEL_TRY(detail::check_record(key, value ? value->size() : 0));
         writes_.insert_or_assign(std::string{key}, std::move(value));
         return {};
     }
