@@ -289,6 +289,10 @@ public:
         core_->before_write();
         return core_->writer().sync();
     }
+    /// Says that somebody knows of all that was declared lost, or may be lost, up to now: state() is no longer degraded for it, and later
+    /// opens show it as accepted. What this open found stays in recovery(). Errors: read_only (of an opening that never writes), closed,
+    /// the machine's; then nothing is accepted.
+    [[nodiscard]] result<void> accept_loss() { return core_->accept_loss(); }
     /// After a failure that left the store read-only: tries to become writable again.
     [[nodiscard]] result<void> resume() { return core_->writer().resume(); }
     /// Syncs, marks the orderly end, lets the lock go. The destructor does the same and cannot tell of a failure.
