@@ -313,6 +313,14 @@ public:
         core_->before_write();
         return core_->writer().sync();
     }
+    /// Says that somebody knows of all that was declared lost, or may be lost, up to now: state() is no longer degraded for it, and later
+    /// opens show it as accepted. What this open found stays in recovery(). Errors: read_only (of an opening that never writes), closed,
+    /// the machine's; then nothing is accepted.
+    [[nodiscard]] result<void> accept_loss() {
+        if (!is_open()) [[unlikely]]
+            return why_closed();
+        return core_->accept_loss();
+    }
     /// After a failure that left the store read-only: tries to become writable again.
     [[nodiscard]] result<void> resume() {
         if (!is_open()) [[unlikely]]
@@ -468,7 +476,7 @@ private:
     result<lsn> commit(std::span<wal::operation const> batch) {
         if (!is_open()) [[unlikely]]
             return why_closed();
-        for (auto const& op : batch) KEEL_TRY(detail::check_key(as_text(op.key)));
+        for (auto const& op : batch) KEEL_TRY(detail::check_record(as_text(op.key), op.value.size()));
         core_->before_write();
         merging_->wait_for_room();
         return core_->writer().write(batch);

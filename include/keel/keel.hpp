@@ -43,5 +43,6 @@
 #include <keel/config.hpp>
 #include <keel/engine.hpp>
 #include <keel/log.hpp>
+#include <keel/recovery/undo.hpp>
 
 #endif

@@ -50,6 +50,7 @@ public:
         : fs_{std::move(opened.fs)}, clock_ns_{options.clock_ns}, read_only_{options.read_only},
           events_{std::move(events)}, identity_{std::move(opened.identity)}, readers_{std::move(opened.readers)},
           keeper_{std::move(opened.keeper)}, parts_{std::move(opened.parts)}, report_{std::move(opened.exam.report)},
+          ledger_{std::move(opened.ledger)}, gone_{std::move(opened.gone)},
           writer_{*keeper_, *parts_, sink, *events_, std::move(opened.notes), std::move(opened.start), options} {
         background_ = options.background_thread && !options.read_only;
     }
@@ -136,6 +137,28 @@ public:
         events_->deliver();
     }
 
+    /// Notes that somebody knows of every loss there is, so that no later open shows it.
+    result<void> accept_loss() {
+        std::lock_guard const hold{accepting_};
+        if (writer_.state() == engine_state::closed) return failure(errc::closed, "the store is closed");
+        if (read_only_)
+            return failure(errc::read_only, "the store was opened read-only: open it for writing to accept its losses, "
+                                            "or use wal-recovery accept-loss");
+        auto const known = keeper_->state();
+        format::edit_builder edit;
+        for (auto const id : gone_)
+            if (known->segments.contains(id)) edit.retired(id);
+        if (!edit.empty()) KEEL_TRY(keeper_->commit(edit));
+        KEEL_TRY(keeper_->check_identity());
+        auto const next = recovery::accepted_now(ledger_, known->losses, report_);
+        KEEL_TRY(recovery::write_ledger<typename Config::checksum>(fs_, keeper_->paths(), keeper_->store(), next));
+        ledger_ = next;
+        writer_.end_condition(state_cause::loss);
+        writer_.end_condition(state_cause::unknown_extent);
+        if (!has_thread_.load(std::memory_order_acquire)) events_->deliver(); // nobody else may
+        return {};
+    }
+
     /// Gives up whole segments in front of `upto`. On an error of the manifest nothing is given up, or all of it once the log is opened
     /// again; on one of a file that could not be removed it is, and the next opening removes the file.
     result<void> truncate_before(lsn upto) {
@@ -212,7 +235,10 @@ private:
     std::unique_ptr<keeper_type> keeper_;
     std::unique_ptr<wal::catalog> parts_;
     recovery_report report_;
-    std::mutex retention_; ///< one truncate_before at a time
+    std::mutex accepting_; ///< one accept_loss at a time; guards what follows
+    recovery::loss_ledger ledger_;
+    std::vector<segment_id> gone_; ///< segments that are registered, gone, and may have held records
+    std::mutex retention_;         ///< one truncate_before at a time
     writer_type writer_;
     std::mutex starting_;                 ///< guards what follows
     bool background_ = false;             ///< threads may be started
@@ -326,6 +352,13 @@ public:
     [[nodiscard]] result<void> truncate_before(lsn upto) {
         KEEL_TRY(wal::check_open(lifetime_));
         return core_->truncate_before(upto);
+    }
+    /// Says that somebody knows of all that was declared lost, or may be lost, up to now: state() is no longer degraded for it, and later
+    /// opens show it as accepted. What this open found stays in recovery(). Errors: read_only (of an opening that never writes), closed,
+    /// the machine's; then nothing is accepted.
+    [[nodiscard]] result<void> accept_loss() {
+        KEEL_TRY(wal::check_open(lifetime_));
+        return core_->accept_loss();
     }
     /// After a failure that left the log read-only: tries to become writable again. What was not acknowledged is given up.
     [[nodiscard]] result<void> resume() {

@@ -71,6 +71,10 @@ template <detail::named_enum E>
     if (f.lost != 0) text += "; " + std::to_string(f.lost) + (f.lost == 1 ? " record lost" : " records lost");
     return text;
 }
+/// "log/0000000000000002.seg after LSN 9: the segment's file is gone, ..."
+[[nodiscard]] inline std::string to_string(unknown_extent const& u) {
+    return u.file + " after LSN " + to_string(u.after) + ": " + u.why;
+}
 /// One line: what was there, and what was wrong with it.
 [[nodiscard]] inline std::string to_string(recovery_report const& r) {
     auto text = std::to_string(r.segments) + " segments (" + std::to_string(r.mounted_segments) + " mounted), " +
@@ -81,6 +85,10 @@ template <detail::named_enum E>
         text += "; " + std::to_string(r.corrupted_records) + " damaged records, " + std::to_string(r.healed_records) +
                 " healed, " + std::to_string(r.lost_records) + " lost";
     if (!r.lost_lsn_ranges.empty()) text += " (LSN " + to_string(r.lost_lsn_ranges) + ")";
+    if (!r.declared_lost_lsn_ranges.empty())
+        text += "; " + std::to_string(r.declared_lost_records) + " records declared lost (LSN " +
+                to_string(r.declared_lost_lsn_ranges) + ")";
+    for (auto const& u : r.unknown_extents) text += "; unknown: " + to_string(u);
     if (r.torn_tail_bytes != 0) text += "; torn tail of " + std::to_string(r.torn_tail_bytes) + " bytes";
     if (!r.findings.empty()) text += "; " + std::to_string(r.findings.size()) + " findings";
     if (!r.notice.empty()) text += "; " + r.notice;

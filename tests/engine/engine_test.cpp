@@ -59,6 +59,8 @@ TEST_CASE("engine: empty keys and keys over the limit are refused and nothing is
     CHECK(db->put("", "v").error().code == keel::errc::invalid_argument);
     CHECK(db->put(std::string(65536, 'k'), "v").error().code == keel::errc::too_large);
     CHECK(db->put("k", std::string(70000, 'v')).error().code == keel::errc::too_large);
+    CHECK(db->put("k", std::string_view{"v", keel::format::record_bytes_max}).error().message.find("limit for both") !=
+          std::string::npos);
     CHECK(db->last_lsn().value == 0);
     CHECK(db->put("k", "v")->value == 1);
 }

@@ -69,6 +69,6 @@ extern "C" int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size
     check_run(run, seen, geo);
     check_records(seen, file, geo);
     auto const opened = disk.open("segment", io::access::read_only, io::creation::must_exist);
-    static_cast<void>(recovery::detail::find_mark<C>(*opened, file.size()));
+    static_cast<void>(recovery::detail::find_marks<C>(*opened, file.size(), {}));
     return 0;
 }

@@ -77,6 +77,14 @@ TEST_CASE("text: ids, ranges and reports print for people") {
     report.lost_lsn_ranges = {{lsn{7}, lsn{7}}};
     CHECK(printed(report) == "2 segments (0 mounted), 9 records in the log, 0 in 0 tables, LSN 1 to 9; 1 damaged "
                              "records, 0 healed, 1 lost (LSN 7)");
+    keel::recovery_report later;
+    later.last_lsn = lsn{9};
+    later.first_lsn = lsn{1};
+    later.declared_lost_records = 2;
+    later.declared_lost_lsn_ranges = {{lsn{3}, lsn{4}}};
+    later.unknown_extents = {{.segment = {2}, .file = "log/2.seg", .after = lsn{9}, .why = "it is gone"}};
+    CHECK(printed(later) == "0 segments (0 mounted), 0 records in the log, 0 in 0 tables, LSN 1 to 9; 2 records "
+                            "declared lost (LSN 3 to 4); unknown: log/2.seg after LSN 9: it is gone");
 }
 
 TEST_CASE("text: a code is a std::error_code that meets the portable conditions, and zero stays success") {

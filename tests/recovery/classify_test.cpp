@@ -2,6 +2,8 @@
 // The decision table of recovery/classify.hpp, row by row, on inventories and runs made by hand: no file, no disk.
 #include <keel/recovery/classify.hpp>
 
+#include "support/log_scene.hpp"
+
 #include <doctest/doctest.h>
 #include <rapidcheck.h>
 
@@ -16,100 +18,8 @@ namespace {
 
 using namespace keel;
 using namespace keel::recovery;
+using keel::test::scene;
 using ranges = std::vector<lsn_range>;
-
-/// Segments of one store as a scan would have found them. Frames of 100 bytes a record, the first at 512.
-class scene {
-public:
-    scene() {
-        stock.exists = true;
-        stock.manifest.state.emplace();
-    }
-
-    struct one {
-        scene& all;
-        std::size_t i;
-        found_segment& seg() { return all.stock.segments[i]; }
-        segment_run& run() { return all.runs[i]; }
-
-        one& has(std::uint64_t from, std::uint64_t to) {
-            auto const begin = end();
-            run().extents.push_back({{{from}, {to}}, begin, begin + 100 * (to - from + 1)});
-            run().records += to - from + 1;
-            run().last = std::max(run().last, lsn{to});
-            run().data_end = run().tag_end = end();
-            return *this;
-        }
-        one& bad(bad_bytes b) {
-            if (b.offset == 0) b.offset = end();
-            if (b.length == 0) b.length = 100;
-            run().tag_end = std::max(run().tag_end, b.offset + b.length);
-            run().bad.push_back(b);
-            return *this;
-        }
-        one& mark(std::uint64_t durable) {
-            run().marked = {durable};
-            return *this;
-        }
-        one& sealed() {
-            auto& r = run();
-            seg().entry.seal = format::segment_seal{.id = seg().entry.id,
-                                                    .salt = seg().entry.salt,
-                                                    .range = {seg().geometry.first, r.last},
-                                                    .count = r.records,
-                                                    .data_end = r.data_end,
-                                                    .aggregate = r.aggregate,
-                                                    .chain = 77};
-            all.stock.state.segments[seg().entry.id] = seg().entry;
-            return *this;
-        }
-        one& cut(std::uint64_t at) {
-            seg().header->cut = {at};
-            return *this;
-        }
-        one& follows(std::uint64_t id, format::segment_end how, std::uint64_t kept_end = 0) {
-            seg().header->previous = {
-                .id = {id}, .salt = salt(id), .end = kept_end, .aggregate = 999, .chain = 77, .ended = how};
-            return *this;
-        }
-        [[nodiscard]] std::uint64_t end() const {
-            auto at = std::uint64_t{512};
-            for (auto const& e : all.runs[i].extents) at = std::max(at, e.end);
-            for (auto const& b : all.runs[i].bad) at = std::max(at, b.offset + b.length);
-            return at;
-        }
-    };
-
-    one segment(std::uint64_t id, std::uint64_t first) {
-        found_segment s;
-        s.entry = {.id = {id}, .salt = salt(id), .size = 4096, .place = {id}};
-        s.registered = s.present = true;
-        s.path = "db/log/" + wal::layout::segment_name({id});
-        s.file_bytes = 4096;
-        s.header.emplace();
-        s.header->id = s.header->place = {id};
-        s.header->salt = salt(id);
-        s.header->first = {first};
-        s.header->state = format::segment_state::active;
-        s.geometry = {.id = {id}, .salt = salt(id), .first = {first}, .begin = 512, .limit = 3072};
-        stock.state.segments[{id}] = s.entry;
-        stock.segments.push_back(std::move(s));
-        runs.emplace_back().data_end = 512;
-        runs.back().tag_end = 512;
-        return {*this, runs.size() - 1};
-    }
-    scene& note(std::uint64_t accepted, std::uint64_t durable, bool own) {
-        stock.note = format::note{.accepted = {accepted}, .durable = {durable}};
-        stock.note_is_own = own;
-        return *this;
-    }
-    [[nodiscard]] verdict judge() const { return classify(stock, runs); }
-
-    static std::uint64_t salt(std::uint64_t id) { return format::salt_of({id}, 5); }
-
-    inventory stock{wal::layout{"db"}};
-    std::vector<segment_run> runs{};
-};
 
 ranges counted(verdict const& v) {
     ranges out;
@@ -499,4 +409,205 @@ TEST_CASE("P5 P12: for any runs each LSN up to the end is counted once, declared
         RC_ASSERT(told >= lost); // every loss stands in some finding
         RC_ASSERT(lost == 0 || !v.findings.empty());
     }));
+}
+
+// ---- the end of the log, where it may be gone ---------------------------------------------------------------------------------
+
+namespace {
+
+/// A registered segment whose file is gone and of which nobody has a seal: it may be a spare one.
+void lose_file(scene& s, std::uint64_t id) {
+    found_segment gone;
+    gone.entry = {.id = {id}, .salt = scene::salt(id), .size = 4096, .place = {id}};
+    gone.registered = true;
+    gone.path = "db/log/" + wal::layout::segment_name({id});
+    s.stock.state.segments[{id}] = gone.entry;
+    s.stock.spare.push_back(std::move(gone));
+}
+std::vector<std::uint64_t> unknown(scene const& s) {
+    std::vector<std::uint64_t> out;
+    for (auto const& u : s.judge().unknown) out.push_back(u.segment.value);
+    return out;
+}
+using ids = std::vector<std::uint64_t>;
+
+} // namespace
+
+TEST_CASE(
+    "unknown: a segment that is gone with the notes may have held the newest records, and no finding says otherwise") {
+    scene s;
+    s.segment(1, 1).has(1, 10).mark(9).sealed();
+    lose_file(s, 2);
+    auto const v = s.judge();
+    REQUIRE(v.unknown.size() == 1);
+    CHECK(v.unknown[0].segment == segment_id{2});
+    CHECK(v.unknown[0].after == lsn{10});
+    CHECK(v.unknown[0].file == "log/0000000000000002.seg");
+    CHECK(kinds(v) == found{damage::unknown_extent});
+    CHECK(v.findings[0].is_corruption());
+    CHECK(v.findings[0].detail.find("not known") != std::string::npos);
+    CHECK(v.lost.empty());
+}
+
+TEST_CASE("unknown: notes of this boot say how far the log went; those of another boot are only a lower bound") {
+    for (bool const own : {true, false}) {
+        scene s;
+        s.segment(1, 1).has(1, 10).mark(9).sealed();
+        lose_file(s, 2);
+        s.note(14, 12, own);
+        auto const v = s.judge();
+        CHECK(v.unknown.empty() == own);
+        CHECK(v.lost == ranges{{{11}, {own ? 14U : 12U}}});
+    }
+}
+
+TEST_CASE("unknown: a segment that the header behind it names is gone with a known number of records") {
+    scene s;
+    s.segment(1, 1).has(1, 10).mark(9).sealed();
+    lose_file(s, 2);
+    s.segment(3, 21).has(21, 24).mark(23).follows(2, format::segment_end::crashed, 900);
+    auto const v = s.judge();
+    CHECK(v.unknown.empty());
+    CHECK(v.lost == ranges{{{11}, {20}}});
+}
+
+TEST_CASE("unknown: a segment that is gone and that nobody names stays unknown, though the log has gone on behind it") {
+    scene s;
+    s.segment(1, 1).has(1, 10).mark(9).sealed();
+    lose_file(s, 2);
+    s.segment(3, 11).has(11, 14).mark(13).follows(1, format::segment_end::rolled);
+    CHECK(unknown(s) == ids{2});
+    s.note(14, 14, true); // notes speak of what is written now
+    CHECK(unknown(s) == ids{2});
+}
+
+TEST_CASE("unknown: the newest segment must be as long as it was made, and be read to its end") {
+    auto const with = [](auto change) {
+        scene s;
+        s.segment(1, 1).has(1, 10).mark(9).sealed();
+        auto b = s.segment(2, 11).has(11, 14).mark(12).follows(1, format::segment_end::rolled);
+        change(s, b);
+        return unknown(s);
+    };
+    CHECK(with([](auto&, auto&) {}).empty());
+    CHECK(with([](auto&, auto& b) { b.seg().file_bytes = 2000; }) == ids{2});
+    CHECK(with([](auto&, auto& b) { b.seg().file_bytes = 5000; }).empty());
+    CHECK(with([](auto&, auto& b) { b.seg().header.reset(); }) == ids{2});
+    CHECK(with([](auto&, auto& b) { b.run().unreadable = {{1000, 512}}; }) == ids{2});
+    // In front of the last record that counts LSNs tell what is gone.
+    CHECK(with([](auto&, auto& b) { b.run().unreadable = {{512, 100}}; }).empty());
+    for (bool const sealed : {false, true})
+        CHECK(with([&](auto& s, auto& b) {
+                  b.seg().file_bytes = 2000;
+                  if (sealed) b.sealed();
+                  else s.note(14, 14, true);
+              }).empty());
+    CHECK(with([](auto& s, auto& b) {
+              b.seg().file_bytes = 2000;
+              s.segment(3, 15).has(15, 16).mark(15).follows(2, format::segment_end::crashed, 912);
+          }).empty());
+}
+
+TEST_CASE("unknown: without a manifest nobody knows which segments there were, unless notes of this boot do") {
+    for (bool const own : {true, false}) {
+        scene s;
+        s.segment(1, 1).has(1, 10).mark(9).sealed();
+        s.note(10, 10, own);
+        s.stock.manifest.state.reset();
+        CHECK(unknown(s) == (own ? ids{} : ids{0}));
+        s.stock.manifest.state.emplace();
+        s.stock.manifest.marked = 9; // edits that were durable are gone
+        CHECK(unknown(s) == (own ? ids{} : ids{0}));
+        s.stock.state.edit = 9;
+        CHECK(unknown(s).empty());
+        s.stock.exists = false;
+        s.stock.manifest.state.reset();
+        CHECK(unknown(s).empty());
+    }
+}
+
+TEST_CASE("lost records are accounted for by the segment that has their damaged bytes, each once") {
+    scene s;
+    s.segment(1, 1).has(1, 4).bad({.lsns = {{5}, {7}}, .after = {4}}).has(8, 10);
+    s.segment(2, 5)
+        .bad({.lsns = {{5}, {5}}, .after = {4}, .exact = true})
+        .bad({.lsns = {{6}, {7}}, .after = {5}})
+        .has(11, 12)
+        .mark(12)
+        .follows(1, format::segment_end::abandoned, 5000);
+    s.segment(3, 15).has(15, 16).mark(15);
+    auto const v = s.judge();
+    CHECK(v.lost == ranges{{{5}, {7}}, {{13}, {14}}});
+    REQUIRE(v.lost_in.size() == 1); // 13 and 14 left no trace
+    CHECK(v.lost_in[0].range == lsn_range{{5}, {7}});
+    CHECK(v.lost_in[0].segment == 0);
+}
+
+// ---- cost ---------------------------------------------------------------------------------------------------------------------
+
+namespace {
+
+struct counting_steps {
+    std::uint64_t n = 0;
+    void operator()() noexcept { ++n; }
+};
+
+/// A log of so many segments, with so many records lost in each: those of every second LSN.
+std::uint64_t steps_for(std::uint64_t segments, std::uint64_t bad_each) {
+    scene s;
+    std::uint64_t at = 1;
+    for (std::uint64_t id = 1; id <= segments; ++id) {
+        auto one = s.segment(id, at);
+        for (std::uint64_t n = 0; n < bad_each; ++n, at += 2) {
+            auto const offset = 512 + 200 * n;
+            one.run().bad.push_back(
+                {.offset = offset, .length = 100, .lsns = {{at}, {at}}, .after = {at - 1}, .exact = true});
+            one.run().extents.push_back({{{at + 1}, {at + 1}}, offset + 100, offset + 200});
+            if (n % 3 == 0) one.run().broken_batches.push_back({{{at}, {at}}, offset, offset + 100});
+        }
+        one.run().last = {at - 1};
+        one.run().data_end = one.run().tag_end = 512 + 200 * bad_each;
+        if (id + 1 < segments && id % 3 == 0) one.run().bad.back().is_data = false;
+        if (id > 1) one.follows(id - 1, format::segment_end::crashed, 512 + 200 * bad_each);
+        one.mark(at - 1);
+    }
+    counting_steps steps;
+    auto const v = classify(s.stock, s.runs, steps);
+    CHECK(v.lost.size() >= segments * bad_each / 2);
+    CHECK(v.findings.size() >= segments * bad_each / 2);
+    return steps.n;
+}
+
+} // namespace
+
+TEST_CASE("classify takes steps in proportion to segments and damage") {
+    auto const one = steps_for(4, 250);
+    CHECK(one > 1000);
+    CHECK(steps_for(4, 2500) < 11 * one);
+    CHECK(steps_for(40, 250) < 11 * one);
+    CHECK(steps_for(400, 25) < 11 * one);
+}
+
+TEST_CASE("lsn_ranges: counts and gives what a range has in common with it") {
+    CHECK(rc::check("any ranges", [] {
+        lsn_set set;
+        for (auto n = *rc::gen::inRange(0, 12); n > 0; --n) {
+            auto const first = *rc::gen::inRange<std::uint64_t>(1, 60);
+            set.add({{first}, {first + *rc::gen::inRange<std::uint64_t>(0, 6)}});
+        }
+        wal::lsn_ranges const asked{set.ranges()};
+        auto const first = *rc::gen::inRange<std::uint64_t>(1, 70);
+        lsn_range const r{{first}, {first + *rc::gen::inRange<std::uint64_t>(0, 30) - 1}};
+        std::uint64_t count = 0;
+        for (auto x = r.first.value; x <= r.last.value; ++x) count += set.contains({x});
+        RC_ASSERT(asked.count_in(r) == count);
+        std::uint64_t seen = 0;
+        asked.each_in(r, [&](lsn_range part) {
+            RC_ASSERT(!part.empty() && r.contains(part.first) && r.contains(part.last));
+            for (auto x = part.first.value; x <= part.last.value; ++x) RC_ASSERT(set.contains({x}));
+            seen += part.size();
+        });
+        RC_ASSERT(seen == count);
+    }));
+    CHECK(wal::lsn_ranges{}.count_in({{1}, lsn_max}) == 0);
 }

@@ -14,6 +14,9 @@
 #include <string>
 #include <vector>
 
+// One namespace a file: all of a folder's tests are one translation unit.
+namespace notes_test {
+
 namespace {
 
 using namespace keel;
@@ -153,3 +156,5 @@ TEST_CASE(
         CHECK(again->last_lsn() == lsn{31});
     }
 }
+
+} // namespace notes_test

@@ -8,6 +8,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -134,6 +135,104 @@ TEST_CASE("P15: memory that is refused for good anywhere in an open that repairs
     auto store = make_store(ending::closed, 60, 6);
     flip_bit(store.disk, "db/log/0000000000000001.seg", 1000 * 8);
     refuse_each(store, std::numeric_limits<std::uint64_t>::max(), sanitized ? 23 : 5);
+}
+
+namespace {
+
+/// A store whose process was killed so often, each time with a segment of its own left open.
+small_store killed_often(int crashes) {
+    determined::restart();
+    small_store out;
+    auto options = quiet_options(repair_strategy::refuse); // which seals nothing
+    options.max_recovery_attempts = 0;
+    for (int i = 0; i < crashes; ++i) {
+        auto store = small_engine::open(store_folder, options, out.disk);
+        REQUIRE(store);
+        REQUIRE(store->put("key" + std::to_string(i), std::string(100, 'v')));
+        store->abandon();
+        out.disk = out.disk.after_process_crash();
+    }
+    return out;
+}
+std::uint64_t unsealed(std::string const& path) {
+    io::posix fs;
+    auto const seen = recovery::take_inventory<real_engine::config_type>(fs, path);
+    REQUIRE(seen);
+    return static_cast<std::uint64_t>(
+        std::ranges::count_if(seen->segments, [](auto const& s) { return !s.entry.seal; }));
+}
+std::uint64_t replaced(std::string const& path) {
+    io::posix fs;
+    auto const load = wal::load_manifest<checksum::crc32c>(fs, wal::layout{path});
+    REQUIRE(load.state);
+    return load.state->removed.size();
+}
+
+} // namespace
+
+TEST_CASE("R6.5 P21: a recovery of many open segments that is refused memory goes on behind those it has sealed") {
+    constexpr std::uint64_t crashes = 14;
+    auto const store = killed_often(crashes);
+    keel::tests::posix_folder const folder;
+    auto const path = folder / "db";
+    auto options = quiet_options(repair_strategy::skip_corrupted);
+    options.verify = verify_depth::quick;
+    std::uint64_t half_way = 0;
+    bool met = true;
+    for (std::uint64_t good = 0; met; good += sanitized ? 41 : 7) {
+        CAPTURE(good);
+        write_out(store.disk, path);
+        met = false;
+        static_cast<void>(open_scarce(path, options, good, std::numeric_limits<std::uint64_t>::max(), met));
+        auto const rest = unsealed(path);
+        half_way += rest > recovery::unsealed_max + 1 && rest < crashes;
+        auto const after = real_engine::open(path, options);
+        REQUIRE(after.has_value());
+        CHECK(after->recovery().records == crashes);
+        CHECK(after->recovery().findings.empty());
+        if (rest > recovery::unsealed_max) CHECK(after->recovery().sealed_segments == rest - 1);
+        CHECK(after->recovery().sealed_segments <= rest);
+    }
+    CHECK(half_way > 1);
+}
+
+TEST_CASE("R6.5 P21: a repair that is refused memory goes on behind the segments it has replaced") {
+    auto store = make_store(ending::closed, 120, 6);
+    std::uint64_t damaged = 0;
+    for (auto const& f : store.files) {
+        if (!f.segment || f.lsns.empty()) continue;
+        flip_bit(store.disk, f.path, 1000 * 8);
+        ++damaged;
+    }
+    REQUIRE(damaged > 3);
+    keel::tests::posix_folder const folder;
+    auto const path = folder / "db";
+    auto const options = quiet_options(repair_strategy::skip_corrupted);
+    write_out(store.disk, path);
+    auto whole = real_engine::open(path, options);
+    REQUIRE(whole.has_value());
+    auto const expected = content_of(*whole);
+    auto const all = whole->recovery().declared_lost_lsn_ranges;
+    auto const touched = replaced(path);
+    whole->abandon();
+    REQUIRE(touched > 3);
+    std::uint64_t half_way = 0;
+    bool met = true;
+    for (std::uint64_t good = 0; met; good += sanitized ? 97 : 13) {
+        CAPTURE(good);
+        write_out(store.disk, path);
+        met = false;
+        static_cast<void>(open_scarce(path, options, good, std::numeric_limits<std::uint64_t>::max(), met));
+        auto const done = replaced(path);
+        half_way += done != 0 && done != touched;
+        auto const after = real_engine::open(path, options);
+        REQUIRE(after.has_value());
+        CHECK(content_of(*after) == expected);
+        CHECK(after->recovery().declared_lost_lsn_ranges == all);
+        CHECK(replaced(path) == touched); // none of them twice
+        CHECK(after->recovery().quarantined.size() <= touched - done);
+    }
+    CHECK(half_way > 1);
 }
 
 TEST_CASE("P21: a snapshot that memory was refused for keeps nothing from being forgotten") {

@@ -290,5 +290,6 @@ TEST_CASE("wrong usage gives 2, a request for help 0") {
     CHECK(code({"dump", "--data-dir", "db", "--from-lsn", "x"}) == 2);
     CHECK(code({"--help"}) == 0);
     CHECK(code({"--version"}) == 0);
-    for (auto const* word : {"validate", "repair", "undo", "inspect", "dump"}) CHECK(code({word, "--help"}) == 0);
+    for (auto const* word : {"validate", "repair", "undo", "inspect", "dump", "accept-loss"})
+        CHECK(code({word, "--help"}) == 0);
 }

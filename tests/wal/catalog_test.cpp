@@ -10,6 +10,9 @@
 #include <optional>
 #include <vector>
 
+// One namespace a file: all of a folder's tests are one translation unit.
+namespace catalog_test {
+
 namespace {
 
 using namespace keel;
@@ -200,3 +203,5 @@ TEST_CASE("catalog: a part in the middle of an older one parts it in two") {
         CHECK((found ? found->id.value : 0) == expected.find(at));
     }
 }
+
+} // namespace catalog_test

@@ -14,6 +14,9 @@
 #include <string>
 #include <vector>
 
+// One namespace a file: all of a folder's tests are one translation unit.
+namespace manifest_test {
+
 namespace {
 
 using namespace keel;
@@ -283,3 +286,5 @@ TEST_CASE("manifest: a file that the machine does not open says nothing of what 
         CHECK(copy.refused->code == errc::io_error);
     }
 }
+
+} // namespace manifest_test

@@ -14,6 +14,9 @@
 #include <string>
 #include <vector>
 
+// One namespace a file: all of a folder's tests are one translation unit.
+namespace segments_test {
+
 namespace {
 
 using namespace keel;
@@ -172,8 +175,9 @@ TEST_CASE("segments: leftovers are removed with the first write, but for those w
     put("prepare.1.tmp");
     put(taken);
     put(wal::layout::segment_name({next + 40}));
-    f.keeper->remove_later({f.paths.log_file("prepare.tmp"), f.paths.log_file("prepare.1.tmp"), f.paths.log_file(taken),
-                            f.paths.segment({next + 40})});
+    f.keeper->tidy_later({f.paths.log_file("prepare.tmp"), f.paths.log_file("prepare.1.tmp"), f.paths.log_file(taken),
+                          f.paths.segment({next + 40})},
+                         {});
     // A segment is made before, as where the first attempt to write failed: it takes the name of one.
     REQUIRE(f.keeper->make_ready());
     REQUIRE(f.keeper->adopt({}, {}, {1}));
@@ -196,3 +200,5 @@ TEST_CASE("reserve: what an earlier run left of it can be spent before anybody a
     CHECK_FALSE(again.spend());
     CHECK_FALSE(disk.status("reserve"));
 }
+
+} // namespace segments_test

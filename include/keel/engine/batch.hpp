@@ -6,6 +6,7 @@
 
 #include <keel/error.hpp>
 #include <keel/format/frame.hpp>
+#include <keel/format/table.hpp>
 #include <keel/types.hpp>
 #include <keel/wal/group.hpp>
 
@@ -24,6 +25,15 @@ namespace detail {
     if (key.size() > format::key_bytes_max)
         return failure(errc::too_large, "the key has " + std::to_string(key.size()) + " bytes, the limit is " +
                                             std::to_string(format::key_bytes_max) + ": store long names as values");
+    return {};
+}
+/// A record that the log can hold and a table can take from it. Errors: those of its key; too_large.
+[[nodiscard]] inline result<void> check_record(std::string_view key, std::size_t value_bytes) {
+    KEEL_TRY(check_key(key));
+    if (value_bytes > format::record_bytes_max - key.size())
+        return failure(errc::too_large, "key and value have " + std::to_string(key.size()) + " and " +
+                                            std::to_string(value_bytes) + " bytes, the limit for both is " +
+                                            std::to_string(format::record_bytes_max) + ": store it in parts");
     return {};
 }
 } // namespace detail

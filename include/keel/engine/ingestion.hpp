@@ -46,7 +46,7 @@ public:
 
     /// Keys come in order. Errors: invalid_argument (they do not; an empty key), too_large, no_space, the machine's.
     result<void> add(std::string_view key, std::string_view value) {
-        KEEL_TRY(check_key(key));
+        KEEL_TRY(check_record(key, value.size()));
         if (any_ && key <= last_)
             return failure(errc::invalid_argument,
                            "keys to be ingested come in order, each once; nothing was ingested: sort them first");

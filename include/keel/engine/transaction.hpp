@@ -235,7 +235,7 @@ private:
     result<void> change(std::string_view key, std::optional<std::string> value) {
         if (!lifetime_ || !lifetime_->is_here()) return wal::why_closed(lifetime_.get());
         if (ended_) return ended(); // that the store was closed is commit()'s to say
-        KEEL_TRY(detail::check_key(key));
+        KEEL_TRY(detail::check_record(key, value ? value->size() : 0));
         writes_.insert_or_assign(std::string{key}, std::move(value));
         return {};
     }

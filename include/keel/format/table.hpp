@@ -38,6 +38,14 @@ inline constexpr std::uint64_t table_frames_begin = header_bytes;
 inline constexpr std::size_t table_filter_lines = 64; ///< in one filter block
 inline constexpr std::size_t table_filter_block_bytes = table_filter_lines * filter_line_bytes;
 
+/// The most bytes that key and value of one record may have together, so that a table can hold it, were it its only one: what the log takes
+/// must be able to leave it. The rest is for what a table needs besides: headers, a filter block, the key again in both levels of the index.
+inline constexpr std::uint64_t record_bytes_max = table_bytes_max - MiB;
+static_assert(2 * header_bytes + frame_bytes(table_filter_block_bytes) +
+                  3 * (frame_bytes(key_bytes_max + block_place_bytes + 4 * varint_bytes_max + restart_bytes +
+                                   block_tail_bytes)) <=
+              MiB);
+
 inline constexpr std::size_t packed_head_bytes = 8;
 inline constexpr std::uint64_t packed_raw_bytes_max = MiB;
 inline constexpr std::uint8_t compression_id_max = 15;

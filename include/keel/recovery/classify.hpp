@@ -18,13 +18,22 @@
 //   | none (a mark, filler), or declared lost  | damaged_filler  |
 //   | none (a block of index or filter)        | damaged_filler  |
 //   | judged before: behind the end that a later header or the seal names | none: evidence of an old crash |
-// LSNs lost without such bytes: missing_records.
+// LSNs lost without such bytes: missing_records. Where the end of the log may be gone without a trace: unknown_extent (extent.hpp).
+//
+// Takes time in proportion to what was found (and the logarithm of it), however much of it is damage.
 
+#include <keel/recovery/extent.hpp>
 #include <keel/recovery/inventory.hpp>
+#include <keel/recovery/report.hpp>
 #include <keel/recovery/scan.hpp>
 #include <keel/wal/lsn_set.hpp>
 
 #include <algorithm>
+#include <map>
+#include <set>
+#include <span>
+#include <string>
+#include <utility>
 #include <vector>
 
 namespace keel::inline v0::recovery {
@@ -38,7 +47,10 @@ struct verdict {
     lsn highest_seen{};                   ///< the largest LSN of any valid record, counted or not
     std::vector<counted_range> counted{}; ///< in LSN order
     std::vector<lsn_range> lost{};        ///< acknowledged, in no file, not yet declared
-    std::vector<lsn_range> declared{};    ///< losses declared by manifest or frames
+    std::vector<counted_range>
+        lost_in{}; ///< of these, those whose damaged bytes were found, and in which segment; each once
+    std::vector<lsn_range> declared{}; ///< losses declared by manifest or frames
+    std::vector<unknown_extent> unknown{};
     std::vector<finding> findings{};
     std::uint64_t torn_tail_bytes = 0;
     std::uint64_t behind_cut = 0; ///< valid records that do not count
@@ -48,13 +60,21 @@ struct verdict {
     bool clean_close = false;
 };
 
+/// What classify() calls once for each step of its loops.
+struct uncounted_steps {
+    void operator()() const noexcept {}
+};
+
 namespace detail {
 
+template <class Steps>
 class classifier {
 public:
-    classifier(inventory const& stock, std::vector<segment_run> const& runs) : stock_{stock}, runs_{runs} {}
+    classifier(inventory const& stock, std::vector<segment_run> const& runs, Steps& step)
+        : stock_{stock}, runs_{runs}, step_{step} {}
 
     [[nodiscard]] verdict run() {
+        name_segments();
         find_cuts();
         find_horizon();
         cover();
@@ -63,6 +83,7 @@ public:
         judge_missing();
         judge_tails();
         judge_chains();
+        judge_extents();
         count();
         return std::move(out_);
     }
@@ -70,30 +91,35 @@ public:
 private:
     [[nodiscard]] found_segment const& segment(std::size_t i) const { return stock_.segments[i]; }
 
+    void name_segments() {
+        for (auto const& s : stock_.segments) {
+            step_();
+            index_.emplace(s.entry.id, names_.size());
+            names_.push_back(stock_.paths.inside(s.path));
+        }
+        last_corrupt_.assign(names_.size(), 0);
+        is_damaged_.assign(names_.size(), false);
+        for (auto const& r : stock_.state.removed) removed_.insert(r.id);
+    }
+
     void find_cuts() {
         auto const n = stock_.segments.size();
-        void_from_.assign(n, lsn_max);
+        void_from_ = void_from(stock_.segments);
         judged_end_.assign(n, lsn_max.value);
         followed_.assign(n, false);
         unchanged_.assign(n, false);
-        auto lowest = lsn_max;
-        for (std::size_t i = n; i-- > 0;) {
-            void_from_[i] = lowest;
-            auto const& h = segment(i).header;
-            if (h && h->cut) lowest = std::min(lowest, h->cut);
-        }
         for (std::size_t i = 0; i < n; ++i) {
-            if (segment(i).entry.seal) judged_end_[i] = segment(i).entry.seal->data_end;
+            step_();
+            if (segment(i).entry.seal) judged_end_[i] = std::min(judged_end_[i], segment(i).entry.seal->data_end);
             auto const& h = segment(i).header;
-            if (!h || !h->previous.id) continue;
-            for (std::size_t before = 0; before < i; ++before) {
-                if (segment(before).entry.id != h->previous.id) continue;
-                followed_[before] = true;
-                unchanged_[before] = h->previous.ended == format::segment_end::crashed &&
-                                     h->previous.aggregate == runs_[before].aggregate;
-                if (h->previous.ended != format::segment_end::rolled)
-                    judged_end_[before] = std::min(judged_end_[before], h->previous.end);
-            }
+            auto const named = h ? index_.find(h->previous.id) : index_.end();
+            if (named == index_.end() || named->second >= i) continue;
+            auto const before = named->second;
+            followed_[before] = true;
+            unchanged_[before] = h->previous.ended == format::segment_end::crashed &&
+                                 h->previous.aggregate == runs_[before].aggregate;
+            if (h->previous.ended != format::segment_end::rolled)
+                judged_end_[before] = std::min(judged_end_[before], h->previous.end);
         }
     }
 
@@ -125,8 +151,8 @@ private:
                 lsn_range r{std::max(e.range.first, stock_.state.floor.next()),
                             std::min(e.range.last, void_from_[i].before())};
                 for (auto const& part : covered_.gaps_in(r)) {
+                    step_();
                     winners_.push_back({part, i});
-                    present_.add(part);
                 }
                 covered_.add(r);
             }
@@ -140,8 +166,8 @@ private:
 
     void find_end() {
         auto const floor = stock_.state.floor;
-        for (auto const& gap : covered_.gaps_in({floor.next(), out_.horizon})) lost_.add(gap);
-        out_.lost = lost_.ranges();
+        out_.lost = covered_.gaps_in({floor.next(), out_.horizon});
+        lost_ = wal::lsn_ranges{out_.lost};
         out_.declared = declared_.ranges();
         auto const beyond = covered_.gaps_in({out_.horizon.next(), lsn_max});
         out_.end = beyond.empty() ? out_.horizon : beyond.front().first.before();
@@ -156,7 +182,7 @@ private:
                 mark_damaged(i);
                 out_.findings.push_back(
                     {.kind = damage::damaged_filler,
-                     .file = stock_.paths.inside(segment(i).path),
+                     .file = names_[i],
                      .offset = bad.offset,
                      .length = bad.length,
                      .detail = "the segment's index does not verify; its records do, and it is made of "
@@ -168,23 +194,19 @@ private:
     }
 
     void judge(std::size_t i, bad_bytes const& bad) {
+        step_();
         lsn_range r = bad.lsns;
         bool const open = r.last == lsn_max; // nothing valid follows in this segment
         if (open) r.last = std::max(out_.horizon, r.first.before());
-        finding f{.file = stock_.paths.inside(segment(i).path),
+        finding f{.file = names_[i],
                   .offset = bad.offset,
                   .length = bad.length,
                   .lsns = bad.is_data ? r : lsn_range{},
                   .expected = bad.expected,
                   .found = bad.found};
-        std::uint64_t lost_here = 0;
-        if (bad.is_data)
-            for (auto const& l : out_.lost) {
-                lsn_range const both{std::max(l.first, r.first), std::min(l.last, r.last)};
-                lost_here += both.size();
-                if (!both.empty()) explained_.add(both);
-            }
-        if (bad.is_data && lost_here != 0) {
+        auto const lost_here = bad.is_data ? lost_.count_in(r) : 0;
+        if (lost_here != 0) {
+            explain(r, i);
             f.kind = damage::corrupt_record;
             f.lost = lost_here;
             f.detail = std::to_string(lost_here) + " acknowledged record(s) do not verify and no other copy is left";
@@ -206,8 +228,18 @@ private:
         bool const unused_end = open && !segment(i).entry.seal && !followed_[i];
         if (f.kind != damage::damaged_filler || !unused_end) {
             mark_damaged(i);
+            if (f.kind == damage::corrupt_record) last_corrupt_[i] = std::max(last_corrupt_[i], f.offset);
             out_.findings.push_back(std::move(f));
         }
+    }
+    /// What is lost of these LSNs, and no other damaged bytes account for, was in segment `i`.
+    void explain(lsn_range r, std::size_t i) {
+        for (auto const& gap : explained_.gaps_in(r))
+            lost_.each_in(gap, [&](lsn_range part) {
+                step_();
+                out_.lost_in.push_back({part, i});
+            });
+        explained_.add(r);
     }
 
     // A segment was synced whole before it was sealed or the next one used; before that, bytes up to what was proven in this very file
@@ -232,88 +264,106 @@ private:
     }
 
     void mark_damaged(std::size_t i) {
-        if (std::ranges::find(out_.damaged_segments, i) == out_.damaged_segments.end())
-            out_.damaged_segments.push_back(i);
+        if (is_damaged_[i]) return;
+        is_damaged_[i] = true;
+        out_.damaged_segments.push_back(i);
     }
 
     /// Lost records that verify but whose batch is not whole, then those of which there is no trace.
     void judge_missing() {
         for (std::size_t i = 0; i < runs_.size(); ++i)
-            for (auto const& b : runs_[i].broken_batches)
-                for (auto const& l : out_.lost) {
-                    lsn_range const both{std::max(l.first, b.range.first), std::min(l.last, b.range.last)};
-                    if (both.empty() || explained_.touches(both)) continue;
-                    explained_.add(both);
-                    mark_damaged(i);
-                    out_.findings.push_back(
-                        {.kind = damage::corrupt_record,
-                         .file = stock_.paths.inside(segment(i).path),
-                         .offset = b.begin,
-                         .length = b.end - b.begin,
-                         .lsns = both,
-                         .lost = both.size(),
-                         .detail =
-                             "these records verify, but their batch is not whole: other records of it are damaged"});
-                }
+            for (auto const& b : runs_[i].broken_batches) {
+                step_();
+                lost_.each_in(b.range, [&](lsn_range both) {
+                    step_();
+                    if (!explained_.touches(both)) judge_broken(i, b, both);
+                });
+            }
         for (auto const& l : out_.lost)
-            for (auto const& gap : explained_.gaps_in(l))
+            for (auto const& gap : explained_.gaps_in(l)) {
+                step_();
                 out_.findings.push_back({.kind = damage::missing_records,
                                          .file = "log",
                                          .lsns = gap,
                                          .lost = gap.size(),
                                          .detail = "acknowledged, and no file holds them or a trace of them"});
+            }
+    }
+    void judge_broken(std::size_t i, extent const& batch, lsn_range lost) {
+        explain(lost, i);
+        mark_damaged(i);
+        last_corrupt_[i] = std::max(last_corrupt_[i], batch.begin);
+        out_.findings.push_back(
+            {.kind = damage::corrupt_record,
+             .file = names_[i],
+             .offset = batch.begin,
+             .length = batch.end - batch.begin,
+             .lsns = lost,
+             .lost = lost.size(),
+             .detail = "these records verify, but their batch is not whole: other records of it are damaged"});
     }
 
     /// Valid but uncounted records and torn bytes, of the files whose end no later header or seal has judged.
     void judge_tails() {
+        auto next = traces_.cbegin(); // in the order of the segments
         for (std::size_t i = 0; i < runs_.size(); ++i) {
-            auto const& run = runs_[i];
-            if (judged_end_[i] != lsn_max.value) continue;
-            auto kept_end = segment(i).geometry.begin;
-            for (auto const& e : run.extents) {
-                auto const last = std::min(out_.end, void_from_[i].before());
-                if (e.range.last <= last) kept_end = std::max(kept_end, e.end);
-                else if (e.range.first <= last) kept_end = std::max(kept_end, e.begin);
-                if (e.range.last > last)
-                    out_.behind_cut += e.range.last.value - std::max(last, e.range.first.before()).value;
-            }
-            // Marks behind the last record are no tail; they end where the valid frames end if no record was cut.
-            bool const cut_any = run.last > out_.end || !std::ranges::all_of(run.broken_batches, [&](auto const& b) {
-                                     return b.range.last <= out_.horizon;
-                                 });
-            if (!cut_any) kept_end = std::max(kept_end, run.data_end);
-            // A power loss may also tear what was written in front of records that it left whole.
-            for (auto const& t : traces_)
-                if (t.segment == i && t.offset < kept_end)
-                    cut_tail(i, t.offset, std::min(t.length, kept_end - t.offset));
-            if (run.tag_end > kept_end && (cut_any || !lost_behind(i, kept_end)))
-                cut_tail(i, kept_end, run.tag_end - kept_end);
+            auto const first = next;
+            for (; next != traces_.cend() && next->segment == i; ++next) step_();
+            if (judged_end_[i] == lsn_max.value) judge_tail(i, {first, next});
         }
         for (auto const& run : runs_)
             for (auto const& b : run.broken_batches) out_.behind_cut += b.range.size();
+    }
+    struct trace {
+        std::size_t segment;
+        std::uint64_t offset;
+        std::uint64_t length;
+    };
+    void judge_tail(std::size_t i, std::span<trace const> traces) {
+        auto const& run = runs_[i];
+        auto const last = std::min(out_.end, void_from_[i].before());
+        auto end = kept_end(i);
+        for (auto const& e : run.extents)
+            if (e.range.last > last)
+                out_.behind_cut += e.range.last.value - std::max(last, e.range.first.before()).value;
+        // Marks behind the last record are no tail; they end where the valid frames end if no record was cut.
+        bool const cut_any = run.last > out_.end || !std::ranges::all_of(run.broken_batches, [&](auto const& b) {
+                                 return b.range.last <= out_.horizon;
+                             });
+        if (!cut_any) end = std::max(end, run.data_end);
+        // A power loss may also tear what was written in front of records that it left whole.
+        for (auto const& t : traces) {
+            step_();
+            if (t.offset < end) cut_tail(i, t.offset, std::min(t.length, end - t.offset));
+        }
+        // Where the bytes behind were judged as corruption already they are no torn tail as well.
+        if (run.tag_end > end && (cut_any || last_corrupt_[i] < end)) cut_tail(i, end, run.tag_end - end);
+    }
+    /// Where the records of segment `i` that count end.
+    [[nodiscard]] std::uint64_t kept_end(std::size_t i) const noexcept {
+        auto const last = std::min(out_.end, void_from_[i].before());
+        auto end = segment(i).geometry.begin;
+        for (auto const& e : runs_[i].extents) {
+            if (e.range.last <= last) end = std::max(end, e.end);
+            else if (e.range.first <= last) end = std::max(end, e.begin);
+        }
+        return end;
     }
 
     void cut_tail(std::size_t i, std::uint64_t offset, std::uint64_t length) {
         out_.torn_tail_bytes += length;
         out_.findings.push_back({.kind = damage::torn_tail,
-                                 .file = stock_.paths.inside(segment(i).path),
+                                 .file = names_[i],
                                  .offset = offset,
                                  .length = length,
                                  .done = outcome::cut,
                                  .detail = "never acknowledged; the bytes stay where they are"});
     }
 
-    // The bytes behind were judged as corruption already: they are no torn tail as well.
-    [[nodiscard]] bool lost_behind(std::size_t i, std::uint64_t offset) const {
-        return std::ranges::any_of(out_.findings, [&](finding const& f) {
-            return f.kind == damage::corrupt_record && f.offset >= offset &&
-                   f.file == stock_.paths.inside(segment(i).path);
-        });
-    }
-
     /// Sealed segments add up to their aggregate; each segment follows the one its header names.
     void judge_chains() {
         for (std::size_t i = 0; i < runs_.size(); ++i) {
+            step_();
             auto const& s = segment(i);
             auto const& run = runs_[i];
             bool const quiet = run.bad.empty() && s.present;
@@ -328,16 +378,13 @@ private:
                 if (before->second.salt != link.salt ||
                     (seal && link.ended == format::segment_end::rolled && seal->chain != link.chain))
                     chain_finding(damage::chain_broken, i, "the segment before is not the one its header names");
-            } else if (link.id.value > stock_.state.base.id.value && !known_removed(link.id) && !was_empty(*s.header) &&
-                       stock_.manifest.state) {
+            } else if (link.id.value > stock_.state.base.id.value && !removed_.contains(link.id) &&
+                       !was_empty(*s.header) && stock_.manifest.state) {
                 // Up to the base the log was given back. One that names an older segment was itself given up before it was used.
                 chain_finding(damage::chain_broken, i,
                               "the segment before it is gone and the manifest has no word of it");
             }
         }
-    }
-    [[nodiscard]] bool known_removed(segment_id id) const {
-        return std::ranges::any_of(stock_.state.removed, [&](auto const& r) { return r.id == id; });
     }
     // A crash may undo the activation of a segment of which nothing counted; it was a spare again then, and is used up since.
     [[nodiscard]] bool was_empty(format::segment_header const& next) const {
@@ -346,8 +393,49 @@ private:
         return stopped && link.end <= format::frames_begin(next.size);
     }
     void chain_finding(damage kind, std::size_t i, std::string detail) {
-        out_.findings.push_back(
-            {.kind = kind, .file = stock_.paths.inside(segment(i).path), .detail = std::move(detail)});
+        out_.findings.push_back({.kind = kind, .file = names_[i], .detail = std::move(detail)});
+    }
+
+    /// Where the log's end may be gone and nothing says how much of it.
+    void judge_extents() {
+        if (!stock_.exists) return;
+        auto const links = links_of(stock_.segments);
+        for (std::size_t i = 0; i < stock_.segments.size(); ++i) judge_extent(segment(i), i, links);
+        for (auto const& s : stock_.spare) judge_extent(s, runs_.size(), links);
+        // Without a manifest nobody can say that the newest segment there is, is the newest there was.
+        bool const all_registered = stock_.manifest.state && stock_.state.edit >= stock_.manifest.marked;
+        if (!all_registered && !notes_tell())
+            add_unknown({}, "manifest.0",
+                        "both manifests were lost, and with them the word of which segments there were");
+    }
+    void judge_extent(found_segment const& s, std::size_t run, segment_links const& links) {
+        step_();
+        auto const facts = facts_of(s, run, links);
+        if (prove_extent(facts) == extent_proof::none)
+            add_unknown(s.entry.id, stock_.paths.inside(s.path), std::string{why_unknown(facts)});
+    }
+    /// `run`: its number among the runs; one too many where it has none.
+    [[nodiscard]] extent_facts facts_of(found_segment const& s, std::size_t run, segment_links const& links) const {
+        extent_facts f{.sealed = s.entry.seal.has_value(),
+                       .named = links.contains(s.entry.id),
+                       .later_in_use = !stock_.segments.empty() && stock_.segments.back().entry.place > s.entry.place,
+                       .notes_tell = notes_tell(),
+                       .present = s.present};
+        if (s.header)
+            f.use = s.header->state == format::segment_state::prepared ? use_seen::prepared : use_seen::active;
+        f.whole = s.file_bytes >= s.entry.size;
+        f.readable = run == runs_.size() || std::ranges::none_of(runs_[run].unreadable, [&](wal::byte_range const& u) {
+                         return u.offset + u.length > kept_end(run);
+                     });
+        return f;
+    }
+    [[nodiscard]] bool notes_tell() const noexcept { return stock_.note && stock_.note_is_own; }
+    void add_unknown(segment_id id, std::string file, std::string why) {
+        out_.findings.push_back({.kind = damage::unknown_extent,
+                                 .file = file,
+                                 .detail = why + ": how many acknowledged records behind LSN " +
+                                           std::to_string(out_.end.value) + " were lost is not known"});
+        out_.unknown.push_back({.segment = id, .file = std::move(file), .after = out_.end, .why = std::move(why)});
     }
 
     void count() {
@@ -357,31 +445,36 @@ private:
 
     inventory const& stock_;
     std::vector<segment_run> const& runs_;
+    Steps& step_;
+    std::map<segment_id, std::size_t> index_{};
+    std::vector<std::string> names_{};
+    std::set<segment_id> removed_{};
+    std::vector<std::uint64_t> last_corrupt_{}; ///< per segment: where the last corrupt_record begins
+    std::vector<bool> is_damaged_{};
     std::vector<lsn> void_from_{};
     std::vector<std::uint64_t> judged_end_{}; ///< behind it lies what an earlier recovery, or the seal, left out
     std::vector<bool>
         unchanged_{}; ///< all that verified when a crash's end was judged still does: what does not, did not then
     std::vector<bool> followed_{}; ///< a later header names the segment: it was synced before that one was used
-    struct trace {
-        std::size_t segment;
-        std::uint64_t offset;
-        std::uint64_t length;
-    };
-    std::vector<trace> traces_{}; ///< bytes that do not verify and that a crash explains
+    std::vector<trace> traces_{};  ///< bytes that do not verify and that a crash explains
     lsn_set covered_{};
     lsn_set declared_{};
-    lsn_set present_{};
-    lsn_set lost_{};
-    lsn_set explained_{};
+    wal::lsn_ranges lost_{};
+    lsn_set explained_{}; ///< LSNs that damaged bytes account for, lost ones and others
     std::vector<counted_range> winners_{};
     verdict out_{};
 };
 
 } // namespace detail
 
-/// The verdict over everything that was found. `runs[i]` belongs to `stock.segments[i]`.
+/// The verdict over everything that was found. `runs[i]` belongs to `stock.segments[i]`. `step()` is called once for each step.
+template <class Steps>
+[[nodiscard]] verdict classify(inventory const& stock, std::vector<segment_run> const& runs, Steps& step) {
+    return detail::classifier<Steps>{stock, runs, step}.run();
+}
 [[nodiscard]] inline verdict classify(inventory const& stock, std::vector<segment_run> const& runs) {
-    return detail::classifier{stock, runs}.run();
+    uncounted_steps none;
+    return classify(stock, runs, none);
 }
 
 } // namespace keel::inline v0::recovery

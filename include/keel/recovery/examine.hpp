@@ -9,6 +9,7 @@
 
 #include <keel/format/index.hpp>
 #include <keel/recovery/classify.hpp>
+#include <keel/recovery/mount.hpp>
 #include <keel/recovery/options.hpp>
 #include <keel/recovery/report.hpp>
 #include <keel/recovery/scan.hpp>
@@ -126,6 +127,7 @@ inline void fill_report(examination& e) {
     r.skipped_records = v.behind_cut;
     r.torn_tail_bytes = v.torn_tail_bytes;
     r.lost_lsn_ranges = v.lost;
+    r.unknown_extents = v.unknown;
     set_range(r, e.stock, v.counted);
     r.horizon = v.horizon;
     for (auto const* list : {&std::as_const(e.stock.findings), &v.findings})
@@ -141,25 +143,6 @@ inline void fill_report(examination& e) {
 } // namespace detail
 
 namespace detail {
-
-/// Whether a seal may stand in for the frames it was made of: the manifest and the footer agree on it, it leaves no LSN out, and no
-/// later header voids any of it. `with_index`: what is served from it is found without a scan, too.
-[[nodiscard]] inline bool may_be_mounted(inventory const& stock, found_segment const& s, bool with_index) {
-    if (!s.present || !s.registered || !s.footer || !s.header || s.entry.place != s.entry.id) return false;
-    auto const& seal = *s.entry.seal;
-    bool const whole = seal.count == seal.range.size() && seal.range.first == s.geometry.first &&
-                       s.file_bytes == s.entry.size && s.header->size == s.entry.size &&
-                       seal.data_end >= s.geometry.begin && seal.data_end == s.geometry.limit;
-    if (!whole) return false;
-    for (auto const& other : stock.segments)
-        if (other.header && other.header->cut && other.header->cut <= seal.range.last) return false;
-    if (!with_index) return true;
-    auto const index = s.footer->section(static_cast<std::uint32_t>(format::section_type::index));
-    format::index_shape const shape{format::block_bytes(s.entry.size), seal.count};
-    return index && index->length == shape.bytes() && index->offset >= seal.data_end &&
-           index->offset % format::frame_alignment == 0 && index->argument <= format::key_bytes_max &&
-           std::uint64_t{index->offset} + index->length <= format::footer_offset(s.entry.size);
-}
 
 /// A frame as it is read back: its views point into its own bytes.
 struct frame_copy {
@@ -191,7 +174,9 @@ template <checksum_policy C, class Fs>
 [[nodiscard]] segment_run run_of_seal(Fs& fs, found_segment const& s, bool newest) {
     auto const& seal = *s.entry.seal;
     segment_run run;
-    run.extents.push_back({.range = seal.range, .begin = s.geometry.begin, .end = seal.data_end});
+    auto const add = [&](lsn_range r) { run.extents.push_back({r, s.geometry.begin, seal.data_end}); };
+    if (s.holds.empty()) add(seal.range);
+    for (auto const& r : s.holds) add(r);
     run.last = seal.range.last;
     run.records = seal.count;
     run.data_end = run.tag_end = seal.data_end;
@@ -237,11 +222,11 @@ template <class Config>
 [[nodiscard]] result<void> examine_tables(typename Config::file_system& fs, inventory& stock,
                                           std::stop_token const& cancel) {
     for (auto const& [id, t] : stock.state.tables) {
-        if (std::ranges::find(stock.missing_tables, id) != stock.missing_tables.end()) continue;
+        if (std::ranges::binary_search(stock.missing_tables, id)) continue;
         if (cancel.stop_requested()) break; // told by the caller
         auto const path = stock.paths.table(id);
         KEEL_TRY_LET(seen, (table::check_table<typename Config::checksum, typename Config::compression>(
-                               fs, path, stock.paths.inside(path), t, [](table::version const&) {})));
+                               fs, path, stock.paths.inside(path), t, [](table::version const&) {}, cancel)));
         for (auto& f : seen.findings) stock.findings.push_back(std::move(f));
     }
     return {};
@@ -253,19 +238,23 @@ inline constexpr bool needs_index = requires { requires Sink::needs_index; };
 
 } // namespace detail
 
-/// Takes stock, scans and judges. `sinks[i]` is told what segment i verifies. `before_scan(stock)` may stop it with an error.
-/// Errors: those of take_inventory, before_scan's, cancelled.
+/// Takes stock, scans and judges. `sinks[i]` is told what segment i verifies. `before_scan(stock)` may stop it with an error, and may seal
+/// segments. Errors: those of take_inventory, before_scan's, cancelled.
 template <class Config, scan_sink Sink, class BeforeScan>
 [[nodiscard]] result<examination> examine(typename Config::file_system& fs, std::string directory,
                                           open_options const& options, std::vector<Sink>& sinks,
                                           BeforeScan const& before_scan) {
     auto const started = detail::clock::now();
-    KEEL_TRY_LET(stock, take_inventory<Config>(fs, std::move(directory)));
-    for (auto& s : stock.segments)
-        s.mounted = options.verify == verify_depth::quick &&
-                    detail::may_be_mounted(stock, s, detail::needs_index<Sink>);
-    KEEL_TRY(before_scan(stock));
+    KEEL_TRY_LET(stock, take_inventory<Config>(fs, std::move(directory), options.cancel));
+    using mounter = detail::mounter<typename Config::checksum, typename Config::file_system>;
+    auto const mount = [&] {
+        if (options.verify == verify_depth::quick) mounter{fs, stock, detail::needs_index<Sink>}.run();
+    };
+    mount();
+    KEEL_TRY_LET(sealed, before_scan(stock));
+    if (sealed != 0) mount();
     examination e{std::move(stock)};
+    e.report.sealed_segments = sealed;
     auto const scanning = detail::clock::now();
     e.report.inventory_time = scanning - started;
     auto const count = e.stock.segments.size();
@@ -343,7 +332,8 @@ template <class Config>
     std::vector<no_sink> sinks;
     auto deep = options;
     deep.verify = verify_depth::deep;
-    return examine<Config>(fs, std::move(directory), deep, sinks, [](inventory const&) -> result<void> { return {}; });
+    auto const nothing = [](inventory const&) -> result<std::uint64_t> { return std::uint64_t{0}; };
+    return examine<Config>(fs, std::move(directory), deep, sinks, nothing);
 }
 
 } // namespace keel::inline v0::recovery

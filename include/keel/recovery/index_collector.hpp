@@ -49,6 +49,7 @@ indexed_segments(Fs& fs, std::vector<served_segment> served, std::vector<index_c
     records = 0;
     for (auto& s : served) {
         std::shared_ptr<wal::sorted_index const> index;
+        records += s.rebuilt_records;
         if (!s.what.index) {
             index_collector fresh;
             auto* keys = s.scanned ? &collected[*s.scanned] : &fresh;
@@ -63,6 +64,7 @@ indexed_segments(Fs& fs, std::vector<served_segment> served, std::vector<index_c
             }
             records += keys->size();
             index = keys->finish();
+            *keys = {}; // the keys of one segment at a time are here twice
         }
         out.emplace_back(std::move(s.what), std::move(index));
     }

@@ -4,6 +4,7 @@
 
 // Which files there are and what they say they are: manifest, notes, segment headers (take_inventory.hpp finds out).
 
+#include <keel/error.hpp>
 #include <keel/format/chunk_index.hpp>
 #include <keel/format/manifest.hpp>
 #include <keel/format/notes.hpp>
@@ -13,6 +14,8 @@
 #include <keel/wal/layout.hpp>
 #include <keel/wal/manifest.hpp>
 
+#include <algorithm>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -30,7 +33,8 @@ struct found_segment {
     std::optional<format::segment_header> header{}; ///< the better of its two copies
     std::optional<format::segment_footer> footer{}; ///< of a sealed one, where it verifies and agrees with the manifest
     bool mounted = false;                           ///< its seal stands for its frames: they were not scanned
-    std::vector<format::indexed_chunk> chunks{};    ///< of one without a seal: what indexes inside it stand for
+    std::vector<lsn_range> holds{};              ///< of one that is mounted: its records, where losses lie between them
+    std::vector<format::indexed_chunk> chunks{}; ///< of one without a seal: what indexes inside it stand for
     segment_geometry geometry{};
 
     /// An LSN as frames and indexes of this segment have it.
@@ -48,6 +52,7 @@ struct leftover_file {
     std::string path{};
     std::optional<segment_id> removed{};            ///< belongs into quarantine by a repair that was cut short
     std::optional<format::segment_entry> retired{}; ///< given up before a crash, and not removed yet
+    bool is_ours = false; ///< made by this store and never a part of it: the first write removes it
 };
 
 /// A place the machine refused to read: asked once more before anything is given up over it.
@@ -66,6 +71,7 @@ struct inventory {
     wal::manifest_load manifest{};
     format::manifest_state state{}; ///< of the manifest, or rebuilt from the segments
     std::optional<format::note> note{};
+    std::optional<error> notes_refused{};  ///< there are notes, and the machine does not let them be read
     bool note_is_own = false;              ///< written in this boot, into this very file: its accepted LSN counts
     std::vector<found_segment> segments{}; ///< in use, ordered by place
     std::vector<found_segment> spare{};    ///< prepared
@@ -74,6 +80,29 @@ struct inventory {
     std::vector<finding> findings{};
     std::vector<refused_read> refused{};
 };
+
+/// For each segment the smallest LSN that a header behind it voids: there and above nothing of it counts. A header says nothing of what
+/// comes behind it.
+[[nodiscard]] inline std::vector<lsn> void_from(std::vector<found_segment> const& segments) {
+    std::vector<lsn> out(segments.size(), lsn_max);
+    auto lowest = lsn_max;
+    for (std::size_t i = segments.size(); i-- > 0;) {
+        out[i] = lowest;
+        auto const& h = segments[i].header;
+        if (h && h->cut) lowest = std::min(lowest, h->cut);
+    }
+    return out;
+}
+
+/// What the headers of later segments say of how those before them ended, by id. Of several the last one counts.
+using segment_links = std::map<segment_id, format::segment_link>;
+[[nodiscard]] inline segment_links links_of(std::vector<found_segment> const& segments) {
+    segment_links out;
+    for (auto const& s : segments)
+        if (s.header && s.header->previous.id && s.header->previous.id != s.entry.id)
+            out.insert_or_assign(s.header->previous.id, s.header->previous);
+    return out;
+}
 
 } // namespace keel::inline v0::recovery
 

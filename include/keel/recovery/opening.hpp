@@ -4,12 +4,17 @@
 
 // Opening a store: lock, inventory, scan, verdict, repair where the policy says so; what the engine and the log start from.
 // Nothing is written while a store is whole or merely torn by a crash: the first write does what has to be done before it
-// (wal/writer.hpp). The exceptions are the attempt counter in the notes, which an orderly failure puts back, and repairs.
+// (wal/writer.hpp). The exceptions are the attempt counter in the notes, which an orderly failure puts back, repairs, and the seals of
+// segments that several crashes have left (seal_proven.hpp).
 
 #include <keel/observe/event_queue.hpp>
+#include <keel/recovery/carry_out.hpp>
 #include <keel/recovery/examine.hpp>
+#include <keel/recovery/hand_over.hpp>
+#include <keel/recovery/loss_ledger.hpp>
 #include <keel/recovery/plan.hpp>
-#include <keel/recovery/repair.hpp>
+#include <keel/recovery/repair_progress.hpp>
+#include <keel/recovery/seal_proven.hpp>
 #include <keel/recovery/store_lock.hpp>
 #include <keel/wal/catalog.hpp>
 #include <keel/wal/notes_file.hpp>
@@ -22,6 +27,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
 #include <utility>
@@ -29,12 +35,8 @@
 
 namespace keel::inline v0::recovery {
 
-/// A segment whose records count, for whoever serves them.
-struct served_segment {
-    wal::closed_segment what{};
-    std::optional<std::size_t>
-        scanned{}; ///< which sink was told of its records; nothing: none was, or of the file it replaces
-};
+/// How often who reads beside a writer looks again before it believes what it sees: a quarter of a second in all.
+inline constexpr int looks_max = 64;
 
 /// A store that is open and recovered, before anything is written to it.
 template <class Config>
@@ -48,6 +50,8 @@ struct opened {
     fs_type
         fs; ///< bound to the store's folder, where the file system can: all that is done from here on goes through it
     repair_plan plan{};
+    loss_ledger ledger{};
+    std::vector<segment_id> gone{}; ///< segments that are registered, gone, and may have held records
     std::shared_ptr<wal::store_identity<fs_type>> identity{}; ///< whoever writes: the store's lock
     std::optional<wal::double_lock<fs_type>> readers{};       ///< whoever reads
     std::optional<wal::notes_file<C, fs_type>> notes{};
@@ -121,27 +125,67 @@ private:
 
     template <scan_sink Sink>
     result<opened_type> recover(std::vector<Sink>& sinks) {
-        auto const begin_attempt = [&](inventory const& stock) -> result<void> { return count_attempt(stock); };
-        KEEL_TRY_LET(exam, examine<Config>(fs_, paths_.root(), options_, sinks, begin_attempt));
+        auto const choice = Config::repair_for(options_.repair);
+        auto const before_scan = [&](inventory& stock) -> result<std::uint64_t> {
+            manifest_.reset();
+            KEEL_TRY(count_attempt(stock));
+            return seal_proven(stock, choice);
+        };
+        KEEL_TRY_LET(exam, examine<Config>(fs_, paths_.root(), options_, sinks, before_scan));
         if (!exam.stock.exists) return create(std::move(exam));
         paths_ = exam.stock.paths;
         opened_type out{std::move(exam), fs_};
-        auto const choice = Config::repair_for(options_.repair);
-        out.plan = plan_repair(out.exam, choice, repair_scope::what_is_lost);
+        auto& stock = out.exam.stock;
+        // What cannot be told for want of notes that are there is no damage.
+        if (!out.exam.found.unknown.empty() && stock.notes_refused) return failure(*stock.notes_refused);
+        KEEL_TRY_LET(ledger, (read_ledger<C>(fs_, paths_, stock.store)));
+        out.ledger = std::move(ledger);
+        out.plan = plan_repair(out.exam, choice, repair_scope::what_is_lost, begun_before(stock, choice));
         out.exam.report.notice = out.plan.notice;
         KEEL_TRY(refuse_if_asked(out, choice));
-        auto manifest = make_manifest(out.exam.stock);
+        auto& manifest = manifest_of(stock);
         if (options_.read_only) {
             out.start.read_only = true;
+            out.start.cause = state_cause::opened_read_only;
             out.start.reason = "opened read-only";
         } else {
-            KEEL_TRY(ask_the_medium_again(out));
+            KEEL_TRY(ask_the_medium_again<Config>(fs_, out.exam, out.plan));
             repair(out, choice, manifest);
+            // What was found in a file that another one stands in for is not asked for any more.
+            for (auto const& r : out.plan.segments)
+                if (!manifest.state().segments.contains(stock.segments[r.segment].entry.id)) sinks[r.segment] = Sink{};
         }
-        for (auto const id : out.plan.not_ingested) out.exam.stock.state.tables.erase(id);
-        tell(out);
+        for (auto const id : out.plan.not_ingested) stock.state.tables.erase(id);
+        tell(out, manifest.state());
         finish(out, std::move(manifest));
         return out;
+    }
+
+    /// One for all that this opening writes.
+    [[nodiscard]] manifest_type& manifest_of(inventory const& stock) {
+        if (!manifest_) manifest_.emplace(adopted_manifest<Config>(fs_, stock, options_, identity_));
+        return *manifest_;
+    }
+
+    /// How many segments that crashes left were sealed.
+    result<std::uint64_t> seal_proven(inventory& stock, repair_choice const& choice) {
+        using sealer = proven_sealer<C, fs_type>;
+        if (options_.read_only || !stock.exists || choice.decide({}) == decision::refuse) return std::uint64_t{0};
+        auto const candidates = sealer::candidates(stock);
+        if (!sealer::is_due(stock, candidates.size()) || can_be_undone(stock)) return std::uint64_t{0};
+        return sealer{fs_, stock, manifest_of(stock), options_.cancel}.run(candidates);
+    }
+    /// Nothing was written since the last repair, so that it may still be taken back: an edit that only saves time would end that.
+    [[nodiscard]] bool can_be_undone(inventory const& stock) {
+        if (stock.state.next_repair < 2) return false;
+        auto const p = read_progress<C>(fs_, repair_folder{stock.paths, stock.state.next_repair - 1}, stock.store);
+        return p && p->is_newest(stock.state);
+    }
+    /// What a repair that was cut short has left to do.
+    [[nodiscard]] std::set<segment_id> begun_before(inventory const& stock, repair_choice const& choice) {
+        bool const changes_nothing = options_.read_only || choice.decide({}) == decision::refuse;
+        if (changes_nothing || !stock.manifest.state) return {};
+        return rest_of_repair<C>(fs_, stock.paths, stock.store, *stock.manifest.state);
     }
 
     /// A crash loop inside recovery ends here: the count of attempts survives the process, an orderly end takes it back.
@@ -196,7 +240,8 @@ private:
         auto made = fs_.make_directory(paths_.log());
         if (!made && made.error().code != errc::exists) return failure(std::move(made).error());
         auto notes = wal::notes_file<C, fs_type>::open(fs_, paths_.notes());
-        auto manifest = make_manifest(stock);
+        manifest_type manifest{fs_, paths_, stock.store, stock.branch, options_.entropy, options_.clock_ns};
+        manifest.belongs_to(identity_);
         KEEL_TRY(sync_parent(fs_, paths_, made_folder_));
         KEEL_TRY(fs_.sync_directory(paths_.root())); // a manifest without its log folder must not survive
         KEEL_TRY(manifest.create({}));
@@ -207,111 +252,75 @@ private:
         return out;
     }
 
-    [[nodiscard]] manifest_type make_manifest(inventory const& stock) {
-        manifest_type manifest{fs_, paths_, stock.store, stock.branch, options_.entropy, options_.clock_ns};
-        auto state = stock.state;
-        if (stock.exists) {
-            // Edits known durable that are gone must not be numbered again.
-            state.edit = std::max(state.edit, stock.manifest.marked);
-            manifest.adopt(std::move(state), stock.manifest);
-        }
-        manifest.belongs_to(identity_);
-        return manifest;
-    }
-
+    /// What was not known before an earlier opening went on behind it is an old story, like a loss that was declared.
     result<void> refuse_if_asked(opened_type& out, repair_choice const& choice) {
-        if (out.exam.found.lost.empty() || out.plan.what != decision::refuse) return {};
-        auto const& findings = out.exam.found.findings;
-        auto const total = out.plan.lost_records;
-        error why{
-            .code = errc::corruption,
-            .message = std::to_string(total) + " acknowledged record(s) are damaged, the first is LSN " +
-                       std::to_string(out.exam.found.lost.front().first.value) + ", and the repair policy '" +
-                       std::string{choice.name} +
-                       "' changes nothing: restore a backup, or run wal-recovery repair with a strategy of your choice",
-            .at = out.exam.found.lost.front().first};
-        auto const at = [&](finding const& f) { return f.lost != 0 && f.lsns.contains(why.at); };
-        if (auto const first = std::ranges::find_if(findings, at); first != findings.end()) {
-            why.file = paths_.path(first->file);
-            why.offset = first->offset;
-        }
-        for (auto f : findings) {
+        auto const& found = out.exam.found;
+        auto const is_new = [&](unknown_extent const& u) { return !out.ledger.knows(u.segment); };
+        auto const unknown = std::ranges::find_if(found.unknown, is_new);
+        if (out.plan.what != decision::refuse || (found.lost.empty() && unknown == found.unknown.end())) return {};
+        auto why = found.lost.empty() ? unknown_refused(*unknown, choice) : loss_refused(out, choice);
+        for (auto f : found.findings) {
             f.done = outcome::refused;
             if (believed_) events_.push(observe::damage_found{f});
         }
         return failure(std::move(why));
     }
-
-    /// Before records are given up for bytes that could not be read: read them once more. A medium that answers now had a passing
-    /// trouble, and the next open will find the records.
-    result<void> ask_the_medium_again(opened_type const& out) {
-        if (out.exam.found.lost.empty() && !out.plan.rewrite_manifest) return {};
-        for (auto const& place : out.exam.stock.refused)
-            if (answers(place.path, place.offset, place.length)) return answers_again(place.path, place.offset);
-        for (std::size_t i = 0; i < out.exam.runs.size(); ++i)
-            for (auto const& bad : out.exam.runs[i].unreadable)
-                for (auto at = bad.offset; at < bad.offset + bad.length; at += sector_bytes)
-                    if (answers(out.exam.stock.segments[i].path, at, sector_bytes))
-                        return answers_again(out.exam.stock.segments[i].path, at);
-        return {};
+    [[nodiscard]] error loss_refused(opened_type const& out, repair_choice const& choice) const {
+        auto const& found = out.exam.found;
+        error why{.code = errc::corruption,
+                  .message =
+                      std::to_string(out.plan.lost_records) + " acknowledged record(s) are damaged, the first is LSN " +
+                      std::to_string(found.lost.front().first.value) + ", and the repair policy '" +
+                      std::string{choice.name} +
+                      "' changes nothing: restore a backup, or run wal-recovery repair with a strategy of your choice",
+                  .at = found.lost.front().first};
+        auto const at = [&](finding const& f) { return f.lost != 0 && f.lsns.contains(why.at); };
+        if (auto const first = std::ranges::find_if(found.findings, at); first != found.findings.end()) {
+            why.file = paths_.path(first->file);
+            why.offset = first->offset;
+        }
+        return why;
     }
-    static constexpr std::uint64_t sector_bytes = wal::window<typename fs_type::file>::sector_bytes;
-
-    [[nodiscard]] bool answers(std::string const& path, std::uint64_t offset, std::uint64_t length) {
-        auto file = fs_.open(path, io::access::read_only, io::creation::must_exist);
-        std::vector<std::byte> bytes(static_cast<std::size_t>(length));
-        return file && file->read(offset, bytes).has_value();
-    }
-    [[nodiscard]] static result<void> answers_again(std::string const& path, std::uint64_t offset) {
-        return failure(
-            error{.code = errc::io_error,
-                  .message = "the medium could not be read and now answers again: nothing was given up; open once more",
-                  .file = path,
-                  .offset = offset,
-                  .retryable = true});
+    [[nodiscard]] error unknown_refused(unknown_extent const& what, repair_choice const& choice) const {
+        return {.code = errc::corruption,
+                .message = what.why + ": how many acknowledged records behind LSN " + std::to_string(what.after.value) +
+                           " were lost is not known, and the repair policy '" + std::string{choice.name} +
+                           "' changes nothing: put the file back, restore a backup, or run wal-recovery repair with a "
+                           "strategy of your choice",
+                .file = paths_.path(what.file)};
     }
 
     void repair(opened_type& out, repair_choice const& choice, manifest_type& manifest) {
         auto const started = clock::now();
-        auto done = result<void>{};
-        if (out.plan.changes_anything() && !(out.exam.found.lost.empty() && !out.plan.rewrite_manifest)) {
-            auto const how = out.plan.what == decision::roll_back ? outcome::rolled_back : outcome::declared_lost;
-            for (auto* list : {&out.exam.found.findings, &out.exam.report.findings})
-                for (auto& f : *list)
-                    if (f.lost != 0) f.done = how;
-            auto applied = apply_repair<Config>(fs_, out.exam, out.plan, options_, choice.name, manifest);
-            if (applied) {
-                out.exam.report.quarantined = applied->quarantined;
-                built_ = applied->built;
-                if (applied->unfinished) done = failure(*applied->unfinished);
-            } else {
-                done = failure(applied.error());
-            }
-        } else if (auto moved = finish_moves(fs_, out.exam.stock); !moved) {
-            done = moved;
+        auto& report = out.exam.report;
+        auto carried = carry_out_repair<Config>(fs_, out.exam, out.plan, options_, choice.name, manifest,
+                                                report.findings);
+        if (carried.done) {
+            report.quarantined = carried.done->quarantined;
+            built_ = std::move(carried.done->built);
         }
-        auto logged = log_corruption(fs_, paths_, out.exam.report.findings, options_.clock_ns());
-        if (done && !logged && !out.exam.found.lost.empty()) done = logged; // what cost nothing must not cost the store
-        if (!done) {
+        // Nothing is written behind an end of the log that nobody knows before that is noted.
+        if (carried.outcome) carried.outcome = remember_unknown<Config>(fs_, out.exam, out.ledger);
+        if (!carried.outcome) {
             // What verifies is served from where it lies; nothing is written on top of damage that could not be dealt with.
             out.start.read_only = true;
-            out.start.reason = "the repair could not be carried out: " + to_string(done.error());
+            out.start.reason = "the repair could not be carried out: " + to_string(carried.outcome.error());
         }
-        out.exam.report.repair_time = clock::now() - started;
+        report.repair_time = clock::now() - started;
     }
 
-    void tell(opened_type& out) {
+    void tell(opened_type& out, format::manifest_state const& now) {
         auto& report = out.exam.report;
         report.lost_records = out.plan.lost_records;
         if (!out.plan.declare.empty()) report.lost_lsn_ranges = out.plan.declare;
         report.corrupted_records = std::max(report.corrupted_records, report.healed_records);
         report.attempts = std::max(attempts_, 1U);
+        auto declared = out.exam.found.declared;
+        declared.insert(declared.end(), now.losses.begin(), now.losses.end());
+        show_losses(report, declared, out.plan.end, out.ledger);
         if (believed_)
             for (auto const& f : report.findings) events_.push(observe::damage_found{f});
-        if (out.start.reason.empty() && report.damaged())
-            out.start.reason = report.lost_records != 0 ? std::to_string(report.lost_records) +
-                                                              " acknowledged record(s) were lost; see recovery()"
-                                                        : "damage was found that cost no record; see recovery()";
+        out.start.conditions = conditions_of(report);
     }
 
     void finish(opened_type& out, manifest_type manifest) {
@@ -324,10 +333,11 @@ private:
         start.durable = std::min(out.exam.found.horizon, start.last);
         if (stock.note && stock.note_is_own)
             start.durable = std::min(start.durable, std::max(stock.note->durable, stock.state.floor));
-        link_to_newest(out, manifest.state());
+        hand_over const all{out.exam, out.plan, manifest.state(), built_, paths_};
+        all.link_to_newest(start);
         // Nothing was kept from there on, so nothing is lost: the next header says so to the frames that say otherwise.
         for (auto const& r : out.exam.found.declared) start.cut_needed = start.cut_needed || r.last > start.last;
-        list_parts(out, manifest.state());
+        all.list_parts(start, *out.parts, out.served);
         out.keeper = std::make_unique<wal::segment_keeper<C, fs_type>>(fs_, paths_, std::move(manifest), stock.store,
                                                                        stock.branch, segment_bytes_, options_.entropy,
                                                                        options_.clock_ns);
@@ -359,206 +369,31 @@ private:
         auto const first = std::ranges::find_if(findings, no_answer);
         if (first == findings.end()) return;
         out.start.read_only = true;
+        out.start.cause = state_cause::damage;
         out.start.reason = first->file + ": " + first->detail + "; put the file back from a copy or a backup";
     }
 
-    /// Where each counted LSN is read from; a rebuilt segment stands in for the one it replaced.
-    void list_parts(opened_type& out, format::manifest_state const& state) {
-        auto const& stock = out.exam.stock;
-        std::map<segment_id, format::segment_link> links; // as the headers behind them have it
-        for (auto const& s : stock.segments)
-            if (s.header && s.header->previous.id) links[s.header->previous.id] = s.header->previous;
-        std::size_t next_built = 0;
-        std::vector<std::optional<segment_id>> stand_in(stock.segments.size());
-        for (auto const& r : out.plan.segments)
-            if (r.keep_records && next_built < built_.size()) stand_in[r.segment] = built_[next_built++];
-        for (std::size_t i = 0; i < stock.segments.size(); ++i) {
-            auto const& s = stock.segments[i];
-            auto bytes = s.entry.size;
-            wal::catalog_part part{.id = s.entry.id,
-                                   .place = s.entry.place,
-                                   .path = s.path,
-                                   .salt = s.entry.salt,
-                                   .first = s.geometry.first,
-                                   .begin = s.geometry.begin,
-                                   .limit = s.geometry.limit};
-            auto const* seal = s.entry.seal ? &*s.entry.seal : nullptr;
-            if (stand_in[i]) {
-                auto const& entry = state.segments.at(*stand_in[i]);
-                seal = entry.seal ? &*entry.seal : nullptr;
-                part.id = entry.id;
-                part.path = paths_.segment(entry.id);
-                part.salt = entry.salt;
-                part.limit = entry.seal ? entry.seal->data_end : format::frames_limit(entry.size);
-                bytes = entry.size;
-            }
-            for (auto const& c : out.plan.counted)
-                if (c.segment == i) part.counted.push_back(c.range);
-            if (!state.segments.contains(part.id)) continue;
-            part.sealed = seal != nullptr;
-            if (seal != nullptr) part.link = format::link_of(*seal, format::segment_end::rolled);
-            else if (auto const next = links.find(part.id); next != links.end()) part.link = next->second;
-            else if (part.id == out.start.previous.id) part.link = out.start.previous;
-            if (!part.counted.empty()) serve_all(out, i, part, bytes, stand_in[i].has_value());
-            out.parts->add(std::move(part));
-        }
-    }
-    /// A filter that is not as this library makes them is done without.
-    [[nodiscard]] static std::optional<format::segment_section> filter_of(found_segment const& s) {
-        auto const filter = s.footer->section(static_cast<std::uint32_t>(format::section_type::filter));
-        format::filter_shape const shape{format::block_bytes(s.entry.size), s.entry.seal->count};
-        bool const usable = filter && filter->length == shape.bytes() && filter->length != 0 && filter->argument != 0 &&
-                            filter->argument <= 32 && filter->offset >= s.entry.seal->data_end &&
-                            std::uint64_t{filter->offset} + filter->length <= format::footer_offset(s.entry.size);
-        return usable ? filter : std::nullopt;
-    }
-    /// The chunks of a segment that have an index in it are served each by its own; the rest by what the scan found.
-    static void serve_all(opened_type& out, std::size_t i, wal::catalog_part part, std::uint64_t bytes, bool replaced) {
-        auto const& s = out.exam.stock.segments[i];
-        if (!replaced)
-            for (auto const& c : s.chunks) {
-                auto chunk = part;
-                chunk.begin = c.begin;
-                chunk.limit = c.end;
-                chunk.counted = within(part.counted, {s.lsn_of(c.first), s.lsn_of(c.last)});
-                part.begin = c.end;
-                part.counted = within(part.counted, {s.lsn_of(c.last).next(), lsn_max});
-                if (!chunk.counted.empty()) out.served.push_back({.what = chunk_of(chunk, bytes, c)});
-            }
-        if (part.counted.empty()) return;
-        served_segment one{.what = closed(part, bytes)};
-        if (!replaced && s.mounted) {
-            one.what.records = s.entry.seal->count;
-            one.what.index = s.footer->section(static_cast<std::uint32_t>(format::section_type::index));
-            one.what.filter = filter_of(s);
-        } else if (!replaced) {
-            one.scanned = i;
-        }
-        out.served.push_back(std::move(one));
-    }
-    /// As it is served by the index that stands behind it in the log.
-    [[nodiscard]] static wal::closed_segment chunk_of(wal::catalog_part const& part, std::uint64_t bytes,
-                                                      format::indexed_chunk const& c) {
-        auto out = closed(part, bytes);
-        out.records = c.records;
-        out.index = {
-            .type = static_cast<std::uint32_t>(format::section_type::index),
-            .offset = c.blocks,
-            .length = static_cast<std::uint32_t>(format::index_shape{format::block_bytes(bytes), c.records}.bytes()),
-            .check = c.check,
-            .argument = c.shared};
-        return out;
-    }
-    /// `bytes`: the size of the file.
-    [[nodiscard]] static wal::closed_segment closed(wal::catalog_part const& part, std::uint64_t bytes) {
-        return {.id = part.id,
-                .path = part.path,
-                .salt = part.salt,
-                .first = part.first,
-                .begin = part.begin,
-                .end = part.limit,
-                .segment_bytes = bytes,
-                .counted = part.counted};
-    }
-    [[nodiscard]] static std::vector<lsn_range> within(std::vector<lsn_range> const& ranges, lsn_range bounds) {
-        std::vector<lsn_range> out;
-        for (auto const& r : ranges) {
-            lsn_range const both{std::max(r.first, bounds.first), std::min(r.last, bounds.last)};
-            if (!both.empty()) out.push_back(both);
-        }
-        return out;
-    }
-    /// What the next header says of the segment before it, and which files may hold bytes that are not on the disk yet.
-    void link_to_newest(opened_type& out, format::manifest_state const& state) {
-        auto const& stock = out.exam.stock;
-        auto& start = out.start;
-        start.previous = state.base;
-        for (std::size_t i = 0; i < stock.segments.size(); ++i) {
-            auto const& s = stock.segments[i];
-            auto const& run = out.exam.runs[i];
-            auto const known = state.segments.find(s.entry.id);
-            if (known == state.segments.end() || !s.present) continue;
-            bool const newest = i + 1 == stock.segments.size();
-            bool const has_tail = !s.entry.seal && find_tail(out, i);
-            // Where the newest one holds nothing unproven, and nothing is, it has what counts of it on the disk.
-            bool const to_sync = !s.entry.seal && !has_tail && (!newest || start.last > start.durable);
-            if (to_sync) start.unsynced.push_back(s.path);
-            if (!newest) continue;
-            if (s.entry.seal) {
-                start.previous = format::link_of(*s.entry.seal, format::segment_end::rolled);
-                continue;
-            }
-            start.previous = {.id = s.entry.id,
-                              .salt = s.entry.salt,
-                              .last = start.last,
-                              .end = has_tail || to_sync ? kept_end(out, i) : proven_end(out, i),
-                              .aggregate = run.aggregate,
-                              .chain = s.header ? s.header->previous.chain : 0,
-                              .ended = format::segment_end::crashed};
-            start.previous_proven = proven_end(out, i);
-            start.cut_needed = true;
-        }
-        for (auto const id : built_) {
-            auto const& entry = state.segments.at(id);
-            if (entry.place != last_place(stock) || !entry.seal) continue;
-            start.previous = {.id = id,
-                              .salt = entry.salt,
-                              .last = start.last,
-                              .end = entry.seal->data_end,
-                              .aggregate = entry.seal->aggregate,
-                              .chain = entry.seal->chain,
-                              .ended = format::segment_end::repaired};
-            start.cut_needed = true;
-        }
-        if (out.plan.what == decision::roll_back && !out.plan.declare.empty()) start.cut_needed = true;
-    }
-    /// Whether there are records in segment `i` that count and that nothing proves durable, and they can be written again.
-    [[nodiscard]] static bool find_tail(opened_type& out, std::size_t i) {
-        auto const& s = out.exam.stock.segments[i];
-        auto& start = out.start;
-        if (start.last <= start.durable || !out.plan.segments.empty()) return false;
-        if (start.last.value - start.durable.value > format::mark_unknown / 2) return false; // LSN deltas have 32 bits
-        wal::unproven_tail tail{.id = s.entry.id,
-                                .path = s.path,
-                                .salt = s.entry.salt,
-                                .first = s.geometry.first,
-                                .proven = std::min(start.durable, out.exam.found.proven[i]),
-                                .begin = s.geometry.begin,
-                                .end = kept_end(out, i)};
-        for (auto const& c : out.plan.counted)
-            if (c.segment == i && c.range.last > start.durable) tail.counted.push_back(c.range);
-        if (tail.counted.empty()) return false;
-        start.tails.push_back(std::move(tail));
-        return true;
-    }
-    [[nodiscard]] static segment_id last_place(inventory const& stock) {
-        return stock.segments.empty() ? segment_id{} : stock.segments.back().entry.place;
-    }
-    /// Behind the last whole batch of segment `i` up to `last`.
-    [[nodiscard]] static std::uint64_t batches_end(opened_type const& out, std::size_t i, lsn last) {
-        auto end = out.exam.stock.segments[i].geometry.begin;
-        for (auto const& e : out.exam.runs[i].extents)
-            if (e.range.last <= last) end = std::max(end, e.end);
-        return end;
-    }
-    /// Of what lies behind, marks included, nothing says that it will stay.
-    [[nodiscard]] static std::uint64_t proven_end(opened_type const& out, std::size_t i) {
-        return batches_end(out, i, std::min(out.plan.end, out.exam.found.proven[i]));
-    }
-    /// Behind the last frame of segment `i` that counts, or that is a valid mark in front of the cut.
-    [[nodiscard]] static std::uint64_t kept_end(opened_type const& out, std::size_t i) {
-        auto const& run = out.exam.runs[i];
-        auto const end = batches_end(out, i, out.plan.end);
-        return run.last <= out.plan.end ? std::max(run.data_end, end) : end;
-    }
-
+    /// What the first write takes over and removes. A spare segment whose file is gone is given up with the others, unless nobody knows that it
+    /// was one: then it stays on record until its loss is accepted.
     void adopt_spares(opened_type& out) {
-        std::vector<format::segment_entry> spares;
-        for (auto const& s : out.exam.stock.spare)
-            if (s.present && out.keeper->state()->segments.contains(s.entry.id)) spares.push_back(s.entry);
-        out.start.spares = std::move(spares);
-        for (auto const& l : out.exam.stock.leftovers)
+        auto const known = out.keeper->state();
+        auto const& unknown = out.exam.found.unknown;
+        auto const is_known = [&](segment_id id) {
+            return std::ranges::find(unknown, id, &unknown_extent::segment) == unknown.end();
+        };
+        std::vector<segment_id> never_used;
+        for (auto const& s : out.exam.stock.spare) {
+            if (!known->segments.contains(s.entry.id)) continue;
+            if (s.present) out.start.spares.push_back(s.entry);
+            else if (is_known(s.entry.id)) never_used.push_back(s.entry.id);
+            else out.gone.push_back(s.entry.id);
+        }
+        std::vector<std::string> leftovers;
+        for (auto const& l : out.exam.stock.leftovers) {
             if (l.retired) out.start.retired.push_back(*l.retired);
+            else if (l.is_ours) leftovers.push_back(l.path);
+        }
+        out.keeper->tidy_later(std::move(leftovers), std::move(never_used));
     }
 
     fs_type fs_;
@@ -568,7 +403,8 @@ private:
     observe::event_queue<typename Config::observer>& events_;
     std::shared_ptr<wal::store_identity<fs_type>> identity_{};
     std::optional<wal::notes_file<C, fs_type>> notes_{};
-    std::vector<segment_id> built_{};
+    std::optional<manifest_type> manifest_{};
+    std::vector<built_segment> built_{};
     unsigned attempts_ = 0;
     bool made_folder_ = false;
     bool beside_writer_ = false;

@@ -3,12 +3,20 @@
 #define KEEL_RECOVERY_PLAN_HPP
 
 // Findings -> decisions. Pure: what a repair would do, before it does any of it; `repair --dry-run` prints this.
+//
+// A repair is carried out in steps, each of which leaves a store that is consistent by itself (repair.hpp), so that one cut short has
+// not been for nothing. The first step declares all that is lost or given up: from there on the store holds what it will hold, whatever
+// comes of the other steps. (Were a loss declared only when its segment is replaced, the segment whose marks prove that its LSNs were
+// acknowledged could go before: then nobody would miss them.) Each step replaces one segment.
 
 #include <keel/policy/repair/concept.hpp>
 #include <keel/recovery/examine.hpp>
 
 #include <algorithm>
+#include <optional>
+#include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace keel::inline v0::recovery {
@@ -18,16 +26,18 @@ enum class repair_scope : std::uint8_t { what_is_lost, everything };
 
 /// What becomes of one damaged segment.
 struct segment_repair {
-    std::size_t segment = 0;  ///< index into inventory::segments
-    bool keep_records = true; ///< build a new file of its counted records; false: none is left
+    std::size_t segment = 0;         ///< index into inventory::segments
+    std::vector<lsn_range> keep{};   ///< of its records: a new file is built of them; empty: none is
+    std::vector<lsn_range> losses{}; ///< of those declared, what the new file says of them
 };
 
 struct repair_plan {
     decision what = decision::declare_lost;
     std::vector<segment_repair> segments{};
-    std::vector<lsn_range> declare{};     ///< LSNs to be declared lost
+    std::vector<lsn_range> declare{};     ///< LSNs to be declared lost, in order
     std::vector<counted_range> counted{}; ///< what counts afterwards
     lsn end{};                            ///< the last LSN of the log afterwards, declared losses included
+    lsn back_from{};                      ///< a roll-back gives up this LSN and all above; 0: it is none
     std::uint64_t lost_records = 0;
     bool rewrite_manifest = false;
     std::vector<segment_id> forget{};             ///< registered, but the file is gone
@@ -41,15 +51,12 @@ struct repair_plan {
 
 namespace detail {
 
+/// What cannot be told is as grave as what is known to be lost.
 [[nodiscard]] inline decision gravest(std::vector<finding> const& findings, repair_choice const& choice) {
     auto what = decision::declare_lost;
     for (auto const& f : findings)
-        if (f.lost != 0) what = std::max(what, choice.decide(f));
+        if (f.lost != 0 || f.kind == damage::unknown_extent) what = std::max(what, choice.decide(f));
     return what;
-}
-
-[[nodiscard]] inline bool has_counted(std::vector<counted_range> const& counted, std::size_t segment) {
-    return std::ranges::any_of(counted, [&](auto const& c) { return c.segment == segment; });
 }
 
 /// Cuts what counts at the last LSN before the first lost one.
@@ -61,58 +68,125 @@ inline void roll_back(repair_plan& plan, examination const& e) {
     std::uint64_t dropped = 0;
     for (auto const& c : v.counted)
         if (c.range.last > keep) dropped += c.range.last.value - std::max(keep, c.range.first.before()).value;
+    for (auto& c : plan.counted) c.range.last = std::min(c.range.last, keep);
     plan.declare = {{keep.next(), newest}};
+    plan.back_from = keep.next();
     plan.lost_records += dropped;
     plan.end = newest;
     for (auto const& [id, t] : e.stock.state.tables)
         if (t.level == 0 && t.lsns.first > keep) plan.not_ingested.push_back(id);
 }
 
-inline void choose_segments(repair_plan& plan, examination const& e, repair_scope scope) {
-    auto const& segments = e.stock.segments;
-    auto const mentioned = [&](std::size_t i) {
-        auto const name = e.stock.paths.inside(segments[i].path);
-        auto const in = [&](std::vector<finding> const& list) {
-            return std::ranges::any_of(list, [&](finding const& f) {
-                return f.file == name && f.is_corruption() && f.kind != damage::missing_segment;
-            });
-        };
-        return in(e.stock.findings) || in(e.found.findings);
-    };
-    auto const costs = [&](std::size_t i) {
-        auto const name = e.stock.paths.inside(segments[i].path);
-        return std::ranges::any_of(e.found.findings, [&](finding const& f) { return f.lost != 0 && f.file == name; });
-    };
-    bool const back = plan.what == decision::roll_back && !plan.declare.empty();
-    for (std::size_t i = 0; i < segments.size(); ++i) {
-        if (!segments[i].present) {
-            plan.forget.push_back(segments[i].entry.id);
-            continue;
+/// Which segments are touched, each asked once whatever the number of findings.
+class segment_chooser {
+public:
+    segment_chooser(repair_plan& plan, examination const& e, repair_scope scope, std::set<segment_id> const& begun)
+        : plan_{plan}, e_{e}, scope_{scope}, begun_{begun} {
+        for (auto const& f : e.found.findings) {
+            if (f.lost != 0) cost_.insert(f.file);
+            note_mentioned(f);
         }
-        bool const above = back && !e.runs[i].extents.empty() &&
-                           e.runs[i].extents.back().range.last >= plan.declare.front().first;
-        if (above || costs(i) || (scope == repair_scope::everything && mentioned(i)))
-            plan.segments.push_back({.segment = i, .keep_records = has_counted(plan.counted, i)});
+        for (auto const& f : e.stock.findings) note_mentioned(f);
     }
-    if (scope == repair_scope::everything)
-        for (auto const& s : e.stock.spare)
-            if (!s.present) plan.forget.push_back(s.entry.id);
-    if (scope == repair_scope::what_is_lost && e.found.lost.empty()) plan.forget.clear();
-}
+
+    void run() {
+        auto const n = e_.stock.segments.size();
+        std::vector<std::vector<lsn_range>> keep(n);
+        for (auto const& c : plan_.counted) keep[c.segment].push_back(c.range);
+        auto const touched = choose(keep);
+        std::vector<std::size_t> number(n, none);
+        for (std::size_t i = 0; i < n; ++i) {
+            if (!touched[i]) continue;
+            number[i] = plan_.segments.size();
+            plan_.segments.push_back({.segment = i, .keep = std::move(keep[i])});
+        }
+        share_out_losses(number);
+        choose_forgotten();
+    }
+
+private:
+    static constexpr std::size_t none = ~std::size_t{0};
+
+    void note_mentioned(finding const& f) {
+        bool const of_no_file = f.kind == damage::missing_segment || f.kind == damage::unknown_extent;
+        if (f.is_corruption() && !of_no_file) mentioned_.insert(f.file);
+    }
+    /// Newest first: the header of a segment of which nothing is left goes with it, and what it voids in older ones would count again. So
+    /// those are written anew, too, without it.
+    [[nodiscard]] std::vector<bool> choose(std::vector<std::vector<lsn_range>> const& keep) const {
+        auto const& segments = e_.stock.segments;
+        auto const before = void_from(segments);
+        std::vector<bool> touched(segments.size(), false);
+        auto now = lsn_max; // what the headers that stay void
+        for (std::size_t i = segments.size(); i-- > 0;) {
+            bool const comes_back = before[i] < now && e_.runs[i].last >= before[i];
+            touched[i] = segments[i].present && (comes_back || is_touched(i));
+            bool const stays = segments[i].present && !(touched[i] && keep[i].empty());
+            auto const& h = segments[i].header;
+            if (stays && h && h->cut) now = std::min(now, h->cut);
+        }
+        return touched;
+    }
+    [[nodiscard]] bool is_touched(std::size_t i) const {
+        auto const& extents = e_.runs[i].extents;
+        if (plan_.back_from && !extents.empty() && extents.back().range.last >= plan_.back_from) return true;
+        if (begun_.contains(e_.stock.segments[i].entry.id)) return true;
+        auto const name = e_.stock.paths.inside(e_.stock.segments[i].path);
+        return cost_.contains(name) || (scope_ == repair_scope::everything && mentioned_.contains(name));
+    }
+    /// A file that is built anew says itself what is lost of it, should both manifests go; what left no trace stands in the first one.
+    void share_out_losses(std::vector<std::size_t> const& number) {
+        auto const first = std::ranges::find_if(plan_.segments,
+                                                [](segment_repair const& s) { return !s.keep.empty(); });
+        if (first == plan_.segments.end()) return;
+        wal::lsn_set traced;
+        for (auto const& l : e_.found.lost_in) {
+            if (plan_.back_from || number[l.segment] == none || plan_.segments[number[l.segment]].keep.empty())
+                continue;
+            plan_.segments[number[l.segment]].losses.push_back(l.range);
+            traced.add(l.range);
+        }
+        for (auto const& l : plan_.declare)
+            for (auto const& gap : traced.gaps_in(l)) first->losses.push_back(gap);
+    }
+    /// A segment whose file is gone is forgotten once what it held is declared lost; one of which that is not known only when its loss is
+    /// accepted.
+    void choose_forgotten() {
+        std::set<segment_id> unknown;
+        for (auto const& u : e_.found.unknown) unknown.insert(u.segment);
+        auto const links = links_of(e_.stock.segments);
+        bool const all = scope_ == repair_scope::everything;
+        if (!all && e_.found.lost.empty()) return;
+        for (auto const& s : e_.stock.segments)
+            if (!s.present && !unknown.contains(s.entry.id)) plan_.forget.push_back(s.entry.id);
+        for (auto const& s : e_.stock.spare)
+            if (!s.present && !unknown.contains(s.entry.id) && (all || links.contains(s.entry.id)))
+                plan_.forget.push_back(s.entry.id);
+    }
+
+    repair_plan& plan_;
+    examination const& e_;
+    repair_scope scope_;
+    std::set<segment_id> const& begun_;
+    std::set<std::string, std::less<>> cost_{};      ///< files with damage that cost records
+    std::set<std::string, std::less<>> mentioned_{}; ///< files with any
+};
 
 } // namespace detail
 
-/// What a repair by this choice does. With decision::refuse the rest of the plan says what would be lost.
-[[nodiscard]] inline repair_plan plan_repair(examination const& e, repair_choice const& choice, repair_scope scope) {
+/// What a repair by this choice does. With decision::refuse the rest of the plan says what would be lost. `begun`: segments that an earlier
+/// try of the same repair meant to replace and did not come to (repair_progress.hpp).
+[[nodiscard]] inline repair_plan plan_repair(examination const& e, repair_choice const& choice, repair_scope scope,
+                                             std::set<segment_id> const& begun = {}) {
     repair_plan plan;
     auto const& v = e.found;
     plan.what = detail::gravest(v.findings, choice);
     plan.counted = v.counted;
     plan.end = v.end;
+    plan.declare = v.lost;
     for (auto const& l : v.lost) plan.lost_records += l.size();
     if (!v.lost.empty() && plan.what == decision::roll_back) detail::roll_back(plan, e);
-    else plan.declare = v.lost;
-    detail::choose_segments(plan, e, scope);
+    detail::segment_chooser{plan, e, scope, begun}.run();
     auto const has = [&](damage kind) {
         return std::ranges::any_of(e.stock.findings, [&](finding const& f) { return f.kind == kind; });
     };

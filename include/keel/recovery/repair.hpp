@@ -2,41 +2,149 @@
 #ifndef KEEL_RECOVERY_REPAIR_HPP
 #define KEEL_RECOVERY_REPAIR_HPP
 
-// Decisions -> effects. Repair never writes in place and never destroys evidence (R5.5):
-//   1. quarantine/<number>/ gets copies of both manifests;
-//   2. each damaged segment that still has records is written anew beside the old one, and synced; tables that a roll-back goes behind
-//      are copied there;
-//   3. quarantine/<number>/receipt.json says what was found, what is done, and the digests of the files before and after;
-//   4. one manifest edit switches: new segments in, old ones out, losses declared;
-//   5. the old files move into quarantine/<number>/.
-// A crash before 4 leaves the old store and some leftovers; after 4 the new store, and the move is completed at the next open.
-// undo() puts it all back byte for byte, as long as nothing was written since.
+// Decisions -> effects. Repair never writes in place and never destroys evidence (R5.5). Before anything else quarantine/<number>/ gets
+// copies of both manifests. Then step by step, each of them consistent by itself (plan.hpp):
+//   1. a damaged segment that still has records is written anew beside the old one, and synced; with the first step, tables that a
+//      roll-back goes behind are copied into quarantine/<number>/;
+//   2. the journal there says what is done, with the digests of the files before and after; progress says which edit will do it;
+//   3. one manifest edit switches: the new segment in, the old one out; the first one declares all losses;
+//   4. the old file moves into quarantine/<number>/.
+// At the end receipt.json puts the journal together. A crash before a step's 3 leaves the store as the step before left it, and a leftover;
+// behind it the next opening completes 4. A repair that was cut short (a full disk, memory refused, cancelled, killed) goes on where it
+// stopped, under its number: what was replaced is not touched again (repair_progress.hpp).
+// undo.hpp puts it all back byte for byte, as long as nothing was written since.
 
 #include <keel/observe/json.hpp>
+#include <keel/recovery/corruption_log.hpp>
 #include <keel/recovery/plan.hpp>
+#include <keel/recovery/repair_progress.hpp>
 #include <keel/recovery/scan.hpp>
 #include <keel/recovery/segment_builder.hpp>
 #include <keel/wal/lsn_set.hpp>
 #include <keel/wal/manifest.hpp>
 
 #include <algorithm>
+#include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 namespace keel::inline v0::recovery {
 
+/// A segment that a repair has written anew.
+struct built_segment {
+    std::size_t replaces = 0; ///< index into inventory::segments
+    segment_id id{};
+    std::uint64_t records = 0;
+    wal::segment_sections sections{};
+};
+
 struct repair_done {
     std::uint64_t number = 0;               ///< of this repair; its folder is quarantine/<number>
     std::vector<std::string> quarantined{}; ///< paths inside the store
-    std::vector<segment_id> built{};
+    std::vector<built_segment> built{};
+    std::optional<error>
+        stopped{}; ///< why it stopped; the steps before that stand, and the next repair goes on behind them
     std::optional<error>
         unfinished{}; ///< the new state stands, but some old file could not be moved: the next repair or open does it
 };
 
 namespace detail {
+
+/// A whole file; what the machine does not read of it is left out.
+template <io::file_system Fs>
+[[nodiscard]] result<std::vector<std::byte>> read_file(Fs& fs, std::string const& path) {
+    KEEL_TRY_LET(file, fs.open(path, io::access::read_only, io::creation::must_exist));
+    KEEL_TRY_LET(status, file.status());
+    std::vector<std::byte> bytes(static_cast<std::size_t>(status.size));
+    KEEL_TRY_LET(got, file.read(0, bytes));
+    bytes.resize(got);
+    return bytes;
+}
+
+/// The journal of a repair: a line for each thing done, appended before the edit that does it.
+template <io::file_system Fs>
+class repair_journal {
+public:
+    repair_journal(Fs& fs, std::string path) : fs_{fs}, path_{std::move(path)} {}
+
+    /// Goes on behind the first `bytes`, of steps that were committed. What an uncommitted step wrote behind them is written over.
+    [[nodiscard]] result<void> open(std::uint64_t bytes) {
+        KEEL_TRY_LET(file, fs_.open(path_, io::access::read_write, io::creation::if_missing));
+        std::string text(static_cast<std::size_t>(bytes), ' ');
+        KEEL_TRY_LET(got, file.read(0, std::as_writable_bytes(std::span{text})));
+        text.resize(got);
+        end_ = got;
+        told_.emplace(std::move(text));
+        file_.emplace(std::move(file));
+        return {};
+    }
+    [[nodiscard]] std::uint64_t bytes() const noexcept { return end_; }
+    /// A finding that an earlier try told of already is not told again.
+    void add_finding(finding const& f, std::uint64_t now_ns) {
+        auto const json = observe::to_json(f, now_ns);
+        if (!told_->has("{\"finding\":" + json + '}')) add("finding", json);
+    }
+    /// `kind`: "strategy", "planned", "segment", "table", "finding" or "declared".
+    void add(std::string_view kind, std::string_view json) {
+        observe::json_object line;
+        line.raw(kind, json);
+        pending_ += line.str() + '\n';
+    }
+    [[nodiscard]] std::uint64_t bytes_with_pending() const noexcept { return end_ + pending_.size(); }
+    [[nodiscard]] result<void> write() {
+        KEEL_TRY(file_->write(end_, as_bytes(pending_)));
+        KEEL_TRY(file_->sync());
+        end_ += pending_.size();
+        pending_.clear();
+        return {};
+    }
+
+private:
+    Fs& fs_;
+    std::string path_;
+    std::optional<typename Fs::file> file_{};
+    std::optional<recent_events> told_{};
+    std::uint64_t end_ = 0;
+    std::string pending_{};
+};
+
+/// What the lines of a journal add up to: the end of a receipt.
+class journal_sum {
+public:
+    explicit journal_sum(std::string_view text) {
+        while (!text.empty()) {
+            auto const end = text.find('\n');
+            if (end == std::string_view::npos) break; // torn
+            add(text.substr(0, end));
+            text.remove_prefix(end + 1);
+        }
+    }
+    [[nodiscard]] std::string first(std::string_view kind) const {
+        auto const at = lists_.find(kind);
+        return at == lists_.end() ? "\"unknown\"" : at->second.substr(0, at->second.find(','));
+    }
+    [[nodiscard]] std::string list(std::string_view kind) const {
+        auto const at = lists_.find(kind);
+        return '[' + (at == lists_.end() ? std::string{} : at->second) + ']';
+    }
+
+private:
+    // {"segment":{...}}
+    void add(std::string_view line) {
+        auto const name_end = line.find("\":");
+        if (!line.starts_with("{\"") || name_end == std::string_view::npos || !line.ends_with('}')) return;
+        auto& list = lists_[std::string{line.substr(2, name_end - 2)}];
+        auto const value = line.substr(name_end + 2, line.size() - name_end - 3);
+        if (!list.empty()) list += ',';
+        list += value;
+    }
+    std::map<std::string, std::string, std::less<>> lists_{};
+};
 
 template <class Config>
 class repairer {
@@ -46,83 +154,192 @@ public:
     using store_type = wal::manifest_store<C, fs_type>;
 
     repairer(fs_type& fs, examination const& e, repair_plan const& plan, open_options const& options,
-             std::string_view strategy)
+             std::string_view strategy, store_type& manifest)
         : fs_{fs}, e_{e}, plan_{plan}, options_{options}, strategy_{strategy}, paths_{e.stock.paths},
-          now_ns_{options.clock_ns()} {}
+          manifest_{manifest}, now_ns_{options.clock_ns()} {}
 
-    result<repair_done> run(store_type& manifest) {
-        done_.number = manifest.state().next_repair;
-        next_id_ = manifest.state().next_segment;
-        KEEL_TRY(open_quarantine());
-        KEEL_TRY(manifest.check_identity());
-        for (auto const& s : plan_.segments) KEEL_TRY(repair_segment(s));
-        if (!done_.built.empty()) KEEL_TRY(fs_.sync_directory(paths_.log()));
-        for (auto const id : plan_.not_ingested) KEEL_TRY(keep_copy(id));
-        KEEL_TRY(write_receipt());
-        KEEL_TRY(switch_over(manifest));
-        auto moved = manifest.check_identity();
-        if (moved) moved = move_away();
-        if (!moved) done_.unfinished = std::move(moved).error();
+    repair_done run() {
+        if (auto done = steps(); !done) done_.stopped = std::move(done).error();
         return std::move(done_);
+    }
+    /// The receipt of a repair whose last step was committed before it came to that.
+    result<void> finish_earlier() {
+        auto const& known = *e_.stock.manifest.state;
+        auto const before = unfinished_repair<C>(fs_, paths_, e_.stock.store, known);
+        if (!before || before->begun_on == known.edit) return {};
+        at_ = before->settled(known);
+        folder_.emplace(paths_, at_.number);
+        return finish();
     }
 
 private:
-    [[nodiscard]] std::string folder() const { return paths_.quarantine(done_.number); }
+    using journal_type = repair_journal<fs_type>;
+
+    result<void> steps() {
+        KEEL_TRY(manifest_.check_identity());
+        next_id_ = manifest_.state().next_segment;
+        KEEL_TRY(begin());
+        note_plan();
+        KEEL_TRY(first_ops());
+        if (plan_.segments.empty()) KEEL_TRY(take_step());
+        for (auto const& s : plan_.segments) {
+            KEEL_TRY(stop_if_asked());
+            KEEL_TRY(replace(s));
+            KEEL_TRY(take_step());
+            if (building_) done_.built.push_back(std::move(*std::exchange(building_, std::nullopt)));
+            if (!done_.unfinished) move_away(s);
+            if (&s == &plan_.segments.front()) remove_leftovers();
+        }
+        return finish();
+    }
 
     static result<void> folder_exists(fs_type& fs, std::string const& path) {
         auto made = fs.make_directory(path);
         if (!made && made.error().code != errc::exists) return failure(std::move(made).error());
         return {};
     }
+    [[nodiscard]] result<void> stop_if_asked() const {
+        if (!options_.cancel.stop_requested()) return {};
+        return failure(errc::cancelled,
+                       "the repair was cancelled: " + std::to_string(done_.built.size()) +
+                           " segment(s) were written anew, and the next repair goes on behind them",
+                       paths_.root());
+    }
 
-    result<void> open_quarantine() {
+    // ---- the folder -------------------------------------------------------------------------------------------------------
+
+    result<void> begin() {
+        auto const& known = e_.stock.manifest.state ? *e_.stock.manifest.state : manifest_.state();
         KEEL_TRY(folder_exists(fs_, paths_.quarantine()));
         KEEL_TRY(fs_.sync_directory(paths_.root()));
-        KEEL_TRY(folder_exists(fs_, folder()));
-        KEEL_TRY(fs_.sync_directory(paths_.quarantine()));
+        if (auto const before = unfinished_repair<C>(fs_, paths_, e_.stock.store, known);
+            before && manifest_.state().edit == std::max(known.edit, e_.stock.manifest.marked)) {
+            at_ = before->settled(known);
+            folder_.emplace(paths_, at_.number);
+        } else {
+            KEEL_TRY(take_number());
+            KEEL_TRY(copy_manifests());
+            fresh_ = true;
+        }
+        at_.done_edit = manifest_.state().edit;
+        done_.number = at_.number;
+        journal_.emplace(fs_, folder_->journal());
+        KEEL_TRY(journal_->open(at_.done_bytes));
+        at_.done_bytes = journal_->bytes();
+        at_.next_lost = at_.done_lost;
+        return {};
+    }
+    /// The next number whose folder holds nothing but what an undo left: evidence is not written over, also where the manifests that
+    /// counted the repairs are gone.
+    result<void> take_number() {
+        at_ = {.store = e_.stock.store, .number = manifest_.state().next_repair, .begun_on = manifest_.state().edit};
+        for (;; ++at_.number) {
+            folder_.emplace(paths_, at_.number);
+            auto const names = fs_.list(folder_->path());
+            if (!names && names.error().code != errc::not_found) return failure(names.error());
+            auto const undone = [](io::directory_entry const& e) { return repair_folder::is_undone(e.name); };
+            if (!names || std::ranges::all_of(*names, undone) || began_only(*names)) break;
+        }
+        KEEL_TRY(folder_exists(fs_, folder_->path()));
+        return fs_.sync_directory(paths_.quarantine());
+    }
+    /// A try that came to no step: nothing in it is evidence.
+    [[nodiscard]] bool began_only(std::vector<io::directory_entry> const& names) {
+        auto const p = read_progress<C>(fs_, *folder_, e_.stock.store);
+        bool const moved = std::ranges::any_of(names, [](io::directory_entry const& e) {
+            return wal::layout::segment_of(e.name) || wal::layout::table_of(e.name) || e.name == "receipt.json";
+        });
+        return !moved && (!p || p->done_edit == p->begun_on) && at_.number == manifest_.state().next_repair;
+    }
+    result<void> copy_manifests() {
         for (int i = 0; i < 2; ++i) {
-            auto bytes = read_all(paths_.manifest(i));
-            if (!bytes && bytes.error().code == errc::not_found) continue;
+            if (auto gone = fs_.remove(folder_->manifest(i)); !gone && gone.error().code != errc::not_found)
+                return gone;
+            auto bytes = read_file(fs_, paths_.manifest(i));
             // A manifest that cannot be read is no reason not to repair: what can be had of it is in memory already.
-            if (!bytes) continue;
-            KEEL_TRY(store_type::put_file(fs_, folder() + (i == 0 ? "/manifest.0" : "/manifest.1"), *bytes));
+            if (bytes) KEEL_TRY(store_type::put_file(fs_, folder_->manifest(i), *bytes));
+        }
+        return fs_.sync_directory(folder_->path());
+    }
+
+    // ---- one step -----------------------------------------------------------------------------------------------------------
+
+    /// The journal, then the word of which edit comes, then the edit.
+    result<void> take_step() {
+        // No other edit raises it by two: what is found behind a crash tells whether this one was committed.
+        ++next_id_;
+        edit_.next(next_id_, std::max(manifest_.state().next_repair, at_.number + 1));
+        at_.next_edit = manifest_.state().edit + 1;
+        at_.next_bytes = journal_->bytes_with_pending();
+        at_.next_segment = next_id_;
+        KEEL_TRY(journal_->write());
+        KEEL_TRY(write_progress<C>(fs_, *folder_, at_));
+        KEEL_TRY(rewrite_ ? write_manifest_anew() : manifest_.commit(edit_));
+        rewrite_ = false;
+        edit_ = {};
+        at_.done_edit = at_.next_edit;
+        at_.done_bytes = at_.next_bytes;
+        at_.done_lost = at_.next_lost;
+        return {};
+    }
+    result<void> write_manifest_anew() {
+        auto after = format::applied(manifest_.state(), format::frame_type::edit, at_.next_edit, edit_.payload());
+        if (!after)
+            return failure(errc::corruption, "the repair contradicts the manifest; validate the store and report this",
+                           paths_.root());
+        return manifest_.create(std::move(*after));
+    }
+
+    void note_plan() {
+        if (fresh_) journal_->add("strategy", '"' + std::string{strategy_} + '"');
+        std::string ids;
+        for (auto const& s : plan_.segments)
+            ids += (ids.empty() ? "" : ",") + std::to_string(e_.stock.segments[s.segment].entry.id.value);
+        journal_->add("planned", '[' + ids + ']');
+        for (auto const& f : e_.report.findings) journal_->add_finding(f, now_ns_);
+    }
+    /// What belongs to no segment goes with the first step, and so do all losses.
+    result<void> first_ops() {
+        rewrite_ = plan_.rewrite_manifest;
+        for (auto const& r : plan_.declare) {
+            edit_.loss(r);
+            journal_->add("declared", '[' + std::to_string(r.first.value) + ',' + std::to_string(r.last.value) + ']');
+        }
+        at_.next_lost += plan_.lost_records;
+        // A manifest that was rebuilt has not heard of those that only frames declare, and their segments may go.
+        wal::lsn_set known;
+        for (auto const& r : manifest_.state().losses) known.add(r);
+        for (auto const& r : e_.found.declared)
+            for (auto const& part : known.gaps_in(r)) edit_.loss(part);
+        for (auto const id : plan_.forget) edit_.removed(id, at_.number);
+        for (auto const id : plan_.not_ingested) {
+            KEEL_TRY(stop_if_asked());
+            KEEL_TRY(keep_copy(id));
         }
         return {};
     }
 
-    result<std::vector<std::byte>> read_all(std::string const& path) {
-        KEEL_TRY_LET(file, fs_.open(path, io::access::read_only, io::creation::must_exist));
-        KEEL_TRY_LET(status, file.status());
-        std::vector<std::byte> bytes(static_cast<std::size_t>(status.size));
-        KEEL_TRY_LET(got, file.read(0, bytes));
-        bytes.resize(got);
-        return bytes;
-    }
-
     /// The policy's sum over a file as it is, unreadable sectors taken as zeros.
-    std::uint64_t digest(std::string const& path, std::uint64_t bytes) {
-        auto file = fs_.open(path, io::access::read_only, io::creation::must_exist);
-        if (!file) return 0;
-        wal::window<typename fs_type::file> in{*file, bytes};
+    [[nodiscard]] result<std::uint64_t> digest(std::string const& path, std::uint64_t bytes) {
         C sum;
-        for (std::uint64_t at = 0; at < bytes;) {
-            auto const part = in.from(at, 1);
+        auto const done = each_part(path, bytes, [&](std::uint64_t, byte_view part) -> result<void> {
             sum.update(part);
+            return {};
+        });
+        if (!done && done.error().code == errc::cancelled) return failure(done.error());
+        return done ? sum.value() : 0;
+    }
+    /// Calls visit(offset, bytes) for the parts of a file, unreadable sectors as zeros.
+    template <class Visit>
+    [[nodiscard]] result<void> each_part(std::string const& path, std::uint64_t bytes, Visit const& visit) {
+        KEEL_TRY_LET(file, fs_.open(path, io::access::read_only, io::creation::must_exist));
+        wal::window<typename fs_type::file> in{file, bytes};
+        for (std::uint64_t at = 0; at < bytes;) {
+            KEEL_TRY(stop_if_asked());
+            auto const part = in.from(at, 1);
+            KEEL_TRY(visit(at, part));
             at += part.size();
         }
-        return sum.value();
-    }
-
-    result<void> repair_segment(segment_repair const& what) {
-        auto const& old = e_.stock.segments[what.segment];
-        observe::json_object row;
-        row.text("file", paths_.inside(old.path))
-            .number("bytes", old.file_bytes)
-            .hex("digest", digest(old.path, old.file_bytes));
-        edit_.removed(old.entry.id, done_.number);
-        moves_.push_back({old.path, paths_.segment(old.entry.id)});
-        if (what.keep_records) KEEL_TRY(build(what.segment, row));
-        rows_ += (rows_.empty() ? "" : ",") + row.str();
         return {};
     }
 
@@ -130,27 +347,35 @@ private:
     result<void> keep_copy(format::table_id id) {
         edit_.untable(id);
         auto const from = paths_.table(id);
-        auto const to = folder() + from.substr(from.rfind('/'));
-        if (std::ranges::find(e_.stock.missing_tables, id) != e_.stock.missing_tables.end()) return {};
-        KEEL_TRY_LET(source, fs_.open(from, io::access::read_only, io::creation::must_exist));
-        KEEL_TRY_LET(status, source.status());
+        auto const to = folder_->path() + from.substr(from.rfind('/'));
+        if (std::ranges::binary_search(e_.stock.missing_tables, id)) return {};
+        KEEL_TRY_LET(status, fs_.status(from));
         KEEL_TRY_LET(target, store_type::put_file(fs_, to));
-        wal::window<typename fs_type::file> in{source, status.size};
-        for (std::uint64_t at = 0; at < status.size;) {
-            auto const part = in.from(at, 1);
-            KEEL_TRY(target.write(at, part));
-            at += part.size();
-        }
+        KEEL_TRY(
+            each_part(from, status.size, [&](std::uint64_t at, byte_view part) { return target.write(at, part); }));
         KEEL_TRY(target.sync());
+        KEEL_TRY_LET(sum, digest(from, status.size));
         observe::json_object row;
-        row.text("file", paths_.inside(from)).number("bytes", status.size).hex("digest", digest(from, status.size));
-        tables_ += (tables_.empty() ? "" : ",") + row.str();
+        row.text("file", paths_.inside(from)).number("bytes", status.size).hex("digest", sum);
+        journal_->add("table", row.str());
         done_.quarantined.push_back(paths_.inside(to));
+        return fs_.sync_directory(folder_->path());
+    }
+
+    // ---- one segment --------------------------------------------------------------------------------------------------------
+
+    result<void> replace(segment_repair const& what) {
+        auto const& old = e_.stock.segments[what.segment];
+        KEEL_TRY_LET(sum, digest(old.path, old.file_bytes));
+        observe::json_object row;
+        row.text("file", paths_.inside(old.path)).number("bytes", old.file_bytes).hex("digest", sum);
+        edit_.removed(old.entry.id, at_.number);
+        if (!what.keep.empty()) KEEL_TRY(build(what, row));
+        journal_->add("segment", row.str());
         return {};
     }
 
-    result<void> build(std::size_t index, observe::json_object& row) {
-        auto const& old = e_.stock.segments[index];
+    [[nodiscard]] format::segment_header header_for(found_segment const& old) {
         while (static_cast<std::uint32_t>(next_id_) == 0) ++next_id_;
         segment_id const id{next_id_++};
         format::segment_header header{.checksum = checksum_id{C::id}, .store = e_.stock.store, .id = id};
@@ -164,146 +389,144 @@ private:
         header.durable_edit = e_.stock.state.edit;
         header.place = old.entry.place;
         header.state = format::segment_state::rebuilt;
-        std::vector<lsn_range> keep;
-        std::uint64_t wanted = 0;
-        for (auto const& c : plan_.counted)
-            if (c.segment == index) {
-                keep.push_back(c.range);
-                wanted += c.range.size();
-            }
+        return header;
+    }
 
+    result<void> build(segment_repair const& what, observe::json_object& row) {
+        auto const& old = e_.stock.segments[what.segment];
+        auto const header = header_for(old);
+        auto const path = paths_.segment(header.id);
         auto const temporary = paths_.segment_temporary();
         KEEL_TRY_LET(target, store_type::put_file(fs_, temporary));
-        segment_builder<C, typename fs_type::file> builder{target, header, std::move(keep)};
+        segment_builder<C, typename fs_type::file> builder{target, header, what.keep};
         builder.start(now_ns_, e_.found.horizon);
+        KEEL_TRY(copy_records(old, what, builder));
+        auto losses = e_.runs[what.segment].losses; // what the old segment said of them, its successor says, too
+        losses.insert(losses.end(), what.losses.begin(), what.losses.end());
+        if (!losses.empty()) builder.losses(losses);
+        auto const seal = builder.seal();
+        KEEL_TRY(builder.finish());
+        KEEL_TRY(fs_.rename(temporary, path));
+        // Without this a crash can keep the manifest's word of the new segment and lose the file's name.
+        KEEL_TRY(fs_.sync_directory(paths_.log()));
+        edit_.prepared(header.id, header.salt, header.size, old.entry.place).sealed(seal);
+        building_ = built_segment{what.segment, header.id, seal.count, builder.sections()};
+        KEEL_TRY_LET(sum, digest(path, header.size));
+        row.text("replaced_by", paths_.inside(path)).number("records", builder.count());
+        row.hex("digest_after", sum);
+        return {};
+    }
+    template <class Builder>
+    result<void> copy_records(found_segment const& old, segment_repair const& what, Builder& builder) {
         KEEL_TRY_LET(file, fs_.open(old.path, io::access::read_only, io::creation::must_exist));
         auto whole = old.geometry;
         whole.indexed.reset(); // what stood in for records is no copy of them
         static_cast<void>(scan_segment<C>(file, whole, builder, options_.cancel));
-        if (options_.cancel.stop_requested())
-            return failure(errc::cancelled, "the repair was cancelled; nothing was changed", old.path);
-        if (builder.count() != wanted)
-            return failure(errc::corruption,
-                           "of " + std::to_string(wanted) + " records that were to be kept " +
-                               std::to_string(builder.count()) +
-                               " verify; nothing was changed: open with verify = deep, which finds all damage first",
-                           old.path);
-        auto losses = e_.runs[index].losses; // what the old segment said of them, its successor says, too
-        losses.insert(losses.end(), plan_.declare.begin(), plan_.declare.end());
-        if (!losses.empty()) builder.losses(losses);
-        auto const seal = builder.seal();
-        KEEL_TRY(builder.finish());
-        KEEL_TRY(fs_.rename(temporary, paths_.segment(id)));
-        edit_.prepared(id, header.salt, header.size, old.entry.place).sealed(seal);
-        done_.built.push_back(id);
-        row.text("replaced_by", paths_.inside(paths_.segment(id))).number("records", builder.count());
-        row.hex("digest_after", digest(paths_.segment(id), header.size));
-        return {};
+        KEEL_TRY(stop_if_asked());
+        std::uint64_t wanted = 0;
+        for (auto const& r : what.keep) wanted += r.size();
+        if (builder.count() == wanted) return {};
+        return failure(
+            errc::corruption,
+            "of " + std::to_string(wanted) + " records that were to be kept " + std::to_string(builder.count()) +
+                " verify; this segment was not changed: open with verify = deep, which finds all damage first",
+            old.path);
     }
 
-    result<void> write_receipt() {
-        std::string found;
-        for (auto const& f : e_.report.findings) found += (found.empty() ? "" : ",") + observe::to_json(f, now_ns_);
+    void move_away(segment_repair const& what) {
+        auto const& old = e_.stock.segments[what.segment];
+        auto const to = folder_->file(wal::layout::segment_name(old.entry.id));
+        auto const moved = [&]() -> result<void> {
+            KEEL_TRY(manifest_.check_identity());
+            KEEL_TRY(fs_.rename(old.path, to));
+            KEEL_TRY(fs_.sync_directory(folder_->path()));
+            return fs_.sync_directory(paths_.log());
+        };
+        if (auto done = moved(); !done) done_.unfinished = std::move(done).error();
+        else done_.quarantined.push_back(paths_.inside(to));
+    }
+
+    /// What a try before this one built and did not switch to. Behind a commit: no power loss takes back that it is none of the store's.
+    void remove_leftovers() {
+        for (auto const& l : e_.stock.leftovers)
+            if (l.is_ours) static_cast<void>(fs_.remove(l.path)); // else the first write does
+    }
+
+    // ---- the end ------------------------------------------------------------------------------------------------------------
+
+    result<void> finish() {
+        KEEL_TRY(write_receipt(fs_, *folder_, at_, now_ns_, folder_->receipt()));
+        at_.finished = true;
+        return write_progress<C>(fs_, *folder_, at_);
+    }
+
+public:
+    /// Puts together what the journal says.
+    [[nodiscard]] static result<void> write_receipt(fs_type& fs, repair_folder const& folder, repair_progress const& at,
+                                                    std::uint64_t now_ns, std::string const& path) {
+        KEEL_TRY_LET(bytes, read_file(fs, folder.journal()));
+        bytes.resize(static_cast<std::size_t>(std::min<std::uint64_t>(at.done_bytes, bytes.size())));
+        journal_sum const all{as_text(bytes)};
         observe::json_object o;
-        o.number("repair", done_.number).text("time", observe::utc_text(now_ns_)).text("strategy", strategy_);
-        o.text("digest_policy", C::name).number("lost_records", plan_.lost_records);
-        o.raw("declared_lost", observe::to_json(plan_.declare))
-            .raw("segments", "[" + rows_ + "]")
-            .raw("tables", "[" + tables_ + "]")
-            .raw("findings", "[" + found + "]");
+        o.number("repair", at.number).text("time", observe::utc_text(now_ns));
+        o.raw("strategy", all.first("strategy"));
+        o.text("digest_policy", C::name).number("lost_records", at.done_lost).number("edit", at.done_edit);
+        o.raw("declared_lost", all.list("declared"))
+            .raw("segments", all.list("segment"))
+            .raw("tables", all.list("table"))
+            .raw("findings", all.list("finding"));
         auto const text = o.str() + "\n";
-        KEEL_TRY(store_type::put_file(fs_, folder() + "/receipt.json", as_bytes(text)));
-        return fs_.sync_directory(folder());
+        KEEL_TRY(store_type::put_file(fs, path, as_bytes(text)));
+        return fs.sync_directory(folder.path());
     }
 
-    result<void> switch_over(store_type& manifest) {
-        for (auto const& r : plan_.declare) edit_.loss(r);
-        // A manifest that was rebuilt has not heard of those that only frames declare, and their segments may go.
-        wal::lsn_set known;
-        for (auto const& r : manifest.state().losses) known.add(r);
-        for (auto const& r : e_.found.declared)
-            for (auto const& part : known.gaps_in(r)) edit_.loss(part);
-        for (auto const id : plan_.forget) edit_.removed(id, done_.number);
-        edit_.next(next_id_, done_.number + 1);
-        if (!plan_.rewrite_manifest) return manifest.commit(edit_);
-        auto after = format::applied(manifest.state(), format::frame_type::edit,
-                                     std::max(manifest.state().edit, e_.stock.manifest.marked) + 1, edit_.payload());
-        if (!after)
-            return failure(errc::corruption, "the repair contradicts the manifest; validate the store and report this",
-                           paths_.root());
-        return manifest.create(std::move(*after));
-    }
-
-    result<void> move_away() {
-        for (auto const& [from, as] : moves_) {
-            auto const to = folder() + as.substr(as.rfind('/'));
-            KEEL_TRY(fs_.rename(from, to));
-            done_.quarantined.push_back(paths_.inside(to));
-        }
-        if (moves_.empty()) return {};
-        KEEL_TRY(fs_.sync_directory(folder()));
-        return fs_.sync_directory(paths_.log());
-    }
-
+private:
     fs_type& fs_;
     examination const& e_;
     repair_plan const& plan_;
     open_options const& options_;
     std::string_view strategy_;
     wal::layout const& paths_;
+    store_type& manifest_;
     std::uint64_t now_ns_;
+    repair_progress at_{};
+    std::optional<repair_folder> folder_{};
+    std::optional<journal_type> journal_{};
     repair_done done_{};
+    std::optional<built_segment> building_{}; ///< written, and not switched to yet
     std::uint64_t next_id_ = 1;
     format::edit_builder edit_{};
-    std::vector<std::pair<std::string, std::string>> moves_{};
-    std::string rows_{};
-    std::string tables_{};
+    bool rewrite_ = false;
+    bool fresh_ = false;
 };
 
 } // namespace detail
 
-/// Carries a plan out. The caller holds the store's lock. After an error the old store stands, or the new one; never a mixture.
+/// Carries a plan out. The caller holds the store's lock. Where it stops (a full disk, a stop request, ...) the store stands as the last step
+/// left it: what that gives is served, and a repair planned anew goes on from there.
 template <class Config>
-[[nodiscard]] result<repair_done> apply_repair(
+[[nodiscard]] repair_done apply_repair(
     typename Config::file_system& fs, examination const& e, repair_plan const& plan, open_options const& options,
     std::string_view strategy, wal::manifest_store<typename Config::checksum, typename Config::file_system>& manifest) {
-    return detail::repairer<Config>{fs, e, plan, options, strategy}.run(manifest);
+    return detail::repairer<Config>{fs, e, plan, options, strategy, manifest}.run();
 }
-
-/// Appends to quarantine/corruption.jsonl, synced, the events whose like does not stand among the log's last ones: damage that lost
-/// nothing stays where it is and is found by every open. The caller holds the store's lock.
-template <io::file_system Fs>
-[[nodiscard]] result<void> log_corruption(Fs& fs, wal::layout const& paths, std::vector<finding> const& findings,
-                                          std::uint64_t now_ns) {
-    if (std::ranges::none_of(findings, &finding::is_corruption)) return {};
-    auto made = fs.make_directory(paths.quarantine());
-    if (!made && made.error().code != errc::exists) return failure(std::move(made).error());
-    if (made) KEEL_TRY(fs.sync_directory(paths.root()));
-    KEEL_TRY_LET(file, fs.open(paths.corruption_log(), io::access::read_write, io::creation::if_missing));
-    KEEL_TRY_LET(status, file.status());
-    std::string recent(static_cast<std::size_t>(std::min<std::uint64_t>(status.size, 64 * KiB)), ' ');
-    KEEL_TRY(file.read(status.size - recent.size(), std::as_writable_bytes(std::span{recent})));
-    std::string lines;
-    for (auto const& f : findings) {
-        if (!f.is_corruption()) continue;
-        auto const line = observe::to_json(f, now_ns);
-        auto const behind_time = std::string_view{line}.substr(line.find("\"kind\""));
-        if (!recent.ends_with('\n') && !recent.empty() && lines.empty()) lines += '\n'; // a crash tore its last line
-        if (recent.find(behind_time) == std::string::npos) lines += line + '\n';
-    }
-    if (lines.empty()) return {};
-    KEEL_TRY(file.write(status.size, as_bytes(lines)));
-    KEEL_TRY(file.sync());
-    return fs.sync_directory(paths.quarantine());
+/// A repair that was cut short behind its last step gets its receipt. The caller holds the store's lock.
+template <class Config>
+[[nodiscard]] result<void> finish_receipt(
+    typename Config::file_system& fs, examination const& e, repair_plan const& nothing, open_options const& options,
+    wal::manifest_store<typename Config::checksum, typename Config::file_system>& manifest) {
+    if (!e.stock.manifest.state || e.stock.manifest.state->next_repair < 2) return {};
+    return detail::repairer<Config>{fs, e, nothing, options, {}, manifest}.finish_earlier();
 }
 
 /// Moves files that an interrupted repair took out of service into its quarantine folder. The caller holds the store's lock.
 template <io::file_system Fs>
 [[nodiscard]] result<void> finish_moves(Fs& fs, inventory const& stock) {
+    std::map<segment_id, std::uint64_t> removed_by;
+    for (auto const& r : stock.state.removed) removed_by.emplace(r.id, r.repair);
     for (auto const& file : stock.leftovers) {
         if (!file.removed) continue;
-        auto const by = std::ranges::find_if(stock.state.removed, [&](auto const& r) { return r.id == *file.removed; });
-        auto const folder = stock.paths.quarantine(by->repair);
+        auto const folder = stock.paths.quarantine(removed_by.at(*file.removed));
         auto const to = folder + '/' + wal::layout::segment_name(*file.removed);
         if (!fs.status(folder) || fs.status(to)) continue; // nothing that was moved before is written over
         KEEL_TRY(fs.rename(file.path, to));
@@ -311,69 +534,6 @@ template <io::file_system Fs>
         KEEL_TRY(fs.sync_directory(stock.paths.log()));
     }
     return {};
-}
-
-/// Takes the last repair back: every file as it was, byte for byte. Refused once anything was written after it.
-/// The caller holds the store's lock exclusively.
-template <class Config>
-[[nodiscard]] result<std::uint64_t> undo_repair(typename Config::file_system& fs, std::string const& directory) {
-    using C = typename Config::checksum;
-    using fs_type = typename Config::file_system;
-    wal::layout const paths{directory};
-    auto const now = wal::load_manifest<C>(fs, paths);
-    if (!now.state || now.state->next_repair < 2)
-        return failure(errc::not_found, "no repair is on record here: nothing to undo", paths.root());
-    auto const number = now.state->next_repair - 1;
-    auto const folder = paths.quarantine(number);
-    auto names = fs.list(folder);
-    if (!names)
-        return failure(errc::not_found, "the quarantine of the last repair is gone: it cannot be undone", folder);
-
-    wal::manifest_load before;
-    before.copies[0] = wal::read_manifest_copy<C>(fs, folder + "/manifest.0");
-    before.copies[1] = wal::read_manifest_copy<C>(fs, folder + "/manifest.1");
-    wal::assemble(before);
-    auto const last_edit = before.state ? std::max(before.state->edit, before.marked) : 0;
-    if (last_edit != 0 && now.state->edit > last_edit + 1)
-        return failure(errc::conflict, "the store was written to since the repair: undoing it would lose those writes",
-                       paths.root());
-
-    for (auto const& entry : *names)
-        if (wal::layout::segment_of(entry.name))
-            KEEL_TRY(fs.rename(folder + '/' + entry.name, paths.log_file(entry.name)));
-        else if (wal::layout::table_of(entry.name))
-            KEEL_TRY(fs.rename(folder + '/' + entry.name, paths.table_file(entry.name)));
-    KEEL_TRY(fs.sync_directory(paths.log()));
-    if (now.state->tables.size() != (before.state ? before.state->tables.size() : 0))
-        KEEL_TRY(fs.sync_directory(paths.tables()));
-    for (int i = 0; i < 2; ++i) {
-        auto const name = folder + (i == 0 ? "/manifest.0" : "/manifest.1");
-        auto saved = fs.open(name, io::access::read_only, io::creation::must_exist);
-        if (!saved) {
-            if (auto gone = fs.remove(paths.manifest(i)); !gone && gone.error().code != errc::not_found)
-                return failure(gone.error());
-            continue;
-        }
-        KEEL_TRY_LET(status, saved->status());
-        std::vector<std::byte> bytes(static_cast<std::size_t>(status.size));
-        KEEL_TRY_LET(got, saved->read(0, bytes));
-        bytes.resize(got);
-        using store_type = wal::manifest_store<C, fs_type>;
-        KEEL_TRY(store_type::put_file(fs, paths.manifest_temporary(i), bytes));
-        KEEL_TRY(fs.rename(paths.manifest_temporary(i), paths.manifest(i)));
-        KEEL_TRY(fs.sync_directory(paths.root()));
-    }
-    for (auto const& [id, entry] : now.state->segments) {
-        bool const built = before.state ? id.value >= before.state->next_segment : entry.place != id;
-        if (built) KEEL_TRY(fs.remove(paths.segment(id)));
-    }
-    KEEL_TRY(fs.sync_directory(paths.log()));
-    KEEL_TRY(fs.rename(folder + "/receipt.json", folder + "/receipt.undone.json"));
-    for (auto const* name : {"/manifest.0", "/manifest.1"})
-        if (auto gone = fs.remove(folder + name); !gone && gone.error().code != errc::not_found)
-            return failure(gone.error());
-    KEEL_TRY(fs.sync_directory(folder));
-    return number;
 }
 
 } // namespace keel::inline v0::recovery

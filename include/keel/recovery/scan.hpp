@@ -319,11 +319,15 @@ private:
         for (auto b = out_.bad.rbegin(); b != out_.bad.rend() && !b->exact && b->lsns.last == lsn_max; ++b)
             b->lsns.last = next == lsn_max ? lsn_max : next.before();
     }
+    /// Both are in file order and do not overlap among themselves: one pass over the two.
     void note_unreadable() {
         out_.unreadable = in_.unreadable();
-        for (auto const& bad : in_.unreadable())
-            for (auto& b : out_.bad)
-                if (bad.offset < b.offset + b.length && b.offset < bad.offset + bad.length) b.unreadable = true;
+        auto next = out_.unreadable.cbegin();
+        for (auto& b : out_.bad) {
+            while (next != out_.unreadable.cend() && next->offset + next->length <= b.offset) ++next;
+            if (next == out_.unreadable.cend()) return;
+            b.unreadable = next->offset < b.offset + b.length;
+        }
     }
 
     wal::window<File> in_;

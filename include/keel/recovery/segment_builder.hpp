@@ -2,7 +2,8 @@
 #ifndef KEEL_RECOVERY_SEGMENT_BUILDER_HPP
 #define KEEL_RECOVERY_SEGMENT_BUILDER_HPP
 
-// Writing a segment anew out of what a scan of a damaged one verifies: the last step but one of a repair (repair.hpp).
+// Writing a segment anew out of what a scan of a damaged one verifies (repair.hpp), with the index and the filter that sealing gives it:
+// the next opening mounts it like any other.
 
 #include <keel/error.hpp>
 #include <keel/format/frame.hpp>
@@ -10,6 +11,7 @@
 #include <keel/format/segment_header.hpp>
 #include <keel/policy/checksum/concept.hpp>
 #include <keel/types.hpp>
+#include <keel/wal/segment_index.hpp>
 
 #include <algorithm>
 #include <cstdint>
@@ -19,10 +21,11 @@
 namespace keel::inline v0::recovery::detail {
 
 /// Takes the records of one damaged segment that count and writes them as the frames of a new life, a buffer at a time. The first
-/// failed write is remembered and told by finish().
+/// failed write is remembered and told by finish(). Memory: a buffer, and the keys.
 template <checksum_policy C, class File>
 class segment_builder {
 public:
+    /// `keep`: the LSNs that count, in order.
     segment_builder(File& file, format::segment_header const& header, std::vector<lsn_range> keep)
         : file_{file}, header_{header}, keep_{std::move(keep)}, at_{format::frames_begin(header.size)}, written_{at_},
           mark_{header.first.before()} {}
@@ -40,7 +43,13 @@ public:
         append({.type = format::frame_type::mark, .flags = format::whole_batch}, m.at, format::encode(m));
     }
     void record(lsn at, format::frame_view const& frame, std::uint64_t) {
-        if (std::ranges::none_of(keep_, [&](auto const& r) { return r.contains(at); })) return;
+        // A scan gives them in LSN order: each range is passed once.
+        while (next_kept_ < keep_.size() && keep_[next_kept_].last < at) ++next_kept_;
+        if (next_kept_ == keep_.size() || !keep_[next_kept_].contains(at)) return;
+        bool const has_key = frame.header.type == format::frame_type::put ||
+                             frame.header.type == format::frame_type::erase;
+        if (has_key)
+            keys_.add(as_text(frame.key()), at_, static_cast<std::uint32_t>(at.value - header_.first.value + 1));
         append(frame.header, at, frame.payload);
         last_ = at;
         ++count_;
@@ -62,21 +71,28 @@ public:
         s.chain = format::chain_value<C>(header_.previous.chain, s);
         return s;
     }
-    /// Writes what is left, zeros up to the footer, footer and headers, and syncs.
+    /// Writes what is left, zeros up to the footer, index and filter, footer and headers, and syncs.
     [[nodiscard]] result<void> finish() {
         auto const head = format::encode<C>(header_);
-        auto const foot = format::encode<C>(format::segment_footer{.seal = seal()});
         put(0, head);
         flush();
         buffer_.assign(flush_bytes, std::byte{0});
         auto const end = format::footer_offset(header_.size);
         for (auto at = written_; at < end; at += flush_bytes)
             put(at, byte_view{buffer_}.first(static_cast<std::size_t>(std::min<std::uint64_t>(flush_bytes, end - at))));
-        put(end, foot);
+        KEEL_TRY(status_);
+        KEEL_TRY_LET(made, wal::write_sections<C>(file_, keys_, count_, header_.salt, at_, header_.size));
+        sections_ = made;
+        format::segment_footer foot{.seal = seal()};
+        for (auto const& section : {made.index, made.filter})
+            if (section) foot.sections[foot.section_count++] = *section;
+        put(end, format::encode<C>(foot));
         put(format::second_header_offset(header_.size), head);
-        if (!status_) return status_;
+        KEEL_TRY(status_);
         return file_.sync();
     }
+    /// Once it is finished.
+    [[nodiscard]] wal::segment_sections const& sections() const noexcept { return sections_; }
 
 private:
     static constexpr std::size_t flush_bytes = 256 * KiB;
@@ -110,6 +126,9 @@ private:
     File& file_;
     format::segment_header header_;
     std::vector<lsn_range> keep_;
+    std::size_t next_kept_ = 0;
+    wal::index_builder keys_{};
+    wal::segment_sections sections_{};
     std::uint64_t at_;
     std::uint64_t written_;
     lsn mark_;

@@ -2,25 +2,26 @@
 #ifndef KEEL_RECOVERY_TAKE_INVENTORY_HPP
 #define KEEL_RECOVERY_TAKE_INVENTORY_HPP
 
-// Taking stock of a store's folder (inventory.hpp): reads a few hundred bytes per file, writes nothing. A file is known by its header; its
-// name is a hint, and the manifest says which lives of which files belong to the store.
+// Taking stock of a store's folder (inventory.hpp): reads a few hundred bytes per file, writes nothing. match_segments.hpp says which file
+// is which segment.
 
 #include <keel/error.hpp>
 #include <keel/format/manifest.hpp>
-#include <keel/format/mark.hpp>
 #include <keel/format/notes.hpp>
 #include <keel/format/segment_header.hpp>
 #include <keel/policy/compression/concept.hpp>
 #include <keel/policy/repair/finding.hpp>
 #include <keel/recovery/inventory.hpp>
+#include <keel/recovery/match_segments.hpp>
+#include <keel/recovery/seen_file.hpp>
 #include <keel/recovery/store_lock.hpp>
 #include <keel/wal/layout.hpp>
 #include <keel/wal/manifest.hpp>
-#include <keel/wal/window.hpp>
 
 #include <algorithm>
 #include <array>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <utility>
 #include <vector>
@@ -29,49 +30,19 @@ namespace keel::inline v0::recovery {
 
 namespace detail {
 
-struct seen_file {
-    std::string path{};
-    std::string name{};
-    std::uint64_t bytes = 0;
-    std::array<format::header_read, 2> copies{};
-    format::footer_read footer{};
-    [[nodiscard]] format::segment_header const* best() const noexcept {
-        // Both may verify and differ: a crash during activation. The one in use is the newer.
-        if (copies[0].good() && (!copies[1].good() || copies[0].header.state >= copies[1].header.state))
-            return &copies[0].header;
-        return copies[1].good() ? &copies[1].header : nullptr;
-    }
-};
-
-/// A mark frame anywhere in a file whose headers are gone, its salt unknown: tells what the headers told.
-template <checksum_policy C, class File>
-[[nodiscard]] std::optional<format::mark> find_mark(File const& file, std::uint64_t file_bytes,
-                                                    std::uint64_t known_salt = 0) {
-    constexpr auto length = static_cast<std::size_t>(format::frame_bytes(format::mark_bytes));
-    wal::window<File> in{file, file_bytes};
-    for (std::uint64_t at = 512; at + length <= file_bytes; at += format::frame_alignment) {
-        auto const bytes = in.at(at, length);
-        if (format::read_frame_header(bytes.data()).type != format::frame_type::mark) continue;
-        auto const m = format::decode_mark(bytes.subspan(format::frame_header_bytes, format::mark_bytes));
-        if (!m || (known_salt != 0 && m->salt != known_salt)) continue;
-        if (format::read_frame<C>(bytes, {m->salt, at}).state == format::frame_state::intact) return m;
-    }
-    return std::nullopt;
-}
-
 template <class Config>
 class stock_taker {
 public:
     using fs_type = typename Config::file_system;
     using C = typename Config::checksum;
 
-    stock_taker(fs_type& fs, inventory& out) : fs_{fs}, out_{out} {}
+    stock_taker(fs_type& fs, inventory& out, std::stop_token cancel) : fs_{fs}, out_{out}, cancel_{std::move(cancel)} {}
 
     result<void> run() {
         KEEL_TRY(look_at_folder());
         read_notes(); // first of all: a writer beside this may be ahead of them, they are never ahead of the log
         out_.manifest = wal::load_manifest<C>(fs_, out_.paths);
-        note_refused_manifests();
+        KEEL_TRY(note_refused_manifests());
         KEEL_TRY(look_at_segments());
         KEEL_TRY(check_identity());
         if (!out_.exists) return {};
@@ -81,10 +52,7 @@ public:
         note_missing_tables();
         note_manifest_damage();
         forget_foreign_note();
-        match_segments();
-        sort_strangers();
-        keep_names();
-        std::ranges::sort(out_.segments, {}, [](found_segment const& s) { return s.entry.place; });
+        segment_matcher<C, fs_type>{fs_, out_, files_, cancel_}.run();
         return {};
     }
 
@@ -107,11 +75,16 @@ private:
         return {};
     }
 
-    void note_refused_manifests() {
+    /// A manifest that the machine does not open (no permission, no descriptor left) is not damaged, and nothing may be made up for it. One
+    /// that stands open and cannot be read to its end is bad bytes like others, and asked once more before anything is given up over it.
+    result<void> note_refused_manifests() {
         for (int i = 0; i < 2; ++i) {
             auto const& copy = out_.manifest.copies[static_cast<std::size_t>(i)];
-            if (copy.refused) out_.refused.push_back({out_.paths.manifest(i), 0, copy.file_bytes});
+            if (!copy.refused) continue;
+            if (!copy.opened && copy.refused->code != errc::not_regular) return failure(*copy.refused);
+            out_.refused.push_back({out_.paths.manifest(i), 0, copy.file_bytes});
         }
+        return {};
     }
 
     result<void> look_at_segments() {
@@ -205,6 +178,11 @@ private:
             out_.store = header->store;
             out_.branch = header->branch;
         } else {
+            // Where not one header is left the notes say at least whose folder it is.
+            if (out_.note) {
+                out_.store = out_.note->store;
+                out_.branch = out_.note->branch;
+            }
             for (auto const& f : files_)
                 if (auto const* h = f.best(); h != nullptr) {
                     out_.store = h->store;
@@ -307,9 +285,15 @@ private:
 
     void read_notes() {
         auto file = fs_.open(out_.paths.notes(), io::access::read_only, io::creation::must_exist);
-        if (!file) return;
         std::array<std::byte, 2 * format::note_bytes> bytes{};
-        if (auto const got = file->read(0, bytes); !got) return;
+        if (!file) {
+            auto const code = file.error().code;
+            if (code != errc::not_found && code != errc::not_regular) out_.notes_refused = file.error();
+            return;
+        }
+        auto got = file->read(0, bytes);
+        if (!got) got = file->read(0, bytes);
+        if (!got) return out_.refused.push_back({out_.paths.notes(), 0, bytes.size()});
         out_.note = format::newest_note<C>(bytes);
         auto const status = file->status();
         auto const boot = fs_.boot();
@@ -322,226 +306,14 @@ private:
         out_.note_is_own = false;
     }
 
-    void match_segments() {
-        taken_.assign(files_.size(), false);
-        for (auto const& [id, entry] : out_.state.segments) add_registered(entry);
-    }
-
-    void add_registered(format::segment_entry const& entry) {
-        found_segment s;
-        s.entry = entry;
-        s.registered = true;
-        s.path = out_.paths.segment(entry.id);
-        auto const expected = wal::layout::segment_name(entry.id);
-        std::optional<std::size_t> by_name;
-        std::optional<std::size_t> by_content;
-        for (std::size_t i = 0; i < files_.size(); ++i) {
-            bool const named = files_[i].name == expected;
-            if (named) by_name = i;
-            auto const* h = files_[i].best();
-            bool const same = h != nullptr && h->id == entry.id && h->salt == entry.salt && h->store == out_.store;
-            if (same && (!by_content || named)) by_content = i;
-        }
-        if (!by_content && !by_name) by_content = find_by_mark(entry);
-        auto const use = by_content ? by_content : by_name;
-        if (by_name && !by_content && files_[*by_name].best() != nullptr) {
-            complain(damage::wrong_place, files_[*by_name].path,
-                     "the file under this name is segment " + wal::layout::segment_name(files_[*by_name].best()->id));
-            miss(s);
-        } else if (!use) {
-            miss(s);
-        } else {
-            take(s, files_[*use]);
-            taken_[*use] = true;
-            if (by_content && files_[*by_content].name != expected)
-                complain(damage::wrong_place, s.path, "this is segment " + expected + ", found by what it holds");
-        }
-        place(std::move(s));
-    }
-
-    /// A file without headers that stands under no registered segment's name: one of its marks may say that it is this segment.
-    [[nodiscard]] std::optional<std::size_t> find_by_mark(format::segment_entry const& entry) {
-        for (std::size_t i = 0; i < files_.size(); ++i) {
-            auto const named = wal::layout::segment_of(files_[i].name);
-            if (taken_[i] || files_[i].best() != nullptr || (named && out_.state.segments.contains(*named))) continue;
-            auto const file = fs_.open(files_[i].path, io::access::read_only, io::creation::must_exist);
-            auto const m = file ? find_mark<C>(*file, files_[i].bytes, entry.salt) : std::nullopt;
-            if (m && m->segment == entry.id) return i;
-        }
-        return std::nullopt;
-    }
-
-    void miss(found_segment& s) {
-        // Where the seal is known so is what it held; else only its neighbours and the horizon can tell whether records are gone.
-        complain(damage::missing_segment, s.path, "the manifest knows this segment, the folder does not hold it");
-        if (s.entry.seal) s.geometry.first = s.entry.seal->range.first;
-    }
-
-    void take(found_segment& s, seen_file const& file) {
-        s.present = true;
-        s.path = file.path;
-        s.file_bytes = file.bytes;
-        if (auto const* best = file.best(); best != nullptr) {
-            s.header = *best;
-            for (std::size_t i = 0; i < 2; ++i)
-                if (!file.copies[i].good())
-                    complain(damage::header_damaged, file.path,
-                             i == 0 ? "the first header does not verify; the second one serves"
-                                    : "the second header does not verify; the first one serves",
-                             i == 0 ? 0 : file.bytes - format::header_bytes, outcome::healed);
-        } else {
-            complain(damage::headers_lost, file.path,
-                     file.bytes == 0 ? "the file is empty; put it back from a copy, or repair without it"
-                                     : "neither header verifies; the manifest and the frames serve");
-        }
-        check_footer(s, file);
-        if (s.file_bytes != s.entry.size)
-            complain(damage::wrong_size, file.path,
-                     "is " + std::to_string(s.file_bytes) + " bytes long, " + std::to_string(s.entry.size) +
-                         " were written");
-        s.geometry = {.id = s.entry.id,
-                      .salt = s.entry.salt,
-                      .first = s.header ? s.header->first : first_of(s),
-                      .begin = format::frames_begin(s.entry.size),
-                      .limit = std::min(format::frames_limit(s.entry.size), s.file_bytes)};
-        // Without the first LSN no frame's LSN is known.
-        if (s.geometry.limit < s.geometry.begin || !s.geometry.first) s.geometry.limit = s.geometry.begin;
-        if (s.entry.seal && s.entry.seal->data_end >= s.geometry.begin)
-            s.geometry.limit = std::min(s.geometry.limit, s.entry.seal->data_end);
-        if (out_.note && out_.note_is_own && out_.note->segment == s.entry.id) s.geometry.known_end = out_.note->end;
-    }
-
-    // The facts of a seal stand in the footer and in the manifest: either gives the other back.
-    void check_footer(found_segment& s, seen_file const& file) {
-        auto const& footer = file.footer;
-        bool const own = footer.good && footer.footer.seal.id == s.entry.id && footer.footer.seal.salt == s.entry.salt;
-        if (s.entry.seal && own && footer.footer.seal == *s.entry.seal) {
-            s.footer = footer.footer;
-        } else if (!s.entry.seal && own && !out_.manifest.state) {
-            s.entry.seal = footer.footer.seal;
-        } else if (s.entry.seal && (!own || footer.footer.seal != *s.entry.seal)) {
-            complain(damage::header_damaged, file.path, "the footer does not verify; the manifest has what it said",
-                     file.bytes >= format::segment_bytes_min ? format::footer_offset(file.bytes) : 0, outcome::healed);
-        }
-    }
-
-    [[nodiscard]] lsn first_of(found_segment const& s) {
-        if (s.entry.seal) return s.entry.seal->range.first;
-        auto file = fs_.open(s.path, io::access::read_only, io::creation::must_exist);
-        if (!file) return {};
-        auto const m = find_mark<C>(*file, s.file_bytes, s.entry.salt);
-        return m ? m->first : lsn{};
-    }
-
-    void place(found_segment s) {
-        if (s.in_use()) out_.segments.push_back(std::move(s));
-        else out_.spare.push_back(std::move(s));
-    }
-
-    // Files that no entry of the manifest claims.
-    void sort_strangers() {
-        for (std::size_t i = 0; i < files_.size(); ++i) {
-            if (taken_[i]) continue;
-            auto const& file = files_[i];
-            auto const* h = file.best();
-            auto const hint = h != nullptr ? std::optional{h->id} : wal::layout::segment_of(file.name);
-            auto const removed = std::ranges::find_if(out_.state.removed,
-                                                      [&](auto const& r) { return hint && r.id == *hint; });
-            if (removed != out_.state.removed.end()) {
-                out_.leftovers.push_back({.path = file.path, .removed = removed->id});
-            } else if (h == nullptr && out_.manifest.state) {
-                out_.leftovers.push_back({.path = file.path});
-            } else if (h == nullptr) {
-                adopt_headless(file);
-            } else if (h->store != out_.store) {
-                complain(damage::wrong_place, file.path, "this segment belongs to another store; it is left alone");
-            } else if (auto const known = out_.state.segments.find(h->id);
-                       known != out_.state.segments.end() && h->state != format::segment_state::prepared) {
-                complain(damage::wrong_place, file.path,
-                         "a second file with the header of segment " + wal::layout::segment_name(h->id) +
-                             "; it is left alone");
-                out_.leftovers.push_back({.path = file.path});
-            } else if (h->state == format::segment_state::prepared || is_retired(*h)) {
-                out_.leftovers.push_back({.path = file.path});
-                bool const given_up = h->state != format::segment_state::prepared && h->first <= out_.state.floor;
-                if (given_up && out_.manifest.state && file.path == out_.paths.segment(h->id))
-                    out_.leftovers.back().retired =
-                        format::segment_entry{.id = h->id, .salt = h->salt, .size = h->size, .place = h->place};
-            } else {
-                adopt_stranger(file, *h);
-            }
-        }
-    }
-
-    // No new segment takes a name under which a file stands, whatever that holds: it may be damage's only trace, or a segment that
-    // lost its own name. What a crash left of an unregistered preparation is the one thing to write over.
-    void keep_names() {
-        constexpr std::uint64_t sane = std::uint64_t{1} << 62; // above, only a hostile name leads
-        for (std::size_t i = 0; i < files_.size(); ++i) {
-            auto const id = wal::layout::segment_of(files_[i].name);
-            auto const* h = files_[i].best();
-            bool const half_prepared = !taken_[i] && h != nullptr && h->state == format::segment_state::prepared &&
-                                       h->store == out_.store && id == h->id;
-            if (id && id->value < sane && !half_prepared)
-                out_.state.next_segment = std::max(out_.state.next_segment, id->value + 1);
-        }
-        auto const counts = [this](auto const& list) {
-            auto const temporary = out_.paths.segment_temporary();
-            return std::ranges::any_of(list, [&](found_segment const& s) { return s.present && s.path == temporary; });
-        };
-        for (unsigned n = 1; counts(out_.segments) || counts(out_.spare); ++n) out_.paths.avoid_temporary(n);
-    }
-
-    // Retiring makes its edit durable before the file goes: what is left then is below the floor.
-    [[nodiscard]] bool is_retired(format::segment_header const& h) const noexcept {
-        return h.state != format::segment_state::rebuilt ? h.first <= out_.state.floor
-                                                         : out_.manifest.state.has_value();
-    }
-
-    void adopt_stranger(seen_file const& file, format::segment_header const& h) {
-        if (out_.manifest.state)
-            complain(damage::unknown_segment, file.path,
-                     "a segment in use that the manifest does not know; it is taken back");
-        found_segment s;
-        s.entry = {.id = h.id, .salt = h.salt, .size = h.size, .place = h.place};
-        take(s, file);
-        remember(s);
-        place(std::move(s));
-    }
-
-    void adopt_headless(seen_file const& file) {
-        auto opened = fs_.open(file.path, io::access::read_only, io::creation::must_exist);
-        if (!opened) return;
-        auto const m = find_mark<C>(*opened, file.bytes);
-        if (!m || !format::valid_segment_size(file.bytes)) {
-            out_.leftovers.push_back({.path = file.path});
-            return;
-        }
-        found_segment s;
-        s.entry = {.id = m->segment, .salt = m->salt, .size = file.bytes, .place = m->segment};
-        take(s, file);
-        s.geometry.first = m->first;
-        remember(s);
-        place(std::move(s));
-    }
-
-    void remember(found_segment const& s) {
-        out_.state.segments[s.entry.id] = s.entry;
-        out_.state.next_segment = std::max(out_.state.next_segment, s.entry.id.value + 1);
-    }
-
-    void complain(damage kind, std::string const& path, std::string detail, std::uint64_t offset = 0,
-                  outcome done = outcome::reported) {
-        finding f{
-            .kind = kind, .file = out_.paths.inside(path), .offset = offset, .done = done, .detail = std::move(detail)};
-        if (kind == damage::header_damaged) f.length = format::header_bytes;
-        out_.findings.push_back(std::move(f));
+    void complain(damage kind, std::string const& path, std::string detail) {
+        out_.findings.push_back({.kind = kind, .file = out_.paths.inside(path), .detail = std::move(detail)});
     }
 
     fs_type& fs_;
     inventory& out_;
+    std::stop_token cancel_;
     std::vector<seen_file> files_{};
-    std::vector<bool> taken_{};
     bool has_log_ = false;
     bool has_tables_ = false;
     bool any_in_use_ = false;
@@ -549,11 +321,13 @@ private:
 
 } // namespace detail
 
-/// Takes stock of the folder. Errors: not_found, not_a_store, wrong_format, wrong_policy, not_regular, or the machine's.
+/// Takes stock of the folder. Errors: not_found, not_a_store, wrong_format, wrong_policy, not_regular, or the machine's. A stop request
+/// ends the longest part early; whoever asked for it looks at no more of what is found.
 template <class Config>
-[[nodiscard]] result<inventory> take_inventory(typename Config::file_system& fs, std::string directory) {
+[[nodiscard]] result<inventory> take_inventory(typename Config::file_system& fs, std::string directory,
+                                               std::stop_token cancel = {}) {
     inventory out{wal::layout{std::move(directory)}};
-    KEEL_TRY(detail::stock_taker<Config>{fs, out}.run());
+    KEEL_TRY(detail::stock_taker<Config>{fs, out, std::move(cancel)}.run());
     return out;
 }
 

@@ -19,6 +19,7 @@
 #include <keel/wal/window.hpp>
 
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <utility>
 #include <vector>
@@ -40,12 +41,15 @@ public:
     table_checker(typename Fs::file const& file, std::string const& name, format::table_entry const& of)
         : name_{name}, of_{of}, in_{file, of.size} {}
 
-    /// `visit(version)` is told of every record that verifies, in order.
+    /// `visit(version)` is told of every record that verifies, in order. A stop request ends it with what was seen by then.
     template <class Visit>
-    table_check run(Visit const& visit) {
+    table_check run(Visit const& visit, std::stop_token const& cancel) {
         read_headers();
         auto const end = of_.size - format::header_bytes;
-        for (std::uint64_t at = format::table_frames_begin; at < end;) at = frame_at(at, end, visit);
+        for (std::uint64_t at = format::table_frames_begin; at < end;) {
+            if (cancel.stop_requested()) return std::move(out_);
+            at = frame_at(at, end, visit);
+        }
         if (header_ && out_.findings.empty() && (out_.records != header_->records || blocks_ != header_->blocks))
             complain(damage::corrupt_block, 0, format::header_bytes,
                      "the records verify one by one but are not as many as the table's header says");
@@ -217,12 +221,13 @@ private:
 } // namespace detail
 
 /// Looks at the whole table in `file`; findings name it `name`. `visit(version)` is told of every record that verifies, in order.
-/// Errors: the machine's.
+/// A stop request ends it early, with findings that whoever asked for the stop does not look at. Errors: the machine's.
 template <checksum_policy C, compression_policy P, io::file_system Fs, class Visit>
 [[nodiscard]] result<table_check> check_table(typename Fs::file const& file, std::string const& name,
-                                              format::table_entry const& of, Visit const& visit) {
+                                              format::table_entry const& of, Visit const& visit,
+                                              std::stop_token const& cancel = {}) {
     KEEL_TRY_LET(status, file.status());
-    auto out = detail::table_checker<C, P, Fs>{file, name, of}.run(visit);
+    auto out = detail::table_checker<C, P, Fs>{file, name, of}.run(visit, cancel);
     if (status.size != of.size)
         out.findings.push_back({.kind = damage::wrong_size,
                                 .file = name,
@@ -234,9 +239,10 @@ template <checksum_policy C, compression_policy P, io::file_system Fs, class Vis
 /// The same by its path.
 template <checksum_policy C, compression_policy P, io::file_system Fs, class Visit>
 [[nodiscard]] result<table_check> check_table(Fs fs, std::string const& path, std::string const& name,
-                                              format::table_entry const& of, Visit const& visit) {
+                                              format::table_entry const& of, Visit const& visit,
+                                              std::stop_token const& cancel = {}) {
     KEEL_TRY_LET(file, fs.open(path, io::access::read_only, io::creation::must_exist));
-    return check_table<C, P, Fs>(file, name, of, visit);
+    return check_table<C, P, Fs>(file, name, of, visit, cancel);
 }
 
 } // namespace keel::inline v0::table

@@ -2,7 +2,7 @@
 #ifndef KEEL_TOOL_RUN_HPP
 #define KEEL_TOOL_RUN_HPP
 
-// wal-recovery, the command line over a store or a log: validate, repair, undo, inspect, dump. A template, so that a program with
+// wal-recovery, the command line over a store or a log: validate, repair, undo, inspect, dump, accept-loss. A template, so that a program with
 // policies of its own has a tool that knows them:
 //
 //   int main(int argc, char** argv) { return keel::tool::run<keel::engine<my_checksum>>(argc, argv); }
@@ -16,10 +16,12 @@
 //   undo     --data-dir DIR [--json]                (or repair --undo)
 //   inspect  --data-dir DIR [--json]
 //   dump     --data-dir DIR [--from-lsn N] [--json]
+//   accept-loss --data-dir DIR [--json]
 //
 // Exit code 0: healthy, or done. 1: damage found; records were lost. 2: wrong usage, or the store cannot be read: there is none, an
-// engine holds its lock, another format, a checksum nobody here knows. A torn tail is the trace of a crash and no damage.
-// Only repair and undo write, and they hold the store's lock while they do; the others share it with each other.
+// engine holds its lock, another format, a checksum nobody here knows. 3: how many acknowledged records were lost is not known, and
+// nobody has accepted that. A torn tail is the trace of a crash and no damage.
+// Only repair, undo and accept-loss write, and they hold the store's lock while they do; the others share it with each other.
 
 #include <keel/recovery/store_lock.hpp>
 #include <keel/tool/detail/checksum_of_store.hpp>
@@ -54,6 +56,7 @@ template <class Config>
     case command::undo: return undo<Config>(fs, line, to);
     case command::inspect: return inspect<Config>(fs, line, to);
     case command::dump: return dump<Config>(fs, line, to);
+    case command::accept_loss: return accept_loss<Config>(fs, line, to);
     }
     return exit_unusable;
 }

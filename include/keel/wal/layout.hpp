@@ -44,6 +44,8 @@ public:
     [[nodiscard]] std::string table_temporary(format::table_id id) const { return table(id) + ".tmp"; }
     [[nodiscard]] std::string quarantine() const { return path("quarantine"); }
     [[nodiscard]] std::string quarantine(std::uint64_t repair) const { return quarantine() + '/' + hex(repair); }
+    /// Which losses were accepted (recovery/loss_ledger.hpp).
+    [[nodiscard]] std::string losses() const { return quarantine() + "/losses"; }
     [[nodiscard]] std::string corruption_log() const { return quarantine() + "/corruption.jsonl"; }
 
     /// "0000000000000001.seg"

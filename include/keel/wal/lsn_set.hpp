@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <iterator>
 #include <map>
+#include <utility>
 #include <vector>
 
 namespace keel::inline v0::wal {
@@ -72,6 +73,45 @@ public:
 
 private:
     std::map<lsn, lsn> ranges_;
+};
+
+/// Ranges in order, none of which touches another, made once and then asked: each answer takes the logarithm of their number, and what it
+/// gives.
+class lsn_ranges {
+public:
+    lsn_ranges() = default;
+    explicit lsn_ranges(std::vector<lsn_range> in_order) : ranges_{std::move(in_order)} {
+        before_.reserve(ranges_.size() + 1);
+        before_.push_back(0);
+        for (auto const& r : ranges_) before_.push_back(before_.back() + r.size());
+    }
+    /// How many of its LSNs are in `r`.
+    [[nodiscard]] std::uint64_t count_in(lsn_range r) const noexcept {
+        return r.empty() ? 0 : count_up_to(r.last) - count_up_to(r.first.before());
+    }
+    /// Calls visit(range) for what `r` and the ranges have in common, in order.
+    template <class Visit>
+    void each_in(lsn_range r, Visit const& visit) const {
+        if (r.empty()) return;
+        for (auto i = first_ending_at(r.first); i < ranges_.size() && ranges_[i].first <= r.last; ++i)
+            visit(lsn_range{std::max(ranges_[i].first, r.first), std::min(ranges_[i].last, r.last)});
+    }
+    [[nodiscard]] std::vector<lsn_range> const& all() const noexcept { return ranges_; }
+
+private:
+    /// The first range that ends at this LSN or behind it.
+    [[nodiscard]] std::size_t first_ending_at(lsn at) const noexcept {
+        return static_cast<std::size_t>(
+            std::ranges::lower_bound(ranges_, at, {}, [](lsn_range const& r) { return r.last; }) - ranges_.begin());
+    }
+    [[nodiscard]] std::uint64_t count_up_to(lsn at) const noexcept {
+        auto const i = first_ending_at(at);
+        bool const inside = i < ranges_.size() && ranges_[i].first <= at;
+        return before_.empty() ? 0 : before_[i] + (inside ? at.value - ranges_[i].first.value + 1 : 0);
+    }
+
+    std::vector<lsn_range> ranges_{};
+    std::vector<std::uint64_t> before_{}; ///< LSNs in the ranges in front of each
 };
 
 /// LSNs that count, and the segment (index into inventory::segments) that has the winning copy.

@@ -231,6 +231,63 @@ template <checksum_policy C, class File>
                                    .argument = format::filter_probes};
 }
 
+/// The sections of a segment that takes no more records.
+struct segment_sections {
+    std::optional<format::segment_section> index{};
+    std::optional<format::segment_section> filter{};
+};
+/// Writes index and filter of a segment's keys behind `end`, where the last frame of this life, whole or torn, ends. None where a record has
+/// no key, or no room is left for them: then it is found by a scan. Not synced.
+template <checksum_policy C, class File>
+[[nodiscard]] result<segment_sections> write_sections(File& file, index_builder const& keys, std::uint64_t records,
+                                                      std::uint64_t salt, std::uint64_t end,
+                                                      std::uint64_t segment_bytes) {
+    segment_sections out;
+    if (keys.size() == 0 || keys.size() != records || !format::index_fits(end, records, segment_bytes)) return out;
+    auto at = format::sections_begin(end, segment_bytes);
+    auto const block = format::block_bytes(segment_bytes);
+    KEEL_TRY_LET(index, write_index<C>(file, keys.sorted(), salt, at, segment_bytes));
+    out.index = index;
+    at += index.length;
+    auto filter = keys.filter({block, records});
+    if (filter.empty()) return out;
+    KEEL_TRY_LET(written, write_filter<C>(file, std::move(filter), salt, at, block));
+    out.filter = written;
+    return out;
+}
+
+/// Which LSNs an index has entries of, as ranges in order, counted as its frames count them. Nothing where a block does not verify or cannot
+/// be read, or an LSN stands twice. Memory: 4 bytes an entry.
+template <checksum_policy C, class File>
+[[nodiscard]] std::optional<std::vector<lsn_range>> lsns_in_index(File const& file,
+                                                                  format::segment_section const& index,
+                                                                  std::uint64_t entries, std::uint64_t salt, lsn first,
+                                                                  std::uint64_t segment_bytes) {
+    format::index_shape const shape{format::block_bytes(segment_bytes), entries};
+    auto const block = static_cast<std::size_t>(shape.block);
+    window<File> in{file, format::footer_offset(segment_bytes)};
+    std::vector<std::uint32_t> deltas;
+    deltas.reserve(static_cast<std::size_t>(entries));
+    for (std::uint64_t n = 0; n < shape.entry_blocks(); ++n) {
+        auto const at = index.offset + n * shape.block;
+        auto const bytes = in.at(at, block);
+        if (!format::block_verifies<C>(bytes, salt, at)) return std::nullopt;
+        auto const here = std::min(shape.entries_per_block(), entries - n * shape.entries_per_block());
+        for (std::uint64_t i = 0; i < here; ++i)
+            deltas.push_back(format::read_index_entry(bytes.data() + i * format::index_entry_bytes).lsn_delta);
+    }
+    if (!in.unreadable().empty()) return std::nullopt;
+    std::ranges::sort(deltas);
+    std::vector<lsn_range> out;
+    for (auto const delta : deltas) {
+        lsn const at{first.value - 1 + delta};
+        if (delta == 0 || (!out.empty() && out.back().last >= at)) return std::nullopt;
+        if (!out.empty() && out.back().last.next() == at) out.back().last = at;
+        else out.push_back({at, at});
+    }
+    return out;
+}
+
 /// The blocks of a sealed segment's sections that do not verify, read again past the page cache before that is believed.
 template <checksum_policy C, class File>
 [[nodiscard]] std::vector<byte_range> damaged_blocks(File const& file, std::uint64_t salt, std::uint64_t segment_bytes,

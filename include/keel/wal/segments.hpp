@@ -82,10 +82,12 @@ public:
         fills_ = false;
     }
 
-    /// Files in the log's folder that are this store's and no part of it: adopt() removes them. Before anything is written.
-    void remove_later(std::vector<std::string> leftovers) {
+    /// What adopt() tidies up, too. `leftovers`: files in the log's folder that are this store's and no part of it, to be removed. `gone`: spare
+    /// segments without a file, to be given up. Before anything is written.
+    void tidy_later(std::vector<std::string> leftovers, std::vector<segment_id> gone) {
         std::lock_guard const hold{m_};
         leftovers_ = std::move(leftovers);
+        gone_ = std::move(gone);
     }
 
     /// Takes over the spare segments that recovery found. Each gets a new life before it is used, also after an orderly close: a later
@@ -104,12 +106,15 @@ public:
             edit.retired(e.id);
             if (holds(paths_.segment(e.id), e)) reusable.push_back({paths_.segment(e.id), e.size});
         }
+        for (auto const id : gone_)
+            if (manifest_.state().segments.contains(id)) edit.retired(id);
         // A loss is declared before what it lies between is durable elsewhere: a power loss may take that, and its LSNs with it.
         if (std::ranges::any_of(manifest_.state().losses, [next](lsn_range const& r) { return r.last >= next; }))
             edit.unused(next);
         used_.reserve(used_.size() + reusable.size());
         if (!edit.empty()) KEEL_TRY(commit_locked(edit, room::reserved));
         for (auto& file : reusable) used_.push_back(std::move(file));
+        gone_.clear();
         for (auto const& e : retired)
             static_cast<void>(dispose_locked(e, false)); // else they are left to the next opening
         remove_leftovers();
@@ -202,18 +207,22 @@ private:
     static constexpr std::size_t fill_bytes =
         4 * KiB; // larger writes leave large folios behind, which make small writes slow
 
-    /// Whether the file is the segment that it is taken for. Names are hints.
+    /// Whether the file is the segment that it is taken for. Names are hints, and no header that verifies may say otherwise: what is taken for
+    /// it is written over.
     [[nodiscard]] bool holds(std::string const& path, format::segment_entry const& e) {
         auto file = fs_.open(path, io::access::read_only, io::creation::must_exist);
         if (!file) return false;
+        bool any = false;
         for (auto const at : {std::uint64_t{0}, format::second_header_offset(e.size)}) {
             format::header_block block{};
             auto const got = file->read(at, block);
             if (!got || *got != block.size()) continue;
             auto const read = format::decode_segment_header<C>(block);
-            if (read.good() && read.header.id == e.id && read.header.salt == e.salt) return true;
+            if (!read.good()) continue;
+            if (read.header.id != e.id || read.header.salt != e.salt) return false;
+            any = true;
         }
-        return false;
+        return any;
     }
 
     /// A segment, and the manifest written anew.
@@ -340,6 +349,7 @@ private:
     std::optional<prepared_segment> made_{};
     std::vector<used_file> used_{};
     std::vector<std::string> leftovers_{};
+    std::vector<segment_id> gone_{};
     mutable std::shared_ptr<format::manifest_state const> shown_{}; ///< made anew when it is asked for behind an edit
     space_reserve<fs_type> reserve_;
 };

@@ -10,6 +10,7 @@
 #include <keel/types.hpp>
 
 #include <algorithm>
+#include <iterator>
 #include <vector>
 
 namespace keel::inline v0::wal {
@@ -79,13 +80,19 @@ private:
             done += part.size();
         }
     }
+    /// Kept in order and without overlaps, however the window moves.
     void note_unreadable(byte_range bad) {
-        for (auto& known : unreadable_)
-            if (bad.offset >= known.offset && bad.offset <= known.offset + known.length) {
-                known.length = std::max(known.length, bad.offset + bad.length - known.offset);
-                return;
-            }
-        unreadable_.push_back(bad);
+        auto at = std::ranges::upper_bound(unreadable_, bad.offset, {}, &byte_range::offset);
+        if (at != unreadable_.begin() && std::prev(at)->offset + std::prev(at)->length >= bad.offset) {
+            --at;
+            at->length = std::max(at->length, bad.offset + bad.length - at->offset);
+        } else {
+            at = unreadable_.insert(at, bad);
+        }
+        auto const behind = std::next(at);
+        if (behind == unreadable_.end() || behind->offset > at->offset + at->length) return;
+        at->length = std::max(at->length, behind->offset + behind->length - at->offset);
+        unreadable_.erase(behind);
     }
 
     File const* file_;

@@ -68,9 +68,8 @@ public:
         : start_{std::move(start)},
           s_{keeper, parts, sink, events, std::move(notes), start_.last, start_.durable, options.clock_ns},
           fail_over_{s_}, first_{s_, fail_over_, start_}, path_{s_, fail_over_}, never_writes_{start_.read_only} {
-        if (options.read_only) s_.health.stop_writing(state_cause::opened_read_only, start_.reason);
-        else if (start_.read_only) s_.health.stop_writing(state_cause::repair, start_.reason);
-        else if (!start_.reason.empty()) s_.health.add_condition(state_cause::damage, start_.reason);
+        if (start_.read_only) s_.health.stop_writing(start_.cause, start_.reason);
+        for (auto const& c : start_.conditions) s_.health.add_condition(c.what, c.why);
         if constexpr (mapped) keeper.leave_unfilled();
     }
     writer(writer const&) = delete;

@@ -28,6 +28,13 @@ struct unproven_tail {
     std::uint64_t end = 0; ///< offset behind the last frame that counts
 };
 
+/// Something that makes a store degraded from the start.
+struct start_condition {
+    state_cause what = state_cause::none;
+    std::string why{};
+    bool operator==(start_condition const&) const = default;
+};
+
 struct writer_start {
     lsn last{};                          ///< the last LSN of the log, declared losses included
     lsn durable{};                       ///< known durable already
@@ -39,8 +46,10 @@ struct writer_start {
         0; ///< where that segment ends in it if the tails, none of them there, are written again
     std::vector<format::segment_entry> spares{};  ///< prepared segments that were found
     std::vector<format::segment_entry> retired{}; ///< segments given up whose files a crash left
-    std::string reason{};                         ///< why the state is not healthy; empty: it is
+    std::vector<start_condition> conditions{};    ///< what makes it degraded, one per cause
     bool read_only = false;
+    state_cause cause = state_cause::repair; ///< why it is,
+    std::string reason{};                    ///< and for people
 };
 
 } // namespace keel::inline v0::wal

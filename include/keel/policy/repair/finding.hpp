@@ -32,6 +32,7 @@ enum class damage : std::uint8_t {
     manifest_lost,    ///< neither serves in full; rebuilt from the segments
     missing_table,    ///< the manifest knows the table, the directory does not
     corrupt_block,    ///< a block of a table does not verify; the keys in it have no answer
+    unknown_extent,   ///< the end of the log is gone, and nothing says how many acknowledged records with it
 };
 
 [[nodiscard]] constexpr std::string_view name_of(damage what) noexcept {
@@ -54,6 +55,7 @@ enum class damage : std::uint8_t {
     case damage::manifest_lost: return "manifest_lost";
     case damage::missing_table: return "missing_table";
     case damage::corrupt_block: return "corrupt_block";
+    case damage::unknown_extent: return "unknown_extent";
     }
     return "unknown";
 }

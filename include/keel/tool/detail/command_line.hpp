@@ -24,8 +24,9 @@ namespace keel::inline v0::tool::detail {
 inline constexpr int exit_done = 0;
 inline constexpr int exit_damage = 1;
 inline constexpr int exit_unusable = 2;
+inline constexpr int exit_unknown = 3;
 
-enum class command : std::uint8_t { validate, repair, undo, inspect, dump };
+enum class command : std::uint8_t { validate, repair, undo, inspect, dump, accept_loss };
 
 struct command_line {
     command what = command::validate;
@@ -49,15 +50,17 @@ public:
         app_.require_subcommand(1);
         app_.set_version_flag("--version", "wal-recovery " + std::string{version} + ", store format " +
                                                std::to_string(format::format_number));
-        app_.footer("Exit codes: 0 healthy or done; 1 damage found, or records were lost; 2 wrong usage, or the store "
-                    "cannot be read.\n"
-                    "Only repair and undo write. No command runs while an engine has the store open for writing.\n"
-                    "'wal-recovery COMMAND --help' says more.");
+        app_.footer(
+            "Exit codes: 0 healthy or done; 1 damage found, or records were lost; 2 wrong usage, or the store "
+            "cannot be read; 3 how much was lost is not known.\n"
+            "Only repair, undo and accept-loss write. No command runs while an engine has the store open for writing.\n"
+            "'wal-recovery COMMAND --help' says more.");
         add_validate();
         add_repair();
         add_undo();
         add_inspect();
         add_dump();
+        add_accept_loss();
     }
 
     [[nodiscard]] parsed_line run(std::span<std::string const> words, console& to) {
@@ -84,6 +87,7 @@ private:
         if (name == "repair") return command::repair;
         if (name == "undo") return command::undo;
         if (name == "inspect") return command::inspect;
+        if (name == "accept-loss") return command::accept_loss;
         return name == "dump" ? command::dump : command::validate;
     }
 
@@ -98,7 +102,11 @@ private:
                         "Print one JSON object with all findings");
         sub.add_flag("--deep", out_.deep,
                      "Read past the page cache: judge what the medium holds, not what memory remembers of it");
-        sub.footer("A torn tail, which a crash leaves, is no damage: exit code 0.");
+        sub.footer(
+            "A torn tail, which a crash leaves, is no damage: exit code 0. A loss that a repair declared is shown "
+            "until "
+            "'wal-recovery accept-loss', and is no damage any more. Exit code 3, status \"unknown\": the end of the "
+            "log is gone, and nothing says how many records with it.");
     }
     void add_repair() {
         auto& sub = add("repair", "Heal what can be healed, deal with the rest by a strategy", "Print one JSON object");
@@ -107,12 +115,14 @@ private:
             ->type_name("NAME");
         sub.add_flag("--dry-run", out_.dry_run, "Say what would be done; change nothing");
         sub.add_flag("--undo", undo_, "The same as the command undo");
-        sub.footer("skip      drop the damaged records, keep all others\n"
-                   "partial   rebuild from every copy there is, then keep what verifies\n"
-                   "rollback  back to the last record before the first lost one\n\n"
-                   "Damaged files move to quarantine/ with a receipt; 'wal-recovery undo' puts them back as long as "
-                   "nothing was written since.\n"
-                   "Exit code 1 where acknowledged records were lost. A healthy store is not changed.");
+        sub.footer(
+            "skip      drop the damaged records, keep all others\n"
+            "partial   rebuild from every copy there is, then keep what verifies\n"
+            "rollback  back to the last record before the first lost one\n\n"
+            "Damaged files move to quarantine/ with a receipt; 'wal-recovery undo' puts them back as long as "
+            "nothing was written since.\n"
+            "A repair that was cut short goes on where it stopped. Exit code 1 where acknowledged records were lost, "
+            "3 where nobody knows how many. A healthy store is not changed.");
     }
     void add_undo() {
         add("undo", "Take the last repair back, byte for byte", "Print one JSON object")
@@ -131,6 +141,13 @@ private:
                    "quotes, with \\xNN for\n"
                    "bytes that are not printable. keel::format::parse reads it back.\n"
                    "Exit code 1 where acknowledged records are missing from it.");
+    }
+    void add_accept_loss() {
+        add("accept-loss", "Say that the losses there are, are known: they are no longer shown as open",
+            "Print one JSON object")
+            .footer("Every open of the store shows a loss, and is degraded by it, until then. Nothing comes back by "
+                    "it, and "
+                    "nothing else is lost.");
     }
     void check_repair() const {
         auto const* const sub = app_.get_subcommand("repair");

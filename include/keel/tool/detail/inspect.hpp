@@ -23,6 +23,7 @@ struct quarantine_folder {
     std::string time{};
     std::uint64_t lost_records = 0;
     bool undone = false;
+    bool unfinished = false; ///< cut short: the next repair goes on with it
 };
 
 template <class Fs>
@@ -63,8 +64,11 @@ template <class Fs>
         if (auto const files = fs.list(path))
             for (auto const& f : *files) folder.files.push_back(f.name);
         // A repair after an undo takes the same number: its receipt stands beside the undone one.
-        folder.undone = std::ranges::find(folder.files, "receipt.json") == folder.files.end() &&
-                        std::ranges::find(folder.files, "receipt.undone.json") != folder.files.end();
+        auto const has = [&](std::string_view file) {
+            return std::ranges::find(folder.files, file) != folder.files.end();
+        };
+        folder.unfinished = !has("receipt.json") && has("progress");
+        folder.undone = !has("receipt.json") && !folder.unfinished && has("receipt.undone.json");
         read_receipt(folder, small_file(fs, path + (folder.undone ? "/receipt.undone.json" : "/receipt.json")));
         out.push_back(std::move(folder));
     }
@@ -168,7 +172,7 @@ struct segment_row {
                                {"compression", compression::name_of(t.compression)},
                                {"smallest", printable(t.smallest)},
                                {"largest", printable(t.largest)}});
-    o["declared_lost_lsn_ranges"] = to_json(s.exam.found.declared);
+    put_losses(o, s);
     o["leftovers"] = json::array();
     for (auto const& l : stock.leftovers) o["leftovers"].push_back(stock.paths.inside(l.path));
     o["notes"] = nullptr;
@@ -185,7 +189,8 @@ struct segment_row {
                                    {"time", q.time},
                                    {"files", q.files},
                                    {"lost_records", q.lost_records},
-                                   {"undone", q.undone}});
+                                   {"undone", q.undone},
+                                   {"unfinished", q.unfinished}});
     return o;
 }
 
@@ -242,8 +247,11 @@ inline void say_inspection(console& to, survey const& s, std::vector<quarantine_
     to.out << '\n' << to.paint(style::bold, "quarantine") << '\n';
     text_table table{{"repair", "time", "strategy", "lost", "files"}};
     for (auto const& q : quarantine)
-        table.add({printable(q.name) + (q.undone ? " (undone)" : ""), printable(q.time), printable(q.strategy),
-                   std::to_string(q.lost_records), std::to_string(q.files.size())});
+        table.add({printable(q.name) + (q.undone       ? " (undone)"
+                                        : q.unfinished ? " (cut short)"
+                                                       : ""),
+                   printable(q.time), printable(q.strategy), std::to_string(q.lost_records),
+                   std::to_string(q.files.size())});
     table.print(to);
 }
 

@@ -2,19 +2,20 @@
 #ifndef KEEL_TOOL_DETAIL_REPAIR_HPP
 #define KEEL_TOOL_DETAIL_REPAIR_HPP
 
-// `wal-recovery repair` and `wal-recovery undo`: the only commands that write. Look, plan, carry out, look again, say what became
-// of it. A dry run ends after the plan.
+// `wal-recovery repair`, `wal-recovery undo` and `wal-recovery accept-loss`: the only commands that write. Look, plan, carry out
+// (recovery/carry_out.hpp, as an opening does), look again, say what became of it. A dry run ends after the plan.
 
 #include <keel/policy/repair/choice.hpp>
+#include <keel/recovery/carry_out.hpp>
 #include <keel/recovery/plan.hpp>
-#include <keel/recovery/repair.hpp>
+#include <keel/recovery/undo.hpp>
 #include <keel/tool/detail/segment_map.hpp>
 #include <keel/tool/detail/survey.hpp>
-#include <keel/wal/manifest.hpp>
 
 #include <algorithm>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -35,7 +36,7 @@ struct repair_story {
     o["rebuild"] = json::array();
     o["set_aside"] = json::array();
     for (auto const& s : story.plan.segments)
-        o[s.keep_records ? "rebuild" : "set_aside"].push_back(stock.paths.inside(stock.segments[s.segment].path));
+        o[s.keep.empty() ? "set_aside" : "rebuild"].push_back(stock.paths.inside(stock.segments[s.segment].path));
     o["forget"] = json::array();
     for (auto const id : story.plan.forget) o["forget"].push_back(stock.paths.inside(stock.paths.segment(id)));
     o["rewrite_manifest"] = story.plan.rewrite_manifest;
@@ -51,7 +52,7 @@ inline void story_to_json(console& to, command_line const& line, repair_story co
         o["records"] = r.records;
         o["first_lsn"] = r.first_lsn.value;
         o["last_lsn"] = r.last_lsn.value;
-        o["declared_lost_lsn_ranges"] = to_json(story.after->exam.found.declared);
+        put_losses(o, *story.after);
     }
     o["strategy"] = story.strategy;
     o["dry_run"] = line.dry_run;
@@ -72,7 +73,7 @@ inline void say_plan(console& to, command_line const& line, repair_story const& 
            << to.paint(style::bold, line.dry_run ? "a repair would" : "the repair") << " (strategy " << story.strategy
            << ")\n";
     for (auto const& s : plan.segments)
-        to.out << "  " << (s.keep_records ? "builds anew without its damage: " : "sets aside, nothing in it counts: ")
+        to.out << "  " << (s.keep.empty() ? "sets aside, nothing in it counts: " : "builds anew without its damage: ")
                << printable(stock.paths.inside(stock.segments[s.segment].path)) << '\n';
     for (auto const id : plan.forget)
         to.out << "  takes off the manifest, the file is gone: " << stock.paths.inside(stock.paths.segment(id)) << '\n';
@@ -85,9 +86,15 @@ inline void say_plan(console& to, command_line const& line, repair_story const& 
 
 inline void say_outcome(console& to, command_line const& line, repair_story const& story) {
     if (!story.plan.changes_anything()) {
-        to.out << (story.before.damaged() ? "\nA repair can do nothing about these findings; restore a backup, or ask "
-                                            "with the findings at hand.\n"
-                                          : "\nNothing to repair; nothing was changed.\n");
+        if (story.before.unknown())
+            to.out << "\nA repair cannot bring back what is gone without a trace; put the file back from a copy, "
+                      "restore a "
+                      "backup, or say that the loss is known: wal-recovery accept-loss\n";
+        else
+            to.out << (story.before.damaged()
+                           ? "\nA repair can do nothing about these findings; restore a backup, or ask "
+                             "with the findings at hand.\n"
+                           : "\nNothing to repair; nothing was changed.\n");
         return;
     }
     say_plan(to, line, story);
@@ -97,7 +104,7 @@ inline void say_outcome(console& to, command_line const& line, repair_story cons
     }
     for (auto const& path : story.done.quarantined) to.out << "  moved to " << printable(path) << '\n';
     to.out << '\n';
-    say_line(to, "now", story.after->damaged() ? to.paint(style::red, "DAMAGED") : to.paint(style::green, "healthy"));
+    say_line(to, "now", painted_status(to, *story.after));
     auto const& r = story.after->exam.report;
     say_line(to, "records",
              counted(r.records, "record") + ", LSN " + std::to_string(r.first_lsn.value) + " to " +
@@ -120,38 +127,29 @@ inline void say_outcome(console& to, command_line const& line, repair_story cons
         say_outcome(to, line, story);
     }
     auto const& now = story.after ? *story.after : story.before;
-    return now.damaged() || story.plan.lost_records != 0 ? exit_damage : exit_done;
-}
-
-/// The manifest as the store has it, ready for the edit that switches over.
-template <class Config>
-[[nodiscard]] auto manifest_of(typename Config::file_system& fs, recovery::inventory const& stock,
-                               open_options const& options) {
-    wal::manifest_store<typename Config::checksum, typename Config::file_system> manifest{
-        fs, stock.paths, stock.store, stock.branch, options.entropy, options.clock_ns};
-    auto state = stock.state;
-    // Edits known durable that are gone must not be numbered again.
-    state.edit = std::max(state.edit, stock.manifest.marked);
-    manifest.adopt(std::move(state), stock.manifest);
-    return manifest;
+    auto const code = exit_code_of(now);
+    return code == exit_done && story.plan.lost_records != 0 ? exit_damage : code;
 }
 
 template <class Config>
 [[nodiscard]] result<void> carry_out(typename Config::file_system& fs, repair_story& story,
-                                     std::shared_ptr<wal::store_identity<typename Config::file_system>> identity) {
+                                     recovery::identity_of<Config> identity) {
     open_options const options;
     auto& exam = story.before.exam;
-    auto const how = story.plan.what == decision::roll_back ? outcome::rolled_back : outcome::declared_lost;
-    for (auto* list : {&exam.found.findings, &exam.report.findings, &story.before.findings})
-        for (auto& f : *list)
-            if (f.lost != 0) f.done = how;
-    auto manifest = manifest_of<Config>(fs, exam.stock, options);
-    manifest.belongs_to(std::move(identity));
-    KEEL_TRY_LET(done, recovery::apply_repair<Config>(fs, exam, story.plan, options, story.strategy, manifest));
-    auto const unfinished = done.unfinished;
-    story.done = std::move(done);
-    if (unfinished) return failure(*unfinished);
-    return recovery::log_corruption(fs, exam.stock.paths, story.before.findings, options.clock_ns());
+    KEEL_TRY(recovery::ask_the_medium_again<Config>(fs, exam, story.plan));
+    auto manifest = recovery::adopted_manifest<Config>(fs, exam.stock, options, std::move(identity));
+    auto carried = recovery::carry_out_repair<Config>(fs, exam, story.plan, options, story.strategy, manifest,
+                                                      story.before.findings);
+    if (carried.done) story.done = std::move(*carried.done);
+    KEEL_TRY(carried.outcome);
+    return recovery::remember_unknown<Config>(fs, exam, story.before.ledger);
+}
+
+/// Holds the lock until the last of what shares it is gone.
+template <class Config>
+[[nodiscard]] recovery::identity_of<Config> identity_from(typename Config::file_system& fs, wal::layout const& paths,
+                                                          wal::double_lock<typename Config::file_system> held) {
+    return std::make_shared<wal::store_identity<typename Config::file_system>>(fs, paths, std::move(held));
 }
 
 /// Asked before the lock file is made: a folder without a store stays as it is.
@@ -170,13 +168,16 @@ template <class Config>
     KEEL_TRY_LET(held, lock_store(fs, paths, line.dry_run ? io::lock_mode::shared : io::lock_mode::exclusive));
     KEEL_TRY_LET(seen, look_at<Config>(fs, line, to));
     auto const choice = choice_of(line.strategy);
-    auto plan = recovery::plan_repair(seen.exam, choice, recovery::repair_scope::everything);
+    auto const& stock = seen.exam.stock;
+    std::set<segment_id> begun;
+    if (stock.manifest.state)
+        begun = recovery::rest_of_repair<typename Config::checksum>(fs, stock.paths, stock.store,
+                                                                    *stock.manifest.state);
+    auto plan = recovery::plan_repair(seen.exam, choice, recovery::repair_scope::everything, begun);
     repair_story story{.before = std::move(seen), .plan = std::move(plan), .strategy = choice.name};
-    if (!line.dry_run) KEEL_TRY(recovery::finish_moves(fs, story.before.exam.stock));
+    auto const identity = identity_from<Config>(fs, paths, std::move(held)); // until it has looked again
+    if (!line.dry_run) KEEL_TRY(carry_out<Config>(fs, story, identity));
     if (!line.dry_run && story.plan.changes_anything()) {
-        using identity_type = wal::store_identity<typename Config::file_system>;
-        auto const identity = std::make_shared<identity_type>(fs, paths, std::move(held)); // until it has looked again
-        KEEL_TRY(carry_out<Config>(fs, story, identity));
         KEEL_TRY_LET(after, look_at<Config>(fs, line, to));
         story.after.emplace(std::move(after));
     }
@@ -199,6 +200,34 @@ template <class Config>
         say_summary(to, now);
     }
     return exit_done;
+}
+
+template <class Config>
+[[nodiscard]] result<int> accept_loss(typename Config::file_system& fs, command_line const& line, console& to) {
+    wal::layout const paths{line.directory};
+    KEEL_TRY(store_is_here<Config>(fs, line.directory));
+    KEEL_TRY_LET(held, lock_store(fs, paths, io::lock_mode::exclusive));
+    KEEL_TRY_LET(seen, look_at<Config>(fs, line, to));
+    auto const open = seen.exam.report.declared_lost_lsn_ranges;
+    bool const any = !open.empty() || seen.unknown();
+    auto const identity = identity_from<Config>(fs, paths, std::move(held));
+    if (any) KEEL_TRY(recovery::accept_losses<Config>(fs, seen.exam, seen.ledger, open_options{}, identity));
+    KEEL_TRY_LET(now, look_at<Config>(fs, line, to));
+    if (line.json) {
+        auto o = to_json(now);
+        o["accepted"] = to_json(open);
+        o["accepted_unknown"] = json::array();
+        for (auto const& u : seen.exam.report.unknown_extents) o["accepted_unknown"].push_back(to_json(u));
+        write(to.out, o);
+        return exit_code_of(now);
+    }
+    if (!any) to.out << "There is no loss that is not accepted; nothing was changed.\n\n";
+    if (!open.empty()) to.out << "Accepted as lost: LSN " << text_of(open) << ".\n";
+    for (auto const& u : seen.exam.report.unknown_extents)
+        to.out << "Accepted, whatever it was: what stood behind LSN " << u.after.value << " (" << printable(u.why)
+               << ").\n";
+    say_summary(to, now);
+    return exit_code_of(now);
 }
 
 } // namespace keel::inline v0::tool::detail

@@ -6,6 +6,7 @@
 // in one JSON object or in a few lines.
 
 #include <keel/recovery/examine.hpp>
+#include <keel/recovery/loss_ledger.hpp>
 #include <keel/tool/detail/checksum_of_store.hpp>
 #include <keel/tool/detail/command_line.hpp>
 #include <keel/tool/detail/console.hpp>
@@ -26,15 +27,20 @@ namespace keel::inline v0::tool::detail {
 struct survey {
     recovery::examination exam;
     std::string_view checksum{};
+    recovery::loss_ledger ledger{};        ///< which losses were accepted
     std::vector<finding> findings{};       ///< all of them, however many
     std::uint64_t only_past_the_cache = 0; ///< of those: --deep found them on the medium, the page cache hides them
     std::uint64_t only_in_the_cache = 0;   ///< mismatches that the medium does not have
 
-    survey(recovery::examination e, std::string_view sum) : exam{std::move(e)}, checksum{sum} {
+    survey(recovery::examination e, recovery::loss_ledger known, std::string_view sum)
+        : exam{std::move(e)}, checksum{sum}, ledger{std::move(known)} {
+        recovery::show_losses(exam.report, exam.found.declared, exam.found.end, ledger);
         findings = exam.stock.findings;
         findings.insert(findings.end(), exam.found.findings.begin(), exam.found.findings.end());
     }
-    /// Anything but the trace of a crash. Losses that were declared are over and done with.
+    /// Nobody knows how many acknowledged records are gone, and nobody has accepted that.
+    [[nodiscard]] bool unknown() const { return !exam.report.unknown_extents.empty(); }
+    /// Anything but the trace of a crash. Losses that were declared are no damage any more; whether they were accepted is shown.
     [[nodiscard]] bool damaged() const {
         return !exam.found.lost.empty() || exam.report.corrupted_records != 0 ||
                std::ranges::any_of(findings, &finding::is_corruption);
@@ -67,11 +73,37 @@ template <class Config>
     KEEL_TRY_LET(exam, recovery::examine<looking<Config>>(through, line.directory, options));
     if (!exam.stock.exists)
         return failure(errc::not_found, "there is no store in this folder; check --data-dir", line.directory);
-    return survey{std::move(exam), Config::checksum::name};
+    KEEL_TRY_LET(ledger, recovery::read_ledger<typename Config::checksum>(through, exam.stock.paths, exam.stock.store));
+    return survey{std::move(exam), std::move(ledger), Config::checksum::name};
 }
 
 /// What both JSON and text call the state of a store.
-[[nodiscard]] inline std::string_view status_of(survey const& s) { return s.damaged() ? "damaged" : "healthy"; }
+[[nodiscard]] inline std::string_view status_of(survey const& s) {
+    return s.unknown() ? "unknown" : s.damaged() ? "damaged" : "healthy";
+}
+[[nodiscard]] inline int exit_code_of(survey const& s) {
+    return s.unknown() ? exit_unknown : s.damaged() ? exit_damage : exit_done;
+}
+[[nodiscard]] inline std::string painted_status(console& to, survey const& s) {
+    if (s.unknown()) return to.paint(style::red, "UNKNOWN: nobody can tell how many acknowledged records are gone");
+    return s.damaged() ? to.paint(style::red, "DAMAGED") : to.paint(style::green, "healthy");
+}
+
+[[nodiscard]] inline json to_json(unknown_extent const& u) {
+    json o;
+    o["segment"] = u.segment.value;
+    o["file"] = u.file;
+    o["after_lsn"] = u.after.value;
+    o["detail"] = u.why;
+    return o;
+}
+/// Losses that earlier repairs declared, and whether somebody knows of them.
+inline void put_losses(json& o, survey const& s) {
+    o["declared_lost_lsn_ranges"] = to_json(s.exam.found.declared);
+    o["accepted_lost_lsn_ranges"] = to_json(s.exam.report.accepted_lost_lsn_ranges);
+    o["unknown_extents"] = json::array();
+    for (auto const& u : s.exam.report.unknown_extents) o["unknown_extents"].push_back(to_json(u));
+}
 
 /// The fields that validate and repair share.
 [[nodiscard]] inline json to_json(survey const& s) {
@@ -89,7 +121,7 @@ template <class Config>
     o["healed_records"] = r.healed_records;
     o["lost_records"] = r.lost_records;
     o["lost_lsn_ranges"] = to_json(s.exam.found.lost);
-    o["declared_lost_lsn_ranges"] = to_json(s.exam.found.declared);
+    put_losses(o, s);
     o["torn_tail_bytes"] = r.torn_tail_bytes;
     o["skipped_records"] = r.skipped_records;
     o["transient_mismatches"] = r.transient_mismatches;
@@ -144,7 +176,7 @@ inline void say_summary(console& to, survey const& s) {
     say_line(to, "store",
              printable(s.exam.stock.paths.root()) + " (checksum " + std::string{s.checksum} + ", format " +
                  std::to_string(format::format_number) + ")");
-    say_line(to, "status", s.damaged() ? to.paint(style::red, "DAMAGED") : to.paint(style::green, "healthy"));
+    say_line(to, "status", painted_status(to, s));
     say_line(to, "segments",
              grouped(r.segments) + ", " + size_of_log(s) +
                  (r.corrupted_segments != 0 ? ", " + grouped(r.corrupted_segments) + " damaged" : ""));
@@ -161,8 +193,15 @@ inline void say_summary(console& to, survey const& s) {
                  "acknowledged records that do not verify: " + grouped(r.corrupted_records) + " (" +
                      grouped(r.healed_records) + " whole elsewhere, " + grouped(r.lost_records) + " lost)");
     if (!s.exam.found.lost.empty()) say_line(to, "lost", "LSN " + text_of(s.exam.found.lost));
-    if (!s.exam.found.declared.empty())
-        say_line(to, "declared", "lost in earlier repairs: LSN " + text_of(s.exam.found.declared));
+    for (auto const& u : r.unknown_extents)
+        say_line(to, "unknown",
+                 "how much was lost behind LSN " + std::to_string(u.after.value) + ": " + printable(u.why));
+    if (!r.declared_lost_lsn_ranges.empty())
+        say_line(to, "declared",
+                 "lost in earlier repairs: LSN " + text_of(r.declared_lost_lsn_ranges) +
+                     " ('accept-loss' ends this line)");
+    if (!r.accepted_lost_lsn_ranges.empty())
+        say_line(to, "accepted", "lost, and known to be: LSN " + text_of(r.accepted_lost_lsn_ranges));
     if (r.torn_tail_bytes != 0 || r.skipped_records != 0)
         say_line(to, "torn tail",
                  grouped(r.torn_tail_bytes) + " bytes, never acknowledged: the trace of a crash, no damage");

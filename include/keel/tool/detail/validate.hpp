@@ -60,10 +60,16 @@ inline void compare(survey& cached, survey& medium) {
 inline void say_what_to_do(console& to, survey const& s) {
     auto const dir = printable(s.exam.stock.paths.root());
     to.out << '\n';
-    if (!s.damaged()) {
+    if (!s.damaged() && !s.unknown()) {
         to.out << "Nothing needs to be done.\n";
         return;
     }
+    if (s.unknown())
+        to.out << "What to do: put the missing file back from a copy, or restore a backup. Where there is none, go on "
+                  "without "
+                  "it, and say that the loss is known:\n"
+               << "  wal-recovery accept-loss --data-dir " << dir << '\n';
+    if (!s.damaged()) return;
     to.out << "What to do: copy the folder first if the medium may be failing. Then see what a repair would do, and "
               "repair:\n"
            << "  wal-recovery repair --data-dir " << dir << " --strategy partial --dry-run\n"
@@ -91,7 +97,7 @@ inline int say_survey(console& to, command_line const& line, survey const& s) {
         say_findings(to, s.findings);
         say_what_to_do(to, s);
     }
-    return s.damaged() ? exit_damage : exit_done;
+    return exit_code_of(s);
 }
 
 template <class Config>

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_RECOVERY_CARRY_OUT_HPP
+#define KEEL_RECOVERY_CARRY_OUT_HPP
+
+// From a plan to its effects, for whoever repairs: an opening or the tool. The medium is asked again before anything is given up for bytes
+// that it did not read; the findings say what became of them; the repair is carried out, and told in the corruption log.
+
+#include <keel/recovery/corruption_log.hpp>
+#include <keel/recovery/loss_ledger.hpp>
+#include <keel/recovery/plan.hpp>
+#include <keel/recovery/repair.hpp>
+#include <keel/wal/manifest.hpp>
+#include <keel/wal/store_identity.hpp>
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace keel::inline v0::recovery {
+
+/// The store's lock, and the word whether what it was taken on is still the store.
+template <class Config>
+using identity_of = std::shared_ptr<wal::store_identity<typename Config::file_system>>;
+
+/// The manifest as the store has it, ready for edits, each of which asks `identity` first. Null: whoever only reads.
+template <class Config>
+[[nodiscard]] auto adopted_manifest(typename Config::file_system& fs, inventory const& stock,
+                                    open_options const& options, identity_of<Config> identity) {
+    wal::manifest_store<typename Config::checksum, typename Config::file_system> manifest{
+        fs, stock.paths, stock.store, stock.branch, options.entropy, options.clock_ns};
+    manifest.belongs_to(std::move(identity));
+    auto state = stock.state;
+    // Edits known durable that are gone must not be numbered again.
+    state.edit = std::max(state.edit, stock.manifest.marked);
+    manifest.adopt(std::move(state), stock.manifest);
+    return manifest;
+}
+
+namespace detail {
+
+/// Reads what could not be read once more. A medium that answers now had a passing trouble, and the next look will find the records.
+template <class Config>
+class medium_check {
+public:
+    using fs_type = typename Config::file_system;
+    explicit medium_check(fs_type& fs) : fs_{fs} {}
+
+    result<void> run(examination const& e) {
+        for (auto const& place : e.stock.refused)
+            if (answers(place.path, place.offset, place.length)) return answers_again(place.path, place.offset);
+        for (std::size_t i = 0; i < e.runs.size(); ++i)
+            for (auto const& bad : e.runs[i].unreadable)
+                for (auto at = bad.offset; at < bad.offset + bad.length; at += sector_bytes)
+                    if (answers(e.stock.segments[i].path, at, sector_bytes))
+                        return answers_again(e.stock.segments[i].path, at);
+        return {};
+    }
+
+private:
+    static constexpr std::uint64_t sector_bytes = wal::window<typename fs_type::file>::sector_bytes;
+
+    [[nodiscard]] bool answers(std::string const& path, std::uint64_t offset, std::uint64_t length) {
+        auto file = fs_.open(path, io::access::read_only, io::creation::must_exist);
+        std::vector<std::byte> bytes(static_cast<std::size_t>(length));
+        return file && file->read(offset, bytes).has_value();
+    }
+    [[nodiscard]] static result<void> answers_again(std::string const& path, std::uint64_t offset) {
+        return failure(
+            error{.code = errc::io_error,
+                  .message = "the medium could not be read and now answers again: nothing was given up; open once more",
+                  .file = path,
+                  .offset = offset,
+                  .retryable = true});
+    }
+    fs_type& fs_;
+};
+
+} // namespace detail
+
+/// Before anything is given up, or taken for unknown, because the machine did not read it. Errors: io_error, retryable, where it does now.
+template <class Config>
+[[nodiscard]] result<void> ask_the_medium_again(typename Config::file_system& fs, examination const& e,
+                                                repair_plan const& plan) {
+    bool const gives_up = !e.found.lost.empty() || plan.rewrite_manifest || !plan.segments.empty();
+    if (!gives_up && e.found.unknown.empty()) return {};
+    return detail::medium_check<Config>{fs}.run(e);
+}
+
+/// What became of a plan.
+struct carried_out {
+    std::optional<repair_done> done{}; ///< also of one that stopped half-way
+    result<void> outcome{}; ///< an error: the repair, its word in the corruption log, or a move was not carried out
+};
+
+/// Carries the plan out, or, where it changes nothing, completes what an earlier repair left. Findings in `e` and `told` say afterwards what
+/// became of them; `told` goes to the corruption log. The caller holds the store's lock, and has asked the medium again.
+template <class Config>
+[[nodiscard]] carried_out carry_out_repair(
+    typename Config::file_system& fs, examination& e, repair_plan const& plan, open_options const& options,
+    std::string_view strategy, wal::manifest_store<typename Config::checksum, typename Config::file_system>& manifest,
+    std::vector<finding>& told) {
+    carried_out out;
+    out.outcome = finish_moves(fs, e.stock);
+    if (!out.outcome) return out;
+    if (plan.changes_anything()) {
+        auto const how = plan.what == decision::roll_back ? outcome::rolled_back : outcome::declared_lost;
+        for (auto* list : {&e.found.findings, &e.report.findings, &told})
+            for (auto& f : *list)
+                if (f.lost != 0) f.done = how;
+        out.done = apply_repair<Config>(fs, e, plan, options, strategy, manifest);
+        if (out.done->stopped) out.outcome = failure(*out.done->stopped);
+        else if (out.done->unfinished) out.outcome = failure(*out.done->unfinished);
+    } else {
+        // A receipt more or less costs nobody the store.
+        static_cast<void>(finish_receipt<Config>(fs, e, plan, options, manifest));
+    }
+    auto logged = log_corruption(fs, e.stock.paths, told, options.clock_ns());
+    if (out.outcome && !logged && !e.found.lost.empty())
+        out.outcome = logged; // what cost nothing must not cost the store
+    return out;
+}
+
+/// Notes that somebody knows of every loss: all that is declared, and all that is unknown. A registered segment whose file is gone is taken off
+/// the manifest with it. Gives the ledger as it is then. The caller holds the store's lock.
+template <class Config>
+[[nodiscard]] result<loss_ledger> accept_losses(typename Config::file_system& fs, examination const& e,
+                                                loss_ledger const& known, open_options const& options,
+                                                identity_of<Config> identity) {
+    format::edit_builder edit;
+    for (auto const& s : e.stock.spare) {
+        bool const unknown = std::ranges::find(e.found.unknown, s.entry.id, &unknown_extent::segment) !=
+                             e.found.unknown.end();
+        if (!s.present && unknown) edit.retired(s.entry.id);
+    }
+    if (!edit.empty()) {
+        auto manifest = adopted_manifest<Config>(fs, e.stock, options, std::move(identity));
+        KEEL_TRY(manifest.commit(edit));
+    }
+    auto const next = accepted_now(known, e.found.declared, e.report);
+    KEEL_TRY(write_ledger<typename Config::checksum>(fs, e.stock.paths, e.stock.store, next));
+    return next;
+}
+
+/// Remembers where more may be lost than anybody knows, before anything is written behind it. `known`: what the ledger says; what is new
+/// joins it. The caller holds the store's lock.
+template <class Config>
+[[nodiscard]] result<void> remember_unknown(typename Config::file_system& fs, examination const& e,
+                                            loss_ledger& known) {
+    auto next = known;
+    for (auto const& u : e.found.unknown)
+        if (!next.knows(u.segment)) next.unknown.push_back(u);
+    if (next.unknown.size() == known.unknown.size()) return {};
+    KEEL_TRY(write_ledger<typename Config::checksum>(fs, e.stock.paths, e.stock.store, next));
+    known = std::move(next);
+    return {};
+}
+
+} // namespace keel::inline v0::recovery
+
+#endif

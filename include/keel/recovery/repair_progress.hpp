@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_RECOVERY_REPAIR_PROGRESS_HPP
+#define KEEL_RECOVERY_REPAIR_PROGRESS_HPP
+
+// How far a repair has come, beside its evidence in quarantine/<number>/: `progress`, a block of 512 bytes, and `journal.jsonl`, a line
+// for each thing that was done. A repair that ran out of room or memory, was cancelled or killed goes on behind the last step that was
+// committed; and undo knows the manifest edit that the repair led to, so that it takes back a repair and nothing that was written since.
+//
+//   Progress: 0 magic u64 | 8 version u32 | 12 checksum_id u32 | 16 store_id 16 | 32 repair u64 | 40 edit it began on u64
+//             48 edit of the last step known to be committed u64, and 56 bytes of the journal up to there u64
+//             64 edit of the step under way u64, 72 bytes of the journal with it u64, 80 next segment id behind it u64
+//             88 records lost up to there u64, 96 and with the step under way u64 | 104 finished u8      | 504 check u64
+// It is written before each step is committed. The step is committed if the manifest's newest edit has its number and gives the next
+// segment id that it said: no other edit raises that by just as much.
+
+#include <keel/error.hpp>
+#include <keel/format/endian.hpp>
+#include <keel/format/manifest.hpp>
+#include <keel/format/segment_header.hpp>
+#include <keel/io/concept.hpp>
+#include <keel/policy/checksum/concept.hpp>
+#include <keel/types.hpp>
+#include <keel/wal/layout.hpp>
+#include <keel/wal/manifest.hpp>
+
+#include <algorithm>
+#include <charconv>
+#include <cstdint>
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
+#include <string_view>
+#include <system_error>
+
+namespace keel::inline v0::recovery {
+
+inline constexpr std::uint64_t repair_magic = 0x0A706572'6C65656BULL; // "keelrep\n"
+inline constexpr std::uint32_t repair_version = 1;
+inline constexpr std::uint64_t journal_bytes_max = 256 * MiB; ///< of a longer one only the beginning is read back
+
+struct repair_progress {
+    format::store_id store{};
+    std::uint64_t number = 0;
+    std::uint64_t begun_on = 0;
+    std::uint64_t done_edit = 0;
+    std::uint64_t done_bytes = 0;
+    std::uint64_t next_edit = 0;
+    std::uint64_t next_bytes = 0;
+    std::uint64_t next_segment = 0;
+    std::uint64_t done_lost = 0;
+    std::uint64_t next_lost = 0;
+    bool finished = false;
+    bool operator==(repair_progress const&) const = default;
+
+    /// Whether the step under way is committed in this state.
+    [[nodiscard]] bool is_committed(format::manifest_state const& now) const noexcept {
+        return next_edit != 0 && now.edit == next_edit && now.next_segment == next_segment;
+    }
+    /// Whether nothing but this repair has changed the store since it began.
+    [[nodiscard]] bool is_newest(format::manifest_state const& now) const noexcept {
+        return now.edit == done_edit || is_committed(now);
+    }
+    /// The same with the step under way done, if it is committed in this state; else as if it had not been begun.
+    [[nodiscard]] repair_progress settled(format::manifest_state const& now) const noexcept {
+        auto out = *this;
+        if (is_committed(now)) {
+            out.done_edit = next_edit;
+            out.done_bytes = next_bytes;
+            out.done_lost = next_lost;
+        }
+        out.next_edit = out.next_bytes = out.next_segment = out.next_lost = 0;
+        return out;
+    }
+};
+
+template <checksum_policy C>
+[[nodiscard]] format::header_block encode(repair_progress const& p) noexcept {
+    format::header_block block{};
+    format::field_writer out{block};
+    out.put(repair_magic).put(repair_version).put(checksum_id{C::id}.value).put(byte_view{p.store});
+    out.put(p.number).put(p.begun_on).put(p.done_edit).put(p.done_bytes);
+    out.put(p.next_edit).put(p.next_bytes).put(p.next_segment);
+    out.put(p.done_lost).put(p.next_lost).put(std::uint8_t{p.finished});
+    format::detail::seal_block<C>(block);
+    return block;
+}
+template <checksum_policy C>
+[[nodiscard]] std::optional<repair_progress> decode_repair_progress(byte_view block) noexcept {
+    if (!format::detail::block_verifies<C>(block)) return std::nullopt;
+    format::field_reader in{block};
+    if (in.get<std::uint64_t>() != repair_magic || in.get<std::uint32_t>() != repair_version) return std::nullopt;
+    static_cast<void>(in.get<std::uint32_t>());
+    repair_progress p;
+    p.store = in.bytes<16>();
+    p.number = in.get<std::uint64_t>();
+    p.begun_on = in.get<std::uint64_t>();
+    p.done_edit = in.get<std::uint64_t>();
+    p.done_bytes = in.get<std::uint64_t>();
+    p.next_edit = in.get<std::uint64_t>();
+    p.next_bytes = in.get<std::uint64_t>();
+    p.next_segment = in.get<std::uint64_t>();
+    p.done_lost = in.get<std::uint64_t>();
+    p.next_lost = in.get<std::uint64_t>();
+    p.finished = in.get<std::uint8_t>() != 0;
+    return p;
+}
+
+/// The names in quarantine/<number>/.
+class repair_folder {
+public:
+    repair_folder(wal::layout const& paths, std::uint64_t number) : path_{paths.quarantine(number)} {}
+    [[nodiscard]] std::string const& path() const noexcept { return path_; }
+    [[nodiscard]] std::string file(std::string_view name) const { return path_ + '/' + std::string{name}; }
+    [[nodiscard]] std::string manifest(int copy) const { return file(copy == 0 ? "manifest.0" : "manifest.1"); }
+    [[nodiscard]] std::string progress() const { return file("progress"); }
+    [[nodiscard]] std::string journal() const { return file("journal.jsonl"); }
+    [[nodiscard]] std::string receipt() const { return file("receipt.json"); }
+    [[nodiscard]] std::string undone_receipt() const { return file("receipt.undone.json"); }
+    [[nodiscard]] std::string undone_journal() const { return file("journal.undone.jsonl"); }
+
+    /// What an undo leaves; a later repair may take the same number.
+    [[nodiscard]] static bool is_undone(std::string_view name) noexcept {
+        return name == "receipt.undone.json" || name == "journal.undone.jsonl";
+    }
+
+private:
+    std::string path_;
+};
+
+/// What stands there of a repair of this store; nothing where it does not verify, or is of another one.
+template <checksum_policy C, io::file_system Fs>
+[[nodiscard]] std::optional<repair_progress> read_progress(Fs& fs, repair_folder const& folder,
+                                                           format::store_id const& store) {
+    auto const file = fs.open(folder.progress(), io::access::read_only, io::creation::must_exist);
+    format::header_block block{};
+    auto const got = file ? file->read(0, block) : result<std::size_t>{std::size_t{0}};
+    if (!got || *got != block.size()) return std::nullopt;
+    auto const p = decode_repair_progress<C>(block);
+    return p && p->store == store ? p : std::nullopt;
+}
+
+/// Replaces what stood there, in one step.
+template <checksum_policy C, io::file_system Fs>
+[[nodiscard]] result<void> write_progress(Fs& fs, repair_folder const& folder, repair_progress const& p) {
+    auto const temporary = folder.progress() + ".tmp";
+    using store_type = wal::manifest_store<C, Fs>;
+    KEEL_TRY(store_type::put_file(fs, temporary, encode<C>(p)));
+    KEEL_TRY(fs.rename(temporary, folder.progress()));
+    return fs.sync_directory(folder.path());
+}
+
+/// The newest repair, where it is unfinished and nothing else was written since: what is repaired next goes on with it.
+template <checksum_policy C, io::file_system Fs>
+[[nodiscard]] std::optional<repair_progress> unfinished_repair(Fs& fs, wal::layout const& paths,
+                                                               format::store_id const& store,
+                                                               format::manifest_state const& on_disk) {
+    // Its first step raises the number: one that has not come so far has the next one.
+    for (auto const number : {on_disk.next_repair - 1, on_disk.next_repair}) {
+        if (number == 0) continue;
+        auto const p = read_progress<C>(fs, repair_folder{paths, number}, store);
+        if (p && p->number == number && !p->finished && p->is_newest(on_disk)) return p;
+    }
+    return std::nullopt;
+}
+
+/// The segments that a repair's journal says are to be replaced: the numbers in its lines {"planned":[...]}.
+[[nodiscard]] inline std::set<segment_id> planned_segments(std::string_view journal) {
+    constexpr std::string_view begins = "{\"planned\":[";
+    std::set<segment_id> out;
+    while (!journal.empty()) {
+        auto line = journal.substr(0, journal.find('\n'));
+        journal.remove_prefix(std::min(line.size() + 1, journal.size()));
+        if (!line.starts_with(begins)) continue;
+        line.remove_prefix(begins.size());
+        for (segment_id id;;) {
+            auto const [end, failed] = std::from_chars(line.data(), line.data() + line.size(), id.value);
+            if (failed != std::errc{}) break;
+            if (id) out.insert(id);
+            line.remove_prefix(static_cast<std::size_t>(end - line.data()));
+            if (!line.starts_with(',')) break;
+            line.remove_prefix(1);
+        }
+    }
+    return out;
+}
+
+/// What an earlier try of the newest repair meant to replace and did not come to; nothing where there is none to go on with. Only what a step
+/// that was committed has noted counts.
+template <checksum_policy C, io::file_system Fs>
+[[nodiscard]] std::set<segment_id> rest_of_repair(Fs& fs, wal::layout const& paths, format::store_id const& store,
+                                                  format::manifest_state const& on_disk) {
+    std::set<segment_id> out;
+    if (on_disk.next_repair < 2) return out; // its first step raises that
+    auto const p = unfinished_repair<C>(fs, paths, store, on_disk);
+    if (!p || p->number + 1 != on_disk.next_repair) return out;
+    auto const file = fs.open(repair_folder{paths, p->number}.journal(), io::access::read_only,
+                              io::creation::must_exist);
+    if (!file) return out;
+    std::string text(static_cast<std::size_t>(std::min(p->settled(on_disk).done_bytes, journal_bytes_max)), ' ');
+    auto const got = file->read(0, std::as_writable_bytes(std::span{text}));
+    text.resize(got ? *got : 0);
+    out = planned_segments(text);
+    std::erase_if(out, [&](segment_id id) { return !on_disk.segments.contains(id); });
+    return out;
+}
+
+} // namespace keel::inline v0::recovery
+
+#endif
