@@ -102,7 +102,7 @@ public:
 
     /// Damage that was come upon after opening: logged, told to the observer, and the reason for being degraded.
     void tell(std::vector<finding> found) {
-        if (found.empty()) return;
+        if (found.empty() || writer_.state() == engine_state::closed) return; // the folder may be another one's by now
         for (auto& f : found) f.file = keeper_->paths().inside(f.file);
         std::lock_guard const hold{telling_};
         // That it was logged is not what keeps the store going.

@@ -197,9 +197,9 @@ private:
         // Versions that only moments before this one could see are forgotten.
         auto const oldest = levels_.held().oldest([&] { return core_.writer().visible(); });
         version_merge<reading_config<Config>> in{direction::forward};
-        for (auto const& m : job.memory) in.add(*m, {}, {});
-        for (auto const& r : job.runs) in.add(r, {}, {});
-        in.add_levels(job.tables, {}, {});
+        for (auto const& m : job.memory) in.add(*m);
+        for (auto const& r : job.runs) in.add(r);
+        in.add_levels(job.tables);
         in.begin();
         merge_pace const speed{rate_};
         std::string key;
@@ -236,6 +236,7 @@ private:
             KEEL_TRY(out.add(v, new_key));
         }
         if (in.trouble()) return failure(*in.trouble());
+        if (in.has_damage()) return failure(in.damage().front().what.why);
         if (from_log != job.log_records)
             return failure(errc::corruption,
                            "the log holds " + std::to_string(from_log) + " records from LSN " +

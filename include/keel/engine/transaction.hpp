@@ -70,6 +70,8 @@ public:
 
     /// As of basic_scan.
     [[nodiscard]] result<void> status() const { return base_.status(); }
+    /// As of basic_scan. The transaction's own writes are never missing.
+    [[nodiscard]] std::vector<key_gap> gaps() const { return base_.gaps(); }
 
 private:
     friend iterator;
@@ -98,7 +100,7 @@ private:
             bool const has_base = at_ != base_.end();
             bool const has_own = first_ != last_;
             // A base that ended in an error has no next key to compare with: the scan ends there, too.
-            valid_ = (has_base || has_own) && base_.status().has_value();
+            valid_ = (has_base || has_own) && !base_.ended_early();
             if (!valid_) return;
             from_own_ = has_own && (!has_base || !comes_first((*at_).first, own()->first));
             if (!from_own_) {
@@ -155,8 +157,11 @@ public:
         if (!levels_) return ended();
         if (auto const mine = writes_.find(key); mine != writes_.end()) return mine->second;
         if constexpr (isolation::validates_reads) read_.emplace(key);
-        KEEL_TRY_LET(found, levels_->view()->find(key, moment_));
-        return found ? std::move(found->value) : std::optional<std::string>{};
+        auto const view = levels_->view();
+        auto found = view->find(key, moment_);
+        view->tell_damage();
+        if (!found) return failure(std::move(found).error());
+        return *found ? std::move((*found)->value) : std::optional<std::string>{};
     }
     /// Errors: invalid_argument (empty key, or the transaction has ended), too_large (the key).
     [[nodiscard]] result<void> put(std::string_view key, std::string_view value) {
@@ -165,17 +170,21 @@ public:
     [[nodiscard]] result<void> erase(std::string_view key) { return change(key, std::nullopt); }
 
     /// Keys in order, its own writes among them. Nothing once the transaction has ended.
-    [[nodiscard]] transaction_scan<reading> scan(range which = {}) {
+    [[nodiscard]] transaction_scan<reading> scan(range which = {}, on_damage how = on_damage::stop) {
         using scan_type = basic_scan<reading>;
         if (!levels_) return {scan_type{std::make_shared<detail::level_view<reading>>(), {}, {}}, writes_, {}};
         if constexpr (isolation::validates_reads) scanned_.push_back(which);
-        return {scan_type{levels_->view(), moment_, which}, writes_, which};
+        return {scan_type{levels_->view(), moment_, which, how}, writes_, which};
     }
-    [[nodiscard]] transaction_scan<reading> scan(prefix const& which) { return scan(which.as_range()); }
+    [[nodiscard]] transaction_scan<reading> scan(prefix const& which, on_damage how = on_damage::stop) {
+        return scan(which.as_range(), how);
+    }
+    [[nodiscard]] transaction_scan<reading> scan(on_damage how) { return scan(range{}, how); }
 
     /// Writes everything as one batch and ends the transaction, whatever comes of it. Returns the LSN of its last write, once that is
     /// as safe as the durability policy says; without writes, its moment. Errors: conflict (another one was first: run it again;
-    /// `error::at` is the other's LSN), invalid_argument (it has ended before), and those of a write.
+    /// `error::at` is the other's LSN), invalid_argument (it has ended before), corruption (whether another was first cannot be told: what
+    /// would say so does not verify), and those of a write.
     [[nodiscard]] result<lsn> commit() {
         if (!levels_) return ended();
         auto const levels = std::exchange(levels_, nullptr);
@@ -192,6 +201,7 @@ public:
         core->before_write();
         auto done = core->writer().write_if(
             batch, [&](auto const& each_pending) { return check(*levels->view(), each_pending); });
+        levels->view()->tell_damage();
         writes_.clear();
         return done;
     }

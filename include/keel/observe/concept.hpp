@@ -46,8 +46,13 @@ struct state_changed {
     std::string_view state;
     std::string reason;
 };
+/// A scan ended early because of damage and was let go of without having been asked for its status(): whoever looped over it took a
+/// part of the keys for all of them.
+struct scan_unchecked {
+    error why;
+};
 using event = std::variant<damage_found, segment_activated, segment_sealed, segment_abandoned, segment_retired, merged,
-                           state_changed>;
+                           state_changed, scan_unchecked>;
 
 } // namespace keel::inline v0::observe
 

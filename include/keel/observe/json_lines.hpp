@@ -42,6 +42,10 @@ namespace keel::inline v0::observe {
         void operator()(state_changed const& s) const {
             o.text("event", "state_changed").text("state", s.state).text("reason", s.reason);
         }
+        void operator()(scan_unchecked const& s) const {
+            o.text("event", "scan_unchecked").text("file", s.why.file).number("offset", s.why.offset);
+            o.text("reason", to_string(s.why));
+        }
     };
     json_object o;
     o.text("time", utc_text(at_ns));

@@ -193,15 +193,17 @@ private:
             KEEL_TRY_LET(last, end_of_prefix(first, prefix));
             return stretch{first, last};
         }
-        /// The first entry of the stretch that is not in front of (key, at): what the prefix does not tell apart, the records do. Where one
-        /// does not verify, the first that may be.
-        result<std::uint64_t> lower_bound(stretch alike, std::string_view key, lsn at, read_version& scratch) {
+        /// Where entries go that cannot be read, if they may be in front of what is looked for and may be behind it.
+        enum class unread : std::uint8_t { behind, in_front };
+        /// The first entry of the stretch that is not in front of (key, at): what the prefix does not tell apart, the records do.
+        result<std::uint64_t> lower_bound(stretch alike, std::string_view key, lsn at, read_version& scratch,
+                                          unread go = unread::behind) {
             auto low = alike.first;
             auto high = alike.last;
             while (low < high) {
                 auto const middle = low + (high - low) / 2;
                 KEEL_TRY_LET(e, entry(middle));
-                if (!run_->read(e, scratch)) return lower_bound_of_readable({low, high}, key, at, scratch);
+                if (!run_->read(e, scratch)) return lower_bound_of_readable({low, high}, key, at, scratch, go);
                 if (is_in_front(scratch.what, key, at)) low = middle + 1;
                 else high = middle;
             }
@@ -218,23 +220,23 @@ private:
             auto const behind = run.fences_before(format::key_prefix(key, run.common_.size()));
             return behind != 0 ? std::optional{behind - 1} : std::nullopt;
         }
-        /// What entries beside it say that have the same prefix and can be read.
+        /// What entries beside it say that have the same prefix and can be read. Entries stand by key, and of one key the newest first.
         void narrow(damaged_range& range, std::uint64_t i, std::uint64_t prefix) {
             constexpr std::uint64_t most = 16;
             read_version beside;
-            auto const key_at = [&](std::uint64_t j) -> std::optional<std::string> {
+            auto const at = range.lsns.first;
+            auto const reads = [&](std::uint64_t j) {
                 auto const e = entry(j);
-                if (!e || e->prefix != prefix || is_unknown(*e) || !run_->read(*e, beside)) return std::nullopt;
-                return std::string{beside.what.key};
+                return e && e->prefix == prefix && !is_unknown(*e) && run_->read(*e, beside);
             };
             for (std::uint64_t n = 1; n <= std::min(most, i); ++n)
-                if (auto key = key_at(i - n)) {
-                    range.from = std::move(key);
+                if (reads(i - n)) {
+                    range.from = beside.what.at > at ? std::string{beside.what.key} : key_after(beside.what.key);
                     break;
                 }
             for (auto j = i + 1; j < std::min(i + 1 + most, run_->shape_.entries); ++j)
-                if (auto const key = key_at(j)) {
-                    range.to = key_after(*key);
+                if (reads(j)) {
+                    range.to = beside.what.at < at ? key_after(beside.what.key) : std::string{beside.what.key};
                     break;
                 }
         }
@@ -242,17 +244,16 @@ private:
             auto const order = v.key.compare(key);
             return order < 0 || (order == 0 && v.at > at);
         }
-        /// The entry behind the last one of the stretch that is known to be in front of (key, at).
         result<std::uint64_t> lower_bound_of_readable(stretch alike, std::string_view key, lsn at,
-                                                      read_version& scratch) {
-            auto low = alike.first;
+                                                      read_version& scratch, unread go) {
+            auto low = alike.first; // behind the last one that is known to be in front
             for (auto i = alike.first; i < alike.last; ++i) {
                 KEEL_TRY_LET(e, entry(i));
                 if (is_unknown(e) || !run_->read(e, scratch)) continue;
-                if (!is_in_front(scratch.what, key, at)) break;
+                if (!is_in_front(scratch.what, key, at)) return go == unread::behind ? low : i;
                 low = i + 1;
             }
-            return low;
+            return go == unread::behind ? low : alike.last;
         }
         /// Fences narrow it down to one block.
         result<std::uint64_t> lower_bound_of_prefix(std::uint64_t prefix) {
@@ -459,7 +460,8 @@ public:
             trouble_.reset();
             auto const alike = at_.equal_prefixes(key);
             if (!alike) return fail(alike.error(), stuck::everywhere);
-            auto const from = at_.lower_bound(*alike, key, lsn_max, now_);
+            auto const unread = before ? walker::unread::in_front : walker::unread::behind;
+            auto const from = at_.lower_bound(*alike, key, lsn_max, now_, unread);
             if (!from) return fail(from.error(), stuck::everywhere);
             i_ = *from;
             if (before) step_back();
