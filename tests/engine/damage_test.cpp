@@ -441,3 +441,45 @@ TEST_CASE("ingest: a scan that ended early is not taken for all that there is") 
     CHECK(!*other->get(key_of(0)));
     CHECK(db->erase(keel::range{}).error().code == keel::errc::corruption);
 }
+
+TEST_CASE("transactions: damage in what is older than a transaction fails no commit, and is not read for it") {
+    keel::io::memory disk;
+    auto db = store::open("db", uncached(), disk);
+    for (int i = 0; i < 600; ++i) REQUIRE(db->put(key_of(i), std::string(90, 'v')));
+    REQUIRE(db->compact());
+    for (int i = 0; i < 600; ++i) REQUIRE(db->put(key_of(i), std::string(90, 'w')));
+    REQUIRE(db->close()); // a sealed segment above the table
+    db = store::open("db", uncached(), disk);
+    for (auto const& f : disk.files())
+        if (f.ends_with(".tab") || f.ends_with(".seg"))
+            for (std::uint64_t at = 600; at < disk.status(f)->size; at += 64)
+                REQUIRE(disk.corrupt(f, at, std::byte{1}));
+    auto tx = db->begin();
+    for (int i = 0; i < 600; ++i) REQUIRE(tx.put(key_of(i), "mine"));
+    REQUIRE(tx.commit());
+    for (int i = 0; i < 600; ++i) REQUIRE(**db->get(key_of(i)) == "mine");
+    CHECK(db->state() == keel::engine_state::healthy); // nobody has looked
+}
+
+TEST_CASE("transactions: a conflict is found in memory, in a segment sealed since, and in a table merged since") {
+    keel::io::memory disk;
+    auto db = store::open("db", uncached(), disk);
+    for (int i = 0; i < 100; ++i) REQUIRE(db->put(key_of(i), "first"));
+    auto in_memory = db->begin();
+    auto in_segment = db->begin();
+    auto in_table = db->begin();
+    auto untouched = db->begin();
+    for (auto* tx : {&in_memory, &in_segment, &in_table}) REQUIRE(tx->put(key_of(7), "mine"));
+    REQUIRE(untouched.put(key_of(8), "mine"));
+    auto const other = db->put(key_of(7), "another");
+    REQUIRE(other);
+    auto const why = in_memory.commit();
+    CHECK(why.error().code == keel::errc::conflict);
+    CHECK(why.error().at == *other);
+    for (int i = 0; i < 2000; ++i) REQUIRE(db->put("more" + std::to_string(i), std::string(90, 'm')));
+    CHECK(in_segment.commit().error().at == *other);
+    REQUIRE(db->compact());
+    CHECK(in_table.commit().error().at == *other);
+    REQUIRE(untouched.commit());
+    CHECK(**db->get(key_of(8)) == "mine");
+}

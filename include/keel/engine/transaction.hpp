@@ -6,6 +6,10 @@
 // locked while a transaction runs. Whether it may commit is decided at the moment its batch takes its LSNs, when the writer's mutex
 // keeps all others from taking theirs: a key written since has a newer LSN in the store's newest view, wherever a seal or a merge has
 // put it, or is among the records that were encoded and are not visible yet.
+//
+// What was visible when the commit began is looked at before that, without the mutex: it may be in files. Under the mutex only what came
+// since is asked for, which is in memory; where a seal or a merge has put it into a file meanwhile, the look without the mutex is
+// repeated. Parts that have nothing newer than the transaction's moment are not read at all, damaged or not.
 
 #include <keel/config.hpp>
 #include <keel/engine/batch.hpp>
@@ -17,6 +21,7 @@
 #include <keel/types.hpp>
 #include <keel/wal/group.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <functional>
 #include <iterator>
@@ -199,8 +204,7 @@ public:
                              .key = as_bytes(key),
                              .value = value ? as_bytes(*value) : byte_view{}});
         core->before_write();
-        auto done = core->writer().write_if(
-            batch, [&](auto const& each_pending) { return check(*levels->view(), each_pending); });
+        auto done = write_if_unchanged(*core, *levels, batch);
         levels->view()->tell_damage();
         writes_.clear();
         return done;
@@ -231,15 +235,37 @@ private:
         return {};
     }
 
-    /// Called with the writer's mutex held: no LSN is given meanwhile.
-    template <class EachPending>
-    result<void> check(detail::level_view<reading> const& view, EachPending const& each_pending) const {
-        for (auto const& [key, value] : writes_) KEEL_TRY(unchanged(view, key));
-        for (auto const& key : read_) KEEL_TRY(unchanged(view, key));
+    result<lsn> write_if_unchanged(core_type& core, levels_type const& levels,
+                                   std::vector<wal::operation> const& batch) const {
+        auto checked = moment_; // nothing it reads or writes was changed up to here
+        for (int turns_left = looks_max;; --turns_left) {
+            auto const visible = core.writer().visible(); // first this: the view has all of it
+            KEEL_TRY(check(*levels.view(), checked));
+            checked = std::max(checked, visible);
+            bool again = false;
+            auto done = core.writer().write_if(batch, [&](auto const& each_pending) -> result<void> {
+                auto const view = levels.view();
+                again = turns_left > 0 && !view->is_in_memory_since(checked);
+                if (again) return conflict(checked);
+                KEEL_TRY(check(*view, checked));
+                return check_pending(each_pending);
+            });
+            if (!again) return done;
+        }
+    }
+    /// Whether anything was changed behind `since`.
+    result<void> check(detail::level_view<reading> const& view, lsn since) const {
+        for (auto const& [key, value] : writes_) KEEL_TRY(unchanged(view, key, since));
+        for (auto const& key : read_) KEEL_TRY(unchanged(view, key, since));
         for (auto const& which : scanned_) {
-            KEEL_TRY_LET(at, view.newer_in(which.from, which.to, moment_));
+            KEEL_TRY_LET(at, view.newer_in(which.from, which.to, since));
             if (at) return conflict(at);
         }
+        return {};
+    }
+    /// Called with the writer's mutex held: no LSN is given meanwhile.
+    template <class EachPending>
+    result<void> check_pending(EachPending const& each_pending) const {
         lsn with{};
         each_pending([&](lsn at, std::string_view key) {
             if (!with && concerns(key)) with = at;
@@ -247,8 +273,9 @@ private:
         if (with) return conflict(with);
         return {};
     }
-    [[nodiscard]] result<void> unchanged(detail::level_view<reading> const& view, std::string_view key) const {
-        KEEL_TRY_LET(at, view.newer(key, moment_));
+    [[nodiscard]] result<void> unchanged(detail::level_view<reading> const& view, std::string_view key,
+                                         lsn since) const {
+        KEEL_TRY_LET(at, view.newer(key, since));
         if (at) return conflict(at);
         return {};
     }
@@ -258,6 +285,9 @@ private:
             if (detail::lies_in(which, key)) return true;
         return false;
     }
+
+    /// So often a commit looks at files without the writer's mutex, before it does so with it.
+    static constexpr int looks_max = 4;
 
     std::weak_ptr<core_type> core_;
     std::shared_ptr<levels_type const> levels_; // nothing once it has ended
