@@ -268,8 +268,9 @@ public:
     [[nodiscard]] transaction begin() const { return {core_, levels_, hold_moment()}; }
 
     /// Merges all records into the tables of one level, whatever the compaction policy says, and gives the log's segments back. Reads
-    /// and writes go on meanwhile; what they write is not waited for. Errors: corruption (damage is not merged away), no_space, those
-    /// of a write. Nothing is lost by them.
+    /// and writes go on meanwhile; what they write is not waited for. What cannot be read is left behind: the damaged file goes to
+    /// quarantine/, and its keys keep the answer they had, an error. Errors: corruption (part of the log does not verify and stays,
+    /// once all else is merged), no_space, those of a write. Nothing is lost by them.
     [[nodiscard]] result<void> compact() {
         core_->before_write();
         KEEL_TRY(core_->writer().roll_over());
@@ -341,12 +342,17 @@ private:
     using policy = typename Config::compaction;
     static constexpr std::size_t scan_reads = 16; ///< keys that beginning a scan is worth
     static constexpr auto erase_batch_bytes = std::min(64 * KiB, core_type::writer_type::batch_bytes_max);
+    /// Whether the repair policy gives up a record that nothing can heal, and keeps all others.
+    [[nodiscard]] static bool gives_up_records(open_options const& options) {
+        finding const lost{.kind = damage::corrupt_record, .lost = 1};
+        return Config::repair_for(options.repair).decide(lost) == decision::declare_lost;
+    }
     /// Refers to core and levels: goes first. thread_ is set once, by the first write or many reads, and let go of by close(), which no
     /// other call may run beside; awake_ (release) publishes it (acquire).
     class merging {
     public:
         merging(core_type& core, levels_type& levels, open_options const& options)
-            : work{core, levels, options.merge_bytes_per_second}, core_{core} {}
+            : work{core, levels, options.merge_bytes_per_second, gives_up_records(options)}, core_{core} {}
 
         void start() {
             thread_.emplace(work, core_.writer());

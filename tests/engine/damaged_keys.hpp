@@ -30,6 +30,8 @@ public:
                std::ranges::any_of(ranges_, [key](auto const& r) { return key >= r.first && key <= r.second; });
     }
 
+    void add_everything() { everything_ = true; }
+
     template <class Config>
     void compare(keel::io::memory const& before, keel::io::memory const& after) {
         for (auto const& file : before.files()) {

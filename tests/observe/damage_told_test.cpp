@@ -85,12 +85,6 @@ void check_told_once(Ask const& ask) {
     CHECK(logged(disk) == 1);
 }
 
-} // namespace telling
-
-} // namespace
-
-using namespace telling;
-
 TEST_CASE("R1.3: damage that any reader meets is an event, a line of the corruption log and the state, once") {
     auto const key = [] {
         auto disk = hurt_store();
@@ -162,6 +156,35 @@ TEST_CASE("R1.3: a commit that cannot tell whether another one came first says s
     CHECK(!*db->get("mine"));
 }
 
+TEST_CASE("R1.3: what a merge could not read is told, and what stands for it from then on") {
+    auto disk = hurt_store();
+    auto db = store::open("db", quiet, disk);
+    REQUIRE(db->put(key_of(3), "new"));
+    static_cast<void>(events());
+    REQUIRE(db->compact());
+    auto const heard = events();
+    std::vector<std::string> done;
+    for (auto const& e : heard)
+        if (e.at("event") == "damage_found") done.push_back(e.at("damage").at("done"));
+    CHECK(done == std::vector<std::string>{"reported", "declared_lost"});
+    CHECK(count(heard, "merged") == 1);
+    CHECK(db->state() == engine_state::degraded);
+    CHECK(logged(disk) == 2);
+    auto all = db->scan(on_damage::skip);
+    for (auto&& [k, v] : all) CHECK(!k.empty());
+    CHECK(all.gaps().size() == 1);
+    REQUIRE(db->compact());
+    CHECK(events().empty());
+    // The next opening tells of it at once.
+    REQUIRE(db->close());
+    static_cast<void>(events());
+    db = store::open("db", quiet, disk);
+    auto const again = events();
+    REQUIRE(count(again, "damage_found") == 1);
+    CHECK(again[0].at("damage").at("done") == "declared_lost");
+    CHECK(again[0].at("damage").at("detail").get<std::string>().find("keys from") != std::string::npos);
+}
+
 TEST_CASE("R1.3: what was healed while reading is told, too: an index that was made anew") {
     auto disk = hurt_store();
     auto const table = files_ending(disk, ".tab").at(0);
@@ -176,8 +199,6 @@ TEST_CASE("R1.3: what was healed while reading is told, too: an index that was m
     for (int i = 0; i < 200; ++i) CHECK(db->get(key_of(i)));
     CHECK(events().empty());
 }
-
-namespace {
 
 bool is_unchecked() { return told.str().find("\"scan_unchecked\"") != std::string::npos; }
 
@@ -197,8 +218,6 @@ int told_before_the_end(Do const& what) {
     ::waitpid(child, &status, 0);
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
-
-} // namespace
 
 TEST_CASE("scans: one that ended early and was not asked tells the observer, and fails an assertion in debug builds") {
     auto disk = hurt_store();
@@ -248,3 +267,7 @@ TEST_CASE("scans: one that ended early and was not asked tells the observer, and
         CHECK(heard.back().at("reason").get<std::string>().starts_with("corruption"));
     }
 }
+
+} // namespace telling
+
+} // namespace

@@ -130,12 +130,6 @@ std::string wrong_with(disk_type& disk, made_table const& what) {
     return {};
 }
 
-} // namespace damaged_tables
-
-} // namespace
-
-using namespace damaged_tables;
-
 TEST_CASE("damage: the first key behind others is as small as it can be") {
     CHECK(table::key_after("a") == std::string("a\0", 2));
     CHECK(table::key_after_prefix("ab") == "ac");
@@ -283,3 +277,7 @@ TEST_CASE("damage: a walk that passes keys is behind all versions of one, damage
         CHECK(keys.size() > 240);
     }
 }
+
+} // namespace damaged_tables
+
+} // namespace

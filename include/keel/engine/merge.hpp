@@ -158,8 +158,8 @@ public:
     using table_type = typename view_type::table_type;
     using damage_type = met_damage<run, table_type>;
 
-    /// From the first key not less than `from` on (forward), or from the last key less than `to`, or the last of all, back. Of what cannot
-    /// be read, that counts which is in these bounds and not newer than `snapshot`.
+    /// From the first key not less than `from` on (forward), or from the last key less than `to`, or the last of all, back; where to stop is
+    /// up to the caller. Of what cannot be read, that counts which is in these bounds and not newer than `snapshot`.
     explicit version_merge(direction way, std::optional<std::string> from = {}, std::optional<std::string> to = {},
                            lsn snapshot = lsn_max)
         : way_{way}, from_{std::move(from)}, to_{std::move(to)}, snapshot_{snapshot} {}
@@ -177,7 +177,7 @@ public:
     void add(std::shared_ptr<table_type const> const& table) {
         auto const& t = table->entry();
         bool const apart = (to_ && t.smallest >= *to_) || (from_ && t.ends_before(*from_));
-        if (!apart && t.lsns.first <= snapshot_) enter(table_part{table}, 0);
+        if (!apart && table->oldest() <= snapshot_) enter(table_part{table}, 0);
     }
     template <class Levels>
     void add_levels(Levels const& levels) {
@@ -196,9 +196,8 @@ public:
     [[nodiscard]] bool valid() const noexcept { return !heap_.empty() && !trouble_; }
     /// Valid until advance().
     [[nodiscard]] table::version const& top() const noexcept { return heap_.front().what; }
-    /// The part that top() is from, and its level.
+    /// The part that top() is from.
     [[nodiscard]] std::size_t part() const noexcept { return heap_.front().part; }
-    [[nodiscard]] std::size_t level_of(std::size_t part) const noexcept { return levels_[part]; }
     void advance() {
         auto& first = heap_.front();
         auto const step = [&](auto& p) {
@@ -241,10 +240,16 @@ public:
     [[nodiscard]] bool has_damage() const noexcept { return !damage_.empty(); }
     /// How many there were so far.
     [[nodiscard]] std::uint64_t met() const noexcept { return met_; }
-    /// Whether top(), which is of the same level as this, is from another table.
-    [[nodiscard]] bool is_in_another_table(damage_type const& than) const noexcept {
-        auto const* const level = std::get_if<level_part>(&parts_[part()]);
-        return level != nullptr && than.tab && level->table() != than.tab;
+    /// Whether the damage may hold a version that is seen, of the key of `v` and newer than it. `v` was found in `part` (forward: it is
+    /// top()), when so much damage had been `met`.
+    [[nodiscard]] bool hides(damage_type const& d, table::version const& v, std::size_t part, std::uint64_t met) const {
+        if (v.at >= d.what.lsns.last || levels_[part] < d.level) return false;
+        if (d.level != 0 && part == d.part) {
+            bool const forward = way_ == direction::forward;
+            bool const was_met_first = d.number <= met;
+            if (was_met_first != forward || (forward && is_in_another_table(d))) return false;
+        }
+        return d.may_hold(v.key);
     }
 
 private:
@@ -258,6 +263,11 @@ private:
         std::size_t part;
     };
 
+    /// Whether top(), which is of the same level as this, is from another table.
+    [[nodiscard]] bool is_in_another_table(damage_type const& than) const noexcept {
+        auto const* const level = std::get_if<level_part>(&parts_[part()]);
+        return level != nullptr && than.tab && level->table() != than.tab;
+    }
     template <class Part>
     void enter(Part p, std::size_t level) {
         if (way_ == direction::forward) p.seek(from_ ? std::string_view{*from_} : std::string_view{});
@@ -469,22 +479,12 @@ private:
             bool const is_between = (!d.what.from || v.key >= *d.what.from) && (!d.what.to || v.key < *d.what.to);
             if (!is_between) return false;
             bool const one = d.what.is_one_key();
-            bool const hidden = hides(d, v, where);
+            bool const hidden = all_->hides(d, v, where.part, where.met);
             if (one && !hidden) return true; // nothing of it can be seen
             answers = answers && !hidden;
             return (one || !skips_) && give_up(d.what);
         });
         return answers;
-    }
-    /// Whether the damage may hold a version of the key that is seen and newer than `v`.
-    [[nodiscard]] bool hides(damage_type const& d, table::version const& v, found_in where) const {
-        if (v.at >= d.what.lsns.last || all_->level_of(where.part) < d.level) return false;
-        if (d.level != 0 && where.part == d.part) {
-            bool const forward = way_ == direction::forward;
-            bool const was_met_first = d.number <= where.met;
-            if (was_met_first != forward || (forward && all_->is_in_another_table(d))) return false;
-        }
-        return d.may_hold(v.key);
     }
     /// Whether the walk, at this key, is behind it.
     [[nodiscard]] bool is_passed(table::damaged_range const& what, std::string_view key) const noexcept {

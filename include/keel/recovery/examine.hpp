@@ -237,7 +237,7 @@ template <class Config>
 [[nodiscard]] result<void> examine_tables(typename Config::file_system& fs, inventory& stock,
                                           std::stop_token const& cancel) {
     for (auto const& [id, t] : stock.state.tables) {
-        if (std::ranges::find(stock.missing_tables, id) != stock.missing_tables.end()) continue;
+        if (t.is_placeholder() || std::ranges::find(stock.missing_tables, id) != stock.missing_tables.end()) continue;
         if (cancel.stop_requested()) break; // told by the caller
         auto const path = stock.paths.table(id);
         KEEL_TRY_LET(seen, (table::check_table<typename Config::checksum, typename Config::compression>(

@@ -359,6 +359,11 @@ private:
         report.attempts = std::max(attempts_, 1U);
         if (believed_)
             for (auto const& f : report.findings) observer_.on(observe::damage_found{f});
+        auto const of_keys = std::ranges::find_if(report.findings, [](finding const& f) {
+            return f.done == outcome::declared_lost && f.file.ends_with(".tab");
+        });
+        if (out.start.reason.empty() && report.lost_records == 0 && of_keys != report.findings.end())
+            out.start.reason = of_keys->file + ": " + of_keys->detail;
         if (out.start.reason.empty() && report.damaged())
             out.start.reason = report.lost_records != 0 ? std::to_string(report.lost_records) +
                                                               " acknowledged record(s) were lost; see recovery()"
@@ -402,7 +407,8 @@ private:
     static void stop_at_damaged_tables(opened_type& out) {
         auto const no_answer = [](finding const& f) {
             bool const of_table = f.kind == damage::missing_table || f.file.ends_with(".tab");
-            return of_table && f.is_corruption() && f.done != outcome::healed;
+            bool const is_known = f.done == outcome::healed || f.done == outcome::declared_lost;
+            return of_table && f.is_corruption() && !is_known;
         };
         auto const& findings = out.exam.stock.findings;
         auto const first = std::ranges::find_if(findings, no_answer);

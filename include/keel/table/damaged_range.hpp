@@ -35,6 +35,7 @@ struct damaged_range {
     std::optional<std::string> to{};        ///< the first key behind it that is not; none: all up to the last are
     lsn_range lsns{};                       ///< of the versions that may be in it
     std::optional<std::size_t> key_bytes{}; ///< how long the key is, where it is one record whose header is believed
+    bool is_batch = false;                  ///< that record is a batch by itself
     error why{};                            ///< with the file, and where in it
 
     /// Whether a version of this key may be in it.

@@ -157,8 +157,11 @@ private:
             damaged_range out{.from = first_key_of_prefix(shared, e->prefix),
                               .to = key_after_index_prefix(shared, e->prefix),
                               .lsns = {at, at},
-                              .key_bytes = run_->believed_key_bytes(*e),
                               .why = std::move(why)};
+            if (auto const head = run_->believed_header(*e)) {
+                out.key_bytes = head->key_bytes;
+                out.is_batch = head->begins() && head->ends();
+            }
             if (out.key_bytes && *out.key_bytes >= out.from->size() && *out.key_bytes <= shared.size() + 8) {
                 out.from->resize(*out.key_bytes, '\0'); // all of the key is known
                 out.to = key_after(*out.from);
@@ -609,8 +612,8 @@ private:
         return {};
     }
 
-    /// How long the record's key is, where the header of its frame is believed.
-    [[nodiscard]] std::optional<std::size_t> believed_key_bytes(format::index_entry const& e) const {
+    /// The header of the record's frame, where it is believed.
+    [[nodiscard]] std::optional<format::frame_header> believed_header(format::index_entry const& e) const {
         std::array<std::byte, format::frame_header_bytes> head{};
         bool const inside = e.offset >= of_.begin && e.offset < of_.end && of_.end - e.offset >= head.size();
         if (!inside || !file_->ready()) return std::nullopt;
@@ -623,7 +626,7 @@ private:
         bool const right = seen.state == format::frame_state::intact && seen.header.lsn_delta == e.lsn_delta &&
                            format::takes_lsn(seen.header.type);
         if (!right) return std::nullopt;
-        return std::size_t{seen.header.key_bytes};
+        return seen.header;
     }
     /// Of the records that count.
     [[nodiscard]] lsn_range all_lsns() const noexcept {

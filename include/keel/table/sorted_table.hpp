@@ -31,6 +31,7 @@
 #include <keel/table/index_maker.hpp>
 #include <keel/table/lazy_file.hpp>
 #include <keel/table/packed_block.hpp>
+#include <keel/table/placeholder.hpp>
 #include <keel/table/read_cache.hpp>
 #include <keel/types.hpp>
 
@@ -62,6 +63,12 @@ public:
         : file_{std::move(file)}, of_{std::move(of)}, cache_{std::move(cache)}, listener_{std::move(listener)} {}
 
     [[nodiscard]] format::table_entry const& entry() const noexcept { return of_; }
+    /// No version in it is older.
+    [[nodiscard]] lsn oldest() const {
+        if (!of_.is_placeholder()) [[likely]]
+            return of_.lsns.first;
+        return ready() ? header_.lsns.first : lsn{}; // only its header says
+    }
     [[nodiscard]] std::string const& path() const noexcept { return file_->path(); }
     /// Held by everything that reads this file: as long as somebody else holds it the file is needed.
     [[nodiscard]] std::shared_ptr<void const> file() const noexcept { return file_; }
@@ -103,6 +110,19 @@ public:
     /// Whether a key may have a version here: no filter that verifies denies it. `hash`: the key's filter_hash.
     [[nodiscard]] bool may_hold(std::string_view key, std::uint64_t hash) const {
         return of_.may_have(key) && (!ready() || filter_allows(hash));
+    }
+
+    /// Its filter; where a part of that does not verify, one that denies nothing there.
+    [[nodiscard]] filter_lines filter() const {
+        filter_lines out;
+        if (!ready()) return out;
+        out.bits = header_.filter_bits;
+        out.lines.assign(filter_slots_.size() * format::table_filter_block_bytes, std::byte{0xFF});
+        for (std::size_t b = 0; b < filter_slots_.size(); ++b)
+            if (auto const* lines = filter_block(b); lines != nullptr)
+                std::copy_n(lines, format::table_filter_block_bytes,
+                            out.lines.begin() + static_cast<std::ptrdiff_t>(b * format::table_filter_block_bytes));
+        return out;
     }
 
     /// About how many bytes of the file belong to keys from `from` on and in front of `to`; no bound: to the end. Reads index blocks only.
@@ -230,7 +250,7 @@ public:
 
         /// False: the key is not in the table.
         [[nodiscard]] result<bool> locate() {
-            if (snapshot_ < of_->of_.lsns.first) return false;
+            if (snapshot_ < of_->oldest()) return false;
             KEEL_TRY(of_->ready());
             if (!of_->filter_allows(hash_)) return false;
             if (row_ != nullptr && of_->cache_->rows.find(of_->of_.id.value, hash_, key_, snapshot_, *row_, in_row_)) {
@@ -408,7 +428,7 @@ public:
             if (!at_.valid()) return of_->all_keys(*trouble_);
             return {.from = std::string{at_.smallest()},
                     .to = key_after(at_.largest()),
-                    .lsns = of_->of_.lsns,
+                    .lsns = of_->all_lsns(),
                     .why = *trouble_};
         }
         /// Goes on behind that.
@@ -482,9 +502,10 @@ private:
     [[nodiscard]] damaged_range all_keys(error why) const {
         return {.from = of_.smallest,
                 .to = of_.ends_open ? key_after_prefix(of_.largest) : key_after(of_.largest),
-                .lsns = of_.lsns,
+                .lsns = all_lsns(),
                 .why = std::move(why)};
     }
+    [[nodiscard]] lsn_range all_lsns() const { return {oldest(), of_.lsns.last}; }
     [[nodiscard]] lsn lsn_of(format::block_reader const& in) const noexcept {
         return {of_.lsns.first.value + in.age()};
     }
@@ -648,7 +669,9 @@ private:
     /// What the headers said, as far as the frames tell. The filter is done without: what a key sets in it, only they know.
     void find_layout() const {
         auto const end = of_.size - format::header_bytes;
-        header_ = {.lsns = of_.lsns, .blocks_end = end, .root = {static_cast<std::uint32_t>(end), 0}};
+        header_ = {.lsns = {of_.is_placeholder() ? lsn{} : of_.lsns.first, of_.lsns.last},
+                   .blocks_end = end,
+                   .root = {static_cast<std::uint32_t>(end), 0}};
         frame_walk<file_type> frames{file_->file(), of_.salt, of_.size};
         for (std::uint64_t at = format::table_frames_begin; at < end;) {
             auto const f = frames.at(at, end);
@@ -664,9 +687,14 @@ private:
     [[nodiscard]] bool filter_allows(std::uint64_t hash) const {
         if (filter_slots_.empty()) return true;
         auto const line = filter_line(hash);
-        auto const* lines = filter_slots_[line.block].load(std::memory_order_acquire);
-        if (lines == nullptr && (lines = load_filter(line.block)) == nullptr) return true;
+        auto const* lines = filter_block(line.block);
+        if (lines == nullptr) return true;
         return format::line_allows(lines + line.offset, hash, static_cast<std::uint32_t>(header_.filter_bits));
+    }
+    /// The lines of a filter block; nothing where it does not verify.
+    [[nodiscard]] std::byte const* filter_block(std::size_t number) const {
+        auto const* lines = filter_slots_[number].load(std::memory_order_acquire);
+        return lines != nullptr ? lines : load_filter(number);
     }
     /// Where the filter has its word on a key.
     struct filter_place {
