@@ -20,7 +20,9 @@ keel::result<void> quickstart(std::string const& folder) {
     KEEL_TRY_LET(now, db.get("apple"));
     KEEL_TRY_LET(then, db.get("apple", before));
     std::cout << "apple: " << now.value_or("gone") << "; in the snapshot: " << then.value_or("gone") << '\n';
-    for (auto&& [key, value] : db.scan()) std::cout << key << " = " << value << '\n';
+    auto all = db.scan();
+    for (auto&& [key, value] : all) std::cout << key << " = " << value << '\n';
+    KEEL_TRY(all.status()); // a loop cannot tell by itself that it ended at damage
     KEEL_TRY(db.close());
 
     KEEL_TRY_LET(again, keel::engine<>::open(folder));

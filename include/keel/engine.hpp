@@ -11,6 +11,7 @@
 #include <keel/engine/batch.hpp>
 #include <keel/engine/compaction_thread.hpp>
 #include <keel/engine/compactor.hpp>
+#include <keel/engine/found_damage.hpp>
 #include <keel/engine/ingestion.hpp>
 #include <keel/engine/levels.hpp>
 #include <keel/engine/scan.hpp>
@@ -153,7 +154,8 @@ public:
     /// as a whole or not at all, survives power loss whatever the durability policy, and takes the place of what its keys had. `sorted` is
     /// an input range of pairs of key and value, each readable as a std::string_view, in bytewise order of the keys, each key once.
     /// Writers wait only for the last step, a few syncs. Memory: a key of each block, and 8 bytes a key, of one table at a time.
-    /// Errors: invalid_argument (out of order, an empty key, no element), too_large, no_space, read_only, closed: nothing was ingested;
+    /// Errors: invalid_argument (out of order, an empty key, no element), too_large, no_space, read_only, closed, and those of a scan that is
+    /// ingested: nothing was ingested;
     /// outcome_unknown: the store is read-only, and the next open tells.
     template <std::ranges::input_range Sorted>
         requires requires(std::ranges::range_reference_t<Sorted> kv) {
@@ -170,6 +172,7 @@ public:
         detail::ingestion<Config> all{**core_, **levels_, *ids};
         for (auto&& kv : sorted)
             KEEL_TRY(all.add(std::string_view{std::get<0>(kv)}, std::string_view{std::get<1>(kv)}));
+        if constexpr (requires { result<void>{sorted.status()}; }) KEEL_TRY(sorted.status()); // a scan that ended early
         auto done = all.finish();
         // Level 0 is merged with the log up to there, which has to take no more records for it.
         if (done && merging_->work.ingested_is_due()) static_cast<void>(core_->writer().roll_over());
@@ -194,26 +197,38 @@ public:
     /// This moment, for reads that must not change. Reading through it needs the store, which keeps what it sees as long as it lives.
     [[nodiscard]] keel::snapshot snapshot() const { return keel::snapshot{is_open() ? hold_moment() : nullptr}; }
 
-    /// Keys in order: all of them, a range, a prefix; now, or as of a snapshot of this store. What could not be read shows in the scan's
-    /// status().
-    [[nodiscard]] key_scan scan(range which = {}) const { return walk<key_scan>(std::move(which)); }
-    [[nodiscard]] key_scan scan(range which, keel::snapshot const& as_of) const {
-        return walk<key_scan>(std::move(which), as_of);
+    /// Keys in order: all of them, a range, a prefix; now, or as of a snapshot of this store. Where a key cannot be read the scan ends early,
+    /// or goes on behind it (on_damage): ask its status(), or its gaps(), behind the loop.
+    [[nodiscard]] key_scan scan(range which = {}, on_damage how = on_damage::stop) const {
+        return walk<key_scan>(std::move(which), how);
     }
-    [[nodiscard]] key_scan scan(prefix const& which) const { return scan(which.as_range()); }
-    [[nodiscard]] key_scan scan(prefix const& which, keel::snapshot const& as_of) const {
-        return scan(which.as_range(), as_of);
+    [[nodiscard]] key_scan scan(range which, keel::snapshot const& as_of, on_damage how = on_damage::stop) const {
+        return walk<key_scan>(std::move(which), as_of, how);
     }
+    [[nodiscard]] key_scan scan(prefix const& which, on_damage how = on_damage::stop) const {
+        return scan(which.as_range(), how);
+    }
+    [[nodiscard]] key_scan scan(prefix const& which, keel::snapshot const& as_of,
+                                on_damage how = on_damage::stop) const {
+        return scan(which.as_range(), as_of, how);
+    }
+    [[nodiscard]] key_scan scan(on_damage how) const { return scan(range{}, how); }
 
     /// The same without the values.
-    [[nodiscard]] keys_only keys(range which = {}) const { return walk<keys_only>(std::move(which)); }
-    [[nodiscard]] keys_only keys(range which, keel::snapshot const& as_of) const {
-        return walk<keys_only>(std::move(which), as_of);
+    [[nodiscard]] keys_only keys(range which = {}, on_damage how = on_damage::stop) const {
+        return walk<keys_only>(std::move(which), how);
     }
-    [[nodiscard]] keys_only keys(prefix const& which) const { return keys(which.as_range()); }
-    [[nodiscard]] keys_only keys(prefix const& which, keel::snapshot const& as_of) const {
-        return keys(which.as_range(), as_of);
+    [[nodiscard]] keys_only keys(range which, keel::snapshot const& as_of, on_damage how = on_damage::stop) const {
+        return walk<keys_only>(std::move(which), as_of, how);
     }
+    [[nodiscard]] keys_only keys(prefix const& which, on_damage how = on_damage::stop) const {
+        return keys(which.as_range(), how);
+    }
+    [[nodiscard]] keys_only keys(prefix const& which, keel::snapshot const& as_of,
+                                 on_damage how = on_damage::stop) const {
+        return keys(which.as_range(), as_of, how);
+    }
+    [[nodiscard]] keys_only keys(on_damage how) const { return keys(range{}, how); }
 
     /// The values of several keys at one moment, in the order asked for.
     [[nodiscard]] result<std::vector<std::optional<std::string>>> multi_get(
@@ -227,7 +242,8 @@ public:
         auto done = view->find_all(keys, at, [&](std::size_t i, auto found) {
             if (found) out[i] = std::move(found->value);
         });
-        if (!done) return tell(std::move(done).error());
+        view->tell_damage();
+        if (!done) return failure(std::move(done).error());
         return out;
     }
 
@@ -236,8 +252,9 @@ public:
     [[nodiscard]] result<std::uint64_t> approximate_size(range const& which) const {
         if (!is_open()) [[unlikely]]
             return why_closed();
-        auto size = levels_->view()->approximate_size(which.from, which.to);
-        if (!size) return tell(std::move(size).error());
+        auto const view = levels_->view();
+        auto size = view->approximate_size(which.from, which.to);
+        view->tell_damage();
         return size;
     }
     [[nodiscard]] result<std::uint64_t> approximate_size(prefix const& which) const {
@@ -261,7 +278,8 @@ public:
         if (how == verify_depth::quick) report.mounted_segments = report.segments;
         for (auto const& level : view->tables)
             for (auto const& t : level) KEEL_TRY(detail::verify_table<reading>(*t, how, names, report));
-        core_->tell(report.findings);
+        for (auto const& f : report.findings) levels_->damage().note(f);
+        view->tell_damage();
         return report;
     }
 
@@ -272,8 +290,9 @@ public:
     }
 
     /// Merges all records into the tables of one level, whatever the compaction policy says, and gives the log's segments back. Reads
-    /// and writes go on meanwhile; what they write is not waited for. Errors: corruption (damage is not merged away), no_space, those
-    /// of a write. Nothing is lost by them.
+    /// and writes go on meanwhile; what they write is not waited for. What cannot be read is left behind: the damaged file goes to
+    /// quarantine/, and its keys keep the answer they had, an error. Errors: corruption (part of the log does not verify and stays,
+    /// once all else is merged), no_space, those of a write. Nothing is lost by them.
     [[nodiscard]] result<void> compact() {
         if (!is_open()) [[unlikely]]
             return why_closed();
@@ -373,12 +392,17 @@ private:
     using policy = typename Config::compaction;
     static constexpr std::size_t scan_reads = 16; ///< keys that beginning a scan is worth
     static constexpr auto erase_batch_bytes = std::min(64 * KiB, core_type::writer_type::batch_bytes_max);
+    /// Whether the repair policy gives up a record that nothing can heal, and keeps all others.
+    [[nodiscard]] static bool gives_up_records(open_options const& options) {
+        finding const lost{.kind = damage::corrupt_record, .lost = 1};
+        return Config::repair_for(options.repair).decide(lost) == decision::declare_lost;
+    }
     /// Refers to core and levels: goes first. thread_ is set once, by the first write or many reads, and let go of by close(), which no
     /// other call may run beside; awake_ (release) publishes it (acquire).
     class merging {
     public:
         merging(core_type& core, levels_type& levels, open_options const& options)
-            : work{core, levels, options.merge_bytes_per_second}, core_{core} {}
+            : work{core, levels, options.merge_bytes_per_second, gives_up_records(options)}, core_{core} {}
 
         void start() {
             thread_.emplace(work, core_.writer());
@@ -438,6 +462,10 @@ private:
         out.levels_->mount(std::move(parts), opened->exam.stock.state.tables, opened->exam.stock.paths);
         opened->exam.report.replay_time = std::chrono::steady_clock::now() - started;
         *out.core_ = std::make_shared<core_type>(std::move(*opened), **out.levels_, events, options);
+        auto told = out.core_->report().findings;
+        for (auto& f : told) f.file = out.core_->keeper().paths().path(f.file);
+        out.levels_->damage().is_known(told);
+        out.levels_->damage().tell_to(tellers(*out.core_));
         *out.merging_ = std::make_unique<merging>(**out.core_, **out.levels_, options);
         out.lifetime_ = out.core_->lifetime();
         if constexpr (policy::log_bytes != 0) out.core_->on_first_write([m = (*out.merging_).get()] { m->start(); });
@@ -455,20 +483,21 @@ private:
         *core_ = nullptr;
     }
     template <class Scan>
-    [[nodiscard]] Scan walk(range which) const {
+    [[nodiscard]] Scan walk(range which, on_damage how) const {
         if (!is_open()) return Scan{lifetime_};
         core_->after_read(scan_reads);
         auto view = levels_->view(); // first this, then the moment
         auto const at = core_->writer().visible();
-        return {std::move(view), at, std::move(which), lifetime_};
+        return {std::move(view), at, std::move(which), lifetime_, how};
     }
     template <class Scan>
-    [[nodiscard]] Scan walk(range which, keel::snapshot const& as_of) const {
+    [[nodiscard]] Scan walk(range which, keel::snapshot const& as_of, on_damage how) const {
         if (!is_open()) return Scan{lifetime_};
         KEEL_ASSERT(as_of.belongs_to(levels_->held()));
         // A snapshot of another store has no keys here: an empty scan, never somebody else's data.
         core_->after_read(scan_reads);
-        return {levels_->view(), as_of.belongs_to(levels_->held()) ? as_of.at() : lsn{}, std::move(which), lifetime_};
+        return {levels_->view(), as_of.belongs_to(levels_->held()) ? as_of.at() : lsn{}, std::move(which), lifetime_,
+                how};
     }
     [[nodiscard]] auto hold_moment() const {
         return levels_->held().take([&] { return core_->writer().visible(); });
@@ -485,14 +514,21 @@ private:
     result<std::optional<std::string>> get_at(view_type const& view, std::string_view key, lsn at) const {
         core_->after_read(1);
         auto found = view.find(key, at);
-        if (!found) return tell(std::move(found).error());
+        view.tell_damage();
+        if (!found) return failure(std::move(found).error());
         if (!*found) return std::optional<std::string>{};
         return std::move((*found)->value);
     }
-    /// Damage that a read came upon is an event like any other (R1.3).
-    tl::unexpected<error> tell(error why) const {
-        core_->tell(levels_->take_findings());
-        return failure(std::move(why));
+    /// Damage that a read came upon is an event like any other (R1.3). A scan may outlive the store: then nobody is told.
+    [[nodiscard]] static detail::found_damage::receiver tellers(std::weak_ptr<core_type> core) {
+        return {.found =
+                    [core](std::vector<finding> found) {
+                        if (auto const here = core.lock()) here->tell(std::move(found));
+                    },
+                .scan_unchecked =
+                    [core](error const& why) {
+                        if (auto const here = core.lock()) here->tell(observe::scan_unchecked{why});
+                    }};
     }
 
     io::process_bound<std::shared_ptr<levels_type>> levels_{};

@@ -131,6 +131,12 @@ public:
                                                        "; see the corruption log");
         if (!has_thread_.load(std::memory_order_acquire)) events_->deliver(); // nobody else may
     }
+    /// Any other event.
+    void tell(observe::event what) {
+        if (!lifetime_->is_here()) return;
+        events_->push(std::move(what));
+        if (!has_thread_.load(std::memory_order_acquire)) events_->deliver(); // nobody else may
+    }
     /// What the background thread does, or a program without one.
     void housekeep(bool quiet) {
         writer_.housekeep(quiet);

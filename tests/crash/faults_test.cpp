@@ -263,7 +263,9 @@ private:
     void follow_as_found(plain_store db, keel::io::memory disk) {
         model::history h;
         model::batch all;
-        for (auto&& [key, value] : db.scan()) all.push_back({.key = std::string{key}, .value = std::string{value}});
+        auto found = db.scan();
+        for (auto&& [key, value] : found) all.push_back({.key = std::string{key}, .value = std::string{value}});
+        if (!found.status()) fail("a scan ended early");
         h.issued.push_back({std::move(all), db.recovery().last_lsn.value});
         go_on(std::move(db), std::move(disk), std::move(h), 0);
     }

@@ -376,9 +376,8 @@ TEST_CASE("merging: a store is opened with its tables cached or mapped, in turn:
     CHECK(disk.equal(before, [](std::string_view path) { return path.ends_with(".tab"); }));
 }
 
-TEST_CASE_TEMPLATE(
-    "R1.3: damage in a table is an error with its place, never a value, and stops the merge that meets it", Store,
-    merged_by_hand, engine_tests::mapped_tables_store) {
+TEST_CASE_TEMPLATE("R1.3: damage in a table is an error with its place, never a value, and stays one when it is merged",
+                   Store, merged_by_hand, engine_tests::mapped_tables_store) {
     auto const whole = merged_store(600);
     auto const tables = files_ending(whole, ".tab");
     REQUIRE(!tables.empty());
@@ -403,20 +402,163 @@ TEST_CASE_TEMPLATE(
     CHECK(db->state() == keel::engine_state::degraded);
     CHECK(keel::as_text(*disk.contents("db/quarantine/corruption.jsonl")).find("corrupt_block") !=
           std::string_view::npos);
+    {
+        auto deep = model::test_options();
+        deep.verify = keel::verify_depth::deep;
+        auto const looked = Store::open("db", deep, disk.after_process_crash());
+        REQUIRE(looked);
+        CHECK(looked->state() == keel::engine_state::read_only); // a merge has not told the damage from the rest
+        CHECK(looked->state_reason().find(".tab") != std::string::npos);
+    }
     REQUIRE(db->put("new", "value"));
-    CHECK(db->compact().error().code == keel::errc::corruption);
+    REQUIRE(db->compact());
     CHECK(**db->get("new") == "value");
     CHECK(files_ending(disk, ".tmp").empty());
+    CHECK(db->storage().segments <= 3);
+    auto const refused_now = [&] {
+        int n = 0;
+        for (int i = 0; i < 600; ++i) {
+            auto const got = db->get(merge_key(i));
+            n += !got;
+            if (!got) CHECK(got.error().code == keel::errc::corruption);
+            else REQUIRE(**got == merge_value(i));
+        }
+        return n;
+    };
+    CHECK(refused_now() == refused);
     CHECK(db->verify()->findings.size() == 1);
     REQUIRE(db->close());
+    // The damaged file is evidence, with a note of the keys.
+    auto const name = tables[0].substr(tables[0].rfind('/') + 1);
+    REQUIRE(disk.contents("db/quarantine/merged/" + name));
+    CHECK(*disk.contents("db/quarantine/merged/" + name) != *whole.contents(tables[0]));
+    CHECK(keel::as_text(*disk.contents("db/quarantine/merged/" + name + ".json")).find("unread_keys") !=
+          std::string_view::npos);
 
-    auto deep = model::test_options();
-    deep.verify = keel::verify_depth::deep;
-    db = Store::open("db", deep, disk);
-    REQUIRE(db);
-    CHECK(db->state() == keel::engine_state::read_only);
-    CHECK(db->state_reason().find(".tab") != std::string::npos);
-    CHECK(**db->get("new") == "value");
+    for (auto const how : {keel::verify_depth::quick, keel::verify_depth::deep}) {
+        auto options = model::test_options();
+        options.verify = how;
+        db = Store::open("db", options, disk);
+        REQUIRE(db);
+        CHECK(db->state() == keel::engine_state::degraded); // at each opening
+        CHECK(db->state_reason().find("no answer for keys from \"key1") != std::string::npos);
+        REQUIRE(db->recovery().findings.size() == 1);
+        CHECK(db->recovery().findings[0].done == keel::outcome::declared_lost);
+        CHECK(refused_now() == refused);
+        CHECK(**db->get("new") == "value");
+        REQUIRE(db->put("new", "value"));
+        REQUIRE(db->compact());
+        CHECK(refused_now() == refused);
+        REQUIRE(db->close());
+    }
+}
+
+TEST_CASE("merging: all keys of a damaged block are written anew, merged, and right") {
+    auto const whole = merged_store(600);
+    auto disk = whole.after_process_crash();
+    REQUIRE(disk.corrupt(files_ending(disk, ".tab")[0], 9000, std::byte{1}));
+    auto db = merged_by_hand::open("db", model::test_options(), disk);
+    std::map<std::string, std::string> expected;
+    for (int i = 0; i < 600; ++i) {
+        REQUIRE((i % 3 == 0 ? db->erase(merge_key(i)) : db->put(merge_key(i), merge_value(i + 1))));
+        if (i % 3 != 0) expected.emplace(merge_key(i), merge_value(i + 1));
+    }
+    for (int round = 0; round < 3; ++round) {
+        for (int i = 0; i < 600; ++i) {
+            auto const got = db->get(merge_key(i));
+            REQUIRE(got);
+            REQUIRE(*got == (i % 3 == 0 ? std::nullopt : std::optional{merge_value(i + 1)}));
+        }
+        auto all = db->scan(keel::on_damage::skip);
+        std::map<std::string, std::string> found;
+        for (auto&& [k, v] : all) found.emplace(k, v);
+        CHECK(found == expected);
+        CHECK(all.gaps().size() == 1);
+        CHECK(all.status());
+        REQUIRE(db->compact());
+        CHECK(db->storage().segments <= 3);
+        if (round == 1) {
+            REQUIRE(db->close());
+            db = merged_by_hand::open("db", model::test_options(), disk);
+        }
+    }
+}
+
+TEST_CASE("merging: a damaged record that was overwritten, or is the only one of its key, stops no merge") {
+    keel::io::memory disk;
+    {
+        auto db = merged_by_hand::open("db", model::test_options(), disk);
+        for (int i = 0; i < 900; ++i) REQUIRE(db->put(merge_key(i % 300), merge_value(i)));
+        REQUIRE(db->close());
+    }
+    auto const hurt = [&](keel::io::memory& of, int i) {
+        for (auto const& file : files_ending(of, ".seg")) {
+            auto const bytes = *of.contents(file);
+            auto const at = keel::as_text(bytes).find(merge_key(i % 300) + merge_value(i));
+            if (at != std::string_view::npos) REQUIRE(of.corrupt(file, at + 20, std::byte{1}));
+        }
+    };
+    auto old = disk.after_process_crash();
+    hurt(old, 7);
+    auto db = merged_by_hand::open("db", model::test_options(), old);
+    REQUIRE(db->compact());
+    CHECK(table_records(db->storage()) == 300);
+    CHECK(db->storage().levels[0].tables == 0); // nothing of it can be seen
+    CHECK(**db->get(merge_key(7)) == merge_value(607));
+    REQUIRE(db->close());
+    CHECK(merged_by_hand::open("db", model::test_options(), old)->state() == keel::engine_state::healthy);
+
+    auto newest = disk.after_process_crash();
+    hurt(newest, 607);
+    db = merged_by_hand::open("db", model::test_options(), newest);
+    REQUIRE(db->compact());
+    CHECK(db->storage().segments <= 3);
+    CHECK(!db->get(merge_key(7))); // not the older value, which was merged
+    CHECK(**db->get(merge_key(8)) == merge_value(608));
+    CHECK(!files_ending(newest, ".seg.json").empty());
+    REQUIRE(db->close());
+    db = merged_by_hand::open("db", model::test_options(), newest);
+    CHECK(!db->get(merge_key(7)));
+    CHECK(db->state_reason().find("\"" + merge_key(7) + "\"") != std::string::npos);
+    // Written anew it has an answer again, and a merge needs nothing to stand for it any more.
+    REQUIRE(db->put(merge_key(7), "again"));
+    CHECK(**db->get(merge_key(7)) == "again");
+    auto all = db->scan();
+    CHECK(std::ranges::distance(all) == 300);
+    CHECK(all.status());
+}
+
+TEST_CASE("merging: the log is given back up to a segment whose damage a repair policy must deal with") {
+    keel::io::memory disk;
+    {
+        auto db = merged_by_hand::open("db", model::test_options(), disk);
+        for (int i = 0; i < 3000; ++i) REQUIRE(db->put(merge_key(i), merge_value(i)));
+        REQUIRE(db->close());
+    }
+    auto const segments = files_ending(disk, ".seg");
+    REQUIRE(segments.size() > 4);
+    for (auto const& file : segments) {
+        auto const bytes = *disk.contents(file);
+        auto const at = keel::as_text(bytes).find(merge_key(2000) + merge_value(2000));
+        if (at != std::string_view::npos) REQUIRE(disk.corrupt(file, at + 20, std::byte{1}));
+    }
+    auto options = model::test_options();
+    options.repair = keel::repair_strategy::rollback;
+    auto db = merged_by_hand::open("db", options, disk);
+    auto const before = db->storage().segments;
+    CHECK(db->compact().error().code == keel::errc::corruption);
+    CHECK(table_count(db->storage()) > 0);
+    CHECK(db->storage().segments < before);
+    CHECK(db->storage().segments > 1);
+    for (int i = 0; i < 3000; ++i) CHECK(db->get(merge_key(i)).has_value() == (i != 2000));
+    CHECK(db->state() == keel::engine_state::degraded);
+    REQUIRE(db->close());
+    // The policy has the last word.
+    options.verify = keel::verify_depth::deep;
+    db = merged_by_hand::open("db", options, disk);
+    CHECK(db->last_lsn().value >= 3000);
+    CHECK(!*db->get(merge_key(2500)));
+    CHECK(**db->get(merge_key(1999)) == merge_value(1999));
 }
 
 TEST_CASE("merging: a table that is gone makes the store read-only, and its keys have no answer") {

@@ -26,7 +26,9 @@ using small_store = keel::engine<keel::io::memory, keel::segment_size<4 * keel::
 template <class Store>
 std::map<std::string, std::string> all_of(Store const& db, keel::range which = {}) {
     std::map<std::string, std::string> all;
-    for (auto&& [key, value] : db.scan(std::move(which))) all.emplace(key, value);
+    auto scan = db.scan(std::move(which));
+    for (auto&& [key, value] : scan) all.emplace(key, value);
+    CHECK(scan.status());
     return all;
 }
 

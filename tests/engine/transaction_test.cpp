@@ -39,7 +39,7 @@ template <class Scan>
 std::string text_of(Scan&& scan) {
     std::string text;
     for (auto&& [key, value] : scan) text += std::string{key} + '=' + std::string{value} + ' ';
-    return text;
+    return scan.status() ? text : "ended early";
 }
 
 } // namespace

@@ -2,9 +2,9 @@
 #include <keel/keel.hpp>
 
 #include "../support/damage_tools.hpp"
+#include "watched.hpp"
 
 #include <doctest/doctest.h>
-#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <sstream>
@@ -13,31 +13,12 @@
 
 namespace {
 
-std::ostringstream told;
-
-keel::open_options const quiet{.background_thread = false};
-
 using keel::KiB;
-using watched = keel::engine<keel::io::memory, keel::segment_size<4 * KiB>, keel::observe::json_lines_to<told>,
-                             keel::repair::skip_corrupted>;
-
-/// What was told since the last call: every line must be JSON with a time and an event.
-std::vector<nlohmann::json> events() {
-    std::vector<nlohmann::json> all;
-    std::istringstream lines{told.str()};
-    for (std::string line; std::getline(lines, line);) {
-        auto const one = nlohmann::json::parse(line);
-        CHECK(one.at("time").get<std::string>().size() == 20);
-        CHECK(one.contains("event"));
-        all.push_back(one);
-    }
-    told.str({});
-    return all;
-}
-
-auto count(std::vector<nlohmann::json> const& all, std::string_view name) {
-    return std::ranges::count_if(all, [&](auto const& e) { return e.at("event") == name; });
-}
+using observe_tests::count;
+using observe_tests::events;
+using observe_tests::quiet;
+using observe_tests::told;
+using observe_tests::watched;
 
 void fill(watched& db) {
     for (int i = 0; i < 40; ++i) REQUIRE(db.put("key" + std::to_string(i), std::string(300, 'v')).has_value());
@@ -94,4 +75,14 @@ TEST_CASE("json_lines: a failed sync is told with its reason") {
     CHECK(given_up->at("reason").get<std::string>().find("io_error") != std::string::npos);
     CHECK(count(all, "state_changed") == 1);
     REQUIRE(db->close().has_value());
+}
+
+TEST_CASE("json_lines: a scan that ended early and was not asked is a line with the place") {
+    keel::observe::event const e = keel::observe::scan_unchecked{
+        {.code = keel::errc::corruption, .message = "does not verify", .file = "db/tables/1.tab", .offset = 512}};
+    auto const line = nlohmann::json::parse(keel::observe::to_json(e, 0));
+    CHECK(line.at("event") == "scan_unchecked");
+    CHECK(line.at("file") == "db/tables/1.tab");
+    CHECK(line.at("offset") == 512);
+    CHECK(line.at("reason").get<std::string>().find("does not verify") != std::string::npos);
 }

@@ -117,11 +117,13 @@ inline keel::open_options test_options() {
 template <class Store>
 [[nodiscard]] std::string compare_contents(Store const& store, contents const& expected) {
     auto at = expected.begin();
-    for (auto&& [key, value] : store.scan()) {
+    auto all = store.scan();
+    for (auto&& [key, value] : all) {
         if (at == expected.end() || at->first != key) return "key " + std::string{key} + " should not be there";
         if (at->second != value) return "key " + std::string{key} + " has a wrong value";
         ++at;
     }
+    if (auto const whole = all.status(); !whole) return "the scan ended early: " + to_string(whole.error());
     if (at != expected.end()) return "key " + at->first + " is missing";
     for (auto const& [key, value] : expected) {
         auto const got = store.get(key);

@@ -88,7 +88,8 @@ private:
     bool const table_damage = std::ranges::any_of(r.findings,
                                                   [](finding const& f) { return f.file.ends_with(".tab"); });
     std::uint64_t keys = 0;
-    for (auto&& [key, value] : store.scan()) {
+    auto all = store.scan();
+    for (auto&& [key, value] : all) {
         if (!known.contains({std::string{key}, std::string{value}}))
             return "serves what no file holds: " + std::string{key};
         auto const got = store.get(key);
@@ -98,6 +99,7 @@ private:
         if (!got || !*got || **got != value) return "get and scan differ: " + std::string{key};
         ++keys;
     }
+    if (auto const whole = all.status(); !whole && whole.error().message.empty()) return "ended without words";
     if (keys > r.records + r.table_records) return "more keys than records\n" + describe(r);
     for (auto const& l : r.lost_lsn_ranges)
         if (l.empty() || !l.first) return "an empty loss\n" + describe(r);

@@ -23,6 +23,7 @@
 #include <array>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -69,14 +70,15 @@ struct compaction_job {
     std::vector<format::segment_entry> segments{}; ///< given up
     format::segment_link base{};                   ///< the last one of them
     lsn floor_before{};
-    lsn floor{};                       ///< all records at or below it are in tables afterwards
-    std::uint64_t log_records = 0;     ///< how many between the two
-    wal::lsn_set lost{};               ///< declared so, there or elsewhere
-    wal::lsn_set ingested{};           ///< LSNs of tables of level 0: the log has nothing but their place
-    std::uint8_t into = 1;             ///< level
-    bool bottom = false;               ///< no table of a higher level has any of the keys
-    typename view_type::level moved{}; ///< go there as they are
-    std::uint64_t bytes = 0;           ///< of what is read
+    lsn floor{};                              ///< all records at or below it are in tables afterwards
+    std::uint64_t log_records = 0;            ///< how many between the two
+    wal::lsn_set lost{};                      ///< declared so, there or elsewhere
+    wal::lsn_set ingested{};                  ///< LSNs of tables of level 0: the log has nothing but their place
+    std::uint8_t into = 1;                    ///< level
+    bool bottom = false;                      ///< no table of a higher level has any of the keys
+    typename view_type::level moved{};        ///< go there as they are
+    typename view_type::level placeholders{}; ///< an erased key of theirs must not be forgotten: it is the answer
+    std::uint64_t bytes = 0;                  ///< of what is read
 
     /// Whether there is anything to read.
     [[nodiscard]] bool reads() const noexcept {
@@ -93,16 +95,19 @@ public:
     using policy = typename Config::compaction;
 
     /// `proven`: all that opening found is durable. The view was taken after the parts: what takes no more records in these is in that.
+    /// `stuck`: segments that cannot be merged; the log is given back up to the first of them.
     compaction_picker(std::shared_ptr<view_type const> view,
                       std::vector<std::shared_ptr<wal::catalog_part const>> parts, format::manifest_state const& state,
-                      bool proven)
+                      bool proven, std::set<segment_id> const& stuck = {})
         : view_{std::move(view)}, state_{state} {
-        take_log(std::move(parts), proven);
+        take_log(std::move(parts), proven, stuck);
     }
 
     /// Whether these tables of level 0 are reason enough to merge, however short the log.
     [[nodiscard]] static bool ingested_is_due(typename view_type::level const& on_top) noexcept {
-        return bytes_of(on_top) >= policy::log_bytes || on_top.size() >= on_top_max;
+        auto const counts = [](auto const& t) { return !t->entry().is_placeholder(); };
+        auto const tables = static_cast<std::size_t>(std::ranges::count_if(on_top, counts));
+        return tables != 0 && (bytes_of(on_top) >= policy::log_bytes || tables >= on_top_max);
     }
     /// Bytes of the log that could be merged now.
     [[nodiscard]] std::uint64_t log_bytes() const noexcept { return log_bytes_; }
@@ -159,6 +164,7 @@ public:
         while (deepest + 1U < view_->tables.size() && target(deepest) < bytes) ++deepest;
         job.into = deepest;
         job.bottom = true;
+        add_placeholders(job);
         job.bytes = bytes;
         return std::optional{std::move(job)};
     }
@@ -177,11 +183,12 @@ private:
     }
 
     /// The oldest parts that may leave the log together: no other part has an LSN at or below their last.
-    void take_log(std::vector<std::shared_ptr<wal::catalog_part const>> parts, bool proven) {
+    void take_log(std::vector<std::shared_ptr<wal::catalog_part const>> parts, bool proven,
+                  std::set<segment_id> const& stuck) {
         std::size_t n = 0;
         for (; n < parts.size(); ++n) {
             auto const& p = *parts[n];
-            if (p.open || (!p.sealed && !proven) || !state_.segments.contains(p.id)) break;
+            if (p.open || (!p.sealed && !proven) || !state_.segments.contains(p.id) || stuck.contains(p.id)) break;
         }
         auto const last_in_front_of = [&](std::size_t end) {
             auto last = state_.floor;
@@ -216,8 +223,12 @@ private:
     [[nodiscard]] typename view_type::level ingested_up_to(lsn last) const {
         typename view_type::level out;
         for (auto const& t : view_->tables.front())
-            if (t->entry().lsns.last <= last) out.push_back(t);
+            if (t->entry().lsns.last <= last && !t->entry().is_placeholder()) out.push_back(t);
         return out;
+    }
+    void add_placeholders(job_type& job) const {
+        for (auto const& t : view_->tables.front())
+            if (t->entry().is_placeholder()) job.placeholders.push_back(t);
     }
 
     void add_log(job_type& job) const {
@@ -235,6 +246,7 @@ private:
         for (auto const& l : state_.losses) job.lost.add(l);
         auto others = job.lost;
         for (auto const& t : view_->tables.front()) {
+            if (t->entry().is_placeholder()) continue; // its LSN is another record's
             job.ingested.add(t->entry().lsns);
             others.add(t->entry().lsns);
         }
@@ -258,14 +270,24 @@ private:
         finish_job(job, keys, log_bytes_);
         return std::optional{std::move(job)};
     }
-    template <class Cursor>
-    static result<void> include_ends(key_span& keys, Cursor& at) {
+    static result<void> include_ends(key_span& keys, table::memtable::cursor& at) {
         for (bool const last : {false, true}) {
-            if (last) at.seek_last();
-            else at.seek(first_key);
+            last ? at.seek_last() : at.seek(first_key);
             if (at.valid() && !at.current().key.empty()) keys.include(at.current().key, at.current().key, false);
-            if constexpr (requires { at.trouble(); })
-                if (at.trouble()) return failure(*at.trouble());
+        }
+        return {};
+    }
+    /// What cannot be read at the ends may lie as far out as is known of it.
+    static result<void> include_ends(key_span& keys, typename view_type::run::cursor& at) {
+        for (bool const last : {false, true}) {
+            last ? at.seek_last() : at.seek(first_key);
+            for (; at.trouble(); last ? at.leave_backward() : at.leave_forward()) {
+                if (at.trouble()->code != errc::corruption) return failure(*at.trouble());
+                auto const range = at.damaged();
+                keys.include(range.from.value_or(std::string{first_key}),
+                             range.to.value_or(std::string(format::key_bytes_max, '\xFF')), false);
+            }
+            if (at.valid() && !at.current().key.empty()) keys.include(at.current().key, at.current().key, false);
         }
         return {};
     }
@@ -323,6 +345,7 @@ private:
     }
     /// What is left to say once it is known what is read.
     void finish_job(job_type& job, key_span const& keys, std::uint64_t log_bytes) const {
+        add_placeholders(job);
         job.bytes = log_bytes;
         for (auto const& level : job.tables) job.bytes += bytes_of(level);
         job.bottom = true;

@@ -11,7 +11,10 @@
 // reads any more are recycled or removed. A crash before that leaves them to the next opening.
 //
 // What a merge read must account for every LSN between the old floor and the new one but those declared lost; else it stops and
-// nothing is switched. A block or record that does not verify stops it, too: damage is never merged away.
+// nothing is switched. What does not verify stops no merge: all else is merged, and of the keys between which it lies a placeholder says that
+// they have no answer (engine/merge_damage.hpp). Of the log only records that are batches by themselves are merged away from so, and only
+// where the repair policy would give them up, too; else the log is given back up to the damaged segment, and an opening with verify = deep
+// deals with that: a batch is there as a whole or not at all.
 //
 // Thread rules: one merge at a time (m_, held during I/O); the rest of the store goes on meanwhile. The writer's mutex is never held
 // when this one is asked for. preparing_ is for the first one, or an ingestion in front of it.
@@ -20,8 +23,10 @@
 #include <keel/engine/compaction.hpp>
 #include <keel/engine/levels.hpp>
 #include <keel/engine/merge.hpp>
+#include <keel/engine/merge_damage.hpp>
 #include <keel/engine/merge_output.hpp>
 #include <keel/error.hpp>
+#include <keel/format/manifest.hpp>
 #include <keel/log.hpp>
 #include <keel/observe/concept.hpp>
 #include <keel/types.hpp>
@@ -30,11 +35,14 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <stop_token>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -58,16 +66,19 @@ public:
     using merging = merging_config<Config>;
     using job_type = compaction_job<merging>;
     using table_type = typename levels_type::table_type;
+    using view_type = typename levels_type::view_type;
+    using unread_type = unread_parts<reading_config<Config>>;
 
-    /// `bytes_per_second`: how fast tables are written at most; 0: as fast as the machine does.
-    compactor(core_type& core, levels_type& parts, std::uint64_t bytes_per_second)
-        : core_{core}, levels_{parts}, fs_{core.fs()}, rate_{bytes_per_second} {}
+    /// `bytes_per_second`: how fast tables are written at most; 0: as fast as the machine does. `gives_up_records`: a damaged record of
+    /// the log may be left behind by a merge.
+    compactor(core_type& core, levels_type& parts, std::uint64_t bytes_per_second, bool gives_up_records)
+        : core_{core}, levels_{parts}, fs_{core.fs()}, rate_{bytes_per_second}, gives_up_records_{gives_up_records} {}
     compactor(compactor const&) = delete;
     compactor& operator=(compactor const&) = delete;
 
     /// Carries out the merge the policy wants most; false: it wants none. `quiet`: nothing was written for a while, so that what is left
-    /// of the log may go into tables, too. Errors: corruption (what was to be merged does not verify), no_space, cancelled, the
-    /// machine's; nothing is lost by them.
+    /// of the log may go into tables, too. Errors: corruption (the log does not verify), no_space, cancelled, the machine's; nothing
+    /// is lost by them.
     [[nodiscard]] result<bool> step(std::stop_token const& stop, bool quiet) {
         std::lock_guard const hold{m_};
         bool rest = false;
@@ -80,12 +91,15 @@ public:
         dispose();
         return done;
     }
-    /// Merges everything that takes no more records into one level.
+    /// Merges everything that takes no more records into one level. Errors: as of step(); corruption also where part of the log does not
+    /// verify, once all else is merged.
     [[nodiscard]] result<void> all(std::stop_token const& stop = {}) {
         std::lock_guard const hold{m_};
+        forget_stuck(); // whoever asks wants it tried
         auto done = choose_and_run(stop, [](compaction_picker<merging>& pick) { return pick.all(); });
         dispose();
         if (!done) return failure(std::move(done).error());
+        if (!stuck_.empty()) return failure(why_stuck_);
         return {};
     }
     /// Makes the folder of the tables fit for new ones, at the first call; then gives ids for them. Any thread.
@@ -101,7 +115,8 @@ public:
     /// Bytes of log that wait to be merged.
     [[nodiscard]] std::uint64_t log_bytes() const {
         auto const [parts, view, state] = now();
-        return compaction_picker<merging>{view, parts, *state, true}.log_bytes();
+        std::lock_guard const hold{stuck_m_};
+        return compaction_picker<merging>{view, parts, *state, true, stuck_}.log_bytes();
     }
     [[nodiscard]] compaction_counters counters() const {
         std::lock_guard const hold{counters_m_};
@@ -111,7 +126,7 @@ public:
 private:
     struct present {
         std::vector<std::shared_ptr<wal::catalog_part const>> parts;
-        std::shared_ptr<typename levels_type::view_type const> view;
+        std::shared_ptr<view_type const> view;
         std::shared_ptr<format::manifest_state const> state;
     };
     [[nodiscard]] present now() const {
@@ -130,23 +145,31 @@ private:
     template <class Choose>
     result<bool> choose_and_run(std::stop_token const& stop, Choose const& choose) {
         show_switch(); // of a merge that was refused memory for it
-        auto const health = core_.writer().state();
-        if (health != engine_state::healthy && health != engine_state::degraded) return false;
-        auto const [parts, view, state] = now();
-        compaction_picker<merging> pick{view, parts, *state, core_.writer().has_written()};
-        KEEL_TRY_LET(job, choose(pick));
-        if (job) KEEL_TRY(run(*job, stop));
-        return job.has_value();
+        for (;;) {
+            auto const health = core_.writer().state();
+            if (health != engine_state::healthy && health != engine_state::degraded) return false;
+            auto const known = stuck_.size();
+            auto const [parts, view, state] = now();
+            compaction_picker<merging> pick{view, parts, *state, core_.writer().has_written(), stuck_};
+            KEEL_TRY_LET(job, choose(pick));
+            auto const done = job ? run(*job, *view, stop) : result<void>{};
+            view->tell_damage();
+            if (!done && stuck_.size() != known) continue; // without what it is stuck at
+            if (!done) return failure(done.error());
+            return job.has_value();
+        }
     }
-    result<void> run(job_type const& job, std::stop_token const& stop) {
+    result<void> run(job_type const& job, view_type const& view, std::stop_token const& stop) {
         KEEL_TRY(ids());
         std::vector<format::table_entry> made;
+        unread_type unread;
         if (job.reads()) {
             auto first = job.floor_before.next();
             for (auto const& level : job.tables)
                 for (auto const& t : level) first = std::min(first, t->entry().lsns.first);
             merge_output<merging> out{fs_, core_.keeper(), ids_, job.into, first, made};
-            auto done = merge(job, stop, out);
+            auto done = merge(job, stop, out, unread);
+            if (done && !unread.empty()) done = leave_behind(unread, view, made, out);
             if (done) done = out.name();
             if (!done) {
                 out.discard();
@@ -156,7 +179,7 @@ private:
                 return done;
             }
         }
-        return switch_over(job, made);
+        return switch_over(job, made, unread);
     }
 
     /// The folder, and what a crash left in it.
@@ -177,7 +200,9 @@ private:
             auto const path = paths.table_file(entry.name);
             bool const temporary = entry.name.ends_with(".tab.tmp");
             auto const id = wal::layout::table_of(entry.name);
-            if (temporary || (id && !state->tables.contains(*id) && is_ours(path))) {
+            if (id && !state->tables.contains(*id) && evidence_.has_note(entry.name)) {
+                KEEL_TRY(evidence_.move_here(path)); // a crash came between the merge and this
+            } else if (temporary || (id && !state->tables.contains(*id) && is_ours(path))) {
                 KEEL_TRY(fs_.remove(path));
             } else if (id && id->value < lsn_highest.value) {
                 next = std::max(next, id->value + 1); // no table of ours, or damage's only trace: it keeps its name
@@ -197,13 +222,14 @@ private:
 
     // ---- writing ------------------------------------------------------------------------------------------------------------
 
-    result<void> merge(job_type const& job, std::stop_token const& stop, merge_output<merging>& out) {
+    result<void> merge(job_type const& job, std::stop_token const& stop, merge_output<merging>& out,
+                       unread_type& unread) {
         // Versions that only moments before this one could see are forgotten.
         auto const oldest = levels_.held().oldest([&] { return core_.writer().visible(); });
         version_merge<reading_config<Config>> in{direction::forward};
-        for (auto const& m : job.memory) in.add(*m, {}, {});
-        for (auto const& r : job.runs) in.add(r, {}, {});
-        in.add_levels(job.tables, {}, {});
+        for (auto const& m : job.memory) in.add(*m);
+        for (auto const& r : job.runs) in.add(r);
+        in.add_levels(job.tables);
         in.begin();
         merge_pace const speed{rate_};
         std::string key;
@@ -212,8 +238,14 @@ private:
         bool superseded = false;
         std::uint64_t from_log = 0;
         std::uint64_t dropped = 0;
+        auto const note_unread = [&] {
+            unread.take(in, any && superseded ? std::optional<std::string_view>{key} : std::nullopt);
+        };
         for (std::uint64_t n = 0; in.valid(); in.advance(), ++n) {
+            if (in.has_damage()) [[unlikely]]
+                note_unread();
             auto const& v = in.top();
+            unread.found(v.at);
             if (n % pace_every == 0) {
                 if (stop.stop_requested())
                     return failure(errc::cancelled, "the merge was stopped; nothing was changed");
@@ -233,13 +265,17 @@ private:
             if (new_key) superseded = false;
             bool const forgotten = superseded;
             if (v.at <= oldest) superseded = true;
-            if (forgotten || (superseded && v.tombstone && job.bottom)) {
+            bool const erased_for_good = superseded && v.tombstone && job.bottom && !stands_above(v.key, job, unread);
+            if (forgotten || erased_for_good) {
                 ++dropped;
                 continue;
             }
             KEEL_TRY(out.add(v, new_key));
         }
         if (in.trouble()) return failure(*in.trouble());
+        note_unread();
+        KEEL_TRY_LET(left, records_left_behind(job, unread));
+        from_log += left;
         if (from_log != job.log_records)
             return failure(errc::corruption,
                            "the log holds " + std::to_string(from_log) + " records from LSN " +
@@ -256,6 +292,69 @@ private:
 
     static constexpr std::uint64_t pace_every = 64; ///< records between two looks at the clock
 
+    // ---- what cannot be read --------------------------------------------------------------------------------------------------
+
+    /// Whether an erasure of this key is its answer, in place of what could not be read of it.
+    [[nodiscard]] static bool stands_above(std::string_view key, job_type const& job, unread_type const& unread) {
+        auto const may_have = [key](auto const& p) { return p->entry().may_have(key); };
+        return unread.may_hold(key) || std::ranges::any_of(job.placeholders, may_have);
+    }
+    /// How many records of the log were not read. Errors: why the merge cannot go on without what it could not read.
+    result<std::uint64_t> records_left_behind(job_type const& job, unread_type const& unread) {
+        KEEL_TRY(tables_may_be_left(unread));
+        std::uint64_t records = 0;
+        for (auto const& d : unread.all()) {
+            if (!d.run) continue;
+            auto const at = d.what.lsns.first;
+            bool const counts = at > job.floor_before && at <= job.floor && !job.lost.contains(at) &&
+                                !job.ingested.contains(at);
+            bool const is_one = d.what.lsns.size() == 1;
+            if (is_one && !counts) continue;
+            bool const may_be_left = gives_up_records_ && is_one && d.what.is_batch &&
+                                     d.what.why.code == errc::corruption && ++records <= records_left_max;
+            if (!may_be_left) return get_stuck(d.run->source().id, d.what.why);
+        }
+        return records;
+    }
+    /// A medium that does not answer is given some time.
+    result<void> tables_may_be_left(unread_type const& unread) {
+        std::set<format::table_id> silent;
+        for (auto const& d : unread.all()) {
+            if (!d.tab || d.what.why.code == errc::corruption) continue;
+            auto const id = d.tab->entry().id;
+            bool const first = silent.insert(id).second;
+            if (d.what.why.code != errc::io_error || (tries_[id] += first) < tries_max) return failure(d.what.why);
+        }
+        return {};
+    }
+    tl::unexpected<error> get_stuck(segment_id at, error why) {
+        std::lock_guard const hold{stuck_m_};
+        stuck_.insert(at);
+        why_stuck_ = why;
+        return failure(std::move(why));
+    }
+    void forget_stuck() {
+        std::lock_guard const hold{stuck_m_};
+        stuck_.clear();
+    }
+    /// Placeholders for what was not read, and notes of what that was. Before the edit.
+    result<void> leave_behind(unread_type const& unread, view_type const& view,
+                              std::vector<format::table_entry> const& made, merge_output<merging>& out) {
+        auto moments = levels_.held().all([&] { return core_.writer().visible(); });
+        auto const readable = made.size();
+        for (auto const& s : placeholder_plan<reading_config<Config>>{view, std::move(moments)}.make(unread.all()))
+            KEEL_TRY(out.add_placeholder(s));
+        std::vector<format::table_entry> const placeholders(made.begin() + static_cast<std::ptrdiff_t>(readable),
+                                                            made.end());
+        std::map<std::string, std::vector<table::damaged_range>> files;
+        for (auto const& d : unread.all()) files[d.tab ? d.tab->path() : d.run->source().path].push_back(d.what);
+        for (auto const& [path, ranges] : files) {
+            if (path.ends_with(".seg")) KEEL_TRY(evidence_.copy(path));
+            KEEL_TRY(evidence_.note(path, ranges, placeholders, core_.keeper().now_ns()));
+        }
+        return {};
+    }
+
     // ---- switching ----------------------------------------------------------------------------------------------------------
 
     struct old_segment {
@@ -265,6 +364,7 @@ private:
     struct old_table {
         std::string path{};
         std::shared_ptr<void const> file{};
+        bool is_evidence = false; ///< of damage: it is kept
     };
     /// What readers see of a merge, and what becomes of the files it read.
     struct switched {
@@ -273,15 +373,18 @@ private:
         std::vector<std::shared_ptr<table_type const>> in{};
         std::vector<old_segment> old_segments{};
         std::vector<old_table> old_tables{};
+        std::vector<finding> found{}; ///< of what was left behind
     };
 
     /// Complete before the edit is committed: what follows the commit must not be forgotten for want of memory.
-    [[nodiscard]] switched what_changes(job_type const& job, std::vector<format::table_entry> const& made) {
+    [[nodiscard]] switched what_changes(job_type const& job, std::vector<format::table_entry> const& made,
+                                        unread_type const& unread) {
         switched all;
         for (auto const& level : job.tables)
             for (auto const& t : level) {
                 all.out.push_back(t->entry().id);
-                all.old_tables.push_back({t->path(), t->file()});
+                bool const damaged = std::ranges::any_of(unread.all(), [&](auto const& d) { return d.tab == t; });
+                all.old_tables.push_back({t->path(), t->file(), damaged});
             }
         for (auto const& t : job.moved) {
             auto entry = t->entry();
@@ -289,7 +392,10 @@ private:
             all.out.push_back(entry.id);
             all.in.push_back(t->renamed(entry));
         }
-        for (auto const& t : made) all.in.push_back(levels_.serve(t, core_.keeper().paths()));
+        for (auto const& t : made) {
+            all.in.push_back(levels_.serve(t, core_.keeper().paths()));
+            if (t.is_placeholder()) all.found.push_back(finding_of(t, core_.keeper().paths().table(t.id)));
+        }
         for (auto const& e : job.segments) {
             all.segments.push_back(e.id);
             all.old_segments.push_back({.entry = e});
@@ -302,8 +408,9 @@ private:
         old_tables_.reserve(old_tables_.size() + all.old_tables.size());
         return all;
     }
-    result<void> switch_over(job_type const& job, std::vector<format::table_entry> const& made) {
-        auto all = what_changes(job, made);
+    result<void> switch_over(job_type const& job, std::vector<format::table_entry> const& made,
+                             unread_type const& unread) {
+        auto all = what_changes(job, made, unread);
         format::edit_builder edit;
         for (auto const& level : job.tables)
             for (auto const& t : level) edit.untable(t->entry().id);
@@ -328,6 +435,7 @@ private:
     /// and the next merge begins with this.
     void show_switch() {
         if (!switched_) return;
+        for (auto const& f : switched_->found) levels_.damage().note(f); // what is noted already is not noted again
         auto const files = levels_.replace(switched_->segments, switched_->out, switched_->in);
         for (auto& old : switched_->old_segments) {
             for (auto const& [id, file] : files)
@@ -357,22 +465,32 @@ private:
         std::erase_if(old_tables_, [&](auto& old) {
             if (old.file.use_count() > 1 || !core_.keeper().check_identity()) return false;
             old.file.reset();
-            static_cast<void>(fs_.remove(old.path));
+            // What is not moved now, the next opening's first merge moves.
+            static_cast<void>(old.is_evidence ? evidence_.move_here(old.path) : fs_.remove(old.path));
             return true;
         });
     }
+
+    static constexpr unsigned tries_max = 3;
+    static constexpr std::uint64_t records_left_max = 32; ///< of the log, by one merge
 
     core_type& core_;
     levels_type& levels_;
     fs_type fs_;
     std::uint64_t rate_;
+    bool gives_up_records_;
+    merge_evidence<merging> evidence_{fs_, core_.keeper().paths()};
     std::mutex m_;
     std::mutex preparing_; ///< held during that I/O
     table_ids ids_{};
     std::array<std::string, format::table_levels> next_key_{};
     std::vector<old_segment> old_segments_{};
     std::vector<old_table> old_tables_{};
-    std::optional<switched> switched_{}; ///< committed, and not shown to readers yet
+    std::optional<switched> switched_{};           ///< committed, and not shown to readers yet
+    std::map<format::table_id, unsigned> tries_{}; ///< at tables that the machine does not read
+    mutable std::mutex stuck_m_;                   ///< for who asks without m_
+    std::set<segment_id> stuck_{};                 ///< segments with what no merge may leave behind
+    error why_stuck_{};
     mutable std::mutex counters_m_;
     compaction_counters counters_{};
 };

@@ -14,9 +14,13 @@
 // stays what it is while it is held. A reader without a snapshot takes the view first and asks for the log's visible LSN then: what
 // compaction had forgotten when the view was made was superseded at or below that LSN. Whatever the view lacks of what became visible
 // since is newer than all it has. A snapshot is held (moments.hpp) before its view is taken.
+//
+// Where a part cannot be read, what it may hold of a key is between two LSNs: a version from a newer part, or one that is newer than those,
+// answers all the same, and nothing older does (a stale value is a wrong value).
 
 #include <keel/detail/guarded.hpp>
 #include <keel/detail/published.hpp>
+#include <keel/engine/found_damage.hpp>
 #include <keel/engine/moments.hpp>
 #include <keel/error.hpp>
 #include <keel/format/frame.hpp>
@@ -59,6 +63,13 @@ struct level_view {
     std::vector<std::shared_ptr<table::memtable const>> memory{}; ///< in the order they were begun
     std::vector<std::shared_ptr<run const>> runs{};               ///< by their newest LSN, the largest first
     std::array<level, format::table_levels> tables{};             ///< of level 0 the newest first
+    std::shared_ptr<found_damage> damage{};                       ///< where its parts note what does not verify
+
+    /// Tells of what readers of any of the parts found: behind whatever reads. Not with a mutex held that the writer needs.
+    void tell_damage() const {
+        if (damage && damage->any()) [[unlikely]]
+            damage->tell();
+    }
 
     /// Once the tables of each level are in order.
     void finish() {
@@ -78,8 +89,8 @@ struct level_view {
         look_up one{*this, key};
         one.ask_memory(snapshot);
         one.ask_for_row();
-        KEEL_TRY(one.ask_runs(snapshot));
-        KEEL_TRY(one.ask_tables(snapshot));
+        one.ask_runs(snapshot);
+        one.ask_tables(snapshot);
         return one.answer();
     }
     /// The same for several keys, answer(i, found) for each: side by side they wait for memory together.
@@ -93,19 +104,28 @@ struct level_view {
             for (std::size_t i = 0; i < part.size(); ++i) all[i].emplace(*this, part[i]);
             for (std::size_t i = 0; i < part.size(); ++i) all[i]->ask_memory(snapshot);
             for (std::size_t i = 0; i < part.size(); ++i) all[i]->ask_for_row();
-            for (std::size_t i = 0; i < part.size(); ++i) KEEL_TRY(all[i]->locate(snapshot));
+            for (std::size_t i = 0; i < part.size(); ++i) all[i]->locate(snapshot);
             for (std::size_t i = 0; i < part.size(); ++i) all[i]->ask_for_block();
-            for (std::size_t i = 0; i < part.size(); ++i) KEEL_TRY(all[i]->search());
+            for (std::size_t i = 0; i < part.size(); ++i) all[i]->search();
             for (std::size_t i = 0; i < part.size(); ++i) {
-                KEEL_TRY(all[i]->ask_runs(snapshot));
-                KEEL_TRY(all[i]->ask_tables(snapshot));
-                answer(begin + i, all[i]->answer());
+                all[i]->ask_runs(snapshot);
+                all[i]->ask_tables(snapshot);
+                KEEL_TRY_LET(newest, all[i]->answer());
+                answer(begin + i, std::move(newest));
             }
         }
         return {};
     }
 
-    /// The LSN of a version of `key` behind `since`; 0 where there is none.
+    /// Whether all that is newer than `since` is in memory.
+    [[nodiscard]] bool is_in_memory_since(lsn since) const noexcept {
+        if (!runs.empty() && runs.front()->newest() > since) return false;
+        for (auto const& l : tables)
+            for (auto const& t : l)
+                if (t->entry().lsns.last > since) return false;
+        return true;
+    }
+    /// The LSN of a version of `key` behind `since`; 0 where there is none. Reads no part that has nothing so new.
     [[nodiscard]] result<lsn> newer(std::string_view key, lsn since) const {
         auto const hash = format::filter_hash(key);
         for (auto const& m : memory)
@@ -113,13 +133,13 @@ struct level_view {
         table::read_version there;
         for (auto const& r : runs) {
             if (r->newest() <= since) break;
-            KEEL_TRY_LET(any, r->find(key, hash, lsn_max, there));
-            if (any && there.what.at > since) return there.what.at;
+            KEEL_TRY_LET(any, r->find(key, hash, lsn_max, there, since));
+            if (any) return there.what.at;
         }
         KEEL_TRY_LET(on_top, find_on_top(key, hash, lsn_max, since, there));
         if (on_top) return there.what.at;
         for (std::size_t n = 1; n < tables.size(); ++n) {
-            KEEL_TRY_LET(any, find_in(tables[n], begins_behind(n, key), key, hash, lsn_max, there));
+            KEEL_TRY_LET(any, find_in(tables[n], begins_behind(n, key), key, hash, lsn_max, there, nullptr, since));
             if (any) return there.what.at > since ? there.what.at : lsn{};
         }
         return lsn{};
@@ -128,31 +148,24 @@ struct level_view {
     /// proportion to what was written in the range since then, and to what the same segments hold of it.
     [[nodiscard]] result<lsn> newer_in(std::optional<std::string> const& from, std::optional<std::string> const& to,
                                        lsn since) const {
-        auto const walk = [&](auto& at) {
-            for (at.seek(from ? std::string_view{*from} : std::string_view{}); at.valid(); at.next()) {
-                auto const v = at.current();
-                if (to && v.key >= *to) break;
-                if (v.at > since && !v.key.empty()) return v.at;
-            }
-            return lsn{};
-        };
         for (auto const& m : memory) {
             table::memtable::cursor at{*m};
-            if (auto const any = walk(at)) return any;
+            at.seek(from ? std::string_view{*from} : std::string_view{});
+            if (auto const any = first_newer(at, to, since)) return any;
         }
         for (auto const& r : runs) {
             if (r->newest() <= since) break;
             typename run::cursor at{r};
-            if (auto const any = walk(at)) return any;
-            if (at.trouble()) return failure(*at.trouble());
+            KEEL_TRY_LET(any, first_newer_on_disk(at, from, to, since));
+            if (any) return any;
         }
         for (auto const& l : tables)
             for (auto const& t : l) {
                 bool const apart = (to && t->entry().smallest >= *to) || (from && t->entry().ends_before(*from));
                 if (apart || t->entry().lsns.last <= since) continue;
                 typename table_type::cursor at{t};
-                if (auto const any = walk(at)) return any;
-                if (at.trouble()) return failure(*at.trouble());
+                KEEL_TRY_LET(any, first_newer_on_disk(at, from, to, since));
+                if (any) return any;
             }
         return lsn{};
     }
@@ -175,6 +188,28 @@ struct level_view {
     }
 
 private:
+    /// From where the cursor stands up to `to`.
+    template <class Cursor>
+    [[nodiscard]] static lsn first_newer(Cursor& at, std::optional<std::string> const& to, lsn since) {
+        for (; at.valid(); at.next()) {
+            auto const v = at.current();
+            if (to && v.key >= *to) break;
+            if (v.at > since && !v.key.empty()) return v.at;
+        }
+        return {};
+    }
+    template <class Cursor>
+    [[nodiscard]] static result<lsn> first_newer_on_disk(Cursor& at, std::optional<std::string> const& from,
+                                                         std::optional<std::string> const& to, lsn since) {
+        at.seek(from ? std::string_view{*from} : std::string_view{});
+        for (;; at.leave_forward()) {
+            if (auto const any = first_newer(at, to, since)) return any;
+            if (!at.trouble()) return lsn{};
+            auto range = at.damaged();
+            range.cut_to(from, to);
+            if (range.lsns.last > since && !range.empty()) return failure(*at.trouble());
+        }
+    }
     /// The newest version in level 0 that is not newer than `snapshot`, and newer than `than`.
     [[nodiscard]] result<bool> find_on_top(std::string_view key, std::uint64_t hash, lsn snapshot, lsn than,
                                            table::read_version& into) const {
@@ -214,11 +249,12 @@ private:
             for (std::size_t n = 1; n < behind_.size(); ++n)
                 if (behind_[n] != 0) return in_->tables[n][behind_[n] - 1]->prefetch_row(hash_);
         }
-        /// Steps to the first segment that may have it, else the first table: of what is asked below the first part, done ahead.
-        [[nodiscard]] result<void> locate(lsn snapshot) {
+        /// Steps to the first segment that may have it, else the first table: of what is asked below the first part, done ahead. What cannot be
+        /// read here is told when it is asked for its answer.
+        void locate(lsn snapshot) {
             for (; run_ < in_->runs.size() && !done_with(*in_->runs[run_]); ++run_) {
                 in_run_.emplace(*in_->runs[run_], key_, snapshot);
-                if (in_run_->locate(hash_)) return {};
+                if (in_run_->locate(hash_)) return;
                 in_run_.reset();
             }
             for (; !best_ && level_ < in_->tables.size(); ++level_) {
@@ -227,53 +263,49 @@ private:
                 auto const& t = *level[behind_[level_] - 1];
                 if (!t.entry().may_have(key_)) continue; // whatever is wrong with that table
                 in_table_.emplace(t, key_, hash_, snapshot, &row_);
-                KEEL_TRY_LET(may_be, in_table_->locate());
-                if (may_be) return {};
+                auto const may_be = in_table_->locate();
+                if (may_be && *may_be) return;
                 in_table_.reset();
-                if (behind_[level_] > 1 && level[behind_[level_] - 2]->entry().may_have(key_)) return {};
+                if (!may_be) return;
+                if (behind_[level_] > 1 && level[behind_[level_] - 2]->entry().may_have(key_)) return;
             }
-            return {};
         }
         void ask_for_block() const {
             if (in_run_) in_run_->ask_for_block();
             else if (in_table_) in_table_->ask_for_block();
         }
-        [[nodiscard]] result<void> search() {
-            if (in_run_) return in_run_->search();
-            return in_table_ ? in_table_->search() : result<void>{};
+        void search() {
+            if (in_run_) static_cast<void>(in_run_->search());
+            else if (in_table_ && !in_table_->search()) in_table_.reset();
         }
-        [[nodiscard]] result<void> ask_runs(lsn snapshot) {
-            table::read_version next;
+        void ask_runs(lsn snapshot) {
             for (; run_ < in_->runs.size() && !done_with(*in_->runs[run_]); ++run_) {
+                auto const& r = *in_->runs[run_];
                 bool const located = in_run_.has_value();
-                if (!located) in_run_.emplace(*in_->runs[run_], key_, snapshot);
-                if (located || in_run_->locate(hash_)) {
-                    KEEL_TRY_LET(there, in_run_->finish(next));
-                    if (there && (!best_ || next.what.at > best_->at)) {
-                        std::swap(kept_, next);
-                        best_ = kept_.what;
-                    }
-                }
+                if (!located) in_run_.emplace(r, key_, snapshot);
+                if (located || in_run_->locate(hash_)) take(in_run_->finish(next_, than()), [&] { return r.newest(); });
                 in_run_.reset();
             }
-            return {};
         }
         /// What the tables have that is newer than what the log has; those below the first level only if that has nothing.
-        [[nodiscard]] result<void> ask_tables(lsn snapshot) {
-            if (!in_->tables.front().empty()) KEEL_TRY(ask_on_top(snapshot));
-            if (best_) return {};
+        void ask_tables(lsn snapshot) {
+            if (!in_->tables.front().empty()) ask_on_top(snapshot);
+            if (best_) return;
             if (in_table_) {
-                KEEL_TRY_LET(there, in_table_->finish(kept_));
-                if (there) best_ = kept_.what;
-                if (there) return {};
+                auto const& t = in_->tables[level_][behind_[level_] - 1]->entry();
+                take(in_table_->finish(next_), [&] { return t.lsns.last; });
+                if (best_) return;
             }
             for (; !best_ && level_ < in_->tables.size(); ++level_) {
-                KEEL_TRY_LET(there, find_in(in_->tables[level_], behind_[level_], key_, hash_, snapshot, kept_, &row_));
-                if (there) best_ = kept_.what;
+                auto const& level = in_->tables[level_];
+                take(find_in(level, behind_[level_], key_, hash_, snapshot, next_, &row_),
+                     [&] { return newest_in(level, behind_[level_]); });
             }
-            return {};
         }
-        [[nodiscard]] std::optional<found> answer() const {
+        /// Errors: what could not be read may be newer than what was found.
+        [[nodiscard]] result<std::optional<found>> answer() const {
+            if (unread_ && than() < unread_up_to_) [[unlikely]]
+                return failure(*unread_);
             if (!best_ || key_.empty()) return std::nullopt;
             found out{.at = best_->at};
             if (!best_->tombstone) out.value.emplace(best_->value);
@@ -281,13 +313,35 @@ private:
         }
 
     private:
-        [[nodiscard]] result<void> ask_on_top(lsn snapshot) {
-            table::read_version next;
-            KEEL_TRY_LET(there, in_->find_on_top(key_, hash_, snapshot, best_ ? best_->at : lsn{}, next));
-            if (!there) return {};
-            std::swap(kept_, next);
+        [[nodiscard]] lsn than() const noexcept { return best_ ? best_->at : lsn{}; }
+        void ask_on_top(lsn snapshot) {
+            for (auto const& t : in_->tables.front()) {
+                if (t->entry().lsns.last <= than()) return;
+                if (!t->entry().may_have(key_)) continue;
+                take(t->find(key_, hash_, snapshot, next_), [&] { return t->entry().lsns.last; });
+            }
+        }
+        /// What one part says, in next_. `newest()`: no version in that part is newer.
+        template <class Newest>
+        void take(result<bool> const& there, Newest const& newest) {
+            if (!there) [[unlikely]]
+                return note_unread(there.error(), newest());
+            if (!*there || (best_ && next_.what.at <= best_->at)) return;
+            std::swap(kept_, next_);
             best_ = kept_.what;
-            return {};
+        }
+        void note_unread(error const& why, lsn newest) {
+            if (why.at) newest = why.at;
+            if (unread_ && newest <= unread_up_to_) return;
+            unread_ = why;
+            unread_up_to_ = newest;
+        }
+        /// Of the tables that find_in() asks.
+        [[nodiscard]] lsn newest_in(level const& in, std::size_t behind) const noexcept {
+            lsn newest{};
+            for (auto t = behind; t-- > 0 && in[t]->entry().may_have(key_);)
+                newest = std::max(newest, in[t]->entry().lsns.last);
+            return newest;
         }
         /// Nothing newer is in this run, or further down.
         [[nodiscard]] bool done_with(run const& r) const noexcept { return best_ && r.newest() <= best_->at; }
@@ -300,16 +354,21 @@ private:
         std::size_t run_ = 0;                                    ///< likewise
         std::optional<table::version> best_{};
         table::read_version kept_{};
+        table::read_version next_{};
+        std::optional<error> unread_{};               ///< why some part has no answer,
+        lsn unread_up_to_{};                          ///< and how new one from there could be
         table::row_cache::room row_;                  ///< a record that was kept by itself
         std::optional<typename run::probe> in_run_{}; ///< what was located ahead
         std::optional<typename table_type::probe> in_table_{};
     };
-    /// Bounds may be cut short, so that two tables may have the key; all versions of it are in one.
+    /// Bounds may be cut short, so that two tables may have the key; all versions of it are in one. `than`: tables that have nothing newer
+    /// are not asked.
     [[nodiscard]] static result<bool> find_in(level const& in, std::size_t behind, std::string_view key,
                                               std::uint64_t hash, lsn snapshot, table::read_version& into,
-                                              table::row_cache::room* row = nullptr) {
+                                              table::row_cache::room* row = nullptr, lsn than = {}) {
         for (auto t = behind; t-- > 0;) {
             if (!in[t]->entry().may_have(key)) return false;
+            if (in[t]->entry().lsns.last <= than) continue;
             KEEL_TRY_LET(there, in[t]->find(key, hash, snapshot, into, row));
             if (there) return true;
         }
@@ -331,7 +390,7 @@ public:
     explicit levels(fs_type fs, std::size_t cache_bytes)
         : fs_{std::move(fs)},
           cache_{std::make_shared<table::read_cache>(cache_bytes, Config::table_access::caches_blocks)},
-          now_{std::make_shared<view_type const>()} {}
+          now_{std::make_shared<view_type const>(empty_view(damage_))} {}
 
     [[nodiscard]] std::shared_ptr<view_type const> view() const { return now_.get(); }
     /// The moments that readers hold.
@@ -341,7 +400,7 @@ public:
     void mount(std::vector<std::pair<wal::closed_segment, std::shared_ptr<wal::sorted_index const>>> parts,
                std::map<format::table_id, format::table_entry> const& tables, wal::layout const& paths) {
         std::lock_guard const hold{change_};
-        view_type next;
+        auto next = empty_view(damage_);
         std::shared_ptr<table::lazy_file<fs_type> const> file; // chunks of one segment share it
         for (auto& [segment, scanned] : parts) {
             if (!file || file->path() != segment.path)
@@ -449,23 +508,18 @@ public:
 
     // ---- damage found while reading -----------------------------------------------------------------------------------------
 
+    [[nodiscard]] found_damage& damage() const noexcept { return *damage_; }
     /// Findings since the last call. Cheap where there are none.
     [[nodiscard]] std::vector<finding> take_findings() const {
-        if (!damage_->any.load(std::memory_order_acquire)) return {};
-        std::lock_guard const hold{damage_->m};
-        damage_->any.store(false, std::memory_order_relaxed);
-        return std::exchange(damage_->found, {});
+        return damage_->any() ? damage_->take() : std::vector<finding>{};
     }
 
 private:
-    static constexpr std::size_t findings_max = 1000;
-
-    struct noted_damage {
-        std::mutex m;
-        std::vector<finding> found{};
-        std::atomic<bool> any{false}; // release: who sees it finds the findings under m
-    };
-
+    [[nodiscard]] static view_type empty_view(std::shared_ptr<found_damage> damage) {
+        view_type none;
+        none.damage = std::move(damage);
+        return none;
+    }
     [[nodiscard]] std::shared_ptr<run const> serve(wal::closed_segment segment,
                                                    std::shared_ptr<wal::sorted_index const> scanned) const {
         return std::make_shared<run const>(fs_, std::move(segment), std::move(scanned), cache_, listener_);
@@ -486,13 +540,9 @@ private:
     }
 
     fs_type fs_;
-    std::shared_ptr<noted_damage> damage_{std::make_shared<noted_damage>()};
-    std::shared_ptr<table::damage_listener const> listener_{
-        std::make_shared<table::damage_listener const>([noted = damage_](finding what) {
-            std::lock_guard const hold{noted->m};
-            if (noted->found.size() < findings_max) noted->found.push_back(std::move(what));
-            noted->any.store(true, std::memory_order_release);
-        })};
+    std::shared_ptr<found_damage> damage_{std::make_shared<found_damage>()};
+    std::shared_ptr<table::damage_listener const> listener_{std::make_shared<table::damage_listener const>(
+        [noted = damage_](finding what) { noted->note(std::move(what)); })};
     std::shared_ptr<table::read_cache> cache_;
     std::shared_ptr<moments> held_{std::make_shared<moments>()};
     std::shared_ptr<io::large_page_pool> pages_{std::make_shared<io::large_page_pool>()}; ///< from segment to segment

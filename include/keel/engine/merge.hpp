@@ -4,11 +4,26 @@
 
 // Many sorted parts walked as one, in either direction: every version there is (version_merge), or each key once with the version a
 // snapshot sees (merge_cursor). A heap holds the parts by where they stand, so a step costs the logarithm of their number.
+//
+// Where something cannot be read the walk goes on behind it and keeps in mind what may lie there: between which keys, between which
+// LSNs, in which part (table/damaged_range.hpp). A key between these has an answer only if it can be shown that nothing newer of it
+// lies there. That is so if the newest version that was found and is seen
+//   - is at least as new as anything there can be: the whole table's last LSN, the LSN of a log record; or
+//   - comes from a newer part: the log, or a table that was ingested, beside a table of level 1 and above; a table beside one of a
+//     higher level (levels.hpp says why every version there is older); or
+//   - is of the same level: in another table, as tables of a level share no key; or in front of the damage in the same table, as a key's
+//     versions stand there the newest first; or
+//   - has a key that cannot be there: a filter that verifies denies it; it is not the one key that an index says the record has, or not
+//     as long as the record's header says.
+// Every other key is not given: an older version may be stale, and what was erased must not come back. Damage that nothing can be seen
+// of (all its LSNs are newer than the snapshot; no key of it is in the range; it is of one key, which has an answer) is passed in silence.
 
 #include <keel/detail/short_text.hpp>
 #include <keel/engine/levels.hpp>
 #include <keel/error.hpp>
 #include <keel/format/block.hpp>
+#include <keel/format/index.hpp>
+#include <keel/table/damaged_range.hpp>
 #include <keel/table/entry.hpp>
 #include <keel/types.hpp>
 
@@ -18,6 +33,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -25,6 +41,11 @@
 namespace keel::inline v0::detail {
 
 enum class direction : std::uint8_t { forward, backward };
+
+/// Whether a walk has no use in going on behind this: nothing else can be read either, or not now.
+[[nodiscard]] constexpr bool ends_every_walk(errc code) noexcept {
+    return code == errc::closed || code == errc::crashed || code == errc::cancelled || code == errc::out_of_memory;
+}
 
 /// Walks the tables of one level, which follow each other by key: one at a time is open.
 template <class Table>
@@ -51,22 +72,24 @@ public:
     }
     void next() {
         at_->next();
-        if (at_->valid() || at_->trouble()) return;
-        ++i_;
-        place(1, [](auto& at) { at.seek({}); });
+        to_next_table();
     }
     /// On to the first version of another key: all of one are in one table.
     void pass() {
         at_->pass();
-        if (at_->valid() || at_->trouble()) return;
-        ++i_;
-        place(1, [](auto& at) { at.seek({}); });
+        to_next_table();
     }
     void previous() {
         at_->previous();
-        if (at_->valid() || at_->trouble()) return;
-        --i_;
-        place(-1, [](auto& at) { at.seek_last(); });
+        to_previous_table();
+    }
+    void leave_forward() {
+        at_->leave_forward();
+        to_next_table();
+    }
+    void leave_backward() {
+        at_->leave_backward();
+        to_previous_table();
     }
 
     [[nodiscard]] bool valid() const noexcept { return at_ && at_->valid(); }
@@ -75,8 +98,22 @@ public:
         static std::optional<error> const none{};
         return at_ ? at_->trouble() : none;
     }
+    [[nodiscard]] table::damaged_range damaged() const { return at_->damaged(); }
+    [[nodiscard]] std::optional<std::string> const& passed() const noexcept { return at_->passed(); }
+    /// The table it stands in, or is in trouble with.
+    [[nodiscard]] std::shared_ptr<Table const> const& table() const noexcept { return (*of_)[i_]; }
 
 private:
+    void to_next_table() {
+        if (at_->valid() || at_->trouble()) return;
+        ++i_;
+        place(1, [](auto& at) { at.seek({}); });
+    }
+    void to_previous_table() {
+        if (at_->valid() || at_->trouble()) return;
+        --i_;
+        place(-1, [](auto& at) { at.seek_last(); });
+    }
     /// In the table it is at, or the next one in this direction that has such a key: bounds that were cut short promise too much.
     template <class Place>
     void place(int step, Place const& how) {
@@ -93,6 +130,24 @@ private:
     std::optional<typename Table::cursor> at_{};
 };
 
+/// Something that a walk could not read.
+template <class Run, class Table>
+struct met_damage {
+    table::damaged_range what{};
+    std::size_t part = 0;               ///< of the walk
+    std::size_t level = 0;              ///< of that part; 0: the log, or a table that was ingested
+    std::uint64_t number = 0;           ///< in the order they were met, from 1 on
+    std::shared_ptr<Run const> run{};   ///< where it is: in this,
+    std::shared_ptr<Table const> tab{}; ///< or in this
+
+    /// Whether a version of this key may be in it.
+    [[nodiscard]] bool may_hold(std::string_view key) const {
+        if (!what.may_hold(key)) return false;
+        auto const hash = format::filter_hash(key);
+        return tab ? tab->may_hold(key, hash) : run->may_hold(hash);
+    }
+};
+
 /// Every version of every key in some parts of a store: by key, of one key the newest first; or the other way round. One thread's.
 /// What is walked must outlive it. The same version may stand in two parts: then it comes twice.
 template <class Config>
@@ -101,41 +156,39 @@ public:
     using view_type = level_view<Config>;
     using run = typename view_type::run;
     using table_type = typename view_type::table_type;
+    using damage_type = met_damage<run, table_type>;
 
-    explicit version_merge(direction way) noexcept : way_{way} {}
+    /// From the first key not less than `from` on (forward), or from the last key less than `to`, or the last of all, back; where to stop is
+    /// up to the caller. Of what cannot be read, that counts which is in these bounds and not newer than `snapshot`.
+    explicit version_merge(direction way, std::optional<std::string> from = {}, std::optional<std::string> to = {},
+                           lsn snapshot = lsn_max)
+        : way_{way}, from_{std::move(from)}, to_{std::move(to)}, snapshot_{snapshot} {}
 
-    /// From the first key not less than `from` on (forward), or from the last key less than `to`, or the last of all, back.
-    void add(table::memtable const& part, std::optional<std::string> const& from,
-             std::optional<std::string> const& to) {
-        enter(memory_part{part}, from, to);
+    void add(table::memtable const& part) { enter(memory_part{part}, 0); }
+    void add(std::shared_ptr<run const> part) {
+        auto const& counted = part->source().counted;
+        if (!counted.empty() && counted.front().first <= snapshot_) enter(run_part{std::move(part)}, 0);
     }
-    void add(std::shared_ptr<run const> part, std::optional<std::string> const& from,
-             std::optional<std::string> const& to) {
-        enter(run_part{std::move(part)}, from, to);
-    }
-    void add(std::vector<std::shared_ptr<table_type const>> const& level, std::optional<std::string> const& from,
-             std::optional<std::string> const& to) {
-        if (!level.empty()) enter(level_part{level}, from, to);
+    /// The tables of one level, which share no key.
+    void add(std::vector<std::shared_ptr<table_type const>> const& level, std::size_t number) {
+        if (!level.empty()) enter(level_part{level}, number);
     }
     /// One that shares keys with others, as tables of level 0 do.
-    void add(std::shared_ptr<table_type const> const& table, std::optional<std::string> const& from,
-             std::optional<std::string> const& to) {
+    void add(std::shared_ptr<table_type const> const& table) {
         auto const& t = table->entry();
-        if ((to && t.smallest >= *to) || (from && t.ends_before(*from))) return;
-        enter(table_part{table}, from, to);
+        bool const apart = (to_ && t.smallest >= *to_) || (from_ && t.ends_before(*from_));
+        if (!apart && table->oldest() <= snapshot_) enter(table_part{table}, 0);
     }
-    /// All levels. Below the first one, the tables of a level share no key.
     template <class Levels>
-    void add_levels(Levels const& levels, std::optional<std::string> const& from,
-                    std::optional<std::string> const& to) {
-        for (auto const& t : levels.front()) add(t, from, to);
-        for (std::size_t n = 1; n < levels.size(); ++n) add(levels[n], from, to);
+    void add_levels(Levels const& levels) {
+        for (auto const& t : levels.front()) add(t);
+        for (std::size_t n = 1; n < levels.size(); ++n) add(levels[n], n);
     }
     /// Behind the last add().
     void begin() {
         for (std::size_t i = 0; i < parts_.size(); ++i) {
             standing now{.what = {}, .part = i};
-            if (std::visit([&](auto const& p) { return look(p, now.what); }, parts_[i])) heap_.push_back(now);
+            if (std::visit([&](auto& p) { return look(p, now); }, parts_[i])) heap_.push_back(now);
         }
         std::ranges::make_heap(heap_, later());
     }
@@ -143,11 +196,13 @@ public:
     [[nodiscard]] bool valid() const noexcept { return !heap_.empty() && !trouble_; }
     /// Valid until advance().
     [[nodiscard]] table::version const& top() const noexcept { return heap_.front().what; }
+    /// The part that top() is from.
+    [[nodiscard]] std::size_t part() const noexcept { return heap_.front().part; }
     void advance() {
         auto& first = heap_.front();
         auto const step = [&](auto& p) {
             way_ == direction::forward ? p.next() : p.previous();
-            return look(p, first.what);
+            return look(p, first);
         };
         if (!std::visit(step, parts_[first.part])) {
             first = heap_.back();
@@ -160,18 +215,42 @@ public:
         if (heap_.size() == 1) { // as long as it is in one part, nothing is to be put in order
             auto& only = heap_.front();
             auto const step = [&](auto& p) {
-                if constexpr (requires { p.pass(); }) p.pass();
-                else pass_in(p);
-                return look(p, only.what);
+                if constexpr (requires { p.pass(); }) {
+                    p.pass();
+                    return look(p, only);
+                } else {
+                    return pass_in(p, only);
+                }
             };
             if (!std::visit(step, parts_[only.part])) heap_.clear();
             return;
         }
         passed_.assign(top().key);
+        passes_ = true;
         do advance();
         while (valid() && keel::detail::same_text(top().key, passed_.view()));
+        passes_ = false;
     }
+    /// Why the walk ended before its end.
     [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
+
+    /// What could not be read so far. Whoever has dealt with one takes it out.
+    [[nodiscard]] std::vector<damage_type>& damage() noexcept { return damage_; }
+    [[nodiscard]] std::vector<damage_type> const& damage_met() const noexcept { return damage_; }
+    [[nodiscard]] bool has_damage() const noexcept { return !damage_.empty(); }
+    /// How many there were so far.
+    [[nodiscard]] std::uint64_t met() const noexcept { return met_; }
+    /// Whether the damage may hold a version that is seen, of the key of `v` and newer than it. `v` was found in `part` (forward: it is
+    /// top()), when so much damage had been `met`.
+    [[nodiscard]] bool hides(damage_type const& d, table::version const& v, std::size_t part, std::uint64_t met) const {
+        if (v.at >= d.what.lsns.last || levels_[part] < d.level) return false;
+        if (d.level != 0 && part == d.part) {
+            bool const forward = way_ == direction::forward;
+            bool const was_met_first = d.number <= met;
+            if (was_met_first != forward || (forward && is_in_another_table(d))) return false;
+        }
+        return d.may_hold(v.key);
+    }
 
 private:
     using memory_part = table::memtable::cursor;
@@ -184,29 +263,70 @@ private:
         std::size_t part;
     };
 
+    /// Whether top(), which is of the same level as this, is from another table.
+    [[nodiscard]] bool is_in_another_table(damage_type const& than) const noexcept {
+        auto const* const level = std::get_if<level_part>(&parts_[part()]);
+        return level != nullptr && than.tab && level->table() != than.tab;
+    }
     template <class Part>
-    void enter(Part p, std::optional<std::string> const& from, std::optional<std::string> const& to) {
-        if (way_ == direction::forward) p.seek(from ? std::string_view{*from} : std::string_view{});
-        else if (to) p.seek_before(*to);
+    void enter(Part p, std::size_t level) {
+        if (way_ == direction::forward) p.seek(from_ ? std::string_view{*from_} : std::string_view{});
+        else if (to_) p.seek_before(*to_);
         else p.seek_last();
         parts_.emplace_back(std::move(p));
+        levels_.push_back(level);
     }
     template <class Part>
-    void pass_in(Part& p) {
+    [[nodiscard]] bool pass_in(Part& p, standing& here) {
         passed_.assign(top().key);
-        do p.next();
-        while (p.valid() && keel::detail::same_text(p.current().key, passed_.view()));
+        passes_ = true;
+        bool there = true;
+        do {
+            p.next();
+            there = look(p, here);
+        } while (there && keel::detail::same_text(here.what.key, passed_.view()));
+        passes_ = false;
+        return there;
     }
-    /// Where a part stands now; false at its end, or where it is in trouble.
+    /// Where a part stands now; false at its end.
     template <class Part>
-    [[nodiscard]] bool look(Part const& p, table::version& into) {
+    [[nodiscard]] bool look(Part& p, standing& here) {
         if (p.valid()) [[likely]] {
-            into = p.current();
+            here.what = p.current();
             return true;
         }
         if constexpr (requires { p.trouble(); })
-            if (p.trouble()) trouble_ = p.trouble();
+            if (p.trouble()) return pass_damage(p, here);
         return false;
+    }
+    template <class Part>
+    [[nodiscard]] bool pass_damage(Part& p, standing& here) {
+        while (p.trouble()) {
+            if (ends_every_walk(p.trouble()->code)) {
+                trouble_ = p.trouble();
+                return false;
+            }
+            note(p, here.part);
+            way_ == direction::forward ? p.leave_forward() : p.leave_backward();
+        }
+        if (p.valid()) here.what = p.current();
+        return p.valid();
+    }
+    template <class Part>
+    void note(Part& p, std::size_t part) {
+        damage_type d{.what = p.damaged(), .part = part, .level = levels_[part]};
+        d.what.cut_to(from_, to_);
+        // Of the key that is passed it has only older versions than those that were found.
+        if (passes_) d.what.cut_to(table::key_after(passed_.view()), {});
+        if constexpr (requires { p.passed(); })
+            if (p.passed()) d.what.cut_to(table::key_after(*p.passed()), {});
+        // The log has records of the empty key, which no key is equal to.
+        bool const is_of_a_key = !d.what.to || *d.what.to > std::string_view{"\0", 1};
+        if (d.what.empty() || !is_of_a_key || d.what.lsns.first > snapshot_) return; // nothing of it is seen
+        if constexpr (std::is_same_v<Part, run_part>) d.run = p.source();
+        else if constexpr (requires { p.table(); }) d.tab = p.table();
+        d.number = ++met_;
+        damage_.push_back(std::move(d));
     }
     /// Heap order: what comes last in the walk is the least.
     [[nodiscard]] auto later() const noexcept {
@@ -228,10 +348,17 @@ private:
     }
 
     direction way_;
+    std::optional<std::string> from_;
+    std::optional<std::string> to_;
+    lsn snapshot_;
     std::vector<any_part> parts_{};
+    std::vector<std::size_t> levels_{}; ///< of the parts
     std::vector<standing> heap_{};
     format::key_buffer passed_{};
+    bool passes_ = false; ///< versions of that key
     std::optional<error> trouble_{};
+    std::vector<damage_type> damage_{};
+    std::uint64_t met_ = 0;
 };
 
 /// One thread's. Keeps the view alive. The views it gives are valid until the next step.
@@ -240,17 +367,22 @@ class merge_cursor {
 public:
     using view_type = level_view<Config>;
 
-    merge_cursor(std::shared_ptr<view_type const> of, lsn snapshot) : of_{std::move(of)}, snapshot_{snapshot} {}
+    /// `skips`: goes on where keys cannot be read; else it ends there.
+    merge_cursor(std::shared_ptr<view_type const> of, lsn snapshot, bool skips)
+        : of_{std::move(of)}, snapshot_{snapshot}, skips_{skips} {}
 
     /// The first key not less than `from` (forward); the last key less than `to`, or the last of all (backward).
     bool start(direction way, std::optional<std::string> const& from, std::optional<std::string> const& to) {
         way_ = way;
         standing_on_ = false;
-        all_.emplace(way);
-        for (auto const& m : of_->memory) all_->add(*m, from, to);
-        for (auto const& r : of_->runs) all_->add(r, from, to);
-        all_->add_levels(of_->tables, from, to);
+        stopped_.reset();
+        unread_.clear();
+        all_.emplace(way, from, to, snapshot_);
+        for (auto const& m : of_->memory) all_->add(*m);
+        for (auto const& r : of_->runs) all_->add(r);
+        all_->add_levels(of_->tables);
         all_->begin();
+        of_->tell_damage();
         return step();
     }
     /// On to the next key that has a value; false where there is none, or after an error.
@@ -263,52 +395,125 @@ public:
                 all_->advance();
                 continue;
             }
+            if (all_->has_damage()) [[unlikely]] {
+                bool const answers = is_current(top, {all_->part(), all_->met()});
+                if (stopped_) return false;
+                if (!answers) {
+                    all_->pass();
+                    continue;
+                }
+            }
             if (!top.tombstone && !top.key.empty()) { // no key is empty, whoever wrote it
                 seen_ = top;
                 return standing_on_ = true;
             }
             all_->pass();
         }
-        return false;
+        return at_end();
     }
 
     [[nodiscard]] std::string_view key() const noexcept { return seen_.key; }
     [[nodiscard]] std::string_view value() const noexcept { return seen_.value; }
     /// The version's LSN.
     [[nodiscard]] lsn at() const noexcept { return seen_.at; }
+    /// Why it ended before its end.
     [[nodiscard]] std::optional<error> const& trouble() const noexcept {
         static std::optional<error> const none{};
+        if (stopped_) return stopped_;
         return all_ ? all_->trouble() : none;
     }
+    /// Whether that was something that cannot be read.
+    [[nodiscard]] bool stopped_at_damage() const noexcept { return stopped_.has_value(); }
+    /// What could not be read so far, in the order it was come upon.
+    [[nodiscard]] std::vector<table::damaged_range> unread() const {
+        auto out = unread_;
+        if (all_ && !stopped_)
+            for (auto const& d : all_->damage_met())
+                if (!d.what.is_one_key()) out.push_back(d.what);
+        return out;
+    }
+    [[nodiscard]] view_type const& view() const noexcept { return *of_; }
 
 private:
+    using damage_type = typename version_merge<Config>::damage_type;
+    /// Where a version was found: in which part, and how much damage had been met by then.
+    struct found_in {
+        std::size_t part = 0;
+        std::uint64_t met = 0;
+    };
+
     /// The newest version that is seen comes last of its key.
     bool step_back() {
         while (all_->valid()) {
             key_.assign(all_->top().key);
             bool alive = false;
+            found_in where{};
+            bool any = false;
             for (; all_->valid() && keel::detail::same_text(all_->top().key, key_.view()); all_->advance()) {
                 auto const& top = all_->top();
                 if (top.at > snapshot_) continue;
+                any = true;
                 alive = !top.tombstone && !top.key.empty();
+                where = {all_->part(), all_->met()};
                 seen_.at = top.at;
                 own_.assign(top.value);
             }
             seen_.key = key_.view();
             seen_.value = own_;
+            if (any && all_->has_damage()) [[unlikely]] {
+                alive = is_current(seen_, where) && alive;
+                if (stopped_) return false;
+            }
             if (alive && !trouble()) return true;
         }
+        return at_end();
+    }
+
+    /// Whether `v`, the newest version of its key that was found and is seen, is the key's answer in spite of what could not be read.
+    [[nodiscard]] bool is_current(table::version const& v, found_in where) {
+        of_->tell_damage();
+        bool answers = true;
+        std::erase_if(all_->damage(), [&](damage_type const& d) {
+            if (stopped_) return false;
+            if (is_passed(d.what, v.key)) return give_up(d.what);
+            bool const is_between = (!d.what.from || v.key >= *d.what.from) && (!d.what.to || v.key < *d.what.to);
+            if (!is_between) return false;
+            bool const one = d.what.is_one_key();
+            bool const hidden = all_->hides(d, v, where.part, where.met);
+            if (one && !hidden) return true; // nothing of it can be seen
+            answers = answers && !hidden;
+            return (one || !skips_) && give_up(d.what);
+        });
+        return answers;
+    }
+    /// Whether the walk, at this key, is behind it.
+    [[nodiscard]] bool is_passed(table::damaged_range const& what, std::string_view key) const noexcept {
+        return way_ == direction::forward ? what.to && *what.to <= key : what.from && *what.from > key;
+    }
+    /// Nothing else will tell what is there.
+    bool give_up(table::damaged_range const& what) {
+        unread_.push_back(what);
+        if (!skips_) stopped_ = what.why;
+        return true;
+    }
+    bool at_end() {
+        if (all_->has_damage() && !all_->trouble())
+            std::erase_if(all_->damage(), [&](damage_type const& d) { return !stopped_ && give_up(d.what); });
+        of_->tell_damage();
         return false;
     }
 
     std::shared_ptr<view_type const> of_;
     lsn snapshot_;
+    bool skips_;
     direction way_ = direction::forward;
     std::optional<version_merge<Config>> all_{};
     bool standing_on_ = false; ///< the walk stands on the version that was given last
     table::version seen_{};    ///< given last
     format::key_buffer key_{}; ///< its key and value on the way back, where the walk is further on already
     std::string own_{};
+    std::vector<table::damaged_range> unread_{}; ///< that no version it gave answers for
+    std::optional<error> stopped_{};             ///< it does not skip, and this is where it ended
 };
 
 } // namespace keel::inline v0::detail

@@ -5,11 +5,13 @@
 // What a merge (engine/compactor.hpp) or an ingestion (engine/ingestion.hpp) writes: tables, one after the other, under temporary names,
 // at a bounded rate; then their final names.
 
+#include <keel/engine/merge_damage.hpp>
 #include <keel/error.hpp>
 #include <keel/format/manifest.hpp>
 #include <keel/format/segment_header.hpp>
 #include <keel/format/table.hpp>
 #include <keel/table/entry.hpp>
+#include <keel/table/placeholder.hpp>
 #include <keel/table/table_writer.hpp>
 #include <keel/types.hpp>
 #include <keel/wal/segments.hpp>
@@ -74,6 +76,15 @@ public:
         made_.back() = std::move(entry);
         return {};
     }
+    /// Stands for what could not be read. Behind finish().
+    result<void> add_placeholder(unread_stretch const& what) {
+        auto const birth = next_birth(format::ingested_lsn);
+        made_.push_back({.id = birth.id});
+        KEEL_TRY_LET(entry, (table::write_placeholder<typename Config::checksum>(
+                                fs_, keeper_.paths().table_temporary(birth.id), birth, what.range, what.filter)));
+        made_.back() = std::move(entry);
+        return {};
+    }
     /// Final names, durable.
     result<void> name() {
         KEEL_TRY(keeper_.check_identity());
@@ -101,19 +112,20 @@ private:
     using writer_type = table::table_writer<typename Config::checksum, typename Config::compression, fs_type>;
 
     result<void> begin() {
-        auto const id = ids_.take();
-        made_.push_back({.id = id}); // known from here on, so that it is removed after a failure
-        KEEL_TRY_LET(writer,
-                     (writer_type::create(
-                         fs_, keeper_.paths().table_temporary(id),
-                         {.store = keeper_.store(),
-                          .id = id,
-                          .salt = format::salt_of(segment_id{id.value}, static_cast<std::uint32_t>(keeper_.random())),
-                          .branch = keeper_.branch(),
-                          .created_ns = keeper_.now_ns(),
-                          .first = first_})));
+        auto const birth = next_birth(first_);
+        made_.push_back({.id = birth.id}); // known from here on, so that it is removed after a failure
+        KEEL_TRY_LET(writer, writer_type::create(fs_, keeper_.paths().table_temporary(birth.id), birth));
         writer_.emplace(std::move(writer));
         return {};
+    }
+    [[nodiscard]] table::table_birth next_birth(lsn first) {
+        auto const id = ids_.take();
+        return {.store = keeper_.store(),
+                .id = id,
+                .salt = format::salt_of(segment_id{id.value}, static_cast<std::uint32_t>(keeper_.random())),
+                .branch = keeper_.branch(),
+                .created_ns = keeper_.now_ns(),
+                .first = first};
     }
 
     fs_type& fs_;

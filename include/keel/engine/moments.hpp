@@ -12,6 +12,7 @@
 #include <memory>
 #include <mutex>
 #include <set>
+#include <vector>
 
 namespace keel::inline v0::detail {
 
@@ -48,6 +49,17 @@ public:
     [[nodiscard]] lsn oldest(Now const& now) const {
         std::lock_guard const locked{m_};
         return held_.empty() ? now() : *held_.begin();
+    }
+
+    /// All that are held, and `now()`, which no later one is before; in order.
+    template <class Now>
+    [[nodiscard]] std::vector<lsn> all(Now const& now) const {
+        std::lock_guard const locked{m_};
+        std::vector<lsn> out;
+        for (auto const at : held_)
+            if (out.empty() || out.back() != at) out.push_back(at);
+        out.push_back(now());
+        return out;
     }
 
 private:

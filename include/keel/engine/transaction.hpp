@@ -6,6 +6,10 @@
 // locked while a transaction runs. Whether it may commit is decided at the moment its batch takes its LSNs, when the writer's mutex
 // keeps all others from taking theirs: a key written since has a newer LSN in the store's newest view, wherever a seal or a merge has
 // put it, or is among the records that were encoded and are not visible yet.
+//
+// What was visible when the commit began is looked at before that, without the mutex: it may be in files. Under the mutex only what came
+// since is asked for, which is in memory; where a seal or a merge has put it into a file meanwhile, the look without the mutex is
+// repeated. Parts that have nothing newer than the transaction's moment are not read at all, damaged or not.
 
 #include <keel/config.hpp>
 #include <keel/engine/batch.hpp>
@@ -19,6 +23,7 @@
 #include <keel/wal/group.hpp>
 #include <keel/wal/store_lifetime.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <functional>
 #include <iterator>
@@ -72,6 +77,8 @@ public:
 
     /// As of basic_scan.
     [[nodiscard]] result<void> status() const { return base_.status(); }
+    /// As of basic_scan. The transaction's own writes are never missing.
+    [[nodiscard]] std::vector<key_gap> gaps() const { return base_.gaps(); }
 
 private:
     friend iterator;
@@ -100,7 +107,7 @@ private:
             bool const has_base = at_ != base_.end();
             bool const has_own = first_ != last_;
             // A base that ended in an error has no next key to compare with: the scan ends there, too.
-            valid_ = (has_base || has_own) && base_.status().has_value();
+            valid_ = (has_base || has_own) && !base_.ended_early();
             if (!valid_) return;
             from_own_ = has_own && (!has_base || !comes_first((*at_).first, own()->first));
             if (!from_own_) {
@@ -162,8 +169,11 @@ public:
             return failure(goes_on().error());
         if (auto const mine = writes_.find(key); mine != writes_.end()) return mine->second;
         if constexpr (isolation::validates_reads) read_.emplace(key);
-        KEEL_TRY_LET(found, levels_->view()->find(key, moment_));
-        return found ? std::move(found->value) : std::optional<std::string>{};
+        auto const view = levels_->view();
+        auto found = view->find(key, moment_);
+        view->tell_damage();
+        if (!found) return failure(std::move(found).error());
+        return *found ? std::move((*found)->value) : std::optional<std::string>{};
     }
     /// Errors: invalid_argument (empty key, or the transaction has ended), too_large (the key).
     [[nodiscard]] result<void> put(std::string_view key, std::string_view value) {
@@ -172,19 +182,23 @@ public:
     [[nodiscard]] result<void> erase(std::string_view key) { return change(key, std::nullopt); }
 
     /// Keys in order, its own writes among them. Nothing once the transaction has ended.
-    [[nodiscard]] transaction_scan<reading> scan(range which = {}) {
+    [[nodiscard]] transaction_scan<reading> scan(range which = {}, on_damage how = on_damage::stop) {
         using scan_type = basic_scan<reading>;
         if (!lifetime_ || !lifetime_->is_open()) return {scan_type{lifetime_}, writes_, {}};
         if (!*levels_)
             return {scan_type{std::make_shared<detail::level_view<reading>>(), {}, {}, lifetime_}, writes_, {}};
         if constexpr (isolation::validates_reads) scanned_.push_back(which);
-        return {scan_type{levels_->view(), moment_, which, lifetime_}, writes_, which};
+        return {scan_type{levels_->view(), moment_, which, lifetime_, how}, writes_, which};
     }
-    [[nodiscard]] transaction_scan<reading> scan(prefix const& which) { return scan(which.as_range()); }
+    [[nodiscard]] transaction_scan<reading> scan(prefix const& which, on_damage how = on_damage::stop) {
+        return scan(which.as_range(), how);
+    }
+    [[nodiscard]] transaction_scan<reading> scan(on_damage how) { return scan(range{}, how); }
 
     /// Writes everything as one batch and ends the transaction, whatever comes of it. Returns the LSN of its last write, once that is
     /// as safe as the durability policy says; without writes, its moment. Errors: conflict (another one was first: run it again;
-    /// `error::at` is the other's LSN), invalid_argument (it has ended before), and those of a write.
+    /// `error::at` is the other's LSN), invalid_argument (it has ended before), corruption (whether another was first cannot be told: what
+    /// would say so does not verify), and those of a write.
     [[nodiscard]] result<lsn> commit() {
         if (auto const goes = goes_on(); !goes) {
             rollback();
@@ -203,8 +217,8 @@ public:
                              .key = as_bytes(key),
                              .value = value ? as_bytes(*value) : byte_view{}});
         core->before_write();
-        auto done = core->writer().write_if(
-            batch, [&](auto const& each_pending) { return check(*levels->view(), each_pending); });
+        auto done = write_if_unchanged(*core, *levels, batch);
+        levels->view()->tell_damage();
         writes_.clear();
         return done;
     }
@@ -240,15 +254,37 @@ private:
         return {};
     }
 
-    /// Called with the writer's mutex held: no LSN is given meanwhile.
-    template <class EachPending>
-    result<void> check(detail::level_view<reading> const& view, EachPending const& each_pending) const {
-        for (auto const& [key, value] : writes_) KEEL_TRY(unchanged(view, key));
-        for (auto const& key : read_) KEEL_TRY(unchanged(view, key));
+    result<lsn> write_if_unchanged(core_type& core, levels_type const& levels,
+                                   std::vector<wal::operation> const& batch) const {
+        auto checked = moment_; // nothing it reads or writes was changed up to here
+        for (int turns_left = looks_max;; --turns_left) {
+            auto const visible = core.writer().visible(); // first this: the view has all of it
+            KEEL_TRY(check(*levels.view(), checked));
+            checked = std::max(checked, visible);
+            bool again = false;
+            auto done = core.writer().write_if(batch, [&](auto const& each_pending) -> result<void> {
+                auto const view = levels.view();
+                again = turns_left > 0 && !view->is_in_memory_since(checked);
+                if (again) return conflict(checked);
+                KEEL_TRY(check(*view, checked));
+                return check_pending(each_pending);
+            });
+            if (!again) return done;
+        }
+    }
+    /// Whether anything was changed behind `since`.
+    result<void> check(detail::level_view<reading> const& view, lsn since) const {
+        for (auto const& [key, value] : writes_) KEEL_TRY(unchanged(view, key, since));
+        for (auto const& key : read_) KEEL_TRY(unchanged(view, key, since));
         for (auto const& which : scanned_) {
-            KEEL_TRY_LET(at, view.newer_in(which.from, which.to, moment_));
+            KEEL_TRY_LET(at, view.newer_in(which.from, which.to, since));
             if (at) return conflict(at);
         }
+        return {};
+    }
+    /// Called with the writer's mutex held: no LSN is given meanwhile.
+    template <class EachPending>
+    result<void> check_pending(EachPending const& each_pending) const {
         lsn with{};
         each_pending([&](lsn at, std::string_view key) {
             if (!with && concerns(key)) with = at;
@@ -256,8 +292,9 @@ private:
         if (with) return conflict(with);
         return {};
     }
-    [[nodiscard]] result<void> unchanged(detail::level_view<reading> const& view, std::string_view key) const {
-        KEEL_TRY_LET(at, view.newer(key, moment_));
+    [[nodiscard]] result<void> unchanged(detail::level_view<reading> const& view, std::string_view key,
+                                         lsn since) const {
+        KEEL_TRY_LET(at, view.newer(key, since));
         if (at) return conflict(at);
         return {};
     }
@@ -267,6 +304,9 @@ private:
             if (detail::lies_in(which, key)) return true;
         return false;
     }
+
+    /// So often a commit looks at files without the writer's mutex, before it does so with it.
+    static constexpr int looks_max = 4;
 
     std::weak_ptr<core_type> core_{};
     io::process_bound<std::shared_ptr<levels_type const>> levels_{}; // nothing once it has ended, or of a closed store

@@ -6,6 +6,7 @@
 // blocks of their indexes. Reads only. What it finds is told, not repaired: that is for an open with verify = deep, or the tool.
 
 #include <keel/engine/levels.hpp>
+#include <keel/engine/merge_damage.hpp>
 #include <keel/error.hpp>
 #include <keel/recovery/options.hpp>
 #include <keel/recovery/report.hpp>
@@ -85,6 +86,10 @@ template <class Config>
     using C = typename Config::checksum;
     KEEL_TRY_LET(file, open_file_of(of, names));
     ++report.tables;
+    if (of.entry().is_placeholder()) {
+        report.findings.push_back(finding_of(of.entry(), of.path()));
+        return {};
+    }
     if (how == verify_depth::quick) return {};
     KEEL_TRY_LET(seen, (table::check_table<C, typename Config::compression, typename Config::file_system>(
                            *file, of.path(), of.entry(), [](table::version const&) {})));

@@ -17,7 +17,8 @@
 //               blocks; 0: none is packed; at most 15), n and m bytes: no key is smaller than the first text, none larger than the
 //               second (m with bit 7 set: than all that begin with it). The table is at that level from here on, whether it was
 //               known before or not. Level 0: ingested beside the log, all of it at one LSN, which the log holds an erase of the
-//               empty key at; all up to that LSN was durable when this was written
+//               empty key at; all up to that LSN was durable when this was written. Or, with 0 records: a placeholder, which has
+//               one block that does not verify, for versions up to that LSN that could not be read (table/placeholder.hpp)
 //  10 untable   u64 id: no longer part of the store            11 tables    u64 next table id
 //  12 unused    u64 LSN: it and those above were never kept, so that nothing is lost with them: they are taken anew
 
@@ -144,16 +145,22 @@ struct table_entry {
     bool ends_open = false;       ///< but for those that begin with it
     bool operator==(table_entry const&) const = default;
 
+    /// Whether it only stands for versions that cannot be read, of a table or a segment that was merged away: its one block does not
+    /// verify (table/placeholder.hpp). `lsns`: none of them is newer.
+    [[nodiscard]] bool is_placeholder() const noexcept { return level == 0 && records == 0; }
+
     /// Whether the table may have this key.
     [[nodiscard]] bool may_have(std::string_view key) const noexcept { return key >= smallest && !ends_before(key); }
     /// Whether all its keys are smaller.
     [[nodiscard]] bool ends_before(std::string_view key) const noexcept {
         return key > largest && !(ends_open && key.starts_with(largest));
     }
-    /// Whether this header is of the table. One that was ingested was written before its LSN was known: its header has LSN 1 for it.
+    /// Whether this header is of the table. One that was ingested was written before its LSN was known: its header has LSN 1 for it. That of
+    /// a placeholder says how old what it stands for can be, too.
     [[nodiscard]] bool is_of(table_header const& h) const noexcept {
         bool const was_ingested = lsns.size() == 1 && h.lsns == lsn_range{ingested_lsn, ingested_lsn};
-        return h.id == id && h.salt == salt && h.size == size && (h.lsns == lsns || was_ingested);
+        bool const ends_alike = is_placeholder() && h.lsns.last == lsns.last;
+        return h.id == id && h.salt == salt && h.size == size && (h.lsns == lsns || was_ingested || ends_alike);
     }
     /// Says which keys it has; what is too long for the manifest is cut short.
     void set_bounds(std::string_view first, std::string_view last) {

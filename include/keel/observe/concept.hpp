@@ -59,9 +59,14 @@ struct state_changed {
 struct events_dropped {
     std::uint64_t count = 0;
 };
+/// A scan ended early because of damage and was let go of without having been asked for its status(): whoever looped over it took a
+/// part of the keys for all of them.
+struct scan_unchecked {
+    error why;
+};
 /// Any event. Later versions add more: a visitor of yours needs a branch for events it does not know.
 using event = std::variant<damage_found, segment_activated, segment_sealed, segment_abandoned, segment_retired, merged,
-                           records_lost, state_changed, events_dropped>;
+                           records_lost, state_changed, scan_unchecked, events_dropped>;
 
 /// Whether an observer has a function for this event.
 template <class O, class E>

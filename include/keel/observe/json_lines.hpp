@@ -49,6 +49,10 @@ namespace keel::inline v0::observe {
             o.text("event", "state_changed").text("state", s.state).text("reason", s.reason);
         }
         void operator()(events_dropped const& d) const { o.text("event", "events_dropped").number("events", d.count); }
+        void operator()(scan_unchecked const& s) const {
+            o.text("event", "scan_unchecked").text("file", s.why.file).number("offset", s.why.offset);
+            o.text("reason", to_string(s.why));
+        }
     };
     json_object o;
     o.text("time", utc_text(at_ns));

@@ -222,7 +222,7 @@ template <class Config>
 [[nodiscard]] result<void> examine_tables(typename Config::file_system& fs, inventory& stock,
                                           std::stop_token const& cancel) {
     for (auto const& [id, t] : stock.state.tables) {
-        if (std::ranges::binary_search(stock.missing_tables, id)) continue;
+        if (t.is_placeholder() || std::ranges::binary_search(stock.missing_tables, id)) continue;
         if (cancel.stop_requested()) break; // told by the caller
         auto const path = stock.paths.table(id);
         KEEL_TRY_LET(seen, (table::check_table<typename Config::checksum, typename Config::compression>(

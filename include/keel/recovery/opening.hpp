@@ -363,7 +363,8 @@ private:
     static void stop_at_damaged_tables(opened_type& out) {
         auto const no_answer = [](finding const& f) {
             bool const of_table = f.kind == damage::missing_table || f.file.ends_with(".tab");
-            return of_table && f.is_corruption() && f.done != outcome::healed;
+            bool const is_known = f.done == outcome::healed || f.done == outcome::declared_lost;
+            return of_table && f.is_corruption() && !is_known;
         };
         auto const& findings = out.exam.stock.findings;
         auto const first = std::ranges::find_if(findings, no_answer);

@@ -74,7 +74,7 @@ inline void roll_back(repair_plan& plan, examination const& e) {
     plan.lost_records += dropped;
     plan.end = newest;
     for (auto const& [id, t] : e.stock.state.tables)
-        if (t.level == 0 && t.lsns.first > keep) plan.not_ingested.push_back(id);
+        if (t.level == 0 && !t.is_placeholder() && t.lsns.first > keep) plan.not_ingested.push_back(id);
 }
 
 /// Which segments are touched, each asked once whatever the number of findings.

@@ -6,6 +6,7 @@
 // is which segment.
 
 #include <keel/error.hpp>
+#include <keel/format/key_text.hpp>
 #include <keel/format/manifest.hpp>
 #include <keel/format/notes.hpp>
 #include <keel/format/segment_header.hpp>
@@ -50,6 +51,7 @@ public:
         KEEL_TRY(check_compression());
         KEEL_TRY(look_at_tables());
         note_missing_tables();
+        note_placeholders();
         note_manifest_damage();
         forget_foreign_note();
         segment_matcher<C, fs_type>{fs_, out_, files_, cancel_}.run();
@@ -237,8 +239,20 @@ private:
         if (!has_tables_)
             for (auto const& [id, t] : out_.state.tables) out_.missing_tables.push_back(id);
         for (auto const id : out_.missing_tables)
-            complain(damage::missing_table, out_.paths.table(id),
-                     "the manifest knows this table, the folder does not hold it: its keys have no answer");
+            if (!out_.state.tables.at(id).is_placeholder())
+                complain(damage::missing_table, out_.paths.table(id),
+                         "the manifest knows this table, the folder does not hold it: its keys have no answer");
+    }
+
+    /// What merges could not read is known from then on, at each opening.
+    void note_placeholders() {
+        for (auto const& [id, t] : out_.state.tables) {
+            if (!t.is_placeholder()) continue;
+            complain(damage::corrupt_block, out_.paths.table(id),
+                     "stands for what could not be read when it was merged: no answer for " + format::text_of_keys(t),
+                     format::table_frames_begin, outcome::declared_lost);
+            out_.findings.back().length = format::frame_header_bytes;
+        }
     }
 
     void note_manifest_damage() {

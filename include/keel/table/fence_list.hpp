@@ -49,6 +49,12 @@ public:
         return true;
     }
 
+    /// The first block that lies behind `offset`; size() where there is none. Of a list whose blocks lie one behind the other.
+    [[nodiscard]] std::size_t first_behind(std::uint32_t offset) const noexcept {
+        auto const lies_behind = [offset](fence const& f) { return f.where.offset > offset; };
+        return static_cast<std::size_t>(std::ranges::find_if(fences_, lies_behind) - fences_.begin());
+    }
+
     /// The first block whose largest key is not less than `wanted`; size() where there is none.
     [[nodiscard]] std::size_t first_not_less(std::string_view wanted) const noexcept {
         if (empty()) return 0;

@@ -4,7 +4,10 @@
 
 // A segment of the log that takes no more records, served where it lies: its sorted index says where a key's versions are, and each
 // record is verified on every read. The index is on the disk (a sealed segment) or was made by a scan (what a crash left); where one
-// on the disk turns out to be damaged, it is made anew in memory by reading the records.
+// on the disk turns out to be damaged, it is made anew in memory by reading the records (table/record_finder.hpp).
+//
+// A record that does not verify is an error for its own key. Which one that is, the index tells as far as the eight bytes go that it has
+// of each key, and the records beside it; where it can be told, no other key is concerned.
 //
 // Nothing is opened, mapped or read before the first look-up, and then only what that needs: a filter block that says no, or an index
 // block and a record; so mounting costs nothing, and a cold look-up little.
@@ -18,13 +21,16 @@
 #include <keel/format/index.hpp>
 #include <keel/io/concept.hpp>
 #include <keel/policy/repair/finding.hpp>
+#include <keel/table/damaged_range.hpp>
 #include <keel/table/entry.hpp>
 #include <keel/table/lazy_file.hpp>
 #include <keel/table/read_cache.hpp>
+#include <keel/table/record_finder.hpp>
 #include <keel/types.hpp>
 #include <keel/wal/segment_index.hpp>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <memory>
 #include <mutex>
@@ -72,17 +78,23 @@ public:
         for (auto& r : less.counted) r.last = std::min(r.last, last);
         std::erase_if(less.counted, [](lsn_range const& r) { return r.empty(); });
         std::lock_guard const hold{m_};
-        return std::make_shared<log_run const>(file_, std::move(less), made_, cache_, listener_);
+        auto out = std::make_shared<log_run>(file_, std::move(less), made_, cache_, listener_);
+        out->unknown_ = unknown_;
+        return out;
     }
     /// The largest LSN that counts.
     [[nodiscard]] lsn newest() const noexcept { return of_.counted.empty() ? lsn{} : of_.counted.back().last; }
 
-    /// The newest version of `key` that counts and is not newer than `snapshot`; false where there is none. `hash` is the key's
-    /// filter_hash. Errors: corruption, with file and offset; the machine's.
-    [[nodiscard]] result<bool> find(std::string_view key, std::uint64_t hash, lsn snapshot, read_version& into) const {
+    /// The newest version of `key` that counts, is newer than `than` and not newer than `snapshot`; false where there is none. `hash` is
+    /// the key's filter_hash. Errors: corruption, with file and offset; the machine's. `error::at`: nothing that could not be read is
+    /// newer.
+    [[nodiscard]] result<bool> find(std::string_view key, std::uint64_t hash, lsn snapshot, read_version& into,
+                                    lsn than = {}) const {
         probe one{*this, key, snapshot};
-        return one.locate(hash) ? one.finish(into) : false;
+        return one.locate(hash) ? one.finish(into, than) : false;
     }
+    /// Whether a key may have a version here: the filter does not deny it. `hash`: the key's filter_hash.
+    [[nodiscard]] bool may_hold(std::uint64_t hash) const { return !of_.filter || filter_allows(hash); }
     /// Asks for the memory that the filter's answer is in, ahead of find().
     void prefetch(std::uint64_t hash) const noexcept {
         auto const* filter = filter_.load(std::memory_order_acquire);
@@ -136,6 +148,29 @@ private:
         /// The first entry that is at hand.
         [[nodiscard]] std::uint64_t first_at_hand() const noexcept { return begin_; }
 
+        /// Which keys the record of entry `i` may have, which cannot be read because of `why`.
+        [[nodiscard]] damaged_range range_of(std::uint64_t i, error why) {
+            auto const e = entry(i);
+            if (!e) return {.lsns = run_->all_lsns(), .why = std::move(why)};
+            auto const at = run_->lsn_of(*e);
+            auto const& shared = common();
+            damaged_range out{.from = first_key_of_prefix(shared, e->prefix),
+                              .to = key_after_index_prefix(shared, e->prefix),
+                              .lsns = {at, at},
+                              .why = std::move(why)};
+            if (auto const head = run_->believed_header(*e)) {
+                out.key_bytes = head->key_bytes;
+                out.is_batch = head->begins() && head->ends();
+            }
+            if (out.key_bytes && *out.key_bytes >= out.from->size() && *out.key_bytes <= shared.size() + 8) {
+                out.from->resize(*out.key_bytes, '\0'); // all of the key is known
+                out.to = key_after(*out.from);
+            } else {
+                narrow(out, i, e->prefix);
+            }
+            return out;
+        }
+
         /// Asks for what equal_prefixes() looks at first. Does nothing where the index is not ready.
         void ask_for_block(std::string_view key) const noexcept {
             if (auto const at = block_of(key)) run_->cache_->blocks.prefetch(run_->name_at(run_->block_offset(*at)));
@@ -161,16 +196,18 @@ private:
             KEEL_TRY_LET(last, end_of_prefix(first, prefix));
             return stretch{first, last};
         }
+        /// Where entries go that cannot be read, if they may be in front of what is looked for and may be behind it.
+        enum class unread : std::uint8_t { behind, in_front };
         /// The first entry of the stretch that is not in front of (key, at): what the prefix does not tell apart, the records do.
-        result<std::uint64_t> lower_bound(stretch alike, std::string_view key, lsn at, read_version& scratch) {
+        result<std::uint64_t> lower_bound(stretch alike, std::string_view key, lsn at, read_version& scratch,
+                                          unread go = unread::behind) {
             auto low = alike.first;
             auto high = alike.last;
             while (low < high) {
                 auto const middle = low + (high - low) / 2;
                 KEEL_TRY_LET(e, entry(middle));
-                KEEL_TRY(run_->read(e, scratch));
-                auto const order = scratch.what.key.compare(key);
-                if (order < 0 || (order == 0 && scratch.what.at > at)) low = middle + 1;
+                if (!run_->read(e, scratch)) return lower_bound_of_readable({low, high}, key, at, scratch, go);
+                if (is_in_front(scratch.what, key, at)) low = middle + 1;
                 else high = middle;
             }
             return low;
@@ -185,6 +222,41 @@ private:
             if (!key.starts_with(run.common_)) return std::nullopt;
             auto const behind = run.fences_before(format::key_prefix(key, run.common_.size()));
             return behind != 0 ? std::optional{behind - 1} : std::nullopt;
+        }
+        /// What entries beside it say that have the same prefix and can be read. Entries stand by key, and of one key the newest first.
+        void narrow(damaged_range& range, std::uint64_t i, std::uint64_t prefix) {
+            constexpr std::uint64_t most = 16;
+            read_version beside;
+            auto const at = range.lsns.first;
+            auto const reads = [&](std::uint64_t j) {
+                auto const e = entry(j);
+                return e && e->prefix == prefix && !is_unknown(*e) && run_->read(*e, beside);
+            };
+            for (std::uint64_t n = 1; n <= std::min(most, i); ++n)
+                if (reads(i - n)) {
+                    range.from = beside.what.at > at ? std::string{beside.what.key} : key_after(beside.what.key);
+                    break;
+                }
+            for (auto j = i + 1; j < std::min(i + 1 + most, run_->shape_.entries); ++j)
+                if (reads(j)) {
+                    range.to = beside.what.at < at ? key_after(beside.what.key) : std::string{beside.what.key};
+                    break;
+                }
+        }
+        [[nodiscard]] static bool is_in_front(version const& v, std::string_view key, lsn at) noexcept {
+            auto const order = v.key.compare(key);
+            return order < 0 || (order == 0 && v.at > at);
+        }
+        result<std::uint64_t> lower_bound_of_readable(stretch alike, std::string_view key, lsn at,
+                                                      read_version& scratch, unread go) {
+            auto low = alike.first; // behind the last one that is known to be in front
+            for (auto i = alike.first; i < alike.last; ++i) {
+                KEEL_TRY_LET(e, entry(i));
+                if (is_unknown(e) || !run_->read(e, scratch)) continue;
+                if (!is_in_front(scratch.what, key, at)) return go == unread::behind ? low : i;
+                low = i + 1;
+            }
+            return go == unread::behind ? low : alike.last;
         }
         /// Fences narrow it down to one block.
         result<std::uint64_t> lower_bound_of_prefix(std::uint64_t prefix) {
@@ -240,8 +312,8 @@ private:
             auto const number = i / per_block;
             auto got = run_->load_block(run_->block_offset(number));
             if (!got) {
-                // The block is damaged: the index is made anew from the records. It sorts alike, so positions stay what they are.
-                KEEL_TRY(run_->rebuild(got.error()));
+                // The block is damaged: the index is made anew. It sorts alike, so positions stay what they are.
+                run_->make_anew(got.error());
                 return hold(i);
             }
             block_ = std::move(*got);
@@ -289,8 +361,8 @@ public:
             }
             return {};
         }
-        /// False: the key has no such version here.
-        [[nodiscard]] result<bool> finish(read_version& into) {
+        /// False: the key has no such version here that is newer than `than`.
+        [[nodiscard]] result<bool> finish(read_version& into, lsn than = {}) {
             if (!alike_) KEEL_TRY(search());
             if (alike_->last - alike_->first > 1) {
                 KEEL_TRY_LET(from, at_.lower_bound(*alike_, key_, snapshot_, into));
@@ -298,14 +370,36 @@ public:
             }
             for (auto i = alike_->first; i < alike_->last; ++i) {
                 KEEL_TRY_LET(e, at_.entry(i));
-                KEEL_TRY(of_->read(e, into));
-                if (into.what.key != key_) return false;
-                if (into.what.at <= snapshot_ && of_->counts(into.what.at)) return true;
+                if (is_unknown(e)) continue;
+                auto const at = of_->lsn_of(e);
+                bool const counts = at <= snapshot_ && at > than && of_->counts(at);
+                auto const seen = of_->read(e, into);
+                if (!seen) {
+                    // Of a version that nobody sees, or of another key, it says nothing.
+                    if (!counts || !at_.range_of(i, seen.error()).may_hold(key_)) continue;
+                    return failure(seen.error());
+                }
+                auto const order = into.what.key.compare(key_);
+                if (order > 0) break;
+                if (order == 0 && counts) return newest_is_known(at, true);
             }
-            return false;
+            return newest_is_known(than, false);
         }
 
     private:
+        /// `found`, unless a record that the index does not know may be a version of the key that is newer than `at`.
+        [[nodiscard]] result<bool> newest_is_known(lsn at, bool found) const {
+            if (of_->heap_.load(std::memory_order_acquire) == nullptr || of_->unknown_.empty()) [[likely]]
+                return found;
+            for (auto const& u : of_->unknown_)
+                if (u.may_hold(key_) && u.lsns.last > at && u.lsns.first <= snapshot_) {
+                    auto why = u.why;
+                    why.at = u.lsns.last;
+                    return failure(std::move(why));
+                }
+            return found;
+        }
+
         log_run const* of_;
         std::string_view key_;
         lsn snapshot_;
@@ -313,7 +407,8 @@ public:
         std::optional<typename walker::stretch> alike_{};
     };
 
-    /// Walks the versions that count, by key and the newest first, in either direction. After an error it is not valid.
+    /// Walks the versions that count, by key and the newest first, in either direction. Where something cannot be read it is in trouble
+    /// and not valid: damaged() says what it cannot give, and either of the two calls behind that goes on.
     class cursor {
     public:
         explicit cursor(std::shared_ptr<log_run const> of) : of_{std::move(of)}, at_{*of_} {}
@@ -321,6 +416,7 @@ public:
         void seek(std::string_view key) { start(key, false); }
         void seek_before(std::string_view key) { start(key, true); }
         void seek_last() {
+            if (auto ready = of_->ready_index(); !ready) return fail(ready.error(), stuck::everywhere);
             i_ = of_->shape_.entries;
             step_back();
         }
@@ -334,35 +430,80 @@ public:
         [[nodiscard]] version current() const noexcept { return now_.what; }
         [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
 
+        [[nodiscard]] std::shared_ptr<log_run const> const& source() const noexcept { return of_; }
+        /// While it is in trouble: between which keys.
+        [[nodiscard]] damaged_range damaged() {
+            switch (where_) {
+            case stuck::at_record: return at_.range_of(i_, *trouble_);
+            case stuck::at_unknown: return unknown();
+            case stuck::everywhere: break;
+            }
+            return {.lsns = of_->all_lsns(), .why = *trouble_};
+        }
+        /// Goes on behind that.
+        void leave_forward() {
+            if (!leave()) return;
+            if (where_ == stuck::at_record) ++i_;
+            settle_forward();
+        }
+        /// Goes on in front of that.
+        void leave_backward() {
+            if (leave()) step_back();
+        }
+
     private:
+        /// Where the trouble is.
+        enum class stuck : std::uint8_t {
+            at_record,  ///< at one that does not verify
+            at_unknown, ///< at records that the index, made anew, does not know
+            everywhere, ///< nothing can be read
+        };
+
         void start(std::string_view key, bool before) {
+            trouble_.reset();
             auto const alike = at_.equal_prefixes(key);
-            if (!alike) return fail(alike.error());
-            auto const from = at_.lower_bound(*alike, key, lsn_max, now_);
-            if (!from) return fail(from.error());
+            if (!alike) return fail(alike.error(), stuck::everywhere);
+            auto const unread = before ? walker::unread::in_front : walker::unread::behind;
+            auto const from = at_.lower_bound(*alike, key, lsn_max, now_, unread);
+            if (!from) return fail(from.error(), stuck::everywhere);
             i_ = *from;
             if (before) step_back();
             else settle_forward();
         }
+        /// False: there is nothing else.
+        bool leave() {
+            trouble_.reset();
+            valid_ = false;
+            if (where_ == stuck::at_unknown) ++told_;
+            return where_ != stuck::everywhere;
+        }
         void settle_forward() {
-            for (; i_ < of_->shape_.entries; ++i_)
+            for (; !meets_unknown() && i_ < of_->shape_.entries; ++i_)
                 if (take(true) || trouble_) return;
             valid_ = false;
         }
         void step_back() {
-            while (i_ > 0) {
+            while (!meets_unknown() && i_ > 0) {
                 --i_;
                 if (take(false) || trouble_) return;
             }
             valid_ = false;
         }
+        /// Whether there are records that the index does not know and the walk has not told of.
+        bool meets_unknown() {
+            if (of_->heap_.load(std::memory_order_acquire) == nullptr || told_ == of_->unknown_.size()) [[likely]]
+                return false;
+            fail(unknown().why, stuck::at_unknown);
+            return true;
+        }
+        [[nodiscard]] damaged_range const& unknown() const noexcept { return of_->unknown_[told_]; }
         bool take(bool forward) {
             auto const e = at_.entry(i_);
-            if (!e) return fail(e.error()), false;
+            if (!e) return fail(e.error(), stuck::everywhere), false;
             ask_ahead(forward);
-            if (!of_->counts(of_->lsn_of(*e))) return false;
+            if (!of_->counts(of_->lsn_of(*e)) || is_unknown(*e)) return false;
             auto const got = of_->read(*e, now_, look_bytes_);
-            if (!got) return fail(got.error()), false;
+            if (!got) return fail(got.error(), stuck::at_record), false;
             look_bytes_ = std::clamp(static_cast<std::size_t>(*got), look_bytes_min, first_look_bytes);
             return valid_ = true;
         }
@@ -373,8 +514,9 @@ public:
             for (auto k = fresh ? std::uint64_t{1} : steps_ahead; k <= steps_ahead; ++k)
                 if (auto const e = at_.at_hand(forward ? i_ + k : i_ - k)) of_->file_->prefetch(e->offset, look_bytes_);
         }
-        void fail(error const& why) {
+        void fail(error const& why, stuck where) {
             trouble_ = why;
+            where_ = where;
             valid_ = false;
         }
 
@@ -389,6 +531,8 @@ public:
         bool valid_ = false;
         read_version now_{};
         std::optional<error> trouble_{};
+        stuck where_ = stuck::at_record;
+        std::size_t told_ = 0; ///< of what the index does not know
     };
 
 private:
@@ -468,6 +612,28 @@ private:
         return {};
     }
 
+    /// The header of the record's frame, where it is believed.
+    [[nodiscard]] std::optional<format::frame_header> believed_header(format::index_entry const& e) const {
+        std::array<std::byte, format::frame_header_bytes> head{};
+        bool const inside = e.offset >= of_.begin && e.offset < of_.end && of_.end - e.offset >= head.size();
+        if (!inside || !file_->ready()) return std::nullopt;
+        auto const peek = [&](bool got) {
+            if (!got) return format::frame_view{};
+            return format::peek_frame(head.data(), {of_.salt, e.offset}, of_.end - e.offset);
+        };
+        auto seen = peek(file_->fetch(e.offset, head));
+        if (seen.state != format::frame_state::intact) seen = peek(file_->fetch_uncached(e.offset, head).has_value());
+        bool const right = seen.state == format::frame_state::intact && seen.header.lsn_delta == e.lsn_delta &&
+                           format::takes_lsn(seen.header.type);
+        if (!right) return std::nullopt;
+        return seen.header;
+    }
+    /// Of the records that count.
+    [[nodiscard]] lsn_range all_lsns() const noexcept {
+        if (of_.counted.empty()) return {};
+        return {of_.counted.front().first, of_.counted.back().last};
+    }
+
     [[nodiscard]] tl::unexpected<error> damaged(format::index_entry const& e, format::frame_view const& seen) const {
         auto const at = lsn_of(e);
         tell({.kind = damage::corrupt_record,
@@ -500,7 +666,7 @@ private:
         if (index_ready_.load(std::memory_order_relaxed)) return {};
         KEEL_TRY(file_->ready());
         if (heap_.load(std::memory_order_relaxed) == nullptr)
-            if (auto done = load_head(); !done) KEEL_TRY(rebuild_locked(done.error()));
+            if (auto done = load_head(); !done) make_anew_locked(done.error());
         index_ready_.store(true, std::memory_order_release);
         return {};
     }
@@ -550,27 +716,29 @@ private:
 
     /// What all keys share, and the fences. Called with m_ held.
     [[nodiscard]] result<void> load_head() const {
-        auto const blocks = shape_.entry_blocks();
-        if (on_disk_.argument != 0) {
-            // The shared bytes stand in every key, so in the first one's.
-            KEEL_TRY_LET(first_block, load_block(block_offset(0)));
-            auto const e = format::read_index_entry(first_block.data());
-            held_block any;
-            if (e.offset < of_.begin || e.offset + format::frame_header_bytes > of_.end)
-                return bad_block(block_offset(0));
-            auto bytes =
-                any.room(static_cast<std::size_t>(std::min<std::uint64_t>(of_.end - e.offset, first_look_bytes)));
-            format::frame_place const at{of_.salt, e.offset};
-            KEEL_TRY(file_->file().read(e.offset, bytes));
-            auto const head = format::peek_frame(bytes.data(), at, of_.end - e.offset);
-            if (head.state != format::frame_state::intact || head.header.key_bytes < on_disk_.argument)
-                return bad_block(block_offset(0));
-            bytes = any.room(static_cast<std::size_t>(head.bytes()));
-            KEEL_TRY(file_->file().read(e.offset, bytes));
-            auto const seen = format::read_frame<C>(bytes, at);
-            if (seen.state != format::frame_state::intact) return bad_block(block_offset(0));
-            common_ = std::string{as_text(seen.key()).substr(0, on_disk_.argument)};
+        if (on_disk_.argument != 0) KEEL_TRY(load_common());
+        KEEL_TRY_LET(fences, load_fences());
+        fences_ = std::move(fences);
+        return {};
+    }
+    /// The shared bytes stand in every key, so in that of any record that verifies.
+    [[nodiscard]] result<void> load_common() const {
+        read_version any;
+        for (std::uint64_t b = 0; b < shape_.entry_blocks(); ++b) {
+            KEEL_TRY_LET(block, load_block(block_offset(b)));
+            auto const first = b * shape_.entries_per_block();
+            auto const count = std::min(shape_.entries_per_block(), shape_.entries - first);
+            for (std::uint64_t i = 0; i < count; ++i) {
+                auto const e = format::read_index_entry(block.data() + i * format::index_entry_bytes);
+                if (!read(e, any) || any.what.key.size() < on_disk_.argument) continue;
+                common_ = std::string{any.what.key.substr(0, on_disk_.argument)};
+                return {};
+            }
         }
+        return bad_block(block_offset(0));
+    }
+    [[nodiscard]] result<std::vector<std::uint64_t>> load_fences() const {
+        auto const blocks = shape_.entry_blocks();
         std::vector<std::uint64_t> fences;
         for (std::uint64_t b = 0; b < shape_.fence_blocks(); ++b) {
             KEEL_TRY_LET(block, load_block(block_offset(blocks + b)));
@@ -579,8 +747,7 @@ private:
                 fences.push_back(format::load<std::uint64_t>(block.data() + 8 * (i - first)));
         }
         if (!std::ranges::is_sorted(fences)) return bad_block(block_offset(blocks));
-        fences_ = std::move(fences);
-        return {};
+        return fences;
     }
 
     /// A block of a section, verified, through the cache.
@@ -619,26 +786,43 @@ private:
         return failure(errc::corruption, "a block of the segment's index does not verify", of_.path, offset);
     }
 
-    [[nodiscard]] result<void> rebuild(error const& why) const {
+    void make_anew(error const& why) const {
         std::lock_guard const hold{m_};
-        if (heap_.load(std::memory_order_relaxed) != nullptr) return {};
-        return rebuild_locked(why);
+        if (heap_.load(std::memory_order_relaxed) == nullptr) make_anew_locked(why);
     }
-    /// Makes the index anew in memory. Every record is verified on the way; one that is not whole stops it.
-    [[nodiscard]] result<void> rebuild_locked(error const& why) const {
+    /// Makes the index anew in memory, as far as its blocks do not verify.
+    void make_anew_locked(error const& why) const {
         tell({.kind = damage::damaged_filler,
               .file = of_.path,
               .offset = why.offset,
               .length = shape_.block,
               .done = outcome::healed,
               .detail = "the index does not verify; it was made anew from the records"});
-        wal::index_builder builder;
-        KEEL_TRY(wal::collect_keys<C>(file_->file(), of_, builder));
-        if (builder.size() != shape_.entries)
-            return failure(errc::corruption, "the segment does not have as many records as its seal says", of_.path);
-        made_ = std::make_shared<wal::sorted_index const>(builder.sorted());
+        std::vector<std::vector<format::index_entry>> blocks(static_cast<std::size_t>(shape_.entry_blocks()));
+        for (std::size_t b = 0; b < blocks.size(); ++b)
+            if (auto const block = read_block(block_offset(b))) {
+                auto const left = shape_.entries - b * shape_.entries_per_block();
+                auto const count = std::min(shape_.entries_per_block(), left);
+                for (std::uint64_t i = 0; i < count; ++i)
+                    blocks[b].push_back(format::read_index_entry(block->data() + i * format::index_entry_bytes));
+            }
+        auto fences = load_fences();
+        record_finder<C, file_type> finder{file_->file(),
+                                           of_,
+                                           shape_,
+                                           std::move(blocks),
+                                           fences ? std::move(*fences) : std::vector<std::uint64_t>{},
+                                           on_disk_.argument};
+        auto found = finder.run();
+        for (auto& u : found.unknown)
+            u.why = {.code = errc::corruption,
+                     .message = "neither a record nor the index that says which key it has verifies; run wal-recovery "
+                                "validate",
+                     .file = of_.path,
+                     .offset = why.offset};
+        unknown_ = std::move(found.unknown);
+        made_ = std::make_shared<wal::sorted_index const>(std::move(found.index));
         heap_.store(made_.get(), std::memory_order_release);
-        return {};
     }
 
     std::shared_ptr<lazy_file<Fs> const> file_;
@@ -656,6 +840,7 @@ private:
     mutable std::string common_{};
     mutable std::vector<std::uint64_t> fences_{};
     mutable std::shared_ptr<wal::sorted_index const> made_{};
+    mutable std::vector<damaged_range> unknown_{}; ///< of made_: where records lie that it does not know
     mutable std::atomic<wal::sorted_index const*> heap_{nullptr};
 };
 

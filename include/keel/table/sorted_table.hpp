@@ -5,8 +5,11 @@
 // A table (format/table.hpp), read: point look-ups and walks. Nothing is opened or read before the first of them, and then only what it
 // needs: the header, the root, a filter block that says no, or an index block and a block. Every block is verified when it is loaded;
 // those of records go, unpacked, through the cache, whole or taken apart into their records, or each reader copies its own from the
-// file's mapping, as the table-access policy says; the rest (a fiftieth of the file) stays in memory. Where the root or an index block
-// is damaged, an index is made anew from the records; where a filter block is, it is done without.
+// file's mapping, as the table-access policy says; the rest (a fiftieth of the file) stays in memory.
+//
+// Damage costs no more than the block it is in. Where the root or an index block is damaged, that part of the index is made anew from the
+// records; where a filter block is, it is done without; without both headers, the manifest's word and the frames serve. A block of
+// records that does not verify is an error for the keys between its neighbours; a walk says which ones and can go on behind it.
 //
 // Thread rules: any number of threads. m_ guards what is loaded once, and is held during that I/O, by readers only; ready_, the slots
 // and made_ready_ (release) publish it (acquire). Cursors are one thread's.
@@ -22,10 +25,13 @@
 #include <keel/policy/compression/concept.hpp>
 #include <keel/policy/repair/finding.hpp>
 #include <keel/policy/table_access/concept.hpp>
+#include <keel/table/damaged_range.hpp>
 #include <keel/table/entry.hpp>
 #include <keel/table/fence_list.hpp>
+#include <keel/table/index_maker.hpp>
 #include <keel/table/lazy_file.hpp>
 #include <keel/table/packed_block.hpp>
+#include <keel/table/placeholder.hpp>
 #include <keel/table/read_cache.hpp>
 #include <keel/types.hpp>
 
@@ -57,6 +63,12 @@ public:
         : file_{std::move(file)}, of_{std::move(of)}, cache_{std::move(cache)}, listener_{std::move(listener)} {}
 
     [[nodiscard]] format::table_entry const& entry() const noexcept { return of_; }
+    /// No version in it is older.
+    [[nodiscard]] lsn oldest() const {
+        if (!of_.is_placeholder()) [[likely]]
+            return of_.lsns.first;
+        return ready() ? header_.lsns.first : lsn{}; // only its header says
+    }
     [[nodiscard]] std::string const& path() const noexcept { return file_->path(); }
     /// Held by everything that reads this file: as long as somebody else holds it the file is needed.
     [[nodiscard]] std::shared_ptr<void const> file() const noexcept { return file_; }
@@ -93,6 +105,24 @@ public:
         auto const line = filter_line(hash);
         auto const* lines = filter_slots_[line.block].load(std::memory_order_acquire);
         if (lines != nullptr) keel::detail::prefetch(lines + line.offset);
+    }
+
+    /// Whether a key may have a version here: no filter that verifies denies it. `hash`: the key's filter_hash.
+    [[nodiscard]] bool may_hold(std::string_view key, std::uint64_t hash) const {
+        return of_.may_have(key) && (!ready() || filter_allows(hash));
+    }
+
+    /// Its filter; where a part of that does not verify, one that denies nothing there.
+    [[nodiscard]] filter_lines filter() const {
+        filter_lines out;
+        if (!ready()) return out;
+        out.bits = header_.filter_bits;
+        out.lines.assign(filter_slots_.size() * format::table_filter_block_bytes, std::byte{0xFF});
+        for (std::size_t b = 0; b < filter_slots_.size(); ++b)
+            if (auto const* lines = filter_block(b); lines != nullptr)
+                std::copy_n(lines, format::table_filter_block_bytes,
+                            out.lines.begin() + static_cast<std::ptrdiff_t>(b * format::table_filter_block_bytes));
+        return out;
     }
 
     /// About how many bytes of the file belong to keys from `from` on and in front of `to`; no bound: to the end. Reads index blocks only.
@@ -133,9 +163,15 @@ private:
         void next() { move(true); }
         void previous() { move(false); }
 
-        [[nodiscard]] bool valid() const noexcept { return valid_ && !trouble_; }
-        [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
+        [[nodiscard]] bool valid() const noexcept { return valid_; }
         [[nodiscard]] format::block_place where() const noexcept { return list_->where(i_); }
+        /// No key in the block is larger.
+        [[nodiscard]] std::string_view largest() const noexcept { return list_->key(i_); }
+        /// No key in the block is smaller. It may be the last one of the block in front of it, whose versions go on in this one.
+        [[nodiscard]] std::string_view smallest() const noexcept {
+            if (i_ > 0) return list_->key(i_ - 1);
+            return is_made_ || leaf_ == 0 ? std::string_view{of_->of_.smallest} : of_->root_.key(leaf_ - 1);
+        }
         /// Whether no block in front of this one has `first`, the first key in it.
         [[nodiscard]] bool begins_anew(std::string_view first) const noexcept {
             if (i_ > 0) return list_->key(i_ - 1) != first;
@@ -158,9 +194,7 @@ private:
                     valid_ = i_ < list_->size();
                     if (valid_) return {};
                 }
-                KEEL_TRY(of_->make_index(of_->root_.where(leaf_))); // damaged, or not what the root promises
-                list_ = of_->made();
-                is_made_ = true;
+                use_made(of_->root_.where(leaf_)); // damaged, or not what the root promises
             }
             i_ = choose(*list_);
             valid_ = i_ < list_->size();
@@ -170,8 +204,15 @@ private:
             list_ = of_->index_block(leaf_);
             return list_ != nullptr;
         }
+        /// From here on the index that is made anew, because the one on the disk does not verify at `damaged`.
+        void use_made(format::block_place damaged) {
+            of_->make_index(damaged);
+            list_ = of_->made();
+            is_made_ = true;
+        }
         void move(bool forward) {
             if (!valid()) return;
+            auto const here = where();
             i_ += forward ? 1 : std::size_t{0} - 1; // in front of the first one it wraps
             if (i_ < list_->size()) return;
             valid_ = false;
@@ -183,17 +224,10 @@ private:
                 valid_ = true;
                 return;
             }
-            // The walk ends here with an error; the next one finds the index that is made anew.
-            auto const at = of_->root_.where(leaf_);
-            auto const made = of_->make_index(at);
-            trouble_ =
-                made ? error{.code = errc::corruption,
-                             .message = "an index block does not verify; the index was made anew from the records: "
-                                        "read once more",
-                             .file = of_->path(),
-                             .offset = at.offset,
-                             .retryable = true}
-                     : made.error();
+            // The walk goes on at the same place of the index that is made anew.
+            use_made(of_->root_.where(leaf_));
+            i_ = forward ? list_->first_behind(here.offset) : list_->first_behind(here.offset - 1) - 1;
+            valid_ = i_ < list_->size();
         }
 
         sorted_table const* of_;
@@ -202,7 +236,6 @@ private:
         std::size_t leaf_ = 0; ///< in the root
         std::size_t i_ = 0;    ///< in the list
         bool valid_ = false;
-        std::optional<error> trouble_{};
     };
 
 public:
@@ -217,7 +250,7 @@ public:
 
         /// False: the key is not in the table.
         [[nodiscard]] result<bool> locate() {
-            if (snapshot_ < of_->of_.lsns.first) return false;
+            if (snapshot_ < of_->oldest()) return false;
             KEEL_TRY(of_->ready());
             if (!of_->filter_allows(hash_)) return false;
             if (row_ != nullptr && of_->cache_->rows.find(of_->of_.id.value, hash_, key_, snapshot_, *row_, in_row_)) {
@@ -264,7 +297,6 @@ public:
                     rows.add(of_->of_.id.value, hash_, into.what);
                 return true;
             }
-            if (at_.trouble()) return failure(*at_.trouble());
             return false;
         }
 
@@ -324,7 +356,8 @@ public:
         format::block_reader in_{}; ///< of block_, where there is one
     };
 
-    /// Walks versions, by key and the newest first, in either direction. After an error it is not valid.
+    /// Walks versions, by key and the newest first, in either direction. Where something cannot be read it is in trouble and not valid:
+    /// damaged() says what it cannot give, and either of the two calls behind that goes on.
     class cursor {
     public:
         /// `keep`: blocks it reads are worth keeping in the cache.
@@ -338,10 +371,14 @@ public:
         }
         void seek_before(std::string_view key) {
             start(key);
-            if (!trouble_ && !at_.valid()) return seek_last();
+            if (trouble_) return;
+            if (!at_.valid()) return seek_last();
             previous();
         }
         void seek_last() {
+            trouble_.reset();
+            passed_.reset();
+            in_ = {};
             if (auto done = at_.seek_last(); !done) return fail(std::move(done).error());
             if (at_.valid() && enter()) in_.last();
             settle();
@@ -363,11 +400,10 @@ public:
                 if (!in_.valid()) break;
                 if (!in_.repeats()) return;
             }
-            // Versions of the key may go on in the next block.
-            format::key_buffer key;
-            key.assign(in_.key());
-            do next();
-            while (valid_ && in_.key() == key.view());
+            // Versions of the key may go on in the next block, or behind damage.
+            passed_.emplace(in_.key());
+            next();
+            pass_on();
         }
         void previous() {
             in_.previous();
@@ -384,9 +420,50 @@ public:
         }
         [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
 
+        [[nodiscard]] std::shared_ptr<sorted_table const> const& table() const noexcept { return of_; }
+        /// The key whose versions pass() is not behind yet, because it met damage.
+        [[nodiscard]] std::optional<std::string> const& passed() const noexcept { return passed_; }
+        /// While it is in trouble: between which keys.
+        [[nodiscard]] damaged_range damaged() const {
+            if (!at_.valid()) return of_->all_keys(*trouble_);
+            return {.from = std::string{at_.smallest()},
+                    .to = key_after(at_.largest()),
+                    .lsns = of_->all_lsns(),
+                    .why = *trouble_};
+        }
+        /// Goes on behind that.
+        void leave_forward() {
+            if (!leave()) return;
+            at_.next();
+            if (at_.valid() && enter()) in_.first();
+            settle();
+            pass_on();
+        }
+        /// Goes on in front of that.
+        void leave_backward() {
+            if (!leave()) return;
+            at_.previous();
+            if (at_.valid() && enter()) in_.last();
+            settle();
+        }
+
     private:
+        /// False: there is nothing else.
+        bool leave() {
+            trouble_.reset();
+            in_ = {};
+            valid_ = false;
+            return at_.valid();
+        }
+        /// Behind all versions of the key that is passed.
+        void pass_on() {
+            if (!passed_) return;
+            while (valid_ && in_.key() == *passed_) next();
+            if (!trouble_) passed_.reset();
+        }
         void start(std::string_view key) {
             trouble_.reset();
+            passed_.reset();
             in_ = {};
             if (auto done = at_.seek(key); !done) return fail(std::move(done).error());
             if (at_.valid() && enter()) in_.seek(key, lsn_max.value);
@@ -402,7 +479,6 @@ public:
             return true;
         }
         void settle() {
-            if (!trouble_ && at_.trouble()) trouble_ = at_.trouble();
             if (!trouble_ && !in_.whole()) trouble_ = of_->contradicts(at_.where()).value();
             valid_ = !trouble_ && at_.valid() && in_.valid();
         }
@@ -418,9 +494,18 @@ public:
         format::block_reader in_{};
         bool valid_ = false;
         std::optional<error> trouble_{};
+        std::optional<std::string> passed_{}; ///< the key whose versions pass() is not behind yet
     };
 
 private:
+    /// What is known of its versions where none of them can be read.
+    [[nodiscard]] damaged_range all_keys(error why) const {
+        return {.from = of_.smallest,
+                .to = of_.ends_open ? key_after_prefix(of_.largest) : key_after(of_.largest),
+                .lsns = all_lsns(),
+                .why = std::move(why)};
+    }
+    [[nodiscard]] lsn_range all_lsns() const { return {oldest(), of_.lsns.last}; }
     [[nodiscard]] lsn lsn_of(format::block_reader const& in) const noexcept {
         return {of_.lsns.first.value + in.age()};
     }
@@ -558,38 +643,58 @@ private:
         std::lock_guard const hold{m_};
         if (ready_.load(std::memory_order_relaxed)) return {};
         KEEL_TRY(file_->ready());
-        KEEL_TRY(load_header());
+        bool const has_header = load_header();
+        if (!has_header) find_layout();
         filter_slots_ = std::vector<std::atomic<std::byte const*>>(static_cast<std::size_t>(header_.filter_blocks));
-        if (!load_root()) KEEL_TRY(make_index_locked(header_.root));
+        if (!load_root(has_header)) make_index_locked(header_.root);
         ready_.store(true, std::memory_order_release);
         return {};
     }
-    [[nodiscard]] result<void> load_header() const {
+    /// False: neither of them verifies, or is this table's.
+    [[nodiscard]] bool load_header() const {
         format::header_block block{};
         for (auto const at : {std::uint64_t{0}, of_.size - format::header_bytes}) {
             for (bool const again : {false, true}) {
                 if (again ? !file_->fetch_uncached(at, block) : !file_->fetch(at, block)) continue;
                 auto const h = format::decode_table_header<C>(block);
-                if (!h) continue;
-                if (!of_.is_of(*h))
-                    return failure(errc::corruption, "the file is not the table that the manifest names", path(), at);
+                if (!h || !of_.is_of(*h)) continue;
                 header_ = *h;
-                return {};
+                return true;
             }
             tell(damage::header_damaged, {static_cast<std::uint32_t>(at), format::header_bytes},
-                 "a header of the table does not verify", format::frame_type::root);
+                 "a header of the table does not verify, or is another table's", format::frame_type::root);
         }
-        return failure(errc::corruption,
-                       "neither header of the table verifies, so its keys have no answer; restore it from a copy",
-                       path());
+        return false;
+    }
+    /// What the headers said, as far as the frames tell. The filter is done without: what a key sets in it, only they know.
+    void find_layout() const {
+        auto const end = of_.size - format::header_bytes;
+        header_ = {.lsns = {of_.is_placeholder() ? lsn{} : of_.lsns.first, of_.lsns.last},
+                   .blocks_end = end,
+                   .root = {static_cast<std::uint32_t>(end), 0}};
+        frame_walk<file_type> frames{file_->file(), of_.salt, of_.size};
+        for (std::uint64_t at = format::table_frames_begin; at < end;) {
+            auto const f = frames.at(at, end);
+            bool const behind_records = f.believed &&
+                                        (f.type == format::frame_type::filter || f.type == format::frame_type::fence ||
+                                         f.type == format::frame_type::root);
+            if (behind_records) header_.blocks_end = std::min(header_.blocks_end, at);
+            if (behind_records && f.type == format::frame_type::root) header_.root = f.where;
+            at += f.where.bytes;
+        }
     }
 
     [[nodiscard]] bool filter_allows(std::uint64_t hash) const {
         if (filter_slots_.empty()) return true;
         auto const line = filter_line(hash);
-        auto const* lines = filter_slots_[line.block].load(std::memory_order_acquire);
-        if (lines == nullptr && (lines = load_filter(line.block)) == nullptr) return true;
+        auto const* lines = filter_block(line.block);
+        if (lines == nullptr) return true;
         return format::line_allows(lines + line.offset, hash, static_cast<std::uint32_t>(header_.filter_bits));
+    }
+    /// The lines of a filter block; nothing where it does not verify.
+    [[nodiscard]] std::byte const* filter_block(std::size_t number) const {
+        auto const* lines = filter_slots_[number].load(std::memory_order_acquire);
+        return lines != nullptr ? lines : load_filter(number);
     }
     /// Where the filter has its word on a key.
     struct filter_place {
@@ -616,11 +721,15 @@ private:
         filter_slots_[number].store(held_.back()->data() + format::frame_header_bytes, std::memory_order_release);
         return filter_slots_[number].load(std::memory_order_relaxed);
     }
-    /// False: it does not verify, or is no list of index blocks.
-    [[nodiscard]] bool load_root() const {
+    /// False: it does not verify, or is no list of index blocks. `counted`: the header says how many these are.
+    [[nodiscard]] bool load_root(bool counted) const {
         std::vector<std::byte> frame;
+        if (header_.root.bytes == 0) return false; // no frame of this kind was found
         if (!read_frame(header_.root, format::frame_type::root, frame)) return false;
-        if (!read_fences(payload_of(frame), root_) || root_.size() != header_.index_blocks) return false;
+        if (!read_fences(payload_of(frame), root_) || (counted && root_.size() != header_.index_blocks)) {
+            root_ = {};
+            return false;
+        }
         index_slots_ = std::vector<std::atomic<fence_list const*>>(root_.size());
         return true;
     }
@@ -650,35 +759,52 @@ private:
     [[nodiscard]] fence_list const* made() const noexcept {
         return made_ready_.load(std::memory_order_acquire) ? &made_ : nullptr;
     }
-    /// Makes an index in memory from the blocks of records, because one on the disk is damaged at `where`.
-    [[nodiscard]] result<void> make_index(format::block_place where) const {
+    /// Makes an index in memory, because the one on the disk is damaged at `where`.
+    void make_index(format::block_place where) const {
         std::lock_guard const hold{m_};
-        return make_index_locked(where);
+        make_index_locked(where);
     }
-    [[nodiscard]] result<void> make_index_locked(format::block_place where) const {
-        if (made_ready_.load(std::memory_order_relaxed)) return {};
+    void make_index_locked(format::block_place where) const {
+        if (made_ready_.load(std::memory_order_relaxed)) return;
         tell(damage::corrupt_block, where, "the table's index does not verify; it was made anew from the records",
              format::frame_type::fence);
-        std::array<std::byte, format::frame_header_bytes> frame{};
-        fence_list all;
-        held_block block;
-        for (std::uint64_t at = format::table_frames_begin; at < header_.blocks_end;) {
-            if (!file_->fetch(at, frame)) return contradicts({static_cast<std::uint32_t>(at), 0});
-            auto const head = format::peek_frame(frame.data(), {of_.salt, at}, header_.blocks_end - at);
-            if (head.state != format::frame_state::intact) return contradicts({static_cast<std::uint32_t>(at), 0});
-            format::block_place const place{static_cast<std::uint32_t>(at), static_cast<std::uint32_t>(head.bytes())};
-            KEEL_TRY(load(place, false, block));
+        frame_walk<file_type> frames{file_->file(), of_.salt, of_.size};
+        block_source blocks{*this};
+        auto const index_begin = header_.filter_offset(header_.filter_blocks);
+        index_maker<file_type, block_source> maker{
+            frames, blocks, {header_.blocks_end, index_begin, of_.size - format::header_bytes, largest_key()}};
+        made_ = maker.make(root_);
+        made_ready_.store(true, std::memory_order_release);
+    }
+    /// What an index is made of.
+    struct block_source {
+        sorted_table const& of;
+
+        [[nodiscard]] std::optional<fence_list> leaf(format::block_place where) const {
+            std::vector<std::byte> frame;
+            fence_list out;
+            bool const verifies = of.read_frame(where, format::frame_type::fence, frame).has_value() &&
+                                  read_fences(payload_of(frame), out);
+            if (!verifies) return std::nullopt;
+            return out;
+        }
+        [[nodiscard]] std::optional<key_ends> ends(format::block_place where) const {
+            held_block block;
+            if (!of.load(where, false, block)) return std::nullopt;
             format::block_reader in{payload_of(block.view())};
             in.last();
-            if (!in.valid()) return contradicts(place);
-            all.add(in.key(), place);
-            at += place.bytes;
+            if (!in.valid()) return std::nullopt;
+            key_ends out{.first = {}, .last = std::string{in.key()}};
+            in.first();
+            out.first = in.key();
+            return out;
         }
-        all.finish();
-        if (all.size() != header_.blocks || !all.in_order()) return contradicts(header_.root);
-        made_ = std::move(all);
-        made_ready_.store(true, std::memory_order_release);
-        return {};
+    };
+    /// No key is larger.
+    [[nodiscard]] std::string largest_key() const {
+        auto out = of_.largest;
+        if (of_.ends_open) out.resize(std::max(out.size(), format::key_bytes_max), '\xFF');
+        return out;
     }
 
     std::shared_ptr<lazy_file<Fs> const> file_;

@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_ENGINE_MERGE_DAMAGE_HPP
+#define KEEL_ENGINE_MERGE_DAMAGE_HPP
+
+// What a merge could not read. All that verifies is merged; for each stretch of keys that does not, a placeholder (table/placeholder.hpp)
+// joins level 0, which gives them the answer they had: an error, unless something newer is found. The damaged file is evidence.
+//
+// On the disk, before the merge's edit: quarantine/merged/<name>.json says what could not be read and which placeholders stand for it;
+// of a damaged segment there is a copy beside it, as the log recycles its files. With the edit the damaged files go and the placeholders
+// come. Behind it a damaged table moves into that folder, once nobody reads it. A crash before the edit leaves a note of something that did
+// not happen; one behind it leaves the move to the next opening's first merge, which removes no table that there is a note of.
+//
+// The placeholders are in the manifest, in tables of a form that every reader of format 1 takes for what they are: so the bounds are known
+// at each opening without a file of their own, and no crash comes between the data and what is said of it.
+
+#include <keel/engine/levels.hpp>
+#include <keel/engine/merge.hpp>
+#include <keel/error.hpp>
+#include <keel/format/index.hpp>
+#include <keel/format/key_text.hpp>
+#include <keel/format/manifest.hpp>
+#include <keel/observe/json.hpp>
+#include <keel/table/damaged_range.hpp>
+#include <keel/table/placeholder.hpp>
+#include <keel/types.hpp>
+#include <keel/wal/layout.hpp>
+#include <keel/wal/window.hpp>
+
+#include <algorithm>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace keel::inline v0::detail {
+
+/// What one merge could not read. One thread's.
+template <class Config>
+class unread_parts {
+public:
+    using view_type = level_view<Config>;
+    using merge_type = version_merge<Config>;
+    using damage_type = typename merge_type::damage_type;
+
+    /// What the walk has met since the last call. `done`: the key it was at, where all older versions of that are superseded.
+    void take(merge_type& from, std::optional<std::string_view> done) {
+        for (auto& d : from.damage()) {
+            // It lies behind what was found of that key, so what it has of it is superseded.
+            if (done && d.what.from == *done) d.what.from = table::key_after(*done);
+            if (d.run && d.what.lsns.size() == 1) records_.insert(d.what.lsns.first);
+            all_.push_back(std::move(d));
+        }
+        from.damage().clear();
+    }
+    /// A record was read. It may be the same as one that does not verify in another segment.
+    void found(lsn at) {
+        if (records_.empty() || records_.erase(at) == 0) return;
+        std::erase_if(all_, [at](damage_type const& d) { return d.run && d.what.lsns == lsn_range{at, at}; });
+    }
+
+    /// Those that have no key left are superseded: only that they were there counts.
+    [[nodiscard]] std::vector<damage_type> const& all() const noexcept { return all_; }
+    [[nodiscard]] bool empty() const noexcept { return all_.empty(); }
+    [[nodiscard]] bool may_hold(std::string_view key) const {
+        return std::ranges::any_of(all_, [key](damage_type const& d) { return d.what.may_hold(key); });
+    }
+
+private:
+    std::vector<damage_type> all_{};
+    std::set<lsn> records_{}; ///< of the log, among them
+};
+
+/// What a placeholder is to say.
+struct unread_stretch {
+    table::damaged_range range{};
+    table::filter_lines filter{};
+};
+
+/// Works out which placeholders stand for what was not read, so that every key keeps the answers that it has in `view`. `moments`: what is
+/// read from now on is read from one of these, or from one behind the last of them.
+template <class Config>
+class placeholder_plan {
+public:
+    using view_type = level_view<Config>;
+    using damage_type = typename version_merge<Config>::damage_type;
+    static constexpr std::size_t stretches_max = 32; ///< of one table
+
+    placeholder_plan(view_type const& view, std::vector<lsn> moments) : view_{view}, moments_{std::move(moments)} {}
+
+    [[nodiscard]] std::vector<unread_stretch> make(std::vector<damage_type> const& unread) {
+        std::map<format::table_id, std::vector<damage_type const*>> by_table;
+        for (auto const& d : unread) {
+            if (d.what.empty() || is_invisible(d)) continue;
+            if (d.run) add_record(d);
+            else by_table[d.tab->entry().id].push_back(&d);
+        }
+        for (auto const& [t, damage] : by_table) add_table(damage);
+        return std::move(out_);
+    }
+
+private:
+    /// Whether everybody sees something newer of the one key that it can have, or it has none of it.
+    [[nodiscard]] bool is_invisible(damage_type const& d) const {
+        return d.what.is_one_key() && has_answer(*d.what.from);
+    }
+    [[nodiscard]] bool has_answer(std::string_view key) const {
+        return std::ranges::all_of(moments_, [&](lsn at) { return view_.find(key, at).has_value(); });
+    }
+    [[nodiscard]] static table::filter_lines filter_of(table::damaged_range const& range) {
+        return range.is_one_key() ? table::filter_lines::of(*range.from) : table::filter_lines{};
+    }
+    void add_record(damage_type const& d) {
+        std::vector<table::damaged_range> ranges{d.what};
+        // What else is known of its key, a filter and how long it is, a placeholder cannot say.
+        if (!d.what.is_one_key()) split_around_answered(ranges, d, d.what.lsns.last);
+        for (auto& r : ranges) {
+            auto filter = filter_of(r);
+            add(std::move(r), std::move(filter));
+        }
+    }
+    void add_table(std::vector<damage_type const*> const& damage) {
+        auto const& t = *damage.front()->tab;
+        std::vector<table::damaged_range> ranges;
+        for (auto const* d : damage) {
+            bool const touches = !ranges.empty() &&
+                                 (!ranges.back().to || *ranges.back().to >= d->what.from.value_or(""));
+            if (!touches) ranges.push_back(d->what);
+            else if (ranges.back().to && (!d->what.to || *ranges.back().to < *d->what.to))
+                ranges.back().to = d->what.to;
+        }
+        auto const newest = t.entry().lsns.last;
+        if (!t.entry().is_placeholder() && t.entry().level != 0) split_around_answered(ranges, *damage.front(), newest);
+        merge_nearest(ranges);
+        auto const filter = t.filter();
+        for (auto& r : ranges) add(std::move(r), filter);
+    }
+    /// A key that has an answer by its level, though the table may have newer LSNs, is not covered.
+    void split_around_answered(std::vector<table::damaged_range>& ranges, damage_type const& of, lsn newest) const {
+        std::vector<table::damaged_range> parts;
+        for (auto& whole : ranges) {
+            auto rest = std::move(whole);
+            for (auto const& key : answered_in(rest, of, newest)) {
+                auto front = rest;
+                front.to = key;
+                if (!front.empty()) parts.push_back(std::move(front));
+                rest.from = table::key_after(key);
+            }
+            if (!rest.empty()) parts.push_back(std::move(rest));
+        }
+        ranges = std::move(parts);
+    }
+    [[nodiscard]] std::vector<std::string> answered_in(table::damaged_range const& range, damage_type const& of,
+                                                       lsn newest) const {
+        version_merge<Config> in{direction::forward, range.from, range.to};
+        for (auto const& m : view_.memory) in.add(*m);
+        for (auto const& r : view_.runs) in.add(r);
+        in.add_levels(view_.tables);
+        in.begin();
+        std::vector<std::string> out;
+        for (; in.valid() && out.size() + 1 < stretches_max; in.pass()) {
+            auto const& v = in.top();
+            if (range.to && v.key >= *range.to) break;
+            bool const is_newer = v.at >= newest && v.at <= moments_.front();
+            // By the filter that the placeholder has, too.
+            bool const is_denied = of.tab && !of.tab->may_hold(v.key, format::filter_hash(v.key));
+            if (!is_newer && !is_denied && has_answer(v.key)) out.emplace_back(v.key);
+        }
+        return out;
+    }
+    static void merge_nearest(std::vector<table::damaged_range>& ranges) {
+        while (ranges.size() > stretches_max) {
+            std::vector<table::damaged_range> fewer;
+            for (std::size_t i = 0; i < ranges.size(); i += 2) {
+                fewer.push_back(std::move(ranges[i]));
+                if (i + 1 < ranges.size()) fewer.back().to = std::move(ranges[i + 1].to);
+            }
+            ranges = std::move(fewer);
+        }
+    }
+    void add(table::damaged_range range, table::filter_lines filter) {
+        out_.push_back({std::move(range), std::move(filter)});
+    }
+
+    view_type const& view_;
+    std::vector<lsn> moments_;
+    std::vector<unread_stretch> out_{};
+};
+
+/// How a placeholder is told of.
+[[nodiscard]] inline finding finding_of(format::table_entry const& p, std::string const& path) {
+    return {.kind = damage::corrupt_block,
+            .file = path,
+            .offset = format::table_frames_begin,
+            .length = format::frame_header_bytes,
+            .done = outcome::declared_lost,
+            .detail = "stands for what could not be read when it was merged: no answer for " + format::text_of_keys(p)};
+}
+
+/// What a merge takes out of service although it could not read all of it.
+template <class Config>
+class merge_evidence {
+public:
+    using fs_type = typename Config::file_system;
+    using C = typename Config::checksum;
+
+    merge_evidence(fs_type fs, wal::layout paths) : fs_{std::move(fs)}, paths_{std::move(paths)} {}
+
+    /// Before the edit: what could not be read in the file at `path`, and what stands for it from then on.
+    result<void> note(std::string const& path, std::vector<table::damaged_range> const& unread,
+                      std::vector<format::table_entry> const& placeholders, std::uint64_t now_ns) {
+        KEEL_TRY(make_folder());
+        std::string ranges;
+        for (auto const& r : unread) {
+            observe::json_object o;
+            if (r.from) o.text("from", *r.from);
+            if (r.to) o.text("to", *r.to);
+            o.number("offset", r.why.offset).text("why", to_string(r.why));
+            ranges += (ranges.empty() ? "" : ",") + o.str();
+        }
+        std::string names;
+        for (auto const& p : placeholders)
+            names += (names.empty() ? "\"" : ",\"") + paths_.inside(paths_.table(p.id)) + '"';
+        auto const sum = digest(path);
+        observe::json_object o;
+        o.text("time", observe::utc_text(now_ns)).text("file", paths_.inside(path));
+        o.number("bytes", sum.bytes).text("digest_policy", C::name).hex("digest", sum.value);
+        o.raw("unread_keys", "[" + ranges + "]").raw("placeholders", "[" + names + "]");
+        return put(path_of_note(name_in(path)), as_bytes(o.str() + "\n"));
+    }
+    /// A copy of the file; what cannot be read of it is zeros.
+    result<void> copy(std::string const& path) {
+        KEEL_TRY(make_folder());
+        KEEL_TRY_LET(source, fs_.open(path, io::access::read_only, io::creation::must_exist));
+        KEEL_TRY_LET(status, source.status());
+        auto const to = folder() + '/' + std::string{name_in(path)};
+        if (auto gone = fs_.remove(to); !gone && gone.error().code != errc::not_found) return gone;
+        KEEL_TRY_LET(target, fs_.open(to, io::access::read_write, io::creation::must_not_exist));
+        wal::window<typename fs_type::file> in{source, status.size};
+        for (std::uint64_t at = 0; at < status.size;) {
+            auto const part = in.from(at, 1);
+            KEEL_TRY(target.write(at, part));
+            at += part.size();
+        }
+        KEEL_TRY(target.sync());
+        return fs_.sync_directory(folder());
+    }
+    /// Whether there is a note of a file with this name.
+    [[nodiscard]] bool has_note(std::string_view name) { return fs_.status(path_of_note(name)).has_value(); }
+    /// Behind the edit.
+    result<void> move_here(std::string const& path) {
+        KEEL_TRY(fs_.rename(path, folder() + '/' + std::string{name_in(path)}));
+        KEEL_TRY(fs_.sync_directory(folder()));
+        return fs_.sync_directory(path.substr(0, path.rfind('/')));
+    }
+
+private:
+    struct sum_of_file {
+        std::uint64_t value = 0;
+        std::uint64_t bytes = 0;
+    };
+
+    [[nodiscard]] std::string folder() const { return paths_.quarantine() + "/merged"; }
+    [[nodiscard]] std::string path_of_note(std::string_view name) const {
+        return folder() + '/' + std::string{name} + ".json";
+    }
+    [[nodiscard]] static std::string_view name_in(std::string_view path) { return path.substr(path.rfind('/') + 1); }
+
+    result<void> make_folder() {
+        for (auto const& [path, in] :
+             {std::pair{paths_.quarantine(), paths_.root()}, {folder(), paths_.quarantine()}}) {
+            auto made = fs_.make_directory(path);
+            if (!made && made.error().code != errc::exists) return made;
+            KEEL_TRY(fs_.sync_directory(in));
+        }
+        return {};
+    }
+    result<void> put(std::string const& path, byte_view bytes) {
+        if (auto gone = fs_.remove(path); !gone && gone.error().code != errc::not_found) return gone;
+        KEEL_TRY_LET(file, fs_.open(path, io::access::read_write, io::creation::must_not_exist));
+        KEEL_TRY(file.write(0, bytes));
+        KEEL_TRY(file.sync());
+        return fs_.sync_directory(folder());
+    }
+    /// The policy's sum over the file as it is, unreadable sectors taken as zeros.
+    [[nodiscard]] sum_of_file digest(std::string const& path) {
+        auto file = fs_.open(path, io::access::read_only, io::creation::must_exist);
+        auto const status = file ? file->status() : result<io::file_status>{failure(file.error())};
+        if (!status) return {};
+        wal::window<typename fs_type::file> in{*file, status->size};
+        C sum;
+        for (std::uint64_t at = 0; at < status->size;) {
+            auto const part = in.from(at, 1);
+            sum.update(part);
+            at += part.size();
+        }
+        return {sum.value(), status->size};
+    }
+
+    fs_type fs_;
+    wal::layout paths_;
+};
+
+} // namespace keel::inline v0::detail
+
+#endif

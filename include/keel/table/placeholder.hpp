@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_TABLE_PLACEHOLDER_HPP
+#define KEEL_TABLE_PLACEHOLDER_HPP
+
+// A placeholder stands for versions that cannot be read, when the table or segment they were in is merged away: a table of level 0 with
+// one block, which does not verify. So its keys have the answer that they had, an error, from every reader of the format, and that is
+// remembered as long as the manifest names it, with the bounds of the keys. Whoever finds a version at its LSN or behind it has what is
+// newer; what is older does not count (engine/merge.hpp has the rule). The manifest gives it no records (table_entry::is_placeholder), the
+// header one. It has the filter of the table that it stands for, so that it says nothing of keys that were never there.
+
+#include <keel/error.hpp>
+#include <keel/format/block.hpp>
+#include <keel/format/frame.hpp>
+#include <keel/format/index.hpp>
+#include <keel/format/manifest.hpp>
+#include <keel/format/table.hpp>
+#include <keel/io/concept.hpp>
+#include <keel/table/damaged_range.hpp>
+#include <keel/table/table_writer.hpp>
+#include <keel/types.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace keel::inline v0::table {
+
+/// The largest key there can be in front of `key`, which is not empty.
+[[nodiscard]] inline std::string key_before(std::string_view key) {
+    std::string out{key};
+    auto const last = static_cast<unsigned char>(out.back());
+    out.pop_back();
+    if (last == 0) return out;
+    out += static_cast<char>(last - 1);
+    out.resize(std::max(out.size(), format::key_bytes_max), '\xFF');
+    return out;
+}
+
+/// Which keys a table may have: the lines of its filter, and how many bits a key sets in them.
+struct filter_lines {
+    std::vector<std::byte> lines{}; ///< whole blocks; none: it may have any
+    std::uint64_t bits = format::filter_probes;
+
+    /// Of one key.
+    [[nodiscard]] static filter_lines of(std::string_view key) {
+        filter_lines out;
+        out.lines.resize(format::table_filter_block_bytes);
+        auto const hash = format::filter_hash(key);
+        format::add_to_line(out.lines.data() +
+                                format::filter_line(hash, format::table_filter_lines) * format::filter_line_bytes,
+                            hash, format::filter_probes);
+        return out;
+    }
+};
+
+/// Writes one placeholder under `path`, whatever an earlier attempt left there, and syncs it. Versions of keys in `range`, with LSNs in
+/// `range.lsns`, may be missing. Gives the entry for the manifest.
+template <checksum_policy C, io::file_system Fs>
+[[nodiscard]] result<format::table_entry> write_placeholder(Fs& fs, std::string const& path, table_birth const& birth,
+                                                            damaged_range const& range, filter_lines const& filter) {
+    std::vector<std::byte> bytes(format::header_bytes + format::frame_header_bytes); // the block is zeros: no frame
+    auto const put_frame = [&](format::frame_type type, byte_view payload) {
+        auto const at = bytes.size();
+        bytes.resize(at + static_cast<std::size_t>(format::frame_bytes(payload.size())));
+        std::ranges::copy(payload, bytes.begin() + static_cast<std::ptrdiff_t>(at + format::frame_header_bytes));
+        format::finish_frame<C>(
+            bytes.data() + at, {birth.salt, at},
+            {.payload_bytes = static_cast<std::uint32_t>(payload.size()), .type = type, .flags = format::whole_batch});
+        return format::block_place{static_cast<std::uint32_t>(at), static_cast<std::uint32_t>(bytes.size() - at)};
+    };
+    format::table_header h{.store = birth.store,
+                           .id = birth.id,
+                           .salt = birth.salt,
+                           .branch = birth.branch,
+                           .created_ns = birth.created_ns,
+                           .lsns = {std::max(range.lsns.first, lsn{1}), range.lsns.last},
+                           .records = 1,
+                           .blocks = 1,
+                           .blocks_end = bytes.size(),
+                           .filter_blocks = filter.lines.size() / format::table_filter_block_bytes,
+                           .filter_bits = filter.bits,
+                           .index_blocks = 1};
+    for (std::size_t b = 0; b < h.filter_blocks; ++b)
+        put_frame(format::frame_type::filter, byte_view{filter.lines}.subspan(b * format::table_filter_block_bytes,
+                                                                              format::table_filter_block_bytes));
+    auto const largest = range.to ? key_before(*range.to) : std::string(format::key_bytes_max, '\xFF');
+    format::block_builder index;
+    index.add(largest, {static_cast<std::uint32_t>(format::table_frames_begin), format::frame_header_bytes});
+    auto const leaf = put_frame(format::frame_type::fence, index.finish());
+    index.clear();
+    index.add(largest, leaf);
+    h.root = put_frame(format::frame_type::root, index.finish());
+    h.size = bytes.size() + format::header_bytes;
+    auto const head = format::encode<C>(h);
+    std::ranges::copy(head, bytes.begin());
+    bytes.insert(bytes.end(), head.begin(), head.end());
+
+    if (auto gone = fs.remove(path); !gone && gone.error().code != errc::not_found) return failure(gone.error());
+    KEEL_TRY_LET(file, fs.open(path, io::access::read_write, io::creation::must_not_exist));
+    KEEL_TRY(file.write(0, bytes));
+    KEEL_TRY(file.sync());
+    format::table_entry out{
+        .id = h.id, .salt = h.salt, .size = h.size, .lsns = {h.lsns.last, h.lsns.last}, .records = 0, .level = 0};
+    out.set_bounds(range.from.value_or(std::string{}), largest);
+    return out;
+}
+
+} // namespace keel::inline v0::table
+
+#endif
