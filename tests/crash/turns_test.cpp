@@ -10,6 +10,7 @@
 #include <mutex>
 #include <semaphore>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -118,6 +119,23 @@ TEST_CASE("turns: threads that a thread starts take part, and stopping and joini
         call();
     };
     CHECK(run_two({}, starts, [] {}) == "022220" + std::string("2"));
+}
+
+TEST_CASE("turns: a thread that is refused is an error where it is started, and those that run go on") {
+    std::string seen;
+    turns::refuse_threads(2, 1);
+    auto const starts = [&] {
+        for (int i = 0; i < 3; ++i) try {
+                std::jthread const one{call};
+                seen += '.';
+            } catch (std::system_error const&) {
+                seen += 'x';
+            }
+    };
+    CHECK(run_two({}, starts, [] {}) == "23");
+    CHECK(seen == ".x.");
+    CHECK(turns::refused_threads() == 1);
+    turns::refuse_threads(0, 0);
 }
 
 TEST_CASE("turns: semaphores and static locals wait in turn, too") {
