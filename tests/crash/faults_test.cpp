@@ -50,7 +50,8 @@ template <class Durability>
 class fault_enumeration {
 public:
     using merged_early = keel::compaction::leveled<8 * keel::KiB, 2>;
-    using fs_type = keel::io::faulty<keel::io::memory>;
+    // The threads' tests are of the same type, so that it is compiled once; here nobody looks at the calls.
+    using fs_type = keel::io::scheduled<keel::io::faulty<keel::io::memory>>;
     using store = keel::engine<Durability, merged_early, fs_type, keel::segment_size<4 * keel::KiB>>;
     using plain_store = keel::engine<Durability, merged_early, keel::io::memory, keel::segment_size<4 * keel::KiB>>;
     static constexpr bool mapped = Durability::path == keel::write_path::mapped;
@@ -81,17 +82,17 @@ private:
         what_ = std::string{mode.name} + " at " + std::to_string(n) + ", workload " + std::to_string(number);
         model::reset_machine();
         keel::io::memory disk;
-        fs_type fs{disk};
+        fs_type fs{keel::io::faulty<keel::io::memory>{disk}};
         model::history h;
         maybe_ = 0;
-        fs.set_plan({{{.kind = mode.kind, .on = mode.on, .at = n, .count = mode.count, .seed = n}}});
+        fs.inner().set_plan({{{.kind = mode.kind, .on = mode.on, .at = n, .count = mode.count, .seed = n}}});
         disk.on_operation([&](keel::io::operation const&) {
-            if (!fs.log().empty() && ++since_ % fault_one_in == 0) explore(disk, h);
+            if (!fs.inner().log().empty() && ++since_ % fault_one_in == 0) explore(disk, h);
         });
         play(fs, h, make_workload(number, merging));
         disk.on_operation({});
         explore(disk, h);
-        fired_ += !fs.log().empty();
+        fired_ += !fs.inner().log().empty();
     }
 
     void play(fs_type& fs, model::history& h, workload const& all) {
@@ -114,7 +115,7 @@ private:
     std::optional<store> open(fs_type& fs) {
         auto db = store::open("store", model::test_options(), fs);
         if (db) return std::move(*db);
-        fs.set_plan({});
+        fs.inner().set_plan({});
         ++fired_;
         auto again = store::open("store", model::test_options(), fs);
         if (!again) return fail("a second open fails: " + keel::to_string(again.error())), std::nullopt;
@@ -193,7 +194,7 @@ private:
     void resume(fs_type& fs, store& db, model::history& h) {
         auto first = db.resume();
         if (!first) {
-            fs.set_plan({});
+            fs.inner().set_plan({});
             ++fired_;
             first = db.resume();
         }
