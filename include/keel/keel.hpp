@@ -39,6 +39,7 @@
 #include <keel/io/fault.hpp>
 #include <keel/io/memory.hpp>
 #include <keel/io/posix.hpp>
+#include <keel/io/schedule.hpp>
 
 #include <keel/config.hpp>
 #include <keel/engine.hpp>

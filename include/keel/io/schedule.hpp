@@ -1,0 +1,365 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_IO_SCHEDULE_HPP
+#define KEEL_IO_SCHEDULE_HPP
+
+// scheduled<Inner>: a file system that works as Inner does and tells a hook of each call before it is made, and another one after it. For
+// tests of programs with several threads, a user's own included: every call is a point where another thread may run first.
+//
+// The hooks run on the thread that makes the call. The first may keep that thread waiting while others run, before anything is done: whoever
+// lets one thread run at a time can so walk through the orders in which threads reach the disk. A `schedule` is such an order: a list of
+// switches, "at place 17 thread 1 goes on". It prints as text and is read back from it, so that a run that failed is run again.
+//
+// Handles, files, mappings and locks of one scheduled share the hooks. Thread-safe as Inner is; on_call() must not run beside a call.
+// Who decides which thread runs is not here: keel's own tests do it in tests/support/turns.hpp.
+
+#include <keel/error.hpp>
+#include <keel/io/concept.hpp>
+#include <keel/types.hpp>
+
+#include <array>
+#include <charconv>
+#include <compare>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+namespace keel::inline v0::io {
+
+/// The calls of the file-system axis (io/concept.hpp). `unlock`: a lock is let go of by its destructor.
+enum class io_call : std::uint8_t {
+    open,
+    lock,
+    unlock,
+    list,
+    status,
+    make_directory,
+    rename,
+    remove,
+    sync_directory,
+    boot,
+    read,
+    read_uncached,
+    write,
+    sync,
+    allocate,
+    file_status,
+    map,
+    store,
+    publish,
+    copy_out,
+    verify,
+    mapping_sync,
+};
+inline constexpr std::size_t io_calls = 22;
+
+[[nodiscard]] constexpr std::string_view name_of(io_call call) noexcept {
+    constexpr std::array<std::string_view, io_calls> names{
+        "open",    "lock",     "unlock",         "list",        "status", "make_directory",
+        "rename",  "remove",   "sync_directory", "boot",        "read",   "read_uncached",
+        "write",   "sync",     "allocate",       "file_status", "map",    "store",
+        "publish", "copy_out", "verify",         "mapping_sync"};
+    return names[static_cast<std::size_t>(call)];
+}
+
+/// A call that is about to be made.
+struct switch_point {
+    io_call call = io_call::open;
+    std::string_view path{};  ///< as the caller named it; of a rename the old name; none for boot
+    std::uint64_t offset = 0; ///< of a read, write, store or copy
+    std::uint64_t length = 0; ///< likewise, in bytes; of an allocation the size asked for
+};
+
+/// At the place with this number, counted from 1 over all threads as they come there, thread `to` goes on instead. A place is a call, and
+/// whatever else the one who decides counts. Place 0: thread `to` is the first to run.
+struct thread_switch {
+    std::uint64_t at = 0;
+    std::uint32_t to = 0;
+    constexpr auto operator<=>(thread_switch const&) const noexcept = default;
+};
+
+/// Who goes on where the running thread has to wait, or ends: the next one that can, by number, counted up or down from it.
+enum class successor : std::uint8_t { upwards, downwards };
+
+/// Which thread runs when. The switches are in the order of their places.
+struct schedule {
+    std::vector<thread_switch> switches{};
+    successor after_wait = successor::upwards;
+    auto operator<=>(schedule const&) const = default;
+};
+
+/// "17>1,23>0": at place 17 thread 1 goes on, at place 23 thread 0. A '-' in front: after a wait the threads are tried downwards.
+[[nodiscard]] inline std::string to_string(schedule const& s) {
+    std::string text = s.after_wait == successor::downwards ? "-" : "";
+    for (auto const& one : s.switches) {
+        if (&one != &s.switches.front()) text += ',';
+        text += std::to_string(one.at) + '>' + std::to_string(one.to);
+    }
+    return text;
+}
+
+namespace detail {
+
+/// A number at the front of the text, which is shortened by it.
+template <class Number>
+[[nodiscard]] std::optional<Number> take_number(std::string_view& text) noexcept {
+    Number value{};
+    auto const [end, trouble] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (trouble != std::errc{}) return std::nullopt;
+    text.remove_prefix(static_cast<std::size_t>(end - text.data()));
+    return value;
+}
+[[nodiscard]] inline bool take_char(std::string_view& text, char wanted) noexcept {
+    if (!text.starts_with(wanted)) return false;
+    text.remove_prefix(1);
+    return true;
+}
+
+} // namespace detail
+
+/// What to_string() wrote; nothing where the text is something else, or its places are not in order.
+[[nodiscard]] inline std::optional<schedule> parse_schedule(std::string_view text) {
+    schedule out;
+    if (detail::take_char(text, '-')) out.after_wait = successor::downwards;
+    while (!text.empty()) {
+        if (!out.switches.empty() && !detail::take_char(text, ',')) return std::nullopt;
+        auto const at = detail::take_number<std::uint64_t>(text);
+        if (!at || !detail::take_char(text, '>')) return std::nullopt;
+        auto const to = detail::take_number<std::uint32_t>(text);
+        if (!to || (!out.switches.empty() && *at <= out.switches.back().at)) return std::nullopt;
+        out.switches.push_back({*at, *to});
+    }
+    return out;
+}
+
+namespace detail {
+
+/// What all handles of one scheduled file system share.
+class schedule_control {
+public:
+    using hook = std::function<void(switch_point const&)>;
+
+    /// As long as it lives the call is being made.
+    class call {
+    public:
+        call(schedule_control const& of, switch_point const& what) : of_{of}, what_{what} {
+            if (of_.before_) of_.before_(what_);
+        }
+        call(call const&) = delete;
+        call& operator=(call const&) = delete;
+        ~call() {
+            if (of_.after_) of_.after_(what_);
+        }
+
+    private:
+        schedule_control const& of_;
+        switch_point what_;
+    };
+
+    void set_hooks(hook before, hook after) {
+        before_ = std::move(before);
+        after_ = std::move(after);
+    }
+
+private:
+    hook before_{};
+    hook after_{};
+};
+
+} // namespace detail
+
+template <class Inner>
+class scheduled {
+    using control_ptr = std::shared_ptr<detail::schedule_control>;
+
+public:
+    /// Letting go of it is a call, too: from then on somebody else may have it.
+    class lock_type {
+    public:
+        lock_type(lock_type&& other) noexcept
+            : inner_{std::exchange(other.inner_, std::nullopt)}, control_{other.control_},
+              path_{std::move(other.path_)} {}
+        lock_type& operator=(lock_type&& other) noexcept {
+            if (this == &other) return *this;
+            unlock();
+            inner_ = std::exchange(other.inner_, std::nullopt);
+            control_ = other.control_;
+            path_ = std::move(other.path_);
+            return *this;
+        }
+        ~lock_type() { unlock(); }
+
+    private:
+        friend class scheduled;
+        lock_type(typename Inner::lock_type inner, control_ptr control, std::string path)
+            : inner_{std::move(inner)}, control_{std::move(control)}, path_{std::move(path)} {}
+        void unlock() noexcept {
+            if (!inner_) return;
+            detail::schedule_control::call const now{*control_, {.call = io_call::unlock, .path = path_}};
+            inner_.reset();
+        }
+        std::optional<typename Inner::lock_type> inner_;
+        control_ptr control_;
+        std::string path_;
+    };
+
+    class mapping {
+    public:
+        [[nodiscard]] std::uint64_t size() const noexcept { return inner_.size(); }
+        [[nodiscard]] std::string const& path() const noexcept { return inner_.path(); }
+
+        [[nodiscard]] result<void> store(std::uint64_t offset, byte_view bytes) {
+            auto const now = making(io_call::store, offset, bytes.size());
+            return inner_.store(offset, bytes);
+        }
+        [[nodiscard]] result<void> publish(std::uint64_t offset, std::uint32_t word) {
+            auto const now = making(io_call::publish, offset, sizeof word);
+            return inner_.publish(offset, word);
+        }
+        [[nodiscard]] result<void> copy_out(std::uint64_t offset, byte_span out) const {
+            auto const now = making(io_call::copy_out, offset, out.size());
+            return inner_.copy_out(offset, out);
+        }
+        template <class Checksum>
+        [[nodiscard]] result<void> verify(std::uint64_t offset, std::uint64_t length, Checksum& sum) const {
+            auto const now = making(io_call::verify, offset, length);
+            return inner_.verify(offset, length, sum);
+        }
+        [[nodiscard]] result<void> sync() {
+            auto const now = making(io_call::mapping_sync, 0, 0);
+            return inner_.sync();
+        }
+
+        [[nodiscard]] typename Inner::mapping& inner() noexcept { return inner_; }
+
+    private:
+        friend class scheduled;
+        mapping(typename Inner::mapping inner, control_ptr control)
+            : inner_{std::move(inner)}, control_{std::move(control)} {}
+        [[nodiscard]] detail::schedule_control::call making(io_call call, std::uint64_t offset,
+                                                            std::uint64_t length) const {
+            return {*control_, {call, path(), offset, length}};
+        }
+        typename Inner::mapping inner_;
+        control_ptr control_;
+    };
+
+    class file {
+    public:
+        [[nodiscard]] std::string const& path() const noexcept { return inner_.path(); }
+
+        [[nodiscard]] result<std::size_t> read(std::uint64_t offset, byte_span out) const {
+            auto const now = making(io_call::read, offset, out.size());
+            return inner_.read(offset, out);
+        }
+        [[nodiscard]] result<std::size_t> read_uncached(std::uint64_t offset, byte_span out) const {
+            auto const now = making(io_call::read_uncached, offset, out.size());
+            return inner_.read_uncached(offset, out);
+        }
+        [[nodiscard]] result<void> write(std::uint64_t offset, byte_view bytes) {
+            auto const now = making(io_call::write, offset, bytes.size());
+            return inner_.write(offset, bytes);
+        }
+        [[nodiscard]] result<void> sync() {
+            auto const now = making(io_call::sync, 0, 0);
+            return inner_.sync();
+        }
+        [[nodiscard]] result<void> allocate(std::uint64_t bytes) {
+            auto const now = making(io_call::allocate, 0, bytes);
+            return inner_.allocate(bytes);
+        }
+        [[nodiscard]] result<io::file_status> status() const {
+            auto const now = making(io_call::file_status, 0, 0);
+            return inner_.status();
+        }
+        [[nodiscard]] result<mapping> map(access how) const {
+            auto const now = making(io_call::map, 0, 0);
+            KEEL_TRY_LET(made, inner_.map(how));
+            return mapping{std::move(made), control_};
+        }
+
+        [[nodiscard]] typename Inner::file& inner() noexcept { return inner_; }
+
+    private:
+        friend class scheduled;
+        file(typename Inner::file inner, control_ptr control)
+            : inner_{std::move(inner)}, control_{std::move(control)} {}
+        [[nodiscard]] detail::schedule_control::call making(io_call call, std::uint64_t offset,
+                                                            std::uint64_t length) const {
+            return {*control_, {call, path(), offset, length}};
+        }
+        typename Inner::file inner_;
+        control_ptr control_;
+    };
+
+    scheduled() : scheduled{Inner{}} {}
+    explicit scheduled(Inner inner)
+        : inner_{std::move(inner)}, control_{std::make_shared<detail::schedule_control>()} {}
+
+    /// The file system beneath: calls made there are told to nobody.
+    [[nodiscard]] Inner& inner() noexcept { return inner_; }
+    [[nodiscard]] Inner const& inner() const noexcept { return inner_; }
+
+    /// From now on `before` is called before each call and `after` after it, whatever came of it; empty ones end that. They must not throw.
+    void on_call(std::function<void(switch_point const&)> before, std::function<void(switch_point const&)> after = {}) {
+        control_->set_hooks(std::move(before), std::move(after));
+    }
+
+    // The file system (io/concept.hpp)
+
+    [[nodiscard]] result<file> open(std::string const& path, access how, creation make) {
+        auto const now = making(io_call::open, path);
+        KEEL_TRY_LET(opened, inner_.open(path, how, make));
+        return file{std::move(opened), control_};
+    }
+    [[nodiscard]] result<lock_type> lock(std::string const& path, lock_mode mode) {
+        auto const now = making(io_call::lock, path);
+        KEEL_TRY_LET(held, inner_.lock(path, mode));
+        return lock_type{std::move(held), control_, path};
+    }
+    [[nodiscard]] result<std::vector<directory_entry>> list(std::string const& path) {
+        auto const now = making(io_call::list, path);
+        return inner_.list(path);
+    }
+    [[nodiscard]] result<file_status> status(std::string const& path) {
+        auto const now = making(io_call::status, path);
+        return inner_.status(path);
+    }
+    [[nodiscard]] result<void> make_directory(std::string const& path) {
+        auto const now = making(io_call::make_directory, path);
+        return inner_.make_directory(path);
+    }
+    [[nodiscard]] result<void> rename(std::string const& from, std::string const& to) {
+        auto const now = making(io_call::rename, from);
+        return inner_.rename(from, to);
+    }
+    [[nodiscard]] result<void> remove(std::string const& path) {
+        auto const now = making(io_call::remove, path);
+        return inner_.remove(path);
+    }
+    [[nodiscard]] result<void> sync_directory(std::string const& path) {
+        auto const now = making(io_call::sync_directory, path);
+        return inner_.sync_directory(path);
+    }
+    [[nodiscard]] boot_id boot() {
+        auto const now = making(io_call::boot, {});
+        return inner_.boot();
+    }
+
+private:
+    [[nodiscard]] detail::schedule_control::call making(io_call call, std::string_view path) const {
+        return {*control_, {.call = call, .path = path}};
+    }
+
+    Inner inner_;
+    control_ptr control_;
+};
+
+} // namespace keel::inline v0::io
+
+#endif
