@@ -13,13 +13,13 @@
 // Small segments, so that there is something to give up; os_buffered: append returns at once, sync() makes it durable.
 using event_log = keel::log<keel::segment_size<16 * keel::KiB>, keel::durability::os_buffered>;
 
-constexpr std::uint64_t events = 2000;
+constexpr std::uint64_t events_appended = 2000;
 
 /// Reads from `from` up to the last event, waiting where the writer is not there yet. Gives the number of records read.
 keel::result<std::uint64_t> follow(event_log const& log, keel::lsn from) {
     auto reader = log.read_from(from);
     std::uint64_t seen = 0;
-    while (reader.position().value <= events) {
+    while (reader.position().value <= events_appended) {
         KEEL_TRY_LET(record, reader.next(std::chrono::seconds{10}));
         if (!record) return keel::failure(keel::errc::not_found, "nothing came for ten seconds");
         ++seen;
@@ -28,7 +28,7 @@ keel::result<std::uint64_t> follow(event_log const& log, keel::lsn from) {
 }
 
 keel::result<void> append_all(event_log& log) {
-    for (std::uint64_t i = 1; i <= events - 2; ++i) KEEL_TRY(log.append("event " + std::to_string(i)));
+    for (std::uint64_t i = 1; i <= events_appended - 2; ++i) KEEL_TRY(log.append("event " + std::to_string(i)));
     std::array const last{keel::as_bytes("the last but one"), keel::as_bytes("the last")}; // both or neither
     KEEL_TRY(log.append_batch(last));
     return log.sync();
@@ -44,10 +44,11 @@ keel::result<void> log_only(std::string const& folder) {
     KEEL_TRY(followed);
     std::cout << "followed " << *followed << " records; durable up to LSN " << log.durable_lsn().value << '\n';
 
-    KEEL_TRY(log.truncate_before({events})); // whole segments only: a few older records may stay
+    KEEL_TRY(log.truncate_before({events_appended})); // whole segments only: a few older records may stay
     KEEL_TRY_LET(left, follow(log, log.first_lsn()));
     std::cout << "the oldest record is now LSN " << log.first_lsn().value << ", " << left << " are left\n";
-    if (*followed != events || left >= events) return keel::failure(keel::errc::corruption, "not what was appended");
+    if (*followed != events_appended || left >= events_appended)
+        return keel::failure(keel::errc::corruption, "not what was appended");
     return log.close();
 }
 

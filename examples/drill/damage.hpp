@@ -66,7 +66,7 @@ struct place_sink {
     using config = store::config_type;
     config::file_system fs;
     std::vector<place_sink> sinks;
-    auto const look_only = [](keel::recovery::inventory const&) -> keel::result<void> { return {}; };
+    auto const look_only = [](keel::recovery::inventory const&) -> keel::result<std::uint64_t> { return 0; };
     keel::open_options const every_byte{.verify = keel::verify_depth::deep};
     KEEL_TRY_LET(seen, keel::recovery::examine<config>(fs, folder, every_byte, sinks, look_only));
     store_map out{.horizon = seen.report.horizon};

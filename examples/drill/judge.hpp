@@ -144,7 +144,7 @@ inline void compare_report(row& out, ledger const& book, expectation const& must
                                trial_result trial) {
     expectation const must{what, policy};
     row out{.damage = what == nullptr ? "none" : what->name,
-            .policy = name_of(policy),
+            .policy = std::string{name_of(policy)},
             .acknowledged = book.acknowledged.size()};
     out.expected = must.words();
     if (trial.told.empty() || trial.told.is_discarded()) {

@@ -58,7 +58,7 @@ inline void compare_places(row& out, ledger const& book, store_map const& map) {
 /// One damage, one policy, one copy of the crashed store.
 [[nodiscard]] inline keel::result<row> one_trial(ledger const& book, workplace const& where, damage const& what,
                                                  keel::repair_strategy policy) {
-    auto name = where.keeps() ? what.name + "." + name_of(policy) : "trial";
+    auto name = where.keeps() ? what.name + "." + std::string{name_of(policy)} : "trial";
     std::ranges::replace(name, ' ', '-');
     auto const folder = where / name;
     std::filesystem::copy(where / "crashed", folder, std::filesystem::copy_options::recursive);
@@ -100,7 +100,8 @@ struct drill_result {
     out.damages = {std::move(torn), flipped_bit(map, book.last), lost_sector(map, book.last)};
     for (auto const& what : out.damages)
         for (auto const policy : strategies) {
-            bar.show(what.name + ", " + name_of(policy), out.rows.size(), 1 + out.damages.size() * strategies.size());
+            bar.show(what.name + ", " + std::string{name_of(policy)}, out.rows.size(),
+                     1 + out.damages.size() * strategies.size());
             KEEL_TRY_LET(next, one_trial(book, where, what, policy));
             out.rows.push_back(std::move(next));
         }

@@ -25,10 +25,6 @@ inline constexpr std::array strategies{keel::repair_strategy::refuse, keel::repa
                                        keel::repair_strategy::skip_corrupted,
                                        keel::repair_strategy::partial_reconstruct};
 
-[[nodiscard]] inline std::string name_of(keel::repair_strategy which) {
-    return std::string{keel::choice_of(which).name};
-}
-
 /// JSON of a text that may hold any bytes.
 [[nodiscard]] inline std::string dump(nlohmann::json const& value, int indent = -1) {
     return value.dump(indent, ' ', false, nlohmann::json::error_handler_t::replace);
@@ -114,8 +110,8 @@ struct trial_result {
 
 [[nodiscard]] inline keel::result<trial_result> run_trial(std::string const& folder, keel::repair_strategy strategy,
                                                           std::string const& first_key) {
-    KEEL_TRY_LET(
-        child, process::start({"open", "--data-dir=" + folder, "--repair=" + name_of(strategy), "--key=" + first_key}));
+    KEEL_TRY_LET(child, process::start({"open", "--data-dir=" + folder, "--repair=" + std::string{name_of(strategy)},
+                                        "--key=" + first_key}));
     auto const output = child.read_all();
     trial_result out;
     out.exit_code = child.wait();

@@ -308,7 +308,7 @@ TEST_CASE("repair: a record that is missing from a rebuilt segment because anoth
                                             recovery::repair_scope::everything);
     REQUIRE(plan.segments.size() == 1);
     auto const options = quiet_options();
-    auto manifest = recovery::adopted_manifest<recovering>(disk, exam->stock, options);
+    auto manifest = recovery::adopted_manifest<recovering>(disk, exam->stock, options, nullptr);
     auto findings = exam->report.findings;
     REQUIRE(recovery::carry_out_repair<recovering>(disk, *exam, plan, options, "skip", manifest, findings).outcome);
     for (auto const depth : {verify_depth::quick, verify_depth::deep}) {

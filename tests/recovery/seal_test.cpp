@@ -246,7 +246,7 @@ TEST_CASE(
             if (how == end::cancelled) stop.request_stop();
         });
         if (how == end::no_space)
-            machine.set_plan({{{.kind = io::fault_kind::no_space, .at = 600, .count = io::forever}}});
+            machine.set_plan({{{.kind = io::fault_kind::no_space, .at = 900, .count = io::forever}}});
         if (how == end::no_sync)
             machine.set_plan(
                 {{{.kind = io::fault_kind::fail_sync, .on = io::fault_class::sync, .at = 150, .count = 10}}});

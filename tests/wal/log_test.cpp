@@ -111,7 +111,7 @@ TEST_CASE("log: retention that fails at any operation gives nothing up here, and
         failed += !done.has_value();
         if (first == 1) CHECK(read(*wal).size() == 40); // nothing is given up: all of it is readable
         else CHECK(read(*wal, first).size() == 40 - first + 1);
-        CHECK((first == 1 || done.error().message.find("manifest") == std::string::npos));
+        CHECK((first == 1 || done || done.error().message.find("manifest") == std::string::npos));
         // The next one finds the manifest usable, and whoever opens the log afterwards finds nothing amiss.
         REQUIRE(wal->truncate_before({36}));
         CHECK(wal->first_lsn().value > 30);

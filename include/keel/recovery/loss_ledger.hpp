@@ -202,7 +202,11 @@ inline void show_losses(recovery_report& report, std::vector<lsn_range> const& d
         return f.lost != 0 || f.kind == damage::unknown_extent || (gone && (is_unknown || r.lost_records != 0));
     };
     auto const costs_nothing = [&](finding const& f) { return f.is_corruption() && !is_told(f); };
-    if (r.healed_records != 0 || std::ranges::any_of(r.findings, costs_nothing))
+    // Keys that a merge could not read have no answer from then on.
+    auto const of_keys = std::ranges::find_if(
+        r.findings, [](finding const& f) { return f.done == outcome::declared_lost && f.file.ends_with(".tab"); });
+    if (of_keys != r.findings.end()) out.push_back({state_cause::damage, of_keys->file + ": " + of_keys->detail});
+    else if (r.healed_records != 0 || std::ranges::any_of(r.findings, costs_nothing))
         out.push_back({state_cause::damage, "damage was found that cost no record; see recovery()"});
     return out;
 }

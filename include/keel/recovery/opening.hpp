@@ -35,9 +35,6 @@
 
 namespace keel::inline v0::recovery {
 
-/// How often who reads beside a writer looks again before it believes what it sees: a quarter of a second in all.
-inline constexpr int looks_max = 64;
-
 /// A store that is open and recovered, before anything is written to it.
 template <class Config>
 struct opened {

@@ -249,9 +249,11 @@ private:
         for (auto const& [id, t] : out_.state.tables) {
             if (!t.is_placeholder()) continue;
             complain(damage::corrupt_block, out_.paths.table(id),
-                     "stands for what could not be read when it was merged: no answer for " + format::text_of_keys(t),
-                     format::table_frames_begin, outcome::declared_lost);
-            out_.findings.back().length = format::frame_header_bytes;
+                     "stands for what could not be read when it was merged: no answer for " + format::text_of_keys(t));
+            auto& f = out_.findings.back();
+            f.offset = format::table_frames_begin;
+            f.length = format::frame_header_bytes;
+            f.done = outcome::declared_lost;
         }
     }
 

@@ -197,6 +197,8 @@ public:
             s_.closing = true; // who waits for room is refused, who waits for the leader is served
             done = keel::detail::guarded([&] { return end_in_order(lead); });
             if (!never_writes_) s_.note();
+            if (done && s_.active && s_.health.is_writable())
+                done = keel::detail::guarded([&] { return seal_active(); });
             s_.health.close();
         }
         wake_all();
@@ -465,14 +467,12 @@ private:
     }
     result<void> end_in_order(leader& lead) {
         if (never_writes_) return {};
-        bring_out_pending(lead);
+        if (!s_.pending.batches.empty()) bring_out_pending(lead); // a mark alone goes with the closing one
         if (!s_.health.is_writable()) return refuse_to_close(); // what was accepted may not be on the disk
         if (!s_.active && s_.durable < s_.accepted) KEEL_TRY(first_.run(lead));
         if (!s_.active) return {};
         if (s_.durable < s_.accepted) KEEL_TRY(path_.sync(lead));
-        KEEL_TRY(put_closing_mark(lead));
-        if (!s_.active || !s_.health.is_writable()) return {};
-        return seal_active();
+        return put_closing_mark(lead);
     }
     [[nodiscard]] tl::unexpected<error> refuse_to_close() {
         s_.closing = false;
