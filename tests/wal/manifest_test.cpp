@@ -213,6 +213,33 @@ TEST_CASE(
     CHECK(survived > 4);
 }
 
+TEST_CASE("manifest: a sector of a torn edit does not come back with one that takes its number") {
+    manifest_folder m;
+    auto disk = m.fs.inner();
+    auto const before = m.loaded();
+    // Edits are added until one lies across a border of sectors, its header in front of it.
+    for (std::uint64_t id = 6;; ++id) {
+        auto const begin = wal::load_manifest<C>(m.fs, m.paths).copies[0].end;
+        edit_builder e;
+        prepare(e, id);
+        REQUIRE(m.store.commit(e));
+        auto const border = format::rounded_up(begin, 512);
+        auto const end = wal::load_manifest<C>(m.fs, m.paths).copies[0].end;
+        if (border < begin + 8 || border > begin + 24 || border >= end) continue;
+        // The power loss kept what lies behind the border.
+        for (int i = 0; i < 2; ++i) {
+            std::vector<std::byte> const zeros(static_cast<std::size_t>(border - begin));
+            REQUIRE(disk.corrupt(m.paths.manifest(i), begin, byte_view{zeros}));
+        }
+        break;
+    }
+    auto const load = wal::load_manifest<C>(m.fs, m.paths);
+    REQUIRE(load.state);
+    CHECK_FALSE(load.current[0]);
+    CHECK_FALSE(load.current[1]);
+    CHECK(load.state->segments.size() > before.segments.size() - 1);
+}
+
 TEST_CASE("manifest: writing it anew fails as a whole, too") {
     for (std::uint64_t at = 1; at < 12; ++at) {
         CAPTURE(at);

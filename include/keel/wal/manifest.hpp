@@ -83,6 +83,10 @@ void collect_edits(manifest_copy& copy, byte_view file) {
         at += seen.bytes();
         copy.end = at;
     }
+    // Behind the last frame there is nothing. A part of an edit that a crash tore must not stay there: an edit that takes its place and its
+    // number has the same header, and one sector of it is enough to bring the rest of the old one back.
+    auto const rest = file.first(static_cast<std::size_t>(limit)).subspan(static_cast<std::size_t>(copy.end));
+    if (std::ranges::any_of(rest, [](std::byte b) { return b != std::byte{0}; })) copy.whole = false;
 }
 
 } // namespace detail
