@@ -316,16 +316,24 @@ private:
         }
         return records;
     }
-    /// A medium that does not answer is given some time.
+    /// A medium that does not answer is given time.
     result<void> tables_may_be_left(unread_type const& unread) {
         std::set<format::table_id> silent;
         for (auto const& d : unread.all()) {
             if (!d.tab || d.what.why.code == errc::corruption) continue;
             auto const id = d.tab->entry().id;
             bool const first = silent.insert(id).second;
-            if (d.what.why.code != errc::io_error || (tries_[id] += first) < tries_max) return failure(d.what.why);
+            bool const may_be_left = d.what.why.code == errc::io_error && (!first || has_been_silent(id));
+            if (!may_be_left) return failure(d.what.why);
         }
+        std::erase_if(silent_, [&](auto const& s) { return !silent.contains(s.first); });
         return {};
+    }
+    /// The medium has not answered for so long that it is not waited for any more.
+    [[nodiscard]] bool has_been_silent(format::table_id id) {
+        auto const now = core_.keeper().now_ns();
+        auto& s = silent_.try_emplace(id, silence{.since_ns = now}).first->second;
+        return ++s.tries >= silent_tries && now - std::min(now, s.since_ns) >= silent_ns;
     }
     tl::unexpected<error> get_stuck(segment_id at, error why) {
         std::lock_guard const hold{stuck_m_};
@@ -471,8 +479,13 @@ private:
         });
     }
 
-    static constexpr unsigned tries_max = 3;
-    static constexpr std::uint64_t records_left_max = 32; ///< of the log, by one merge
+    struct silence {
+        std::uint64_t since_ns = 0;
+        unsigned tries = 0;
+    };
+    static constexpr unsigned silent_tries = 3;
+    static constexpr std::uint64_t silent_ns = 3'600'000'000'000; ///< an hour: a passing trouble must not cost data
+    static constexpr std::uint64_t records_left_max = 32;         ///< of the log, by one merge
 
     core_type& core_;
     levels_type& levels_;
@@ -487,7 +500,7 @@ private:
     std::vector<old_segment> old_segments_{};
     std::vector<old_table> old_tables_{};
     std::optional<switched> switched_{};           ///< committed, and not shown to readers yet
-    std::map<format::table_id, unsigned> tries_{}; ///< at tables that the machine does not read
+    std::map<format::table_id, silence> silent_{}; ///< tables that the machine does not read
     mutable std::mutex stuck_m_;                   ///< for who asks without m_
     std::set<segment_id> stuck_{};                 ///< segments with what no merge may leave behind
     error why_stuck_{};

@@ -42,6 +42,9 @@ public:
         return {place(at, next - at), {}, false};
     }
 
+    /// The medium did not give all bytes.
+    [[nodiscard]] bool read_failed() const noexcept { return !in_.unreadable().empty(); }
+
 private:
     [[nodiscard]] format::frame_view peek(std::uint64_t at, std::uint64_t end) {
         if (end - at < format::frame_header_bytes) return {};

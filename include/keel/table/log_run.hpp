@@ -26,6 +26,7 @@
 #include <keel/table/lazy_file.hpp>
 #include <keel/table/read_cache.hpp>
 #include <keel/table/record_finder.hpp>
+#include <keel/table/silent_medium.hpp>
 #include <keel/types.hpp>
 #include <keel/wal/segment_index.hpp>
 
@@ -313,7 +314,7 @@ private:
             auto got = run_->load_block(run_->block_offset(number));
             if (!got) {
                 // The block is damaged: the index is made anew. It sorts alike, so positions stay what they are.
-                run_->make_anew(got.error());
+                KEEL_TRY(run_->make_anew(got.error()));
                 return hold(i);
             }
             block_ = std::move(*got);
@@ -666,7 +667,7 @@ private:
         if (index_ready_.load(std::memory_order_relaxed)) return {};
         KEEL_TRY(file_->ready());
         if (heap_.load(std::memory_order_relaxed) == nullptr)
-            if (auto done = load_head(); !done) make_anew_locked(done.error());
+            if (auto done = load_head(); !done) KEEL_TRY(make_anew_locked(done.error()));
         index_ready_.store(true, std::memory_order_release);
         return {};
     }
@@ -776,36 +777,36 @@ private:
     /// The block from the file, verified; read again past the page cache before a mismatch is believed.
     [[nodiscard]] result<block_cache::block> read_block(std::uint64_t offset) const {
         block_cache::block fresh{static_cast<std::size_t>(shape_.block)};
-        if (!file_->fetch(offset, fresh.writable()) || !format::block_verifies<C>(fresh.view(), of_.salt, offset))
-            if (!file_->fetch_uncached(offset, fresh.writable()) ||
-                !format::block_verifies<C>(fresh.view(), of_.salt, offset))
-                return bad_block(offset);
+        auto const verifies = [&] { return format::block_verifies<C>(fresh.view(), of_.salt, offset); };
+        if (file_->fetch(offset, fresh.writable()) && verifies()) return fresh;
+        if (auto again = file_->fetch_uncached(offset, fresh.writable()); !again) return failure(again.error());
+        if (!verifies()) return bad_block(offset);
         return fresh;
     }
     [[nodiscard]] tl::unexpected<error> bad_block(std::uint64_t offset) const {
         return failure(errc::corruption, "a block of the segment's index does not verify", of_.path, offset);
     }
 
-    void make_anew(error const& why) const {
+    result<void> make_anew(error const& why) const {
         std::lock_guard const hold{m_};
-        if (heap_.load(std::memory_order_relaxed) == nullptr) make_anew_locked(why);
+        if (heap_.load(std::memory_order_relaxed) != nullptr) return {};
+        return make_anew_locked(why);
     }
-    /// Makes the index anew in memory, as far as its blocks do not verify.
-    void make_anew_locked(error const& why) const {
-        tell({.kind = damage::damaged_filler,
-              .file = of_.path,
-              .offset = why.offset,
-              .length = shape_.block,
-              .done = outcome::healed,
-              .detail = "the index does not verify; it was made anew from the records"});
+    /// Makes the index anew in memory, as far as its blocks do not verify. Errors: the medium does not give all that this takes; a later
+    /// call tries again, until it is believed that it never will.
+    result<void> make_anew_locked(error const& why) const {
         std::vector<std::vector<format::index_entry>> blocks(static_cast<std::size_t>(shape_.entry_blocks()));
-        for (std::size_t b = 0; b < blocks.size(); ++b)
-            if (auto const block = read_block(block_offset(b))) {
+        bool silent = false;
+        for (std::size_t b = 0; b < blocks.size(); ++b) {
+            auto const block = read_block(block_offset(b));
+            silent = silent || (!block && block.error().code != errc::corruption);
+            if (block) {
                 auto const left = shape_.entries - b * shape_.entries_per_block();
                 auto const count = std::min(shape_.entries_per_block(), left);
                 for (std::uint64_t i = 0; i < count; ++i)
                     blocks[b].push_back(format::read_index_entry(block->data() + i * format::index_entry_bytes));
             }
+        }
         auto fences = load_fences();
         record_finder<C, file_type> finder{file_->file(),
                                            of_,
@@ -814,8 +815,20 @@ private:
                                            fences ? std::move(*fences) : std::vector<std::uint64_t>{},
                                            on_disk_.argument};
         auto found = finder.run();
+        if ((silent || found.read_failed) && !found.unknown.empty() && silence_.may_answer_later())
+            return failure(error{.code = errc::io_error,
+                                 .message = "the medium does not give a part of the index, nor the records it leads to",
+                                 .file = of_.path,
+                                 .offset = why.offset,
+                                 .retryable = true});
+        tell({.kind = damage::damaged_filler,
+              .file = of_.path,
+              .offset = why.offset,
+              .length = shape_.block,
+              .done = outcome::healed,
+              .detail = "the index does not verify; it was made anew from the records"});
         for (auto& u : found.unknown)
-            u.why = {.code = errc::corruption,
+            u.why = {.code = silent || found.read_failed ? errc::io_error : errc::corruption,
                      .message = "neither a record nor the index that says which key it has verifies; run wal-recovery "
                                 "validate",
                      .file = of_.path,
@@ -823,6 +836,7 @@ private:
         unknown_ = std::move(found.unknown);
         made_ = std::make_shared<wal::sorted_index const>(std::move(found.index));
         heap_.store(made_.get(), std::memory_order_release);
+        return {};
     }
 
     std::shared_ptr<lazy_file<Fs> const> file_;
@@ -840,6 +854,7 @@ private:
     mutable std::string common_{};
     mutable std::vector<std::uint64_t> fences_{};
     mutable std::shared_ptr<wal::sorted_index const> made_{};
+    mutable silent_medium silence_{};
     mutable std::vector<damaged_range> unknown_{}; ///< of made_: where records lie that it does not know
     mutable std::atomic<wal::sorted_index const*> heap_{nullptr};
 };

@@ -46,6 +46,7 @@ namespace keel::inline v0::table {
 struct found_index {
     wal::sorted_index index{};
     std::vector<damaged_range> unknown{}; ///< where the records of empty places may lie
+    bool read_failed = false;             ///< the medium did not give all bytes: a later try may find more
 };
 
 template <checksum_policy C, class File>
@@ -64,9 +65,10 @@ public:
         note_known();
         walk_records();
         sort_missing();
-        if (!common_ || missing_.size() > places_) return nothing();
-        fill();
-        out_.index.common = *common_;
+        if (!common_ || missing_.size() > places_) out_ = nothing();
+        else fill();
+        if (common_) out_.index.common = *common_;
+        out_.read_failed = read_failed_;
         return std::move(out_);
     }
 
@@ -90,6 +92,10 @@ private:
 
     void walk_records() {
         wal::window<File> in{file_, of_.end};
+        read_records(in);
+        read_failed_ = !in.unreadable().empty();
+    }
+    void read_records(wal::window<File>& in) {
         for (auto at = of_.begin; at + format::frame_header_bytes <= of_.end;) {
             auto seen = look(in, at);
             if (seen.state != format::frame_state::intact &&
@@ -200,6 +206,7 @@ private:
     std::optional<std::string> common_{};
     std::vector<record> missing_{}; ///< records that no block leads to,
     std::vector<lsn> lost_{};       ///< and those of them that do not verify
+    bool read_failed_ = false;
     found_index out_{};
 };
 

@@ -33,6 +33,7 @@
 #include <keel/table/packed_block.hpp>
 #include <keel/table/placeholder.hpp>
 #include <keel/table/read_cache.hpp>
+#include <keel/table/silent_medium.hpp>
 #include <keel/types.hpp>
 
 #include <algorithm>
@@ -164,6 +165,8 @@ private:
         void previous() { move(false); }
 
         [[nodiscard]] bool valid() const noexcept { return valid_; }
+        /// Why a step came to no block, where that is not the table's end.
+        [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
         [[nodiscard]] format::block_place where() const noexcept { return list_->where(i_); }
         /// No key in the block is larger.
         [[nodiscard]] std::string_view largest() const noexcept { return list_->key(i_); }
@@ -183,6 +186,7 @@ private:
         template <class Choose>
         result<void> place(Choose const& choose) {
             valid_ = false; // where this ends in an error
+            trouble_.reset();
             KEEL_TRY(of_->ready());
             list_ = of_->made();
             is_made_ = list_ != nullptr;
@@ -194,7 +198,8 @@ private:
                     valid_ = i_ < list_->size();
                     if (valid_) return {};
                 }
-                use_made(of_->root_.where(leaf_)); // damaged, or not what the root promises
+                KEEL_TRY(of_->make_index(of_->root_.where(leaf_))); // damaged, or not what the root promises
+                use_made();
             }
             i_ = choose(*list_);
             valid_ = i_ < list_->size();
@@ -204,9 +209,8 @@ private:
             list_ = of_->index_block(leaf_);
             return list_ != nullptr;
         }
-        /// From here on the index that is made anew, because the one on the disk does not verify at `damaged`.
-        void use_made(format::block_place damaged) {
-            of_->make_index(damaged);
+        /// From here on the index that was made anew.
+        void use_made() noexcept {
             list_ = of_->made();
             is_made_ = true;
         }
@@ -225,7 +229,11 @@ private:
                 return;
             }
             // The walk goes on at the same place of the index that is made anew.
-            use_made(of_->root_.where(leaf_));
+            if (auto made = of_->make_index(of_->root_.where(leaf_)); !made) {
+                trouble_ = std::move(made).error();
+                return;
+            }
+            use_made();
             i_ = forward ? list_->first_behind(here.offset) : list_->first_behind(here.offset - 1) - 1;
             valid_ = i_ < list_->size();
         }
@@ -236,6 +244,7 @@ private:
         std::size_t leaf_ = 0; ///< in the root
         std::size_t i_ = 0;    ///< in the list
         bool valid_ = false;
+        std::optional<error> trouble_{};
     };
 
 public:
@@ -297,6 +306,7 @@ public:
                     rows.add(of_->of_.id.value, hash_, into.what);
                 return true;
             }
+            if (at_.trouble()) return failure(*at_.trouble());
             return false;
         }
 
@@ -387,10 +397,7 @@ public:
             in_.next();
             if (in_.valid()) [[likely]]
                 return;
-            if (in_.whole()) {
-                at_.next();
-                if (at_.valid() && enter()) in_.first();
-            }
+            if (in_.whole()) enter_next();
             settle();
         }
         /// On to the first version of another key.
@@ -407,10 +414,7 @@ public:
         }
         void previous() {
             in_.previous();
-            if (!in_.valid() && in_.whole()) {
-                at_.previous();
-                if (at_.valid() && enter()) in_.last();
-            }
+            if (!in_.valid() && in_.whole()) enter_previous();
             settle();
         }
 
@@ -434,16 +438,14 @@ public:
         /// Goes on behind that.
         void leave_forward() {
             if (!leave()) return;
-            at_.next();
-            if (at_.valid() && enter()) in_.first();
+            enter_next();
             settle();
             pass_on();
         }
         /// Goes on in front of that.
         void leave_backward() {
             if (!leave()) return;
-            at_.previous();
-            if (at_.valid() && enter()) in_.last();
+            enter_previous();
             settle();
         }
 
@@ -470,8 +472,17 @@ public:
         }
         void onward() {
             if (!in_.whole()) return settle();
+            enter_next();
+        }
+        void enter_next() {
             at_.next();
-            if (at_.valid() && enter()) in_.first();
+            if (at_.trouble()) fail(*at_.trouble());
+            else if (at_.valid() && enter()) in_.first();
+        }
+        void enter_previous() {
+            at_.previous();
+            if (at_.trouble()) fail(*at_.trouble());
+            else if (at_.valid() && enter()) in_.last();
         }
         bool enter() {
             if (auto done = of_->load(at_.where(), keep_, block_); !done) return fail(std::move(done).error()), false;
@@ -611,7 +622,9 @@ private:
                    : "the medium cannot read these bytes: " + to_string(again.error()),
              type);
         if (!again) return again;
-        return failure(error{.code = errc::corruption,
+        // Where an index was made of a medium that did not give all, this may be no damage.
+        auto const code = made_in_silence_.load(std::memory_order_relaxed) ? errc::io_error : errc::corruption;
+        return failure(error{.code = code,
                              .message = "a block of the table does not verify, so the keys in it have no answer; run "
                                         "wal-recovery validate",
                              .file = path(),
@@ -643,19 +656,30 @@ private:
         std::lock_guard const hold{m_};
         if (ready_.load(std::memory_order_relaxed)) return {};
         KEEL_TRY(file_->ready());
-        bool const has_header = load_header();
+        bool silent = false;
+        bool const has_header = load_header(silent);
+        if (!has_header && silent && silence_.may_answer_later()) return failure(medium_is_silent(0));
         if (!has_header) find_layout();
         filter_slots_ = std::vector<std::atomic<std::byte const*>>(static_cast<std::size_t>(header_.filter_blocks));
-        if (!load_root(has_header)) make_index_locked(header_.root);
+        if (!load_root(has_header)) KEEL_TRY(make_index_locked(header_.root));
         ready_.store(true, std::memory_order_release);
         return {};
     }
-    /// False: neither of them verifies, or is this table's.
-    [[nodiscard]] bool load_header() const {
+    [[nodiscard]] error medium_is_silent(std::uint64_t offset) const {
+        return {.code = errc::io_error,
+                .message = "the medium does not give a part of the table that leads to its records",
+                .file = path(),
+                .offset = offset,
+                .retryable = true};
+    }
+    /// False: neither of them verifies, or is this table's; `silent`: or the medium does not give them.
+    [[nodiscard]] bool load_header(bool& silent) const {
         format::header_block block{};
         for (auto const at : {std::uint64_t{0}, of_.size - format::header_bytes}) {
             for (bool const again : {false, true}) {
-                if (again ? !file_->fetch_uncached(at, block) : !file_->fetch(at, block)) continue;
+                bool const read = again ? file_->fetch_uncached(at, block).has_value() : bool(file_->fetch(at, block));
+                silent = silent || (again && !read);
+                if (!read) continue;
                 auto const h = format::decode_table_header<C>(block);
                 if (!h || !of_.is_of(*h)) continue;
                 header_ = *h;
@@ -760,37 +784,44 @@ private:
         return made_ready_.load(std::memory_order_acquire) ? &made_ : nullptr;
     }
     /// Makes an index in memory, because the one on the disk is damaged at `where`.
-    void make_index(format::block_place where) const {
+    /// Errors: the medium does not give all that this takes; a later call tries again, until it is believed that it never will.
+    result<void> make_index(format::block_place where) const {
         std::lock_guard const hold{m_};
-        make_index_locked(where);
+        return make_index_locked(where);
     }
-    void make_index_locked(format::block_place where) const {
-        if (made_ready_.load(std::memory_order_relaxed)) return;
-        tell(damage::corrupt_block, where, "the table's index does not verify; it was made anew from the records",
-             format::frame_type::fence);
+    result<void> make_index_locked(format::block_place where) const {
+        if (made_ready_.load(std::memory_order_relaxed)) return {};
         frame_walk<file_type> frames{file_->file(), of_.salt, of_.size};
-        block_source blocks{*this};
+        block_source blocks{.of = *this};
         auto const index_begin = header_.filter_offset(header_.filter_blocks);
         index_maker<file_type, block_source> maker{
             frames, blocks, {header_.blocks_end, index_begin, of_.size - format::header_bytes, largest_key()}};
-        made_ = maker.make(root_);
+        auto made = maker.make(root_);
+        bool const silent = blocks.read_failed || frames.read_failed();
+        if (silent && !maker.found_all() && silence_.may_answer_later()) return failure(medium_is_silent(where.offset));
+        tell(damage::corrupt_block, where, "the table's index does not verify; it was made anew from the records",
+             format::frame_type::fence);
+        made_in_silence_.store(silent && !maker.found_all(), std::memory_order_relaxed);
+        made_ = std::move(made);
         made_ready_.store(true, std::memory_order_release);
+        return {};
     }
     /// What an index is made of.
     struct block_source {
         sorted_table const& of;
+        bool read_failed = false; ///< the medium did not give one
 
-        [[nodiscard]] std::optional<fence_list> leaf(format::block_place where) const {
+        [[nodiscard]] std::optional<fence_list> leaf(format::block_place where) {
             std::vector<std::byte> frame;
             fence_list out;
-            bool const verifies = of.read_frame(where, format::frame_type::fence, frame).has_value() &&
+            bool const verifies = is_right(of.read_frame(where, format::frame_type::fence, frame)) &&
                                   read_fences(payload_of(frame), out);
             if (!verifies) return std::nullopt;
             return out;
         }
-        [[nodiscard]] std::optional<key_ends> ends(format::block_place where) const {
+        [[nodiscard]] std::optional<key_ends> ends(format::block_place where) {
             held_block block;
-            if (!of.load(where, false, block)) return std::nullopt;
+            if (!is_right(of.load(where, false, block))) return std::nullopt;
             format::block_reader in{payload_of(block.view())};
             in.last();
             if (!in.valid()) return std::nullopt;
@@ -798,6 +829,12 @@ private:
             in.first();
             out.first = in.key();
             return out;
+        }
+
+    private:
+        [[nodiscard]] bool is_right(result<void> const& read) {
+            read_failed = read_failed || (!read && read.error().code != errc::corruption);
+            return read.has_value();
         }
     };
     /// No key is larger.
@@ -821,6 +858,8 @@ private:
     mutable std::vector<std::atomic<fence_list const*>> index_slots_{};
     mutable std::vector<std::unique_ptr<fence_list>> index_held_{};
     mutable bool filterless_ = false;
+    mutable silent_medium silence_{};
+    mutable std::atomic<bool> made_in_silence_{false}; // relaxed: a hint for messages and for merges
     mutable fence_list made_{};
     mutable std::atomic<bool> made_ready_{false};
 };
