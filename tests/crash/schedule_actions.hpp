@@ -291,12 +291,21 @@ private:
         for (auto const i : before) all_[i].durable = true;
         return true;
     }
+    /// A call that makes what is left durable: what was lost meanwhile it need not tell of.
+    template <class Call>
+    void settle_what_is_left(char const* what, Call const& call) {
+        std::vector<std::size_t> before;
+        for (std::size_t i = 0; i < all_.size(); ++i)
+            if (all_[i].counts()) before.push_back(i);
+        if (!answered(what, tried(what, call))) return;
+        for (auto const i : before) all_[i].durable = all_[i].durable || !all_[i].read_back_failed;
+    }
     template <class Call>
     void settle(char const* what, Call const& call) {
         static_cast<void>(settles(what, call));
     }
     void merge() {
-        if constexpr (!is_log) settle("compact", [this] { return store_->compact(); });
+        if constexpr (!is_log) settle_what_is_left("compact", [this] { return store_->compact(); });
     }
     void idle() {
         static_cast<void>(tried("housekeep", [this] {
@@ -472,9 +481,13 @@ private:
             return complain("cannot be written to on a machine that works; " + store_->state_reason());
         note(judge_lsns(all_, false));
     }
+    [[nodiscard]] bool is_explained_loss(keel::error const& why) const {
+        return why.code == keel::errc::io_error && why.at && std::ranges::any_of(all_, &one_write::read_back_failed);
+    }
     void close_at_end() {
         turns::doing("closing");
-        if (auto const done = store_->close(); !done)
+        // A loss is told by the close, too, unless somebody said that it is known.
+        if (auto const done = store_->close(); !done && !is_explained_loss(done.error()))
             return complain("cannot be closed on a machine that works: " + keel::to_string(done.error()));
         for (auto& w : all_)
             if (w.counts() && !w.read_back_failed) w.durable = true;

@@ -17,6 +17,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -100,9 +101,16 @@ public:
 private:
     struct abandoned_segment {
         std::string path{};
-        std::uint32_t thread = 0; ///< saw it fail
-        std::uint64_t since = 0;  ///< the first place behind that; 0: that thread has not gone on
+        std::optional<std::uint64_t> store_at{}; ///< the offset of the store that failed
+        std::uint32_t thread = 0;                ///< saw it fail
+        std::uint64_t since = 0;                 ///< the first place behind that; 0: that thread has not gone on
     };
+    /// A store into a mapping ends in a signal that does not say why: the same bytes are written to the same place, which does. No other
+    /// write of the file follows, and no sync.
+    [[nodiscard]] static bool asks_why(abandoned_segment const& a, turns::step const& s) noexcept {
+        auto const stored = a.store_at && (*a.store_at == s.what.offset || *a.store_at + 4 == s.what.offset);
+        return stored && a.thread == s.thread && s.what.call == keel::io::io_call::write;
+    }
 
     void note(keel::io::fired_fault const& f) {
         using c = keel::io::fault_class;
@@ -118,7 +126,10 @@ private:
         bool const first_frame = f.offset == run_frames_begin || f.offset == run_frames_begin + 4;
         survivable_ = of_frames && !first_frame && fired_ == 1 && has_prologue_ &&
                       f.kind != keel::io::fault_kind::no_space;
-        if (of_frames) abandoned_.push_back({.path = f.path, .thread = caller_});
+        if (of_frames)
+            abandoned_.push_back({.path = f.path,
+                                  .store_at = f.on == c::store ? std::optional{f.offset} : std::nullopt,
+                                  .thread = caller_});
         header_torn_ = header_torn_ || (of_segment && f.kind == keel::io::fault_kind::short_write);
         read_failed_ = read_failed_ || f.on == c::read;
         for (auto& w : all_) {
@@ -139,7 +150,7 @@ private:
         if (!changes || over_) return {};
         if (preparing_) std::erase_if(abandoned_, [&](auto const& a) { return a.path == s.what.path; }); // a new life
         for (auto const& a : abandoned_)
-            if (a.path == s.what.path && a.since != 0 && s.number >= a.since)
+            if (a.path == s.what.path && a.since != 0 && !asks_why(a, s) && s.number >= a.since)
                 return "a segment is written to again after a write or sync of it failed: " + a.path;
         return {};
     }

@@ -38,6 +38,17 @@ namespace keel::inline v0::wal {
         std::ranges::count_if(batch, [](operation const& op) { return op.type != format::frame_type::message; }));
 }
 
+/// The most bytes of frames that one batch may take: a fresh segment has room for it, a mark before it and a mark after it.
+[[nodiscard]] constexpr std::uint64_t batch_bytes_max_of(std::uint64_t segment_bytes) noexcept {
+    return format::frames_limit(segment_bytes) - format::frames_begin(segment_bytes) -
+           2 * format::frame_bytes(format::mark_bytes);
+}
+/// The most bytes that a record, of key and value, may have.
+[[nodiscard]] constexpr std::uint64_t record_bytes_max_of(std::uint64_t segment_bytes) noexcept {
+    auto const frame = batch_bytes_max_of(segment_bytes) / format::frame_alignment * format::frame_alignment;
+    return frame - format::frame_header_bytes;
+}
+
 template <class Config>
 class active_segment {
 public:
@@ -52,8 +63,7 @@ public:
     static constexpr std::uint64_t limit = format::frames_limit(segment_bytes);
     static constexpr std::uint64_t block = format::block_bytes(segment_bytes);
     static constexpr std::uint64_t mark_room = format::frame_bytes(format::mark_bytes);
-    /// The most bytes of frames that one batch may take: a fresh segment has room for it, a mark before it and a mark after it.
-    static constexpr std::uint64_t batch_bytes_max = limit - frames_begin - 2 * mark_room;
+    static constexpr std::uint64_t batch_bytes_max = batch_bytes_max_of(segment_bytes);
 
     /// What a header says when the segment becomes active.
     struct origin {
@@ -99,6 +109,8 @@ public:
         if (records_ == 0) return after - mark_room <= limit;
         return after + mark_room <= limit && format::index_fits(after + mark_room, keyed_ + keyed, segment_bytes);
     }
+    /// It has no record yet, and more than the mark that every segment begins with.
+    [[nodiscard]] bool has_spare_mark() const noexcept { return records_ == 0 && end_ > frames_begin + mark_room; }
     /// Room for a closing mark, which needs no more behind it.
     [[nodiscard]] bool has_room_to_close() const noexcept { return end_ + mark_room <= limit; }
     /// Bytes from the last frame to where a mark shares no block with it: a filler frame that long goes in between.
@@ -206,6 +218,7 @@ public:
     }
     /// Why a store failed, as far as the file can tell: a mapping gives one signal for a bad sector and for a full disk.
     [[nodiscard]] error why_store_failed(frame_group const& group, error seen) {
+        if (group.bytes.size() >= written_from) return seen; // it was a write, which says why
         auto const status = file_.status();
         if (!status || status->size != segment_bytes) return seen; // cut short: a write would make it grow
         auto const again = file_.write(group.offset + 4, byte_view{group.bytes}.subspan(4));

@@ -214,7 +214,13 @@ private:
             }
             miss(std::max(expected, s_.durable.next()), s_.next.before());
             if (gone.empty()) return {};
+            s_.lost.reserve(s_.lost.size() + gone.size());
             KEEL_TRY(s_.keeper.commit(edit));
+            s_.lost.insert(s_.lost.end(), gone.begin(), gone.end());
+            s_.health.add_condition(state_cause::loss, s_.health.short_of([&] {
+                return "accepted records were lost when a sync failed" + told +
+                       "; accept_loss() says that somebody knows";
+            }));
             for (auto const& r : gone)
                 s_.events.template push<observe::records_lost>([&] {
                     return observe::records_lost{r, "accepted, not synced, and no longer readable after a failed sync"};

@@ -87,7 +87,8 @@ public:
     lsn marked{};                 ///< the largest mark that is itself durable
     lsn encoded_mark{};           ///< the largest mark that was encoded
     lsn durable_at_failure{};
-    std::uint64_t epoch = 0; ///< grows when waiting writers are told outcome_unknown
+    std::vector<lsn_range> lost{}; ///< accepted records that a failed sync took, until somebody says that they know
+    std::uint64_t epoch = 0;       ///< grows when waiting writers are told outcome_unknown
 
     // ---- health -------------------------------------------------------------------------------------------------------------
 
@@ -116,6 +117,19 @@ public:
             return failure(errc::read_only, "the store serves reads only: " + health.reason() +
                                                 "; remove the cause, then call resume() or open the store again");
         }
+    }
+    /// Errors: io_error, where an accepted record of `of` was lost: nobody may take it for safe.
+    [[nodiscard]] result<void> nothing_lost(lsn_range of = {{1}, lsn_max}) const {
+        auto const hit =
+            std::ranges::find_if(lost, [&](lsn_range const& r) { return r.first <= of.last && of.first <= r.last; });
+        if (hit == lost.end()) [[likely]]
+            return {};
+        return failure(error{.code = errc::io_error,
+                             .message = "LSN " + std::to_string(hit->first.value) + " to " +
+                                        std::to_string(hit->last.value) +
+                                        " were accepted, and lost when a sync failed; all else that was accepted "
+                                        "survives power loss; accept_loss() says that somebody knows",
+                             .at = hit->first});
     }
     [[nodiscard]] error unknown_outcome() const noexcept {
         error e{.code = errc::outcome_unknown, .message = {}};

@@ -96,7 +96,8 @@ public:
     /// Everything up to `at`, which a write returned, survives power loss once this returns.
     [[nodiscard]] result<void> make_durable(lsn at) {
         lock_type hold{s_.m};
-        return sync_up_to(at, hold);
+        KEEL_TRY(sync_up_to(at, hold));
+        return s_.nothing_lost({at, at});
     }
 
     /// Gives an LSN to something that stands beside the log and becomes part of the store at that moment, through `take_effect(lsn)`. In
@@ -128,20 +129,30 @@ public:
         }
     }
 
-    /// All records accepted before the call survive power loss once it returns.
+    /// All records accepted before the call survive power loss once it returns. Errors: those of the sync; io_error, where accepted records
+    /// were lost before, until accept_losses().
     [[nodiscard]] result<void> sync() {
         lock_type hold{s_.m};
         if (s_.closing) return s_.refuse();
         // What was accepted may not be on the disk.
         if (!s_.health.is_writable() && !never_writes_) return s_.refuse();
-        if (s_.durable >= s_.accepted && !s_.lead.is_taken()) return {};
+        if (s_.durable >= s_.accepted && !s_.lead.is_taken()) return s_.nothing_lost();
         if (!s_.health.is_writable()) return s_.refuse();
         // What a dead process left accepted is proven by writing it again.
         if (!s_.active && !s_.lead.is_taken()) {
             auto lead = s_.lead.take(hold);
             KEEL_TRY(first_.run(lead));
         }
-        return sync_up_to(s_.accepted, hold);
+        KEEL_TRY(sync_up_to(s_.accepted, hold));
+        return s_.nothing_lost();
+    }
+    /// Somebody knows of every loss up to now.
+    void accept_losses() noexcept {
+        {
+            std::lock_guard const hold{s_.m};
+            s_.lost.clear();
+        }
+        s_.health.end_condition(state_cause::loss);
     }
     /// Ends the segment that is written to, so that everything written so far is in segments that take no more records.
     [[nodiscard]] result<void> roll_over() {
@@ -199,6 +210,7 @@ public:
             if (!never_writes_) s_.note();
             if (done && s_.active && s_.health.is_writable())
                 done = keel::detail::guarded([&] { return seal_active(); });
+            if (done) done = keel::detail::guarded([&] { return s_.nothing_lost(); });
             s_.health.close();
         }
         wake_all();
@@ -349,6 +361,7 @@ private:
     /// A mark is due once a second and at the start of each chunk.
     void put_due_mark() {
         if (!s_.active->enters_new_chunk() && !mark_due_.load(std::memory_order_relaxed)) return;
+        if (s_.active->has_spare_mark()) return; // a third one would take the room of the largest batch
         s_.encode_mark(format::mark_kind::periodic);
         mark_due_.store(false, std::memory_order_relaxed);
         s_.active->chunk_is_marked();
@@ -367,6 +380,7 @@ private:
     /// Once the log is quiet: a mark, durable when this returns, that proves the records before it. It begins a block of its own, so that no
     /// damage to one block takes both the records and their proof.
     result<void> put_idle_mark(leader& lead) {
+        if (s_.active->records() == 0) return bring_out_mark(lead); // the mark it began with proves all there is
         auto const bytes = s_.active->bytes_to_next_block() + segment_type::mark_room;
         if (!s_.active->has_room(bytes, 0)) return {};
         s_.encode_filler();
@@ -403,7 +417,7 @@ private:
 
     /// Seals the active segment and activates the next. Nothing is pending.
     result<void> roll(leader& lead) {
-        if (s_.active->first() == s_.next) return failure(errc::too_large, "a fresh segment has no room for the batch");
+        if (s_.active->first() == s_.next) return failure(errc::too_large, "a fresh segment has no room for it");
         // A full disk shows here, before anything is changed: the write is refused, and the active segment stays as it is.
         if (auto ready = s_.keeper.make_ready(); !ready) {
             s_.health.stop_writing("no segment could be made ready: ", ready.error());
@@ -468,7 +482,7 @@ private:
     result<void> end_in_order(leader& lead) {
         if (never_writes_) return {};
         if (!s_.pending.batches.empty()) bring_out_pending(lead); // a mark alone goes with the closing one
-        if (!s_.health.is_writable()) return refuse_to_close(); // what was accepted may not be on the disk
+        if (!s_.health.is_writable()) return refuse_to_close();   // what was accepted may not be on the disk
         if (!s_.active && s_.durable < s_.accepted) KEEL_TRY(first_.run(lead));
         if (!s_.active) return {};
         if (s_.durable < s_.accepted) KEEL_TRY(path_.sync(lead));
