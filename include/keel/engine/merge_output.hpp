@@ -5,6 +5,7 @@
 // What a merge (engine/compactor.hpp) or an ingestion (engine/ingestion.hpp) writes: tables, one after the other, under temporary names,
 // at a bounded rate; then their final names.
 
+#include <keel/detail/guarded.hpp>
 #include <keel/engine/merge_damage.hpp>
 #include <keel/error.hpp>
 #include <keel/format/manifest.hpp>
@@ -94,13 +95,15 @@ public:
         return made_.empty() ? result<void>{} : fs_.sync_directory(paths.tables());
     }
     /// Takes back what was written: no manifest names it. What stays is removed by the next opening's first merge.
-    void discard() {
-        if (!keeper_.check_identity()) return; // those names may be somebody else's by now
-        auto const& paths = keeper_.paths();
-        for (auto const& t : made_) {
-            static_cast<void>(fs_.remove(paths.table_temporary(t.id)));
-            static_cast<void>(fs_.remove(paths.table(t.id)));
-        }
+    void discard() noexcept {
+        if_memory_lasts([this] {
+            if (!keeper_.check_identity()) return; // those names may be somebody else's by now
+            auto const& paths = keeper_.paths();
+            for (auto const& t : made_) {
+                static_cast<void>(fs_.remove(paths.table_temporary(t.id)));
+                static_cast<void>(fs_.remove(paths.table(t.id)));
+            }
+        });
     }
     [[nodiscard]] std::uint64_t bytes() const noexcept {
         std::uint64_t sum = writer_ ? writer_->bytes() : 0;

@@ -57,22 +57,38 @@ void in_parallel(std::size_t count, unsigned threads, Job const& job, Tick const
     std::atomic<std::size_t> next{0}; // relaxed: hands out numbers; joining the threads publishes what they wrote
     std::mutex m;
     std::condition_variable done_cv;
-    unsigned running = threads;
+    unsigned running = 0;
     std::exception_ptr thrown;
+    auto const work = [&] {
+        std::exception_ptr mine;
+        try {
+            for (std::size_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) job(i);
+        } catch (...) {
+            mine = std::current_exception();
+            next.store(count, std::memory_order_relaxed);
+        }
+        std::lock_guard const hold{m};
+        if (mine && !thrown) thrown = mine;
+        if (--running == 0) done_cv.notify_one();
+    };
     std::vector<std::jthread> crew;
-    for (unsigned t = 0; t < threads; ++t)
-        crew.emplace_back([&] {
-            std::exception_ptr mine;
-            try {
-                for (std::size_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) job(i);
-            } catch (...) {
-                mine = std::current_exception();
-                next.store(count, std::memory_order_relaxed);
-            }
-            std::lock_guard const hold{m};
-            if (mine && !thrown) thrown = mine;
-            if (--running == 0) done_cv.notify_one();
-        });
+    crew.reserve(threads);
+    for (unsigned t = 0; t < threads; ++t) {
+        std::unique_lock hold{m};
+        ++running;
+        hold.unlock();
+        try {
+            crew.emplace_back(work);
+        } catch (...) { // the machine gives no more of them: those that there are do it all, or this one
+            hold.lock();
+            --running;
+            break;
+        }
+    }
+    if (crew.empty()) {
+        ++running;
+        work();
+    }
     std::unique_lock hold{m};
     while (running != 0) {
         done_cv.wait_for(hold, std::chrono::milliseconds(50));
