@@ -15,6 +15,8 @@
 #include <keel/engine/ingestion.hpp>
 #include <keel/engine/levels.hpp>
 #include <keel/engine/scan.hpp>
+#include <keel/engine/scan_calls.hpp>
+#include <keel/engine/storage_report.hpp>
 #include <keel/engine/transaction.hpp>
 #include <keel/engine/verify.hpp>
 #include <keel/io/process.hpp>
@@ -26,6 +28,8 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <concepts>
+#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <ranges>
@@ -37,29 +41,12 @@
 
 namespace keel::inline v0 {
 
-/// Where a store's bytes are, and what merging cost since it was opened.
-struct storage_report {
-    struct level {
-        std::uint64_t tables = 0;
-        std::uint64_t bytes = 0;
-        std::uint64_t records = 0; ///< all versions, tombstones among them
-    };
-    std::uint64_t segments = 0;                       ///< of the log, prepared ones among them
-    std::uint64_t log_bytes = 0;                      ///< their size
-    std::array<level, format::table_levels> levels{}; ///< the first: what was ingested and not merged yet
-    std::uint64_t merges = 0;
-    std::uint64_t merge_bytes_read = 0;
-    std::uint64_t merge_bytes_written = 0;
-    std::uint64_t records_dropped = 0;
-    std::uint64_t stalled_writes = 0; ///< that waited because merging was behind
-    std::chrono::nanoseconds stalled_time{};
-};
-
 /// A store over one configuration. Moves; not copyable. All calls may come from several threads at once, close() and moves apart.
 /// After close(), in an object that was moved from, and in a process that was forked from the one that opened it, every call says
 /// closed; in such a process nothing is done, by the destructor either.
 template <class Config>
-class basic_engine {
+class basic_engine : public detail::scan_calls<basic_engine<Config>, basic_scan<detail::reading_config<Config>>,
+                                               basic_scan<detail::reading_config<Config>, std::string_view>> {
     using reading = detail::reading_config<Config>;
 
 public:
@@ -69,6 +56,12 @@ public:
     using keys_only = basic_scan<reading, std::string_view>;
     using file_system = typename Config::file_system;
     using observer = typename Config::observer;
+
+    /// The longest key.
+    static constexpr std::uint64_t key_bytes_max = format::key_bytes_max;
+    /// The most bytes that key and value have together: a record fits one segment, and a table.
+    static constexpr std::uint64_t record_bytes_max = std::min(wal::record_bytes_max_of(Config::segment_bytes),
+                                                               format::record_bytes_max);
 
     /// Opens the store in this folder, or makes one, and recovers it: see recovery() for what was found. With `read_only` it is what the
     /// store was at this moment, whoever writes to it meanwhile, restarts or merges: open again to see more. Errors: not_found,
@@ -102,23 +95,26 @@ public:
 
     /// Sets the value of a key. Returns the LSN once the write is as safe as the durability policy says. Errors: invalid_argument
     /// (empty key), too_large (nothing was written), read_only, outcome_unknown, closed.
-    [[nodiscard]] result<lsn> put(std::string_view key, std::string_view value) {
-        wal::operation const op{.type = format::frame_type::put, .key = as_bytes(key), .value = as_bytes(value)};
+    [[nodiscard]] result<lsn> put(slice key, slice value) {
+        wal::operation const op{.type = format::frame_type::put, .key = key.bytes(), .value = value.bytes()};
         return commit(std::span{&op, 1});
     }
-    [[nodiscard]] result<lsn> put(byte_view key, byte_view value) { return put(as_text(key), as_text(value)); }
-
     /// Removes a key; it need not be there.
-    [[nodiscard]] result<lsn> erase(std::string_view key) {
-        wal::operation const op{.type = format::frame_type::erase, .key = as_bytes(key)};
+    [[nodiscard]] result<lsn> erase(slice key) {
+        wal::operation const op{.type = format::frame_type::erase, .key = key.bytes()};
         return commit(std::span{&op, 1});
     }
+    /// The same, and what was written survives power loss when this returns its LSN, whatever the durability policy. On an error of the sync
+    /// the write may be there all the same.
+    [[nodiscard]] result<lsn> put(slice key, slice value, durable_t) { return kept(put(key, value)); }
+    [[nodiscard]] result<lsn> erase(slice key, durable_t) { return kept(erase(key)); }
+    [[nodiscard]] result<lsn> write(write_batch const& batch, durable_t) { return kept(write(batch)); }
 
     /// Removes every key of a range that has a value when the call begins; returns how many. Takes time in proportion to them. As many as
     /// fit go in one batch: a range of a few hundred keys is gone as a whole or not at all, of a larger one a crash or an error may
     /// leave the end; asking again removes the rest. Errors: those of a write, and of a scan.
     [[nodiscard]] result<std::uint64_t> erase(range const& which) {
-        auto all = keys(which);
+        auto all = this->keys(which);
         write_batch part;
         std::uint64_t part_bytes = 0; // of the log
         std::uint64_t done = 0;
@@ -152,26 +148,25 @@ public:
 
     /// Adds sorted data in one step, without the log: written once, into tables, with one LSN for all of it, which is returned. It is there
     /// as a whole or not at all, survives power loss whatever the durability policy, and takes the place of what its keys had. `sorted` is
-    /// an input range of pairs of key and value, each readable as a std::string_view, in bytewise order of the keys, each key once.
+    /// an input range of pairs of key and value, each text or bytes (slice), in bytewise order of the keys, each key once.
     /// Writers wait only for the last step, a few syncs. Memory: a key of each block, and 8 bytes a key, of one table at a time.
     /// Errors: invalid_argument (out of order, an empty key, no element), too_large, no_space, read_only, closed, and those of a scan that is
     /// ingested: nothing was ingested;
     /// outcome_unknown: the store is read-only, and the next open tells.
     template <std::ranges::input_range Sorted>
         requires requires(std::ranges::range_reference_t<Sorted> kv) {
-            std::string_view{std::get<0>(kv)};
-            std::string_view{std::get<1>(kv)};
+            slice{std::get<0>(kv)};
+            slice{std::get<1>(kv)};
         }
     [[nodiscard]] result<lsn> ingest(Sorted&& sorted) {
         if (!is_open()) [[unlikely]]
             return why_closed();
-        core_->before_write();
+        KEEL_TRY(core_->before_write());
         KEEL_TRY(core_->writer().takes_writes());
         merging_->wait_for_room();
         KEEL_TRY_LET(ids, merging_->work.ids());
         detail::ingestion<Config> all{**core_, **levels_, *ids};
-        for (auto&& kv : sorted)
-            KEEL_TRY(all.add(std::string_view{std::get<0>(kv)}, std::string_view{std::get<1>(kv)}));
+        for (auto&& kv : sorted) KEEL_TRY(all.add(slice{std::get<0>(kv)}.text(), slice{std::get<1>(kv)}.text()));
         if constexpr (requires { result<void>{sorted.status()}; }) KEEL_TRY(sorted.status()); // a scan that ended early
         auto done = all.finish();
         // Level 0 is merged with the log up to there, which has to take no more records for it.
@@ -180,55 +175,21 @@ public:
     }
 
     /// The value of a key now, or as of a snapshot; nothing where it has none.
-    [[nodiscard]] result<std::optional<std::string>> get(std::string_view key) const {
+    [[nodiscard]] result<std::optional<std::string>> get(slice key) const {
         if (!is_open()) [[unlikely]]
             return why_closed();
         auto const view = levels_->view(); // first this, then the moment
-        return get_at(*view, key, core_->writer().visible());
+        return get_at(*view, key.text(), core_->writer().visible());
     }
-    [[nodiscard]] result<std::optional<std::string>> get(std::string_view key, snapshot const& as_of) const {
+    [[nodiscard]] result<std::optional<std::string>> get(slice key, snapshot const& as_of) const {
         if (!is_open()) [[unlikely]]
             return why_closed();
-        if (!as_of.belongs_to(levels_->held()))
-            return failure(errc::invalid_argument, "the snapshot was taken from another store");
-        return get_at(*levels_->view(), key, as_of.at());
+        if (!as_of.belongs_to(levels_->held())) return failure(detail::of_another_store());
+        return get_at(*levels_->view(), key.text(), as_of.at());
     }
 
     /// This moment, for reads that must not change. Reading through it needs the store, which keeps what it sees as long as it lives.
     [[nodiscard]] keel::snapshot snapshot() const { return keel::snapshot{is_open() ? hold_moment() : nullptr}; }
-
-    /// Keys in order: all of them, a range, a prefix; now, or as of a snapshot of this store. Where a key cannot be read the scan ends early,
-    /// or goes on behind it (on_damage): ask its status(), or its gaps(), behind the loop.
-    [[nodiscard]] key_scan scan(range which = {}, on_damage how = on_damage::stop) const {
-        return walk<key_scan>(std::move(which), how);
-    }
-    [[nodiscard]] key_scan scan(range which, keel::snapshot const& as_of, on_damage how = on_damage::stop) const {
-        return walk<key_scan>(std::move(which), as_of, how);
-    }
-    [[nodiscard]] key_scan scan(prefix const& which, on_damage how = on_damage::stop) const {
-        return scan(which.as_range(), how);
-    }
-    [[nodiscard]] key_scan scan(prefix const& which, keel::snapshot const& as_of,
-                                on_damage how = on_damage::stop) const {
-        return scan(which.as_range(), as_of, how);
-    }
-    [[nodiscard]] key_scan scan(on_damage how) const { return scan(range{}, how); }
-
-    /// The same without the values.
-    [[nodiscard]] keys_only keys(range which = {}, on_damage how = on_damage::stop) const {
-        return walk<keys_only>(std::move(which), how);
-    }
-    [[nodiscard]] keys_only keys(range which, keel::snapshot const& as_of, on_damage how = on_damage::stop) const {
-        return walk<keys_only>(std::move(which), as_of, how);
-    }
-    [[nodiscard]] keys_only keys(prefix const& which, on_damage how = on_damage::stop) const {
-        return keys(which.as_range(), how);
-    }
-    [[nodiscard]] keys_only keys(prefix const& which, keel::snapshot const& as_of,
-                                 on_damage how = on_damage::stop) const {
-        return keys(which.as_range(), as_of, how);
-    }
-    [[nodiscard]] keys_only keys(on_damage how) const { return keys(range{}, how); }
 
     /// The values of several keys at one moment, in the order asked for.
     [[nodiscard]] result<std::vector<std::optional<std::string>>> multi_get(
@@ -245,6 +206,19 @@ public:
         view->tell_damage();
         if (!done) return failure(std::move(done).error());
         return out;
+    }
+
+    /// The same for any other range of keys, and for a list in braces.
+    template <std::ranges::input_range Keys>
+        requires(std::convertible_to<std::ranges::range_reference_t<Keys>, slice> &&
+                 !std::convertible_to<Keys, std::span<std::string_view const>>)
+    [[nodiscard]] result<std::vector<std::optional<std::string>>> multi_get(Keys const& keys) const {
+        std::vector<std::string_view> texts;
+        for (auto const& key : keys) texts.push_back(slice{key}.text());
+        return multi_get(std::span<std::string_view const>{texts});
+    }
+    [[nodiscard]] result<std::vector<std::optional<std::string>>> multi_get(std::initializer_list<slice> keys) const {
+        return multi_get<std::initializer_list<slice>>(keys);
     }
 
     /// About how many bytes on the disk hold the keys of a range, all their versions among them, to a block or so for each file. Reads
@@ -296,7 +270,7 @@ public:
     [[nodiscard]] result<void> compact() {
         if (!is_open()) [[unlikely]]
             return why_closed();
-        core_->before_write();
+        KEEL_TRY(core_->before_write());
         KEEL_TRY(core_->writer().roll_over());
         return merging_->work.all();
     }
@@ -329,7 +303,7 @@ public:
     [[nodiscard]] result<void> sync() {
         if (!is_open()) [[unlikely]]
             return why_closed();
-        core_->before_write();
+        KEEL_TRY(core_->before_write());
         return core_->writer().sync();
     }
     /// Says that somebody knows of all that was declared lost, or may be lost, up to now: state() is no longer degraded for it, and later
@@ -482,22 +456,24 @@ private:
         *merging_ = nullptr;
         *core_ = nullptr;
     }
+    friend class detail::scan_calls<basic_engine, key_scan, keys_only>;
     template <class Scan>
-    [[nodiscard]] Scan walk(range which, on_damage how) const {
+    [[nodiscard]] Scan walk(range which, keel::snapshot const* as_of, on_damage how) const {
         if (!is_open()) return Scan{lifetime_};
+        if (as_of != nullptr && !as_of->belongs_to(levels_->held())) return refuse<Scan>(detail::of_another_store());
         core_->after_read(scan_reads);
         auto view = levels_->view(); // first this, then the moment
-        auto const at = core_->writer().visible();
+        auto const at = as_of != nullptr ? as_of->at() : core_->writer().visible();
         return {std::move(view), at, std::move(which), lifetime_, how};
     }
     template <class Scan>
-    [[nodiscard]] Scan walk(range which, keel::snapshot const& as_of, on_damage how) const {
-        if (!is_open()) return Scan{lifetime_};
-        KEEL_ASSERT(as_of.belongs_to(levels_->held()));
-        // A snapshot of another store has no keys here: an empty scan, never somebody else's data.
-        core_->after_read(scan_reads);
-        return {levels_->view(), as_of.belongs_to(levels_->held()) ? as_of.at() : lsn{}, std::move(which), lifetime_,
-                how};
+    [[nodiscard]] Scan refuse(error why) const {
+        return Scan{lifetime_, std::move(why)};
+    }
+    /// A write that has to survive power loss.
+    result<lsn> kept(result<lsn> written) {
+        if (written) KEEL_TRY(core_->writer().make_durable(*written));
+        return written;
     }
     [[nodiscard]] auto hold_moment() const {
         return levels_->held().take([&] { return core_->writer().visible(); });
@@ -506,7 +482,7 @@ private:
         if (!is_open()) [[unlikely]]
             return why_closed();
         for (auto const& op : batch) KEEL_TRY(detail::check_record(as_text(op.key), op.value.size()));
-        core_->before_write();
+        KEEL_TRY(core_->before_write());
         merging_->wait_for_room();
         return core_->writer().write(batch);
     }

@@ -20,10 +20,13 @@
 
 #include <atomic>
 #include <chrono>
+#include <concepts>
 #include <functional>
+#include <initializer_list>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <ranges>
 #include <span>
 #include <string>
 #include <string_view>
@@ -64,21 +67,30 @@ public:
         if ((read += keys) < reads_much) [[likely]]
             return;
         read = 0;
-        try {
-            before_write();
-        } catch (std::system_error const&) { // no thread to be had: whoever writes is told
-        }
+        keel::detail::if_memory_lasts([this] { static_cast<void>(before_write()); }); // whoever writes is told
     }
-    /// Called in front of whatever writes: the first call starts what runs in the background, so that opening starts no thread.
-    void before_write() {
+    /// Called in front of whatever writes: the first call starts what runs in the background, so that opening starts no thread. Errors:
+    /// io_error, where the machine gives none: nothing was written, and the next call tries again.
+    result<void> before_write() {
         if (awake_.load(std::memory_order_acquire)) [[likely]]
-            return;
+            return {};
         std::lock_guard const hold{starting_};
-        if (awake_.load(std::memory_order_relaxed)) return;
-        if (background_) thread_.emplace(*this);
-        has_thread_.store(background_, std::memory_order_release);
-        if (background_ && on_first_write_) on_first_write_();
+        if (awake_.load(std::memory_order_relaxed)) return {};
+        try {
+            if (background_ && !thread_) thread_.emplace(*this);
+            has_thread_.store(background_, std::memory_order_release);
+            if (background_ && on_first_write_) on_first_write_();
+        } catch (std::system_error const& why) {
+            return failure(
+                error{.code = errc::io_error,
+                      .message = std::string{"nothing was done: the machine gives no thread for what runs in "
+                                             "the background: "} +
+                                 why.what(),
+                      .cause = why.code().value(),
+                      .retryable = true});
+        }
         awake_.store(true, std::memory_order_release);
+        return {};
     }
     /// What else starts then; nothing: nothing more.
     void on_first_write(std::function<void()> start) {
@@ -159,7 +171,7 @@ public:
         auto const next = recovery::accepted_now(ledger_, known->losses, report_);
         KEEL_TRY(recovery::write_ledger<typename Config::checksum>(fs_, keeper_->paths(), keeper_->store(), next));
         ledger_ = next;
-        writer_.end_condition(state_cause::loss);
+        writer_.accept_losses();
         writer_.end_condition(state_cause::unknown_extent);
         if (!has_thread_.load(std::memory_order_acquire)) events_->deliver(); // nobody else may
         return {};
@@ -269,6 +281,9 @@ public:
     using file_system = typename Config::file_system;
     using observer = typename Config::observer;
 
+    /// The longest record: it fits one segment.
+    static constexpr std::uint64_t record_bytes_max = wal::record_bytes_max_of(Config::segment_bytes);
+
     /// Opens the log in this folder, or makes one, and recovers it. Errors: not_found, not_a_store, wrong_format, wrong_policy,
     /// locked, corruption (where the repair policy refuses), recovery_attempts, cancelled, and the machine's.
     [[nodiscard]] static result<basic_log> open(std::string directory, open_options const& options = {},
@@ -297,8 +312,17 @@ public:
     }
 
     /// Appends one record. Returns its LSN, once it is as safe as the durability policy says. too_large: nothing was written.
-    [[nodiscard]] result<lsn> append(byte_view bytes) { return append_batch(std::span{&bytes, 1}); }
-    [[nodiscard]] result<lsn> append(std::string_view text) { return append(as_bytes(text)); }
+    [[nodiscard]] result<lsn> append(slice record) {
+        auto const bytes = record.bytes();
+        return append_batch(std::span{&bytes, 1});
+    }
+    /// The same, and the record survives power loss when this returns its LSN, whatever the durability policy. On an error of the sync the
+    /// record may be there all the same.
+    [[nodiscard]] result<lsn> append(slice record, durable_t) {
+        KEEL_TRY_LET(at, append(record));
+        KEEL_TRY(core_->writer().make_durable(at));
+        return at;
+    }
 
     /// Appends records that are there together or not at all; they take consecutive LSNs, the last of which is returned.
     [[nodiscard]] result<lsn> append_batch(std::span<byte_view const> records) {
@@ -307,8 +331,20 @@ public:
         std::vector<wal::operation> batch;
         batch.reserve(records.size());
         for (auto const& r : records) batch.push_back({.type = format::frame_type::message, .value = r});
-        core_->before_write();
+        KEEL_TRY(core_->before_write());
         return core_->writer().write(batch);
+    }
+    /// The same for any other range of records, and for a list in braces.
+    template <std::ranges::input_range Records>
+        requires(std::convertible_to<std::ranges::range_reference_t<Records>, slice> &&
+                 !std::convertible_to<Records, std::span<byte_view const>>)
+    [[nodiscard]] result<lsn> append_batch(Records const& records) {
+        std::vector<byte_view> all;
+        for (auto const& r : records) all.push_back(slice{r}.bytes());
+        return append_batch(std::span<byte_view const>{all});
+    }
+    [[nodiscard]] result<lsn> append_batch(std::initializer_list<slice> records) {
+        return append_batch<std::initializer_list<slice>>(records);
     }
 
     /// Reads records in LSN order. Once the log is closed it says closed: its files may be another process's by then. One thread per
@@ -351,7 +387,7 @@ public:
     /// All records accepted before the call survive power loss once it returns.
     [[nodiscard]] result<void> sync() {
         KEEL_TRY(wal::check_open(lifetime_));
-        core_->before_write();
+        KEEL_TRY(core_->before_write());
         return core_->writer().sync();
     }
     /// Records in front of `upto` are no longer needed: whole segments of them are recycled or removed.
@@ -418,6 +454,10 @@ private:
 /// The log with these policies, in any order, each with a default (config.hpp).
 template <class... Policies>
 using log = basic_log<config<Policies...>>;
+/// The same under a name that collides with nothing: under `using namespace keel` the name `log` alone is ambiguous once <cmath>, which has
+/// a ::log, was included.
+template <class... Policies>
+using record_log = log<Policies...>;
 
 } // namespace keel::inline v0
 

@@ -53,6 +53,12 @@ private:
     std::string_view text_{};
 };
 
+/// Asks a write to survive power loss before it returns, under any durability policy: `db.put(key, value, keel::durable)`.
+struct durable_t {
+    explicit durable_t() = default;
+};
+inline constexpr durable_t durable{};
+
 /// Log sequence number: the place of one record in the write history. The first record has 1; 0 means "none".
 /// Dense (but for ranges declared lost), strictly increasing, never reused once durable.
 struct lsn {

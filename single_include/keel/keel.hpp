@@ -56,6 +56,12 @@ private:
     std::string_view text_{};
 };
 
+/// Asks a write to survive power loss before it returns, under any durability policy: `db.put(key, value, keel::durable)`.
+struct durable_t {
+    explicit durable_t() = default;
+};
+inline constexpr durable_t durable{};
+
 /// Log sequence number: the place of one record in the write history. The first record has 1; 0 means "none".
 /// Dense (but for ranges declared lost), strictly increasing, never reused once durable.
 struct lsn {
@@ -1689,6 +1695,14 @@ inline constexpr std::uint64_t table_frames_begin = header_bytes;
 inline constexpr std::size_t table_filter_lines = 64; ///< in one filter block
 inline constexpr std::size_t table_filter_block_bytes = table_filter_lines * filter_line_bytes;
 
+/// The most bytes that key and value of one record may have together, so that a table can hold it, were it its only one: what the log takes
+/// must be able to leave it. The rest is for what a table needs besides: headers, a filter block, the key again in both levels of the index.
+inline constexpr std::uint64_t record_bytes_max = table_bytes_max - MiB;
+static_assert(2 * header_bytes + frame_bytes(table_filter_block_bytes) +
+                  3 * (frame_bytes(key_bytes_max + block_place_bytes + 4 * varint_bytes_max + restart_bytes +
+                                   block_tail_bytes)) <=
+              MiB);
+
 inline constexpr std::size_t packed_head_bytes = 8;
 inline constexpr std::uint64_t packed_raw_bytes_max = MiB;
 inline constexpr std::uint8_t compression_id_max = 15;
@@ -1821,7 +1835,7 @@ template <checksum_policy C>
 // what a crash would keep), fault.hpp (wraps another and makes it fail). Everything keel does to a disk goes through here, stores
 // into mapped files included, so that the crash simulation sees each of them.
 //
-// A file system `Fs` is a small copyable handle (posix: empty; memory and faulty: shared state behind it). Paths are plain
+// A file system `Fs` is a small copyable handle (memory and faulty: shared state behind it). Paths are plain
 // strings with '/' between names; the last name is never followed when it is a symlink (errc::not_regular).
 // Every call may fail with: io_error, no_space, no_permission, not_found, exists, not_regular, locked, unsupported, crashed; the
 // error carries path, offset and errno. Interrupted calls and short transfers are dealt with inside.
@@ -1830,7 +1844,8 @@ template <checksum_policy C>
 //   fs.lock(path, lock_mode)         result<Fs::lock_type>   never waits; `locked` where somebody (this process included) has it.
 //                                                            exclusive: creates the file if missing, needs write access;
 //                                                            shared: needs read access only, not_found where it is missing.
-//                                                            Held until the object dies; closing other descriptors does not drop it
+//                                                            Held until the object dies; closing other descriptors does not drop it.
+//                                                            It may have identity(), the file_identity of what is locked
 //   fs.list(path)                    result<vector<directory_entry>>  sorted by name, without . and ..
 //   fs.status(path)                  result<file_status>     of the name itself: a symlink is a symlink
 //   fs.make_directory(path)          result<void>            `exists` where the name is taken; the parent must be there
@@ -1838,6 +1853,17 @@ template <checksum_policy C>
 //   fs.remove(path)                  result<void>            a file, or an empty folder; durable after sync_directory
 //   fs.sync_directory(path)          result<void>            names created, renamed and removed in it survive power loss after this
 //   fs.boot()                        boot_id                 differs after each start of the machine; all zeros: not known
+//   fs.bind_folder(path)             result<Fs>              may be left out; the folder that stands at `path` now, to which a
+//                                                            symlink at its end may lead. In the handle that is returned, every path
+//                                                            that begins with `path` is looked for in that folder, and it and the
+//                                                            folders in it that were used stay the same ones whatever becomes of
+//                                                            their names. Below it no link is followed. There, and only there,
+//                                                            sync_directory(path + "/..") syncs the folder above. not_found, and
+//                                                            not_regular or ENOTDIR where it is no folder. Without it paths are
+//                                                            looked up anew each time
+//   fs.lock_folder(path, lock_mode)  result<Fs::lock_type>   may be left out; as lock(), of a folder that is there. `unsupported`
+//                                                            where this file system has no such locks. Without it the lock on a
+//                                                            file has to do, whose name can be taken away
 //
 //   file: moves, closes in its destructor. Positional calls may come from several threads.
 //   f.read(offset, span)             result<size_t>          as many as asked for; fewer only at the end of the file
@@ -1948,6 +1974,25 @@ concept file_system = std::copyable<Fs> && std::default_initializable<Fs> && fil
                           { fs.boot() } -> std::same_as<boot_id>;
                       };
 
+/// Has handles that work through a folder rather than its name.
+template <class Fs>
+concept binds_folders = file_system<Fs> && requires(Fs fs, std::string const& path) {
+    { fs.bind_folder(path) } -> std::same_as<result<Fs>>;
+};
+
+/// Can lock a folder itself.
+template <class Fs>
+concept locks_folders = file_system<Fs> && requires(Fs fs, std::string const& path, lock_mode mode) {
+    { fs.lock_folder(path, mode) } -> std::same_as<result<typename Fs::lock_type>>;
+};
+
+/// A handle bound to the folder at `path`, where the file system has such; else the handle as it is, and nothing is looked at.
+template <file_system Fs>
+[[nodiscard]] result<Fs> bind_folder(Fs& fs, std::string const& path) {
+    if constexpr (binds_folders<Fs>) return fs.bind_folder(path);
+    else return fs;
+}
+
 } // namespace keel::inline v0::io
 
 #endif
@@ -2021,6 +2066,7 @@ enum class damage : std::uint8_t {
     manifest_lost,    ///< neither serves in full; rebuilt from the segments
     missing_table,    ///< the manifest knows the table, the directory does not
     corrupt_block,    ///< a block of a table does not verify; the keys in it have no answer
+    unknown_extent,   ///< the end of the log is gone, and nothing says how many acknowledged records with it
 };
 
 [[nodiscard]] constexpr std::string_view name_of(damage what) noexcept {
@@ -2043,6 +2089,7 @@ enum class damage : std::uint8_t {
     case damage::manifest_lost: return "manifest_lost";
     case damage::missing_table: return "missing_table";
     case damage::corrupt_block: return "corrupt_block";
+    case damage::unknown_extent: return "unknown_extent";
     }
     return "unknown";
 }
@@ -2210,6 +2257,7 @@ enum class verify_depth : std::uint8_t {
 /// How to open a store or a log. Everything here may differ from one open to the next.
 struct open_options {
     bool create_if_missing = true;
+    bool create_parents = false;    ///< makes the folders above it, too, where they are missing
     bool read_only = false;         ///< never writes a byte; beside a writer, if there is one: the store as it is now
     unsigned recovery_threads = 0;  ///< 0: one per core, at most 8
     std::uint64_t memory_limit = 0; ///< bytes the recovery scan may hold at once for its buffers; 0: 8 MiB
@@ -2241,10 +2289,21 @@ struct open_options {
 
 namespace keel::inline v0 {
 
+/// A segment of which nobody knows how many acknowledged records it held: its file is gone, or cannot be read to its end, and nothing
+/// else says (recovery/extent.hpp).
+struct unknown_extent {
+    segment_id segment{}; ///< 0: both manifests were lost, and nobody knows which segments there were
+    std::string file{};   ///< path inside the store
+    lsn after{};          ///< the records that may be missing come behind this one
+    std::string why{};    ///< a sentence for a person
+    bool operator==(unknown_extent const&) const = default;
+};
+
 struct recovery_report {
     bool clean_close = false;           ///< the last writer closed the log in order
     std::uint64_t segments = 0;         ///< segment files looked at
     std::uint64_t mounted_segments = 0; ///< of those: sealed ones that stand for their records, not scanned
+    std::uint64_t sealed_segments = 0;  ///< that an earlier crash left, and this open has sealed
     std::uint64_t records = 0;          ///< records of the log that verify and count
     std::uint64_t tables = 0;           ///< tables of the store
     std::uint64_t table_records = 0;    ///< versions in them
@@ -2261,9 +2320,13 @@ struct recovery_report {
         0; ///< bytes cut because a crash left them incomplete and nobody was told they were safe
     std::uint64_t transient_mismatches = 0; ///< did not verify once, did when read again past the page cache
     std::vector<lsn_range> lost_lsn_ranges{};
-    lsn first_lsn{}; ///< the oldest record kept; 0 where there is none
-    lsn last_lsn{};  ///< the newest one
-    lsn horizon{};   ///< all up to here was known durable (or accepted, after the mere death of a process)
+    std::uint64_t declared_lost_records = 0; ///< that this or an earlier repair gave up, until accept_loss()
+    std::vector<lsn_range> declared_lost_lsn_ranges{};
+    std::vector<lsn_range> accepted_lost_lsn_ranges{}; ///< likewise, and accepted since
+    std::vector<unknown_extent> unknown_extents{}; ///< where more may be lost than anybody knows, until accept_loss()
+    lsn first_lsn{};                               ///< the oldest record kept; 0 where there is none
+    lsn last_lsn{};                                ///< the newest one
+    lsn horizon{}; ///< all up to here was known durable (or accepted, after the mere death of a process)
     std::vector<finding> findings{};        ///< up to findings_max; counts above are exact in any case
     std::vector<std::string> quarantined{}; ///< paths of evidence that repair moved away
     std::string notice{};                   ///< what an operator should know, e.g. that no redundancy is configured
@@ -2280,7 +2343,7 @@ struct recovery_report {
     [[nodiscard]] bool damaged() const noexcept {
         for (auto const& f : findings)
             if (f.is_corruption()) return true;
-        return corrupted_records != 0 || lost_records != 0;
+        return corrupted_records != 0 || lost_records != 0 || declared_lost_records != 0 || !unknown_extents.empty();
     }
 };
 
@@ -2344,6 +2407,10 @@ template <detail::named_enum E>
     if (f.lost != 0) text += "; " + std::to_string(f.lost) + (f.lost == 1 ? " record lost" : " records lost");
     return text;
 }
+/// "log/0000000000000002.seg after LSN 9: the segment's file is gone, ..."
+[[nodiscard]] inline std::string to_string(unknown_extent const& u) {
+    return u.file + " after LSN " + to_string(u.after) + ": " + u.why;
+}
 /// One line: what was there, and what was wrong with it.
 [[nodiscard]] inline std::string to_string(recovery_report const& r) {
     auto text = std::to_string(r.segments) + " segments (" + std::to_string(r.mounted_segments) + " mounted), " +
@@ -2354,6 +2421,10 @@ template <detail::named_enum E>
         text += "; " + std::to_string(r.corrupted_records) + " damaged records, " + std::to_string(r.healed_records) +
                 " healed, " + std::to_string(r.lost_records) + " lost";
     if (!r.lost_lsn_ranges.empty()) text += " (LSN " + to_string(r.lost_lsn_ranges) + ")";
+    if (!r.declared_lost_lsn_ranges.empty())
+        text += "; " + std::to_string(r.declared_lost_records) + " records declared lost (LSN " +
+                to_string(r.declared_lost_lsn_ranges) + ")";
+    for (auto const& u : r.unknown_extents) text += "; unknown: " + to_string(u);
     if (r.torn_tail_bytes != 0) text += "; torn tail of " + std::to_string(r.torn_tail_bytes) + " bytes";
     if (!r.findings.empty()) text += "; " + std::to_string(r.findings.size()) + " findings";
     if (!r.notice.empty()) text += "; " + r.notice;
@@ -3561,9 +3632,14 @@ struct state_changed {
 struct events_dropped {
     std::uint64_t count = 0;
 };
+/// A scan ended early because of damage and was let go of without having been asked for its status(): whoever looped over it took a
+/// part of the keys for all of them.
+struct scan_unchecked {
+    error why;
+};
 /// Any event. Later versions add more: a visitor of yours needs a branch for events it does not know.
 using event = std::variant<damage_found, segment_activated, segment_sealed, segment_abandoned, segment_retired, merged,
-                           records_lost, state_changed, events_dropped>;
+                           records_lost, state_changed, scan_unchecked, events_dropped>;
 
 /// Whether an observer has a function for this event.
 template <class O, class E>
@@ -3762,6 +3838,10 @@ namespace keel::inline v0::observe {
             o.text("event", "state_changed").text("state", s.state).text("reason", s.reason);
         }
         void operator()(events_dropped const& d) const { o.text("event", "events_dropped").number("events", d.count); }
+        void operator()(scan_unchecked const& s) const {
+            o.text("event", "scan_unchecked").text("file", s.why.file).number("offset", s.why.offset);
+            o.text("reason", to_string(s.why));
+        }
     };
     json_object o;
     o.text("time", utc_text(at_ns));
@@ -4191,7 +4271,7 @@ enum class fault_class : std::uint8_t {
     sync,      ///< of files and mappings
     store,     ///< store, publish
     directory, ///< list, status, make_directory, rename, remove, sync_directory
-    open,      ///< open, lock, map
+    open,      ///< open, lock, map, bind_folder, lock_folder
 };
 inline constexpr std::size_t fault_classes = 7;
 
@@ -4726,6 +4806,24 @@ public:
         return {};
     }
     [[nodiscard]] boot_id boot() { return inner_.boot(); }
+    /// Shares plan and counters.
+    [[nodiscard]] result<faulty> bind_folder(std::string const& path)
+        requires binds_folders<Inner>
+    {
+        auto const hit = control_->next(fault_class::open, {kind::fail});
+        if (hit) return control_->refuse(*hit, path);
+        KEEL_TRY_LET(bound, inner_.bind_folder(path));
+        auto copy = *this;
+        copy.inner_ = std::move(bound);
+        return copy;
+    }
+    [[nodiscard]] result<lock_type> lock_folder(std::string const& path, lock_mode mode)
+        requires locks_folders<Inner>
+    {
+        auto const hit = control_->next(fault_class::open, {kind::fail});
+        if (hit) return control_->refuse(*hit, path);
+        return inner_.lock_folder(path, mode);
+    }
 
 private:
     [[nodiscard]] result<void> name_call(std::string const& path, std::initializer_list<kind> possible) {
@@ -5207,6 +5305,17 @@ struct memory_node {
     cow<memory_folder> folder;
 };
 
+/// A path as it was given, and where it is looked for.
+struct memory_path {
+    memory_path(std::string const& path) : text{path}, rest{path} {} // NOLINT: from the root, as a string is
+    memory_path(std::string const& path, std::uint64_t folder, std::string_view below)
+        : text{path}, from{folder}, rest{below} {}
+
+    std::string const& text;
+    std::uint64_t from = 1; ///< inode of the folder; the root's
+    std::string_view rest;  ///< the names to go from there
+};
+
 /// Where a path leads: an entry that may be there (`inode`) or not (0). The root has no folder above it.
 struct memory_place {
     std::uint64_t folder = 0;
@@ -5216,7 +5325,7 @@ struct memory_place {
 
 class memory_names {
 public:
-    static constexpr std::uint64_t root_inode = 1;
+    static constexpr std::uint64_t root_inode = 1; // as memory_path has it
 
     memory_names() { nodes_.push_back({root_inode, 1, {}, cow<memory_folder>::make()}); }
 
@@ -5242,20 +5351,22 @@ public:
     [[nodiscard]] std::vector<memory_node>& nodes() noexcept { return nodes_; }
     [[nodiscard]] std::vector<memory_node> const& nodes() const noexcept { return nodes_; }
 
-    /// Names between slashes, taken one by one from the root; "", "." and a leading slash are the root itself.
-    [[nodiscard]] result<memory_place> resolve(std::string const& path) const {
-        memory_place at{0, "", root_inode};
+    /// Names between slashes, taken one by one from the folder; "", "." and a leading slash are the folder itself.
+    [[nodiscard]] result<memory_place> resolve(memory_path const& path) const {
+        memory_place at{0, "", path.from};
         std::vector<memory_place> above;
-        for (std::string_view rest = path; !rest.empty();) {
+        for (auto rest = path.rest; !rest.empty();) {
             auto const name = rest.substr(0, rest.find('/'));
             rest.remove_prefix(std::min(name.size() + 1, rest.size()));
             if (name.empty() || name == ".") continue;
             auto const* const here = find(at.inode);
             if (here == nullptr || !here->folder) {
-                return failure(errc::not_found, "a folder on the way is missing, or is a file; create it first", path);
+                return failure(errc::not_found, "a folder on the way is missing, or is a file; create it first",
+                               path.text);
             }
             if (name == "..") {
                 if (!above.empty()) at = above.back(), above.pop_back();
+                else at.inode = folder_above(at.inode);
                 continue;
             }
             auto const entry = here->folder->now.find(name);
@@ -5268,6 +5379,17 @@ public:
     [[nodiscard]] bool is_folder(std::uint64_t inode) const noexcept {
         auto const* const node = find(inode);
         return node != nullptr && static_cast<bool>(node->folder);
+    }
+
+    /// The folder that has this one; 0 where it has lost its name. The root has itself above it.
+    [[nodiscard]] std::uint64_t folder_above(std::uint64_t inode) const noexcept {
+        if (inode == root_inode) return root_inode;
+        for (auto const& node : nodes_) {
+            if (!node.folder) continue;
+            for (auto const& entry : node.folder->now)
+                if (entry.second == inode) return node.inode;
+        }
+        return 0;
     }
 
     /// A new file or folder at a free place.
@@ -5567,38 +5689,40 @@ public:
     // Names
 
     /// The inode of the file, which stays until release().
-    [[nodiscard]] result<std::uint64_t> open(std::string const& path, creation how) {
+    [[nodiscard]] result<std::uint64_t> open(memory_path const& path, creation how) {
         auto guard = std::unique_lock{mutex_};
-        KEEL_TRY(alive(path));
+        KEEL_TRY(alive(path.text));
         KEEL_TRY_LET(place, image_.names.resolve(path));
         if (place.inode != 0 && how == creation::must_not_exist)
-            return failure(errc::exists, "the name is taken", path);
-        if (image_.names.is_folder(place.inode)) return failure(errc::not_regular, "a folder stands here", path);
-        if (place.inode == 0 && how == creation::must_exist) return failure(errc::not_found, "no such file", path);
+            return failure(errc::exists, "the name is taken", path.text);
+        if (image_.names.is_folder(place.inode)) return failure(errc::not_regular, "a folder stands here", path.text);
+        if (place.inode == 0 && how == creation::must_exist) return failure(errc::not_found, "no such file", path.text);
         bool const is_new = place.inode == 0;
+        if (is_new) KEEL_TRY(takes_names(place, path.text));
         if (is_new) place.inode = image_.names.create(place, false).inode;
         ++handles_[place.inode];
-        if (is_new) finish(guard, operation_kind::create, path);
+        if (is_new) finish(guard, operation_kind::create, path.text);
         return place.inode;
     }
 
+    /// The inode of the folder, which stays until release().
+    [[nodiscard]] result<std::uint64_t> open_folder(memory_path const& path) {
+        auto const guard = std::lock_guard{mutex_};
+        KEEL_TRY(alive(path.text));
+        KEEL_TRY_LET(inode, folder_at(path));
+        ++handles_[inode];
+        return inode;
+    }
+
     /// The inode of the locked file, which stays until unlock().
-    [[nodiscard]] result<std::uint64_t> lock(std::string const& path, lock_mode mode) {
+    [[nodiscard]] result<std::uint64_t> lock(memory_path const& path, lock_mode mode) {
         auto const how = mode == lock_mode::exclusive ? creation::if_missing : creation::must_exist;
         KEEL_TRY_LET(inode, open(path, how));
-        auto const guard = std::lock_guard{mutex_};
-        auto& held = locks_[inode];
-        if (held.exclusive || (mode == lock_mode::exclusive && held.shared > 0)) {
-            release_locked(inode);
-            return failure(error{.code = errc::locked,
-                                 .message = "somebody holds the lock; close the other one first",
-                                 .file = path,
-                                 .cause = EAGAIN,
-                                 .retryable = true});
-        }
-        if (mode == lock_mode::exclusive) held.exclusive = true;
-        else ++held.shared;
-        return inode;
+        return lock_opened(inode, path, mode);
+    }
+    [[nodiscard]] result<std::uint64_t> lock_folder(memory_path const& path, lock_mode mode) {
+        KEEL_TRY_LET(inode, open_folder(path));
+        return lock_opened(inode, path, mode);
     }
     void unlock(std::uint64_t inode, lock_mode mode) noexcept {
         auto const guard = std::lock_guard{mutex_};
@@ -5619,9 +5743,9 @@ public:
         release_locked(inode);
     }
 
-    [[nodiscard]] result<std::vector<directory_entry>> list(std::string const& path) const {
+    [[nodiscard]] result<std::vector<directory_entry>> list(memory_path const& path) const {
         auto const guard = std::lock_guard{mutex_};
-        KEEL_TRY(alive(path));
+        KEEL_TRY(alive(path.text));
         KEEL_TRY_LET(inode, folder_at(path));
         std::vector<directory_entry> entries;
         for (auto const& [name, entry] : image_.names.at(inode).folder->now)
@@ -5629,11 +5753,11 @@ public:
         return entries;
     }
 
-    [[nodiscard]] result<file_status> status(std::string const& path) const {
+    [[nodiscard]] result<file_status> status(memory_path const& path) const {
         auto const guard = std::lock_guard{mutex_};
-        KEEL_TRY(alive(path));
+        KEEL_TRY(alive(path.text));
         KEEL_TRY_LET(place, image_.names.resolve(path));
-        if (place.inode == 0) return failure(errc::not_found, "no such file or folder", path);
+        if (place.inode == 0) return failure(errc::not_found, "no such file or folder", path.text);
         return status_of(place.inode);
     }
     [[nodiscard]] result<file_status> status(std::uint64_t inode, std::string const& path) const {
@@ -5642,52 +5766,54 @@ public:
         return status_of(inode);
     }
 
-    [[nodiscard]] result<void> make_directory(std::string const& path) {
+    [[nodiscard]] result<void> make_directory(memory_path const& path) {
         auto guard = std::unique_lock{mutex_};
-        KEEL_TRY(alive(path));
+        KEEL_TRY(alive(path.text));
         KEEL_TRY_LET(place, image_.names.resolve(path));
-        if (place.inode != 0) return failure(errc::exists, "the name is taken", path);
+        if (place.inode != 0) return failure(errc::exists, "the name is taken", path.text);
+        KEEL_TRY(takes_names(place, path.text));
         image_.names.create(place, true);
-        finish(guard, operation_kind::make_directory, path);
+        finish(guard, operation_kind::make_directory, path.text);
         return {};
     }
 
-    [[nodiscard]] result<void> rename(std::string const& from, std::string const& to) {
+    [[nodiscard]] result<void> rename(memory_path const& from, memory_path const& to) {
         auto guard = std::unique_lock{mutex_};
-        KEEL_TRY(alive(from));
+        KEEL_TRY(alive(from.text));
         auto& names = image_.names;
         KEEL_TRY_LET(old_place, names.resolve(from));
         KEEL_TRY_LET(new_place, names.resolve(to));
-        if (old_place.inode == 0) return failure(errc::not_found, "there is nothing to rename", from);
+        if (old_place.inode == 0) return failure(errc::not_found, "there is nothing to rename", from.text);
         if (old_place.inode == new_place.inode) return {};
         if (names.is_above(old_place.inode, new_place.folder)) {
-            return failure(errc::invalid_argument, "a folder cannot move into itself", from);
+            return failure(errc::invalid_argument, "a folder cannot move into itself", from.text);
         }
-        if (new_place.inode != 0) KEEL_TRY(replaceable(old_place.inode, new_place.inode, to));
+        if (new_place.inode != 0) KEEL_TRY(replaceable(old_place.inode, new_place.inode, to.text));
+        else KEEL_TRY(takes_names(new_place, to.text));
         names.rename(old_place, new_place);
-        finish(guard, operation_kind::rename, from);
+        finish(guard, operation_kind::rename, from.text);
         return {};
     }
 
-    [[nodiscard]] result<void> remove(std::string const& path) {
+    [[nodiscard]] result<void> remove(memory_path const& path) {
         auto guard = std::unique_lock{mutex_};
-        KEEL_TRY(alive(path));
+        KEEL_TRY(alive(path.text));
         KEEL_TRY_LET(place, image_.names.resolve(path));
-        if (place.inode == 0) return failure(errc::not_found, "no such file or folder", path);
-        if (place.folder == 0) return failure(errc::invalid_argument, "the root cannot be removed", path);
-        KEEL_TRY(empty_if_folder(place.inode, path));
+        if (place.inode == 0) return failure(errc::not_found, "no such file or folder", path.text);
+        if (place.folder == 0) return failure(errc::invalid_argument, "the root cannot be removed", path.text);
+        KEEL_TRY(empty_if_folder(place.inode, path.text));
         image_.names.remove(place);
-        finish(guard, operation_kind::remove, path);
+        finish(guard, operation_kind::remove, path.text);
         return {};
     }
 
-    [[nodiscard]] result<void> sync_directory(std::string const& path) {
+    [[nodiscard]] result<void> sync_directory(memory_path const& path) {
         auto guard = std::unique_lock{mutex_};
-        KEEL_TRY(alive(path));
+        KEEL_TRY(alive(path.text));
         KEEL_TRY_LET(inode, folder_at(path));
         image_.names.sync(inode);
         image_.names.collect([this](std::uint64_t held) { return handles_.contains(held); });
-        finish(guard, operation_kind::sync_directory, path);
+        finish(guard, operation_kind::sync_directory, path.text);
         return {};
     }
 
@@ -5799,11 +5925,27 @@ private:
     }
     [[nodiscard]] memory_content& edit(std::uint64_t inode) { return image_.names.at(inode).content.edit(); }
 
-    [[nodiscard]] result<std::uint64_t> folder_at(std::string const& path) const {
+    [[nodiscard]] result<std::uint64_t> lock_opened(std::uint64_t inode, memory_path const& path, lock_mode mode) {
+        auto const guard = std::lock_guard{mutex_};
+        auto& held = locks_[inode];
+        if (held.exclusive || (mode == lock_mode::exclusive && held.shared > 0)) {
+            release_locked(inode);
+            return failure(error{.code = errc::locked,
+                                 .message = "somebody holds the lock; close the other one first",
+                                 .file = path.text,
+                                 .cause = EAGAIN,
+                                 .retryable = true});
+        }
+        if (mode == lock_mode::exclusive) held.exclusive = true;
+        else ++held.shared;
+        return inode;
+    }
+
+    [[nodiscard]] result<std::uint64_t> folder_at(memory_path const& path) const {
         KEEL_TRY_LET(place, image_.names.resolve(path));
-        if (place.inode == 0) return failure(errc::not_found, "no such folder", path);
+        if (place.inode == 0) return failure(errc::not_found, "no such folder", path.text);
         if (!image_.names.is_folder(place.inode))
-            return failure(errc::not_regular, "a file stands where a folder should", path);
+            return failure(errc::not_regular, "a file stands where a folder should", path.text);
         return place.inode;
     }
 
@@ -5813,6 +5955,13 @@ private:
                 node.folder ? 0 : node.content->size(),
                 node.links,
                 {image_.device, inode}};
+    }
+
+    /// A folder that is held and was removed takes no new ones.
+    [[nodiscard]] result<void> takes_names(memory_place const& place, std::string const& path) const {
+        auto const* const folder = image_.names.find(place.folder);
+        if (folder != nullptr && folder->links != 0) return {};
+        return failure(errc::not_found, "the folder was removed", path);
     }
 
     [[nodiscard]] result<void> empty_if_folder(std::uint64_t inode, std::string const& path) const {
@@ -5944,6 +6093,102 @@ private:
 
 #endif
 
+// ---- keel/io/detail/memory_bound.hpp ----
+#ifndef KEEL_IO_DETAIL_MEMORY_BOUND_HPP
+#define KEEL_IO_DETAIL_MEMORY_BOUND_HPP
+
+// A folder of a simulated disk that is held, and the names below it: what bind_folder() of io/concept.hpp promises. As on a real machine,
+// the folders in it are looked up when they are first needed and held from then on.
+//
+// Thread rules: any number of threads. m_ guards below_ and is held while the disk is asked.
+
+namespace keel::inline v0::io::detail {
+
+class memory_bound {
+public:
+    /// `folder`: an inode that was opened for this.
+    memory_bound(std::shared_ptr<memory_disk> disk, std::uint64_t folder, std::string path)
+        : disk_{std::move(disk)}, path_{std::move(path)}, folder_{folder} {}
+    memory_bound(memory_bound const&) = delete;
+    memory_bound& operator=(memory_bound const&) = delete;
+    ~memory_bound() {
+        disk_->release(folder_);
+        for (auto const& [name, inode] : below_) disk_->release(inode);
+    }
+
+    /// Where a name is looked for; nothing where the path does not lead below the folder.
+    [[nodiscard]] std::optional<result<memory_path>> place_of(std::string const& path) {
+        auto const rest = names_below(path);
+        if (!rest) return std::nullopt;
+        if (leads_out(*rest))
+            return failure(errc::invalid_argument, "a path below a store does not lead out of it", path);
+        auto const first = rest->substr(0, rest->find('/'));
+        if (first.size() == rest->size()) return memory_path{path, folder_, *rest};
+        auto const inode = held(path, first);
+        if (!inode) return failure(inode.error());
+        return memory_path{path, *inode, rest->substr(first.size())};
+    }
+    /// The same for a folder that is to be opened. `above`: the folder above this one may be meant.
+    [[nodiscard]] std::optional<result<memory_path>> folder_place_of(std::string const& path, bool above = false) {
+        auto const rest = names_below(path);
+        if (!rest) return std::nullopt;
+        if (above && *rest == "..") return memory_path{path, folder_, *rest};
+        auto const name = rest->substr(0, rest->find_last_not_of('/') + 1);
+        if (name.empty() || name == "." || name == ".." || name.find('/') != std::string_view::npos)
+            return place_of(path);
+        auto const inode = held(path, name);
+        if (!inode) return failure(inode.error());
+        return memory_path{path, *inode, {}};
+    }
+    /// A folder was made, moved or removed under this path: what was held for it is not it.
+    void forget(std::string const& path) noexcept {
+        auto const name = names_below(path);
+        if (!name) return;
+        std::lock_guard const hold{m_};
+        auto const there = below_.find(*name);
+        if (there == below_.end()) return;
+        disk_->release(there->second);
+        below_.erase(there);
+    }
+
+private:
+    [[nodiscard]] std::optional<std::string_view> names_below(std::string_view path) const noexcept {
+        if (!path.starts_with(path_)) return std::nullopt;
+        path.remove_prefix(path_.size());
+        if (!path.empty() && path.front() != '/' && !path_.empty() && !path_.ends_with('/')) return std::nullopt;
+        for (;;) { // repeated slashes and dots
+            path.remove_prefix(std::min(path.find_first_not_of('/'), path.size()));
+            if (!path.starts_with("./")) return path;
+            path.remove_prefix(2);
+        }
+    }
+    [[nodiscard]] static bool leads_out(std::string_view rest) noexcept {
+        while (!rest.empty()) {
+            auto const name = rest.substr(0, rest.find('/'));
+            if (name == "..") return true;
+            rest.remove_prefix(std::min(name.size() + 1, rest.size()));
+        }
+        return false;
+    }
+    [[nodiscard]] result<std::uint64_t> held(std::string const& path, std::string_view name) {
+        std::lock_guard const hold{m_};
+        if (auto const there = below_.find(name); there != below_.end()) return there->second;
+        KEEL_TRY_LET(inode, disk_->open_folder({path, folder_, name}));
+        below_.emplace(name, inode);
+        return inode;
+    }
+
+    std::shared_ptr<memory_disk> disk_;
+    std::string path_;
+    std::uint64_t folder_;
+    std::mutex m_;
+    std::map<std::string, std::uint64_t, std::less<>> below_{};
+};
+
+} // namespace keel::inline v0::io::detail
+
+#endif
+
 // ---- keel/io/memory.hpp ----
 #ifndef KEEL_IO_MEMORY_HPP
 #define KEEL_IO_MEMORY_HPP
@@ -5953,7 +6198,7 @@ private:
 //
 // A `memory` is a handle; copies mean the same disk. A new disk is empty but for its root, "", "." and "/" all name it.
 // Paths with and without a leading slash are the same; there are no symlinks. The device number is 1 for every disk
-// unless chosen.
+// unless chosen. A handle that bind_folder() gave holds the folder: other handles of the disk may rename it.
 //
 //   crash          after_process_crash() and after_power_loss() give new disks and leave this one alone. What a power
 //                  loss may keep: of each unsynced 512-byte sector any version it had since the last sync (stores into
@@ -6134,21 +6379,59 @@ public:
     // The file system (io/concept.hpp)
 
     [[nodiscard]] result<file> open(std::string const& path, access how, creation make) {
-        KEEL_TRY_LET(inode, disk_->open(path, make));
+        KEEL_TRY_LET(place, place_of(path));
+        KEEL_TRY_LET(inode, disk_->open(place, make));
         return file{handle{disk_, inode, how, path}};
     }
     [[nodiscard]] result<lock_type> lock(std::string const& path, lock_mode mode) {
-        KEEL_TRY_LET(inode, disk_->lock(path, mode));
+        KEEL_TRY_LET(place, place_of(path));
+        KEEL_TRY_LET(inode, disk_->lock(place, mode));
         return lock_type{disk_, inode, mode};
     }
-    [[nodiscard]] result<std::vector<directory_entry>> list(std::string const& path) const { return disk_->list(path); }
-    [[nodiscard]] result<file_status> status(std::string const& path) const { return disk_->status(path); }
-    [[nodiscard]] result<void> make_directory(std::string const& path) { return disk_->make_directory(path); }
-    [[nodiscard]] result<void> rename(std::string const& from, std::string const& to) {
-        return disk_->rename(from, to);
+    [[nodiscard]] result<lock_type> lock_folder(std::string const& path, lock_mode mode) {
+        KEEL_TRY_LET(place, folder_place_of(path));
+        KEEL_TRY_LET(inode, disk_->lock_folder(place, mode));
+        return lock_type{disk_, inode, mode};
     }
-    [[nodiscard]] result<void> remove(std::string const& path) { return disk_->remove(path); }
-    [[nodiscard]] result<void> sync_directory(std::string const& path) { return disk_->sync_directory(path); }
+    [[nodiscard]] result<std::vector<directory_entry>> list(std::string const& path) const {
+        KEEL_TRY_LET(place, folder_place_of(path));
+        return disk_->list(place);
+    }
+    [[nodiscard]] result<file_status> status(std::string const& path) const {
+        KEEL_TRY_LET(place, place_of(path));
+        return disk_->status(place);
+    }
+    [[nodiscard]] result<void> make_directory(std::string const& path) {
+        KEEL_TRY_LET(place, place_of(path));
+        KEEL_TRY(disk_->make_directory(place));
+        forget(path);
+        return {};
+    }
+    [[nodiscard]] result<void> rename(std::string const& from, std::string const& to) {
+        KEEL_TRY_LET(old_place, place_of(from));
+        KEEL_TRY_LET(new_place, place_of(to));
+        KEEL_TRY(disk_->rename(old_place, new_place));
+        forget(from);
+        forget(to);
+        return {};
+    }
+    [[nodiscard]] result<void> remove(std::string const& path) {
+        KEEL_TRY_LET(place, place_of(path));
+        KEEL_TRY(disk_->remove(place));
+        forget(path);
+        return {};
+    }
+    [[nodiscard]] result<void> sync_directory(std::string const& path) {
+        KEEL_TRY_LET(place, folder_place_of(path, true));
+        return disk_->sync_directory(place);
+    }
+    [[nodiscard]] result<memory> bind_folder(std::string const& path) const {
+        KEEL_TRY_LET(place, folder_place_of(path));
+        KEEL_TRY_LET(inode, disk_->open_folder(place));
+        auto bound = *this;
+        bound.bound_ = std::make_shared<detail::memory_bound>(disk_, inode, path);
+        return bound;
+    }
     [[nodiscard]] boot_id boot() const {
         return disk_->with_image([](auto& image) { return image.boot; });
     }
@@ -6288,6 +6571,20 @@ public:
     }
 
 private:
+    [[nodiscard]] result<detail::memory_path> place_of(std::string const& path) const {
+        if (bound_)
+            if (auto place = bound_->place_of(path)) return *std::move(place);
+        return detail::memory_path{path};
+    }
+    [[nodiscard]] result<detail::memory_path> folder_place_of(std::string const& path, bool above = false) const {
+        if (bound_)
+            if (auto place = bound_->folder_place_of(path, above)) return *std::move(place);
+        return detail::memory_path{path};
+    }
+    void forget(std::string const& path) const noexcept {
+        if (bound_) bound_->forget(path);
+    }
+
     explicit memory(detail::memory_image image) : disk_{std::make_shared<detail::memory_disk>(std::move(image))} {}
 
     template <class F>
@@ -6313,6 +6610,7 @@ private:
     }
 
     std::shared_ptr<detail::memory_disk> disk_;
+    std::shared_ptr<detail::memory_bound> bound_{}; ///< nothing: paths begin at the root
 };
 
 } // namespace keel::inline v0::io
@@ -6401,15 +6699,18 @@ struct errno_meaning {
     return meaning_of_call(cause);
 }
 
-/// `what` was tried on `file` ("cannot write 512 bytes"), and the system answered with errno `cause`.
-[[nodiscard]] inline error os_error(int cause, std::string what, std::string const& file, std::uint64_t offset = 0) {
+/// `what` was tried on `file` ("cannot write 512 bytes"), and the system answered with errno `cause`. The caller reads errno before
+/// anything else is done: an allocation that succeeds may change it.
+[[nodiscard]] inline error os_error(int cause, std::string_view what, std::string const& file,
+                                    std::uint64_t offset = 0) {
     auto const meaning = meaning_of(cause);
-    what += ": ";
-    what += std::generic_category().message(cause);
-    what += '.';
-    if (!meaning.remedy.empty()) (what += ' ') += meaning.remedy;
+    std::string message{what};
+    message += ": ";
+    message += std::generic_category().message(cause);
+    message += '.';
+    if (!meaning.remedy.empty()) (message += ' ') += meaning.remedy;
     return error{.code = meaning.code,
-                 .message = std::move(what),
+                 .message = std::move(message),
                  .file = file,
                  .offset = offset,
                  .cause = cause,
@@ -6417,8 +6718,9 @@ struct errno_meaning {
 }
 
 /// The same, on the way out of a function that returns a result.
-[[nodiscard]] inline auto os_failure(int cause, std::string what, std::string const& file, std::uint64_t offset = 0) {
-    return failure(os_error(cause, std::move(what), file, offset));
+[[nodiscard]] inline auto os_failure(int cause, std::string_view what, std::string const& file,
+                                     std::uint64_t offset = 0) {
+    return failure(os_error(cause, what, file, offset));
 }
 
 } // namespace keel::inline v0::io::detail
@@ -6431,9 +6733,10 @@ struct errno_meaning {
 
 // File descriptors: opened without following the last name, without waiting for the other end of a pipe, closed on
 // exec, never 0, 1 or 2; and whole transfers over calls that may be interrupted or do a part only. An error at offset n
-// says that everything before n was done.
+// says that everything before n was done. errno is read right behind the call that sets it.
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -6457,6 +6760,8 @@ public:
     void swap(descriptor& other) noexcept { std::swap(number_, other.number_); }
     [[nodiscard]] int get() const noexcept { return number_; }
     [[nodiscard]] explicit operator bool() const noexcept { return number_ >= 0; }
+    /// Is not closed here any more.
+    [[nodiscard]] int release() noexcept { return std::exchange(number_, -1); }
 
 private:
     int number_ = -1;
@@ -6471,14 +6776,30 @@ auto uninterrupted(Call&& call) {
     }
 }
 
+/// A name as the system is asked for it: in a folder that is held open, or as it stands (from the root, or from the working directory).
+struct posix_place {
+    std::shared_ptr<descriptor const> folder{}; ///< nothing: as it stands
+    std::string name{};
+
+    [[nodiscard]] int at() const noexcept { return folder ? folder->get() : AT_FDCWD; }
+    [[nodiscard]] char const* c_str() const noexcept { return name.c_str(); }
+};
+
 /// open(2) with what keel always wants. Where it fails, the descriptor is empty and errno says why.
-[[nodiscard]] inline descriptor open_descriptor(char const* path, int flags) noexcept {
+[[nodiscard]] inline descriptor open_descriptor(int at, char const* name, int flags) noexcept {
     // O_NONBLOCK: a pipe under the name must be refused, not waited for. It has no meaning for regular files.
     auto const all = flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
-    descriptor opened{uninterrupted([&] { return ::open(path, all, mode_t{0644}); })};
+    descriptor opened{uninterrupted([&] { return ::openat(at, name, all, mode_t{0644}); })};
     if (!opened || opened.get() > 2) return opened;
     // The host runs with a standard stream closed. A stray printf must not end up inside a segment.
-    return descriptor{::fcntl(opened.get(), F_DUPFD_CLOEXEC, 3)};
+    auto const number = ::fcntl(opened.get(), F_DUPFD_CLOEXEC, 3);
+    auto const cause = errno; // closing the first one may change it
+    opened = descriptor{number};
+    errno = cause;
+    return opened;
+}
+[[nodiscard]] inline descriptor open_descriptor(char const* path, int flags) noexcept {
+    return open_descriptor(AT_FDCWD, path, flags);
 }
 
 [[nodiscard]] inline file_kind kind_of(mode_t mode) noexcept {
@@ -6498,15 +6819,18 @@ auto uninterrupted(Call&& call) {
 
 [[nodiscard]] inline result<file_status> status_of(descriptor const& file, std::string const& path) {
     struct stat raw {};
-    if (::fstat(file.get(), &raw) != 0) return os_failure(errno, "cannot read the status of the file", path);
-    return status_from(raw);
+    if (uninterrupted([&] { return ::fstat(file.get(), &raw); }) == 0) return status_from(raw);
+    auto const cause = errno;
+    return os_failure(cause, "cannot read the status of the file", path);
 }
 
 /// Of the name itself: a symbolic link is a symbolic link.
-[[nodiscard]] inline result<file_status> status_at(std::string const& path) {
+[[nodiscard]] inline result<file_status> status_at(posix_place const& place, std::string const& path) {
     struct stat raw {};
-    if (::lstat(path.c_str(), &raw) != 0) return os_failure(errno, "cannot read the status of the name", path);
-    return status_from(raw);
+    auto const ask = [&] { return ::fstatat(place.at(), place.c_str(), &raw, AT_SYMLINK_NOFOLLOW); };
+    if (uninterrupted(ask) == 0) return status_from(raw);
+    auto const cause = errno;
+    return os_failure(cause, "cannot read the status of the name", path);
 }
 
 [[nodiscard]] inline auto not_regular(file_kind found, std::string const& path) {
@@ -6518,26 +6842,35 @@ auto uninterrupted(Call&& call) {
                    path);
 }
 
+struct opened_file {
+    descriptor file{};
+    file_status status{};
+};
+
 /// Opens a regular file, or refuses.
-[[nodiscard]] inline result<descriptor> open_regular(std::string const& path, access how, creation make) {
+[[nodiscard]] inline result<opened_file> open_regular(posix_place const& place, std::string const& path, access how,
+                                                      creation make) {
     int flags = (how == access::read_only ? O_RDONLY : O_RDWR) | O_NOFOLLOW;
     if (make != creation::must_exist) flags |= O_CREAT;
     if (make == creation::must_not_exist) flags |= O_EXCL;
-    auto opened = open_descriptor(path.c_str(), flags);
-    if (!opened) return os_failure(errno, "cannot open the file", path);
+    auto opened = open_descriptor(place.at(), place.c_str(), flags);
+    auto const cause = errno;
+    if (!opened) return os_failure(cause, "cannot open the file", path);
     KEEL_TRY_LET(status, status_of(opened, path));
     if (status.kind != file_kind::regular) return not_regular(status.kind, path);
-    return opened;
+    return opened_file{std::move(opened), status};
 }
 
-/// Opens a folder; the last name is not followed either. Whoever keeps a store behind a link names it with a slash at
-/// the end.
-[[nodiscard]] inline result<descriptor> open_folder(std::string const& path) {
-    auto opened = open_descriptor(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-    if (opened) return opened;
+/// Opens a folder; the last name is not followed either.
+[[nodiscard]] inline result<descriptor> open_folder(posix_place const& place, std::string const& path) {
+    auto opened = open_descriptor(place.at(), place.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
     auto cause = errno;
+    if (opened) return opened;
     // A link makes some systems say "not a folder", which would send people looking in the wrong place.
-    if (auto const status = status_at(path); status && status->kind == file_kind::symlink) cause = ELOOP;
+    bool const may_be_link = cause == ENOTDIR || cause == ELOOP || cause == EMLINK;
+    if (auto const status = may_be_link ? status_at(place, path) : result<file_status>{};
+        status && status->kind == file_kind::symlink)
+        cause = ELOOP;
     return os_failure(cause, "cannot open the folder", path);
 }
 
@@ -6561,12 +6894,13 @@ template <class Move>
     std::size_t done = 0;
     while (done < wanted) {
         ssize_t const moved = move(done);
+        auto const cause = errno;
         if (moved > 0) {
             done += static_cast<std::size_t>(moved);
         } else if (moved == 0) {
             break;
-        } else if (errno != EINTR) {
-            return {done, errno};
+        } else if (cause != EINTR) {
+            return {done, cause};
         }
     }
     return {done, 0};
@@ -6587,6 +6921,14 @@ template <class Move>
     return got.bytes;
 }
 
+/// How large this process may make a file (ulimit -f); asked before a file grows, because the system's answer is a signal, SIGXFSZ.
+[[nodiscard]] inline std::uint64_t file_bytes_allowed() noexcept {
+    rlimit now{};
+    if (::getrlimit(RLIMIT_FSIZE, &now) != 0 || now.rlim_cur == RLIM_INFINITY)
+        return std::numeric_limits<std::uint64_t>::max();
+    return now.rlim_cur;
+}
+
 [[nodiscard]] inline result<void> write_at(descriptor const& file, std::string const& path, std::uint64_t offset,
                                            byte_view in) {
     KEEL_TRY(check_range(offset, in.size(), path));
@@ -6599,6 +6941,17 @@ template <class Move>
     return os_failure(cause, bytes_text("cannot write", in.size() - put.bytes), path, offset + put.bytes);
 }
 
+/// The same where the file grows: what goes past the limit is refused, what is in front of it is written.
+[[nodiscard]] inline result<void> write_growing(descriptor const& file, std::string const& path, std::uint64_t offset,
+                                                byte_view in) {
+    KEEL_TRY(check_range(offset, in.size(), path));
+    auto const allowed = file_bytes_allowed();
+    if (offset + in.size() <= allowed) return write_at(file, path, offset, in);
+    auto const fits = static_cast<std::size_t>(allowed - std::min(allowed, offset));
+    if (fits != 0) KEEL_TRY(write_at(file, path, offset, in.first(fits)));
+    return os_failure(EFBIG, bytes_text("cannot write", in.size() - fits), path, offset + fits);
+}
+
 /// Bytes and size are on the medium. EINTR says that nothing was tried to the end, so it may be repeated; any other
 /// error may have marked pages clean that were never written, and is reported once.
 [[nodiscard]] inline result<void> sync_data(descriptor const& file, std::string const& path) {
@@ -6609,7 +6962,8 @@ template <class Move>
 #else
     auto const synced = uninterrupted([&] { return ::fsync(file.get()); });
 #endif
-    if (synced != 0) return os_failure(errno, "cannot sync the file", path);
+    auto const cause = errno;
+    if (synced != 0) return os_failure(cause, "cannot sync the file", path);
     return {};
 }
 
@@ -6638,12 +6992,14 @@ template <class Reserve>
     std::uint64_t piece = bytes;
     while (done < bytes) {
         auto const length = std::min(piece, bytes - done);
-        if (reserve(done, length) == 0) {
+        auto const answer = reserve(done, length);
+        auto const cause = errno;
+        if (answer == 0) {
             done += length;
-        } else if (errno == EINTR) {
+        } else if (cause == EINTR) {
             piece = std::max(piece / 2, piece_min);
         } else {
-            return errno;
+            return cause;
         }
     }
     return 0;
@@ -6694,6 +7050,7 @@ template <class Reserve>
 [[nodiscard]] inline result<void> allocate_blocks(descriptor const& file, std::string const& path,
                                                   std::uint64_t bytes) {
     KEEL_TRY(check_range(0, bytes, path));
+    if (bytes > file_bytes_allowed()) return os_failure(EFBIG, bytes_text("cannot allocate", bytes), path);
     auto const cause = reserve_blocks(file, bytes);
     if (cause == 0) return {};
     if (cause != EOPNOTSUPP && cause != ENOSYS) return os_failure(cause, bytes_text("cannot allocate", bytes), path);
@@ -6705,65 +7062,262 @@ template <class Reserve>
 
 #endif
 
+// ---- keel/io/process.hpp ----
+#ifndef KEEL_IO_PROCESS_HPP
+#define KEEL_IO_PROCESS_HPP
+
+// What belongs to one process. fork() copies all memory but only the thread that called it: in the child, a mutex may be held by a thread
+// that does not exist, and a store's state is the parent's business. An object that must not be used there keeps a process_mark, and asks
+// it first; what it owns and cannot take apart in the child is left behind by process_bound.
+//
+// How a child is noticed: a word in a page that the kernel empties in every child (MADV_WIPEONFORK), so asking costs a load. Where the
+// kernel refuses that, a handler of pthread_atfork empties the word; then a child made by the bare system call goes unnoticed.
+// vfork() and threads share the memory and are the same process.
+
+#include <new>
+
+#include <pthread.h>
+#include <sys/mman.h>
+
+namespace keel::inline v0::io {
+
+namespace detail {
+
+using process_word = std::atomic<std::uint64_t>;
+
+inline constinit process_word word_without_page{0};
+inline constinit std::atomic<process_word*> word_of_process{nullptr};
+/// The largest number that this process, or one it was forked from, has given itself.
+inline constinit process_word last_process_number{0};
+
+/// A word that is 0 in a forked child; nothing where the kernel does not offer one.
+[[nodiscard]] inline process_word* map_wiped_word() noexcept {
+#if defined(MADV_WIPEONFORK)
+    constexpr std::size_t bytes = 4096; // the kernel rounds up to its pages
+    auto* const page = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED) return nullptr;
+    if (::madvise(page, bytes, MADV_WIPEONFORK) == 0) return new (page) process_word{0};
+    ::munmap(page, bytes);
+#endif
+    return nullptr;
+}
+inline void empty_word_in_child() noexcept { word_without_page.store(0, std::memory_order_relaxed); }
+[[nodiscard]] inline process_word* make_process_word() noexcept {
+    if (auto* const mapped = map_wiped_word(); mapped != nullptr) return mapped;
+    ::pthread_atfork(nullptr, nullptr, &empty_word_in_child);
+    return &word_without_page;
+}
+
+/// No lock: a child may be forked while another thread is here.
+[[nodiscard]] inline process_word* the_process_word() noexcept {
+    auto* there = word_of_process.load(std::memory_order_acquire);
+    if (there != nullptr) return there;
+    auto* const made = make_process_word();
+    if (word_of_process.compare_exchange_strong(there, made, std::memory_order_acq_rel)) return made;
+    return there; // a page that another thread was quicker to make stays mapped, and is not used
+}
+
+/// A number that neither this process's parent nor any process above it has.
+[[nodiscard]] inline std::uint64_t number_of_process(process_word& word) noexcept {
+    auto number = word.load(std::memory_order_relaxed);
+    if (number != 0) return number;
+    auto const mine = last_process_number.fetch_add(1, std::memory_order_relaxed) + 1;
+    return word.compare_exchange_strong(number, mine, std::memory_order_relaxed) ? mine : number;
+}
+
+/// What a child left behind. Reachable, so that a leak checker does not take it for lost.
+struct left_behind {
+    left_behind* next = nullptr;
+};
+inline constinit std::atomic<left_behind*> all_left_behind{nullptr};
+
+template <class T>
+struct left_behind_as : left_behind {
+    explicit left_behind_as(T&& what) noexcept : kept{std::move(what)} {}
+    T kept;
+};
+
+} // namespace detail
+
+/// The process that makes it. Small; copies mean the same process. Any thread.
+class process_mark {
+public:
+    process_mark() noexcept : word_{detail::the_process_word()}, number_{detail::number_of_process(*word_)} {}
+
+    /// Whether this is that process, rather than one that was forked from it.
+    [[nodiscard]] bool is_here() const noexcept { return word_->load(std::memory_order_relaxed) == number_; }
+
+private:
+    detail::process_word* word_;
+    std::uint64_t number_;
+};
+
+/// Owns something that only the process that made it may take apart: a thread, a mutex that may be held, whatever lets go of a file.
+/// In a forked child the destructor, and an assignment, run none of its code: the memory is the child's to lose.
+template <class T>
+class process_bound {
+    static_assert(std::is_nothrow_move_constructible_v<T>);
+
+public:
+    process_bound() noexcept
+        requires std::is_nothrow_default_constructible_v<T>
+        : what_{} {}
+    explicit process_bound(T what) noexcept : what_{std::move(what)} {}
+    process_bound(process_bound&& other) noexcept : mark_{other.mark_}, what_{std::move(other.what_)} {}
+    process_bound(process_bound const& other)
+        requires std::is_copy_constructible_v<T>
+        : mark_{other.mark_}, what_{other.what_} {}
+    process_bound& operator=(process_bound other) noexcept {
+        let_go();
+        mark_ = other.mark_;
+        std::construct_at(&what_, std::move(other.what_));
+        return *this;
+    }
+    ~process_bound() { let_go(); }
+
+    [[nodiscard]] bool is_here() const noexcept { return mark_.is_here(); }
+    [[nodiscard]] T& operator*() noexcept { return what_; }
+    [[nodiscard]] T const& operator*() const noexcept { return what_; }
+    /// Of a pointer: what it points to.
+    [[nodiscard]] decltype(auto) operator->() noexcept { return arrow(what_); }
+    [[nodiscard]] decltype(auto) operator->() const noexcept { return arrow(what_); }
+
+private:
+    template <class U>
+    [[nodiscard]] static decltype(auto) arrow(U& what) noexcept {
+        if constexpr (requires { what.operator->(); }) return (what);
+        else return std::addressof(what);
+    }
+    void let_go() noexcept {
+        if (mark_.is_here()) [[likely]]
+            return std::destroy_at(&what_);
+        using kept_type = detail::left_behind_as<T>;
+        auto* const kept = new (std::nothrow) kept_type{std::move(what_)};
+        if (kept == nullptr) return; // lost for a leak checker, too
+        kept->next = detail::all_left_behind.load(std::memory_order_relaxed);
+        while (!detail::all_left_behind.compare_exchange_weak(kept->next, kept, std::memory_order_release)) {}
+    }
+
+    process_mark mark_{};
+    union {
+        T what_;
+    };
+};
+
+} // namespace keel::inline v0::io
+
+#endif
+
 // ---- keel/io/detail/posix_lock.hpp ----
 #ifndef KEEL_IO_DETAIL_POSIX_LOCK_HPP
 #define KEEL_IO_DETAIL_POSIX_LOCK_HPP
 
-// Who may use a store: a lock on a file, held by a descriptor. Two layers.
-//  - Open-file-description locks. They belong to the descriptor, so closing another one of the same file drops nothing
-//    (a classic POSIX lock would be gone), a shared one needs read access only, and two descriptors of one process
-//    exclude each other as two processes do. flock(2) has the same properties and stands in where the system has none
-//    of them.
+// Who may use a store: a lock on a file or a folder, held by a descriptor. Two layers.
+//  - On a file an open-file-description lock. It belongs to the descriptor, so closing another one of the same file drops
+//    nothing (a classic POSIX lock would be gone), a shared one needs read access only, and two descriptors of one
+//    process exclude each other as two processes do. flock(2) has the same properties: it stands in where the system has
+//    none of them, and it is what locks a folder.
 //  - A table of this process by device and inode. It makes the message say that the other holder is in this very
 //    process, and holds where the file system's locks are a fiction. There is one per program, or one per shared object
 //    where symbols are hidden or loaded RTLD_LOCAL; two such objects exclude each other through the first layer all the
 //    same.
-// The lock is the file's, not the name's: after locking, the name must still lead to that file.
+// A file's lock is the file's, not the name's: after locking, the name must still lead to that file.
+//
+// A forked child has no part in its parent's locks: its copies of the descriptors are closed as it begins, so that a child which lives on
+// does not keep a store locked that its parent died with, and its table is empty.
 
 #include <sys/file.h>
 
 namespace keel::inline v0::io::detail {
 
-/// Which files this process has locked. Thread-safe.
+/// Which files and folders this process has locked. Thread-safe.
 class lock_table {
 public:
-    [[nodiscard]] bool enter(file_identity const& file, lock_mode mode) {
+    /// `number`: the descriptor that is to hold the lock. False where somebody in this process has it.
+    [[nodiscard]] bool enter(file_identity const& what, lock_mode mode, int number) {
         std::lock_guard const hold{mutex_};
-        auto& holders = holders_[file];
-        if (holders == exclusive || (holders != 0 && mode == lock_mode::exclusive)) return false;
-        holders = mode == lock_mode::exclusive ? exclusive : holders + 1;
+        auto const found = holders_.find(what);
+        auto const before = found == holders_.end() ? 0 : found->second;
+        if (before == exclusive || (before != 0 && mode == lock_mode::exclusive)) return false;
+        numbers_.reserve(numbers_.size() + 1); // from here on only holders_ may throw, and then nothing has changed
+        holders_[what] = mode == lock_mode::exclusive ? exclusive : before + 1;
+        numbers_.push_back(number);
         return true;
     }
-    void leave(file_identity const& file) noexcept {
+    void leave(file_identity const& what, int number) noexcept {
         std::lock_guard const hold{mutex_};
-        auto const found = holders_.find(file);
+        std::erase(numbers_, number);
+        auto const found = holders_.find(what);
         if (found == holders_.end()) return;
         if (found->second == exclusive || --found->second == 0) holders_.erase(found);
     }
+    /// Never destroyed: a store that lives in a static object may let go of its lock after this function's statics are gone.
     [[nodiscard]] static lock_table& of_this_process() {
-        // Never destroyed: a store that lives in a static object may let go of its lock after this function's statics
-        // are gone.
-        static auto* const table = new lock_table;
-        return *table;
+        auto* there = current_.load(std::memory_order_acquire);
+        while (there == nullptr || !there->mark_.is_here()) {
+            auto* const fresh = new lock_table;
+            fresh->older_ = there;
+            if (current_.compare_exchange_strong(there, fresh, std::memory_order_acq_rel)) {
+                if (fresh->older_ == nullptr) ::pthread_atfork(&before_fork, &in_parent, &in_child);
+                return *fresh;
+            }
+            delete fresh;
+        }
+        return *there;
     }
 
 private:
+    lock_table() = default;
+
+    /// So that no other thread is in the middle of a change. A table of a process above this one may be: it is left alone.
+    static void before_fork() noexcept {
+        auto* const table = current_.load(std::memory_order_acquire);
+        if (!table->mark_.is_here()) return;
+        table->mutex_.lock();
+        forking_ = table;
+    }
+    static void in_parent() noexcept {
+        if (auto* const table = std::exchange(forking_, nullptr); table != nullptr) table->mutex_.unlock();
+    }
+    /// The parent goes on holding what it holds: closing a copy of a descriptor drops no lock.
+    static void in_child() noexcept {
+        auto* const table = std::exchange(forking_, nullptr);
+        if (table == nullptr) return;
+        for (auto const number : table->numbers_) ::close(number);
+        table->numbers_.clear();
+        table->mutex_.unlock();
+    }
+
     static constexpr int exclusive = -1;
+    static inline constinit std::atomic<lock_table*> current_{nullptr};
+    static inline constinit lock_table* forking_ = nullptr; ///< under its mutex
+
+    process_mark mark_{};
+    lock_table* older_ = nullptr; ///< of the process this one was forked from
     std::mutex mutex_;
     std::map<file_identity, int> holders_;
+    std::vector<int> numbers_; ///< descriptors that hold a lock
 };
 
-/// errno, or 0. EAGAIN and EACCES: somebody else has it.
+/// errno, or 0. EAGAIN: somebody else has it.
+[[nodiscard]] inline int lock_by_flock(int number, lock_mode mode) noexcept {
+    auto const operation = (mode == lock_mode::exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB;
+    if (uninterrupted([&] { return ::flock(number, operation); }) == 0) return 0;
+    auto const cause = errno;
+    return cause == EWOULDBLOCK ? EAGAIN : cause;
+}
+
+/// The same. EAGAIN and EACCES of the system: somebody else has it.
 [[nodiscard]] inline int lock_description(int number, lock_mode mode) noexcept {
 #if defined(F_OFD_SETLK)
     struct flock whole {};
     whole.l_type = static_cast<short>(mode == lock_mode::exclusive ? F_WRLCK : F_RDLCK);
     whole.l_whence = SEEK_SET;
     if (uninterrupted([&] { return ::fcntl(number, F_OFD_SETLK, &whole); }) == 0) return 0;
-    if (errno != EINVAL) return errno == EACCES ? EAGAIN : errno;
+    auto const cause = errno;
+    if (cause != EINVAL) return cause == EACCES ? EAGAIN : cause;
 #endif
-    auto const operation = (mode == lock_mode::exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB;
-    return uninterrupted([&] { return ::flock(number, operation); }) == 0 ? 0 : errno;
+    return lock_by_flock(number, mode);
 }
 
 inline void unlock_description(int number) noexcept {
@@ -6784,58 +7338,78 @@ inline void unlock_description(int number) noexcept {
         error{.code = errc::locked, .message = std::move(message), .file = path, .cause = EAGAIN, .retryable = true});
 }
 
-/// A held lock; lets go when it dies. A child made by fork() shares it: the child's copy lets go of nothing, while the
-/// parent's end frees the file even if the child still runs.
+/// A held lock; lets go when it dies. A child made by fork() has none of it.
 class posix_lock {
 public:
     posix_lock(posix_lock&& other) noexcept
-        : file_{std::move(other.file_)}, identity_{other.identity_}, owner_{std::exchange(other.owner_, 0)} {}
+        : file_{std::move(other.file_)}, identity_{other.identity_}, process_{other.process_} {}
     posix_lock& operator=(posix_lock&& other) noexcept {
         if (this == &other) return *this;
         let_go();
         file_ = std::move(other.file_);
         identity_ = other.identity_;
-        owner_ = std::exchange(other.owner_, 0);
+        process_ = other.process_;
         return *this;
     }
     ~posix_lock() { let_go(); }
 
-    [[nodiscard]] static result<posix_lock> take(std::string const& path, lock_mode mode) {
+    [[nodiscard]] file_identity const& identity() const noexcept { return identity_; }
+
+    [[nodiscard]] static result<posix_lock> take(posix_place const& place, std::string const& path, lock_mode mode) {
         auto const how = mode == lock_mode::exclusive ? access::read_write : access::read_only;
         auto const make = mode == lock_mode::exclusive ? creation::if_missing : creation::must_exist;
         // Where the name leads elsewhere afterwards, a cleaner took the file away between open and lock: begin again.
         for (int attempt = 0; attempt < 8; ++attempt) {
-            KEEL_TRY_LET(file, open_regular(path, how, make));
-            KEEL_TRY_LET(status, status_of(file, path));
-            auto& table = lock_table::of_this_process();
-            if (!table.enter(status.identity, mode)) return locked_failure(path, "Another object in this process");
-            posix_lock held{std::move(file), status.identity};
-            auto const cause = lock_description(held.file_.get(), mode);
-            if (cause == EAGAIN) return locked_failure(path, "Another process");
-            if (cause != 0) return os_failure(cause, "cannot lock the file", path);
-            auto const named = status_at(path);
-            if (named && named->identity == status.identity) return held;
+            KEEL_TRY_LET(opened, open_regular(place, path, how, make));
+            auto const identity = opened.status.identity;
+            KEEL_TRY_LET(held, lock_opened(std::move(opened.file), identity, path, mode, &lock_description));
+            auto const named = status_at(place, path);
+            if (named && named->identity == identity) return held;
         }
         return locked_failure(path, "Somebody keeps replacing this file and");
     }
+    /// Locks a folder itself. Errors: unsupported, where this file system has no such locks.
+    [[nodiscard]] static result<posix_lock> take_folder(posix_place const& place, std::string const& path,
+                                                        lock_mode mode) {
+        KEEL_TRY_LET(folder, open_folder(place, path));
+        KEEL_TRY_LET(status, status_of(folder, path));
+        return lock_opened(std::move(folder), status.identity, path, mode, &lock_by_flock);
+    }
 
 private:
-    posix_lock(descriptor file, file_identity const& identity) noexcept
-        : file_{std::move(file)}, identity_{identity}, owner_{::getpid()} {}
+    using lock_call = int (*)(int, lock_mode) noexcept;
+
+    posix_lock(descriptor file, file_identity const& identity) noexcept : file_{std::move(file)}, identity_{identity} {}
+
+    [[nodiscard]] static result<posix_lock> lock_opened(descriptor file, file_identity const& identity,
+                                                        std::string const& path, lock_mode mode, lock_call lock) {
+        auto const number = file.get();
+        if (!lock_table::of_this_process().enter(identity, mode, number))
+            return locked_failure(path, "Another object in this process");
+        posix_lock held{std::move(file), identity};
+        auto const cause = lock(number, mode);
+        if (cause == 0) return held;
+        if (cause == EAGAIN) return locked_failure(path, "Another process");
+        // NFS makes a flock of a folder a lock that needs write access, which no descriptor of a folder has.
+        bool const no_such_locks = cause == EBADF || cause == EINVAL || cause == ENOLCK;
+        return os_failure(lock == &lock_by_flock && no_such_locks ? EOPNOTSUPP : cause, "cannot lock it", path);
+    }
 
     void let_go() noexcept {
-        if (owner_ != 0) {
+        if (!process_.is_here()) {
+            // Closed as the child began, and perhaps another file's by now.
+            static_cast<void>(file_.release());
+        } else if (file_) {
             // In this order: whoever finds the table free finds the file free too.
-            if (owner_ == ::getpid()) unlock_description(file_.get());
-            lock_table::of_this_process().leave(identity_);
+            unlock_description(file_.get());
+            lock_table::of_this_process().leave(identity_, file_.get());
         }
-        owner_ = 0;
         file_ = descriptor{};
     }
 
     descriptor file_;
     file_identity identity_;
-    pid_t owner_;
+    process_mark process_{};
 };
 
 } // namespace keel::inline v0::io::detail
@@ -6898,6 +7472,8 @@ inline void prefetch(void const* at, std::size_t bytes) noexcept {
 //    own handler and list, whatever visibility and processor the code around was compiled for. The handlers are
 //    chained, in any order. An object with an installed handler stays in memory after dlclose(), since a later handler
 //    may point to it.
+//  - A forked child has the thread that forked, which had no window open, and none of the others: their windows are closed as it begins,
+//    before a new thread can take one of their slots over.
 //
 // Out of our hands: a host that replaces the handler afterwards and does not call the one before, or blocks SIGBUS in a
 // thread. Such a host takes the unmapped model.
@@ -6907,7 +7483,6 @@ inline void prefetch(void const* at, std::size_t bytes) noexcept {
 
 #include <dlfcn.h>
 #include <link.h>
-#include <pthread.h>
 #include <signal.h>
 #if defined(__linux__) && (defined(__x86_64__) || defined(__aarch64__))
 #include <ucontext.h>
@@ -7030,26 +7605,40 @@ on_bus_error(int number, siginfo_t* info, void* context) noexcept {
 #endif
 }
 
-/// Once per program or shared object, at its first mapping.
-KEEL_DETAIL_HIDDEN inline void install_guard() noexcept {
-    [[maybe_unused]] static bool const installed = [] {
+/// In a forked child: the windows of threads that it does not have.
+KEEL_DETAIL_HIDDEN inline void close_windows_of_others() noexcept {
+    auto const self = ::pthread_self();
+    for (auto* slot = guard_slots.load(std::memory_order_acquire); slot != nullptr; slot = slot->next)
+        if (::pthread_equal(slot->owner, self) == 0) slot->open.store(nullptr, std::memory_order_relaxed);
+}
+
+KEEL_DETAIL_HIDDEN inline void install_guard_once() noexcept {
 #if defined(RTLD_NODELETE) && defined(RTLD_NOLOAD)
-        // Code that a signal may reach stays where it is. For the program itself there is nothing to do.
-        Dl_info self{};
-        auto* const here = reinterpret_cast<void*>(&on_bus_error);
-        if (::dladdr(here, &self) != 0 && self.dli_fname != nullptr && !is_the_program(here)) {
-            static_cast<void>(::dlopen(self.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE));
-        }
+    // Code that a signal may reach stays where it is. For the program itself there is nothing to do.
+    Dl_info self{};
+    auto* const here = reinterpret_cast<void*>(&on_bus_error);
+    if (::dladdr(here, &self) != 0 && self.dli_fname != nullptr && !is_the_program(here)) {
+        static_cast<void>(::dlopen(self.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE));
+    }
 #endif
-        struct sigaction ours {};
-        ours.sa_sigaction = &on_bus_error;
-        // NODEFER: the handler before may itself be left by a jump. ONSTACK: the host may run on small stacks.
-        ours.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
-        sigemptyset(&ours.sa_mask);
-        // Known before ours can run, then once more, exactly.
-        ::sigaction(SIGBUS, nullptr, &guard_previous);
-        return ::sigaction(SIGBUS, &ours, &guard_previous) == 0;
-    }();
+    struct sigaction ours {};
+    ours.sa_sigaction = &on_bus_error;
+    // NODEFER: the handler before may itself be left by a jump. ONSTACK: the host may run on small stacks.
+    ours.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
+    sigemptyset(&ours.sa_mask);
+    struct sigaction before {};
+    ::sigaction(SIGBUS, nullptr, &before);
+    // Ours already: a thread of the process that this one was forked from had come so far.
+    if ((before.sa_flags & SA_SIGINFO) != 0 && before.sa_sigaction == &on_bus_error) return;
+    guard_previous = before; // known before ours can run, then once more, exactly
+    ::sigaction(SIGBUS, &ours, &guard_previous);
+    ::pthread_atfork(nullptr, nullptr, &close_windows_of_others);
+}
+
+/// Once per program or shared object, at its first mapping. A child that is forked while another thread is in there begins anew.
+KEEL_DETAIL_HIDDEN inline void install_guard() noexcept {
+    static constinit pthread_once_t once = PTHREAD_ONCE_INIT;
+    static_cast<void>(::pthread_once(&once, [] { install_guard_once(); }));
 }
 
 /// The first touch of a thread: it needs a slot, and there has to be a handler.
@@ -7100,12 +7689,13 @@ template <class Touch>
 // A file in memory, through Boost.Interprocess. The region is made from the descriptor that is already open, never from
 // the name again: what is mapped is the file that was opened, and a failed sync of either is seen by both. Its bytes
 // are touched only under posix_guard.hpp, so what the machine cannot give is an error with file and offset. Shared
-// memory order is the caller's business but for publish(), which releases.
+// memory order is the caller's business but for publish(), which releases. A mapping that is stored to keeps a descriptor of
+// its file, to find out why a store failed: for want of space, or because the file was cut short.
 
 #include <boost/interprocess/exceptions.hpp>
 #include <boost/interprocess/mapped_region.hpp>
 
-#include <sys/mman.h>
+#include <sys/statvfs.h>
 
 namespace keel::inline v0::io::detail {
 
@@ -7137,12 +7727,15 @@ public:
         KEEL_TRY_LET(status, status_of(file, path));
         if (status.size > std::numeric_limits<std::size_t>::max() / 2)
             return failure(errc::too_large, "the file is longer than this machine's address space", path);
-        if (status.size == 0) return posix_mapping{{}, path, how};
+        if (status.size == 0) return posix_mapping{{}, {}, path, how};
+        // Where there is no descriptor to be had, a full disk is told as a failed device.
+        descriptor again{how == access::read_write ? ::fcntl(file.get(), F_DUPFD_CLOEXEC, 3) : -1};
         namespace interprocess = boost::interprocess;
         auto const mode = how == access::read_only ? interprocess::read_only : interprocess::read_write;
         try {
             auto const bytes = static_cast<std::size_t>(status.size);
-            return posix_mapping{interprocess::mapped_region{lent_descriptor{file.get()}, mode, 0, bytes}, path, how};
+            return posix_mapping{interprocess::mapped_region{lent_descriptor{file.get()}, mode, 0, bytes},
+                                 std::move(again), path, how};
         } catch (interprocess::interprocess_exception const& refused) {
             auto const cause = refused.get_native_error();
             return os_failure(cause != 0 ? cause : EIO, bytes_text("cannot map", status.size), path);
@@ -7156,7 +7749,7 @@ public:
         if (!writable_ || !inside(offset, in.size())) return refusal(offset, in.size());
         auto* const to = base() + offset;
         if (auto const fault = touch_guarded(region(), [=] { copy(to, in.data(), in.size()); }))
-            return lost(fault, offset, "store");
+            return store_lost(fault, offset);
         return {};
     }
 
@@ -7168,7 +7761,7 @@ public:
             if constexpr (thread_sanitizer) static_cast<void>(std::atomic_ref{*to}.load(std::memory_order_relaxed));
             std::atomic_ref{*to}.store(word, std::memory_order_release);
         });
-        if (fault != 0) return lost(fault, offset, "store");
+        if (fault != 0) return store_lost(fault, offset);
         return {};
     }
 
@@ -7211,12 +7804,13 @@ public:
         if (region_.get_size() == 0) return {};
         release_pages(0, size());
         if (uninterrupted([&] { return region_.flush(0, 0, false) ? 0 : -1; }) == 0) return {};
-        return os_failure(errno, "cannot sync the mapped file", path_);
+        auto const cause = errno;
+        return os_failure(cause, "cannot sync the mapped file", path_);
     }
 
 private:
-    posix_mapping(boost::interprocess::mapped_region&& region, std::string const& path, access how)
-        : region_{std::move(region)}, writable_{how == access::read_write}, path_{path} {}
+    posix_mapping(boost::interprocess::mapped_region&& region, descriptor file, std::string const& path, access how)
+        : region_{std::move(region)}, file_{std::move(file)}, writable_{how == access::read_write}, path_{path} {}
 
     [[nodiscard]] std::byte* base() const noexcept { return static_cast<std::byte*>(region_.get_address()); }
 
@@ -7245,9 +7839,20 @@ private:
         return failure(errc::invalid_argument, "a published word lies at a multiple of 4", path_, offset);
     }
 
+    /// What the system names is an address in the page that failed, which may begin before what was asked for.
+    [[nodiscard]] std::uint64_t offset_of(std::uintptr_t fault) const noexcept {
+        return static_cast<std::uint64_t>(fault - reinterpret_cast<std::uintptr_t>(base()));
+    }
+    /// A store into a page that has no block yet, or must not be written where it lies, needs room.
+    [[nodiscard]] tl::unexpected<error> store_lost(std::uintptr_t fault, std::uint64_t offset) const {
+        struct statvfs disk {};
+        auto const status = file_ ? status_of(file_, path_) : result<file_status>{};
+        bool const full = file_ && status && offset_of(fault) < status->size && ::fstatvfs(file_.get(), &disk) == 0 &&
+                          disk.f_bavail * std::uint64_t{disk.f_frsize} < full_below_bytes;
+        if (full) return os_failure(ENOSPC, "cannot store mapped bytes", path_, std::max(offset_of(fault), offset));
+        return lost(fault, offset, "store");
+    }
     [[nodiscard]] tl::unexpected<error> lost(std::uintptr_t fault, std::uint64_t offset, char const* verb) const {
-        // What the system names is an address in the page that failed, which may begin before what was asked for.
-        auto const at = static_cast<std::uint64_t>(fault - reinterpret_cast<std::uintptr_t>(base()));
         auto message = std::string{"cannot "} + verb +
                        " mapped bytes: the file was cut short, its device cannot read them, or a copy-on-write disk "
                        "has no room for "
@@ -7255,14 +7860,151 @@ private:
         return failure(error{.code = errc::io_error,
                              .message = std::move(message),
                              .file = path_,
-                             .offset = std::max(at, offset),
+                             .offset = std::max(offset_of(fault), offset),
                              .cause = EIO});
     }
 
+    /// With so little left, copy-on-write file systems have no block to give.
+    static constexpr std::uint64_t full_below_bytes = 64 * KiB;
+
     boost::interprocess::mapped_region region_;
+    descriptor file_;
     bool writable_;
     std::string path_;
 };
+
+} // namespace keel::inline v0::io::detail
+
+#endif
+
+// ---- keel/io/detail/posix_root.hpp ----
+#ifndef KEEL_IO_DETAIL_POSIX_ROOT_HPP
+#define KEEL_IO_DETAIL_POSIX_ROOT_HPP
+
+// A folder that is held open, and the names below it. A path that begins with the folder's own is looked for in that folder, whatever has
+// become of its name meanwhile: renamed, replaced, on another file system mounted above it, or relative to a working directory that was
+// changed. The folders in it are opened when they are first needed and held from then on, for the same reason. Below the held folder no
+// symbolic link is followed, and no name leads out of it.
+//
+// Thread rules: any number of threads. m_ guards below_ and is held during the opening of a folder.
+
+namespace keel::inline v0::io::detail {
+
+class posix_root {
+public:
+    using held_folder = std::shared_ptr<descriptor const>;
+
+    /// `path`: what a name below this folder begins with.
+    posix_root(std::string path, descriptor folder)
+        : path_{std::move(path)}, folder_{std::make_shared<descriptor const>(std::move(folder))} {}
+
+    /// The names between the folder and the end of `path`; nothing where it does not lead below it.
+    [[nodiscard]] std::optional<std::vector<std::string>> names_below(std::string_view path) const {
+        if (!path.starts_with(path_)) return std::nullopt;
+        auto rest = path.substr(path_.size());
+        if (!rest.empty() && rest.front() != '/' && !path_.ends_with('/')) return std::nullopt;
+        std::vector<std::string> names;
+        while (!rest.empty()) {
+            auto const name = rest.substr(0, rest.find('/'));
+            rest.remove_prefix(std::min(name.size() + 1, rest.size()));
+            if (!name.empty() && name != ".") names.emplace_back(name);
+        }
+        return names;
+    }
+
+    /// Where the last of `names` is looked for. `path` is for the error.
+    [[nodiscard]] result<posix_place> place_of(std::vector<std::string> const& names, std::string const& path) {
+        if (names.empty()) return posix_place{folder_, "."};
+        if (names.size() == 1) return posix_place{folder_, names.front()}; // ".." is for sync_directory to allow
+        for (auto const& name : names)
+            if (name == "..")
+                return failure(errc::invalid_argument, "a path below a store does not lead out of it", path);
+        KEEL_TRY_LET(above, folder_below(names.front(), path));
+        for (std::size_t i = 1; i + 1 < names.size(); ++i) {
+            KEEL_TRY_LET(next, open_folder({above, names[i]}, path));
+            above = std::make_shared<descriptor const>(std::move(next));
+        }
+        return posix_place{std::move(above), names.back()};
+    }
+    /// The folder these names lead to, where it is one that is held.
+    [[nodiscard]] result<held_folder> held(std::vector<std::string> const& names, std::string const& path) {
+        if (names.empty()) return folder_;
+        if (names.size() == 1 && names.front() != "..") return folder_below(names.front(), path);
+        return held_folder{};
+    }
+    /// A folder was made, moved or removed under this path: what was held for it is not it.
+    void forget(std::string_view path) noexcept {
+        if (!path.starts_with(path_)) return;
+        path.remove_prefix(path_.size());
+        path.remove_prefix(std::min(path.find_first_not_of('/'), path.size()));
+        std::lock_guard const hold{m_};
+        if (auto const there = below_.find(path); there != below_.end()) below_.erase(there);
+    }
+
+private:
+    [[nodiscard]] result<held_folder> folder_below(std::string const& name, std::string const& path) {
+        std::lock_guard const hold{m_};
+        if (auto const there = below_.find(name); there != below_.end()) return there->second;
+        KEEL_TRY_LET(opened, open_folder({folder_, name}, path));
+        auto held = std::make_shared<descriptor const>(std::move(opened));
+        below_.emplace(name, held);
+        return held;
+    }
+
+    std::string path_;
+    held_folder folder_;
+    std::mutex m_;
+    std::map<std::string, held_folder, std::less<>> below_{};
+};
+
+/// Where names are looked for: as they stand, or below a folder that is held.
+class posix_names {
+public:
+    posix_names() = default;
+    explicit posix_names(std::shared_ptr<posix_root> root) : root_{std::move(root)} {}
+
+    /// Where the last name of `path` is looked for.
+    [[nodiscard]] result<posix_place> place_of(std::string const& path) const {
+        KEEL_TRY(check_text(path));
+        auto const names = below(path);
+        if (!names) return posix_place{{}, path};
+        if (names->size() == 1 && names->front() == "..")
+            return failure(errc::invalid_argument, "a path below a store does not lead out of it", path);
+        return root_->place_of(*names, path);
+    }
+    /// The same for a folder that is to be opened: one that is held is opened again through itself.
+    [[nodiscard]] result<posix_place> folder_place_of(std::string const& path) const {
+        KEEL_TRY(check_text(path));
+        auto const names = below(path);
+        if (!names) return posix_place{{}, path};
+        KEEL_TRY_LET(held, root_->held(*names, path));
+        if (held) return posix_place{std::move(held), "."};
+        return root_->place_of(*names, path);
+    }
+    void forget(std::string const& path) const noexcept {
+        if (root_) root_->forget(path);
+    }
+
+private:
+    [[nodiscard]] std::optional<std::vector<std::string>> below(std::string const& path) const {
+        return root_ ? root_->names_below(path) : std::nullopt;
+    }
+    /// The system would read such a path up to that byte, and name another file.
+    [[nodiscard]] static result<void> check_text(std::string const& path) {
+        if (path.find('\0') == std::string::npos) return {};
+        return failure(errc::invalid_argument, "a path has no zero byte in it: choose another one", path);
+    }
+
+    std::shared_ptr<posix_root> root_{};
+};
+
+/// Opens a folder to be held; a symbolic link at its end is followed, once and for all.
+[[nodiscard]] inline result<descriptor> open_root(posix_place const& place, std::string const& path) {
+    auto opened = open_descriptor(place.at(), place.c_str(), O_RDONLY | O_DIRECTORY);
+    auto const cause = errno;
+    if (!opened) return os_failure(cause, "cannot open the folder", path);
+    return opened;
+}
 
 } // namespace keel::inline v0::io::detail
 
@@ -7276,8 +8018,6 @@ private:
 // second descriptor with O_DIRECT and an aligned bounce buffer; dropping the cached pages, then a plain read; a plain
 // read alone. The bytes are the same in all three on a healthy machine, so a file system that refuses the first is not
 // an error.
-
-#include <new>
 
 namespace keel::inline v0::io::detail {
 
@@ -7328,9 +8068,10 @@ private:
         auto const skip = static_cast<std::size_t>(offset + done - from);
         auto const got =
             uninterrupted([&] { return ::pread(direct.get(), buffer.data(), capacity, static_cast<off_t>(from)); });
-        if (got < 0 && errno == EINVAL) return std::nullopt;
+        auto const cause = errno;
+        if (got < 0 && cause == EINVAL) return std::nullopt;
         if (got < 0)
-            return os_failure(errno, bytes_text("cannot read past the cache", out.size() - done), path, offset + done);
+            return os_failure(cause, bytes_text("cannot read past the cache", out.size() - done), path, offset + done);
         if (static_cast<std::size_t>(got) <= skip) break; // the end of the file
         auto const length = std::min(static_cast<std::size_t>(got) - skip, out.size() - done);
         std::memcpy(out.data() + done, buffer.data() + skip, length);
@@ -7366,10 +8107,11 @@ private:
 //   read, write        pread and pwrite, whole transfers                 sync            fdatasync
 //   read_uncached      O_DIRECT, else dropped pages        (posix_uncached.hpp)
 //   allocate           fallocate, else written zeros       (posix_allocate.hpp)
-//   lock               open-file-description locks         (posix_lock.hpp)
+//   lock, lock_folder  open-file-description locks, flock  (posix_lock.hpp)
+//   bind_folder        openat and its like                 (posix_root.hpp)
 //   map                Boost.Interprocess, under a guard   (posix_mapping.hpp, posix_guard.hpp)
-// New files have mode 0644 and new folders 0755, less the umask. A host that limits its file size (ulimit -f) has to
-// ignore SIGXFSZ, as every program that wants an error instead of a signal does.
+// New files have mode 0644 and new folders 0755, less the umask. Where the host limits the size of its files (ulimit -f),
+// what would go past that is refused before the system is asked, whose answer would be a signal (SIGXFSZ).
 
 #include <dirent.h>
 
@@ -7377,11 +8119,31 @@ namespace keel::inline v0::io {
 
 namespace detail {
 
+/// How long a file is known to be at least. Moves; any thread.
+class known_size {
+public:
+    explicit known_size(std::uint64_t bytes) noexcept : bytes_{bytes} {}
+    known_size(known_size&& other) noexcept : bytes_{other.get()} {}
+    known_size& operator=(known_size&& other) noexcept {
+        bytes_.store(other.get(), std::memory_order_relaxed);
+        return *this;
+    }
+    [[nodiscard]] std::uint64_t get() const noexcept { return bytes_.load(std::memory_order_relaxed); }
+    void reaches(std::uint64_t bytes) noexcept {
+        auto before = get();
+        while (before < bytes && !bytes_.compare_exchange_weak(before, bytes, std::memory_order_relaxed)) {}
+    }
+
+private:
+    std::atomic<std::uint64_t> bytes_; // relaxed: whoever sees less asks the system once more
+};
+
 class posix_file {
 public:
-    [[nodiscard]] static result<posix_file> open(std::string const& path, access how, creation make) {
-        KEEL_TRY_LET(opened, open_regular(path, how, make));
-        return posix_file{std::move(opened), path, how};
+    [[nodiscard]] static result<posix_file> open(posix_place const& place, std::string const& path, access how,
+                                                 creation make) {
+        KEEL_TRY_LET(opened, open_regular(place, path, how, make));
+        return posix_file{std::move(opened.file), path, how, opened.status.size};
     }
 
     [[nodiscard]] result<std::size_t> read(std::uint64_t offset, byte_span out) const {
@@ -7392,7 +8154,11 @@ public:
     }
     [[nodiscard]] result<void> write(std::uint64_t offset, byte_view in) {
         KEEL_TRY(check_writable(offset));
-        return write_at(file_, path_, offset, in);
+        auto const known = size_.get();
+        if (offset <= known && in.size() <= known - offset) return write_at(file_, path_, offset, in);
+        KEEL_TRY(write_growing(file_, path_, offset, in));
+        if (!in.empty()) size_.reaches(offset + in.size());
+        return {};
     }
     [[nodiscard]] result<void> sync() { return sync_data(file_, path_); }
     /// A hint: these bytes of a mapping of this file change no more. They begin to be written, so that a sync waits for less; what goes
@@ -7404,7 +8170,10 @@ public:
     }
     [[nodiscard]] result<void> allocate(std::uint64_t bytes) {
         KEEL_TRY(check_writable(0));
-        return bytes == 0 ? result<void>{} : allocate_blocks(file_, path_, bytes);
+        if (bytes == 0) return {};
+        KEEL_TRY(allocate_blocks(file_, path_, bytes));
+        size_.reaches(bytes);
+        return {};
     }
     [[nodiscard]] result<file_status> status() const { return status_of(file_, path_); }
     [[nodiscard]] result<posix_mapping> map(access how) const {
@@ -7414,8 +8183,8 @@ public:
     [[nodiscard]] std::string const& path() const noexcept { return path_; }
 
 private:
-    posix_file(descriptor file, std::string path, access how) noexcept
-        : file_{std::move(file)}, writable_{how == access::read_write}, path_{std::move(path)} {}
+    posix_file(descriptor file, std::string path, access how, std::uint64_t bytes) noexcept
+        : file_{std::move(file)}, writable_{how == access::read_write}, path_{std::move(path)}, size_{bytes} {}
 
     [[nodiscard]] result<void> check_writable(std::uint64_t offset) const {
         if (writable_) return {};
@@ -7426,6 +8195,7 @@ private:
     descriptor file_;
     bool writable_;
     std::string path_;
+    known_size size_;
 };
 
 /// 32 hexadecimal digits, dashes between them ignored; all zeros for anything else.
@@ -7468,82 +8238,494 @@ struct close_folder {
                                                                                     : file_kind::other;
 }
 
-[[nodiscard]] inline result<std::vector<directory_entry>> list_folder(std::string const& path) {
-    KEEL_TRY_LET(opened, open_folder(path));
-    // fdopendir takes the descriptor over where it succeeds, so it gets one of its own.
-    auto const number = ::fcntl(opened.get(), F_DUPFD_CLOEXEC, 3);
-    std::unique_ptr<DIR, close_folder> const folder{number < 0 ? nullptr : ::fdopendir(number)};
-    if (!folder) {
-        auto const cause = errno;
-        descriptor const not_taken{number};
-        return os_failure(cause, "cannot list the folder", path);
-    }
+/// What fdopendir takes over is not a descriptor that is held: reading moves its position.
+[[nodiscard]] inline result<std::vector<directory_entry>> list_folder(posix_place const& place,
+                                                                      std::string const& path) {
+    KEEL_TRY_LET(opened, open_folder(place, path));
+    std::unique_ptr<DIR, close_folder> const folder{::fdopendir(opened.get())};
+    auto const refused = errno;
+    if (!folder) return os_failure(refused, "cannot list the folder", path);
+    static_cast<void>(opened.release());
     std::vector<directory_entry> entries;
     for (;;) {
         errno = 0;
         auto const* const entry = ::readdir(folder.get());
-        if (entry == nullptr && errno != 0) return os_failure(errno, "cannot list the folder", path);
+        auto const cause = errno;
+        if (entry == nullptr && cause == EINTR) continue;
+        if (entry == nullptr && cause != 0) return os_failure(cause, "cannot list the folder", path);
         if (entry == nullptr) break;
-        std::string_view const name{entry->d_name};
+        std::string_view const name = entry->d_name;
         if (name != "." && name != "..") entries.push_back({std::string{name}, kind_of(folder.get(), *entry)});
     }
     std::sort(entries.begin(), entries.end());
     return entries;
 }
 
-[[nodiscard]] inline result<void> remove_name(std::string const& path) {
-    if (::unlink(path.c_str()) == 0) return {};
+[[nodiscard]] inline result<void> remove_name(posix_place const& place, std::string const& path) {
+    if (::unlinkat(place.at(), place.c_str(), 0) == 0) return {};
     auto const cause = errno;
     // Linux says EISDIR for a folder, POSIX EPERM, which can also mean that the file must not be removed.
     if (cause != EISDIR && cause != EPERM) return os_failure(cause, "cannot remove the file", path);
-    if (::rmdir(path.c_str()) == 0) return {};
-    return os_failure(errno == ENOTDIR ? cause : errno, "cannot remove it", path);
+    if (::unlinkat(place.at(), place.c_str(), AT_REMOVEDIR) == 0) return {};
+    auto const second = errno;
+    return os_failure(second == ENOTDIR ? cause : second, "cannot remove it", path);
+}
+
+/// Where the folder is held already, through that descriptor: no other is needed.
+[[nodiscard]] inline result<void> sync_folder(posix_place const& place, std::string const& path) {
+    descriptor opened;
+    auto number = place.at();
+    if (place.name != "." || number == AT_FDCWD) {
+        KEEL_TRY_LET(folder, open_folder(place, path));
+        number = folder.get();
+        opened = std::move(folder);
+    }
+    if (uninterrupted([&] { return ::fsync(number); }) == 0) return {};
+    auto const cause = errno;
+    // A file system that cannot sync a folder cannot promise that a name survives: it says EINVAL.
+    return os_failure(cause == EINVAL ? EOPNOTSUPP : cause, "cannot sync the folder", path);
+}
+
+/// The id is the same for every call, so two threads may find it out at once.
+[[nodiscard]] inline boot_id const& boot_id_of_machine() {
+    static constinit std::atomic<boot_id const*> known{nullptr};
+    auto const* there = known.load(std::memory_order_acquire);
+    if (there != nullptr) return *there;
+    auto fresh = std::make_unique<boot_id const>(read_boot_id());
+    if (known.compare_exchange_strong(there, fresh.get(), std::memory_order_acq_rel)) return *fresh.release();
+    return *there;
 }
 
 } // namespace detail
 
-/// The machine itself. Stateless; every object is the same.
+/// The machine itself. Every object is the same, but for one that bind_folder() gave.
 class posix {
 public:
     using file = detail::posix_file;
     using mapping = detail::posix_mapping;
     using lock_type = detail::posix_lock;
 
+    posix() = default;
+
+    /// A handle that works through the folder which stands at `path` now, and holds it: see io/concept.hpp. A symbolic link at the end of
+    /// `path` is followed, here and never again.
+    [[nodiscard]] result<posix> bind_folder(std::string const& path) const {
+        KEEL_TRY_LET(place, names_.folder_place_of(path));
+        KEEL_TRY_LET(folder, detail::open_root(place, path));
+        return posix{detail::posix_names{std::make_shared<detail::posix_root>(path, std::move(folder))}};
+    }
+
     [[nodiscard]] result<file> open(std::string const& path, access how, creation make) const {
-        return file::open(path, how, make);
+        KEEL_TRY_LET(place, names_.place_of(path));
+        return file::open(place, path, how, make);
     }
     [[nodiscard]] result<lock_type> lock(std::string const& path, lock_mode mode) const {
-        return lock_type::take(path, mode);
+        KEEL_TRY_LET(place, names_.place_of(path));
+        return lock_type::take(place, path, mode);
+    }
+    [[nodiscard]] result<lock_type> lock_folder(std::string const& path, lock_mode mode) const {
+        KEEL_TRY_LET(place, names_.folder_place_of(path));
+        return lock_type::take_folder(place, path, mode);
     }
     [[nodiscard]] result<std::vector<directory_entry>> list(std::string const& path) const {
-        return detail::list_folder(path);
+        KEEL_TRY_LET(place, names_.folder_place_of(path));
+        return detail::list_folder(place, path);
     }
-    [[nodiscard]] result<file_status> status(std::string const& path) const { return detail::status_at(path); }
+    [[nodiscard]] result<file_status> status(std::string const& path) const {
+        KEEL_TRY_LET(place, names_.place_of(path));
+        return detail::status_at(place, path);
+    }
 
     [[nodiscard]] result<void> make_directory(std::string const& path) const {
-        if (::mkdir(path.c_str(), mode_t{0755}) == 0) return {};
-        return detail::os_failure(errno, "cannot make the folder", path);
+        KEEL_TRY_LET(place, names_.place_of(path));
+        if (::mkdirat(place.at(), place.c_str(), mode_t{0755}) != 0) {
+            auto const cause = errno;
+            return detail::os_failure(cause, "cannot make the folder", path);
+        }
+        names_.forget(path);
+        return {};
     }
     [[nodiscard]] result<void> rename(std::string const& from, std::string const& to) const {
-        if (std::rename(from.c_str(), to.c_str()) == 0) return {};
-        return detail::os_failure(errno, "cannot rename it to " + to, from);
+        KEEL_TRY_LET(old_place, names_.place_of(from));
+        KEEL_TRY_LET(new_place, names_.place_of(to));
+        if (::renameat(old_place.at(), old_place.c_str(), new_place.at(), new_place.c_str()) != 0) {
+            auto const cause = errno;
+            return detail::os_failure(cause, "cannot rename it to " + to, from);
+        }
+        names_.forget(from);
+        names_.forget(to);
+        return {};
     }
-    [[nodiscard]] result<void> remove(std::string const& path) const { return detail::remove_name(path); }
+    [[nodiscard]] result<void> remove(std::string const& path) const {
+        KEEL_TRY_LET(place, names_.place_of(path));
+        KEEL_TRY(detail::remove_name(place, path));
+        names_.forget(path);
+        return {};
+    }
 
     [[nodiscard]] result<void> sync_directory(std::string const& path) const {
-        KEEL_TRY_LET(folder, detail::open_folder(path));
-        if (detail::uninterrupted([&] { return ::fsync(folder.get()); }) == 0) return {};
-        // A file system that cannot sync a folder cannot promise that a name survives: it says EINVAL.
-        return detail::os_failure(errno == EINVAL ? EOPNOTSUPP : errno, "cannot sync the folder", path);
+        KEEL_TRY_LET(place, names_.folder_place_of(path));
+        return detail::sync_folder(place, path);
     }
 
-    [[nodiscard]] boot_id boot() const {
-        static boot_id const id = detail::read_boot_id();
-        return id;
-    }
+    [[nodiscard]] boot_id boot() const { return detail::boot_id_of_machine(); }
+
+private:
+    explicit posix(detail::posix_names names) : names_{std::move(names)} {}
+
+    detail::posix_names names_{};
 };
 
-static_assert(file_system<posix>);
+static_assert(file_system<posix> && binds_folders<posix> && locks_folders<posix>);
+
+} // namespace keel::inline v0::io
+
+#endif
+
+// ---- keel/io/schedule.hpp ----
+#ifndef KEEL_IO_SCHEDULE_HPP
+#define KEEL_IO_SCHEDULE_HPP
+
+// scheduled<Inner>: a file system that works as Inner does and tells a hook of each call before it is made, and another one after it. For
+// tests of programs with several threads, a user's own included: every call is a point where another thread may run first.
+//
+// The hooks run on the thread that makes the call. The first may keep that thread waiting while others run, before anything is done: whoever
+// lets one thread run at a time can so walk through the orders in which threads reach the disk. A `schedule` is such an order: a list of
+// switches, "at place 17 thread 1 goes on". It prints as text and is read back from it, so that a run that failed is run again.
+//
+// Handles, files, mappings and locks of one scheduled share the hooks. Thread-safe as Inner is; on_call() must not run beside a call.
+// Who decides which thread runs is not here: keel's own tests do it in tests/support/turns.hpp.
+
+namespace keel::inline v0::io {
+
+/// The calls of the file-system axis (io/concept.hpp). `unlock`: a lock is let go of by its destructor.
+enum class io_call : std::uint8_t {
+    open,
+    lock,
+    unlock,
+    list,
+    status,
+    make_directory,
+    rename,
+    remove,
+    sync_directory,
+    boot,
+    read,
+    read_uncached,
+    write,
+    sync,
+    allocate,
+    file_status,
+    map,
+    store,
+    publish,
+    copy_out,
+    verify,
+    mapping_sync,
+};
+inline constexpr std::size_t io_calls = 22;
+
+[[nodiscard]] constexpr std::string_view name_of(io_call call) noexcept {
+    constexpr std::array<std::string_view, io_calls> names{
+        "open",    "lock",     "unlock",         "list",        "status", "make_directory",
+        "rename",  "remove",   "sync_directory", "boot",        "read",   "read_uncached",
+        "write",   "sync",     "allocate",       "file_status", "map",    "store",
+        "publish", "copy_out", "verify",         "mapping_sync"};
+    return names[static_cast<std::size_t>(call)];
+}
+
+/// A call that is about to be made.
+struct switch_point {
+    io_call call = io_call::open;
+    std::string_view path{};  ///< as the caller named it; of a rename the old name; none for boot
+    std::uint64_t offset = 0; ///< of a read, write, store or copy
+    std::uint64_t length = 0; ///< likewise, in bytes; of an allocation the size asked for
+};
+
+/// At the place with this number, counted from 1 over all threads as they come there, thread `to` goes on instead. A place is a call, and
+/// whatever else the one who decides counts. Place 0: thread `to` is the first to run.
+struct thread_switch {
+    std::uint64_t at = 0;
+    std::uint32_t to = 0;
+    constexpr auto operator<=>(thread_switch const&) const noexcept = default;
+};
+
+/// Who goes on where the running thread has to wait, or ends: the next one that can, by number, counted up or down from it.
+enum class successor : std::uint8_t { upwards, downwards };
+
+/// Which thread runs when. The switches are in the order of their places.
+struct schedule {
+    std::vector<thread_switch> switches{};
+    successor after_wait = successor::upwards;
+    auto operator<=>(schedule const&) const = default;
+};
+
+/// "17>1,23>0": at place 17 thread 1 goes on, at place 23 thread 0. A '-' in front: after a wait the threads are tried downwards.
+[[nodiscard]] inline std::string to_string(schedule const& s) {
+    std::string text = s.after_wait == successor::downwards ? "-" : "";
+    for (auto const& one : s.switches) {
+        if (&one != &s.switches.front()) text += ',';
+        text += std::to_string(one.at) + '>' + std::to_string(one.to);
+    }
+    return text;
+}
+
+namespace detail {
+
+/// A number at the front of the text, which is shortened by it.
+template <class Number>
+[[nodiscard]] std::optional<Number> take_number(std::string_view& text) noexcept {
+    Number value{};
+    auto const [end, trouble] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (trouble != std::errc{}) return std::nullopt;
+    text.remove_prefix(static_cast<std::size_t>(end - text.data()));
+    return value;
+}
+[[nodiscard]] inline bool take_char(std::string_view& text, char wanted) noexcept {
+    if (!text.starts_with(wanted)) return false;
+    text.remove_prefix(1);
+    return true;
+}
+
+} // namespace detail
+
+/// What to_string() wrote; nothing where the text is something else, or its places are not in order.
+[[nodiscard]] inline std::optional<schedule> parse_schedule(std::string_view text) {
+    schedule out;
+    if (detail::take_char(text, '-')) out.after_wait = successor::downwards;
+    while (!text.empty()) {
+        if (!out.switches.empty() && !detail::take_char(text, ',')) return std::nullopt;
+        auto const at = detail::take_number<std::uint64_t>(text);
+        if (!at || !detail::take_char(text, '>')) return std::nullopt;
+        auto const to = detail::take_number<std::uint32_t>(text);
+        if (!to || (!out.switches.empty() && *at <= out.switches.back().at)) return std::nullopt;
+        out.switches.push_back({*at, *to});
+    }
+    return out;
+}
+
+namespace detail {
+
+/// What all handles of one scheduled file system share.
+class schedule_control {
+public:
+    using hook = std::function<void(switch_point const&)>;
+
+    /// As long as it lives the call is being made.
+    class call {
+    public:
+        call(schedule_control const& of, switch_point const& what) : of_{of}, what_{what} {
+            if (of_.before_) of_.before_(what_);
+        }
+        call(call const&) = delete;
+        call& operator=(call const&) = delete;
+        ~call() {
+            if (of_.after_) of_.after_(what_);
+        }
+
+    private:
+        schedule_control const& of_;
+        switch_point what_;
+    };
+
+    void set_hooks(hook before, hook after) {
+        before_ = std::move(before);
+        after_ = std::move(after);
+    }
+
+private:
+    hook before_{};
+    hook after_{};
+};
+
+} // namespace detail
+
+template <class Inner>
+class scheduled {
+    using control_ptr = std::shared_ptr<detail::schedule_control>;
+
+public:
+    /// Letting go of it is a call, too: from then on somebody else may have it.
+    class lock_type {
+    public:
+        lock_type(lock_type&& other) noexcept
+            : inner_{std::exchange(other.inner_, std::nullopt)}, control_{other.control_},
+              path_{std::move(other.path_)} {}
+        lock_type& operator=(lock_type&& other) noexcept {
+            if (this == &other) return *this;
+            unlock();
+            inner_ = std::exchange(other.inner_, std::nullopt);
+            control_ = other.control_;
+            path_ = std::move(other.path_);
+            return *this;
+        }
+        ~lock_type() { unlock(); }
+
+    private:
+        friend class scheduled;
+        lock_type(typename Inner::lock_type inner, control_ptr control, std::string path)
+            : inner_{std::move(inner)}, control_{std::move(control)}, path_{std::move(path)} {}
+        void unlock() noexcept {
+            if (!inner_) return;
+            detail::schedule_control::call const now{*control_, {.call = io_call::unlock, .path = path_}};
+            inner_.reset();
+        }
+        std::optional<typename Inner::lock_type> inner_;
+        control_ptr control_;
+        std::string path_;
+    };
+
+    class mapping {
+    public:
+        [[nodiscard]] std::uint64_t size() const noexcept { return inner_.size(); }
+        [[nodiscard]] std::string const& path() const noexcept { return inner_.path(); }
+
+        [[nodiscard]] result<void> store(std::uint64_t offset, byte_view bytes) {
+            auto const now = making(io_call::store, offset, bytes.size());
+            return inner_.store(offset, bytes);
+        }
+        [[nodiscard]] result<void> publish(std::uint64_t offset, std::uint32_t word) {
+            auto const now = making(io_call::publish, offset, sizeof word);
+            return inner_.publish(offset, word);
+        }
+        [[nodiscard]] result<void> copy_out(std::uint64_t offset, byte_span out) const {
+            auto const now = making(io_call::copy_out, offset, out.size());
+            return inner_.copy_out(offset, out);
+        }
+        template <class Checksum>
+        [[nodiscard]] result<void> verify(std::uint64_t offset, std::uint64_t length, Checksum& sum) const {
+            auto const now = making(io_call::verify, offset, length);
+            return inner_.verify(offset, length, sum);
+        }
+        [[nodiscard]] result<void> sync() {
+            auto const now = making(io_call::mapping_sync, 0, 0);
+            return inner_.sync();
+        }
+
+        [[nodiscard]] typename Inner::mapping& inner() noexcept { return inner_; }
+
+    private:
+        friend class scheduled;
+        mapping(typename Inner::mapping inner, control_ptr control)
+            : inner_{std::move(inner)}, control_{std::move(control)} {}
+        [[nodiscard]] detail::schedule_control::call making(io_call call, std::uint64_t offset,
+                                                            std::uint64_t length) const {
+            return {*control_, {call, path(), offset, length}};
+        }
+        typename Inner::mapping inner_;
+        control_ptr control_;
+    };
+
+    class file {
+    public:
+        [[nodiscard]] std::string const& path() const noexcept { return inner_.path(); }
+
+        [[nodiscard]] result<std::size_t> read(std::uint64_t offset, byte_span out) const {
+            auto const now = making(io_call::read, offset, out.size());
+            return inner_.read(offset, out);
+        }
+        [[nodiscard]] result<std::size_t> read_uncached(std::uint64_t offset, byte_span out) const {
+            auto const now = making(io_call::read_uncached, offset, out.size());
+            return inner_.read_uncached(offset, out);
+        }
+        [[nodiscard]] result<void> write(std::uint64_t offset, byte_view bytes) {
+            auto const now = making(io_call::write, offset, bytes.size());
+            return inner_.write(offset, bytes);
+        }
+        [[nodiscard]] result<void> sync() {
+            auto const now = making(io_call::sync, 0, 0);
+            return inner_.sync();
+        }
+        [[nodiscard]] result<void> allocate(std::uint64_t bytes) {
+            auto const now = making(io_call::allocate, 0, bytes);
+            return inner_.allocate(bytes);
+        }
+        [[nodiscard]] result<io::file_status> status() const {
+            auto const now = making(io_call::file_status, 0, 0);
+            return inner_.status();
+        }
+        [[nodiscard]] result<mapping> map(access how) const {
+            auto const now = making(io_call::map, 0, 0);
+            KEEL_TRY_LET(made, inner_.map(how));
+            return mapping{std::move(made), control_};
+        }
+
+        [[nodiscard]] typename Inner::file& inner() noexcept { return inner_; }
+
+    private:
+        friend class scheduled;
+        file(typename Inner::file inner, control_ptr control)
+            : inner_{std::move(inner)}, control_{std::move(control)} {}
+        [[nodiscard]] detail::schedule_control::call making(io_call call, std::uint64_t offset,
+                                                            std::uint64_t length) const {
+            return {*control_, {call, path(), offset, length}};
+        }
+        typename Inner::file inner_;
+        control_ptr control_;
+    };
+
+    scheduled() : scheduled{Inner{}} {}
+    explicit scheduled(Inner inner)
+        : inner_{std::move(inner)}, control_{std::make_shared<detail::schedule_control>()} {}
+
+    /// The file system beneath: calls made there are told to nobody.
+    [[nodiscard]] Inner& inner() noexcept { return inner_; }
+    [[nodiscard]] Inner const& inner() const noexcept { return inner_; }
+
+    /// From now on `before` is called before each call and `after` after it, whatever came of it; empty ones end that. They must not throw.
+    void on_call(std::function<void(switch_point const&)> before, std::function<void(switch_point const&)> after = {}) {
+        control_->set_hooks(std::move(before), std::move(after));
+    }
+
+    // The file system (io/concept.hpp)
+
+    [[nodiscard]] result<file> open(std::string const& path, access how, creation make) {
+        auto const now = making(io_call::open, path);
+        KEEL_TRY_LET(opened, inner_.open(path, how, make));
+        return file{std::move(opened), control_};
+    }
+    [[nodiscard]] result<lock_type> lock(std::string const& path, lock_mode mode) {
+        auto const now = making(io_call::lock, path);
+        KEEL_TRY_LET(held, inner_.lock(path, mode));
+        return lock_type{std::move(held), control_, path};
+    }
+    [[nodiscard]] result<std::vector<directory_entry>> list(std::string const& path) {
+        auto const now = making(io_call::list, path);
+        return inner_.list(path);
+    }
+    [[nodiscard]] result<file_status> status(std::string const& path) {
+        auto const now = making(io_call::status, path);
+        return inner_.status(path);
+    }
+    [[nodiscard]] result<void> make_directory(std::string const& path) {
+        auto const now = making(io_call::make_directory, path);
+        return inner_.make_directory(path);
+    }
+    [[nodiscard]] result<void> rename(std::string const& from, std::string const& to) {
+        auto const now = making(io_call::rename, from);
+        return inner_.rename(from, to);
+    }
+    [[nodiscard]] result<void> remove(std::string const& path) {
+        auto const now = making(io_call::remove, path);
+        return inner_.remove(path);
+    }
+    [[nodiscard]] result<void> sync_directory(std::string const& path) {
+        auto const now = making(io_call::sync_directory, path);
+        return inner_.sync_directory(path);
+    }
+    [[nodiscard]] boot_id boot() {
+        auto const now = making(io_call::boot, {});
+        return inner_.boot();
+    }
+
+private:
+    [[nodiscard]] detail::schedule_control::call making(io_call call, std::string_view path) const {
+        return {*control_, {.call = call, .path = path}};
+    }
+
+    Inner inner_;
+    control_ptr control_;
+};
 
 } // namespace keel::inline v0::io
 
@@ -7932,6 +9114,15 @@ namespace detail {
                                             std::to_string(format::key_bytes_max) + ": store long names as values");
     return {};
 }
+/// A record that the log can hold and a table can take from it. Errors: those of its key; too_large.
+[[nodiscard]] inline result<void> check_record(std::string_view key, std::size_t value_bytes) {
+    KEEL_TRY(check_key(key));
+    if (value_bytes > format::record_bytes_max - key.size())
+        return failure(errc::too_large, "key and value have " + std::to_string(key.size()) + " and " +
+                                            std::to_string(value_bytes) + " bytes, the limit for both is " +
+                                            std::to_string(format::record_bytes_max) + ": store it in parts");
+    return {};
+}
 } // namespace detail
 
 /// Collects puts and erases for one atomic write. Copies what it is given. One thread per object.
@@ -8198,6 +9389,85 @@ private:
 
 #endif
 
+// ---- keel/engine/found_damage.hpp ----
+#ifndef KEEL_ENGINE_FOUND_DAMAGE_HPP
+#define KEEL_ENGINE_FOUND_DAMAGE_HPP
+
+// What the readers of an open store come upon that does not verify, on its way to the corruption log, the observer and the store's state.
+// Every part of the store notes here what it finds; every operation that reads (get, scan, transaction, commit, merge, verify) calls
+// tell() before it returns. The same damage is told once per opening, however often it is read.
+//
+// Thread rules: any number of threads. m_ is held for a look at small containers; whoever is told is called without it.
+
+#include <set>
+#include <tuple>
+
+namespace keel::inline v0::detail {
+
+class found_damage {
+public:
+    /// Who is told. Either may be empty.
+    struct receiver {
+        std::function<void(std::vector<finding>)> found{};
+        std::function<void(error const&)> scan_unchecked{}; ///< a scan ended early because of this, and nobody asked it
+    };
+
+    /// From now on.
+    void tell_to(receiver who) {
+        std::lock_guard const hold{m_};
+        to_ = std::move(who);
+    }
+    /// That these were told of already.
+    void is_known(std::vector<finding> const& told) {
+        std::lock_guard const hold{m_};
+        for (auto const& f : told) static_cast<void>(is_new(f));
+    }
+    void note(finding what) {
+        std::lock_guard const hold{m_};
+        if (!is_new(what)) return;
+        waiting_.push_back(std::move(what));
+        any_.store(true, std::memory_order_release);
+    }
+    /// Whether something waits to be told. Cheap: asked by every read.
+    [[nodiscard]] bool any() const noexcept { return any_.load(std::memory_order_acquire); }
+    [[nodiscard]] std::vector<finding> take() {
+        std::lock_guard const hold{m_};
+        any_.store(false, std::memory_order_relaxed);
+        return std::exchange(waiting_, {});
+    }
+    /// Tells of what waits. Not to be called with a mutex held that the writer needs.
+    void tell() {
+        if (!any()) return;
+        auto const to = who();
+        if (to.found) to.found(take());
+    }
+    void scan_unchecked(error const& why) {
+        auto const to = who();
+        if (to.scan_unchecked) to.scan_unchecked(why);
+    }
+
+private:
+    static constexpr std::size_t findings_max = 10'000; ///< a store with more of them is told of often enough
+
+    [[nodiscard]] receiver who() const {
+        std::lock_guard const hold{m_};
+        return to_;
+    }
+    [[nodiscard]] bool is_new(finding const& f) {
+        return known_.size() < findings_max && known_.emplace(f.kind, f.file, f.offset).second;
+    }
+
+    mutable std::mutex m_;
+    receiver to_{};
+    std::set<std::tuple<damage, std::string, std::uint64_t>> known_{};
+    std::vector<finding> waiting_{};
+    std::atomic<bool> any_{false}; // release: who sees it finds the findings under m_
+};
+
+} // namespace keel::inline v0::detail
+
+#endif
+
 // ---- keel/engine/moments.hpp ----
 #ifndef KEEL_ENGINE_MOMENTS_HPP
 #define KEEL_ENGINE_MOMENTS_HPP
@@ -8206,8 +9476,6 @@ private:
 //
 // Thread rules: any number of threads. One mutex, held for a look at a small tree. A moment is taken and registered in one step, so
 // that compaction either sees it or has its own look at the history before it.
-
-#include <set>
 
 namespace keel::inline v0::detail {
 
@@ -8244,6 +9512,17 @@ public:
     [[nodiscard]] lsn oldest(Now const& now) const {
         std::lock_guard const locked{m_};
         return held_.empty() ? now() : *held_.begin();
+    }
+
+    /// All that are held, and `now()`, which no later one is before; in order.
+    template <class Now>
+    [[nodiscard]] std::vector<lsn> all(Now const& now) const {
+        std::lock_guard const locked{m_};
+        std::vector<lsn> out;
+        for (auto const at : held_)
+            if (out.empty() || out.back() != at) out.push_back(at);
+        out.push_back(now());
+        return out;
     }
 
 private:
@@ -8292,7 +9571,8 @@ private:
 //               blocks; 0: none is packed; at most 15), n and m bytes: no key is smaller than the first text, none larger than the
 //               second (m with bit 7 set: than all that begin with it). The table is at that level from here on, whether it was
 //               known before or not. Level 0: ingested beside the log, all of it at one LSN, which the log holds an erase of the
-//               empty key at; all up to that LSN was durable when this was written
+//               empty key at; all up to that LSN was durable when this was written. Or, with 0 records: a placeholder, which has
+//               one block that does not verify, for versions up to that LSN that could not be read (table/placeholder.hpp)
 //  10 untable   u64 id: no longer part of the store            11 tables    u64 next table id
 //  12 unused    u64 LSN: it and those above were never kept, so that nothing is lost with them: they are taken anew
 
@@ -8405,16 +9685,22 @@ struct table_entry {
     bool ends_open = false;       ///< but for those that begin with it
     bool operator==(table_entry const&) const = default;
 
+    /// Whether it only stands for versions that cannot be read, of a table or a segment that was merged away: its one block does not
+    /// verify (table/placeholder.hpp). `lsns`: none of them is newer.
+    [[nodiscard]] bool is_placeholder() const noexcept { return level == 0 && records == 0; }
+
     /// Whether the table may have this key.
     [[nodiscard]] bool may_have(std::string_view key) const noexcept { return key >= smallest && !ends_before(key); }
     /// Whether all its keys are smaller.
     [[nodiscard]] bool ends_before(std::string_view key) const noexcept {
         return key > largest && !(ends_open && key.starts_with(largest));
     }
-    /// Whether this header is of the table. One that was ingested was written before its LSN was known: its header has LSN 1 for it.
+    /// Whether this header is of the table. One that was ingested was written before its LSN was known: its header has LSN 1 for it. That of
+    /// a placeholder says how old what it stands for can be, too.
     [[nodiscard]] bool is_of(table_header const& h) const noexcept {
         bool const was_ingested = lsns.size() == 1 && h.lsns == lsn_range{ingested_lsn, ingested_lsn};
-        return h.id == id && h.salt == salt && h.size == size && (h.lsns == lsns || was_ingested);
+        bool const ends_alike = is_placeholder() && h.lsns.last == lsns.last;
+        return h.id == id && h.salt == salt && h.size == size && (h.lsns == lsns || was_ingested || ends_alike);
     }
     /// Says which keys it has; what is too long for the manifest is cut short.
     void set_bounds(std::string_view first, std::string_view last) {
@@ -8627,6 +9913,12 @@ public:
         return true;
     }
 
+    /// The first block that lies behind `offset`; size() where there is none. Of a list whose blocks lie one behind the other.
+    [[nodiscard]] std::size_t first_behind(std::uint32_t offset) const noexcept {
+        auto const lies_behind = [offset](fence const& f) { return f.where.offset > offset; };
+        return static_cast<std::size_t>(std::ranges::find_if(fences_, lies_behind) - fences_.begin());
+    }
+
     /// The first block whose largest key is not less than `wanted`; size() where there is none.
     [[nodiscard]] std::size_t first_not_less(std::string_view wanted) const noexcept {
         if (empty()) return 0;
@@ -8654,6 +9946,58 @@ private:
     std::vector<fence> fences_{};
     std::vector<std::uint64_t> prefixes_{};
     std::size_t common_ = 0;
+};
+
+} // namespace keel::inline v0::table
+
+#endif
+
+// ---- keel/table/damaged_range.hpp ----
+#ifndef KEEL_TABLE_DAMAGED_RANGE_HPP
+#define KEEL_TABLE_DAMAGED_RANGE_HPP
+
+// What is known about versions that cannot be read: between which keys they lie, how old and how new they may be. The bounds come from
+// bytes that verify (an index, the blocks beside the damaged one), so they may be wider than what was there, never narrower.
+
+namespace keel::inline v0::table {
+
+/// The smallest key that is larger than `key`.
+[[nodiscard]] inline std::string key_after(std::string_view key) {
+    std::string out{key};
+    out += '\0';
+    return out;
+}
+/// The smallest key that is larger than all that begin with `text`; nothing where there is none.
+[[nodiscard]] inline std::optional<std::string> key_after_prefix(std::string_view text) {
+    std::string out{text};
+    while (!out.empty() && static_cast<unsigned char>(out.back()) == 0xFF) out.pop_back();
+    if (out.empty()) return std::nullopt;
+    out.back() = static_cast<char>(static_cast<unsigned char>(out.back()) + 1);
+    return out;
+}
+
+struct damaged_range {
+    std::optional<std::string> from{};      ///< the first key that may be concerned; none: the first of all
+    std::optional<std::string> to{};        ///< the first key behind it that is not; none: all up to the last are
+    lsn_range lsns{};                       ///< of the versions that may be in it
+    std::optional<std::size_t> key_bytes{}; ///< how long the key is, where it is one record whose header is believed
+    bool is_batch = false;                  ///< that record is a batch by itself
+    error why{};                            ///< with the file, and where in it
+
+    /// Whether a version of this key may be in it.
+    [[nodiscard]] bool may_hold(std::string_view key) const noexcept {
+        return (!from || key >= *from) && (!to || key < *to) && (!key_bytes || *key_bytes == key.size());
+    }
+    /// Whether no other key than `from` can be in it.
+    [[nodiscard]] bool is_one_key() const noexcept {
+        return from && to && to->size() == from->size() + 1 && to->back() == '\0' && to->starts_with(*from);
+    }
+    [[nodiscard]] bool empty() const noexcept { return from && to && *from >= *to; }
+    /// Forgets what lies in front of `first`, and from `end` on.
+    void cut_to(std::optional<std::string> const& first, std::optional<std::string> const& end) {
+        if (first && (!from || *from < *first)) from = first;
+        if (end && (!to || *to > *end)) to = end;
+    }
 };
 
 } // namespace keel::inline v0::table
@@ -9418,6 +10762,8 @@ void sort_by_prefix(std::vector<Item>& items, Less const& less) {
 // A window that slides over a file: everything that reads frames reads them through one of these, so memory stays bounded by the
 // window (or by one frame, where a frame is longer) and a sector that cannot be read is zeros and a note, not the end.
 
+#include <iterator>
+
 namespace keel::inline v0::wal {
 
 struct byte_range {
@@ -9485,13 +10831,19 @@ private:
             done += part.size();
         }
     }
+    /// Kept in order and without overlaps, however the window moves.
     void note_unreadable(byte_range bad) {
-        for (auto& known : unreadable_)
-            if (bad.offset >= known.offset && bad.offset <= known.offset + known.length) {
-                known.length = std::max(known.length, bad.offset + bad.length - known.offset);
-                return;
-            }
-        unreadable_.push_back(bad);
+        auto at = std::ranges::upper_bound(unreadable_, bad.offset, {}, &byte_range::offset);
+        if (at != unreadable_.begin() && std::prev(at)->offset + std::prev(at)->length >= bad.offset) {
+            --at;
+            at->length = std::max(at->length, bad.offset + bad.length - at->offset);
+        } else {
+            at = unreadable_.insert(at, bad);
+        }
+        auto const behind = std::next(at);
+        if (behind == unreadable_.end() || behind->offset > at->offset + at->length) return;
+        at->length = std::max(at->length, behind->offset + behind->length - at->offset);
+        unreadable_.erase(behind);
     }
 
     File const* file_;
@@ -9747,6 +11099,63 @@ template <checksum_policy C, class File>
                                    .argument = format::filter_probes};
 }
 
+/// The sections of a segment that takes no more records.
+struct segment_sections {
+    std::optional<format::segment_section> index{};
+    std::optional<format::segment_section> filter{};
+};
+/// Writes index and filter of a segment's keys behind `end`, where the last frame of this life, whole or torn, ends. None where a record has
+/// no key, or no room is left for them: then it is found by a scan. Not synced.
+template <checksum_policy C, class File>
+[[nodiscard]] result<segment_sections> write_sections(File& file, index_builder const& keys, std::uint64_t records,
+                                                      std::uint64_t salt, std::uint64_t end,
+                                                      std::uint64_t segment_bytes) {
+    segment_sections out;
+    if (keys.size() == 0 || keys.size() != records || !format::index_fits(end, records, segment_bytes)) return out;
+    auto at = format::sections_begin(end, segment_bytes);
+    auto const block = format::block_bytes(segment_bytes);
+    KEEL_TRY_LET(index, write_index<C>(file, keys.sorted(), salt, at, segment_bytes));
+    out.index = index;
+    at += index.length;
+    auto filter = keys.filter({block, records});
+    if (filter.empty()) return out;
+    KEEL_TRY_LET(written, write_filter<C>(file, std::move(filter), salt, at, block));
+    out.filter = written;
+    return out;
+}
+
+/// Which LSNs an index has entries of, as ranges in order, counted as its frames count them. Nothing where a block does not verify or cannot
+/// be read, or an LSN stands twice. Memory: 4 bytes an entry.
+template <checksum_policy C, class File>
+[[nodiscard]] std::optional<std::vector<lsn_range>> lsns_in_index(File const& file,
+                                                                  format::segment_section const& index,
+                                                                  std::uint64_t entries, std::uint64_t salt, lsn first,
+                                                                  std::uint64_t segment_bytes) {
+    format::index_shape const shape{format::block_bytes(segment_bytes), entries};
+    auto const block = static_cast<std::size_t>(shape.block);
+    window<File> in{file, format::footer_offset(segment_bytes)};
+    std::vector<std::uint32_t> deltas;
+    deltas.reserve(static_cast<std::size_t>(entries));
+    for (std::uint64_t n = 0; n < shape.entry_blocks(); ++n) {
+        auto const at = index.offset + n * shape.block;
+        auto const bytes = in.at(at, block);
+        if (!format::block_verifies<C>(bytes, salt, at)) return std::nullopt;
+        auto const here = std::min(shape.entries_per_block(), entries - n * shape.entries_per_block());
+        for (std::uint64_t i = 0; i < here; ++i)
+            deltas.push_back(format::read_index_entry(bytes.data() + i * format::index_entry_bytes).lsn_delta);
+    }
+    if (!in.unreadable().empty()) return std::nullopt;
+    std::ranges::sort(deltas);
+    std::vector<lsn_range> out;
+    for (auto const delta : deltas) {
+        lsn const at{first.value - 1 + delta};
+        if (delta == 0 || (!out.empty() && out.back().last >= at)) return std::nullopt;
+        if (!out.empty() && out.back().last.next() == at) out.back().last = at;
+        else out.push_back({at, at});
+    }
+    return out;
+}
+
 /// The blocks of a sealed segment's sections that do not verify, read again past the page cache before that is believed.
 template <checksum_policy C, class File>
 [[nodiscard]] std::vector<byte_range> damaged_blocks(File const& file, std::uint64_t salt, std::uint64_t segment_bytes,
@@ -9774,13 +11183,245 @@ template <checksum_policy C, class File>
 
 #endif
 
+// ---- keel/table/record_finder.hpp ----
+#ifndef KEEL_TABLE_RECORD_FINDER_HPP
+#define KEEL_TABLE_RECORD_FINDER_HPP
+
+// Makes the index of a segment anew, in memory, where the one on the disk does not verify: blocks that do are taken as they are, the
+// places of the others are filled with records that are in none of those. Where such a record does not verify either, its place stays
+// empty, and between which keys it may lie is known from the blocks beside it.
+
+namespace keel::inline v0::table {
+
+/// The smallest key that an index has under this prefix; `common` is what all its keys begin with.
+[[nodiscard]] inline std::string first_key_of_prefix(std::string_view common, std::uint64_t prefix) {
+    std::string out{common};
+    for (int shift = 56; shift >= 0 && prefix << (56 - shift) != 0; shift -= 8)
+        out += static_cast<char>(static_cast<unsigned char>(prefix >> shift & 0xFF));
+    return out;
+}
+/// The first key behind all that have it.
+[[nodiscard]] inline std::optional<std::string> key_after_index_prefix(std::string_view common, std::uint64_t prefix) {
+    if (prefix == std::numeric_limits<std::uint64_t>::max()) return key_after_prefix(common);
+    return first_key_of_prefix(common, prefix + 1);
+}
+
+/// No record is known at this place of an index that was made anew.
+[[nodiscard]] constexpr bool is_unknown(format::index_entry const& e) noexcept { return e.offset == 0; }
+
+/// An index that was made anew. Its entries stand where they stood on the disk.
+struct found_index {
+    wal::sorted_index index{};
+    std::vector<damaged_range> unknown{}; ///< where the records of empty places may lie
+    bool read_failed = false;             ///< the medium did not give all bytes: a later try may find more
+};
+
+template <checksum_policy C, class File>
+class record_finder {
+public:
+    /// `blocks[n]`: the entries of block n of the index, none where it does not verify. `fences`: what each block begins with; empty where
+    /// that does not verify. `shared`: how many bytes all keys begin with.
+    record_finder(File const& file, wal::closed_segment const& of, format::index_shape shape,
+                  std::vector<std::vector<format::index_entry>> blocks, std::vector<std::uint64_t> fences,
+                  std::size_t shared)
+        : file_{file}, of_{of}, shape_{shape}, blocks_{std::move(blocks)}, fences_{std::move(fences)}, shared_{shared} {
+    }
+
+    [[nodiscard]] found_index run() {
+        if (shared_ == 0) common_.emplace();
+        note_known();
+        walk_records();
+        sort_missing();
+        if (!common_ || missing_.size() > places_) out_ = nothing();
+        else fill();
+        if (common_) out_.index.common = *common_;
+        out_.read_failed = read_failed_;
+        return std::move(out_);
+    }
+
+private:
+    struct record {
+        std::uint64_t prefix = 0;
+        std::string key{};
+        format::index_entry entry{};
+    };
+
+    void note_known() {
+        for (std::size_t b = 0; b < blocks_.size(); ++b) {
+            for (auto const& e : blocks_[b]) known_.push_back(e.offset);
+            if (blocks_[b].empty()) places_ += entries_in(b);
+        }
+        std::ranges::sort(known_);
+    }
+    [[nodiscard]] std::uint64_t entries_in(std::size_t block) const noexcept {
+        return std::min(shape_.entries_per_block(), shape_.entries - block * shape_.entries_per_block());
+    }
+
+    void walk_records() {
+        wal::window<File> in{file_, of_.end};
+        read_records(in);
+        read_failed_ = !in.unreadable().empty();
+    }
+    void read_records(wal::window<File>& in) {
+        for (auto at = of_.begin; at + format::frame_header_bytes <= of_.end;) {
+            auto seen = look(in, at);
+            if (seen.state != format::frame_state::intact &&
+                in.reread(at, static_cast<std::size_t>(std::max<std::uint64_t>(format::frame_header_bytes,
+                                                                               std::min(seen.bytes(), of_.end - at)))))
+                seen = look(in, at);
+            if (seen.state != format::frame_state::intact && seen.state != format::frame_state::damaged) {
+                at = wal::find_tag(in, static_cast<std::uint32_t>(of_.salt), at + format::frame_alignment, of_.end);
+                continue;
+            }
+            take(at, seen);
+            at += seen.bytes();
+        }
+    }
+    [[nodiscard]] format::frame_view look(wal::window<File>& in, std::uint64_t at) const {
+        format::frame_place const place{of_.salt, at};
+        auto const head = format::peek_frame(in.at(at, format::frame_header_bytes).data(), place, of_.end - at);
+        if (head.state != format::frame_state::intact) return head;
+        return format::read_frame<C>(in.at(at, static_cast<std::size_t>(head.bytes())), place);
+    }
+    void take(std::uint64_t at, format::frame_view const& seen) {
+        auto const& h = seen.header;
+        if (h.type != format::frame_type::put && h.type != format::frame_type::erase) return;
+        bool const intact = seen.state == format::frame_state::intact && h.key_bytes >= shared_;
+        if (intact && !common_) common_ = std::string{as_text(seen.key()).substr(0, shared_)};
+        if (std::ranges::binary_search(known_, static_cast<std::uint32_t>(at))) return;
+        if (!intact) {
+            lost_.push_back({of_.first.value - 1 + h.lsn_delta});
+            return;
+        }
+        auto const key = as_text(seen.key());
+        missing_.push_back({format::key_prefix(key, shared_),
+                            std::string{key},
+                            {.prefix = format::key_prefix(key, shared_),
+                             .offset = static_cast<std::uint32_t>(at),
+                             .lsn_delta = h.lsn_delta}});
+    }
+    void sort_missing() {
+        std::ranges::sort(missing_, [](record const& a, record const& b) {
+            if (auto const order = a.key.compare(b.key); order != 0) return order < 0;
+            return a.entry.lsn_delta > b.entry.lsn_delta;
+        });
+    }
+
+    /// Every block's entries one behind the other. Where all missing records were found, they fill the places in order; else each block
+    /// takes those that lie between its neighbours.
+    void fill() {
+        bool const all = missing_.size() == places_;
+        auto next = missing_.begin();
+        for (std::size_t b = 0; b < blocks_.size(); ++b) {
+            if (!blocks_[b].empty()) {
+                out_.index.entries.insert(out_.index.entries.end(), blocks_[b].begin(), blocks_[b].end());
+                continue;
+            }
+            auto const last = last_prefix(b);
+            std::uint64_t left = entries_in(b);
+            for (; left != 0 && next != missing_.end() && (all || next->prefix <= last); --left, ++next)
+                out_.index.entries.push_back(next->entry);
+            if (left == 0) continue;
+            out_.index.entries.insert(out_.index.entries.end(), static_cast<std::size_t>(left),
+                                      {.prefix = last, .offset = 0, .lsn_delta = 0});
+            out_.unknown.push_back({.from = first_key_of_prefix(*common_, first_prefix(b)),
+                                    .to = key_after_index_prefix(*common_, last),
+                                    .lsns = lost_lsns()});
+        }
+        if (next != missing_.end()) out_ = nothing(); // more than there is room for: the blocks contradict the records
+    }
+    /// No entry of the block has a smaller prefix.
+    [[nodiscard]] std::uint64_t first_prefix(std::size_t block) const noexcept {
+        if (block < fences_.size()) return fences_[block];
+        for (auto b = block; b-- > 0;)
+            if (!blocks_[b].empty()) return blocks_[b].back().prefix;
+        return 0;
+    }
+    /// No entry of the block has a larger one.
+    [[nodiscard]] std::uint64_t last_prefix(std::size_t block) const noexcept {
+        if (block + 1 < fences_.size()) return fences_[block + 1];
+        for (auto b = block + 1; b < blocks_.size(); ++b)
+            if (!blocks_[b].empty()) return blocks_[b].front().prefix;
+        return std::numeric_limits<std::uint64_t>::max();
+    }
+    /// Where the header of one is gone, too, it may be any of the segment's.
+    [[nodiscard]] lsn_range lost_lsns() const {
+        if (missing_.size() + lost_.size() < places_ || lost_.empty()) return all_lsns();
+        auto const [first, last] = std::ranges::minmax(lost_);
+        return {first, last};
+    }
+    [[nodiscard]] lsn_range all_lsns() const noexcept {
+        if (of_.counted.empty()) return {};
+        return {of_.counted.front().first, of_.counted.back().last};
+    }
+    /// No record can be told from another.
+    [[nodiscard]] found_index nothing() const {
+        found_index none;
+        none.index.entries.assign(static_cast<std::size_t>(shape_.entries), {});
+        none.unknown.push_back({.lsns = all_lsns()});
+        return none;
+    }
+
+    File const& file_;
+    wal::closed_segment const& of_;
+    format::index_shape shape_;
+    std::vector<std::vector<format::index_entry>> blocks_;
+    std::vector<std::uint64_t> fences_;
+    std::size_t shared_;
+    std::vector<std::uint32_t> known_{}; ///< where the records are that blocks lead to
+    std::uint64_t places_ = 0;           ///< in blocks that do not verify
+    std::optional<std::string> common_{};
+    std::vector<record> missing_{}; ///< records that no block leads to,
+    std::vector<lsn> lost_{};       ///< and those of them that do not verify
+    bool read_failed_ = false;
+    found_index out_{};
+};
+
+} // namespace keel::inline v0::table
+
+#endif
+
+// ---- keel/table/silent_medium.hpp ----
+#ifndef KEEL_TABLE_SILENT_MEDIUM_HPP
+#define KEEL_TABLE_SILENT_MEDIUM_HPP
+
+// How long what a medium does not give is taken for a passing trouble. A part of a file that leads to others and cannot be read makes every
+// look-up behind it an error that may be tried again. After a minute without an answer it counts as damaged: then all that can be found
+// without it is served.
+
+namespace keel::inline v0::table {
+
+/// One file's. Guarded by whoever has it.
+class silent_medium {
+public:
+    /// Called each time it gave no answer: whether it may answer a later call.
+    [[nodiscard]] bool may_answer_later() {
+        auto const now = std::chrono::steady_clock::now();
+        if (!since_) since_ = now;
+        return ++tries_ < tries_max || now - *since_ < patience;
+    }
+
+private:
+    static constexpr unsigned tries_max = 32;
+    static constexpr std::chrono::seconds patience{60};
+    std::optional<std::chrono::steady_clock::time_point> since_{};
+    unsigned tries_ = 0;
+};
+
+} // namespace keel::inline v0::table
+
+#endif
+
 // ---- keel/table/log_run.hpp ----
 #ifndef KEEL_TABLE_LOG_RUN_HPP
 #define KEEL_TABLE_LOG_RUN_HPP
 
 // A segment of the log that takes no more records, served where it lies: its sorted index says where a key's versions are, and each
 // record is verified on every read. The index is on the disk (a sealed segment) or was made by a scan (what a crash left); where one
-// on the disk turns out to be damaged, it is made anew in memory by reading the records.
+// on the disk turns out to be damaged, it is made anew in memory by reading the records (table/record_finder.hpp).
+//
+// A record that does not verify is an error for its own key. Which one that is, the index tells as far as the eight bytes go that it has
+// of each key, and the records beside it; where it can be told, no other key is concerned.
 //
 // Nothing is opened, mapped or read before the first look-up, and then only what that needs: a filter block that says no, or an index
 // block and a record; so mounting costs nothing, and a cold look-up little.
@@ -9826,17 +11467,23 @@ public:
         for (auto& r : less.counted) r.last = std::min(r.last, last);
         std::erase_if(less.counted, [](lsn_range const& r) { return r.empty(); });
         std::lock_guard const hold{m_};
-        return std::make_shared<log_run const>(file_, std::move(less), made_, cache_, listener_);
+        auto out = std::make_shared<log_run>(file_, std::move(less), made_, cache_, listener_);
+        out->unknown_ = unknown_;
+        return out;
     }
     /// The largest LSN that counts.
     [[nodiscard]] lsn newest() const noexcept { return of_.counted.empty() ? lsn{} : of_.counted.back().last; }
 
-    /// The newest version of `key` that counts and is not newer than `snapshot`; false where there is none. `hash` is the key's
-    /// filter_hash. Errors: corruption, with file and offset; the machine's.
-    [[nodiscard]] result<bool> find(std::string_view key, std::uint64_t hash, lsn snapshot, read_version& into) const {
+    /// The newest version of `key` that counts, is newer than `than` and not newer than `snapshot`; false where there is none. `hash` is
+    /// the key's filter_hash. Errors: corruption, with file and offset; the machine's. `error::at`: nothing that could not be read is
+    /// newer.
+    [[nodiscard]] result<bool> find(std::string_view key, std::uint64_t hash, lsn snapshot, read_version& into,
+                                    lsn than = {}) const {
         probe one{*this, key, snapshot};
-        return one.locate(hash) ? one.finish(into) : false;
+        return one.locate(hash) ? one.finish(into, than) : false;
     }
+    /// Whether a key may have a version here: the filter does not deny it. `hash`: the key's filter_hash.
+    [[nodiscard]] bool may_hold(std::uint64_t hash) const { return !of_.filter || filter_allows(hash); }
     /// Asks for the memory that the filter's answer is in, ahead of find().
     void prefetch(std::uint64_t hash) const noexcept {
         auto const* filter = filter_.load(std::memory_order_acquire);
@@ -9890,6 +11537,29 @@ private:
         /// The first entry that is at hand.
         [[nodiscard]] std::uint64_t first_at_hand() const noexcept { return begin_; }
 
+        /// Which keys the record of entry `i` may have, which cannot be read because of `why`.
+        [[nodiscard]] damaged_range range_of(std::uint64_t i, error why) {
+            auto const e = entry(i);
+            if (!e) return {.lsns = run_->all_lsns(), .why = std::move(why)};
+            auto const at = run_->lsn_of(*e);
+            auto const& shared = common();
+            damaged_range out{.from = first_key_of_prefix(shared, e->prefix),
+                              .to = key_after_index_prefix(shared, e->prefix),
+                              .lsns = {at, at},
+                              .why = std::move(why)};
+            if (auto const head = run_->believed_header(*e)) {
+                out.key_bytes = head->key_bytes;
+                out.is_batch = head->begins() && head->ends();
+            }
+            if (out.key_bytes && *out.key_bytes >= out.from->size() && *out.key_bytes <= shared.size() + 8) {
+                out.from->resize(*out.key_bytes, '\0'); // all of the key is known
+                out.to = key_after(*out.from);
+            } else {
+                narrow(out, i, e->prefix);
+            }
+            return out;
+        }
+
         /// Asks for what equal_prefixes() looks at first. Does nothing where the index is not ready.
         void ask_for_block(std::string_view key) const noexcept {
             if (auto const at = block_of(key)) run_->cache_->blocks.prefetch(run_->name_at(run_->block_offset(*at)));
@@ -9915,16 +11585,18 @@ private:
             KEEL_TRY_LET(last, end_of_prefix(first, prefix));
             return stretch{first, last};
         }
+        /// Where entries go that cannot be read, if they may be in front of what is looked for and may be behind it.
+        enum class unread : std::uint8_t { behind, in_front };
         /// The first entry of the stretch that is not in front of (key, at): what the prefix does not tell apart, the records do.
-        result<std::uint64_t> lower_bound(stretch alike, std::string_view key, lsn at, read_version& scratch) {
+        result<std::uint64_t> lower_bound(stretch alike, std::string_view key, lsn at, read_version& scratch,
+                                          unread go = unread::behind) {
             auto low = alike.first;
             auto high = alike.last;
             while (low < high) {
                 auto const middle = low + (high - low) / 2;
                 KEEL_TRY_LET(e, entry(middle));
-                KEEL_TRY(run_->read(e, scratch));
-                auto const order = scratch.what.key.compare(key);
-                if (order < 0 || (order == 0 && scratch.what.at > at)) low = middle + 1;
+                if (!run_->read(e, scratch)) return lower_bound_of_readable({low, high}, key, at, scratch, go);
+                if (is_in_front(scratch.what, key, at)) low = middle + 1;
                 else high = middle;
             }
             return low;
@@ -9939,6 +11611,41 @@ private:
             if (!key.starts_with(run.common_)) return std::nullopt;
             auto const behind = run.fences_before(format::key_prefix(key, run.common_.size()));
             return behind != 0 ? std::optional{behind - 1} : std::nullopt;
+        }
+        /// What entries beside it say that have the same prefix and can be read. Entries stand by key, and of one key the newest first.
+        void narrow(damaged_range& range, std::uint64_t i, std::uint64_t prefix) {
+            constexpr std::uint64_t most = 16;
+            read_version beside;
+            auto const at = range.lsns.first;
+            auto const reads = [&](std::uint64_t j) {
+                auto const e = entry(j);
+                return e && e->prefix == prefix && !is_unknown(*e) && run_->read(*e, beside);
+            };
+            for (std::uint64_t n = 1; n <= std::min(most, i); ++n)
+                if (reads(i - n)) {
+                    range.from = beside.what.at > at ? std::string{beside.what.key} : key_after(beside.what.key);
+                    break;
+                }
+            for (auto j = i + 1; j < std::min(i + 1 + most, run_->shape_.entries); ++j)
+                if (reads(j)) {
+                    range.to = beside.what.at < at ? key_after(beside.what.key) : std::string{beside.what.key};
+                    break;
+                }
+        }
+        [[nodiscard]] static bool is_in_front(version const& v, std::string_view key, lsn at) noexcept {
+            auto const order = v.key.compare(key);
+            return order < 0 || (order == 0 && v.at > at);
+        }
+        result<std::uint64_t> lower_bound_of_readable(stretch alike, std::string_view key, lsn at,
+                                                      read_version& scratch, unread go) {
+            auto low = alike.first; // behind the last one that is known to be in front
+            for (auto i = alike.first; i < alike.last; ++i) {
+                KEEL_TRY_LET(e, entry(i));
+                if (is_unknown(e) || !run_->read(e, scratch)) continue;
+                if (!is_in_front(scratch.what, key, at)) return go == unread::behind ? low : i;
+                low = i + 1;
+            }
+            return go == unread::behind ? low : alike.last;
         }
         /// Fences narrow it down to one block.
         result<std::uint64_t> lower_bound_of_prefix(std::uint64_t prefix) {
@@ -9994,8 +11701,8 @@ private:
             auto const number = i / per_block;
             auto got = run_->load_block(run_->block_offset(number));
             if (!got) {
-                // The block is damaged: the index is made anew from the records. It sorts alike, so positions stay what they are.
-                KEEL_TRY(run_->rebuild(got.error()));
+                // The block is damaged: the index is made anew. It sorts alike, so positions stay what they are.
+                KEEL_TRY(run_->make_anew(got.error()));
                 return hold(i);
             }
             block_ = std::move(*got);
@@ -10043,8 +11750,8 @@ public:
             }
             return {};
         }
-        /// False: the key has no such version here.
-        [[nodiscard]] result<bool> finish(read_version& into) {
+        /// False: the key has no such version here that is newer than `than`.
+        [[nodiscard]] result<bool> finish(read_version& into, lsn than = {}) {
             if (!alike_) KEEL_TRY(search());
             if (alike_->last - alike_->first > 1) {
                 KEEL_TRY_LET(from, at_.lower_bound(*alike_, key_, snapshot_, into));
@@ -10052,14 +11759,36 @@ public:
             }
             for (auto i = alike_->first; i < alike_->last; ++i) {
                 KEEL_TRY_LET(e, at_.entry(i));
-                KEEL_TRY(of_->read(e, into));
-                if (into.what.key != key_) return false;
-                if (into.what.at <= snapshot_ && of_->counts(into.what.at)) return true;
+                if (is_unknown(e)) continue;
+                auto const at = of_->lsn_of(e);
+                bool const counts = at <= snapshot_ && at > than && of_->counts(at);
+                auto const seen = of_->read(e, into);
+                if (!seen) {
+                    // Of a version that nobody sees, or of another key, it says nothing.
+                    if (!counts || !at_.range_of(i, seen.error()).may_hold(key_)) continue;
+                    return failure(seen.error());
+                }
+                auto const order = into.what.key.compare(key_);
+                if (order > 0) break;
+                if (order == 0 && counts) return newest_is_known(at, true);
             }
-            return false;
+            return newest_is_known(than, false);
         }
 
     private:
+        /// `found`, unless a record that the index does not know may be a version of the key that is newer than `at`.
+        [[nodiscard]] result<bool> newest_is_known(lsn at, bool found) const {
+            if (of_->heap_.load(std::memory_order_acquire) == nullptr || of_->unknown_.empty()) [[likely]]
+                return found;
+            for (auto const& u : of_->unknown_)
+                if (u.may_hold(key_) && u.lsns.last > at && u.lsns.first <= snapshot_) {
+                    auto why = u.why;
+                    why.at = u.lsns.last;
+                    return failure(std::move(why));
+                }
+            return found;
+        }
+
         log_run const* of_;
         std::string_view key_;
         lsn snapshot_;
@@ -10067,7 +11796,8 @@ public:
         std::optional<typename walker::stretch> alike_{};
     };
 
-    /// Walks the versions that count, by key and the newest first, in either direction. After an error it is not valid.
+    /// Walks the versions that count, by key and the newest first, in either direction. Where something cannot be read it is in trouble
+    /// and not valid: damaged() says what it cannot give, and either of the two calls behind that goes on.
     class cursor {
     public:
         explicit cursor(std::shared_ptr<log_run const> of) : of_{std::move(of)}, at_{*of_} {}
@@ -10075,6 +11805,7 @@ public:
         void seek(std::string_view key) { start(key, false); }
         void seek_before(std::string_view key) { start(key, true); }
         void seek_last() {
+            if (auto ready = of_->ready_index(); !ready) return fail(ready.error(), stuck::everywhere);
             i_ = of_->shape_.entries;
             step_back();
         }
@@ -10088,35 +11819,80 @@ public:
         [[nodiscard]] version current() const noexcept { return now_.what; }
         [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
 
+        [[nodiscard]] std::shared_ptr<log_run const> const& source() const noexcept { return of_; }
+        /// While it is in trouble: between which keys.
+        [[nodiscard]] damaged_range damaged() {
+            switch (where_) {
+            case stuck::at_record: return at_.range_of(i_, *trouble_);
+            case stuck::at_unknown: return unknown();
+            case stuck::everywhere: break;
+            }
+            return {.lsns = of_->all_lsns(), .why = *trouble_};
+        }
+        /// Goes on behind that.
+        void leave_forward() {
+            if (!leave()) return;
+            if (where_ == stuck::at_record) ++i_;
+            settle_forward();
+        }
+        /// Goes on in front of that.
+        void leave_backward() {
+            if (leave()) step_back();
+        }
+
     private:
+        /// Where the trouble is.
+        enum class stuck : std::uint8_t {
+            at_record,  ///< at one that does not verify
+            at_unknown, ///< at records that the index, made anew, does not know
+            everywhere, ///< nothing can be read
+        };
+
         void start(std::string_view key, bool before) {
+            trouble_.reset();
             auto const alike = at_.equal_prefixes(key);
-            if (!alike) return fail(alike.error());
-            auto const from = at_.lower_bound(*alike, key, lsn_max, now_);
-            if (!from) return fail(from.error());
+            if (!alike) return fail(alike.error(), stuck::everywhere);
+            auto const unread = before ? walker::unread::in_front : walker::unread::behind;
+            auto const from = at_.lower_bound(*alike, key, lsn_max, now_, unread);
+            if (!from) return fail(from.error(), stuck::everywhere);
             i_ = *from;
             if (before) step_back();
             else settle_forward();
         }
+        /// False: there is nothing else.
+        bool leave() {
+            trouble_.reset();
+            valid_ = false;
+            if (where_ == stuck::at_unknown) ++told_;
+            return where_ != stuck::everywhere;
+        }
         void settle_forward() {
-            for (; i_ < of_->shape_.entries; ++i_)
+            for (; !meets_unknown() && i_ < of_->shape_.entries; ++i_)
                 if (take(true) || trouble_) return;
             valid_ = false;
         }
         void step_back() {
-            while (i_ > 0) {
+            while (!meets_unknown() && i_ > 0) {
                 --i_;
                 if (take(false) || trouble_) return;
             }
             valid_ = false;
         }
+        /// Whether there are records that the index does not know and the walk has not told of.
+        bool meets_unknown() {
+            if (of_->heap_.load(std::memory_order_acquire) == nullptr || told_ == of_->unknown_.size()) [[likely]]
+                return false;
+            fail(unknown().why, stuck::at_unknown);
+            return true;
+        }
+        [[nodiscard]] damaged_range const& unknown() const noexcept { return of_->unknown_[told_]; }
         bool take(bool forward) {
             auto const e = at_.entry(i_);
-            if (!e) return fail(e.error()), false;
+            if (!e) return fail(e.error(), stuck::everywhere), false;
             ask_ahead(forward);
-            if (!of_->counts(of_->lsn_of(*e))) return false;
+            if (!of_->counts(of_->lsn_of(*e)) || is_unknown(*e)) return false;
             auto const got = of_->read(*e, now_, look_bytes_);
-            if (!got) return fail(got.error()), false;
+            if (!got) return fail(got.error(), stuck::at_record), false;
             look_bytes_ = std::clamp(static_cast<std::size_t>(*got), look_bytes_min, first_look_bytes);
             return valid_ = true;
         }
@@ -10127,8 +11903,9 @@ public:
             for (auto k = fresh ? std::uint64_t{1} : steps_ahead; k <= steps_ahead; ++k)
                 if (auto const e = at_.at_hand(forward ? i_ + k : i_ - k)) of_->file_->prefetch(e->offset, look_bytes_);
         }
-        void fail(error const& why) {
+        void fail(error const& why, stuck where) {
             trouble_ = why;
+            where_ = where;
             valid_ = false;
         }
 
@@ -10143,6 +11920,8 @@ public:
         bool valid_ = false;
         read_version now_{};
         std::optional<error> trouble_{};
+        stuck where_ = stuck::at_record;
+        std::size_t told_ = 0; ///< of what the index does not know
     };
 
 private:
@@ -10222,6 +12001,28 @@ private:
         return {};
     }
 
+    /// The header of the record's frame, where it is believed.
+    [[nodiscard]] std::optional<format::frame_header> believed_header(format::index_entry const& e) const {
+        std::array<std::byte, format::frame_header_bytes> head{};
+        bool const inside = e.offset >= of_.begin && e.offset < of_.end && of_.end - e.offset >= head.size();
+        if (!inside || !file_->ready()) return std::nullopt;
+        auto const peek = [&](bool got) {
+            if (!got) return format::frame_view{};
+            return format::peek_frame(head.data(), {of_.salt, e.offset}, of_.end - e.offset);
+        };
+        auto seen = peek(file_->fetch(e.offset, head));
+        if (seen.state != format::frame_state::intact) seen = peek(file_->fetch_uncached(e.offset, head).has_value());
+        bool const right = seen.state == format::frame_state::intact && seen.header.lsn_delta == e.lsn_delta &&
+                           format::takes_lsn(seen.header.type);
+        if (!right) return std::nullopt;
+        return seen.header;
+    }
+    /// Of the records that count.
+    [[nodiscard]] lsn_range all_lsns() const noexcept {
+        if (of_.counted.empty()) return {};
+        return {of_.counted.front().first, of_.counted.back().last};
+    }
+
     [[nodiscard]] tl::unexpected<error> damaged(format::index_entry const& e, format::frame_view const& seen) const {
         auto const at = lsn_of(e);
         tell({.kind = damage::corrupt_record,
@@ -10254,7 +12055,7 @@ private:
         if (index_ready_.load(std::memory_order_relaxed)) return {};
         KEEL_TRY(file_->ready());
         if (heap_.load(std::memory_order_relaxed) == nullptr)
-            if (auto done = load_head(); !done) KEEL_TRY(rebuild_locked(done.error()));
+            if (auto done = load_head(); !done) KEEL_TRY(make_anew_locked(done.error()));
         index_ready_.store(true, std::memory_order_release);
         return {};
     }
@@ -10304,27 +12105,29 @@ private:
 
     /// What all keys share, and the fences. Called with m_ held.
     [[nodiscard]] result<void> load_head() const {
-        auto const blocks = shape_.entry_blocks();
-        if (on_disk_.argument != 0) {
-            // The shared bytes stand in every key, so in the first one's.
-            KEEL_TRY_LET(first_block, load_block(block_offset(0)));
-            auto const e = format::read_index_entry(first_block.data());
-            held_block any;
-            if (e.offset < of_.begin || e.offset + format::frame_header_bytes > of_.end)
-                return bad_block(block_offset(0));
-            auto bytes =
-                any.room(static_cast<std::size_t>(std::min<std::uint64_t>(of_.end - e.offset, first_look_bytes)));
-            format::frame_place const at{of_.salt, e.offset};
-            KEEL_TRY(file_->file().read(e.offset, bytes));
-            auto const head = format::peek_frame(bytes.data(), at, of_.end - e.offset);
-            if (head.state != format::frame_state::intact || head.header.key_bytes < on_disk_.argument)
-                return bad_block(block_offset(0));
-            bytes = any.room(static_cast<std::size_t>(head.bytes()));
-            KEEL_TRY(file_->file().read(e.offset, bytes));
-            auto const seen = format::read_frame<C>(bytes, at);
-            if (seen.state != format::frame_state::intact) return bad_block(block_offset(0));
-            common_ = std::string{as_text(seen.key()).substr(0, on_disk_.argument)};
+        if (on_disk_.argument != 0) KEEL_TRY(load_common());
+        KEEL_TRY_LET(fences, load_fences());
+        fences_ = std::move(fences);
+        return {};
+    }
+    /// The shared bytes stand in every key, so in that of any record that verifies.
+    [[nodiscard]] result<void> load_common() const {
+        read_version any;
+        for (std::uint64_t b = 0; b < shape_.entry_blocks(); ++b) {
+            KEEL_TRY_LET(block, load_block(block_offset(b)));
+            auto const first = b * shape_.entries_per_block();
+            auto const count = std::min(shape_.entries_per_block(), shape_.entries - first);
+            for (std::uint64_t i = 0; i < count; ++i) {
+                auto const e = format::read_index_entry(block.data() + i * format::index_entry_bytes);
+                if (!read(e, any) || any.what.key.size() < on_disk_.argument) continue;
+                common_ = std::string{any.what.key.substr(0, on_disk_.argument)};
+                return {};
+            }
         }
+        return bad_block(block_offset(0));
+    }
+    [[nodiscard]] result<std::vector<std::uint64_t>> load_fences() const {
+        auto const blocks = shape_.entry_blocks();
         std::vector<std::uint64_t> fences;
         for (std::uint64_t b = 0; b < shape_.fence_blocks(); ++b) {
             KEEL_TRY_LET(block, load_block(block_offset(blocks + b)));
@@ -10333,8 +12136,7 @@ private:
                 fences.push_back(format::load<std::uint64_t>(block.data() + 8 * (i - first)));
         }
         if (!std::ranges::is_sorted(fences)) return bad_block(block_offset(blocks));
-        fences_ = std::move(fences);
-        return {};
+        return fences;
     }
 
     /// A block of a section, verified, through the cache.
@@ -10363,34 +12165,64 @@ private:
     /// The block from the file, verified; read again past the page cache before a mismatch is believed.
     [[nodiscard]] result<block_cache::block> read_block(std::uint64_t offset) const {
         block_cache::block fresh{static_cast<std::size_t>(shape_.block)};
-        if (!file_->fetch(offset, fresh.writable()) || !format::block_verifies<C>(fresh.view(), of_.salt, offset))
-            if (!file_->fetch_uncached(offset, fresh.writable()) ||
-                !format::block_verifies<C>(fresh.view(), of_.salt, offset))
-                return bad_block(offset);
+        auto const verifies = [&] { return format::block_verifies<C>(fresh.view(), of_.salt, offset); };
+        if (file_->fetch(offset, fresh.writable()) && verifies()) return fresh;
+        if (auto again = file_->fetch_uncached(offset, fresh.writable()); !again) return failure(again.error());
+        if (!verifies()) return bad_block(offset);
         return fresh;
     }
     [[nodiscard]] tl::unexpected<error> bad_block(std::uint64_t offset) const {
         return failure(errc::corruption, "a block of the segment's index does not verify", of_.path, offset);
     }
 
-    [[nodiscard]] result<void> rebuild(error const& why) const {
+    result<void> make_anew(error const& why) const {
         std::lock_guard const hold{m_};
         if (heap_.load(std::memory_order_relaxed) != nullptr) return {};
-        return rebuild_locked(why);
+        return make_anew_locked(why);
     }
-    /// Makes the index anew in memory. Every record is verified on the way; one that is not whole stops it.
-    [[nodiscard]] result<void> rebuild_locked(error const& why) const {
+    /// Makes the index anew in memory, as far as its blocks do not verify. Errors: the medium does not give all that this takes; a later
+    /// call tries again, until it is believed that it never will.
+    result<void> make_anew_locked(error const& why) const {
+        std::vector<std::vector<format::index_entry>> blocks(static_cast<std::size_t>(shape_.entry_blocks()));
+        bool silent = false;
+        for (std::size_t b = 0; b < blocks.size(); ++b) {
+            auto const block = read_block(block_offset(b));
+            silent = silent || (!block && block.error().code != errc::corruption);
+            if (block) {
+                auto const left = shape_.entries - b * shape_.entries_per_block();
+                auto const count = std::min(shape_.entries_per_block(), left);
+                for (std::uint64_t i = 0; i < count; ++i)
+                    blocks[b].push_back(format::read_index_entry(block->data() + i * format::index_entry_bytes));
+            }
+        }
+        auto fences = load_fences();
+        record_finder<C, file_type> finder{file_->file(),
+                                           of_,
+                                           shape_,
+                                           std::move(blocks),
+                                           fences ? std::move(*fences) : std::vector<std::uint64_t>{},
+                                           on_disk_.argument};
+        auto found = finder.run();
+        if ((silent || found.read_failed) && !found.unknown.empty() && silence_.may_answer_later())
+            return failure(error{.code = errc::io_error,
+                                 .message = "the medium does not give a part of the index, nor the records it leads to",
+                                 .file = of_.path,
+                                 .offset = why.offset,
+                                 .retryable = true});
         tell({.kind = damage::damaged_filler,
               .file = of_.path,
               .offset = why.offset,
               .length = shape_.block,
               .done = outcome::healed,
               .detail = "the index does not verify; it was made anew from the records"});
-        wal::index_builder builder;
-        KEEL_TRY(wal::collect_keys<C>(file_->file(), of_, builder));
-        if (builder.size() != shape_.entries)
-            return failure(errc::corruption, "the segment does not have as many records as its seal says", of_.path);
-        made_ = std::make_shared<wal::sorted_index const>(builder.sorted());
+        for (auto& u : found.unknown)
+            u.why = {.code = silent || found.read_failed ? errc::io_error : errc::corruption,
+                     .message = "neither a record nor the index that says which key it has verifies; run wal-recovery "
+                                "validate",
+                     .file = of_.path,
+                     .offset = why.offset};
+        unknown_ = std::move(found.unknown);
+        made_ = std::make_shared<wal::sorted_index const>(std::move(found.index));
         heap_.store(made_.get(), std::memory_order_release);
         return {};
     }
@@ -10410,6 +12242,8 @@ private:
     mutable std::string common_{};
     mutable std::vector<std::uint64_t> fences_{};
     mutable std::shared_ptr<wal::sorted_index const> made_{};
+    mutable silent_medium silence_{};
+    mutable std::vector<damaged_range> unknown_{}; ///< of made_: where records lie that it does not know
     mutable std::atomic<wal::sorted_index const*> heap_{nullptr};
 };
 
@@ -10481,8 +12315,6 @@ private:
 //
 // Thread rules: one thread stages and publishes, any number look up and walk. Nodes never change once they are published: a slot, the
 // table and newest_ are stored with release and loaded with acquire. m_ guards the sorted pieces; walkers take it, an insertion never does.
-
-#include <iterator>
 
 namespace keel::inline v0::table {
 
@@ -10850,6 +12682,173 @@ private:
 
 #endif
 
+// ---- keel/table/index_maker.hpp ----
+#ifndef KEEL_TABLE_INDEX_MAKER_HPP
+#define KEEL_TABLE_INDEX_MAKER_HPP
+
+// Makes the index of a table anew, in memory, where the one on the disk does not verify: from the index blocks that do, and for the rest
+// from the blocks of records themselves. A block of records that does not verify either gets an entry, too: its keys lie between those
+// of its neighbours, so that a look-up of one of them is an error and no other key's trouble.
+
+namespace keel::inline v0::table {
+
+/// The frames of a table, found without its index. Only their headers are looked at.
+template <class File>
+class frame_walk {
+public:
+    /// The file must outlive it. What lies behind its end, or cannot be read, is zeros.
+    frame_walk(File const& file, std::uint64_t salt, std::uint64_t file_bytes) : salt_{salt}, in_{file, file_bytes} {}
+
+    struct frame {
+        format::block_place where{};
+        format::frame_type type{};
+        bool believed = false; ///< its header is; else this is a stretch in which no frame of the table begins
+    };
+    /// What is at `at`, in front of `end`; both are multiples of 8.
+    [[nodiscard]] frame at(std::uint64_t at, std::uint64_t end) {
+        if (auto const head = peek(at, end); head.state == format::frame_state::intact)
+            return {place(at, head.bytes()), head.header.type, true};
+        auto const next = wal::find_tag(in_, static_cast<std::uint32_t>(salt_), at + format::frame_alignment, end);
+        return {place(at, next - at), {}, false};
+    }
+
+    /// The medium did not give all bytes.
+    [[nodiscard]] bool read_failed() const noexcept { return !in_.unreadable().empty(); }
+
+private:
+    [[nodiscard]] format::frame_view peek(std::uint64_t at, std::uint64_t end) {
+        if (end - at < format::frame_header_bytes) return {};
+        auto const look = [&] {
+            return format::peek_frame(in_.at(at, format::frame_header_bytes).data(), {salt_, at}, end - at);
+        };
+        auto head = look();
+        if (head.state != format::frame_state::intact && in_.reread(at, format::frame_header_bytes)) head = look();
+        return head;
+    }
+    [[nodiscard]] static format::block_place place(std::uint64_t at, std::uint64_t bytes) noexcept {
+        return {static_cast<std::uint32_t>(at), static_cast<std::uint32_t>(bytes)};
+    }
+
+    std::uint64_t salt_;
+    wal::window<File> in_;
+};
+
+/// Where the parts of a table are.
+struct table_layout {
+    std::uint64_t blocks_end = 0;  ///< of the records' frames
+    std::uint64_t index_begin = 0; ///< no index block is in front of it,
+    std::uint64_t index_end = 0;   ///< or behind this
+    std::string largest{};         ///< no key is larger
+};
+
+/// First and last key of a block.
+struct key_ends {
+    std::string first;
+    std::string last;
+};
+
+/// `Blocks` reads them:
+///   b.leaf(place)  std::optional<fence_list>  an index block; nothing where it does not verify
+///   b.ends(place)  std::optional<key_ends>    of a block of records; nothing where it does not verify, or is none
+template <class File, class Blocks>
+class index_maker {
+public:
+    index_maker(frame_walk<File>& frames, Blocks& blocks, table_layout layout)
+        : frames_{frames}, blocks_{blocks}, layout_{std::move(layout)} {}
+
+    /// `root`: the index over the index blocks; empty where that does not verify. The result is in order and ends with the table.
+    [[nodiscard]] fence_list make(fence_list const& root) {
+        for (std::size_t i = 0; i < root.size(); ++i) take_leaf(blocks_.leaf(root.where(i)), root.key(i));
+        if (root.empty()) look_for_leaves();
+        look_for_blocks(layout_.blocks_end);
+        end_damage(largest_.empty() ? layout_.largest : largest_);
+        out_.finish();
+        if (out_.in_order() && !out_.empty()) return std::move(out_);
+        // Parts that verify one by one contradict each other: nothing tells which of them to believe.
+        fence_list nothing;
+        nothing.add(layout_.largest, {format::table_frames_begin, format::frame_header_bytes});
+        nothing.finish();
+        return nothing;
+    }
+    /// Whether every block was read: the index leads to all records.
+    [[nodiscard]] bool found_all() const noexcept { return !any_damage_; }
+
+private:
+    void look_for_leaves() {
+        for (auto at = layout_.index_begin; at < layout_.index_end;) {
+            auto const f = frames_.at(at, layout_.index_end);
+            if (!f.believed) take_leaf(std::nullopt, {});
+            else if (f.type == format::frame_type::fence) take_leaf(blocks_.leaf(f.where), {});
+            at += f.where.bytes;
+        }
+    }
+    /// `largest`: the largest key the index block leads to; empty: not known.
+    void take_leaf(std::optional<fence_list> leaf, std::string_view largest) {
+        if (!leaf || !fits(*leaf)) {
+            largest_ = largest;
+            return;
+        }
+        std::uint64_t const begin = leaf->where(0).offset;
+        if (at_ < begin) {
+            look_for_blocks(begin);
+            end_damage_before(*leaf);
+        }
+        for (std::size_t i = 0; i < leaf->size(); ++i) out_.add(leaf->key(i), leaf->where(i));
+        auto const last = leaf->where(leaf->size() - 1);
+        at_ = std::uint64_t{last.offset} + last.bytes;
+        largest_.clear();
+    }
+    /// Whether it leads to blocks behind those found so far, one behind the other.
+    [[nodiscard]] bool fits(fence_list const& leaf) const noexcept {
+        auto end = at_;
+        for (std::size_t i = 0; i < leaf.size(); ++i) {
+            auto const where = leaf.where(i);
+            if (where.offset < end || where.bytes < format::frame_header_bytes) return false;
+            end = std::uint64_t{where.offset} + where.bytes;
+        }
+        return !leaf.empty() && leaf.in_order() && end <= layout_.blocks_end;
+    }
+    void look_for_blocks(std::uint64_t end) {
+        while (at_ < end) {
+            auto const f = frames_.at(at_, end);
+            auto const keys = f.believed ? blocks_.ends(f.where) : std::nullopt;
+            if (keys) {
+                end_damage(keys->first);
+                out_.add(keys->last, f.where);
+            } else if (!damage_) {
+                damage_ = f.where;
+                if (!f.believed) damage_->bytes = format::frame_header_bytes;
+            }
+            at_ += f.where.bytes;
+        }
+    }
+    void end_damage_before(fence_list const& leaf) {
+        if (!damage_) return;
+        if (!largest_.empty()) return end_damage(largest_);
+        auto const next = blocks_.ends(leaf.where(0));
+        end_damage(next ? std::string_view{next->first} : leaf.key(0));
+    }
+    /// Up to `largest`, included, no key of what could not be read is known.
+    void end_damage(std::string_view largest) {
+        if (!damage_) return;
+        out_.add(largest, *std::exchange(damage_, std::nullopt));
+        any_damage_ = true;
+    }
+
+    frame_walk<File>& frames_;
+    Blocks& blocks_;
+    table_layout layout_;
+    fence_list out_{};
+    std::uint64_t at_ = format::table_frames_begin; ///< all in front of it is in the index, or in damage_
+    std::string largest_{};                         ///< of the index blocks passed just now that do not verify
+    std::optional<format::block_place> damage_{};   ///< where what cannot be read begins
+    bool any_damage_ = false;
+};
+
+} // namespace keel::inline v0::table
+
+#endif
+
 // ---- keel/table/packed_block.hpp ----
 #ifndef KEEL_TABLE_PACKED_BLOCK_HPP
 #define KEEL_TABLE_PACKED_BLOCK_HPP
@@ -10887,6 +12886,288 @@ template <compression_policy P, class Room>
 
 #endif
 
+// ---- keel/table/table_writer.hpp ----
+#ifndef KEEL_TABLE_TABLE_WRITER_HPP
+#define KEEL_TABLE_TABLE_WRITER_HPP
+
+// Writes one table (format/table.hpp) from versions that come in order. Nothing refers to the file until its manifest edit is durable,
+// and the edit is not made before finish() returned: the bytes are on the disk by then; the name is once its folder is synced.
+// Memory: one block (two where they are packed), what waits to be written, eight bytes for each key and one index entry for each block.
+
+namespace keel::inline v0::table {
+
+/// What a table is called and belongs to.
+struct table_birth {
+    format::store_id store{};
+    format::table_id id{};
+    std::uint64_t salt = 0;
+    std::uint64_t branch = 0;
+    std::uint64_t created_ns = 0;
+    lsn first{}; ///< no record has a smaller LSN
+};
+
+template <checksum_policy C, compression_policy P, io::file_system Fs>
+class table_writer {
+public:
+    static constexpr std::size_t block_bytes = 4 * KiB;
+
+    /// Makes the file anew, whatever an earlier attempt left under the name.
+    [[nodiscard]] static result<table_writer> create(Fs& fs, std::string const& path, table_birth const& birth) {
+        if (auto gone = fs.remove(path); !gone && gone.error().code != errc::not_found) return failure(gone.error());
+        KEEL_TRY_LET(file, fs.open(path, io::access::read_write, io::creation::must_not_exist));
+        return table_writer{std::move(file), birth};
+    }
+
+    /// Versions come by key, and of one key the newest first.
+    [[nodiscard]] result<void> add(version const& v) {
+        bool const fresh = header_.records == 0 || v.key != block_.last_key();
+        if (header_.records == 0) smallest_.assign(v.key);
+        if (fresh) hashes_.push_back(format::filter_hash(v.key));
+        block_.add(v.key, v.value, v.at.value - header_.lsns.first.value, v.tombstone);
+        header_.lsns.last = std::max(header_.lsns.last, v.at);
+        ++header_.records;
+        header_.erased += v.tombstone;
+        header_.key_bytes += v.key.size();
+        header_.value_bytes += v.value.size();
+        if (block_.size() + format::frame_header_bytes < block_bytes) return {};
+        return end_block();
+    }
+
+    [[nodiscard]] std::uint64_t records() const noexcept { return header_.records; }
+    /// Bytes of the file, were it finished now, without filter and index.
+    [[nodiscard]] std::uint64_t bytes() const noexcept { return at_ + block_.size(); }
+    /// The key added last.
+    [[nodiscard]] std::string const& last_key() const noexcept { return block_.last_key(); }
+
+    /// Filter, index and headers; then a sync. The entry for the manifest, at level 1.
+    [[nodiscard]] result<format::table_entry> finish() {
+        if (!block_.empty()) KEEL_TRY(end_block());
+        header_.blocks_end = at_;
+        KEEL_TRY(write_filter());
+        KEEL_TRY(write_index());
+        header_.size = at_ + format::header_bytes;
+        if (header_.size > format::table_bytes_max)
+            return failure(errc::too_large, "a table would grow beyond what its format allows", file_.path());
+        auto const head = format::encode<C>(header_);
+        waiting_.insert(waiting_.end(), head.begin(), head.end());
+        KEEL_TRY(flush());
+        KEEL_TRY(file_.write(0, head));
+        KEEL_TRY(file_.sync());
+        format::table_entry out{.id = header_.id,
+                                .salt = header_.salt,
+                                .size = header_.size,
+                                .lsns = header_.lsns,
+                                .records = header_.records,
+                                .compression = compression_};
+        out.set_bounds(smallest_, block_.last_key());
+        return out;
+    }
+
+private:
+    static constexpr std::size_t flush_bytes = 256 * KiB;
+
+    table_writer(typename Fs::file file, table_birth const& birth) : file_{std::move(file)} {
+        header_.store = birth.store;
+        header_.id = birth.id;
+        header_.salt = birth.salt;
+        header_.branch = birth.branch;
+        header_.created_ns = birth.created_ns;
+        header_.lsns = {birth.first, birth.first};
+        header_.filter_bits = format::filter_probes;
+    }
+
+    result<void> end_block() {
+        KEEL_TRY_LET(where, write_block(block_.finish()));
+        block_.clear();
+        index_.push_back({block_.last_key(), where});
+        ++header_.blocks;
+        return {};
+    }
+
+    result<format::block_place> write_block(byte_view payload) {
+        if constexpr (P::id != 0) {
+            if (pack<P>(payload, packed_)) {
+                compression_ = P::id;
+                auto const raw = static_cast<std::uint32_t>(payload.size());
+                return write_frame(format::frame_type::packed,
+                                   format::encode(format::packed_head{.raw_bytes = raw, .compression = P::id}),
+                                   packed_);
+            }
+        }
+        return write_frame(format::frame_type::block, payload);
+    }
+
+    result<void> write_filter() {
+        constexpr std::uint64_t keys_per_block = format::table_filter_block_bytes * 8 / 10;
+        header_.filter_blocks = (hashes_.size() + keys_per_block - 1) / keys_per_block;
+        std::vector<std::byte> lines(static_cast<std::size_t>(header_.filter_blocks) *
+                                     format::table_filter_block_bytes);
+        for (auto const hash : hashes_)
+            format::add_to_line(lines.data() +
+                                    format::filter_line(hash, header_.filter_lines()) * format::filter_line_bytes,
+                                hash, format::filter_probes);
+        for (std::size_t b = 0; b < header_.filter_blocks; ++b)
+            KEEL_TRY(
+                write_frame(format::frame_type::filter, byte_view{lines}.subspan(b * format::table_filter_block_bytes,
+                                                                                 format::table_filter_block_bytes)));
+        return {};
+    }
+
+    result<void> write_index() {
+        format::block_builder root;
+        format::block_builder leaf;
+        for (std::size_t i = 0; i < index_.size(); ++i) {
+            leaf.add(index_[i].first, index_[i].second);
+            if (leaf.size() + format::frame_header_bytes < block_bytes && i + 1 < index_.size()) continue;
+            KEEL_TRY_LET(where, write_frame(format::frame_type::fence, leaf.finish()));
+            root.add(leaf.last_key(), where);
+            leaf.clear();
+            ++header_.index_blocks;
+        }
+        KEEL_TRY_LET(where, write_frame(format::frame_type::root, root.finish()));
+        header_.root = where;
+        return {};
+    }
+
+    /// The payload may come in two parts.
+    result<format::block_place> write_frame(format::frame_type type, byte_view payload, byte_view rest = {}) {
+        auto const payload_bytes = payload.size() + rest.size();
+        auto const bytes = format::frame_bytes(payload_bytes);
+        if (at_ + bytes > format::table_bytes_max)
+            return failure(errc::too_large, "a table would grow beyond what its format allows", file_.path());
+        auto const begin = waiting_.size();
+        waiting_.resize(begin + static_cast<std::size_t>(bytes));
+        auto* const frame = waiting_.data() + begin;
+        std::memcpy(frame + format::frame_header_bytes, payload.data(), payload.size());
+        if (!rest.empty()) std::memcpy(frame + format::frame_header_bytes + payload.size(), rest.data(), rest.size());
+        format::finish_frame<C>(
+            frame, {header_.salt, at_},
+            {.payload_bytes = static_cast<std::uint32_t>(payload_bytes), .type = type, .flags = format::whole_batch});
+        format::block_place const where{static_cast<std::uint32_t>(at_), static_cast<std::uint32_t>(bytes)};
+        at_ += bytes;
+        if (waiting_.size() >= flush_bytes) KEEL_TRY(flush());
+        return where;
+    }
+    result<void> flush() {
+        KEEL_TRY(file_.write(written_, waiting_));
+        written_ += waiting_.size();
+        waiting_.clear();
+        return {};
+    }
+
+    typename Fs::file file_;
+    format::table_header header_{};
+    std::string smallest_{};
+    format::block_builder block_{};
+    std::vector<std::pair<std::string, format::block_place>> index_{};
+    std::vector<std::uint64_t> hashes_{};
+    std::vector<std::byte> waiting_{};
+    std::vector<std::byte> packed_{};                    ///< a block's compressed bytes
+    std::uint8_t compression_ = 0;                       ///< of the packed blocks, once there is one
+    std::uint64_t at_ = format::table_frames_begin;      ///< of the next frame
+    std::uint64_t written_ = format::table_frames_begin; ///< of what waits
+};
+
+} // namespace keel::inline v0::table
+
+#endif
+
+// ---- keel/table/placeholder.hpp ----
+#ifndef KEEL_TABLE_PLACEHOLDER_HPP
+#define KEEL_TABLE_PLACEHOLDER_HPP
+
+// A placeholder stands for versions that cannot be read, when the table or segment they were in is merged away: a table of level 0 with
+// one block, which does not verify. So its keys have the answer that they had, an error, from every reader of the format, and that is
+// remembered as long as the manifest names it, with the bounds of the keys. Whoever finds a version at its LSN or behind it has what is
+// newer; what is older does not count (engine/merge.hpp has the rule). The manifest gives it no records (table_entry::is_placeholder), the
+// header one. It has the filter of the table that it stands for, so that it says nothing of keys that were never there.
+
+namespace keel::inline v0::table {
+
+/// The largest key there can be in front of `key`, which is not empty.
+[[nodiscard]] inline std::string key_before(std::string_view key) {
+    std::string out{key};
+    auto const last = static_cast<unsigned char>(out.back());
+    out.pop_back();
+    if (last == 0) return out;
+    out += static_cast<char>(last - 1);
+    out.resize(std::max(out.size(), format::key_bytes_max), '\xFF');
+    return out;
+}
+
+/// Which keys a table may have: the lines of its filter, and how many bits a key sets in them.
+struct filter_lines {
+    std::vector<std::byte> lines{}; ///< whole blocks; none: it may have any
+    std::uint64_t bits = format::filter_probes;
+
+    /// Of one key.
+    [[nodiscard]] static filter_lines of(std::string_view key) {
+        filter_lines out;
+        out.lines.resize(format::table_filter_block_bytes);
+        auto const hash = format::filter_hash(key);
+        format::add_to_line(out.lines.data() +
+                                format::filter_line(hash, format::table_filter_lines) * format::filter_line_bytes,
+                            hash, format::filter_probes);
+        return out;
+    }
+};
+
+/// Writes one placeholder under `path`, whatever an earlier attempt left there, and syncs it. Versions of keys in `range`, with LSNs in
+/// `range.lsns`, may be missing. Gives the entry for the manifest.
+template <checksum_policy C, io::file_system Fs>
+[[nodiscard]] result<format::table_entry> write_placeholder(Fs& fs, std::string const& path, table_birth const& birth,
+                                                            damaged_range const& range, filter_lines const& filter) {
+    std::vector<std::byte> bytes(format::header_bytes + format::frame_header_bytes); // the block is zeros: no frame
+    auto const put_frame = [&](format::frame_type type, byte_view payload) {
+        auto const at = bytes.size();
+        bytes.resize(at + static_cast<std::size_t>(format::frame_bytes(payload.size())));
+        std::ranges::copy(payload, bytes.begin() + static_cast<std::ptrdiff_t>(at + format::frame_header_bytes));
+        format::finish_frame<C>(
+            bytes.data() + at, {birth.salt, at},
+            {.payload_bytes = static_cast<std::uint32_t>(payload.size()), .type = type, .flags = format::whole_batch});
+        return format::block_place{static_cast<std::uint32_t>(at), static_cast<std::uint32_t>(bytes.size() - at)};
+    };
+    format::table_header h{.store = birth.store,
+                           .id = birth.id,
+                           .salt = birth.salt,
+                           .branch = birth.branch,
+                           .created_ns = birth.created_ns,
+                           .lsns = {std::max(range.lsns.first, lsn{1}), range.lsns.last},
+                           .records = 1,
+                           .blocks = 1,
+                           .blocks_end = bytes.size(),
+                           .filter_blocks = filter.lines.size() / format::table_filter_block_bytes,
+                           .filter_bits = filter.bits,
+                           .index_blocks = 1};
+    for (std::size_t b = 0; b < h.filter_blocks; ++b)
+        put_frame(format::frame_type::filter, byte_view{filter.lines}.subspan(b * format::table_filter_block_bytes,
+                                                                              format::table_filter_block_bytes));
+    auto const largest = range.to ? key_before(*range.to) : std::string(format::key_bytes_max, '\xFF');
+    format::block_builder index;
+    index.add(largest, {static_cast<std::uint32_t>(format::table_frames_begin), format::frame_header_bytes});
+    auto const leaf = put_frame(format::frame_type::fence, index.finish());
+    index.clear();
+    index.add(largest, leaf);
+    h.root = put_frame(format::frame_type::root, index.finish());
+    h.size = bytes.size() + format::header_bytes;
+    auto const head = format::encode<C>(h);
+    std::ranges::copy(head, bytes.begin());
+    bytes.insert(bytes.end(), head.begin(), head.end());
+
+    if (auto gone = fs.remove(path); !gone && gone.error().code != errc::not_found) return failure(gone.error());
+    KEEL_TRY_LET(file, fs.open(path, io::access::read_write, io::creation::must_not_exist));
+    KEEL_TRY(file.write(0, bytes));
+    KEEL_TRY(file.sync());
+    format::table_entry out{
+        .id = h.id, .salt = h.salt, .size = h.size, .lsns = {h.lsns.last, h.lsns.last}, .records = 0, .level = 0};
+    out.set_bounds(range.from.value_or(std::string{}), largest);
+    return out;
+}
+
+} // namespace keel::inline v0::table
+
+#endif
+
 // ---- keel/table/sorted_table.hpp ----
 #ifndef KEEL_TABLE_SORTED_TABLE_HPP
 #define KEEL_TABLE_SORTED_TABLE_HPP
@@ -10894,8 +13175,11 @@ template <compression_policy P, class Room>
 // A table (format/table.hpp), read: point look-ups and walks. Nothing is opened or read before the first of them, and then only what it
 // needs: the header, the root, a filter block that says no, or an index block and a block. Every block is verified when it is loaded;
 // those of records go, unpacked, through the cache, whole or taken apart into their records, or each reader copies its own from the
-// file's mapping, as the table-access policy says; the rest (a fiftieth of the file) stays in memory. Where the root or an index block
-// is damaged, an index is made anew from the records; where a filter block is, it is done without.
+// file's mapping, as the table-access policy says; the rest (a fiftieth of the file) stays in memory.
+//
+// Damage costs no more than the block it is in. Where the root or an index block is damaged, that part of the index is made anew from the
+// records; where a filter block is, it is done without; without both headers, the manifest's word and the frames serve. A block of
+// records that does not verify is an error for the keys between its neighbours; a walk says which ones and can go on behind it.
 //
 // Thread rules: any number of threads. m_ guards what is loaded once, and is held during that I/O, by readers only; ready_, the slots
 // and made_ready_ (release) publish it (acquire). Cursors are one thread's.
@@ -10916,6 +13200,12 @@ public:
         : file_{std::move(file)}, of_{std::move(of)}, cache_{std::move(cache)}, listener_{std::move(listener)} {}
 
     [[nodiscard]] format::table_entry const& entry() const noexcept { return of_; }
+    /// No version in it is older.
+    [[nodiscard]] lsn oldest() const {
+        if (!of_.is_placeholder()) [[likely]]
+            return of_.lsns.first;
+        return ready() ? header_.lsns.first : lsn{}; // only its header says
+    }
     [[nodiscard]] std::string const& path() const noexcept { return file_->path(); }
     /// Held by everything that reads this file: as long as somebody else holds it the file is needed.
     [[nodiscard]] std::shared_ptr<void const> file() const noexcept { return file_; }
@@ -10952,6 +13242,24 @@ public:
         auto const line = filter_line(hash);
         auto const* lines = filter_slots_[line.block].load(std::memory_order_acquire);
         if (lines != nullptr) keel::detail::prefetch(lines + line.offset);
+    }
+
+    /// Whether a key may have a version here: no filter that verifies denies it. `hash`: the key's filter_hash.
+    [[nodiscard]] bool may_hold(std::string_view key, std::uint64_t hash) const {
+        return of_.may_have(key) && (!ready() || filter_allows(hash));
+    }
+
+    /// Its filter; where a part of that does not verify, one that denies nothing there.
+    [[nodiscard]] filter_lines filter() const {
+        filter_lines out;
+        if (!ready()) return out;
+        out.bits = header_.filter_bits;
+        out.lines.assign(filter_slots_.size() * format::table_filter_block_bytes, std::byte{0xFF});
+        for (std::size_t b = 0; b < filter_slots_.size(); ++b)
+            if (auto const* lines = filter_block(b); lines != nullptr)
+                std::copy_n(lines, format::table_filter_block_bytes,
+                            out.lines.begin() + static_cast<std::ptrdiff_t>(b * format::table_filter_block_bytes));
+        return out;
     }
 
     /// About how many bytes of the file belong to keys from `from` on and in front of `to`; no bound: to the end. Reads index blocks only.
@@ -10992,9 +13300,17 @@ private:
         void next() { move(true); }
         void previous() { move(false); }
 
-        [[nodiscard]] bool valid() const noexcept { return valid_ && !trouble_; }
+        [[nodiscard]] bool valid() const noexcept { return valid_; }
+        /// Why a step came to no block, where that is not the table's end.
         [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
         [[nodiscard]] format::block_place where() const noexcept { return list_->where(i_); }
+        /// No key in the block is larger.
+        [[nodiscard]] std::string_view largest() const noexcept { return list_->key(i_); }
+        /// No key in the block is smaller. It may be the last one of the block in front of it, whose versions go on in this one.
+        [[nodiscard]] std::string_view smallest() const noexcept {
+            if (i_ > 0) return list_->key(i_ - 1);
+            return is_made_ || leaf_ == 0 ? std::string_view{of_->of_.smallest} : of_->root_.key(leaf_ - 1);
+        }
         /// Whether no block in front of this one has `first`, the first key in it.
         [[nodiscard]] bool begins_anew(std::string_view first) const noexcept {
             if (i_ > 0) return list_->key(i_ - 1) != first;
@@ -11006,6 +13322,7 @@ private:
         template <class Choose>
         result<void> place(Choose const& choose) {
             valid_ = false; // where this ends in an error
+            trouble_.reset();
             KEEL_TRY(of_->ready());
             list_ = of_->made();
             is_made_ = list_ != nullptr;
@@ -11018,8 +13335,7 @@ private:
                     if (valid_) return {};
                 }
                 KEEL_TRY(of_->make_index(of_->root_.where(leaf_))); // damaged, or not what the root promises
-                list_ = of_->made();
-                is_made_ = true;
+                use_made();
             }
             i_ = choose(*list_);
             valid_ = i_ < list_->size();
@@ -11029,8 +13345,14 @@ private:
             list_ = of_->index_block(leaf_);
             return list_ != nullptr;
         }
+        /// From here on the index that was made anew.
+        void use_made() noexcept {
+            list_ = of_->made();
+            is_made_ = true;
+        }
         void move(bool forward) {
             if (!valid()) return;
+            auto const here = where();
             i_ += forward ? 1 : std::size_t{0} - 1; // in front of the first one it wraps
             if (i_ < list_->size()) return;
             valid_ = false;
@@ -11042,17 +13364,14 @@ private:
                 valid_ = true;
                 return;
             }
-            // The walk ends here with an error; the next one finds the index that is made anew.
-            auto const at = of_->root_.where(leaf_);
-            auto const made = of_->make_index(at);
-            trouble_ =
-                made ? error{.code = errc::corruption,
-                             .message = "an index block does not verify; the index was made anew from the records: "
-                                        "read once more",
-                             .file = of_->path(),
-                             .offset = at.offset,
-                             .retryable = true}
-                     : made.error();
+            // The walk goes on at the same place of the index that is made anew.
+            if (auto made = of_->make_index(of_->root_.where(leaf_)); !made) {
+                trouble_ = std::move(made).error();
+                return;
+            }
+            use_made();
+            i_ = forward ? list_->first_behind(here.offset) : list_->first_behind(here.offset - 1) - 1;
+            valid_ = i_ < list_->size();
         }
 
         sorted_table const* of_;
@@ -11076,7 +13395,7 @@ public:
 
         /// False: the key is not in the table.
         [[nodiscard]] result<bool> locate() {
-            if (snapshot_ < of_->of_.lsns.first) return false;
+            if (snapshot_ < of_->oldest()) return false;
             KEEL_TRY(of_->ready());
             if (!of_->filter_allows(hash_)) return false;
             if (row_ != nullptr && of_->cache_->rows.find(of_->of_.id.value, hash_, key_, snapshot_, *row_, in_row_)) {
@@ -11183,7 +13502,8 @@ public:
         format::block_reader in_{}; ///< of block_, where there is one
     };
 
-    /// Walks versions, by key and the newest first, in either direction. After an error it is not valid.
+    /// Walks versions, by key and the newest first, in either direction. Where something cannot be read it is in trouble and not valid:
+    /// damaged() says what it cannot give, and either of the two calls behind that goes on.
     class cursor {
     public:
         /// `keep`: blocks it reads are worth keeping in the cache.
@@ -11197,10 +13517,14 @@ public:
         }
         void seek_before(std::string_view key) {
             start(key);
-            if (!trouble_ && !at_.valid()) return seek_last();
+            if (trouble_) return;
+            if (!at_.valid()) return seek_last();
             previous();
         }
         void seek_last() {
+            trouble_.reset();
+            passed_.reset();
+            in_ = {};
             if (auto done = at_.seek_last(); !done) return fail(std::move(done).error());
             if (at_.valid() && enter()) in_.last();
             settle();
@@ -11209,10 +13533,7 @@ public:
             in_.next();
             if (in_.valid()) [[likely]]
                 return;
-            if (in_.whole()) {
-                at_.next();
-                if (at_.valid() && enter()) in_.first();
-            }
+            if (in_.whole()) enter_next();
             settle();
         }
         /// On to the first version of another key.
@@ -11222,18 +13543,14 @@ public:
                 if (!in_.valid()) break;
                 if (!in_.repeats()) return;
             }
-            // Versions of the key may go on in the next block.
-            format::key_buffer key;
-            key.assign(in_.key());
-            do next();
-            while (valid_ && in_.key() == key.view());
+            // Versions of the key may go on in the next block, or behind damage.
+            passed_.emplace(in_.key());
+            next();
+            pass_on();
         }
         void previous() {
             in_.previous();
-            if (!in_.valid() && in_.whole()) {
-                at_.previous();
-                if (at_.valid() && enter()) in_.last();
-            }
+            if (!in_.valid() && in_.whole()) enter_previous();
             settle();
         }
 
@@ -11243,17 +13560,65 @@ public:
         }
         [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
 
+        [[nodiscard]] std::shared_ptr<sorted_table const> const& table() const noexcept { return of_; }
+        /// The key whose versions pass() is not behind yet, because it met damage.
+        [[nodiscard]] std::optional<std::string> const& passed() const noexcept { return passed_; }
+        /// While it is in trouble: between which keys.
+        [[nodiscard]] damaged_range damaged() const {
+            if (!at_.valid()) return of_->all_keys(*trouble_);
+            return {.from = std::string{at_.smallest()},
+                    .to = key_after(at_.largest()),
+                    .lsns = of_->all_lsns(),
+                    .why = *trouble_};
+        }
+        /// Goes on behind that.
+        void leave_forward() {
+            if (!leave()) return;
+            enter_next();
+            settle();
+            pass_on();
+        }
+        /// Goes on in front of that.
+        void leave_backward() {
+            if (!leave()) return;
+            enter_previous();
+            settle();
+        }
+
     private:
+        /// False: there is nothing else.
+        bool leave() {
+            trouble_.reset();
+            in_ = {};
+            valid_ = false;
+            return at_.valid();
+        }
+        /// Behind all versions of the key that is passed.
+        void pass_on() {
+            if (!passed_) return;
+            while (valid_ && in_.key() == *passed_) next();
+            if (!trouble_) passed_.reset();
+        }
         void start(std::string_view key) {
             trouble_.reset();
+            passed_.reset();
             in_ = {};
             if (auto done = at_.seek(key); !done) return fail(std::move(done).error());
             if (at_.valid() && enter()) in_.seek(key, lsn_max.value);
         }
         void onward() {
             if (!in_.whole()) return settle();
+            enter_next();
+        }
+        void enter_next() {
             at_.next();
-            if (at_.valid() && enter()) in_.first();
+            if (at_.trouble()) fail(*at_.trouble());
+            else if (at_.valid() && enter()) in_.first();
+        }
+        void enter_previous() {
+            at_.previous();
+            if (at_.trouble()) fail(*at_.trouble());
+            else if (at_.valid() && enter()) in_.last();
         }
         bool enter() {
             if (auto done = of_->load(at_.where(), keep_, block_); !done) return fail(std::move(done).error()), false;
@@ -11261,7 +13626,6 @@ public:
             return true;
         }
         void settle() {
-            if (!trouble_ && at_.trouble()) trouble_ = at_.trouble();
             if (!trouble_ && !in_.whole()) trouble_ = of_->contradicts(at_.where()).value();
             valid_ = !trouble_ && at_.valid() && in_.valid();
         }
@@ -11277,9 +13641,18 @@ public:
         format::block_reader in_{};
         bool valid_ = false;
         std::optional<error> trouble_{};
+        std::optional<std::string> passed_{}; ///< the key whose versions pass() is not behind yet
     };
 
 private:
+    /// What is known of its versions where none of them can be read.
+    [[nodiscard]] damaged_range all_keys(error why) const {
+        return {.from = of_.smallest,
+                .to = of_.ends_open ? key_after_prefix(of_.largest) : key_after(of_.largest),
+                .lsns = all_lsns(),
+                .why = std::move(why)};
+    }
+    [[nodiscard]] lsn_range all_lsns() const { return {oldest(), of_.lsns.last}; }
     [[nodiscard]] lsn lsn_of(format::block_reader const& in) const noexcept {
         return {of_.lsns.first.value + in.age()};
     }
@@ -11385,7 +13758,9 @@ private:
                    : "the medium cannot read these bytes: " + to_string(again.error()),
              type);
         if (!again) return again;
-        return failure(error{.code = errc::corruption,
+        // Where an index was made of a medium that did not give all, this may be no damage.
+        auto const code = made_in_silence_.load(std::memory_order_relaxed) ? errc::io_error : errc::corruption;
+        return failure(error{.code = code,
                              .message = "a block of the table does not verify, so the keys in it have no answer; run "
                                         "wal-recovery validate",
                              .file = path(),
@@ -11417,38 +13792,69 @@ private:
         std::lock_guard const hold{m_};
         if (ready_.load(std::memory_order_relaxed)) return {};
         KEEL_TRY(file_->ready());
-        KEEL_TRY(load_header());
+        bool silent = false;
+        bool const has_header = load_header(silent);
+        if (!has_header && silent && silence_.may_answer_later()) return failure(medium_is_silent(0));
+        if (!has_header) find_layout();
         filter_slots_ = std::vector<std::atomic<std::byte const*>>(static_cast<std::size_t>(header_.filter_blocks));
-        if (!load_root()) KEEL_TRY(make_index_locked(header_.root));
+        if (!load_root(has_header)) KEEL_TRY(make_index_locked(header_.root));
         ready_.store(true, std::memory_order_release);
         return {};
     }
-    [[nodiscard]] result<void> load_header() const {
+    [[nodiscard]] error medium_is_silent(std::uint64_t offset) const {
+        return {.code = errc::io_error,
+                .message = "the medium does not give a part of the table that leads to its records",
+                .file = path(),
+                .offset = offset,
+                .retryable = true};
+    }
+    /// False: neither of them verifies, or is this table's; `silent`: or the medium does not give them.
+    [[nodiscard]] bool load_header(bool& silent) const {
         format::header_block block{};
         for (auto const at : {std::uint64_t{0}, of_.size - format::header_bytes}) {
             for (bool const again : {false, true}) {
-                if (again ? !file_->fetch_uncached(at, block) : !file_->fetch(at, block)) continue;
+                bool const read = again ? file_->fetch_uncached(at, block).has_value() : bool(file_->fetch(at, block));
+                silent = silent || (again && !read);
+                if (!read) continue;
                 auto const h = format::decode_table_header<C>(block);
-                if (!h) continue;
-                if (!of_.is_of(*h))
-                    return failure(errc::corruption, "the file is not the table that the manifest names", path(), at);
+                if (!h || !of_.is_of(*h)) continue;
                 header_ = *h;
-                return {};
+                return true;
             }
             tell(damage::header_damaged, {static_cast<std::uint32_t>(at), format::header_bytes},
-                 "a header of the table does not verify", format::frame_type::root);
+                 "a header of the table does not verify, or is another table's", format::frame_type::root);
         }
-        return failure(errc::corruption,
-                       "neither header of the table verifies, so its keys have no answer; restore it from a copy",
-                       path());
+        return false;
+    }
+    /// What the headers said, as far as the frames tell. The filter is done without: what a key sets in it, only they know.
+    void find_layout() const {
+        auto const end = of_.size - format::header_bytes;
+        header_ = {.lsns = {of_.is_placeholder() ? lsn{} : of_.lsns.first, of_.lsns.last},
+                   .blocks_end = end,
+                   .root = {static_cast<std::uint32_t>(end), 0}};
+        frame_walk<file_type> frames{file_->file(), of_.salt, of_.size};
+        for (std::uint64_t at = format::table_frames_begin; at < end;) {
+            auto const f = frames.at(at, end);
+            bool const behind_records = f.believed &&
+                                        (f.type == format::frame_type::filter || f.type == format::frame_type::fence ||
+                                         f.type == format::frame_type::root);
+            if (behind_records) header_.blocks_end = std::min(header_.blocks_end, at);
+            if (behind_records && f.type == format::frame_type::root) header_.root = f.where;
+            at += f.where.bytes;
+        }
     }
 
     [[nodiscard]] bool filter_allows(std::uint64_t hash) const {
         if (filter_slots_.empty()) return true;
         auto const line = filter_line(hash);
-        auto const* lines = filter_slots_[line.block].load(std::memory_order_acquire);
-        if (lines == nullptr && (lines = load_filter(line.block)) == nullptr) return true;
+        auto const* lines = filter_block(line.block);
+        if (lines == nullptr) return true;
         return format::line_allows(lines + line.offset, hash, static_cast<std::uint32_t>(header_.filter_bits));
+    }
+    /// The lines of a filter block; nothing where it does not verify.
+    [[nodiscard]] std::byte const* filter_block(std::size_t number) const {
+        auto const* lines = filter_slots_[number].load(std::memory_order_acquire);
+        return lines != nullptr ? lines : load_filter(number);
     }
     /// Where the filter has its word on a key.
     struct filter_place {
@@ -11475,11 +13881,15 @@ private:
         filter_slots_[number].store(held_.back()->data() + format::frame_header_bytes, std::memory_order_release);
         return filter_slots_[number].load(std::memory_order_relaxed);
     }
-    /// False: it does not verify, or is no list of index blocks.
-    [[nodiscard]] bool load_root() const {
+    /// False: it does not verify, or is no list of index blocks. `counted`: the header says how many these are.
+    [[nodiscard]] bool load_root(bool counted) const {
         std::vector<std::byte> frame;
+        if (header_.root.bytes == 0) return false; // no frame of this kind was found
         if (!read_frame(header_.root, format::frame_type::root, frame)) return false;
-        if (!read_fences(payload_of(frame), root_) || root_.size() != header_.index_blocks) return false;
+        if (!read_fences(payload_of(frame), root_) || (counted && root_.size() != header_.index_blocks)) {
+            root_ = {};
+            return false;
+        }
         index_slots_ = std::vector<std::atomic<fence_list const*>>(root_.size());
         return true;
     }
@@ -11509,35 +13919,65 @@ private:
     [[nodiscard]] fence_list const* made() const noexcept {
         return made_ready_.load(std::memory_order_acquire) ? &made_ : nullptr;
     }
-    /// Makes an index in memory from the blocks of records, because one on the disk is damaged at `where`.
-    [[nodiscard]] result<void> make_index(format::block_place where) const {
+    /// Makes an index in memory, because the one on the disk is damaged at `where`.
+    /// Errors: the medium does not give all that this takes; a later call tries again, until it is believed that it never will.
+    result<void> make_index(format::block_place where) const {
         std::lock_guard const hold{m_};
         return make_index_locked(where);
     }
-    [[nodiscard]] result<void> make_index_locked(format::block_place where) const {
+    result<void> make_index_locked(format::block_place where) const {
         if (made_ready_.load(std::memory_order_relaxed)) return {};
+        frame_walk<file_type> frames{file_->file(), of_.salt, of_.size};
+        block_source blocks{.of = *this};
+        auto const index_begin = header_.filter_offset(header_.filter_blocks);
+        index_maker<file_type, block_source> maker{
+            frames, blocks, {header_.blocks_end, index_begin, of_.size - format::header_bytes, largest_key()}};
+        auto made = maker.make(root_);
+        bool const silent = blocks.read_failed || frames.read_failed();
+        if (silent && !maker.found_all() && silence_.may_answer_later()) return failure(medium_is_silent(where.offset));
         tell(damage::corrupt_block, where, "the table's index does not verify; it was made anew from the records",
              format::frame_type::fence);
-        std::array<std::byte, format::frame_header_bytes> frame{};
-        fence_list all;
-        held_block block;
-        for (std::uint64_t at = format::table_frames_begin; at < header_.blocks_end;) {
-            if (!file_->fetch(at, frame)) return contradicts({static_cast<std::uint32_t>(at), 0});
-            auto const head = format::peek_frame(frame.data(), {of_.salt, at}, header_.blocks_end - at);
-            if (head.state != format::frame_state::intact) return contradicts({static_cast<std::uint32_t>(at), 0});
-            format::block_place const place{static_cast<std::uint32_t>(at), static_cast<std::uint32_t>(head.bytes())};
-            KEEL_TRY(load(place, false, block));
-            format::block_reader in{payload_of(block.view())};
-            in.last();
-            if (!in.valid()) return contradicts(place);
-            all.add(in.key(), place);
-            at += place.bytes;
-        }
-        all.finish();
-        if (all.size() != header_.blocks || !all.in_order()) return contradicts(header_.root);
-        made_ = std::move(all);
+        made_in_silence_.store(silent && !maker.found_all(), std::memory_order_relaxed);
+        made_ = std::move(made);
         made_ready_.store(true, std::memory_order_release);
         return {};
+    }
+    /// What an index is made of.
+    struct block_source {
+        sorted_table const& of;
+        bool read_failed = false; ///< the medium did not give one
+
+        [[nodiscard]] std::optional<fence_list> leaf(format::block_place where) {
+            std::vector<std::byte> frame;
+            fence_list out;
+            bool const verifies = is_right(of.read_frame(where, format::frame_type::fence, frame)) &&
+                                  read_fences(payload_of(frame), out);
+            if (!verifies) return std::nullopt;
+            return out;
+        }
+        [[nodiscard]] std::optional<key_ends> ends(format::block_place where) {
+            held_block block;
+            if (!is_right(of.load(where, false, block))) return std::nullopt;
+            format::block_reader in{payload_of(block.view())};
+            in.last();
+            if (!in.valid()) return std::nullopt;
+            key_ends out{.first = {}, .last = std::string{in.key()}};
+            in.first();
+            out.first = in.key();
+            return out;
+        }
+
+    private:
+        [[nodiscard]] bool is_right(result<void> const& read) {
+            read_failed = read_failed || (!read && read.error().code != errc::corruption);
+            return read.has_value();
+        }
+    };
+    /// No key is larger.
+    [[nodiscard]] std::string largest_key() const {
+        auto out = of_.largest;
+        if (of_.ends_open) out.resize(std::max(out.size(), format::key_bytes_max), '\xFF');
+        return out;
     }
 
     std::shared_ptr<lazy_file<Fs> const> file_;
@@ -11554,6 +13994,8 @@ private:
     mutable std::vector<std::atomic<fence_list const*>> index_slots_{};
     mutable std::vector<std::unique_ptr<fence_list>> index_held_{};
     mutable bool filterless_ = false;
+    mutable silent_medium silence_{};
+    mutable std::atomic<bool> made_in_silence_{false}; // relaxed: a hint for messages and for merges
     mutable fence_list made_{};
     mutable std::atomic<bool> made_ready_{false};
 };
@@ -11573,10 +14015,13 @@ namespace keel::inline v0::wal {
 /// The paths of one store.
 class layout {
 public:
-    explicit layout(std::string directory) : root_{std::move(directory)} {}
+    explicit layout(std::string directory) : root_{std::move(directory)} {
+        while (root_.size() > 1 && (root_.ends_with('/') || root_.ends_with("/."))) root_.pop_back();
+    }
 
+    /// The store's folder, without a slash or a dot at its end.
     [[nodiscard]] std::string const& root() const noexcept { return root_; }
-    [[nodiscard]] std::string path(std::string_view inside) const { return root_ + '/' + std::string{inside}; }
+    [[nodiscard]] std::string path(std::string_view inside) const { return below_root() + std::string{inside}; }
     [[nodiscard]] std::string lock() const { return path("lock"); }
     /// Locked shared by who reads beside a writer: as long as anybody does no file is written over.
     [[nodiscard]] std::string readers() const { return path("readers"); }
@@ -11597,6 +14042,8 @@ public:
     [[nodiscard]] std::string table_temporary(format::table_id id) const { return table(id) + ".tmp"; }
     [[nodiscard]] std::string quarantine() const { return path("quarantine"); }
     [[nodiscard]] std::string quarantine(std::uint64_t repair) const { return quarantine() + '/' + hex(repair); }
+    /// Which losses were accepted (recovery/loss_ledger.hpp).
+    [[nodiscard]] std::string losses() const { return quarantine() + "/losses"; }
     [[nodiscard]] std::string corruption_log() const { return quarantine() + "/corruption.jsonl"; }
 
     /// "0000000000000001.seg"
@@ -11619,12 +14066,19 @@ public:
             if (name == own) return true;
         return false;
     }
+    /// Whether something of this name says that the folder is somebody else's. What a file system or a person puts into any folder does
+    /// not: `lost+found`, and names that begin with a dot.
+    [[nodiscard]] static bool is_foreign(std::string_view name) noexcept {
+        return !is_own_name(name) && !name.starts_with('.') && name != "lost+found";
+    }
     /// The path as findings and receipts give it: inside the store's folder.
     [[nodiscard]] std::string inside(std::string_view full) const {
-        return full.starts_with(root_ + '/') ? std::string{full.substr(root_.size() + 1)} : std::string{full};
+        auto const begin = below_root();
+        return full.starts_with(begin) ? std::string{full.substr(begin.size())} : std::string{full};
     }
 
 private:
+    [[nodiscard]] std::string below_root() const { return root_.ends_with('/') ? root_ : root_ + '/'; }
     [[nodiscard]] static std::optional<std::uint64_t> id_of(std::string_view name, std::string_view ending) {
         if (name.size() != 16 + ending.size() || !name.ends_with(ending)) return std::nullopt;
         std::uint64_t id = 0;
@@ -11662,8 +14116,9 @@ private:
 // stays what it is while it is held. A reader without a snapshot takes the view first and asks for the log's visible LSN then: what
 // compaction had forgotten when the view was made was superseded at or below that LSN. Whatever the view lacks of what became visible
 // since is newer than all it has. A snapshot is held (moments.hpp) before its view is taken.
-
-#include <tuple>
+//
+// Where a part cannot be read, what it may hold of a key is between two LSNs: a version from a newer part, or one that is newer than those,
+// answers all the same, and nothing older does (a stale value is a wrong value).
 
 namespace keel::inline v0::detail {
 
@@ -11678,6 +14133,13 @@ struct level_view {
     std::vector<std::shared_ptr<table::memtable const>> memory{}; ///< in the order they were begun
     std::vector<std::shared_ptr<run const>> runs{};               ///< by their newest LSN, the largest first
     std::array<level, format::table_levels> tables{};             ///< of level 0 the newest first
+    std::shared_ptr<found_damage> damage{};                       ///< where its parts note what does not verify
+
+    /// Tells of what readers of any of the parts found: behind whatever reads. Not with a mutex held that the writer needs.
+    void tell_damage() const {
+        if (damage && damage->any()) [[unlikely]]
+            damage->tell();
+    }
 
     /// Once the tables of each level are in order.
     void finish() {
@@ -11697,8 +14159,8 @@ struct level_view {
         look_up one{*this, key};
         one.ask_memory(snapshot);
         one.ask_for_row();
-        KEEL_TRY(one.ask_runs(snapshot));
-        KEEL_TRY(one.ask_tables(snapshot));
+        one.ask_runs(snapshot);
+        one.ask_tables(snapshot);
         return one.answer();
     }
     /// The same for several keys, answer(i, found) for each: side by side they wait for memory together.
@@ -11712,19 +14174,28 @@ struct level_view {
             for (std::size_t i = 0; i < part.size(); ++i) all[i].emplace(*this, part[i]);
             for (std::size_t i = 0; i < part.size(); ++i) all[i]->ask_memory(snapshot);
             for (std::size_t i = 0; i < part.size(); ++i) all[i]->ask_for_row();
-            for (std::size_t i = 0; i < part.size(); ++i) KEEL_TRY(all[i]->locate(snapshot));
+            for (std::size_t i = 0; i < part.size(); ++i) all[i]->locate(snapshot);
             for (std::size_t i = 0; i < part.size(); ++i) all[i]->ask_for_block();
-            for (std::size_t i = 0; i < part.size(); ++i) KEEL_TRY(all[i]->search());
+            for (std::size_t i = 0; i < part.size(); ++i) all[i]->search();
             for (std::size_t i = 0; i < part.size(); ++i) {
-                KEEL_TRY(all[i]->ask_runs(snapshot));
-                KEEL_TRY(all[i]->ask_tables(snapshot));
-                answer(begin + i, all[i]->answer());
+                all[i]->ask_runs(snapshot);
+                all[i]->ask_tables(snapshot);
+                KEEL_TRY_LET(newest, all[i]->answer());
+                answer(begin + i, std::move(newest));
             }
         }
         return {};
     }
 
-    /// The LSN of a version of `key` behind `since`; 0 where there is none.
+    /// Whether all that is newer than `since` is in memory.
+    [[nodiscard]] bool is_in_memory_since(lsn since) const noexcept {
+        if (!runs.empty() && runs.front()->newest() > since) return false;
+        for (auto const& l : tables)
+            for (auto const& t : l)
+                if (t->entry().lsns.last > since) return false;
+        return true;
+    }
+    /// The LSN of a version of `key` behind `since`; 0 where there is none. Reads no part that has nothing so new.
     [[nodiscard]] result<lsn> newer(std::string_view key, lsn since) const {
         auto const hash = format::filter_hash(key);
         for (auto const& m : memory)
@@ -11732,13 +14203,13 @@ struct level_view {
         table::read_version there;
         for (auto const& r : runs) {
             if (r->newest() <= since) break;
-            KEEL_TRY_LET(any, r->find(key, hash, lsn_max, there));
-            if (any && there.what.at > since) return there.what.at;
+            KEEL_TRY_LET(any, r->find(key, hash, lsn_max, there, since));
+            if (any) return there.what.at;
         }
         KEEL_TRY_LET(on_top, find_on_top(key, hash, lsn_max, since, there));
         if (on_top) return there.what.at;
         for (std::size_t n = 1; n < tables.size(); ++n) {
-            KEEL_TRY_LET(any, find_in(tables[n], begins_behind(n, key), key, hash, lsn_max, there));
+            KEEL_TRY_LET(any, find_in(tables[n], begins_behind(n, key), key, hash, lsn_max, there, nullptr, since));
             if (any) return there.what.at > since ? there.what.at : lsn{};
         }
         return lsn{};
@@ -11747,31 +14218,24 @@ struct level_view {
     /// proportion to what was written in the range since then, and to what the same segments hold of it.
     [[nodiscard]] result<lsn> newer_in(std::optional<std::string> const& from, std::optional<std::string> const& to,
                                        lsn since) const {
-        auto const walk = [&](auto& at) {
-            for (at.seek(from ? std::string_view{*from} : std::string_view{}); at.valid(); at.next()) {
-                auto const v = at.current();
-                if (to && v.key >= *to) break;
-                if (v.at > since && !v.key.empty()) return v.at;
-            }
-            return lsn{};
-        };
         for (auto const& m : memory) {
             table::memtable::cursor at{*m};
-            if (auto const any = walk(at)) return any;
+            at.seek(from ? std::string_view{*from} : std::string_view{});
+            if (auto const any = first_newer(at, to, since)) return any;
         }
         for (auto const& r : runs) {
             if (r->newest() <= since) break;
             typename run::cursor at{r};
-            if (auto const any = walk(at)) return any;
-            if (at.trouble()) return failure(*at.trouble());
+            KEEL_TRY_LET(any, first_newer_on_disk(at, from, to, since));
+            if (any) return any;
         }
         for (auto const& l : tables)
             for (auto const& t : l) {
                 bool const apart = (to && t->entry().smallest >= *to) || (from && t->entry().ends_before(*from));
                 if (apart || t->entry().lsns.last <= since) continue;
                 typename table_type::cursor at{t};
-                if (auto const any = walk(at)) return any;
-                if (at.trouble()) return failure(*at.trouble());
+                KEEL_TRY_LET(any, first_newer_on_disk(at, from, to, since));
+                if (any) return any;
             }
         return lsn{};
     }
@@ -11794,6 +14258,28 @@ struct level_view {
     }
 
 private:
+    /// From where the cursor stands up to `to`.
+    template <class Cursor>
+    [[nodiscard]] static lsn first_newer(Cursor& at, std::optional<std::string> const& to, lsn since) {
+        for (; at.valid(); at.next()) {
+            auto const v = at.current();
+            if (to && v.key >= *to) break;
+            if (v.at > since && !v.key.empty()) return v.at;
+        }
+        return {};
+    }
+    template <class Cursor>
+    [[nodiscard]] static result<lsn> first_newer_on_disk(Cursor& at, std::optional<std::string> const& from,
+                                                         std::optional<std::string> const& to, lsn since) {
+        at.seek(from ? std::string_view{*from} : std::string_view{});
+        for (;; at.leave_forward()) {
+            if (auto const any = first_newer(at, to, since)) return any;
+            if (!at.trouble()) return lsn{};
+            auto range = at.damaged();
+            range.cut_to(from, to);
+            if (range.lsns.last > since && !range.empty()) return failure(*at.trouble());
+        }
+    }
     /// The newest version in level 0 that is not newer than `snapshot`, and newer than `than`.
     [[nodiscard]] result<bool> find_on_top(std::string_view key, std::uint64_t hash, lsn snapshot, lsn than,
                                            table::read_version& into) const {
@@ -11833,11 +14319,12 @@ private:
             for (std::size_t n = 1; n < behind_.size(); ++n)
                 if (behind_[n] != 0) return in_->tables[n][behind_[n] - 1]->prefetch_row(hash_);
         }
-        /// Steps to the first segment that may have it, else the first table: of what is asked below the first part, done ahead.
-        [[nodiscard]] result<void> locate(lsn snapshot) {
+        /// Steps to the first segment that may have it, else the first table: of what is asked below the first part, done ahead. What cannot be
+        /// read here is told when it is asked for its answer.
+        void locate(lsn snapshot) {
             for (; run_ < in_->runs.size() && !done_with(*in_->runs[run_]); ++run_) {
                 in_run_.emplace(*in_->runs[run_], key_, snapshot);
-                if (in_run_->locate(hash_)) return {};
+                if (in_run_->locate(hash_)) return;
                 in_run_.reset();
             }
             for (; !best_ && level_ < in_->tables.size(); ++level_) {
@@ -11846,53 +14333,49 @@ private:
                 auto const& t = *level[behind_[level_] - 1];
                 if (!t.entry().may_have(key_)) continue; // whatever is wrong with that table
                 in_table_.emplace(t, key_, hash_, snapshot, &row_);
-                KEEL_TRY_LET(may_be, in_table_->locate());
-                if (may_be) return {};
+                auto const may_be = in_table_->locate();
+                if (may_be && *may_be) return;
                 in_table_.reset();
-                if (behind_[level_] > 1 && level[behind_[level_] - 2]->entry().may_have(key_)) return {};
+                if (!may_be) return;
+                if (behind_[level_] > 1 && level[behind_[level_] - 2]->entry().may_have(key_)) return;
             }
-            return {};
         }
         void ask_for_block() const {
             if (in_run_) in_run_->ask_for_block();
             else if (in_table_) in_table_->ask_for_block();
         }
-        [[nodiscard]] result<void> search() {
-            if (in_run_) return in_run_->search();
-            return in_table_ ? in_table_->search() : result<void>{};
+        void search() {
+            if (in_run_) static_cast<void>(in_run_->search());
+            else if (in_table_ && !in_table_->search()) in_table_.reset();
         }
-        [[nodiscard]] result<void> ask_runs(lsn snapshot) {
-            table::read_version next;
+        void ask_runs(lsn snapshot) {
             for (; run_ < in_->runs.size() && !done_with(*in_->runs[run_]); ++run_) {
+                auto const& r = *in_->runs[run_];
                 bool const located = in_run_.has_value();
-                if (!located) in_run_.emplace(*in_->runs[run_], key_, snapshot);
-                if (located || in_run_->locate(hash_)) {
-                    KEEL_TRY_LET(there, in_run_->finish(next));
-                    if (there && (!best_ || next.what.at > best_->at)) {
-                        std::swap(kept_, next);
-                        best_ = kept_.what;
-                    }
-                }
+                if (!located) in_run_.emplace(r, key_, snapshot);
+                if (located || in_run_->locate(hash_)) take(in_run_->finish(next_, than()), [&] { return r.newest(); });
                 in_run_.reset();
             }
-            return {};
         }
         /// What the tables have that is newer than what the log has; those below the first level only if that has nothing.
-        [[nodiscard]] result<void> ask_tables(lsn snapshot) {
-            if (!in_->tables.front().empty()) KEEL_TRY(ask_on_top(snapshot));
-            if (best_) return {};
+        void ask_tables(lsn snapshot) {
+            if (!in_->tables.front().empty()) ask_on_top(snapshot);
+            if (best_) return;
             if (in_table_) {
-                KEEL_TRY_LET(there, in_table_->finish(kept_));
-                if (there) best_ = kept_.what;
-                if (there) return {};
+                auto const& t = in_->tables[level_][behind_[level_] - 1]->entry();
+                take(in_table_->finish(next_), [&] { return t.lsns.last; });
+                if (best_) return;
             }
             for (; !best_ && level_ < in_->tables.size(); ++level_) {
-                KEEL_TRY_LET(there, find_in(in_->tables[level_], behind_[level_], key_, hash_, snapshot, kept_, &row_));
-                if (there) best_ = kept_.what;
+                auto const& level = in_->tables[level_];
+                take(find_in(level, behind_[level_], key_, hash_, snapshot, next_, &row_),
+                     [&] { return newest_in(level, behind_[level_]); });
             }
-            return {};
         }
-        [[nodiscard]] std::optional<found> answer() const {
+        /// Errors: what could not be read may be newer than what was found.
+        [[nodiscard]] result<std::optional<found>> answer() const {
+            if (unread_ && than() < unread_up_to_) [[unlikely]]
+                return failure(*unread_);
             if (!best_ || key_.empty()) return std::nullopt;
             found out{.at = best_->at};
             if (!best_->tombstone) out.value.emplace(best_->value);
@@ -11900,13 +14383,35 @@ private:
         }
 
     private:
-        [[nodiscard]] result<void> ask_on_top(lsn snapshot) {
-            table::read_version next;
-            KEEL_TRY_LET(there, in_->find_on_top(key_, hash_, snapshot, best_ ? best_->at : lsn{}, next));
-            if (!there) return {};
-            std::swap(kept_, next);
+        [[nodiscard]] lsn than() const noexcept { return best_ ? best_->at : lsn{}; }
+        void ask_on_top(lsn snapshot) {
+            for (auto const& t : in_->tables.front()) {
+                if (t->entry().lsns.last <= than()) return;
+                if (!t->entry().may_have(key_)) continue;
+                take(t->find(key_, hash_, snapshot, next_), [&] { return t->entry().lsns.last; });
+            }
+        }
+        /// What one part says, in next_. `newest()`: no version in that part is newer.
+        template <class Newest>
+        void take(result<bool> const& there, Newest const& newest) {
+            if (!there) [[unlikely]]
+                return note_unread(there.error(), newest());
+            if (!*there || (best_ && next_.what.at <= best_->at)) return;
+            std::swap(kept_, next_);
             best_ = kept_.what;
-            return {};
+        }
+        void note_unread(error const& why, lsn newest) {
+            if (why.at) newest = why.at;
+            if (unread_ && newest <= unread_up_to_) return;
+            unread_ = why;
+            unread_up_to_ = newest;
+        }
+        /// Of the tables that find_in() asks.
+        [[nodiscard]] lsn newest_in(level const& in, std::size_t behind) const noexcept {
+            lsn newest{};
+            for (auto t = behind; t-- > 0 && in[t]->entry().may_have(key_);)
+                newest = std::max(newest, in[t]->entry().lsns.last);
+            return newest;
         }
         /// Nothing newer is in this run, or further down.
         [[nodiscard]] bool done_with(run const& r) const noexcept { return best_ && r.newest() <= best_->at; }
@@ -11919,16 +14424,21 @@ private:
         std::size_t run_ = 0;                                    ///< likewise
         std::optional<table::version> best_{};
         table::read_version kept_{};
+        table::read_version next_{};
+        std::optional<error> unread_{};               ///< why some part has no answer,
+        lsn unread_up_to_{};                          ///< and how new one from there could be
         table::row_cache::room row_;                  ///< a record that was kept by itself
         std::optional<typename run::probe> in_run_{}; ///< what was located ahead
         std::optional<typename table_type::probe> in_table_{};
     };
-    /// Bounds may be cut short, so that two tables may have the key; all versions of it are in one.
+    /// Bounds may be cut short, so that two tables may have the key; all versions of it are in one. `than`: tables that have nothing newer
+    /// are not asked.
     [[nodiscard]] static result<bool> find_in(level const& in, std::size_t behind, std::string_view key,
                                               std::uint64_t hash, lsn snapshot, table::read_version& into,
-                                              table::row_cache::room* row = nullptr) {
+                                              table::row_cache::room* row = nullptr, lsn than = {}) {
         for (auto t = behind; t-- > 0;) {
             if (!in[t]->entry().may_have(key)) return false;
+            if (in[t]->entry().lsns.last <= than) continue;
             KEEL_TRY_LET(there, in[t]->find(key, hash, snapshot, into, row));
             if (there) return true;
         }
@@ -11950,7 +14460,7 @@ public:
     explicit levels(fs_type fs, std::size_t cache_bytes)
         : fs_{std::move(fs)},
           cache_{std::make_shared<table::read_cache>(cache_bytes, Config::table_access::caches_blocks)},
-          now_{std::make_shared<view_type const>()} {}
+          now_{std::make_shared<view_type const>(empty_view(damage_))} {}
 
     [[nodiscard]] std::shared_ptr<view_type const> view() const { return now_.get(); }
     /// The moments that readers hold.
@@ -11960,7 +14470,7 @@ public:
     void mount(std::vector<std::pair<wal::closed_segment, std::shared_ptr<wal::sorted_index const>>> parts,
                std::map<format::table_id, format::table_entry> const& tables, wal::layout const& paths) {
         std::lock_guard const hold{change_};
-        view_type next;
+        auto next = empty_view(damage_);
         std::shared_ptr<table::lazy_file<fs_type> const> file; // chunks of one segment share it
         for (auto& [segment, scanned] : parts) {
             if (!file || file->path() != segment.path)
@@ -12068,23 +14578,18 @@ public:
 
     // ---- damage found while reading -----------------------------------------------------------------------------------------
 
+    [[nodiscard]] found_damage& damage() const noexcept { return *damage_; }
     /// Findings since the last call. Cheap where there are none.
     [[nodiscard]] std::vector<finding> take_findings() const {
-        if (!damage_->any.load(std::memory_order_acquire)) return {};
-        std::lock_guard const hold{damage_->m};
-        damage_->any.store(false, std::memory_order_relaxed);
-        return std::exchange(damage_->found, {});
+        return damage_->any() ? damage_->take() : std::vector<finding>{};
     }
 
 private:
-    static constexpr std::size_t findings_max = 1000;
-
-    struct noted_damage {
-        std::mutex m;
-        std::vector<finding> found{};
-        std::atomic<bool> any{false}; // release: who sees it finds the findings under m
-    };
-
+    [[nodiscard]] static view_type empty_view(std::shared_ptr<found_damage> damage) {
+        view_type none;
+        none.damage = std::move(damage);
+        return none;
+    }
     [[nodiscard]] std::shared_ptr<run const> serve(wal::closed_segment segment,
                                                    std::shared_ptr<wal::sorted_index const> scanned) const {
         return std::make_shared<run const>(fs_, std::move(segment), std::move(scanned), cache_, listener_);
@@ -12105,13 +14610,9 @@ private:
     }
 
     fs_type fs_;
-    std::shared_ptr<noted_damage> damage_{std::make_shared<noted_damage>()};
-    std::shared_ptr<table::damage_listener const> listener_{
-        std::make_shared<table::damage_listener const>([noted = damage_](finding what) {
-            std::lock_guard const hold{noted->m};
-            if (noted->found.size() < findings_max) noted->found.push_back(std::move(what));
-            noted->any.store(true, std::memory_order_release);
-        })};
+    std::shared_ptr<found_damage> damage_{std::make_shared<found_damage>()};
+    std::shared_ptr<table::damage_listener const> listener_{std::make_shared<table::damage_listener const>(
+        [noted = damage_](finding what) { noted->note(std::move(what)); })};
     std::shared_ptr<table::read_cache> cache_;
     std::shared_ptr<moments> held_{std::make_shared<moments>()};
     std::shared_ptr<io::large_page_pool> pages_{std::make_shared<io::large_page_pool>()}; ///< from segment to segment
@@ -12432,6 +14933,45 @@ private:
     std::map<lsn, lsn> ranges_;
 };
 
+/// Ranges in order, none of which touches another, made once and then asked: each answer takes the logarithm of their number, and what it
+/// gives.
+class lsn_ranges {
+public:
+    lsn_ranges() = default;
+    explicit lsn_ranges(std::vector<lsn_range> in_order) : ranges_{std::move(in_order)} {
+        before_.reserve(ranges_.size() + 1);
+        before_.push_back(0);
+        for (auto const& r : ranges_) before_.push_back(before_.back() + r.size());
+    }
+    /// How many of its LSNs are in `r`.
+    [[nodiscard]] std::uint64_t count_in(lsn_range r) const noexcept {
+        return r.empty() ? 0 : count_up_to(r.last) - count_up_to(r.first.before());
+    }
+    /// Calls visit(range) for what `r` and the ranges have in common, in order.
+    template <class Visit>
+    void each_in(lsn_range r, Visit const& visit) const {
+        if (r.empty()) return;
+        for (auto i = first_ending_at(r.first); i < ranges_.size() && ranges_[i].first <= r.last; ++i)
+            visit(lsn_range{std::max(ranges_[i].first, r.first), std::min(ranges_[i].last, r.last)});
+    }
+    [[nodiscard]] std::vector<lsn_range> const& all() const noexcept { return ranges_; }
+
+private:
+    /// The first range that ends at this LSN or behind it.
+    [[nodiscard]] std::size_t first_ending_at(lsn at) const noexcept {
+        return static_cast<std::size_t>(
+            std::ranges::lower_bound(ranges_, at, {}, [](lsn_range const& r) { return r.last; }) - ranges_.begin());
+    }
+    [[nodiscard]] std::uint64_t count_up_to(lsn at) const noexcept {
+        auto const i = first_ending_at(at);
+        bool const inside = i < ranges_.size() && ranges_[i].first <= at;
+        return before_.empty() ? 0 : before_[i] + (inside ? at.value - ranges_[i].first.value + 1 : 0);
+    }
+
+    std::vector<lsn_range> ranges_{};
+    std::vector<std::uint64_t> before_{}; ///< LSNs in the ranges in front of each
+};
+
 /// LSNs that count, and the segment (index into inventory::segments) that has the winning copy.
 struct counted_range {
     lsn_range range{};
@@ -12495,14 +15035,15 @@ struct compaction_job {
     std::vector<format::segment_entry> segments{}; ///< given up
     format::segment_link base{};                   ///< the last one of them
     lsn floor_before{};
-    lsn floor{};                       ///< all records at or below it are in tables afterwards
-    std::uint64_t log_records = 0;     ///< how many between the two
-    wal::lsn_set lost{};               ///< declared so, there or elsewhere
-    wal::lsn_set ingested{};           ///< LSNs of tables of level 0: the log has nothing but their place
-    std::uint8_t into = 1;             ///< level
-    bool bottom = false;               ///< no table of a higher level has any of the keys
-    typename view_type::level moved{}; ///< go there as they are
-    std::uint64_t bytes = 0;           ///< of what is read
+    lsn floor{};                              ///< all records at or below it are in tables afterwards
+    std::uint64_t log_records = 0;            ///< how many between the two
+    wal::lsn_set lost{};                      ///< declared so, there or elsewhere
+    wal::lsn_set ingested{};                  ///< LSNs of tables of level 0: the log has nothing but their place
+    std::uint8_t into = 1;                    ///< level
+    bool bottom = false;                      ///< no table of a higher level has any of the keys
+    typename view_type::level moved{};        ///< go there as they are
+    typename view_type::level placeholders{}; ///< an erased key of theirs must not be forgotten: it is the answer
+    std::uint64_t bytes = 0;                  ///< of what is read
 
     /// Whether there is anything to read.
     [[nodiscard]] bool reads() const noexcept {
@@ -12519,16 +15060,19 @@ public:
     using policy = typename Config::compaction;
 
     /// `proven`: all that opening found is durable. The view was taken after the parts: what takes no more records in these is in that.
+    /// `stuck`: segments that cannot be merged; the log is given back up to the first of them.
     compaction_picker(std::shared_ptr<view_type const> view,
                       std::vector<std::shared_ptr<wal::catalog_part const>> parts, format::manifest_state const& state,
-                      bool proven)
+                      bool proven, std::set<segment_id> const& stuck = {})
         : view_{std::move(view)}, state_{state} {
-        take_log(std::move(parts), proven);
+        take_log(std::move(parts), proven, stuck);
     }
 
     /// Whether these tables of level 0 are reason enough to merge, however short the log.
     [[nodiscard]] static bool ingested_is_due(typename view_type::level const& on_top) noexcept {
-        return bytes_of(on_top) >= policy::log_bytes || on_top.size() >= on_top_max;
+        auto const counts = [](auto const& t) { return !t->entry().is_placeholder(); };
+        auto const tables = static_cast<std::size_t>(std::ranges::count_if(on_top, counts));
+        return tables != 0 && (bytes_of(on_top) >= policy::log_bytes || tables >= on_top_max);
     }
     /// Bytes of the log that could be merged now.
     [[nodiscard]] std::uint64_t log_bytes() const noexcept { return log_bytes_; }
@@ -12585,6 +15129,7 @@ public:
         while (deepest + 1U < view_->tables.size() && target(deepest) < bytes) ++deepest;
         job.into = deepest;
         job.bottom = true;
+        add_placeholders(job);
         job.bytes = bytes;
         return std::optional{std::move(job)};
     }
@@ -12603,11 +15148,12 @@ private:
     }
 
     /// The oldest parts that may leave the log together: no other part has an LSN at or below their last.
-    void take_log(std::vector<std::shared_ptr<wal::catalog_part const>> parts, bool proven) {
+    void take_log(std::vector<std::shared_ptr<wal::catalog_part const>> parts, bool proven,
+                  std::set<segment_id> const& stuck) {
         std::size_t n = 0;
         for (; n < parts.size(); ++n) {
             auto const& p = *parts[n];
-            if (p.open || (!p.sealed && !proven) || !state_.segments.contains(p.id)) break;
+            if (p.open || (!p.sealed && !proven) || !state_.segments.contains(p.id) || stuck.contains(p.id)) break;
         }
         auto const last_in_front_of = [&](std::size_t end) {
             auto last = state_.floor;
@@ -12642,8 +15188,12 @@ private:
     [[nodiscard]] typename view_type::level ingested_up_to(lsn last) const {
         typename view_type::level out;
         for (auto const& t : view_->tables.front())
-            if (t->entry().lsns.last <= last) out.push_back(t);
+            if (t->entry().lsns.last <= last && !t->entry().is_placeholder()) out.push_back(t);
         return out;
+    }
+    void add_placeholders(job_type& job) const {
+        for (auto const& t : view_->tables.front())
+            if (t->entry().is_placeholder()) job.placeholders.push_back(t);
     }
 
     void add_log(job_type& job) const {
@@ -12661,6 +15211,7 @@ private:
         for (auto const& l : state_.losses) job.lost.add(l);
         auto others = job.lost;
         for (auto const& t : view_->tables.front()) {
+            if (t->entry().is_placeholder()) continue; // its LSN is another record's
             job.ingested.add(t->entry().lsns);
             others.add(t->entry().lsns);
         }
@@ -12684,14 +15235,24 @@ private:
         finish_job(job, keys, log_bytes_);
         return std::optional{std::move(job)};
     }
-    template <class Cursor>
-    static result<void> include_ends(key_span& keys, Cursor& at) {
+    static result<void> include_ends(key_span& keys, table::memtable::cursor& at) {
         for (bool const last : {false, true}) {
-            if (last) at.seek_last();
-            else at.seek(first_key);
+            last ? at.seek_last() : at.seek(first_key);
             if (at.valid() && !at.current().key.empty()) keys.include(at.current().key, at.current().key, false);
-            if constexpr (requires { at.trouble(); })
-                if (at.trouble()) return failure(*at.trouble());
+        }
+        return {};
+    }
+    /// What cannot be read at the ends may lie as far out as is known of it.
+    static result<void> include_ends(key_span& keys, typename view_type::run::cursor& at) {
+        for (bool const last : {false, true}) {
+            last ? at.seek_last() : at.seek(first_key);
+            for (; at.trouble(); last ? at.leave_backward() : at.leave_forward()) {
+                if (at.trouble()->code != errc::corruption) return failure(*at.trouble());
+                auto const range = at.damaged();
+                keys.include(range.from.value_or(std::string{first_key}),
+                             range.to.value_or(std::string(format::key_bytes_max, '\xFF')), false);
+            }
+            if (at.valid() && !at.current().key.empty()) keys.include(at.current().key, at.current().key, false);
         }
         return {};
     }
@@ -12749,6 +15310,7 @@ private:
     }
     /// What is left to say once it is known what is read.
     void finish_job(job_type& job, key_span const& keys, std::uint64_t log_bytes) const {
+        add_placeholders(job);
         job.bytes = log_bytes;
         for (auto const& level : job.tables) job.bytes += bytes_of(level);
         job.bottom = true;
@@ -12774,10 +15336,28 @@ private:
 
 // Many sorted parts walked as one, in either direction: every version there is (version_merge), or each key once with the version a
 // snapshot sees (merge_cursor). A heap holds the parts by where they stand, so a step costs the logarithm of their number.
+//
+// Where something cannot be read the walk goes on behind it and keeps in mind what may lie there: between which keys, between which
+// LSNs, in which part (table/damaged_range.hpp). A key between these has an answer only if it can be shown that nothing newer of it
+// lies there. That is so if the newest version that was found and is seen
+//   - is at least as new as anything there can be: the whole table's last LSN, the LSN of a log record; or
+//   - comes from a newer part: the log, or a table that was ingested, beside a table of level 1 and above; a table beside one of a
+//     higher level (levels.hpp says why every version there is older); or
+//   - is of the same level: in another table, as tables of a level share no key; or in front of the damage in the same table, as a key's
+//     versions stand there the newest first; or
+//   - has a key that cannot be there: a filter that verifies denies it; it is not the one key that an index says the record has, or not
+//     as long as the record's header says.
+// Every other key is not given: an older version may be stale, and what was erased must not come back. Damage that nothing can be seen
+// of (all its LSNs are newer than the snapshot; no key of it is in the range; it is of one key, which has an answer) is passed in silence.
 
 namespace keel::inline v0::detail {
 
 enum class direction : std::uint8_t { forward, backward };
+
+/// Whether a walk has no use in going on behind this: nothing else can be read either, or not now.
+[[nodiscard]] constexpr bool ends_every_walk(errc code) noexcept {
+    return code == errc::closed || code == errc::crashed || code == errc::cancelled || code == errc::out_of_memory;
+}
 
 /// Walks the tables of one level, which follow each other by key: one at a time is open.
 template <class Table>
@@ -12804,22 +15384,24 @@ public:
     }
     void next() {
         at_->next();
-        if (at_->valid() || at_->trouble()) return;
-        ++i_;
-        place(1, [](auto& at) { at.seek({}); });
+        to_next_table();
     }
     /// On to the first version of another key: all of one are in one table.
     void pass() {
         at_->pass();
-        if (at_->valid() || at_->trouble()) return;
-        ++i_;
-        place(1, [](auto& at) { at.seek({}); });
+        to_next_table();
     }
     void previous() {
         at_->previous();
-        if (at_->valid() || at_->trouble()) return;
-        --i_;
-        place(-1, [](auto& at) { at.seek_last(); });
+        to_previous_table();
+    }
+    void leave_forward() {
+        at_->leave_forward();
+        to_next_table();
+    }
+    void leave_backward() {
+        at_->leave_backward();
+        to_previous_table();
     }
 
     [[nodiscard]] bool valid() const noexcept { return at_ && at_->valid(); }
@@ -12828,8 +15410,22 @@ public:
         static std::optional<error> const none{};
         return at_ ? at_->trouble() : none;
     }
+    [[nodiscard]] table::damaged_range damaged() const { return at_->damaged(); }
+    [[nodiscard]] std::optional<std::string> const& passed() const noexcept { return at_->passed(); }
+    /// The table it stands in, or is in trouble with.
+    [[nodiscard]] std::shared_ptr<Table const> const& table() const noexcept { return (*of_)[i_]; }
 
 private:
+    void to_next_table() {
+        if (at_->valid() || at_->trouble()) return;
+        ++i_;
+        place(1, [](auto& at) { at.seek({}); });
+    }
+    void to_previous_table() {
+        if (at_->valid() || at_->trouble()) return;
+        --i_;
+        place(-1, [](auto& at) { at.seek_last(); });
+    }
     /// In the table it is at, or the next one in this direction that has such a key: bounds that were cut short promise too much.
     template <class Place>
     void place(int step, Place const& how) {
@@ -12846,6 +15442,24 @@ private:
     std::optional<typename Table::cursor> at_{};
 };
 
+/// Something that a walk could not read.
+template <class Run, class Table>
+struct met_damage {
+    table::damaged_range what{};
+    std::size_t part = 0;               ///< of the walk
+    std::size_t level = 0;              ///< of that part; 0: the log, or a table that was ingested
+    std::uint64_t number = 0;           ///< in the order they were met, from 1 on
+    std::shared_ptr<Run const> run{};   ///< where it is: in this,
+    std::shared_ptr<Table const> tab{}; ///< or in this
+
+    /// Whether a version of this key may be in it.
+    [[nodiscard]] bool may_hold(std::string_view key) const {
+        if (!what.may_hold(key)) return false;
+        auto const hash = format::filter_hash(key);
+        return tab ? tab->may_hold(key, hash) : run->may_hold(hash);
+    }
+};
+
 /// Every version of every key in some parts of a store: by key, of one key the newest first; or the other way round. One thread's.
 /// What is walked must outlive it. The same version may stand in two parts: then it comes twice.
 template <class Config>
@@ -12854,41 +15468,39 @@ public:
     using view_type = level_view<Config>;
     using run = typename view_type::run;
     using table_type = typename view_type::table_type;
+    using damage_type = met_damage<run, table_type>;
 
-    explicit version_merge(direction way) noexcept : way_{way} {}
+    /// From the first key not less than `from` on (forward), or from the last key less than `to`, or the last of all, back; where to stop is
+    /// up to the caller. Of what cannot be read, that counts which is in these bounds and not newer than `snapshot`.
+    explicit version_merge(direction way, std::optional<std::string> from = {}, std::optional<std::string> to = {},
+                           lsn snapshot = lsn_max)
+        : way_{way}, from_{std::move(from)}, to_{std::move(to)}, snapshot_{snapshot} {}
 
-    /// From the first key not less than `from` on (forward), or from the last key less than `to`, or the last of all, back.
-    void add(table::memtable const& part, std::optional<std::string> const& from,
-             std::optional<std::string> const& to) {
-        enter(memory_part{part}, from, to);
+    void add(table::memtable const& part) { enter(memory_part{part}, 0); }
+    void add(std::shared_ptr<run const> part) {
+        auto const& counted = part->source().counted;
+        if (!counted.empty() && counted.front().first <= snapshot_) enter(run_part{std::move(part)}, 0);
     }
-    void add(std::shared_ptr<run const> part, std::optional<std::string> const& from,
-             std::optional<std::string> const& to) {
-        enter(run_part{std::move(part)}, from, to);
-    }
-    void add(std::vector<std::shared_ptr<table_type const>> const& level, std::optional<std::string> const& from,
-             std::optional<std::string> const& to) {
-        if (!level.empty()) enter(level_part{level}, from, to);
+    /// The tables of one level, which share no key.
+    void add(std::vector<std::shared_ptr<table_type const>> const& level, std::size_t number) {
+        if (!level.empty()) enter(level_part{level}, number);
     }
     /// One that shares keys with others, as tables of level 0 do.
-    void add(std::shared_ptr<table_type const> const& table, std::optional<std::string> const& from,
-             std::optional<std::string> const& to) {
+    void add(std::shared_ptr<table_type const> const& table) {
         auto const& t = table->entry();
-        if ((to && t.smallest >= *to) || (from && t.ends_before(*from))) return;
-        enter(table_part{table}, from, to);
+        bool const apart = (to_ && t.smallest >= *to_) || (from_ && t.ends_before(*from_));
+        if (!apart && table->oldest() <= snapshot_) enter(table_part{table}, 0);
     }
-    /// All levels. Below the first one, the tables of a level share no key.
     template <class Levels>
-    void add_levels(Levels const& levels, std::optional<std::string> const& from,
-                    std::optional<std::string> const& to) {
-        for (auto const& t : levels.front()) add(t, from, to);
-        for (std::size_t n = 1; n < levels.size(); ++n) add(levels[n], from, to);
+    void add_levels(Levels const& levels) {
+        for (auto const& t : levels.front()) add(t);
+        for (std::size_t n = 1; n < levels.size(); ++n) add(levels[n], n);
     }
     /// Behind the last add().
     void begin() {
         for (std::size_t i = 0; i < parts_.size(); ++i) {
             standing now{.what = {}, .part = i};
-            if (std::visit([&](auto const& p) { return look(p, now.what); }, parts_[i])) heap_.push_back(now);
+            if (std::visit([&](auto& p) { return look(p, now); }, parts_[i])) heap_.push_back(now);
         }
         std::ranges::make_heap(heap_, later());
     }
@@ -12896,11 +15508,13 @@ public:
     [[nodiscard]] bool valid() const noexcept { return !heap_.empty() && !trouble_; }
     /// Valid until advance().
     [[nodiscard]] table::version const& top() const noexcept { return heap_.front().what; }
+    /// The part that top() is from.
+    [[nodiscard]] std::size_t part() const noexcept { return heap_.front().part; }
     void advance() {
         auto& first = heap_.front();
         auto const step = [&](auto& p) {
             way_ == direction::forward ? p.next() : p.previous();
-            return look(p, first.what);
+            return look(p, first);
         };
         if (!std::visit(step, parts_[first.part])) {
             first = heap_.back();
@@ -12913,18 +15527,42 @@ public:
         if (heap_.size() == 1) { // as long as it is in one part, nothing is to be put in order
             auto& only = heap_.front();
             auto const step = [&](auto& p) {
-                if constexpr (requires { p.pass(); }) p.pass();
-                else pass_in(p);
-                return look(p, only.what);
+                if constexpr (requires { p.pass(); }) {
+                    p.pass();
+                    return look(p, only);
+                } else {
+                    return pass_in(p, only);
+                }
             };
             if (!std::visit(step, parts_[only.part])) heap_.clear();
             return;
         }
         passed_.assign(top().key);
+        passes_ = true;
         do advance();
         while (valid() && keel::detail::same_text(top().key, passed_.view()));
+        passes_ = false;
     }
+    /// Why the walk ended before its end.
     [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
+
+    /// What could not be read so far. Whoever has dealt with one takes it out.
+    [[nodiscard]] std::vector<damage_type>& damage() noexcept { return damage_; }
+    [[nodiscard]] std::vector<damage_type> const& damage_met() const noexcept { return damage_; }
+    [[nodiscard]] bool has_damage() const noexcept { return !damage_.empty(); }
+    /// How many there were so far.
+    [[nodiscard]] std::uint64_t met() const noexcept { return met_; }
+    /// Whether the damage may hold a version that is seen, of the key of `v` and newer than it. `v` was found in `part` (forward: it is
+    /// top()), when so much damage had been `met`.
+    [[nodiscard]] bool hides(damage_type const& d, table::version const& v, std::size_t part, std::uint64_t met) const {
+        if (v.at >= d.what.lsns.last || levels_[part] < d.level) return false;
+        if (d.level != 0 && part == d.part) {
+            bool const forward = way_ == direction::forward;
+            bool const was_met_first = d.number <= met;
+            if (was_met_first != forward || (forward && is_in_another_table(d))) return false;
+        }
+        return d.may_hold(v.key);
+    }
 
 private:
     using memory_part = table::memtable::cursor;
@@ -12937,29 +15575,70 @@ private:
         std::size_t part;
     };
 
+    /// Whether top(), which is of the same level as this, is from another table.
+    [[nodiscard]] bool is_in_another_table(damage_type const& than) const noexcept {
+        auto const* const level = std::get_if<level_part>(&parts_[part()]);
+        return level != nullptr && than.tab && level->table() != than.tab;
+    }
     template <class Part>
-    void enter(Part p, std::optional<std::string> const& from, std::optional<std::string> const& to) {
-        if (way_ == direction::forward) p.seek(from ? std::string_view{*from} : std::string_view{});
-        else if (to) p.seek_before(*to);
+    void enter(Part p, std::size_t level) {
+        if (way_ == direction::forward) p.seek(from_ ? std::string_view{*from_} : std::string_view{});
+        else if (to_) p.seek_before(*to_);
         else p.seek_last();
         parts_.emplace_back(std::move(p));
+        levels_.push_back(level);
     }
     template <class Part>
-    void pass_in(Part& p) {
+    [[nodiscard]] bool pass_in(Part& p, standing& here) {
         passed_.assign(top().key);
-        do p.next();
-        while (p.valid() && keel::detail::same_text(p.current().key, passed_.view()));
+        passes_ = true;
+        bool there = true;
+        do {
+            p.next();
+            there = look(p, here);
+        } while (there && keel::detail::same_text(here.what.key, passed_.view()));
+        passes_ = false;
+        return there;
     }
-    /// Where a part stands now; false at its end, or where it is in trouble.
+    /// Where a part stands now; false at its end.
     template <class Part>
-    [[nodiscard]] bool look(Part const& p, table::version& into) {
+    [[nodiscard]] bool look(Part& p, standing& here) {
         if (p.valid()) [[likely]] {
-            into = p.current();
+            here.what = p.current();
             return true;
         }
         if constexpr (requires { p.trouble(); })
-            if (p.trouble()) trouble_ = p.trouble();
+            if (p.trouble()) return pass_damage(p, here);
         return false;
+    }
+    template <class Part>
+    [[nodiscard]] bool pass_damage(Part& p, standing& here) {
+        while (p.trouble()) {
+            if (ends_every_walk(p.trouble()->code)) {
+                trouble_ = p.trouble();
+                return false;
+            }
+            note(p, here.part);
+            way_ == direction::forward ? p.leave_forward() : p.leave_backward();
+        }
+        if (p.valid()) here.what = p.current();
+        return p.valid();
+    }
+    template <class Part>
+    void note(Part& p, std::size_t part) {
+        damage_type d{.what = p.damaged(), .part = part, .level = levels_[part]};
+        d.what.cut_to(from_, to_);
+        // Of the key that is passed it has only older versions than those that were found.
+        if (passes_) d.what.cut_to(table::key_after(passed_.view()), {});
+        if constexpr (requires { p.passed(); })
+            if (p.passed()) d.what.cut_to(table::key_after(*p.passed()), {});
+        // The log has records of the empty key, which no key is equal to.
+        bool const is_of_a_key = !d.what.to || *d.what.to > std::string_view{"\0", 1};
+        if (d.what.empty() || !is_of_a_key || d.what.lsns.first > snapshot_) return; // nothing of it is seen
+        if constexpr (std::is_same_v<Part, run_part>) d.run = p.source();
+        else if constexpr (requires { p.table(); }) d.tab = p.table();
+        d.number = ++met_;
+        damage_.push_back(std::move(d));
     }
     /// Heap order: what comes last in the walk is the least.
     [[nodiscard]] auto later() const noexcept {
@@ -12981,10 +15660,17 @@ private:
     }
 
     direction way_;
+    std::optional<std::string> from_;
+    std::optional<std::string> to_;
+    lsn snapshot_;
     std::vector<any_part> parts_{};
+    std::vector<std::size_t> levels_{}; ///< of the parts
     std::vector<standing> heap_{};
     format::key_buffer passed_{};
+    bool passes_ = false; ///< versions of that key
     std::optional<error> trouble_{};
+    std::vector<damage_type> damage_{};
+    std::uint64_t met_ = 0;
 };
 
 /// One thread's. Keeps the view alive. The views it gives are valid until the next step.
@@ -12993,17 +15679,22 @@ class merge_cursor {
 public:
     using view_type = level_view<Config>;
 
-    merge_cursor(std::shared_ptr<view_type const> of, lsn snapshot) : of_{std::move(of)}, snapshot_{snapshot} {}
+    /// `skips`: goes on where keys cannot be read; else it ends there.
+    merge_cursor(std::shared_ptr<view_type const> of, lsn snapshot, bool skips)
+        : of_{std::move(of)}, snapshot_{snapshot}, skips_{skips} {}
 
     /// The first key not less than `from` (forward); the last key less than `to`, or the last of all (backward).
     bool start(direction way, std::optional<std::string> const& from, std::optional<std::string> const& to) {
         way_ = way;
         standing_on_ = false;
-        all_.emplace(way);
-        for (auto const& m : of_->memory) all_->add(*m, from, to);
-        for (auto const& r : of_->runs) all_->add(r, from, to);
-        all_->add_levels(of_->tables, from, to);
+        stopped_.reset();
+        unread_.clear();
+        all_.emplace(way, from, to, snapshot_);
+        for (auto const& m : of_->memory) all_->add(*m);
+        for (auto const& r : of_->runs) all_->add(r);
+        all_->add_levels(of_->tables);
         all_->begin();
+        of_->tell_damage();
         return step();
     }
     /// On to the next key that has a value; false where there is none, or after an error.
@@ -13016,241 +15707,454 @@ public:
                 all_->advance();
                 continue;
             }
+            if (all_->has_damage()) [[unlikely]] {
+                bool const answers = is_current(top, {all_->part(), all_->met()});
+                if (stopped_) return false;
+                if (!answers) {
+                    all_->pass();
+                    continue;
+                }
+            }
             if (!top.tombstone && !top.key.empty()) { // no key is empty, whoever wrote it
                 seen_ = top;
                 return standing_on_ = true;
             }
             all_->pass();
         }
-        return false;
+        return at_end();
     }
 
     [[nodiscard]] std::string_view key() const noexcept { return seen_.key; }
     [[nodiscard]] std::string_view value() const noexcept { return seen_.value; }
     /// The version's LSN.
     [[nodiscard]] lsn at() const noexcept { return seen_.at; }
+    /// Why it ended before its end.
     [[nodiscard]] std::optional<error> const& trouble() const noexcept {
         static std::optional<error> const none{};
+        if (stopped_) return stopped_;
         return all_ ? all_->trouble() : none;
     }
+    /// Whether that was something that cannot be read.
+    [[nodiscard]] bool stopped_at_damage() const noexcept { return stopped_.has_value(); }
+    /// What could not be read so far, in the order it was come upon.
+    [[nodiscard]] std::vector<table::damaged_range> unread() const {
+        auto out = unread_;
+        if (all_ && !stopped_)
+            for (auto const& d : all_->damage_met())
+                if (!d.what.is_one_key()) out.push_back(d.what);
+        return out;
+    }
+    [[nodiscard]] view_type const& view() const noexcept { return *of_; }
 
 private:
+    using damage_type = typename version_merge<Config>::damage_type;
+    /// Where a version was found: in which part, and how much damage had been met by then.
+    struct found_in {
+        std::size_t part = 0;
+        std::uint64_t met = 0;
+    };
+
     /// The newest version that is seen comes last of its key.
     bool step_back() {
         while (all_->valid()) {
             key_.assign(all_->top().key);
             bool alive = false;
+            found_in where{};
+            bool any = false;
             for (; all_->valid() && keel::detail::same_text(all_->top().key, key_.view()); all_->advance()) {
                 auto const& top = all_->top();
                 if (top.at > snapshot_) continue;
+                any = true;
                 alive = !top.tombstone && !top.key.empty();
+                where = {all_->part(), all_->met()};
                 seen_.at = top.at;
                 own_.assign(top.value);
             }
             seen_.key = key_.view();
             seen_.value = own_;
+            if (any && all_->has_damage()) [[unlikely]] {
+                alive = is_current(seen_, where) && alive;
+                if (stopped_) return false;
+            }
             if (alive && !trouble()) return true;
         }
+        return at_end();
+    }
+
+    /// Whether `v`, the newest version of its key that was found and is seen, is the key's answer in spite of what could not be read.
+    [[nodiscard]] bool is_current(table::version const& v, found_in where) {
+        of_->tell_damage();
+        bool answers = true;
+        std::erase_if(all_->damage(), [&](damage_type const& d) {
+            if (stopped_) return false;
+            if (is_passed(d.what, v.key)) return give_up(d.what);
+            bool const is_between = (!d.what.from || v.key >= *d.what.from) && (!d.what.to || v.key < *d.what.to);
+            if (!is_between) return false;
+            bool const one = d.what.is_one_key();
+            bool const hidden = all_->hides(d, v, where.part, where.met);
+            if (one && !hidden) return true; // nothing of it can be seen
+            answers = answers && !hidden;
+            return (one || !skips_) && give_up(d.what);
+        });
+        return answers;
+    }
+    /// Whether the walk, at this key, is behind it.
+    [[nodiscard]] bool is_passed(table::damaged_range const& what, std::string_view key) const noexcept {
+        return way_ == direction::forward ? what.to && *what.to <= key : what.from && *what.from > key;
+    }
+    /// Nothing else will tell what is there.
+    bool give_up(table::damaged_range const& what) {
+        unread_.push_back(what);
+        if (!skips_) stopped_ = what.why;
+        return true;
+    }
+    bool at_end() {
+        if (all_->has_damage() && !all_->trouble())
+            std::erase_if(all_->damage(), [&](damage_type const& d) { return !stopped_ && give_up(d.what); });
+        of_->tell_damage();
         return false;
     }
 
     std::shared_ptr<view_type const> of_;
     lsn snapshot_;
+    bool skips_;
     direction way_ = direction::forward;
     std::optional<version_merge<Config>> all_{};
     bool standing_on_ = false; ///< the walk stands on the version that was given last
     table::version seen_{};    ///< given last
     format::key_buffer key_{}; ///< its key and value on the way back, where the walk is further on already
     std::string own_{};
+    std::vector<table::damaged_range> unread_{}; ///< that no version it gave answers for
+    std::optional<error> stopped_{};             ///< it does not skip, and this is where it ended
 };
 
 } // namespace keel::inline v0::detail
 
 #endif
 
-// ---- keel/table/table_writer.hpp ----
-#ifndef KEEL_TABLE_TABLE_WRITER_HPP
-#define KEEL_TABLE_TABLE_WRITER_HPP
+// ---- keel/format/key_text.hpp ----
+#ifndef KEEL_FORMAT_KEY_TEXT_HPP
+#define KEEL_FORMAT_KEY_TEXT_HPP
 
-// Writes one table (format/table.hpp) from versions that come in order. Nothing refers to the file until its manifest edit is durable,
-// and the edit is not made before finish() returned: the bytes are on the disk by then; the name is once its folder is synced.
-// Memory: one block (two where they are packed), what waits to be written, eight bytes for each key and one index entry for each block.
+// Keys and stretches of keys as a person reads them: in findings, receipts and messages.
 
-namespace keel::inline v0::table {
+namespace keel::inline v0::format {
 
-/// What a table is called and belongs to.
-struct table_birth {
-    format::store_id store{};
-    format::table_id id{};
-    std::uint64_t salt = 0;
-    std::uint64_t branch = 0;
-    std::uint64_t created_ns = 0;
-    lsn first{}; ///< no record has a smaller LSN
-};
+/// In quotes, as in a record's text; the end of a long one is left out.
+[[nodiscard]] inline std::string quoted_key(std::string_view key) {
+    constexpr std::size_t shown = 48;
+    std::string out;
+    detail::append_quoted(out, as_bytes(key.substr(0, shown)));
+    return key.size() > shown ? out + "..." : out;
+}
 
-template <checksum_policy C, compression_policy P, io::file_system Fs>
-class table_writer {
+/// `keys from "a" on and in front of "b"`; a single key, and ends that are open, by their names.
+[[nodiscard]] inline std::string text_of_keys(std::optional<std::string> const& from,
+                                              std::optional<std::string> const& to) {
+    if (!from && !to) return "all keys";
+    if (!from) return "all keys in front of " + quoted_key(*to);
+    if (!to) return "all keys from " + quoted_key(*from) + " on";
+    bool const ends_in_key = !to->empty() && to->back() == '\0';
+    auto const last = std::string_view{*to}.substr(0, to->size() - (ends_in_key ? 1 : 0));
+    if (ends_in_key && last == *from) return "key " + quoted_key(*from);
+    return "keys from " + quoted_key(*from) + (ends_in_key ? " to " : " on and in front of ") + quoted_key(last);
+}
+
+/// Those that a table may have.
+[[nodiscard]] inline std::string text_of_keys(table_entry const& t) {
+    if (t.smallest == t.largest && !t.ends_open) return "key " + quoted_key(t.smallest);
+    return "keys from " + quoted_key(t.smallest) + " to " + quoted_key(t.largest) +
+           (t.ends_open ? " and what begins with it" : "");
+}
+
+} // namespace keel::inline v0::format
+
+#endif
+
+// ---- keel/engine/merge_damage.hpp ----
+#ifndef KEEL_ENGINE_MERGE_DAMAGE_HPP
+#define KEEL_ENGINE_MERGE_DAMAGE_HPP
+
+// What a merge could not read. All that verifies is merged; for each stretch of keys that does not, a placeholder (table/placeholder.hpp)
+// joins level 0, which gives them the answer they had: an error, unless something newer is found. The damaged file is evidence.
+//
+// On the disk, before the merge's edit: quarantine/merged/<name>.json says what could not be read and which placeholders stand for it;
+// of a damaged segment there is a copy beside it, as the log recycles its files. With the edit the damaged files go and the placeholders
+// come. Behind it a damaged table moves into that folder, once nobody reads it. A crash before the edit leaves a note of something that did
+// not happen; one behind it leaves the move to the next opening's first merge, which removes no table that there is a note of.
+//
+// The placeholders are in the manifest, in tables of a form that every reader of format 1 takes for what they are: so the bounds are known
+// at each opening without a file of their own, and no crash comes between the data and what is said of it.
+
+namespace keel::inline v0::detail {
+
+/// What one merge could not read. One thread's.
+template <class Config>
+class unread_parts {
 public:
-    static constexpr std::size_t block_bytes = 4 * KiB;
+    using view_type = level_view<Config>;
+    using merge_type = version_merge<Config>;
+    using damage_type = typename merge_type::damage_type;
 
-    /// Makes the file anew, whatever an earlier attempt left under the name.
-    [[nodiscard]] static result<table_writer> create(Fs& fs, std::string const& path, table_birth const& birth) {
-        if (auto gone = fs.remove(path); !gone && gone.error().code != errc::not_found) return failure(gone.error());
-        KEEL_TRY_LET(file, fs.open(path, io::access::read_write, io::creation::must_not_exist));
-        return table_writer{std::move(file), birth};
+    /// What the walk has met since the last call. `done`: the key it was at, where all older versions of that are superseded.
+    void take(merge_type& from, std::optional<std::string_view> done) {
+        for (auto& d : from.damage()) {
+            // It lies behind what was found of that key, so what it has of it is superseded.
+            if (done && d.what.from == *done) d.what.from = table::key_after(*done);
+            if (d.run && d.what.lsns.size() == 1) records_.insert(d.what.lsns.first);
+            all_.push_back(std::move(d));
+        }
+        from.damage().clear();
+    }
+    /// A record was read. It may be the same as one that does not verify in another segment.
+    void found(lsn at) {
+        if (records_.empty() || records_.erase(at) == 0) return;
+        std::erase_if(all_, [at](damage_type const& d) { return d.run && d.what.lsns == lsn_range{at, at}; });
     }
 
-    /// Versions come by key, and of one key the newest first.
-    [[nodiscard]] result<void> add(version const& v) {
-        bool const fresh = header_.records == 0 || v.key != block_.last_key();
-        if (header_.records == 0) smallest_.assign(v.key);
-        if (fresh) hashes_.push_back(format::filter_hash(v.key));
-        block_.add(v.key, v.value, v.at.value - header_.lsns.first.value, v.tombstone);
-        header_.lsns.last = std::max(header_.lsns.last, v.at);
-        ++header_.records;
-        header_.erased += v.tombstone;
-        header_.key_bytes += v.key.size();
-        header_.value_bytes += v.value.size();
-        if (block_.size() + format::frame_header_bytes < block_bytes) return {};
-        return end_block();
-    }
-
-    [[nodiscard]] std::uint64_t records() const noexcept { return header_.records; }
-    /// Bytes of the file, were it finished now, without filter and index.
-    [[nodiscard]] std::uint64_t bytes() const noexcept { return at_ + block_.size(); }
-    /// The key added last.
-    [[nodiscard]] std::string const& last_key() const noexcept { return block_.last_key(); }
-
-    /// Filter, index and headers; then a sync. The entry for the manifest, at level 1.
-    [[nodiscard]] result<format::table_entry> finish() {
-        if (!block_.empty()) KEEL_TRY(end_block());
-        header_.blocks_end = at_;
-        KEEL_TRY(write_filter());
-        KEEL_TRY(write_index());
-        header_.size = at_ + format::header_bytes;
-        if (header_.size > format::table_bytes_max)
-            return failure(errc::too_large, "a table would grow beyond what its format allows", file_.path());
-        auto const head = format::encode<C>(header_);
-        waiting_.insert(waiting_.end(), head.begin(), head.end());
-        KEEL_TRY(flush());
-        KEEL_TRY(file_.write(0, head));
-        KEEL_TRY(file_.sync());
-        format::table_entry out{.id = header_.id,
-                                .salt = header_.salt,
-                                .size = header_.size,
-                                .lsns = header_.lsns,
-                                .records = header_.records,
-                                .compression = compression_};
-        out.set_bounds(smallest_, block_.last_key());
-        return out;
+    /// Those that have no key left are superseded: only that they were there counts.
+    [[nodiscard]] std::vector<damage_type> const& all() const noexcept { return all_; }
+    [[nodiscard]] bool empty() const noexcept { return all_.empty(); }
+    [[nodiscard]] bool may_hold(std::string_view key) const {
+        return std::ranges::any_of(all_, [key](damage_type const& d) { return d.what.may_hold(key); });
     }
 
 private:
-    static constexpr std::size_t flush_bytes = 256 * KiB;
-
-    table_writer(typename Fs::file file, table_birth const& birth) : file_{std::move(file)} {
-        header_.store = birth.store;
-        header_.id = birth.id;
-        header_.salt = birth.salt;
-        header_.branch = birth.branch;
-        header_.created_ns = birth.created_ns;
-        header_.lsns = {birth.first, birth.first};
-        header_.filter_bits = format::filter_probes;
-    }
-
-    result<void> end_block() {
-        KEEL_TRY_LET(where, write_block(block_.finish()));
-        block_.clear();
-        index_.push_back({block_.last_key(), where});
-        ++header_.blocks;
-        return {};
-    }
-
-    result<format::block_place> write_block(byte_view payload) {
-        if constexpr (P::id != 0) {
-            if (pack<P>(payload, packed_)) {
-                compression_ = P::id;
-                auto const raw = static_cast<std::uint32_t>(payload.size());
-                return write_frame(format::frame_type::packed,
-                                   format::encode(format::packed_head{.raw_bytes = raw, .compression = P::id}),
-                                   packed_);
-            }
-        }
-        return write_frame(format::frame_type::block, payload);
-    }
-
-    result<void> write_filter() {
-        constexpr std::uint64_t keys_per_block = format::table_filter_block_bytes * 8 / 10;
-        header_.filter_blocks = (hashes_.size() + keys_per_block - 1) / keys_per_block;
-        std::vector<std::byte> lines(static_cast<std::size_t>(header_.filter_blocks) *
-                                     format::table_filter_block_bytes);
-        for (auto const hash : hashes_)
-            format::add_to_line(lines.data() +
-                                    format::filter_line(hash, header_.filter_lines()) * format::filter_line_bytes,
-                                hash, format::filter_probes);
-        for (std::size_t b = 0; b < header_.filter_blocks; ++b)
-            KEEL_TRY(
-                write_frame(format::frame_type::filter, byte_view{lines}.subspan(b * format::table_filter_block_bytes,
-                                                                                 format::table_filter_block_bytes)));
-        return {};
-    }
-
-    result<void> write_index() {
-        format::block_builder root;
-        format::block_builder leaf;
-        for (std::size_t i = 0; i < index_.size(); ++i) {
-            leaf.add(index_[i].first, index_[i].second);
-            if (leaf.size() + format::frame_header_bytes < block_bytes && i + 1 < index_.size()) continue;
-            KEEL_TRY_LET(where, write_frame(format::frame_type::fence, leaf.finish()));
-            root.add(leaf.last_key(), where);
-            leaf.clear();
-            ++header_.index_blocks;
-        }
-        KEEL_TRY_LET(where, write_frame(format::frame_type::root, root.finish()));
-        header_.root = where;
-        return {};
-    }
-
-    /// The payload may come in two parts.
-    result<format::block_place> write_frame(format::frame_type type, byte_view payload, byte_view rest = {}) {
-        auto const payload_bytes = payload.size() + rest.size();
-        auto const bytes = format::frame_bytes(payload_bytes);
-        if (at_ + bytes > format::table_bytes_max)
-            return failure(errc::too_large, "a table would grow beyond what its format allows", file_.path());
-        auto const begin = waiting_.size();
-        waiting_.resize(begin + static_cast<std::size_t>(bytes));
-        auto* const frame = waiting_.data() + begin;
-        std::memcpy(frame + format::frame_header_bytes, payload.data(), payload.size());
-        if (!rest.empty()) std::memcpy(frame + format::frame_header_bytes + payload.size(), rest.data(), rest.size());
-        format::finish_frame<C>(
-            frame, {header_.salt, at_},
-            {.payload_bytes = static_cast<std::uint32_t>(payload_bytes), .type = type, .flags = format::whole_batch});
-        format::block_place const where{static_cast<std::uint32_t>(at_), static_cast<std::uint32_t>(bytes)};
-        at_ += bytes;
-        if (waiting_.size() >= flush_bytes) KEEL_TRY(flush());
-        return where;
-    }
-    result<void> flush() {
-        KEEL_TRY(file_.write(written_, waiting_));
-        written_ += waiting_.size();
-        waiting_.clear();
-        return {};
-    }
-
-    typename Fs::file file_;
-    format::table_header header_{};
-    std::string smallest_{};
-    format::block_builder block_{};
-    std::vector<std::pair<std::string, format::block_place>> index_{};
-    std::vector<std::uint64_t> hashes_{};
-    std::vector<std::byte> waiting_{};
-    std::vector<std::byte> packed_{};                    ///< a block's compressed bytes
-    std::uint8_t compression_ = 0;                       ///< of the packed blocks, once there is one
-    std::uint64_t at_ = format::table_frames_begin;      ///< of the next frame
-    std::uint64_t written_ = format::table_frames_begin; ///< of what waits
+    std::vector<damage_type> all_{};
+    std::set<lsn> records_{}; ///< of the log, among them
 };
 
-} // namespace keel::inline v0::table
+/// What a placeholder is to say.
+struct unread_stretch {
+    table::damaged_range range{};
+    table::filter_lines filter{};
+};
+
+/// Works out which placeholders stand for what was not read, so that every key keeps the answers that it has in `view`. `moments`: what is
+/// read from now on is read from one of these, or from one behind the last of them.
+template <class Config>
+class placeholder_plan {
+public:
+    using view_type = level_view<Config>;
+    using damage_type = typename version_merge<Config>::damage_type;
+    static constexpr std::size_t stretches_max = 32; ///< of one table
+
+    placeholder_plan(view_type const& view, std::vector<lsn> moments) : view_{view}, moments_{std::move(moments)} {}
+
+    [[nodiscard]] std::vector<unread_stretch> make(std::vector<damage_type> const& unread) {
+        std::map<format::table_id, std::vector<damage_type const*>> by_table;
+        for (auto const& d : unread) {
+            if (d.what.empty() || is_invisible(d)) continue;
+            if (d.run) add_record(d);
+            else by_table[d.tab->entry().id].push_back(&d);
+        }
+        for (auto const& [t, damage] : by_table) add_table(damage);
+        return std::move(out_);
+    }
+
+private:
+    /// Whether everybody sees something newer of the one key that it can have, or it has none of it.
+    [[nodiscard]] bool is_invisible(damage_type const& d) const {
+        return d.what.is_one_key() && has_answer(*d.what.from);
+    }
+    [[nodiscard]] bool has_answer(std::string_view key) const {
+        return std::ranges::all_of(moments_, [&](lsn at) { return view_.find(key, at).has_value(); });
+    }
+    [[nodiscard]] static table::filter_lines filter_of(table::damaged_range const& range) {
+        return range.is_one_key() ? table::filter_lines::of(*range.from) : table::filter_lines{};
+    }
+    void add_record(damage_type const& d) {
+        std::vector<table::damaged_range> ranges{d.what};
+        // What else is known of its key, a filter and how long it is, a placeholder cannot say.
+        if (!d.what.is_one_key()) split_around_answered(ranges, d, d.what.lsns.last);
+        for (auto& r : ranges) {
+            auto filter = filter_of(r);
+            add(std::move(r), std::move(filter));
+        }
+    }
+    void add_table(std::vector<damage_type const*> const& damage) {
+        auto const& t = *damage.front()->tab;
+        std::vector<table::damaged_range> ranges;
+        for (auto const* d : damage) {
+            bool const touches = !ranges.empty() &&
+                                 (!ranges.back().to || *ranges.back().to >= d->what.from.value_or(""));
+            if (!touches) ranges.push_back(d->what);
+            else if (ranges.back().to && (!d->what.to || *ranges.back().to < *d->what.to))
+                ranges.back().to = d->what.to;
+        }
+        auto const newest = t.entry().lsns.last;
+        if (!t.entry().is_placeholder() && t.entry().level != 0) split_around_answered(ranges, *damage.front(), newest);
+        merge_nearest(ranges);
+        auto const filter = t.filter();
+        for (auto& r : ranges) add(std::move(r), filter);
+    }
+    /// A key that has an answer by its level, though the table may have newer LSNs, is not covered.
+    void split_around_answered(std::vector<table::damaged_range>& ranges, damage_type const& of, lsn newest) const {
+        std::vector<table::damaged_range> parts;
+        for (auto& whole : ranges) {
+            auto rest = std::move(whole);
+            for (auto const& key : answered_in(rest, of, newest)) {
+                auto front = rest;
+                front.to = key;
+                if (!front.empty()) parts.push_back(std::move(front));
+                rest.from = table::key_after(key);
+            }
+            if (!rest.empty()) parts.push_back(std::move(rest));
+        }
+        ranges = std::move(parts);
+    }
+    [[nodiscard]] std::vector<std::string> answered_in(table::damaged_range const& range, damage_type const& of,
+                                                       lsn newest) const {
+        version_merge<Config> in{direction::forward, range.from, range.to};
+        for (auto const& m : view_.memory) in.add(*m);
+        for (auto const& r : view_.runs) in.add(r);
+        in.add_levels(view_.tables);
+        in.begin();
+        std::vector<std::string> out;
+        for (; in.valid() && out.size() + 1 < stretches_max; in.pass()) {
+            auto const& v = in.top();
+            if (range.to && v.key >= *range.to) break;
+            bool const is_newer = v.at >= newest && v.at <= moments_.front();
+            // By the filter that the placeholder has, too.
+            bool const is_denied = of.tab && !of.tab->may_hold(v.key, format::filter_hash(v.key));
+            if (!is_newer && !is_denied && has_answer(v.key)) out.emplace_back(v.key);
+        }
+        return out;
+    }
+    static void merge_nearest(std::vector<table::damaged_range>& ranges) {
+        while (ranges.size() > stretches_max) {
+            std::vector<table::damaged_range> fewer;
+            for (std::size_t i = 0; i < ranges.size(); i += 2) {
+                fewer.push_back(std::move(ranges[i]));
+                if (i + 1 < ranges.size()) fewer.back().to = std::move(ranges[i + 1].to);
+            }
+            ranges = std::move(fewer);
+        }
+    }
+    void add(table::damaged_range range, table::filter_lines filter) {
+        out_.push_back({std::move(range), std::move(filter)});
+    }
+
+    view_type const& view_;
+    std::vector<lsn> moments_;
+    std::vector<unread_stretch> out_{};
+};
+
+/// How a placeholder is told of.
+[[nodiscard]] inline finding finding_of(format::table_entry const& p, std::string const& path) {
+    return {.kind = damage::corrupt_block,
+            .file = path,
+            .offset = format::table_frames_begin,
+            .length = format::frame_header_bytes,
+            .done = outcome::declared_lost,
+            .detail = "stands for what could not be read when it was merged: no answer for " + format::text_of_keys(p)};
+}
+
+/// What a merge takes out of service although it could not read all of it.
+template <class Config>
+class merge_evidence {
+public:
+    using fs_type = typename Config::file_system;
+    using C = typename Config::checksum;
+
+    merge_evidence(fs_type fs, wal::layout paths) : fs_{std::move(fs)}, paths_{std::move(paths)} {}
+
+    /// Before the edit: what could not be read in the file at `path`, and what stands for it from then on.
+    result<void> note(std::string const& path, std::vector<table::damaged_range> const& unread,
+                      std::vector<format::table_entry> const& placeholders, std::uint64_t now_ns) {
+        KEEL_TRY(make_folder());
+        std::string ranges;
+        for (auto const& r : unread) {
+            observe::json_object o;
+            if (r.from) o.text("from", *r.from);
+            if (r.to) o.text("to", *r.to);
+            o.number("offset", r.why.offset).text("why", to_string(r.why));
+            ranges += (ranges.empty() ? "" : ",") + o.str();
+        }
+        std::string names;
+        for (auto const& p : placeholders)
+            names += (names.empty() ? "\"" : ",\"") + paths_.inside(paths_.table(p.id)) + '"';
+        auto const sum = digest(path);
+        observe::json_object o;
+        o.text("time", observe::utc_text(now_ns)).text("file", paths_.inside(path));
+        o.number("bytes", sum.bytes).text("digest_policy", C::name).hex("digest", sum.value);
+        o.raw("unread_keys", "[" + ranges + "]").raw("placeholders", "[" + names + "]");
+        return put(path_of_note(name_in(path)), as_bytes(o.str() + "\n"));
+    }
+    /// A copy of the file; what cannot be read of it is zeros.
+    result<void> copy(std::string const& path) {
+        KEEL_TRY(make_folder());
+        KEEL_TRY_LET(source, fs_.open(path, io::access::read_only, io::creation::must_exist));
+        KEEL_TRY_LET(status, source.status());
+        auto const to = folder() + '/' + std::string{name_in(path)};
+        if (auto gone = fs_.remove(to); !gone && gone.error().code != errc::not_found) return gone;
+        KEEL_TRY_LET(target, fs_.open(to, io::access::read_write, io::creation::must_not_exist));
+        wal::window<typename fs_type::file> in{source, status.size};
+        for (std::uint64_t at = 0; at < status.size;) {
+            auto const part = in.from(at, 1);
+            KEEL_TRY(target.write(at, part));
+            at += part.size();
+        }
+        KEEL_TRY(target.sync());
+        return fs_.sync_directory(folder());
+    }
+    /// Whether there is a note of a file with this name.
+    [[nodiscard]] bool has_note(std::string_view name) { return fs_.status(path_of_note(name)).has_value(); }
+    /// Behind the edit.
+    result<void> move_here(std::string const& path) {
+        KEEL_TRY(fs_.rename(path, folder() + '/' + std::string{name_in(path)}));
+        KEEL_TRY(fs_.sync_directory(folder()));
+        return fs_.sync_directory(path.substr(0, path.rfind('/')));
+    }
+
+private:
+    struct sum_of_file {
+        std::uint64_t value = 0;
+        std::uint64_t bytes = 0;
+    };
+
+    [[nodiscard]] std::string folder() const { return paths_.quarantine() + "/merged"; }
+    [[nodiscard]] std::string path_of_note(std::string_view name) const {
+        return folder() + '/' + std::string{name} + ".json";
+    }
+    [[nodiscard]] static std::string_view name_in(std::string_view path) { return path.substr(path.rfind('/') + 1); }
+
+    result<void> make_folder() {
+        for (auto const& [path, in] :
+             {std::pair{paths_.quarantine(), paths_.root()}, {folder(), paths_.quarantine()}}) {
+            auto made = fs_.make_directory(path);
+            if (!made && made.error().code != errc::exists) return made;
+            KEEL_TRY(fs_.sync_directory(in));
+        }
+        return {};
+    }
+    result<void> put(std::string const& path, byte_view bytes) {
+        if (auto gone = fs_.remove(path); !gone && gone.error().code != errc::not_found) return gone;
+        KEEL_TRY_LET(file, fs_.open(path, io::access::read_write, io::creation::must_not_exist));
+        KEEL_TRY(file.write(0, bytes));
+        KEEL_TRY(file.sync());
+        return fs_.sync_directory(folder());
+    }
+    /// The policy's sum over the file as it is, unreadable sectors taken as zeros.
+    [[nodiscard]] sum_of_file digest(std::string const& path) {
+        auto file = fs_.open(path, io::access::read_only, io::creation::must_exist);
+        auto const status = file ? file->status() : result<io::file_status>{failure(file.error())};
+        if (!status) return {};
+        wal::window<typename fs_type::file> in{*file, status->size};
+        C sum;
+        for (std::uint64_t at = 0; at < status->size;) {
+            auto const part = in.from(at, 1);
+            sum.update(part);
+            at += part.size();
+        }
+        return {sum.value(), status->size};
+    }
+
+    fs_type fs_;
+    wal::layout paths_;
+};
+
+} // namespace keel::inline v0::detail
 
 #endif
 
@@ -13525,6 +16429,141 @@ private:
 
 #endif
 
+// ---- keel/wal/store_identity.hpp ----
+#ifndef KEEL_WAL_STORE_IDENTITY_HPP
+#define KEEL_WAL_STORE_IDENTITY_HPP
+
+// Who has a store, and whether what stands under its names is still what this process has.
+//
+// The lock does not hang on a name. It is taken on the folder itself, which nobody can replace unseen: another folder is another store.
+// Where the file system has no such locks (NFS), and for libraries that only know that one, the file `lock` is locked, too.
+// A cleaner may remove that file, an operator move a folder away or mount another file system above it. So before anything is renamed,
+// removed or switched over, check() compares: writing goes on only into what this process has, never into what has taken its name.
+
+namespace keel::inline v0::wal {
+
+/// Locks on a folder and on a file, taken together. Lets go of both when it dies.
+template <io::file_system Fs>
+class double_lock {
+public:
+    std::optional<typename Fs::lock_type> folder{}; ///< nothing where the file system does not lock folders
+    std::optional<typename Fs::lock_type> file{};   ///< nothing where it is missing, and a shared lock was asked for
+
+    /// Never waits. Where the machine has no locks for folders, or does not allow them, the file's has to do. Errors: locked, where
+    /// somebody has one of them; those of Fs::lock().
+    [[nodiscard]] static result<double_lock> take(Fs& fs, std::string const& folder, std::string const& file,
+                                                  io::lock_mode mode) {
+        double_lock out;
+        bool const shared = mode == io::lock_mode::shared;
+        if constexpr (io::locks_folders<Fs>) {
+            auto held = fs.lock_folder(folder, mode);
+            if (held) out.folder.emplace(std::move(*held));
+            else if (!may_do_without(held.error().code, mode)) return failure(std::move(held).error());
+        }
+        auto held = fs.lock(file, mode);
+        if (held) out.file.emplace(std::move(*held));
+        else if (!shared || held.error().code != errc::not_found || !out.folder)
+            return failure(std::move(held).error());
+        return out;
+    }
+
+private:
+    [[nodiscard]] static bool may_do_without(errc why, io::lock_mode mode) noexcept {
+        return why == errc::unsupported || why == errc::no_permission ||
+               (mode == io::lock_mode::shared && why == errc::not_found);
+    }
+};
+
+/// The store's lock, held exclusively. Any thread; m_ is held during I/O.
+template <io::file_system Fs>
+class store_identity {
+public:
+    store_identity(Fs fs, layout paths, double_lock<Fs> held)
+        : fs_{std::move(fs)}, paths_{std::move(paths)}, held_{std::move(held)} {
+        if constexpr (!io::binds_folders<Fs>) root_ = identity_at(paths_.root());
+        lock_ = identity_of_lock();
+        log_ = identity_at(paths_.log());
+    }
+    store_identity(store_identity const&) = delete;
+    store_identity& operator=(store_identity const&) = delete;
+
+    /// Whether this process may go on changing files. A lock file that was removed is made and locked anew. Errors: locked (somebody else
+    /// has taken the store), not_a_store (something else stands under one of its names), closed.
+    [[nodiscard]] result<void> check() {
+        std::lock_guard const hold{m_};
+        if (!held_) return failure(errc::closed, "the store is closed");
+        if constexpr (!io::binds_folders<Fs>) KEEL_TRY(still_stands(paths_.root(), root_));
+        KEEL_TRY(still_stands(paths_.log(), log_));
+        return check_lock();
+    }
+    void release() noexcept {
+        std::lock_guard const hold{m_};
+        held_.reset();
+    }
+
+private:
+    [[nodiscard]] std::optional<io::file_identity> identity_at(std::string const& path) {
+        auto const status = fs_.status(path);
+        return status ? std::optional{status->identity} : std::nullopt;
+    }
+    [[nodiscard]] std::optional<io::file_identity> identity_of_lock() {
+        if constexpr (requires { held_->file->identity(); }) return held_->file->identity();
+        else return identity_at(paths_.lock());
+    }
+
+    /// A name that cannot be looked at proves nothing; the folder's lock does.
+    [[nodiscard]] result<void> cannot_tell(error const& why) const {
+        return held_->folder ? result<void>{} : result<void>{failure(why)};
+    }
+    [[nodiscard]] result<void> still_stands(std::string const& path, std::optional<io::file_identity>& known) {
+        auto const now = fs_.status(path);
+        if (!now && now.error().code != errc::not_found) return cannot_tell(now.error());
+        if (now && !known) known = now->identity; // the log's folder of a new store
+        if (!known || (now && now->identity == *known)) return {};
+        return failure(
+            errc::not_a_store,
+            std::string{now ? "another folder stands here than the one this store works in: it was replaced, or "
+                              "another file system was mounted above it"
+                            : "the folder this store works in was moved away"} +
+                "; put it back and call resume(), or close the store and open it again",
+            path);
+    }
+    [[nodiscard]] result<void> check_lock() {
+        auto const now = fs_.status(paths_.lock());
+        if (now && lock_ && now->identity == *lock_) return {};
+        if (!now && now.error().code != errc::not_found) return cannot_tell(now.error());
+        if (!held_->folder)
+            return failure(
+                errc::locked,
+                "the file was removed or replaced, so another process may have opened the store: close it here and "
+                "open it again",
+                paths_.lock());
+        auto again = fs_.lock(paths_.lock(), io::lock_mode::exclusive);
+        if (again) {
+            held_->file.emplace(std::move(*again));
+            lock_ = identity_of_lock();
+            return {};
+        }
+        if (again.error().code != errc::locked) return {}; // nobody can have it, and the folder's lock is held
+        auto why = std::move(again).error();
+        why.message = "the file was replaced, and somebody else holds the new one: " + why.message;
+        why.retryable = false;
+        return failure(std::move(why));
+    }
+
+    std::mutex m_;
+    Fs fs_;
+    layout paths_;
+    std::optional<double_lock<Fs>> held_;
+    std::optional<io::file_identity> root_{}; ///< only where names are looked up anew each time
+    std::optional<io::file_identity> lock_{};
+    std::optional<io::file_identity> log_{};
+};
+
+} // namespace keel::inline v0::wal
+
+#endif
+
 // ---- keel/wal/manifest.hpp ----
 #ifndef KEEL_WAL_MANIFEST_HPP
 #define KEEL_WAL_MANIFEST_HPP
@@ -13560,7 +16599,8 @@ struct manifest_copy {
     std::uint64_t last = 0;   ///< offset of the last valid frame,
     std::uint64_t end = 0;    ///< and behind it
     std::uint64_t file_bytes = 0;
-    bool whole = false; ///< no bad bytes, no torn ones
+    bool whole = false;           ///< no bad bytes, no torn ones
+    io::file_identity identity{}; ///< of the file that was read
 };
 
 namespace detail {
@@ -13591,6 +16631,10 @@ void collect_edits(manifest_copy& copy, byte_view file) {
         at += seen.bytes();
         copy.end = at;
     }
+    // Behind the last frame there is nothing. A part of an edit that a crash tore must not stay there: an edit that takes its place and its
+    // number has the same header, and one sector of it is enough to bring the rest of the old one back.
+    auto const rest = file.first(static_cast<std::size_t>(limit)).subspan(static_cast<std::size_t>(copy.end));
+    if (std::ranges::any_of(rest, [](std::byte b) { return b != std::byte{0}; })) copy.whole = false;
 }
 
 } // namespace detail
@@ -13614,6 +16658,7 @@ template <checksum_policy C, io::file_system Fs>
         return copy;
     }
     copy.file_bytes = status->size;
+    copy.identity = status->identity;
     std::vector<std::byte> bytes(static_cast<std::size_t>(status->size));
     auto got = file->read(0, bytes);
     if (!got) got = file->read(0, bytes);
@@ -13717,6 +16762,10 @@ public:
         : fs_{std::move(fs)}, paths_{std::move(paths)}, store_{store}, branch_{branch}, entropy_{entropy},
           clock_ns_{clock_ns}, bytes_max_{bytes_max} {}
 
+    /// Nothing is written while the store's names lead elsewhere. Before the first edit.
+    void belongs_to(std::shared_ptr<store_identity<Fs>> who) noexcept { identity_ = std::move(who); }
+    [[nodiscard]] result<void> check_identity() const { return identity_ ? identity_->check() : result<void>{}; }
+
     [[nodiscard]] format::manifest_state const& state() const noexcept { return state_; }
     /// The newest edit that both copies are known to hold durably; 0: none is known to be.
     [[nodiscard]] std::uint64_t durable_edit() const noexcept { return durable_edit_; }
@@ -13732,6 +16781,7 @@ public:
             if (!load.current[i] || load.state->edit != state_.edit) continue;
             auto& c = copies_[i];
             c.header = load.copies[i].header;
+            c.identity = load.copies[i].identity;
             c.end = load.copies[i].last;
             auto const& newest = load.copies[i].edits.at(state_.edit);
             c.newest = encode(c, newest.type, newest.payload);
@@ -13755,6 +16805,8 @@ public:
 
     /// Makes the state that was adopted durable in both copies: a killed process may have left any of it unsynced.
     [[nodiscard]] result<void> settle() {
+        KEEL_TRY(check_identity());
+        KEEL_TRY(check_copies());
         if (!names_synced_) {
             if (auto done = fs_.sync_directory(paths_.root()); !done) return give_up(std::move(done).error());
             names_synced_ = true;
@@ -13814,6 +16866,7 @@ private:
         std::uint64_t end = 0;
         std::vector<std::byte> newest{}; ///< the last frame of one that was read back
         bool good = false;
+        io::file_identity identity{}; ///< all zeros: not known
     };
 
     /// An edit that is in memory and on its way to the files. Unless it comes to its end the state is as before, also where memory is
@@ -13887,6 +16940,23 @@ private:
         return fits(bound) ? bound : format::snapshot_of(state_).payload().size();
     }
 
+    /// A file that is written to must still stand under its name: one that was removed is written anew.
+    [[nodiscard]] result<void> check_copies() {
+        for (int i = 0; identity_ && i < 2; ++i) {
+            auto& c = copies_[static_cast<std::size_t>(i)];
+            if (!c.good || c.identity == io::file_identity{}) continue;
+            auto const named = fs_.status(paths_.manifest(i));
+            if (!named && named.error().code == errc::not_found) c = {};
+            if (named && named->identity != c.identity)
+                return failure(
+                    errc::not_a_store,
+                    "another file stands here than the manifest that this store works with: put that one back "
+                    "and call resume(), or close the store and open it again",
+                    paths_.manifest(i));
+        }
+        return {};
+    }
+
     [[nodiscard]] result<void> make_current(int i) {
         auto& c = copies_[static_cast<std::size_t>(i)];
         if (!c.good) return rewrite(i);
@@ -13897,6 +16967,8 @@ private:
             KEEL_TRY(file.write(c.end - c.newest.size(), c.newest));
             KEEL_TRY(file.sync());
             c.newest.clear();
+            // A union of file systems may have copied it for this.
+            if (auto const status = file.status()) c.identity = status->identity;
             c.file.emplace(std::move(file));
         }
         return {};
@@ -13934,6 +17006,7 @@ private:
     }
 
     [[nodiscard]] result<void> rewrite(int i) {
+        KEEL_TRY(check_identity());
         copy c;
         auto const snapshot = format::snapshot_of(state_);
         auto const bytes = snapshot.payload().size();
@@ -13951,6 +17024,7 @@ private:
         KEEL_TRY(fs_.rename(paths_.manifest_temporary(i), paths_.manifest(i)));
         // Without this a power loss can bring the old copy back after the next edit was acknowledged in the new one.
         KEEL_TRY(fs_.sync_directory(paths_.root()));
+        if (auto const status = file.status()) c.identity = status->identity;
         c.file.emplace(std::move(file));
         c.end += frame.size();
         c.good = true;
@@ -13987,6 +17061,7 @@ private:
     std::uint64_t (*entropy_)();
     std::uint64_t (*clock_ns_)();
     std::uint64_t bytes_max_;
+    std::shared_ptr<store_identity<Fs>> identity_{};
     format::manifest_state state_{};
     std::uint64_t snapshot_bytes_ = 0; ///< of the state, or a few more
     std::array<copy, 2> copies_{};
@@ -14137,10 +17212,12 @@ public:
         fills_ = false;
     }
 
-    /// Files in the log's folder that are this store's and no part of it: adopt() removes them. Before anything is written.
-    void remove_later(std::vector<std::string> leftovers) {
+    /// What adopt() tidies up, too. `leftovers`: files in the log's folder that are this store's and no part of it, to be removed. `gone`: spare
+    /// segments without a file, to be given up. Before anything is written.
+    void tidy_later(std::vector<std::string> leftovers, std::vector<segment_id> gone) {
         std::lock_guard const hold{m_};
         leftovers_ = std::move(leftovers);
+        gone_ = std::move(gone);
     }
 
     /// Takes over the spare segments that recovery found. Each gets a new life before it is used, also after an orderly close: a later
@@ -14159,12 +17236,15 @@ public:
             edit.retired(e.id);
             if (holds(paths_.segment(e.id), e)) reusable.push_back({paths_.segment(e.id), e.size});
         }
+        for (auto const id : gone_)
+            if (manifest_.state().segments.contains(id)) edit.retired(id);
         // A loss is declared before what it lies between is durable elsewhere: a power loss may take that, and its LSNs with it.
         if (std::ranges::any_of(manifest_.state().losses, [next](lsn_range const& r) { return r.last >= next; }))
             edit.unused(next);
         used_.reserve(used_.size() + reusable.size());
         if (!edit.empty()) KEEL_TRY(commit_locked(edit, room::reserved));
         for (auto& file : reusable) used_.push_back(std::move(file));
+        gone_.clear();
         for (auto const& e : retired)
             static_cast<void>(dispose_locked(e, false)); // else they are left to the next opening
         remove_leftovers();
@@ -14210,6 +17290,11 @@ public:
         std::lock_guard const hold{m_};
         return commit_locked(edit, room::reserved);
     }
+    /// Before anything else of the store's is renamed or removed. Errors: those of store_identity::check().
+    [[nodiscard]] result<void> check_identity() const {
+        std::lock_guard const hold{m_};
+        return manifest_.check_identity();
+    }
     /// After a failed edit: the next one writes both copies anew, as it does without this call.
     void retry() {
         std::lock_guard const hold{m_};
@@ -14230,6 +17315,7 @@ public:
 
 private:
     [[nodiscard]] result<void> dispose_locked(format::segment_entry const& e, bool in_use) {
+        KEEL_TRY(manifest_.check_identity());
         auto const path = paths_.segment(e.id);
         auto const status = fs_.status(path);
         if (!status || !holds(path, e))
@@ -14251,18 +17337,22 @@ private:
     static constexpr std::size_t fill_bytes =
         4 * KiB; // larger writes leave large folios behind, which make small writes slow
 
-    /// Whether the file is the segment that it is taken for. Names are hints.
+    /// Whether the file is the segment that it is taken for. Names are hints, and no header that verifies may say otherwise: what is taken for
+    /// it is written over.
     [[nodiscard]] bool holds(std::string const& path, format::segment_entry const& e) {
         auto file = fs_.open(path, io::access::read_only, io::creation::must_exist);
         if (!file) return false;
+        bool any = false;
         for (auto const at : {std::uint64_t{0}, format::second_header_offset(e.size)}) {
             format::header_block block{};
             auto const got = file->read(at, block);
             if (!got || *got != block.size()) continue;
             auto const read = format::decode_segment_header<C>(block);
-            if (read.good() && read.header.id == e.id && read.header.salt == e.salt) return true;
+            if (!read.good()) continue;
+            if (read.header.id != e.id || read.header.salt != e.salt) return false;
+            any = true;
         }
-        return false;
+        return any;
     }
 
     /// A segment, and the manifest written anew.
@@ -14334,9 +17424,11 @@ private:
     }
 
     result<void> make_file(format::header_block const& header, std::string const& path) {
+        KEEL_TRY(manifest_.check_identity());
         std::string from = paths_.segment_temporary();
         // Held while the file gets its new life: who reads from then on knows it only as what it becomes.
-        auto const nobody_reads = fs_.lock(paths_.readers(), io::lock_mode::exclusive);
+        auto const nobody_reads = double_lock<fs_type>::take(fs_, paths_.log(), paths_.readers(),
+                                                             io::lock_mode::exclusive);
         while (!used_.empty() && (!nobody_reads || used_.back().size != segment_bytes_)) {
             static_cast<void>(fs_.remove(used_.back().path)); // what is not removed is a leftover next time
             used_.pop_back();
@@ -14360,6 +17452,7 @@ private:
         KEEL_TRY(file.write(0, header));
         KEEL_TRY(file.write(format::second_header_offset(segment_bytes_), header));
         KEEL_TRY(file.sync());
+        KEEL_TRY(manifest_.check_identity()); // filling takes a while
         return fs_.rename(from, path);
     }
 
@@ -14386,6 +17479,7 @@ private:
     std::optional<prepared_segment> made_{};
     std::vector<used_file> used_{};
     std::vector<std::string> leftovers_{};
+    std::vector<segment_id> gone_{};
     mutable std::shared_ptr<format::manifest_state const> shown_{}; ///< made anew when it is asked for behind an edit
     space_reserve<fs_type> reserve_;
 };
@@ -14451,20 +17545,33 @@ public:
         made_.back() = std::move(entry);
         return {};
     }
+    /// Stands for what could not be read. Behind finish().
+    result<void> add_placeholder(unread_stretch const& what) {
+        auto const birth = next_birth(format::ingested_lsn);
+        made_.push_back({.id = birth.id});
+        KEEL_TRY_LET(entry, (table::write_placeholder<typename Config::checksum>(
+                                fs_, keeper_.paths().table_temporary(birth.id), birth, what.range, what.filter)));
+        made_.back() = std::move(entry);
+        return {};
+    }
     /// Final names, durable.
     result<void> name() {
+        KEEL_TRY(keeper_.check_identity());
         auto const& paths = keeper_.paths();
         for (auto const& t : made_) KEEL_TRY(fs_.rename(paths.table_temporary(t.id), paths.table(t.id)));
         // Without this a power loss can keep the manifest's word of a table and lose its name.
         return made_.empty() ? result<void>{} : fs_.sync_directory(paths.tables());
     }
     /// Takes back what was written: no manifest names it. What stays is removed by the next opening's first merge.
-    void discard() {
-        auto const& paths = keeper_.paths();
-        for (auto const& t : made_) {
-            static_cast<void>(fs_.remove(paths.table_temporary(t.id)));
-            static_cast<void>(fs_.remove(paths.table(t.id)));
-        }
+    void discard() noexcept {
+        if_memory_lasts([this] {
+            if (!keeper_.check_identity()) return; // those names may be somebody else's by now
+            auto const& paths = keeper_.paths();
+            for (auto const& t : made_) {
+                static_cast<void>(fs_.remove(paths.table_temporary(t.id)));
+                static_cast<void>(fs_.remove(paths.table(t.id)));
+            }
+        });
     }
     [[nodiscard]] std::uint64_t bytes() const noexcept {
         std::uint64_t sum = writer_ ? writer_->bytes() : 0;
@@ -14476,19 +17583,20 @@ private:
     using writer_type = table::table_writer<typename Config::checksum, typename Config::compression, fs_type>;
 
     result<void> begin() {
-        auto const id = ids_.take();
-        made_.push_back({.id = id}); // known from here on, so that it is removed after a failure
-        KEEL_TRY_LET(writer,
-                     (writer_type::create(
-                         fs_, keeper_.paths().table_temporary(id),
-                         {.store = keeper_.store(),
-                          .id = id,
-                          .salt = format::salt_of(segment_id{id.value}, static_cast<std::uint32_t>(keeper_.random())),
-                          .branch = keeper_.branch(),
-                          .created_ns = keeper_.now_ns(),
-                          .first = first_})));
+        auto const birth = next_birth(first_);
+        made_.push_back({.id = birth.id}); // known from here on, so that it is removed after a failure
+        KEEL_TRY_LET(writer, writer_type::create(fs_, keeper_.paths().table_temporary(birth.id), birth));
         writer_.emplace(std::move(writer));
         return {};
+    }
+    [[nodiscard]] table::table_birth next_birth(lsn first) {
+        auto const id = ids_.take();
+        return {.store = keeper_.store(),
+                .id = id,
+                .salt = format::salt_of(segment_id{id.value}, static_cast<std::uint32_t>(keeper_.random())),
+                .branch = keeper_.branch(),
+                .created_ns = keeper_.now_ns(),
+                .first = first};
     }
 
     fs_type& fs_;
@@ -14670,6 +17778,396 @@ private:
 };
 
 } // namespace keel::inline v0::observe
+
+#endif
+
+// ---- keel/recovery/corruption_log.hpp ----
+#ifndef KEEL_RECOVERY_CORRUPTION_LOG_HPP
+#define KEEL_RECOVERY_CORRUPTION_LOG_HPP
+
+// quarantine/corruption.jsonl: every corruption event, one JSON object a line (R5.4).
+
+#include <unordered_set>
+
+namespace keel::inline v0::recovery {
+
+namespace detail {
+
+/// The end of the log, and what its lines say but for the time.
+class recent_events {
+public:
+    static constexpr std::uint64_t bytes_max = 64 * KiB;
+
+    explicit recent_events(std::string text) : text_{std::move(text)} {
+        for (std::string_view left{text_}; !left.empty();) {
+            auto const line = left.substr(0, left.find('\n'));
+            known_.insert(behind_time(line));
+            left.remove_prefix(std::min(line.size() + 1, left.size()));
+        }
+    }
+    recent_events(recent_events const&) = delete;
+    recent_events& operator=(recent_events const&) = delete;
+
+    [[nodiscard]] bool has(std::string_view line) const { return known_.contains(behind_time(line)); }
+    /// A crash tore its last line.
+    [[nodiscard]] bool is_torn() const noexcept { return !text_.empty() && !text_.ends_with('\n'); }
+
+private:
+    [[nodiscard]] static std::string_view behind_time(std::string_view line) {
+        return line.substr(std::min(line.find("\"kind\""), line.size()));
+    }
+    std::string text_;
+    std::unordered_set<std::string_view> known_{}; ///< point into text_
+};
+
+} // namespace detail
+
+/// Appends to quarantine/corruption.jsonl, synced, the events whose like does not stand among the log's last ones: damage that lost
+/// nothing stays where it is and is found by every open. The caller holds the store's lock.
+template <io::file_system Fs>
+[[nodiscard]] result<void> log_corruption(Fs& fs, wal::layout const& paths, std::vector<finding> const& findings,
+                                          std::uint64_t now_ns) {
+    if (std::ranges::none_of(findings, &finding::is_corruption)) return {};
+    auto made = fs.make_directory(paths.quarantine());
+    if (!made && made.error().code != errc::exists) return failure(std::move(made).error());
+    if (made) KEEL_TRY(fs.sync_directory(paths.root()));
+    KEEL_TRY_LET(file, fs.open(paths.corruption_log(), io::access::read_write, io::creation::if_missing));
+    KEEL_TRY_LET(status, file.status());
+    std::string text(static_cast<std::size_t>(std::min(status.size, detail::recent_events::bytes_max)), ' ');
+    KEEL_TRY(file.read(status.size - text.size(), std::as_writable_bytes(std::span{text})));
+    detail::recent_events const recent{std::move(text)};
+    std::string lines;
+    for (auto const& f : findings) {
+        if (!f.is_corruption()) continue;
+        auto const line = observe::to_json(f, now_ns);
+        if (!recent.has(line)) lines += line + '\n';
+    }
+    if (lines.empty()) return {};
+    if (recent.is_torn()) lines.insert(0, 1, '\n');
+    KEEL_TRY(file.write(status.size, as_bytes(lines)));
+    KEEL_TRY(file.sync());
+    return fs.sync_directory(paths.quarantine());
+}
+
+} // namespace keel::inline v0::recovery
+
+#endif
+
+// ---- keel/wal/writer_start.hpp ----
+#ifndef KEEL_WAL_WRITER_START_HPP
+#define KEEL_WAL_WRITER_START_HPP
+
+// Where a writer begins: what recovery leaves behind.
+
+namespace keel::inline v0::wal {
+
+/// A segment's records that count and that nothing proves durable. The process that wrote them may have seen its sync fail: then they
+/// are in the page cache only, which looks clean, and a sync of ours would prove nothing. They are written again.
+struct unproven_tail {
+    segment_id id{};
+    std::string path{};
+    std::uint64_t salt = 0;
+    lsn first{};                      ///< LSN deltas count from here
+    lsn proven{};                     ///< up to it, the bytes in this file are known to be on the disk
+    std::vector<lsn_range> counted{}; ///< in LSN order
+    std::uint64_t begin = 0;
+    std::uint64_t end = 0; ///< offset behind the last frame that counts
+};
+
+/// Something that makes a store degraded from the start.
+struct start_condition {
+    state_cause what = state_cause::none;
+    std::string why{};
+    bool operator==(start_condition const&) const = default;
+};
+
+struct writer_start {
+    lsn last{};                          ///< the last LSN of the log, declared losses included
+    lsn durable{};                       ///< known durable already
+    bool cut_needed = false;             ///< a crash left an open end: the next header voids what lies after `last`
+    std::vector<std::string> unsynced{}; ///< files whose counted bytes may not be on the disk yet
+    std::vector<unproven_tail> tails{};  ///< all records after `durable`
+    format::segment_link previous{};     ///< what the next header says of the segment before,
+    std::uint64_t previous_proven =
+        0; ///< where that segment ends in it if the tails, none of them there, are written again
+    std::vector<format::segment_entry> spares{};  ///< prepared segments that were found
+    std::vector<format::segment_entry> retired{}; ///< segments given up whose files a crash left
+    std::vector<start_condition> conditions{};    ///< what makes it degraded, one per cause
+    bool read_only = false;
+    state_cause cause = state_cause::repair; ///< why it is,
+    std::string reason{};                    ///< and for people
+};
+
+} // namespace keel::inline v0::wal
+
+#endif
+
+// ---- keel/recovery/loss_ledger.hpp ----
+#ifndef KEEL_RECOVERY_LOSS_LEDGER_HPP
+#define KEEL_RECOVERY_LOSS_LEDGER_HPP
+
+// What an operator was told of losses: which declared ones were accepted, and where more may be lost than anybody knows. A loss is shown at
+// every open until it is accepted. Kept in quarantine/losses, which is replaced in one step (temporary file, sync, rename, sync of the
+// folder). Where it is gone or does not verify, nothing was accepted.
+//    0 magic u64 | 8 version u32 | 12 checksum_id u32 | 16 store_id 16 | 32 accepted ranges u64 | 40 unknown extents u64
+//   48 bytes behind this header u64 | 56 check u64 over those bytes                               | 504 check u64 over bytes 0..503
+//   then each range { first u64, last u64 }, then each extent { segment u64, after u64, bytes of the text u16, text }
+
+namespace keel::inline v0::recovery {
+
+inline constexpr std::uint64_t ledger_magic = 0x0A736F6C'6C65656BULL; // "keellos\n"
+inline constexpr std::uint32_t ledger_version = 1;
+inline constexpr std::uint64_t ledger_bytes_max = 64 * MiB;
+inline constexpr std::size_t ledger_unknown_max = 1000;
+inline constexpr std::size_t ledger_text_max = 500;
+
+struct loss_ledger {
+    std::vector<lsn_range> accepted{};     ///< in order, none touches another
+    std::vector<unknown_extent> unknown{}; ///< not accepted yet; `file` is made of the segment's id
+    bool operator==(loss_ledger const&) const = default;
+
+    [[nodiscard]] bool knows(segment_id id) const noexcept {
+        return std::ranges::any_of(unknown, [id](unknown_extent const& u) { return u.segment == id; });
+    }
+};
+
+template <checksum_policy C>
+[[nodiscard]] std::vector<std::byte> encode(loss_ledger const& ledger, format::store_id const& store) {
+    auto const unknown = std::min(ledger.unknown.size(), ledger_unknown_max);
+    std::vector<std::byte> out(format::header_bytes + ledger.accepted.size() * 16 + unknown * (18 + ledger_text_max));
+    format::field_writer body{byte_span{out}.subspan(format::header_bytes)};
+    for (auto const& r : ledger.accepted) body.put(r.first).put(r.last);
+    for (std::size_t i = 0; i < unknown; ++i) {
+        auto const& u = ledger.unknown[i];
+        auto const text = std::string_view{u.why}.substr(0, ledger_text_max);
+        body.put(u.segment).put(u.after).put(static_cast<std::uint16_t>(text.size())).put(as_bytes(text));
+    }
+    out.resize(format::header_bytes + body.written());
+    format::header_block head{};
+    format::field_writer h{head};
+    h.put(ledger_magic).put(ledger_version).put(checksum_id{C::id}.value).put(byte_view{store});
+    h.put(std::uint64_t{ledger.accepted.size()}).put(std::uint64_t{unknown}).put(std::uint64_t{body.written()});
+    h.put(checksum::over<C>(byte_view{out}.subspan(format::header_bytes)));
+    format::detail::seal_block<C>(head);
+    std::ranges::copy(head, out.begin());
+    return out;
+}
+
+/// Nothing where the bytes are no ledger of this store, or do not verify.
+template <checksum_policy C>
+[[nodiscard]] std::optional<loss_ledger> decode_ledger(byte_view bytes, format::store_id const& store) {
+    if (bytes.size() < format::header_bytes || bytes.size() > ledger_bytes_max ||
+        !format::detail::block_verifies<C>(bytes.first(format::header_bytes)))
+        return std::nullopt;
+    format::field_reader h{bytes.first(format::header_bytes)};
+    if (h.get<std::uint64_t>() != ledger_magic || h.get<std::uint32_t>() != ledger_version) return std::nullopt;
+    static_cast<void>(h.get<std::uint32_t>());
+    if (h.bytes<16>() != store) return std::nullopt;
+    auto const accepted = h.get<std::uint64_t>();
+    auto const unknown = h.get<std::uint64_t>();
+    auto const body = bytes.subspan(format::header_bytes);
+    if (h.get<std::uint64_t>() != body.size() || h.get<std::uint64_t>() != checksum::over<C>(body) ||
+        accepted > body.size() / 16 || unknown > ledger_unknown_max)
+        return std::nullopt;
+    loss_ledger out;
+    format::field_reader in{body};
+    lsn last{};
+    for (std::uint64_t i = 0; i < accepted; ++i) {
+        lsn_range r;
+        r.first = in.get_lsn();
+        r.last = in.get_lsn();
+        if (r.empty() || r.first <= last || r.last > lsn_highest) return std::nullopt;
+        last = r.last;
+        out.accepted.push_back(r);
+    }
+    for (std::uint64_t i = 0; i < unknown; ++i) {
+        unknown_extent u;
+        u.segment = in.get_segment();
+        u.after = in.get_lsn();
+        u.why = as_text(in.view(in.get<std::uint16_t>()));
+        if (!in.ok()) return std::nullopt;
+        out.unknown.push_back(std::move(u));
+    }
+    if (!in.ok() || in.left() != 0) return std::nullopt;
+    return out;
+}
+
+/// What stands there; an empty one where nothing does, or what does not verify. Errors: the machine's, where it does not open what is there.
+template <checksum_policy C, io::file_system Fs>
+[[nodiscard]] result<loss_ledger> read_ledger(Fs& fs, wal::layout const& paths, format::store_id const& store) {
+    auto file = fs.open(paths.losses(), io::access::read_only, io::creation::must_exist);
+    if (!file) {
+        auto const code = file.error().code;
+        if (code == errc::not_found || code == errc::not_regular) return loss_ledger{};
+        return failure(std::move(file).error());
+    }
+    KEEL_TRY_LET(status, file->status());
+    if (status.size > ledger_bytes_max) return loss_ledger{};
+    std::vector<std::byte> bytes(static_cast<std::size_t>(status.size));
+    auto const got = file->read(0, bytes);
+    auto ledger = got && *got == bytes.size() ? decode_ledger<C>(bytes, store) : std::nullopt;
+    if (!ledger) return loss_ledger{};
+    for (auto& u : ledger->unknown) u.file = paths.inside(u.segment ? paths.segment(u.segment) : paths.manifest(0));
+    return std::move(*ledger);
+}
+
+/// Durable when it returns. Errors: too_large, the machine's; then what stood there before stands there.
+template <checksum_policy C, io::file_system Fs>
+[[nodiscard]] result<void> write_ledger(Fs& fs, wal::layout const& paths, format::store_id const& store,
+                                        loss_ledger const& ledger) {
+    auto const bytes = encode<C>(ledger, store);
+    if (bytes.size() > ledger_bytes_max)
+        return failure(errc::too_large, "so many losses cannot be accepted one by one", paths.losses());
+    auto made = fs.make_directory(paths.quarantine());
+    if (!made && made.error().code != errc::exists) return failure(std::move(made).error());
+    KEEL_TRY(fs.sync_directory(paths.root()));
+    auto const temporary = paths.losses() + ".tmp";
+    using store_type = wal::manifest_store<C, Fs>;
+    KEEL_TRY(store_type::put_file(fs, temporary, bytes));
+    KEEL_TRY(fs.rename(temporary, paths.losses()));
+    return fs.sync_directory(paths.quarantine());
+}
+
+/// Sets what a report says of losses that were declared: those up to `end` that were accepted, and those that were not.
+inline void show_losses(recovery_report& report, std::vector<lsn_range> const& declared, lsn end,
+                        loss_ledger const& ledger) {
+    wal::lsn_set all;
+    for (auto const& r : declared) all.add({r.first, std::min(r.last, end)});
+    wal::lsn_set accepted;
+    for (auto const& r : ledger.accepted) accepted.add(r);
+    wal::lsn_set open;
+    for (auto const& r : all.ranges())
+        for (auto const& gap : accepted.gaps_in(r)) open.add(gap);
+    report.declared_lost_lsn_ranges = open.ranges();
+    report.declared_lost_records = open.count();
+    report.accepted_lost_lsn_ranges.clear();
+    for (auto const& r : all.ranges())
+        for (auto const& gap : open.gaps_in(r)) report.accepted_lost_lsn_ranges.push_back(gap);
+    // What was noted first counts: the log may have gone on behind it.
+    for (auto const& u : ledger.unknown) {
+        auto const known = std::ranges::find(report.unknown_extents, u.segment, &unknown_extent::segment);
+        if (known != report.unknown_extents.end()) *known = u;
+        else report.unknown_extents.push_back(u);
+    }
+}
+
+/// The ledger once all losses that a store has declared by now, and all that its opening found unknown, are accepted.
+[[nodiscard]] inline loss_ledger accepted_now(loss_ledger const& before, std::vector<lsn_range> const& declared,
+                                              recovery_report const& found) {
+    wal::lsn_set all;
+    for (auto const* list : {&before.accepted, &declared, &found.declared_lost_lsn_ranges})
+        for (auto const& r : *list) all.add(r);
+    return {.accepted = all.ranges()};
+}
+
+/// Why a store that was opened like this is not healthy, one for each cause; none: it is.
+[[nodiscard]] inline std::vector<wal::start_condition> conditions_of(recovery_report const& r) {
+    std::vector<wal::start_condition> out;
+    auto const lost = std::to_string(std::max(r.lost_records, r.declared_lost_records)) +
+                      " acknowledged record(s) were ";
+    if (r.lost_records != 0) {
+        out.push_back({state_cause::loss, lost + "lost; see recovery()"});
+    } else if (r.declared_lost_records != 0) {
+        out.push_back({state_cause::loss, lost + "declared lost by an earlier repair, the first is LSN " +
+                                              std::to_string(r.declared_lost_lsn_ranges.front().first.value) +
+                                              "; see recovery(); accept_loss() says that somebody knows"});
+    }
+    std::string unknown;
+    for (auto const& u : r.unknown_extents)
+        if (unknown.size() < 1000)
+            unknown += u.why + ": how many acknowledged records after LSN " + std::to_string(u.after.value) +
+                       " were lost is not known (" + u.file + "); ";
+    if (!unknown.empty()) out.push_back({state_cause::unknown_extent, unknown + "see recovery()"});
+    // That a file is gone is what is unknown then, or what was lost with it.
+    auto const is_told = [&](finding const& f) {
+        bool const gone = f.kind == damage::missing_segment || f.kind == damage::chain_broken;
+        bool const is_unknown = std::ranges::find(r.unknown_extents, f.file, &unknown_extent::file) !=
+                                r.unknown_extents.end();
+        return f.lost != 0 || f.kind == damage::unknown_extent || (gone && (is_unknown || r.lost_records != 0));
+    };
+    auto const costs_nothing = [&](finding const& f) { return f.is_corruption() && !is_told(f); };
+    // Keys that a merge could not read have no answer from then on.
+    auto const of_keys = std::ranges::find_if(
+        r.findings, [](finding const& f) { return f.done == outcome::declared_lost && f.file.ends_with(".tab"); });
+    if (of_keys != r.findings.end()) out.push_back({state_cause::damage, of_keys->file + ": " + of_keys->detail});
+    else if (r.healed_records != 0 || std::ranges::any_of(r.findings, costs_nothing))
+        out.push_back({state_cause::damage, "damage was found that cost no record; see recovery()"});
+    return out;
+}
+
+} // namespace keel::inline v0::recovery
+
+#endif
+
+// ---- keel/recovery/extent.hpp ----
+#ifndef KEEL_RECOVERY_EXTENT_HPP
+#define KEEL_RECOVERY_EXTENT_HPP
+
+// How far the acknowledged records of one segment reach, and what proves it. Pure: facts in, the proof out.
+//
+// Missing LSNs are lost where something known to be durable lies behind them (classify.hpp). At the end of the log nothing lies behind: if
+// the file that held the end is gone, or cannot be read to its end, the records in it are missed by nobody. Then how many were lost is not
+// known, which is a value of its own and never reads as "none".
+//
+//   | the segment                                                              | proof         |
+//   | is sealed                                                                | seal          |
+//   | is named by the header of the one behind it, with its last LSN           | link          |
+//   | is there, and a later one is in use: LSNs go on without a gap            | later_segment |
+//   | is gone, a later one is in use and does not name it                      | none (1)      |
+//   | is the last; the notes are of this boot and this very file (2)           | notes         |
+//   | is the last; it is gone, or neither of its headers verifies              | none          |
+//   | is the last; its header says that it was prepared and not used (3)       | header        |
+//   | is the last, in use, as long as it was made, and can be read (4)         | file          |
+//   | is the last, in use, and shorter than it was made, or cannot be read     | none          |
+//
+// (1) It was made ready and never used; or it was in use, was gone at an earlier opening, and its LSNs were taken anew behind that.
+// (2) They are written after each commit, and a dying process leaves them: the accepted LSN is the horizon then.
+// (3) The header of an active segment is synced with its first group: until then nothing in it was acknowledged. So a power loss, which
+//     may take that header back, costs nothing here.
+// (4) The rules of a crash say what its end is: every byte is on the disk, old or new.
+// None of these files is missing or short after a mere crash: each is written whole and synced, and so is its name, before the manifest
+// knows it.
+
+namespace keel::inline v0::recovery {
+
+/// What a segment's header says of its use, if it can be read.
+enum class use_seen : std::uint8_t { unreadable, prepared, active };
+
+struct extent_facts {
+    bool sealed = false;       ///< the manifest has its seal
+    bool named = false;        ///< the header of a later segment says how it ended
+    bool later_in_use = false; ///< one that comes behind it in the log was used
+    bool notes_tell = false;   ///< notes of this boot, in the file that wrote them
+    bool present = false;      ///< the file is there
+    use_seen use = use_seen::unreadable;
+    bool whole = false;    ///< as long as it was made
+    bool readable = false; ///< the machine reads all of it behind the last record that counts
+};
+
+enum class extent_proof : std::uint8_t { none, seal, link, later_segment, notes, header, file };
+
+[[nodiscard]] constexpr extent_proof prove_extent(extent_facts const& f) noexcept {
+    if (f.sealed) return extent_proof::seal;
+    if (f.named) return extent_proof::link;
+    if (f.later_in_use) return f.present ? extent_proof::later_segment : extent_proof::none;
+    if (f.notes_tell) return extent_proof::notes;
+    if (!f.present || f.use == use_seen::unreadable) return extent_proof::none;
+    if (f.use == use_seen::prepared) return extent_proof::header;
+    return f.whole && f.readable ? extent_proof::file : extent_proof::none;
+}
+
+/// A sentence for a person, where there is no proof.
+[[nodiscard]] constexpr std::string_view why_unknown(extent_facts const& f) noexcept {
+    if (!f.present)
+        return f.later_in_use ? "the segment's file is gone, and no other says whether it was ever used"
+                              : "the segment's file is gone, and it may have held the newest records";
+    if (f.use == use_seen::unreadable)
+        return "neither header of the segment verifies, and it may have held the newest records";
+    return f.whole ? "the machine does not read the segment to its end, where the newest records may have been"
+                   : "the segment's file is shorter than it was made, and its end may have held the newest records";
+}
+
+} // namespace keel::inline v0::recovery
 
 #endif
 
@@ -15157,11 +18655,15 @@ private:
         for (auto b = out_.bad.rbegin(); b != out_.bad.rend() && !b->exact && b->lsns.last == lsn_max; ++b)
             b->lsns.last = next == lsn_max ? lsn_max : next.before();
     }
+    /// Both are in file order and do not overlap among themselves: one pass over the two.
     void note_unreadable() {
         out_.unreadable = in_.unreadable();
-        for (auto const& bad : in_.unreadable())
-            for (auto& b : out_.bad)
-                if (bad.offset < b.offset + b.length && b.offset < bad.offset + bad.length) b.unreadable = true;
+        auto next = out_.unreadable.cbegin();
+        for (auto& b : out_.bad) {
+            while (next != out_.unreadable.cend() && next->offset + next->length <= b.offset) ++next;
+            if (next == out_.unreadable.cend()) return;
+            b.unreadable = next->offset < b.offset + b.length;
+        }
     }
 
     wal::window<File> in_;
@@ -15210,7 +18712,8 @@ struct found_segment {
     std::optional<format::segment_header> header{}; ///< the better of its two copies
     std::optional<format::segment_footer> footer{}; ///< of a sealed one, where it verifies and agrees with the manifest
     bool mounted = false;                           ///< its seal stands for its frames: they were not scanned
-    std::vector<format::indexed_chunk> chunks{};    ///< of one without a seal: what indexes inside it stand for
+    std::vector<lsn_range> holds{};              ///< of one that is mounted: its records, where losses lie between them
+    std::vector<format::indexed_chunk> chunks{}; ///< of one without a seal: what indexes inside it stand for
     segment_geometry geometry{};
 
     /// An LSN as frames and indexes of this segment have it.
@@ -15228,6 +18731,7 @@ struct leftover_file {
     std::string path{};
     std::optional<segment_id> removed{};            ///< belongs into quarantine by a repair that was cut short
     std::optional<format::segment_entry> retired{}; ///< given up before a crash, and not removed yet
+    bool is_ours = false; ///< made by this store and never a part of it: the first write removes it
 };
 
 /// A place the machine refused to read: asked once more before anything is given up over it.
@@ -15246,6 +18750,7 @@ struct inventory {
     wal::manifest_load manifest{};
     format::manifest_state state{}; ///< of the manifest, or rebuilt from the segments
     std::optional<format::note> note{};
+    std::optional<error> notes_refused{};  ///< there are notes, and the machine does not let them be read
     bool note_is_own = false;              ///< written in this boot, into this very file: its accepted LSN counts
     std::vector<found_segment> segments{}; ///< in use, ordered by place
     std::vector<found_segment> spare{};    ///< prepared
@@ -15254,6 +18759,29 @@ struct inventory {
     std::vector<finding> findings{};
     std::vector<refused_read> refused{};
 };
+
+/// For each segment the smallest LSN that a header behind it voids: there and above nothing of it counts. A header says nothing of what
+/// comes behind it.
+[[nodiscard]] inline std::vector<lsn> void_from(std::vector<found_segment> const& segments) {
+    std::vector<lsn> out(segments.size(), lsn_max);
+    auto lowest = lsn_max;
+    for (std::size_t i = segments.size(); i-- > 0;) {
+        out[i] = lowest;
+        auto const& h = segments[i].header;
+        if (h && h->cut) lowest = std::min(lowest, h->cut);
+    }
+    return out;
+}
+
+/// What the headers of later segments say of how those before them ended, by id. Of several the last one counts.
+using segment_links = std::map<segment_id, format::segment_link>;
+[[nodiscard]] inline segment_links links_of(std::vector<found_segment> const& segments) {
+    segment_links out;
+    for (auto const& s : segments)
+        if (s.header && s.header->previous.id && s.header->previous.id != s.entry.id)
+            out.insert_or_assign(s.header->previous.id, s.header->previous);
+    return out;
+}
 
 } // namespace keel::inline v0::recovery
 
@@ -15279,7 +18807,9 @@ struct inventory {
 //   | none (a mark, filler), or declared lost  | damaged_filler  |
 //   | none (a block of index or filter)        | damaged_filler  |
 //   | judged before: behind the end that a later header or the seal names | none: evidence of an old crash |
-// LSNs lost without such bytes: missing_records.
+// LSNs lost without such bytes: missing_records. Where the end of the log may be gone without a trace: unknown_extent (extent.hpp).
+//
+// Takes time in proportion to what was found (and the logarithm of it), however much of it is damage.
 
 namespace keel::inline v0::recovery {
 
@@ -15292,7 +18822,10 @@ struct verdict {
     lsn highest_seen{};                   ///< the largest LSN of any valid record, counted or not
     std::vector<counted_range> counted{}; ///< in LSN order
     std::vector<lsn_range> lost{};        ///< acknowledged, in no file, not yet declared
-    std::vector<lsn_range> declared{};    ///< losses declared by manifest or frames
+    std::vector<counted_range>
+        lost_in{}; ///< of these, those whose damaged bytes were found, and in which segment; each once
+    std::vector<lsn_range> declared{}; ///< losses declared by manifest or frames
+    std::vector<unknown_extent> unknown{};
     std::vector<finding> findings{};
     std::uint64_t torn_tail_bytes = 0;
     std::uint64_t behind_cut = 0; ///< valid records that do not count
@@ -15302,13 +18835,21 @@ struct verdict {
     bool clean_close = false;
 };
 
+/// What classify() calls once for each step of its loops.
+struct uncounted_steps {
+    void operator()() const noexcept {}
+};
+
 namespace detail {
 
+template <class Steps>
 class classifier {
 public:
-    classifier(inventory const& stock, std::vector<segment_run> const& runs) : stock_{stock}, runs_{runs} {}
+    classifier(inventory const& stock, std::vector<segment_run> const& runs, Steps& step)
+        : stock_{stock}, runs_{runs}, step_{step} {}
 
     [[nodiscard]] verdict run() {
+        name_segments();
         find_cuts();
         find_horizon();
         cover();
@@ -15317,6 +18858,7 @@ public:
         judge_missing();
         judge_tails();
         judge_chains();
+        judge_extents();
         count();
         return std::move(out_);
     }
@@ -15324,30 +18866,35 @@ public:
 private:
     [[nodiscard]] found_segment const& segment(std::size_t i) const { return stock_.segments[i]; }
 
+    void name_segments() {
+        for (auto const& s : stock_.segments) {
+            step_();
+            index_.emplace(s.entry.id, names_.size());
+            names_.push_back(stock_.paths.inside(s.path));
+        }
+        last_corrupt_.assign(names_.size(), 0);
+        is_damaged_.assign(names_.size(), false);
+        for (auto const& r : stock_.state.removed) removed_.insert(r.id);
+    }
+
     void find_cuts() {
         auto const n = stock_.segments.size();
-        void_from_.assign(n, lsn_max);
+        void_from_ = void_from(stock_.segments);
         judged_end_.assign(n, lsn_max.value);
         followed_.assign(n, false);
         unchanged_.assign(n, false);
-        auto lowest = lsn_max;
-        for (std::size_t i = n; i-- > 0;) {
-            void_from_[i] = lowest;
-            auto const& h = segment(i).header;
-            if (h && h->cut) lowest = std::min(lowest, h->cut);
-        }
         for (std::size_t i = 0; i < n; ++i) {
-            if (segment(i).entry.seal) judged_end_[i] = segment(i).entry.seal->data_end;
+            step_();
+            if (segment(i).entry.seal) judged_end_[i] = std::min(judged_end_[i], segment(i).entry.seal->data_end);
             auto const& h = segment(i).header;
-            if (!h || !h->previous.id) continue;
-            for (std::size_t before = 0; before < i; ++before) {
-                if (segment(before).entry.id != h->previous.id) continue;
-                followed_[before] = true;
-                unchanged_[before] = h->previous.ended == format::segment_end::crashed &&
-                                     h->previous.aggregate == runs_[before].aggregate;
-                if (h->previous.ended != format::segment_end::rolled)
-                    judged_end_[before] = std::min(judged_end_[before], h->previous.end);
-            }
+            auto const named = h ? index_.find(h->previous.id) : index_.end();
+            if (named == index_.end() || named->second >= i) continue;
+            auto const before = named->second;
+            followed_[before] = true;
+            unchanged_[before] = h->previous.ended == format::segment_end::crashed &&
+                                 h->previous.aggregate == runs_[before].aggregate;
+            if (h->previous.ended != format::segment_end::rolled)
+                judged_end_[before] = std::min(judged_end_[before], h->previous.end);
         }
     }
 
@@ -15379,8 +18926,8 @@ private:
                 lsn_range r{std::max(e.range.first, stock_.state.floor.next()),
                             std::min(e.range.last, void_from_[i].before())};
                 for (auto const& part : covered_.gaps_in(r)) {
+                    step_();
                     winners_.push_back({part, i});
-                    present_.add(part);
                 }
                 covered_.add(r);
             }
@@ -15394,8 +18941,8 @@ private:
 
     void find_end() {
         auto const floor = stock_.state.floor;
-        for (auto const& gap : covered_.gaps_in({floor.next(), out_.horizon})) lost_.add(gap);
-        out_.lost = lost_.ranges();
+        out_.lost = covered_.gaps_in({floor.next(), out_.horizon});
+        lost_ = wal::lsn_ranges{out_.lost};
         out_.declared = declared_.ranges();
         auto const beyond = covered_.gaps_in({out_.horizon.next(), lsn_max});
         out_.end = beyond.empty() ? out_.horizon : beyond.front().first.before();
@@ -15410,7 +18957,7 @@ private:
                 mark_damaged(i);
                 out_.findings.push_back(
                     {.kind = damage::damaged_filler,
-                     .file = stock_.paths.inside(segment(i).path),
+                     .file = names_[i],
                      .offset = bad.offset,
                      .length = bad.length,
                      .detail = "the segment's index does not verify; its records do, and it is made of "
@@ -15422,23 +18969,19 @@ private:
     }
 
     void judge(std::size_t i, bad_bytes const& bad) {
+        step_();
         lsn_range r = bad.lsns;
         bool const open = r.last == lsn_max; // nothing valid follows in this segment
         if (open) r.last = std::max(out_.horizon, r.first.before());
-        finding f{.file = stock_.paths.inside(segment(i).path),
+        finding f{.file = names_[i],
                   .offset = bad.offset,
                   .length = bad.length,
                   .lsns = bad.is_data ? r : lsn_range{},
                   .expected = bad.expected,
                   .found = bad.found};
-        std::uint64_t lost_here = 0;
-        if (bad.is_data)
-            for (auto const& l : out_.lost) {
-                lsn_range const both{std::max(l.first, r.first), std::min(l.last, r.last)};
-                lost_here += both.size();
-                if (!both.empty()) explained_.add(both);
-            }
-        if (bad.is_data && lost_here != 0) {
+        auto const lost_here = bad.is_data ? lost_.count_in(r) : 0;
+        if (lost_here != 0) {
+            explain(r, i);
             f.kind = damage::corrupt_record;
             f.lost = lost_here;
             f.detail = std::to_string(lost_here) + " acknowledged record(s) do not verify and no other copy is left";
@@ -15460,8 +19003,18 @@ private:
         bool const unused_end = open && !segment(i).entry.seal && !followed_[i];
         if (f.kind != damage::damaged_filler || !unused_end) {
             mark_damaged(i);
+            if (f.kind == damage::corrupt_record) last_corrupt_[i] = std::max(last_corrupt_[i], f.offset);
             out_.findings.push_back(std::move(f));
         }
+    }
+    /// What is lost of these LSNs, and no other damaged bytes account for, was in segment `i`.
+    void explain(lsn_range r, std::size_t i) {
+        for (auto const& gap : explained_.gaps_in(r))
+            lost_.each_in(gap, [&](lsn_range part) {
+                step_();
+                out_.lost_in.push_back({part, i});
+            });
+        explained_.add(r);
     }
 
     // A segment was synced whole before it was sealed or the next one used; before that, bytes up to what was proven in this very file
@@ -15486,88 +19039,106 @@ private:
     }
 
     void mark_damaged(std::size_t i) {
-        if (std::ranges::find(out_.damaged_segments, i) == out_.damaged_segments.end())
-            out_.damaged_segments.push_back(i);
+        if (is_damaged_[i]) return;
+        is_damaged_[i] = true;
+        out_.damaged_segments.push_back(i);
     }
 
     /// Lost records that verify but whose batch is not whole, then those of which there is no trace.
     void judge_missing() {
         for (std::size_t i = 0; i < runs_.size(); ++i)
-            for (auto const& b : runs_[i].broken_batches)
-                for (auto const& l : out_.lost) {
-                    lsn_range const both{std::max(l.first, b.range.first), std::min(l.last, b.range.last)};
-                    if (both.empty() || explained_.touches(both)) continue;
-                    explained_.add(both);
-                    mark_damaged(i);
-                    out_.findings.push_back(
-                        {.kind = damage::corrupt_record,
-                         .file = stock_.paths.inside(segment(i).path),
-                         .offset = b.begin,
-                         .length = b.end - b.begin,
-                         .lsns = both,
-                         .lost = both.size(),
-                         .detail =
-                             "these records verify, but their batch is not whole: other records of it are damaged"});
-                }
+            for (auto const& b : runs_[i].broken_batches) {
+                step_();
+                lost_.each_in(b.range, [&](lsn_range both) {
+                    step_();
+                    if (!explained_.touches(both)) judge_broken(i, b, both);
+                });
+            }
         for (auto const& l : out_.lost)
-            for (auto const& gap : explained_.gaps_in(l))
+            for (auto const& gap : explained_.gaps_in(l)) {
+                step_();
                 out_.findings.push_back({.kind = damage::missing_records,
                                          .file = "log",
                                          .lsns = gap,
                                          .lost = gap.size(),
                                          .detail = "acknowledged, and no file holds them or a trace of them"});
+            }
+    }
+    void judge_broken(std::size_t i, extent const& batch, lsn_range lost) {
+        explain(lost, i);
+        mark_damaged(i);
+        last_corrupt_[i] = std::max(last_corrupt_[i], batch.begin);
+        out_.findings.push_back(
+            {.kind = damage::corrupt_record,
+             .file = names_[i],
+             .offset = batch.begin,
+             .length = batch.end - batch.begin,
+             .lsns = lost,
+             .lost = lost.size(),
+             .detail = "these records verify, but their batch is not whole: other records of it are damaged"});
     }
 
     /// Valid but uncounted records and torn bytes, of the files whose end no later header or seal has judged.
     void judge_tails() {
+        auto next = traces_.cbegin(); // in the order of the segments
         for (std::size_t i = 0; i < runs_.size(); ++i) {
-            auto const& run = runs_[i];
-            if (judged_end_[i] != lsn_max.value) continue;
-            auto kept_end = segment(i).geometry.begin;
-            for (auto const& e : run.extents) {
-                auto const last = std::min(out_.end, void_from_[i].before());
-                if (e.range.last <= last) kept_end = std::max(kept_end, e.end);
-                else if (e.range.first <= last) kept_end = std::max(kept_end, e.begin);
-                if (e.range.last > last)
-                    out_.behind_cut += e.range.last.value - std::max(last, e.range.first.before()).value;
-            }
-            // Marks behind the last record are no tail; they end where the valid frames end if no record was cut.
-            bool const cut_any = run.last > out_.end || !std::ranges::all_of(run.broken_batches, [&](auto const& b) {
-                                     return b.range.last <= out_.horizon;
-                                 });
-            if (!cut_any) kept_end = std::max(kept_end, run.data_end);
-            // A power loss may also tear what was written in front of records that it left whole.
-            for (auto const& t : traces_)
-                if (t.segment == i && t.offset < kept_end)
-                    cut_tail(i, t.offset, std::min(t.length, kept_end - t.offset));
-            if (run.tag_end > kept_end && (cut_any || !lost_behind(i, kept_end)))
-                cut_tail(i, kept_end, run.tag_end - kept_end);
+            auto const first = next;
+            for (; next != traces_.cend() && next->segment == i; ++next) step_();
+            if (judged_end_[i] == lsn_max.value) judge_tail(i, {first, next});
         }
         for (auto const& run : runs_)
             for (auto const& b : run.broken_batches) out_.behind_cut += b.range.size();
+    }
+    struct trace {
+        std::size_t segment;
+        std::uint64_t offset;
+        std::uint64_t length;
+    };
+    void judge_tail(std::size_t i, std::span<trace const> traces) {
+        auto const& run = runs_[i];
+        auto const last = std::min(out_.end, void_from_[i].before());
+        auto end = kept_end(i);
+        for (auto const& e : run.extents)
+            if (e.range.last > last)
+                out_.behind_cut += e.range.last.value - std::max(last, e.range.first.before()).value;
+        // Marks behind the last record are no tail; they end where the valid frames end if no record was cut.
+        bool const cut_any = run.last > out_.end || !std::ranges::all_of(run.broken_batches, [&](auto const& b) {
+                                 return b.range.last <= out_.horizon;
+                             });
+        if (!cut_any) end = std::max(end, run.data_end);
+        // A power loss may also tear what was written in front of records that it left whole.
+        for (auto const& t : traces) {
+            step_();
+            if (t.offset < end) cut_tail(i, t.offset, std::min(t.length, end - t.offset));
+        }
+        // Where the bytes behind were judged as corruption already they are no torn tail as well.
+        if (run.tag_end > end && (cut_any || last_corrupt_[i] < end)) cut_tail(i, end, run.tag_end - end);
+    }
+    /// Where the records of segment `i` that count end.
+    [[nodiscard]] std::uint64_t kept_end(std::size_t i) const noexcept {
+        auto const last = std::min(out_.end, void_from_[i].before());
+        auto end = segment(i).geometry.begin;
+        for (auto const& e : runs_[i].extents) {
+            if (e.range.last <= last) end = std::max(end, e.end);
+            else if (e.range.first <= last) end = std::max(end, e.begin);
+        }
+        return end;
     }
 
     void cut_tail(std::size_t i, std::uint64_t offset, std::uint64_t length) {
         out_.torn_tail_bytes += length;
         out_.findings.push_back({.kind = damage::torn_tail,
-                                 .file = stock_.paths.inside(segment(i).path),
+                                 .file = names_[i],
                                  .offset = offset,
                                  .length = length,
                                  .done = outcome::cut,
                                  .detail = "never acknowledged; the bytes stay where they are"});
     }
 
-    // The bytes behind were judged as corruption already: they are no torn tail as well.
-    [[nodiscard]] bool lost_behind(std::size_t i, std::uint64_t offset) const {
-        return std::ranges::any_of(out_.findings, [&](finding const& f) {
-            return f.kind == damage::corrupt_record && f.offset >= offset &&
-                   f.file == stock_.paths.inside(segment(i).path);
-        });
-    }
-
     /// Sealed segments add up to their aggregate; each segment follows the one its header names.
     void judge_chains() {
         for (std::size_t i = 0; i < runs_.size(); ++i) {
+            step_();
             auto const& s = segment(i);
             auto const& run = runs_[i];
             bool const quiet = run.bad.empty() && s.present;
@@ -15582,16 +19153,13 @@ private:
                 if (before->second.salt != link.salt ||
                     (seal && link.ended == format::segment_end::rolled && seal->chain != link.chain))
                     chain_finding(damage::chain_broken, i, "the segment before is not the one its header names");
-            } else if (link.id.value > stock_.state.base.id.value && !known_removed(link.id) && !was_empty(*s.header) &&
-                       stock_.manifest.state) {
+            } else if (link.id.value > stock_.state.base.id.value && !removed_.contains(link.id) &&
+                       !was_empty(*s.header) && stock_.manifest.state) {
                 // Up to the base the log was given back. One that names an older segment was itself given up before it was used.
                 chain_finding(damage::chain_broken, i,
                               "the segment before it is gone and the manifest has no word of it");
             }
         }
-    }
-    [[nodiscard]] bool known_removed(segment_id id) const {
-        return std::ranges::any_of(stock_.state.removed, [&](auto const& r) { return r.id == id; });
     }
     // A crash may undo the activation of a segment of which nothing counted; it was a spare again then, and is used up since.
     [[nodiscard]] bool was_empty(format::segment_header const& next) const {
@@ -15600,8 +19168,49 @@ private:
         return stopped && link.end <= format::frames_begin(next.size);
     }
     void chain_finding(damage kind, std::size_t i, std::string detail) {
-        out_.findings.push_back(
-            {.kind = kind, .file = stock_.paths.inside(segment(i).path), .detail = std::move(detail)});
+        out_.findings.push_back({.kind = kind, .file = names_[i], .detail = std::move(detail)});
+    }
+
+    /// Where the log's end may be gone and nothing says how much of it.
+    void judge_extents() {
+        if (!stock_.exists) return;
+        auto const links = links_of(stock_.segments);
+        for (std::size_t i = 0; i < stock_.segments.size(); ++i) judge_extent(segment(i), i, links);
+        for (auto const& s : stock_.spare) judge_extent(s, runs_.size(), links);
+        // Without a manifest nobody can say that the newest segment there is, is the newest there was.
+        bool const all_registered = stock_.manifest.state && stock_.state.edit >= stock_.manifest.marked;
+        if (!all_registered && !notes_tell())
+            add_unknown({}, "manifest.0",
+                        "both manifests were lost, and with them the word of which segments there were");
+    }
+    void judge_extent(found_segment const& s, std::size_t run, segment_links const& links) {
+        step_();
+        auto const facts = facts_of(s, run, links);
+        if (prove_extent(facts) == extent_proof::none)
+            add_unknown(s.entry.id, stock_.paths.inside(s.path), std::string{why_unknown(facts)});
+    }
+    /// `run`: its number among the runs; one too many where it has none.
+    [[nodiscard]] extent_facts facts_of(found_segment const& s, std::size_t run, segment_links const& links) const {
+        extent_facts f{.sealed = s.entry.seal.has_value(),
+                       .named = links.contains(s.entry.id),
+                       .later_in_use = !stock_.segments.empty() && stock_.segments.back().entry.place > s.entry.place,
+                       .notes_tell = notes_tell(),
+                       .present = s.present};
+        if (s.header)
+            f.use = s.header->state == format::segment_state::prepared ? use_seen::prepared : use_seen::active;
+        f.whole = s.file_bytes >= s.entry.size;
+        f.readable = run == runs_.size() || std::ranges::none_of(runs_[run].unreadable, [&](wal::byte_range const& u) {
+                         return u.offset + u.length > kept_end(run);
+                     });
+        return f;
+    }
+    [[nodiscard]] bool notes_tell() const noexcept { return stock_.note && stock_.note_is_own; }
+    void add_unknown(segment_id id, std::string file, std::string why) {
+        out_.findings.push_back({.kind = damage::unknown_extent,
+                                 .file = file,
+                                 .detail = why + ": how many acknowledged records behind LSN " +
+                                           std::to_string(out_.end.value) + " were lost is not known"});
+        out_.unknown.push_back({.segment = id, .file = std::move(file), .after = out_.end, .why = std::move(why)});
     }
 
     void count() {
@@ -15611,33 +19220,712 @@ private:
 
     inventory const& stock_;
     std::vector<segment_run> const& runs_;
+    Steps& step_;
+    std::map<segment_id, std::size_t> index_{};
+    std::vector<std::string> names_{};
+    std::set<segment_id> removed_{};
+    std::vector<std::uint64_t> last_corrupt_{}; ///< per segment: where the last corrupt_record begins
+    std::vector<bool> is_damaged_{};
     std::vector<lsn> void_from_{};
     std::vector<std::uint64_t> judged_end_{}; ///< behind it lies what an earlier recovery, or the seal, left out
     std::vector<bool>
         unchanged_{}; ///< all that verified when a crash's end was judged still does: what does not, did not then
     std::vector<bool> followed_{}; ///< a later header names the segment: it was synced before that one was used
-    struct trace {
-        std::size_t segment;
-        std::uint64_t offset;
-        std::uint64_t length;
-    };
-    std::vector<trace> traces_{}; ///< bytes that do not verify and that a crash explains
+    std::vector<trace> traces_{};  ///< bytes that do not verify and that a crash explains
     lsn_set covered_{};
     lsn_set declared_{};
-    lsn_set present_{};
-    lsn_set lost_{};
-    lsn_set explained_{};
+    wal::lsn_ranges lost_{};
+    lsn_set explained_{}; ///< LSNs that damaged bytes account for, lost ones and others
     std::vector<counted_range> winners_{};
     verdict out_{};
 };
 
 } // namespace detail
 
-/// The verdict over everything that was found. `runs[i]` belongs to `stock.segments[i]`.
+/// The verdict over everything that was found. `runs[i]` belongs to `stock.segments[i]`. `step()` is called once for each step.
+template <class Steps>
+[[nodiscard]] verdict classify(inventory const& stock, std::vector<segment_run> const& runs, Steps& step) {
+    return detail::classifier<Steps>{stock, runs, step}.run();
+}
 [[nodiscard]] inline verdict classify(inventory const& stock, std::vector<segment_run> const& runs) {
-    return detail::classifier{stock, runs}.run();
+    uncounted_steps none;
+    return classify(stock, runs, none);
 }
 
+} // namespace keel::inline v0::recovery
+
+#endif
+
+// ---- keel/recovery/mount.hpp ----
+#ifndef KEEL_RECOVERY_MOUNT_HPP
+#define KEEL_RECOVERY_MOUNT_HPP
+
+// Which sealed segments stand for their records without a scan, and what each holds: opening costs some reads for such a segment, however
+// long the log. The seal must stand in the manifest and in the footer alike, and no header behind the segment may void any of it; one in
+// front of it says nothing of it, so that a crash costs nothing once the log has gone on.
+//
+// A segment that a repair built may lack LSNs. Where the engine needs its index, that says which; else they must be just those that were
+// declared lost, and no neighbour may have any of the same LSNs, or one of them might stand there instead.
+
+namespace keel::inline v0::recovery::detail {
+
+/// Whether manifest, footer and header agree on what the segment holds, and nothing voids any of it.
+[[nodiscard]] inline bool seal_stands(found_segment const& s, lsn void_from) noexcept {
+    if (!s.present || !s.registered || !s.footer || !s.header || !s.entry.seal) return false;
+    auto const& seal = *s.entry.seal;
+    return seal.count != 0 && seal.count <= seal.range.size() && seal.range.first == s.geometry.first &&
+           s.file_bytes == s.entry.size && s.header->size == s.entry.size && seal.data_end >= s.geometry.begin &&
+           seal.data_end == s.geometry.limit && seal.range.last < void_from;
+}
+/// Where its index is, if that is as this library makes them.
+[[nodiscard]] inline std::optional<format::segment_section> usable_index(found_segment const& s) noexcept {
+    auto const& seal = *s.entry.seal;
+    auto const index = s.footer->section(static_cast<std::uint32_t>(format::section_type::index));
+    format::index_shape const shape{format::block_bytes(s.entry.size), seal.count};
+    bool const usable = index && index->length == shape.bytes() && index->offset >= seal.data_end &&
+                        index->offset % format::frame_alignment == 0 && index->argument <= format::key_bytes_max &&
+                        std::uint64_t{index->offset} + index->length <= format::footer_offset(s.entry.size);
+    return usable ? index : std::nullopt;
+}
+
+/// Decides for all segments of one inventory.
+template <checksum_policy C, io::file_system Fs>
+class mounter {
+public:
+    /// `with_index`: what is mounted is found by its index, too.
+    mounter(Fs& fs, inventory& stock, bool with_index)
+        : fs_{fs}, stock_{stock}, with_index_{with_index}, void_from_{void_from(stock.segments)} {}
+
+    void run() {
+        for (std::size_t i = 0; i < stock_.segments.size(); ++i) {
+            auto& s = stock_.segments[i];
+            s.mounted = seal_stands(s, void_from_[i]) && (!with_index_ || usable_index(s));
+            bool const whole = s.mounted && s.entry.seal->count == s.entry.seal->range.size();
+            if (s.mounted && !whole) s.mounted = find_holes(i);
+        }
+    }
+
+private:
+    [[nodiscard]] bool find_holes(std::size_t i) {
+        auto& s = stock_.segments[i];
+        if (with_index_) {
+            auto const file = fs_.open(s.path, io::access::read_only, io::creation::must_exist);
+            auto held = file ? wal::lsns_in_index<C>(*file, *usable_index(s), s.entry.seal->count, s.entry.salt,
+                                                     s.geometry.first, s.entry.size)
+                             : std::nullopt;
+            if (!held || held->back().last > s.entry.seal->range.last) return false;
+            s.holds = std::move(*held);
+            return true;
+        }
+        auto left = declared().gaps_in(s.entry.seal->range);
+        std::uint64_t count = 0;
+        for (auto const& r : left) count += r.size();
+        if (count != s.entry.seal->count || !stands_alone(i)) return false;
+        s.holds = std::move(left);
+        return true;
+    }
+    [[nodiscard]] bool stands_alone(std::size_t i) const {
+        auto const range = stock_.segments[i].entry.seal->range;
+        if (i != 0) {
+            auto const& before = stock_.segments[i - 1];
+            if (!before.entry.seal || before.entry.seal->range.last >= range.first) return false;
+        }
+        if (i + 1 == stock_.segments.size()) return true;
+        auto const& behind = stock_.segments[i + 1].geometry.first;
+        return behind && behind > range.last;
+    }
+    [[nodiscard]] wal::lsn_set const& declared() {
+        if (!declared_) {
+            declared_.emplace();
+            for (auto const& r : stock_.state.losses) declared_->add(r);
+        }
+        return *declared_;
+    }
+
+    Fs& fs_;
+    inventory& stock_;
+    bool with_index_;
+    std::vector<lsn> void_from_;
+    std::optional<wal::lsn_set> declared_{}; ///< in the manifest
+};
+
+} // namespace keel::inline v0::recovery::detail
+
+#endif
+
+// ---- keel/recovery/seen_file.hpp ----
+#ifndef KEEL_RECOVERY_SEEN_FILE_HPP
+#define KEEL_RECOVERY_SEEN_FILE_HPP
+
+// One file of the log's folder: its headers, its footer, and, where those are gone, what the marks in it say.
+
+namespace keel::inline v0::recovery::detail {
+
+struct seen_file {
+    std::string path{};
+    std::string name{};
+    std::uint64_t bytes = 0;
+    std::array<format::header_read, 2> copies{};
+    format::footer_read footer{};
+    std::vector<format::mark> marks{}; ///< without headers: the first one of each life that left any
+    [[nodiscard]] format::segment_header const* best() const noexcept {
+        // Both may verify and differ: a crash during activation. The one in use is the newer.
+        if (copies[0].good() && (!copies[1].good() || copies[0].header.state >= copies[1].header.state))
+            return &copies[0].header;
+        return copies[1].good() ? &copies[1].header : nullptr;
+    }
+    /// A mark of this segment's life.
+    [[nodiscard]] format::mark const* mark_of(segment_id id, std::uint64_t salt) const noexcept {
+        for (auto const& m : marks)
+            if (m.segment == id && m.salt == salt) return &m;
+        return nullptr;
+    }
+};
+
+/// The first mark of each life in a file whose headers are gone: tells what the headers told. One pass, however many lives.
+template <checksum_policy C, class File>
+[[nodiscard]] std::vector<format::mark> find_marks(File const& file, std::uint64_t file_bytes,
+                                                   std::stop_token const& cancel) {
+    constexpr auto length = static_cast<std::size_t>(format::frame_bytes(format::mark_bytes));
+    constexpr std::size_t lives_max = 64; // of a file that was recycled so often; the oldest ones are written over
+    constexpr std::uint64_t cancel_step = 1 * MiB;
+    std::vector<format::mark> out;
+    wal::window<File> in{file, file_bytes};
+    for (std::uint64_t at = 512; at + length <= file_bytes; at += format::frame_alignment) {
+        if (at % cancel_step == 0 && cancel.stop_requested()) break;
+        auto const bytes = in.at(at, length);
+        if (format::read_frame_header(bytes.data()).type != format::frame_type::mark) continue;
+        auto const m = format::decode_mark(bytes.subspan(format::frame_header_bytes, format::mark_bytes));
+        if (!m || format::read_frame<C>(bytes, {m->salt, at}).state != format::frame_state::intact) continue;
+        bool known = false;
+        for (auto const& seen : out) known = known || seen.salt == m->salt;
+        if (!known) out.push_back(*m);
+        if (out.size() == lives_max) break;
+    }
+    return out;
+}
+
+} // namespace keel::inline v0::recovery::detail
+
+#endif
+
+// ---- keel/recovery/match_segments.hpp ----
+#ifndef KEEL_RECOVERY_MATCH_SEGMENTS_HPP
+#define KEEL_RECOVERY_MATCH_SEGMENTS_HPP
+
+// Which file is which segment. The manifest says which lives of which segments belong to the store; a file is known by its header, and its
+// name is a hint; where both headers are gone, its name or the marks in it tell.
+//   | a file                                                       | is                                               |
+//   | with the header of a registered life                         | that segment, whatever its name                  |
+//   | without headers, under the name of a registered segment      | that segment, if no other file has its header    |
+//   | without headers, under no such name, with one of its marks   | likewise                                         |
+//   | that a repair took out of service                            | evidence, to be moved                            |
+//   | prepared and not registered; a temporary one; one that a     | a leftover of this store: the first write        |
+//   | repair built and did not switch to                           | removes it                                       |
+//   | below the floor                                              | given up: the first write recycles or removes it |
+//   | of another store; a second one with a registered header      | left alone, and told                             |
+//   | in use and not registered                                    | taken back, and told                             |
+// Takes time in proportion to the files and what the manifest knows.
+
+namespace keel::inline v0::recovery::detail {
+
+template <checksum_policy C, class Fs>
+class segment_matcher {
+public:
+    segment_matcher(Fs& fs, inventory& out, std::vector<seen_file>& files, std::stop_token cancel)
+        : fs_{fs}, out_{out}, files_{files}, cancel_{std::move(cancel)}, taken_(files.size(), false),
+          marks_read_(files.size(), false) {
+        for (std::size_t i = 0; i < files_.size(); ++i) {
+            by_name_.emplace(files_[i].name, i);
+            if (auto const* h = files_[i].best(); h != nullptr && h->store == out_.store)
+                by_life_[{h->id, h->salt}].push_back(i);
+        }
+        for (auto const& r : out_.state.removed) removed_.emplace(r.id, r.repair);
+        knows_all_ = out_.manifest.state && out_.state.edit >= out_.manifest.marked;
+    }
+
+    void run() {
+        find_headless();
+        for (auto const& [id, entry] : out_.state.segments) add_registered(entry);
+        sort_strangers();
+        keep_names();
+        std::ranges::sort(out_.segments, {}, [](found_segment const& s) { return s.entry.place; });
+    }
+
+private:
+    using life = std::pair<segment_id, std::uint64_t>;
+
+    /// Files without headers that stand under no registered segment's name: a mark may say which segment they are.
+    void find_headless() {
+        for (std::size_t i = 0; i < files_.size(); ++i) {
+            auto const named = wal::layout::segment_of(files_[i].name);
+            if (files_[i].best() == nullptr && !(named && out_.state.segments.contains(*named))) headless_.push_back(i);
+        }
+    }
+    [[nodiscard]] std::vector<format::mark> const& marks_of(std::size_t i) {
+        if (!marks_read_[i]) {
+            marks_read_[i] = true;
+            auto const file = fs_.open(files_[i].path, io::access::read_only, io::creation::must_exist);
+            if (file) files_[i].marks = find_marks<C>(*file, files_[i].bytes, cancel_);
+        }
+        return files_[i].marks;
+    }
+    [[nodiscard]] std::optional<std::size_t> find_by_mark(format::segment_entry const& entry) {
+        if (!by_mark_) {
+            by_mark_.emplace();
+            for (auto const i : headless_)
+                for (auto const& m : marks_of(i)) by_mark_->emplace(life{m.segment, m.salt}, i);
+        }
+        auto const [first, last] = by_mark_->equal_range({entry.id, entry.salt});
+        for (auto at = first; at != last; ++at)
+            if (!taken_[at->second]) return at->second;
+        return std::nullopt;
+    }
+
+    void add_registered(format::segment_entry const& entry) {
+        found_segment s;
+        s.entry = entry;
+        s.registered = true;
+        s.path = out_.paths.segment(entry.id);
+        auto const expected = wal::layout::segment_name(entry.id);
+        auto const named = by_name_.find(expected);
+        auto const by_name = named != by_name_.end() ? std::optional{named->second} : std::nullopt;
+        auto by_content = find_by_header(entry, by_name);
+        if (!by_content && !by_name) by_content = find_by_mark(entry);
+        auto const use = by_content ? by_content : by_name;
+        if (by_name && !by_content && files_[*by_name].best() != nullptr) {
+            complain(damage::wrong_place, files_[*by_name].path,
+                     "the file under this name is segment " + wal::layout::segment_name(files_[*by_name].best()->id));
+            miss(s);
+        } else if (!use) {
+            miss(s);
+        } else {
+            take(s, *use);
+            taken_[*use] = true;
+            if (by_content && files_[*by_content].name != expected)
+                complain(damage::wrong_place, s.path, "this is segment " + expected + ", found by what it holds");
+        }
+        place(std::move(s));
+    }
+    /// Of several with its header the one that has its name.
+    [[nodiscard]] std::optional<std::size_t> find_by_header(format::segment_entry const& entry,
+                                                            std::optional<std::size_t> by_name) const {
+        auto const at = by_life_.find({entry.id, entry.salt});
+        if (at == by_life_.end()) return std::nullopt;
+        auto const& all = at->second;
+        return by_name && std::ranges::find(all, *by_name) != all.end() ? by_name : all.front();
+    }
+
+    void miss(found_segment& s) {
+        // Where the seal is known so is what it held; else only its neighbours and the horizon can tell whether records are gone.
+        complain(damage::missing_segment, s.path, "the manifest knows this segment, the folder does not hold it");
+        if (s.entry.seal) s.geometry.first = s.entry.seal->range.first;
+    }
+
+    void take(found_segment& s, std::size_t i) {
+        auto const& file = files_[i];
+        s.present = true;
+        s.path = file.path;
+        s.file_bytes = file.bytes;
+        if (auto const* best = file.best(); best != nullptr) {
+            s.header = *best;
+            for (std::size_t copy = 0; copy < 2; ++copy)
+                if (!file.copies[copy].good())
+                    complain(damage::header_damaged, file.path,
+                             copy == 0 ? "the first header does not verify; the second one serves"
+                                       : "the second header does not verify; the first one serves",
+                             copy == 0 ? 0 : file.bytes - format::header_bytes, outcome::healed);
+        } else {
+            complain(damage::headers_lost, file.path,
+                     file.bytes == 0 ? "the file is empty; put it back from a copy, or repair without it"
+                                     : "neither header verifies; the manifest and the frames serve");
+        }
+        check_footer(s, file);
+        if (s.file_bytes != s.entry.size)
+            complain(damage::wrong_size, file.path,
+                     "is " + std::to_string(s.file_bytes) + " bytes long, " + std::to_string(s.entry.size) +
+                         " were written");
+        s.geometry = {.id = s.entry.id,
+                      .salt = s.entry.salt,
+                      .first = s.header ? s.header->first : first_of(s, i),
+                      .begin = format::frames_begin(s.entry.size),
+                      .limit = std::min(format::frames_limit(s.entry.size), s.file_bytes)};
+        // Without the first LSN no frame's LSN is known.
+        if (s.geometry.limit < s.geometry.begin || !s.geometry.first) s.geometry.limit = s.geometry.begin;
+        if (s.entry.seal && s.entry.seal->data_end >= s.geometry.begin)
+            s.geometry.limit = std::min(s.geometry.limit, s.entry.seal->data_end);
+        if (out_.note && out_.note_is_own && out_.note->segment == s.entry.id) s.geometry.known_end = out_.note->end;
+    }
+
+    // The facts of a seal stand in the footer and in the manifest: either gives the other back.
+    void check_footer(found_segment& s, seen_file const& file) {
+        auto const& footer = file.footer;
+        bool const own = footer.good && footer.footer.seal.id == s.entry.id && footer.footer.seal.salt == s.entry.salt;
+        if (s.entry.seal && own && footer.footer.seal == *s.entry.seal) {
+            s.footer = footer.footer;
+        } else if (!s.entry.seal && own && !out_.manifest.state) {
+            s.entry.seal = footer.footer.seal;
+        } else if (s.entry.seal && (!own || footer.footer.seal != *s.entry.seal)) {
+            complain(damage::header_damaged, file.path, "the footer does not verify; the manifest has what it said",
+                     file.bytes >= format::segment_bytes_min ? format::footer_offset(file.bytes) : 0, outcome::healed);
+        }
+    }
+
+    [[nodiscard]] lsn first_of(found_segment const& s, std::size_t i) {
+        if (s.entry.seal) return s.entry.seal->range.first;
+        static_cast<void>(marks_of(i));
+        auto const* const m = files_[i].mark_of(s.entry.id, s.entry.salt);
+        return m != nullptr ? m->first : lsn{};
+    }
+
+    void place(found_segment s) {
+        if (s.in_use()) out_.segments.push_back(std::move(s));
+        else out_.spare.push_back(std::move(s));
+    }
+
+    // Files that no entry of the manifest claims.
+    void sort_strangers() {
+        for (std::size_t i = 0; i < files_.size(); ++i)
+            if (!taken_[i]) sort_stranger(i);
+    }
+    void sort_stranger(std::size_t i) {
+        auto const& file = files_[i];
+        auto const* h = file.best();
+        auto const hint = h != nullptr ? std::optional{h->id} : wal::layout::segment_of(file.name);
+        if (hint && removed_.contains(*hint)) {
+            out_.leftovers.push_back({.path = file.path, .removed = *hint});
+        } else if (h == nullptr && out_.manifest.state) {
+            out_.leftovers.push_back({.path = file.path, .is_ours = knows_all_ && is_temporary(file.name)});
+        } else if (h == nullptr) {
+            adopt_headless(i);
+        } else if (h->store != out_.store) {
+            complain(damage::wrong_place, file.path, "this segment belongs to another store; it is left alone");
+        } else if (out_.state.segments.contains(h->id) && h->state != format::segment_state::prepared) {
+            complain(damage::wrong_place, file.path,
+                     "a second file with the header of segment " + wal::layout::segment_name(h->id) +
+                         "; it is left alone");
+            out_.leftovers.push_back({.path = file.path});
+        } else if (h->state == format::segment_state::prepared || is_retired(*h)) {
+            add_leftover(file, *h);
+        } else {
+            adopt_stranger(i, *h);
+        }
+    }
+    void add_leftover(seen_file const& file, format::segment_header const& h) {
+        leftover_file left{.path = file.path};
+        bool const own_name = file.name == wal::layout::segment_name(h.id);
+        bool const given_up = h.state != format::segment_state::prepared && h.first <= out_.state.floor;
+        if (given_up && out_.manifest.state && own_name)
+            left.retired = format::segment_entry{.id = h.id, .salt = h.salt, .size = h.size, .place = h.place};
+        // Nothing was ever acknowledged in one that was prepared and not registered; one that a repair built holds copies.
+        bool const registered = out_.state.segments.contains(h.id);
+        bool const unused = h.state == format::segment_state::prepared && !registered;
+        bool const copies = h.state == format::segment_state::rebuilt && !registered && own_name &&
+                            out_.state.segments.contains(h.place);
+        left.is_ours = knows_all_ && (is_temporary(file.name) || unused || copies);
+        out_.leftovers.push_back(std::move(left));
+    }
+    [[nodiscard]] static bool is_temporary(std::string_view name) noexcept {
+        return name.starts_with("prepare") && name.ends_with(".tmp");
+    }
+
+    // No new segment takes a name under which a file stands, whatever that holds: it may be damage's only trace, or a segment that
+    // lost its own name. What a crash left of an unregistered preparation is the one thing to write over.
+    void keep_names() {
+        constexpr std::uint64_t sane = std::uint64_t{1} << 62; // above, only a hostile name leads
+        for (std::size_t i = 0; i < files_.size(); ++i) {
+            auto const id = wal::layout::segment_of(files_[i].name);
+            auto const* h = files_[i].best();
+            bool const half_prepared = !taken_[i] && h != nullptr && h->state == format::segment_state::prepared &&
+                                       h->store == out_.store && id == h->id;
+            if (id && id->value < sane && !half_prepared)
+                out_.state.next_segment = std::max(out_.state.next_segment, id->value + 1);
+        }
+        auto const counts = [this](auto const& list) {
+            auto const temporary = out_.paths.segment_temporary();
+            return std::ranges::any_of(list, [&](found_segment const& s) { return s.present && s.path == temporary; });
+        };
+        for (unsigned n = 1; counts(out_.segments) || counts(out_.spare); ++n) out_.paths.avoid_temporary(n);
+    }
+
+    // Retiring makes its edit durable before the file goes: what is left then is below the floor.
+    [[nodiscard]] bool is_retired(format::segment_header const& h) const noexcept {
+        return h.state != format::segment_state::rebuilt ? h.first <= out_.state.floor
+                                                         : out_.manifest.state.has_value();
+    }
+
+    void adopt_stranger(std::size_t i, format::segment_header const& h) {
+        if (out_.manifest.state)
+            complain(damage::unknown_segment, files_[i].path,
+                     "a segment in use that the manifest does not know; it is taken back");
+        found_segment s;
+        s.entry = {.id = h.id, .salt = h.salt, .size = h.size, .place = h.place};
+        take(s, i);
+        remember(s);
+        place(std::move(s));
+    }
+
+    void adopt_headless(std::size_t i) {
+        auto const& marks = marks_of(i); // the newest life begins in front of what is left of others
+        auto const bytes = files_[i].bytes;
+        if (marks.empty() || !format::valid_segment_size(bytes)) {
+            out_.leftovers.push_back({.path = files_[i].path});
+            return;
+        }
+        auto const m = marks.front();
+        found_segment s;
+        s.entry = {.id = m.segment, .salt = m.salt, .size = bytes, .place = m.segment};
+        take(s, i);
+        s.geometry.first = m.first;
+        remember(s);
+        place(std::move(s));
+    }
+
+    void remember(found_segment const& s) {
+        out_.state.segments[s.entry.id] = s.entry;
+        out_.state.next_segment = std::max(out_.state.next_segment, s.entry.id.value + 1);
+    }
+
+    void complain(damage kind, std::string const& path, std::string detail, std::uint64_t offset = 0,
+                  outcome done = outcome::reported) {
+        out_.findings.push_back({.kind = kind,
+                                 .file = out_.paths.inside(path),
+                                 .offset = offset,
+                                 .length = kind == damage::header_damaged ? format::header_bytes : 0,
+                                 .done = done,
+                                 .detail = std::move(detail)});
+    }
+
+    Fs& fs_;
+    inventory& out_;
+    std::vector<seen_file>& files_;
+    std::stop_token cancel_;
+    std::vector<bool> taken_;
+    std::vector<bool> marks_read_;
+    std::map<std::string, std::size_t, std::less<>> by_name_{};
+    std::map<life, std::vector<std::size_t>> by_life_{};
+    std::map<segment_id, std::uint64_t> removed_{};
+    std::vector<std::size_t> headless_{};
+    std::optional<std::multimap<life, std::size_t>> by_mark_{}; ///< of those; made when it is asked for
+    bool knows_all_ = false; ///< the manifest has every edit that is known to have been durable
+};
+
+} // namespace keel::inline v0::recovery::detail
+
+#endif
+
+// ---- keel/recovery/store_lock.hpp ----
+#ifndef KEEL_RECOVERY_STORE_LOCK_HPP
+#define KEEL_RECOVERY_STORE_LOCK_HPP
+
+// How a store's folder is found, or made, and whose it is from then on: the first steps of opening, before anything in it is read.
+//
+// The path is looked up once. From there on all goes through the folder itself, where the file system can (io::bind_folder): a symbolic
+// link at the end of the path is followed here and never again, and no later change of a name leads anywhere else.
+
+namespace keel::inline v0::recovery {
+
+/// How often whoever reads beside a writer looks again before it believes what it sees: a quarter of a second in all.
+inline constexpr int looks_max = 64;
+
+namespace detail {
+
+inline void wait_a_little(int turn) { std::this_thread::sleep_for(std::chrono::milliseconds{turn / 8}); }
+
+/// A folder that could not be opened: told as what it is. Only what is no folder is no store.
+template <io::file_system Fs>
+[[nodiscard]] error why_no_folder(Fs& fs, wal::layout const& paths, error why) {
+    if (why.code == errc::not_found && why.cause != ENOTDIR) {
+        why.message = "there is no such folder";
+        auto const status = fs.status(paths.root());
+        if (status && status->kind == io::file_kind::symlink)
+            why.message = "a symbolic link stands here that leads to nothing: create the folder it leads to, or choose "
+                          "another path";
+        return why;
+    }
+    bool const no_folder = why.cause == ENOTDIR || (why.code == errc::not_regular && why.cause != ELOOP);
+    if (!no_folder) return why;
+    auto const status = fs.status(paths.root());
+    if (!status && status.error().cause == ENOTDIR) {
+        why.code = errc::not_found;
+        why.message = "a part of this path is a file where a folder should be: choose another path";
+        return why;
+    }
+    why.code = errc::not_a_store;
+    why.message = "this is not a folder, and a store is one: choose another path, or move what is there away";
+    return why;
+}
+
+/// A handle bound to the store's folder. Errors: not_found, not_a_store, and the machine's.
+template <io::file_system Fs>
+[[nodiscard]] result<Fs> bind_store(Fs& fs, wal::layout const& paths) {
+    auto const& root = paths.root();
+    if (root.empty() || root.find('\0') != std::string::npos)
+        return failure(errc::invalid_argument,
+                       "the path of a store is not empty and has no zero byte in it: choose one", root);
+    auto bound = io::bind_folder(fs, root);
+    if (!bound) return failure(why_no_folder(fs, paths, std::move(bound).error()));
+    return bound;
+}
+
+/// The folder above, as far as the path tells.
+[[nodiscard]] inline std::string folder_above(std::string const& path) {
+    auto const slash = path.find_last_of('/');
+    auto const name = slash == std::string::npos ? path : path.substr(slash + 1);
+    if (name == "." || name == "..") return path + "/..";
+    return slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
+}
+
+/// Makes a folder's name durable in the one above it.
+template <io::file_system Fs>
+[[nodiscard]] result<void> sync_above(Fs& fs, std::string const& path) {
+    auto above = folder_above(path);
+    // A link is not followed at the end of a path; `..` is none.
+    auto const status = fs.status(above);
+    if (status && status->kind == io::file_kind::symlink) above = path + "/..";
+    return fs.sync_directory(above);
+}
+
+/// Makes the folders above the store's own that are missing, each durable in the one above it; or names the first of them.
+template <io::file_system Fs>
+[[nodiscard]] result<void> make_folders_above(Fs& fs, std::string const& path, open_options const& options) {
+    for (auto slash = path.find('/', 1); slash != std::string::npos; slash = path.find('/', slash + 1)) {
+        auto const above = path.substr(0, slash);
+        auto const status = fs.status(above);
+        if (status || status.error().code != errc::not_found) continue;
+        if (!options.create_parents)
+            return failure(errc::not_found,
+                           "the folder " + above +
+                               " is missing, in which the store was to be made: create it, or open "
+                               "with create_parents",
+                           above);
+        if (auto made = fs.make_directory(above); !made && made.error().code != errc::exists) return made;
+        // Without this a power loss can take away everything below after a write was acknowledged.
+        KEEL_TRY(sync_above(fs, above));
+    }
+    return {};
+}
+
+/// Makes the store's folder. Its name is synced once there is something in it that must not be lost (sync_parent).
+template <io::file_system Fs>
+[[nodiscard]] result<void> make_folder(Fs& fs, wal::layout const& paths, open_options const& options) {
+    auto made = fs.make_directory(paths.root());
+    if (!made && made.error().code == errc::not_found) {
+        KEEL_TRY(make_folders_above(fs, paths.root(), options));
+        made = fs.make_directory(paths.root());
+    }
+    if (!made && made.error().code == errc::exists)
+        return {}; // by somebody else, or something that binding will tell of
+    return made;
+}
+
+/// Before the lock file is made: a folder of other files stays as it is.
+[[nodiscard]] inline result<void> refuse_foreign(wal::layout const& paths,
+                                                 std::vector<io::directory_entry> const& names) {
+    for (std::string_view const part : {"manifest.0", "manifest.1", "log"})
+        if (std::ranges::any_of(names, [&](auto const& e) { return e.name == part; })) return {};
+    if (std::ranges::none_of(names, [](auto const& e) { return wal::layout::is_foreign(e.name); })) return {};
+    return failure(errc::not_a_store,
+                   "the folder holds other files and no keel store; choose an empty folder or the store's own",
+                   paths.root());
+}
+/// Nor does whoever writes go without a lock or without notes because a folder has taken the name.
+[[nodiscard]] inline result<void> refuse_misplaced(wal::layout const& paths,
+                                                   std::vector<io::directory_entry> const& names) {
+    for (std::string_view const file : {"lock", "readers", "notes"})
+        for (auto const& e : names)
+            if (e.name == file && e.kind == io::file_kind::directory)
+                return failure(errc::not_regular,
+                               "a folder stands where the store has a file of its own; move it away, then open again",
+                               paths.path(file));
+    return {};
+}
+
+/// Finds the store's folder, or makes it where the options say so, and binds the handle to it. Gives whether it was made.
+template <io::file_system Fs>
+[[nodiscard]] result<bool> find_folder(Fs& fs, wal::layout const& paths, open_options const& options) {
+    bool const may_create = options.create_if_missing && !options.read_only;
+    auto const missing = [](auto const& got) {
+        return !got && got.error().code == errc::not_found && got.error().cause != ENOTDIR;
+    };
+    // A handle that cannot be bound finds out here whether there is a folder.
+    auto const look = [&]() -> result<std::vector<io::directory_entry>> {
+        KEEL_TRY_LET(bound, bind_store(fs, paths));
+        auto names = bound.list(paths.root());
+        if (!names) return failure(why_no_folder(fs, paths, std::move(names).error()));
+        fs = std::move(bound);
+        return names;
+    };
+    auto names = look();
+    bool const make = missing(names) && may_create;
+    if (make) {
+        KEEL_TRY(make_folder(fs, paths, options));
+        names = look();
+    } else if (missing(names) && !fs.status(paths.root())) {
+        names.error().message = "there is no store here; create it by opening with create_if_missing";
+    }
+    if (!names) return failure(std::move(names).error());
+    KEEL_TRY(refuse_foreign(paths, *names));
+    if (!options.read_only) KEEL_TRY(refuse_misplaced(paths, *names));
+    return make;
+}
+
+/// Without this a power loss can take the whole new store away after its first write was acknowledged. `made`: the folder was made by
+/// this opening. Where it was not, whoever made it may be the only one who has a right to the folder above.
+template <io::file_system Fs>
+[[nodiscard]] result<void> sync_parent(Fs& fs, wal::layout const& paths, bool made) {
+    auto done = [&] {
+        if constexpr (io::binds_folders<Fs>) return fs.sync_directory(paths.path(".."));
+        else return sync_above(fs, paths.root());
+    }();
+    if (!done && !made && done.error().code == errc::no_permission) return {};
+    return done;
+}
+
+// ---- locks --------------------------------------------------------------------------------------------------------------------
+
+/// As long as this is held nobody writes.
+template <io::file_system Fs>
+[[nodiscard]] result<wal::double_lock<Fs>> keep_writers_away(Fs& fs, wal::layout const& paths) {
+    return wal::double_lock<Fs>::take(fs, paths.root(), paths.lock(), io::lock_mode::shared);
+}
+
+/// The store is this object's alone. Errors: locked, and the machine's.
+template <io::file_system Fs>
+[[nodiscard]] result<std::shared_ptr<wal::store_identity<Fs>>> lock_store(Fs& fs, wal::layout const& paths) {
+    auto const take = [&] {
+        return wal::double_lock<Fs>::take(fs, paths.root(), paths.lock(), io::lock_mode::exclusive);
+    };
+    auto held = take();
+    // Where it can be shared no writer has it: somebody who reads looks for trouble, and will be done.
+    for (int turn = 0; !held && held.error().code == errc::locked && turn < looks_max && keep_writers_away(fs, paths);
+         ++turn) {
+        wait_a_little(turn);
+        held = take();
+    }
+    if (!held) {
+        auto why = std::move(held).error();
+        if (why.code == errc::no_permission)
+            why.message += "; to look at a store that cannot be written to, open it read_only";
+        return failure(std::move(why));
+    }
+    return std::make_shared<wal::store_identity<Fs>>(fs, paths, std::move(*held));
+}
+
+/// As long as this is held no file is written over. A store on a medium that takes no locks is read without.
+template <io::file_system Fs>
+[[nodiscard]] result<std::optional<wal::double_lock<Fs>>> join_readers(Fs& fs, wal::layout const& paths) {
+    for (int turn = 0;; ++turn) {
+        auto held = wal::double_lock<Fs>::take(fs, paths.log(), paths.readers(), io::lock_mode::shared);
+        if (held) return std::optional{std::move(*held)};
+        bool const passes = held.error().retryable; // a lock that is held, no descriptor left
+        if (!passes) return std::optional<wal::double_lock<Fs>>{};
+        if (turn == looks_max || held.error().code != errc::locked) return failure(std::move(held).error());
+        wait_a_little(turn); // a writer gives a file its new life
+    }
+}
+
+} // namespace detail
 } // namespace keel::inline v0::recovery
 
 #endif
@@ -15646,42 +19934,12 @@ private:
 #ifndef KEEL_RECOVERY_TAKE_INVENTORY_HPP
 #define KEEL_RECOVERY_TAKE_INVENTORY_HPP
 
-// Taking stock of a store's folder (inventory.hpp): reads a few hundred bytes per file, writes nothing. A file is known by its header; its
-// name is a hint, and the manifest says which lives of which files belong to the store.
+// Taking stock of a store's folder (inventory.hpp): reads a few hundred bytes per file, writes nothing. match_segments.hpp says which file
+// is which segment.
 
 namespace keel::inline v0::recovery {
 
 namespace detail {
-
-struct seen_file {
-    std::string path{};
-    std::string name{};
-    std::uint64_t bytes = 0;
-    std::array<format::header_read, 2> copies{};
-    format::footer_read footer{};
-    [[nodiscard]] format::segment_header const* best() const noexcept {
-        // Both may verify and differ: a crash during activation. The one in use is the newer.
-        if (copies[0].good() && (!copies[1].good() || copies[0].header.state >= copies[1].header.state))
-            return &copies[0].header;
-        return copies[1].good() ? &copies[1].header : nullptr;
-    }
-};
-
-/// A mark frame anywhere in a file whose headers are gone, its salt unknown: tells what the headers told.
-template <checksum_policy C, class File>
-[[nodiscard]] std::optional<format::mark> find_mark(File const& file, std::uint64_t file_bytes,
-                                                    std::uint64_t known_salt = 0) {
-    constexpr auto length = static_cast<std::size_t>(format::frame_bytes(format::mark_bytes));
-    wal::window<File> in{file, file_bytes};
-    for (std::uint64_t at = 512; at + length <= file_bytes; at += format::frame_alignment) {
-        auto const bytes = in.at(at, length);
-        if (format::read_frame_header(bytes.data()).type != format::frame_type::mark) continue;
-        auto const m = format::decode_mark(bytes.subspan(format::frame_header_bytes, format::mark_bytes));
-        if (!m || (known_salt != 0 && m->salt != known_salt)) continue;
-        if (format::read_frame<C>(bytes, {m->salt, at}).state == format::frame_state::intact) return m;
-    }
-    return std::nullopt;
-}
 
 template <class Config>
 class stock_taker {
@@ -15689,13 +19947,13 @@ public:
     using fs_type = typename Config::file_system;
     using C = typename Config::checksum;
 
-    stock_taker(fs_type& fs, inventory& out) : fs_{fs}, out_{out} {}
+    stock_taker(fs_type& fs, inventory& out, std::stop_token cancel) : fs_{fs}, out_{out}, cancel_{std::move(cancel)} {}
 
     result<void> run() {
         KEEL_TRY(look_at_folder());
         read_notes(); // first of all: a writer beside this may be ahead of them, they are never ahead of the log
         out_.manifest = wal::load_manifest<C>(fs_, out_.paths);
-        note_refused_manifests();
+        KEEL_TRY(note_refused_manifests());
         KEEL_TRY(look_at_segments());
         KEEL_TRY(check_identity());
         if (!out_.exists) return {};
@@ -15703,12 +19961,10 @@ public:
         KEEL_TRY(check_compression());
         KEEL_TRY(look_at_tables());
         note_missing_tables();
+        note_placeholders();
         note_manifest_damage();
         forget_foreign_note();
-        match_segments();
-        sort_strangers();
-        keep_names();
-        std::ranges::sort(out_.segments, {}, [](found_segment const& s) { return s.entry.place; });
+        segment_matcher<C, fs_type>{fs_, out_, files_, cancel_}.run();
         return {};
     }
 
@@ -15716,21 +19972,13 @@ private:
     // A folder with other people's files in it is not turned into a store.
     result<void> look_at_folder() {
         auto names = fs_.list(out_.paths.root());
-        if (!names) {
-            auto why = names.error();
-            if (why.code == errc::not_found) why.message = "there is no such folder";
-            else if (why.code == errc::not_regular || why.cause == 20) {
-                why.code = errc::not_a_store;
-                why.message = "is not a folder; a store is one";
-            }
-            return failure(std::move(why));
-        }
+        if (!names) return failure(why_no_folder(fs_, out_.paths, std::move(names).error()));
         bool foreign = false;
         for (auto const& entry : *names) {
             if (entry.name == "manifest.0" || entry.name == "manifest.1") out_.exists = true;
             else if (entry.name == "log") has_log_ = true;
             else if (entry.name == "tables") has_tables_ = true;
-            else if (!wal::layout::is_own_name(entry.name)) foreign = true;
+            else if (wal::layout::is_foreign(entry.name)) foreign = true;
         }
         if (!out_.exists && !has_log_ && foreign)
             return failure(errc::not_a_store,
@@ -15739,11 +19987,16 @@ private:
         return {};
     }
 
-    void note_refused_manifests() {
+    /// A manifest that the machine does not open (no permission, no descriptor left) is not damaged, and nothing may be made up for it. One
+    /// that stands open and cannot be read to its end is bad bytes like others, and asked once more before anything is given up over it.
+    result<void> note_refused_manifests() {
         for (int i = 0; i < 2; ++i) {
             auto const& copy = out_.manifest.copies[static_cast<std::size_t>(i)];
-            if (copy.refused) out_.refused.push_back({out_.paths.manifest(i), 0, copy.file_bytes});
+            if (!copy.refused) continue;
+            if (!copy.opened && copy.refused->code != errc::not_regular) return failure(*copy.refused);
+            out_.refused.push_back({out_.paths.manifest(i), 0, copy.file_bytes});
         }
+        return {};
     }
 
     result<void> look_at_segments() {
@@ -15837,6 +20090,11 @@ private:
             out_.store = header->store;
             out_.branch = header->branch;
         } else {
+            // Where not one header is left the notes say at least whose folder it is.
+            if (out_.note) {
+                out_.store = out_.note->store;
+                out_.branch = out_.note->branch;
+            }
             for (auto const& f : files_)
                 if (auto const* h = f.best(); h != nullptr) {
                     out_.store = h->store;
@@ -15891,8 +20149,22 @@ private:
         if (!has_tables_)
             for (auto const& [id, t] : out_.state.tables) out_.missing_tables.push_back(id);
         for (auto const id : out_.missing_tables)
-            complain(damage::missing_table, out_.paths.table(id),
-                     "the manifest knows this table, the folder does not hold it: its keys have no answer");
+            if (!out_.state.tables.at(id).is_placeholder())
+                complain(damage::missing_table, out_.paths.table(id),
+                         "the manifest knows this table, the folder does not hold it: its keys have no answer");
+    }
+
+    /// What merges could not read is known from then on, at each opening.
+    void note_placeholders() {
+        for (auto const& [id, t] : out_.state.tables) {
+            if (!t.is_placeholder()) continue;
+            complain(damage::corrupt_block, out_.paths.table(id),
+                     "stands for what could not be read when it was merged: no answer for " + format::text_of_keys(t));
+            auto& f = out_.findings.back();
+            f.offset = format::table_frames_begin;
+            f.length = format::frame_header_bytes;
+            f.done = outcome::declared_lost;
+        }
     }
 
     void note_manifest_damage() {
@@ -15939,9 +20211,15 @@ private:
 
     void read_notes() {
         auto file = fs_.open(out_.paths.notes(), io::access::read_only, io::creation::must_exist);
-        if (!file) return;
         std::array<std::byte, 2 * format::note_bytes> bytes{};
-        if (auto const got = file->read(0, bytes); !got) return;
+        if (!file) {
+            auto const code = file.error().code;
+            if (code != errc::not_found && code != errc::not_regular) out_.notes_refused = file.error();
+            return;
+        }
+        auto got = file->read(0, bytes);
+        if (!got) got = file->read(0, bytes);
+        if (!got) return out_.refused.push_back({out_.paths.notes(), 0, bytes.size()});
         out_.note = format::newest_note<C>(bytes);
         auto const status = file->status();
         auto const boot = fs_.boot();
@@ -15954,226 +20232,14 @@ private:
         out_.note_is_own = false;
     }
 
-    void match_segments() {
-        taken_.assign(files_.size(), false);
-        for (auto const& [id, entry] : out_.state.segments) add_registered(entry);
-    }
-
-    void add_registered(format::segment_entry const& entry) {
-        found_segment s;
-        s.entry = entry;
-        s.registered = true;
-        s.path = out_.paths.segment(entry.id);
-        auto const expected = wal::layout::segment_name(entry.id);
-        std::optional<std::size_t> by_name;
-        std::optional<std::size_t> by_content;
-        for (std::size_t i = 0; i < files_.size(); ++i) {
-            bool const named = files_[i].name == expected;
-            if (named) by_name = i;
-            auto const* h = files_[i].best();
-            bool const same = h != nullptr && h->id == entry.id && h->salt == entry.salt && h->store == out_.store;
-            if (same && (!by_content || named)) by_content = i;
-        }
-        if (!by_content && !by_name) by_content = find_by_mark(entry);
-        auto const use = by_content ? by_content : by_name;
-        if (by_name && !by_content && files_[*by_name].best() != nullptr) {
-            complain(damage::wrong_place, files_[*by_name].path,
-                     "the file under this name is segment " + wal::layout::segment_name(files_[*by_name].best()->id));
-            miss(s);
-        } else if (!use) {
-            miss(s);
-        } else {
-            take(s, files_[*use]);
-            taken_[*use] = true;
-            if (by_content && files_[*by_content].name != expected)
-                complain(damage::wrong_place, s.path, "this is segment " + expected + ", found by what it holds");
-        }
-        place(std::move(s));
-    }
-
-    /// A file without headers that stands under no registered segment's name: one of its marks may say that it is this segment.
-    [[nodiscard]] std::optional<std::size_t> find_by_mark(format::segment_entry const& entry) {
-        for (std::size_t i = 0; i < files_.size(); ++i) {
-            auto const named = wal::layout::segment_of(files_[i].name);
-            if (taken_[i] || files_[i].best() != nullptr || (named && out_.state.segments.contains(*named))) continue;
-            auto const file = fs_.open(files_[i].path, io::access::read_only, io::creation::must_exist);
-            auto const m = file ? find_mark<C>(*file, files_[i].bytes, entry.salt) : std::nullopt;
-            if (m && m->segment == entry.id) return i;
-        }
-        return std::nullopt;
-    }
-
-    void miss(found_segment& s) {
-        // Where the seal is known so is what it held; else only its neighbours and the horizon can tell whether records are gone.
-        complain(damage::missing_segment, s.path, "the manifest knows this segment, the folder does not hold it");
-        if (s.entry.seal) s.geometry.first = s.entry.seal->range.first;
-    }
-
-    void take(found_segment& s, seen_file const& file) {
-        s.present = true;
-        s.path = file.path;
-        s.file_bytes = file.bytes;
-        if (auto const* best = file.best(); best != nullptr) {
-            s.header = *best;
-            for (std::size_t i = 0; i < 2; ++i)
-                if (!file.copies[i].good())
-                    complain(damage::header_damaged, file.path,
-                             i == 0 ? "the first header does not verify; the second one serves"
-                                    : "the second header does not verify; the first one serves",
-                             i == 0 ? 0 : file.bytes - format::header_bytes, outcome::healed);
-        } else {
-            complain(damage::headers_lost, file.path,
-                     file.bytes == 0 ? "the file is empty; put it back from a copy, or repair without it"
-                                     : "neither header verifies; the manifest and the frames serve");
-        }
-        check_footer(s, file);
-        if (s.file_bytes != s.entry.size)
-            complain(damage::wrong_size, file.path,
-                     "is " + std::to_string(s.file_bytes) + " bytes long, " + std::to_string(s.entry.size) +
-                         " were written");
-        s.geometry = {.id = s.entry.id,
-                      .salt = s.entry.salt,
-                      .first = s.header ? s.header->first : first_of(s),
-                      .begin = format::frames_begin(s.entry.size),
-                      .limit = std::min(format::frames_limit(s.entry.size), s.file_bytes)};
-        // Without the first LSN no frame's LSN is known.
-        if (s.geometry.limit < s.geometry.begin || !s.geometry.first) s.geometry.limit = s.geometry.begin;
-        if (s.entry.seal && s.entry.seal->data_end >= s.geometry.begin)
-            s.geometry.limit = std::min(s.geometry.limit, s.entry.seal->data_end);
-        if (out_.note && out_.note_is_own && out_.note->segment == s.entry.id) s.geometry.known_end = out_.note->end;
-    }
-
-    // The facts of a seal stand in the footer and in the manifest: either gives the other back.
-    void check_footer(found_segment& s, seen_file const& file) {
-        auto const& footer = file.footer;
-        bool const own = footer.good && footer.footer.seal.id == s.entry.id && footer.footer.seal.salt == s.entry.salt;
-        if (s.entry.seal && own && footer.footer.seal == *s.entry.seal) {
-            s.footer = footer.footer;
-        } else if (!s.entry.seal && own && !out_.manifest.state) {
-            s.entry.seal = footer.footer.seal;
-        } else if (s.entry.seal && (!own || footer.footer.seal != *s.entry.seal)) {
-            complain(damage::header_damaged, file.path, "the footer does not verify; the manifest has what it said",
-                     file.bytes >= format::segment_bytes_min ? format::footer_offset(file.bytes) : 0, outcome::healed);
-        }
-    }
-
-    [[nodiscard]] lsn first_of(found_segment const& s) {
-        if (s.entry.seal) return s.entry.seal->range.first;
-        auto file = fs_.open(s.path, io::access::read_only, io::creation::must_exist);
-        if (!file) return {};
-        auto const m = find_mark<C>(*file, s.file_bytes, s.entry.salt);
-        return m ? m->first : lsn{};
-    }
-
-    void place(found_segment s) {
-        if (s.in_use()) out_.segments.push_back(std::move(s));
-        else out_.spare.push_back(std::move(s));
-    }
-
-    // Files that no entry of the manifest claims.
-    void sort_strangers() {
-        for (std::size_t i = 0; i < files_.size(); ++i) {
-            if (taken_[i]) continue;
-            auto const& file = files_[i];
-            auto const* h = file.best();
-            auto const hint = h != nullptr ? std::optional{h->id} : wal::layout::segment_of(file.name);
-            auto const removed = std::ranges::find_if(out_.state.removed,
-                                                      [&](auto const& r) { return hint && r.id == *hint; });
-            if (removed != out_.state.removed.end()) {
-                out_.leftovers.push_back({.path = file.path, .removed = removed->id});
-            } else if (h == nullptr && out_.manifest.state) {
-                out_.leftovers.push_back({.path = file.path});
-            } else if (h == nullptr) {
-                adopt_headless(file);
-            } else if (h->store != out_.store) {
-                complain(damage::wrong_place, file.path, "this segment belongs to another store; it is left alone");
-            } else if (auto const known = out_.state.segments.find(h->id);
-                       known != out_.state.segments.end() && h->state != format::segment_state::prepared) {
-                complain(damage::wrong_place, file.path,
-                         "a second file with the header of segment " + wal::layout::segment_name(h->id) +
-                             "; it is left alone");
-                out_.leftovers.push_back({.path = file.path});
-            } else if (h->state == format::segment_state::prepared || is_retired(*h)) {
-                out_.leftovers.push_back({.path = file.path});
-                bool const given_up = h->state != format::segment_state::prepared && h->first <= out_.state.floor;
-                if (given_up && out_.manifest.state && file.path == out_.paths.segment(h->id))
-                    out_.leftovers.back().retired =
-                        format::segment_entry{.id = h->id, .salt = h->salt, .size = h->size, .place = h->place};
-            } else {
-                adopt_stranger(file, *h);
-            }
-        }
-    }
-
-    // No new segment takes a name under which a file stands, whatever that holds: it may be damage's only trace, or a segment that
-    // lost its own name. What a crash left of an unregistered preparation is the one thing to write over.
-    void keep_names() {
-        constexpr std::uint64_t sane = std::uint64_t{1} << 62; // above, only a hostile name leads
-        for (std::size_t i = 0; i < files_.size(); ++i) {
-            auto const id = wal::layout::segment_of(files_[i].name);
-            auto const* h = files_[i].best();
-            bool const half_prepared = !taken_[i] && h != nullptr && h->state == format::segment_state::prepared &&
-                                       h->store == out_.store && id == h->id;
-            if (id && id->value < sane && !half_prepared)
-                out_.state.next_segment = std::max(out_.state.next_segment, id->value + 1);
-        }
-        auto const counts = [this](auto const& list) {
-            auto const temporary = out_.paths.segment_temporary();
-            return std::ranges::any_of(list, [&](found_segment const& s) { return s.present && s.path == temporary; });
-        };
-        for (unsigned n = 1; counts(out_.segments) || counts(out_.spare); ++n) out_.paths.avoid_temporary(n);
-    }
-
-    // Retiring makes its edit durable before the file goes: what is left then is below the floor.
-    [[nodiscard]] bool is_retired(format::segment_header const& h) const noexcept {
-        return h.state != format::segment_state::rebuilt ? h.first <= out_.state.floor
-                                                         : out_.manifest.state.has_value();
-    }
-
-    void adopt_stranger(seen_file const& file, format::segment_header const& h) {
-        if (out_.manifest.state)
-            complain(damage::unknown_segment, file.path,
-                     "a segment in use that the manifest does not know; it is taken back");
-        found_segment s;
-        s.entry = {.id = h.id, .salt = h.salt, .size = h.size, .place = h.place};
-        take(s, file);
-        remember(s);
-        place(std::move(s));
-    }
-
-    void adopt_headless(seen_file const& file) {
-        auto opened = fs_.open(file.path, io::access::read_only, io::creation::must_exist);
-        if (!opened) return;
-        auto const m = find_mark<C>(*opened, file.bytes);
-        if (!m || !format::valid_segment_size(file.bytes)) {
-            out_.leftovers.push_back({.path = file.path});
-            return;
-        }
-        found_segment s;
-        s.entry = {.id = m->segment, .salt = m->salt, .size = file.bytes, .place = m->segment};
-        take(s, file);
-        s.geometry.first = m->first;
-        remember(s);
-        place(std::move(s));
-    }
-
-    void remember(found_segment const& s) {
-        out_.state.segments[s.entry.id] = s.entry;
-        out_.state.next_segment = std::max(out_.state.next_segment, s.entry.id.value + 1);
-    }
-
-    void complain(damage kind, std::string const& path, std::string detail, std::uint64_t offset = 0,
-                  outcome done = outcome::reported) {
-        finding f{
-            .kind = kind, .file = out_.paths.inside(path), .offset = offset, .done = done, .detail = std::move(detail)};
-        if (kind == damage::header_damaged) f.length = format::header_bytes;
-        out_.findings.push_back(std::move(f));
+    void complain(damage kind, std::string const& path, std::string detail) {
+        out_.findings.push_back({.kind = kind, .file = out_.paths.inside(path), .detail = std::move(detail)});
     }
 
     fs_type& fs_;
     inventory& out_;
+    std::stop_token cancel_;
     std::vector<seen_file> files_{};
-    std::vector<bool> taken_{};
     bool has_log_ = false;
     bool has_tables_ = false;
     bool any_in_use_ = false;
@@ -16181,11 +20247,13 @@ private:
 
 } // namespace detail
 
-/// Takes stock of the folder. Errors: not_found, not_a_store, wrong_format, wrong_policy, not_regular, or the machine's.
+/// Takes stock of the folder. Errors: not_found, not_a_store, wrong_format, wrong_policy, not_regular, or the machine's. A stop request
+/// ends the longest part early; whoever asked for it looks at no more of what is found.
 template <class Config>
-[[nodiscard]] result<inventory> take_inventory(typename Config::file_system& fs, std::string directory) {
+[[nodiscard]] result<inventory> take_inventory(typename Config::file_system& fs, std::string directory,
+                                               std::stop_token cancel = {}) {
     inventory out{wal::layout{std::move(directory)}};
-    KEEL_TRY(detail::stock_taker<Config>{fs, out}.run());
+    KEEL_TRY(detail::stock_taker<Config>{fs, out, std::move(cancel)}.run());
     return out;
 }
 
@@ -16217,12 +20285,15 @@ public:
     table_checker(typename Fs::file const& file, std::string const& name, format::table_entry const& of)
         : name_{name}, of_{of}, in_{file, of.size} {}
 
-    /// `visit(version)` is told of every record that verifies, in order.
+    /// `visit(version)` is told of every record that verifies, in order. A stop request ends it with what was seen by then.
     template <class Visit>
-    table_check run(Visit const& visit) {
+    table_check run(Visit const& visit, std::stop_token const& cancel) {
         read_headers();
         auto const end = of_.size - format::header_bytes;
-        for (std::uint64_t at = format::table_frames_begin; at < end;) at = frame_at(at, end, visit);
+        for (std::uint64_t at = format::table_frames_begin; at < end;) {
+            if (cancel.stop_requested()) return std::move(out_);
+            at = frame_at(at, end, visit);
+        }
         if (header_ && out_.findings.empty() && (out_.records != header_->records || blocks_ != header_->blocks))
             complain(damage::corrupt_block, 0, format::header_bytes,
                      "the records verify one by one but are not as many as the table's header says");
@@ -16394,12 +20465,13 @@ private:
 } // namespace detail
 
 /// Looks at the whole table in `file`; findings name it `name`. `visit(version)` is told of every record that verifies, in order.
-/// Errors: the machine's.
+/// A stop request ends it early, with findings that whoever asked for the stop does not look at. Errors: the machine's.
 template <checksum_policy C, compression_policy P, io::file_system Fs, class Visit>
 [[nodiscard]] result<table_check> check_table(typename Fs::file const& file, std::string const& name,
-                                              format::table_entry const& of, Visit const& visit) {
+                                              format::table_entry const& of, Visit const& visit,
+                                              std::stop_token const& cancel = {}) {
     KEEL_TRY_LET(status, file.status());
-    auto out = detail::table_checker<C, P, Fs>{file, name, of}.run(visit);
+    auto out = detail::table_checker<C, P, Fs>{file, name, of}.run(visit, cancel);
     if (status.size != of.size)
         out.findings.push_back({.kind = damage::wrong_size,
                                 .file = name,
@@ -16411,9 +20483,10 @@ template <checksum_policy C, compression_policy P, io::file_system Fs, class Vis
 /// The same by its path.
 template <checksum_policy C, compression_policy P, io::file_system Fs, class Visit>
 [[nodiscard]] result<table_check> check_table(Fs fs, std::string const& path, std::string const& name,
-                                              format::table_entry const& of, Visit const& visit) {
+                                              format::table_entry const& of, Visit const& visit,
+                                              std::stop_token const& cancel = {}) {
     KEEL_TRY_LET(file, fs.open(path, io::access::read_only, io::creation::must_exist));
-    return check_table<C, P, Fs>(file, name, of, visit);
+    return check_table<C, P, Fs>(file, name, of, visit, cancel);
 }
 
 } // namespace keel::inline v0::table
@@ -16459,22 +20532,38 @@ void in_parallel(std::size_t count, unsigned threads, Job const& job, Tick const
     std::atomic<std::size_t> next{0}; // relaxed: hands out numbers; joining the threads publishes what they wrote
     std::mutex m;
     std::condition_variable done_cv;
-    unsigned running = threads;
+    unsigned running = 0;
     std::exception_ptr thrown;
+    auto const work = [&] {
+        std::exception_ptr mine;
+        try {
+            for (std::size_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) job(i);
+        } catch (...) {
+            mine = std::current_exception();
+            next.store(count, std::memory_order_relaxed);
+        }
+        std::lock_guard const hold{m};
+        if (mine && !thrown) thrown = mine;
+        if (--running == 0) done_cv.notify_one();
+    };
     std::vector<std::jthread> crew;
-    for (unsigned t = 0; t < threads; ++t)
-        crew.emplace_back([&] {
-            std::exception_ptr mine;
-            try {
-                for (std::size_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) job(i);
-            } catch (...) {
-                mine = std::current_exception();
-                next.store(count, std::memory_order_relaxed);
-            }
-            std::lock_guard const hold{m};
-            if (mine && !thrown) thrown = mine;
-            if (--running == 0) done_cv.notify_one();
-        });
+    crew.reserve(threads);
+    for (unsigned t = 0; t < threads; ++t) {
+        std::unique_lock hold{m};
+        ++running;
+        hold.unlock();
+        try {
+            crew.emplace_back(work);
+        } catch (...) { // the machine gives no more of them: those that there are do it all, or this one
+            hold.lock();
+            --running;
+            break;
+        }
+    }
+    if (crew.empty()) {
+        ++running;
+        work();
+    }
     std::unique_lock hold{m};
     while (running != 0) {
         done_cv.wait_for(hold, std::chrono::milliseconds(50));
@@ -16529,6 +20618,7 @@ inline void fill_report(examination& e) {
     r.skipped_records = v.behind_cut;
     r.torn_tail_bytes = v.torn_tail_bytes;
     r.lost_lsn_ranges = v.lost;
+    r.unknown_extents = v.unknown;
     set_range(r, e.stock, v.counted);
     r.horizon = v.horizon;
     for (auto const* list : {&std::as_const(e.stock.findings), &v.findings})
@@ -16544,25 +20634,6 @@ inline void fill_report(examination& e) {
 } // namespace detail
 
 namespace detail {
-
-/// Whether a seal may stand in for the frames it was made of: the manifest and the footer agree on it, it leaves no LSN out, and no
-/// later header voids any of it. `with_index`: what is served from it is found without a scan, too.
-[[nodiscard]] inline bool may_be_mounted(inventory const& stock, found_segment const& s, bool with_index) {
-    if (!s.present || !s.registered || !s.footer || !s.header || s.entry.place != s.entry.id) return false;
-    auto const& seal = *s.entry.seal;
-    bool const whole = seal.count == seal.range.size() && seal.range.first == s.geometry.first &&
-                       s.file_bytes == s.entry.size && s.header->size == s.entry.size &&
-                       seal.data_end >= s.geometry.begin && seal.data_end == s.geometry.limit;
-    if (!whole) return false;
-    for (auto const& other : stock.segments)
-        if (other.header && other.header->cut && other.header->cut <= seal.range.last) return false;
-    if (!with_index) return true;
-    auto const index = s.footer->section(static_cast<std::uint32_t>(format::section_type::index));
-    format::index_shape const shape{format::block_bytes(s.entry.size), seal.count};
-    return index && index->length == shape.bytes() && index->offset >= seal.data_end &&
-           index->offset % format::frame_alignment == 0 && index->argument <= format::key_bytes_max &&
-           std::uint64_t{index->offset} + index->length <= format::footer_offset(s.entry.size);
-}
 
 /// A frame as it is read back: its views point into its own bytes.
 struct frame_copy {
@@ -16594,7 +20665,9 @@ template <checksum_policy C, class Fs>
 [[nodiscard]] segment_run run_of_seal(Fs& fs, found_segment const& s, bool newest) {
     auto const& seal = *s.entry.seal;
     segment_run run;
-    run.extents.push_back({.range = seal.range, .begin = s.geometry.begin, .end = seal.data_end});
+    auto const add = [&](lsn_range r) { run.extents.push_back({r, s.geometry.begin, seal.data_end}); };
+    if (s.holds.empty()) add(seal.range);
+    for (auto const& r : s.holds) add(r);
     run.last = seal.range.last;
     run.records = seal.count;
     run.data_end = run.tag_end = seal.data_end;
@@ -16640,11 +20713,11 @@ template <class Config>
 [[nodiscard]] result<void> examine_tables(typename Config::file_system& fs, inventory& stock,
                                           std::stop_token const& cancel) {
     for (auto const& [id, t] : stock.state.tables) {
-        if (std::ranges::find(stock.missing_tables, id) != stock.missing_tables.end()) continue;
+        if (t.is_placeholder() || std::ranges::binary_search(stock.missing_tables, id)) continue;
         if (cancel.stop_requested()) break; // told by the caller
         auto const path = stock.paths.table(id);
         KEEL_TRY_LET(seen, (table::check_table<typename Config::checksum, typename Config::compression>(
-                               fs, path, stock.paths.inside(path), t, [](table::version const&) {})));
+                               fs, path, stock.paths.inside(path), t, [](table::version const&) {}, cancel)));
         for (auto& f : seen.findings) stock.findings.push_back(std::move(f));
     }
     return {};
@@ -16656,19 +20729,23 @@ inline constexpr bool needs_index = requires { requires Sink::needs_index; };
 
 } // namespace detail
 
-/// Takes stock, scans and judges. `sinks[i]` is told what segment i verifies. `before_scan(stock)` may stop it with an error.
-/// Errors: those of take_inventory, before_scan's, cancelled.
+/// Takes stock, scans and judges. `sinks[i]` is told what segment i verifies. `before_scan(stock)` may stop it with an error, and may seal
+/// segments. Errors: those of take_inventory, before_scan's, cancelled.
 template <class Config, scan_sink Sink, class BeforeScan>
 [[nodiscard]] result<examination> examine(typename Config::file_system& fs, std::string directory,
                                           open_options const& options, std::vector<Sink>& sinks,
                                           BeforeScan const& before_scan) {
     auto const started = detail::clock::now();
-    KEEL_TRY_LET(stock, take_inventory<Config>(fs, std::move(directory)));
-    for (auto& s : stock.segments)
-        s.mounted = options.verify == verify_depth::quick &&
-                    detail::may_be_mounted(stock, s, detail::needs_index<Sink>);
-    KEEL_TRY(before_scan(stock));
+    KEEL_TRY_LET(stock, take_inventory<Config>(fs, std::move(directory), options.cancel));
+    using mounter = detail::mounter<typename Config::checksum, typename Config::file_system>;
+    auto const mount = [&] {
+        if (options.verify == verify_depth::quick) mounter{fs, stock, detail::needs_index<Sink>}.run();
+    };
+    mount();
+    KEEL_TRY_LET(sealed, before_scan(stock));
+    if (sealed != 0) mount();
     examination e{std::move(stock)};
+    e.report.sealed_segments = sealed;
     auto const scanning = detail::clock::now();
     e.report.inventory_time = scanning - started;
     auto const count = e.stock.segments.size();
@@ -16746,7 +20823,8 @@ template <class Config>
     std::vector<no_sink> sinks;
     auto deep = options;
     deep.verify = verify_depth::deep;
-    return examine<Config>(fs, std::move(directory), deep, sinks, [](inventory const&) -> result<void> { return {}; });
+    auto const nothing = [](inventory const&) -> result<std::uint64_t> { return std::uint64_t{0}; };
+    return examine<Config>(fs, std::move(directory), deep, sinks, nothing);
 }
 
 } // namespace keel::inline v0::recovery
@@ -16758,6 +20836,11 @@ template <class Config>
 #define KEEL_RECOVERY_PLAN_HPP
 
 // Findings -> decisions. Pure: what a repair would do, before it does any of it; `repair --dry-run` prints this.
+//
+// A repair is carried out in steps, each of which leaves a store that is consistent by itself (repair.hpp), so that one cut short has
+// not been for nothing. The first step declares all that is lost or given up: from there on the store holds what it will hold, whatever
+// comes of the other steps. (Were a loss declared only when its segment is replaced, the segment whose marks prove that its LSNs were
+// acknowledged could go before: then nobody would miss them.) Each step replaces one segment.
 
 namespace keel::inline v0::recovery {
 
@@ -16766,16 +20849,18 @@ enum class repair_scope : std::uint8_t { what_is_lost, everything };
 
 /// What becomes of one damaged segment.
 struct segment_repair {
-    std::size_t segment = 0;  ///< index into inventory::segments
-    bool keep_records = true; ///< build a new file of its counted records; false: none is left
+    std::size_t segment = 0;         ///< index into inventory::segments
+    std::vector<lsn_range> keep{};   ///< of its records: a new file is built of them; empty: none is
+    std::vector<lsn_range> losses{}; ///< of those declared, what the new file says of them
 };
 
 struct repair_plan {
     decision what = decision::declare_lost;
     std::vector<segment_repair> segments{};
-    std::vector<lsn_range> declare{};     ///< LSNs to be declared lost
+    std::vector<lsn_range> declare{};     ///< LSNs to be declared lost, in order
     std::vector<counted_range> counted{}; ///< what counts afterwards
     lsn end{};                            ///< the last LSN of the log afterwards, declared losses included
+    lsn back_from{};                      ///< a roll-back gives up this LSN and all above; 0: it is none
     std::uint64_t lost_records = 0;
     bool rewrite_manifest = false;
     std::vector<segment_id> forget{};             ///< registered, but the file is gone
@@ -16789,15 +20874,12 @@ struct repair_plan {
 
 namespace detail {
 
+/// What cannot be told is as grave as what is known to be lost.
 [[nodiscard]] inline decision gravest(std::vector<finding> const& findings, repair_choice const& choice) {
     auto what = decision::declare_lost;
     for (auto const& f : findings)
-        if (f.lost != 0) what = std::max(what, choice.decide(f));
+        if (f.lost != 0 || f.kind == damage::unknown_extent) what = std::max(what, choice.decide(f));
     return what;
-}
-
-[[nodiscard]] inline bool has_counted(std::vector<counted_range> const& counted, std::size_t segment) {
-    return std::ranges::any_of(counted, [&](auto const& c) { return c.segment == segment; });
 }
 
 /// Cuts what counts at the last LSN before the first lost one.
@@ -16809,58 +20891,125 @@ inline void roll_back(repair_plan& plan, examination const& e) {
     std::uint64_t dropped = 0;
     for (auto const& c : v.counted)
         if (c.range.last > keep) dropped += c.range.last.value - std::max(keep, c.range.first.before()).value;
+    for (auto& c : plan.counted) c.range.last = std::min(c.range.last, keep);
     plan.declare = {{keep.next(), newest}};
+    plan.back_from = keep.next();
     plan.lost_records += dropped;
     plan.end = newest;
     for (auto const& [id, t] : e.stock.state.tables)
-        if (t.level == 0 && t.lsns.first > keep) plan.not_ingested.push_back(id);
+        if (t.level == 0 && !t.is_placeholder() && t.lsns.first > keep) plan.not_ingested.push_back(id);
 }
 
-inline void choose_segments(repair_plan& plan, examination const& e, repair_scope scope) {
-    auto const& segments = e.stock.segments;
-    auto const mentioned = [&](std::size_t i) {
-        auto const name = e.stock.paths.inside(segments[i].path);
-        auto const in = [&](std::vector<finding> const& list) {
-            return std::ranges::any_of(list, [&](finding const& f) {
-                return f.file == name && f.is_corruption() && f.kind != damage::missing_segment;
-            });
-        };
-        return in(e.stock.findings) || in(e.found.findings);
-    };
-    auto const costs = [&](std::size_t i) {
-        auto const name = e.stock.paths.inside(segments[i].path);
-        return std::ranges::any_of(e.found.findings, [&](finding const& f) { return f.lost != 0 && f.file == name; });
-    };
-    bool const back = plan.what == decision::roll_back && !plan.declare.empty();
-    for (std::size_t i = 0; i < segments.size(); ++i) {
-        if (!segments[i].present) {
-            plan.forget.push_back(segments[i].entry.id);
-            continue;
+/// Which segments are touched, each asked once whatever the number of findings.
+class segment_chooser {
+public:
+    segment_chooser(repair_plan& plan, examination const& e, repair_scope scope, std::set<segment_id> const& begun)
+        : plan_{plan}, e_{e}, scope_{scope}, begun_{begun} {
+        for (auto const& f : e.found.findings) {
+            if (f.lost != 0) cost_.insert(f.file);
+            note_mentioned(f);
         }
-        bool const above = back && !e.runs[i].extents.empty() &&
-                           e.runs[i].extents.back().range.last >= plan.declare.front().first;
-        if (above || costs(i) || (scope == repair_scope::everything && mentioned(i)))
-            plan.segments.push_back({.segment = i, .keep_records = has_counted(plan.counted, i)});
+        for (auto const& f : e.stock.findings) note_mentioned(f);
     }
-    if (scope == repair_scope::everything)
-        for (auto const& s : e.stock.spare)
-            if (!s.present) plan.forget.push_back(s.entry.id);
-    if (scope == repair_scope::what_is_lost && e.found.lost.empty()) plan.forget.clear();
-}
+
+    void run() {
+        auto const n = e_.stock.segments.size();
+        std::vector<std::vector<lsn_range>> keep(n);
+        for (auto const& c : plan_.counted) keep[c.segment].push_back(c.range);
+        auto const touched = choose(keep);
+        std::vector<std::size_t> number(n, none);
+        for (std::size_t i = 0; i < n; ++i) {
+            if (!touched[i]) continue;
+            number[i] = plan_.segments.size();
+            plan_.segments.push_back({.segment = i, .keep = std::move(keep[i])});
+        }
+        share_out_losses(number);
+        choose_forgotten();
+    }
+
+private:
+    static constexpr std::size_t none = ~std::size_t{0};
+
+    void note_mentioned(finding const& f) {
+        bool const of_no_file = f.kind == damage::missing_segment || f.kind == damage::unknown_extent;
+        if (f.is_corruption() && !of_no_file) mentioned_.insert(f.file);
+    }
+    /// Newest first: the header of a segment of which nothing is left goes with it, and what it voids in older ones would count again. So
+    /// those are written anew, too, without it.
+    [[nodiscard]] std::vector<bool> choose(std::vector<std::vector<lsn_range>> const& keep) const {
+        auto const& segments = e_.stock.segments;
+        auto const before = void_from(segments);
+        std::vector<bool> touched(segments.size(), false);
+        auto now = lsn_max; // what the headers that stay void
+        for (std::size_t i = segments.size(); i-- > 0;) {
+            bool const comes_back = before[i] < now && e_.runs[i].last >= before[i];
+            touched[i] = segments[i].present && (comes_back || is_touched(i));
+            bool const stays = segments[i].present && !(touched[i] && keep[i].empty());
+            auto const& h = segments[i].header;
+            if (stays && h && h->cut) now = std::min(now, h->cut);
+        }
+        return touched;
+    }
+    [[nodiscard]] bool is_touched(std::size_t i) const {
+        auto const& extents = e_.runs[i].extents;
+        if (plan_.back_from && !extents.empty() && extents.back().range.last >= plan_.back_from) return true;
+        if (begun_.contains(e_.stock.segments[i].entry.id)) return true;
+        auto const name = e_.stock.paths.inside(e_.stock.segments[i].path);
+        return cost_.contains(name) || (scope_ == repair_scope::everything && mentioned_.contains(name));
+    }
+    /// A file that is built anew says itself what is lost of it, should both manifests go; what left no trace stands in the first one.
+    void share_out_losses(std::vector<std::size_t> const& number) {
+        auto const first = std::ranges::find_if(plan_.segments,
+                                                [](segment_repair const& s) { return !s.keep.empty(); });
+        if (first == plan_.segments.end()) return;
+        wal::lsn_set traced;
+        for (auto const& l : e_.found.lost_in) {
+            if (plan_.back_from || number[l.segment] == none || plan_.segments[number[l.segment]].keep.empty())
+                continue;
+            plan_.segments[number[l.segment]].losses.push_back(l.range);
+            traced.add(l.range);
+        }
+        for (auto const& l : plan_.declare)
+            for (auto const& gap : traced.gaps_in(l)) first->losses.push_back(gap);
+    }
+    /// A segment whose file is gone is forgotten once what it held is declared lost; one of which that is not known only when its loss is
+    /// accepted.
+    void choose_forgotten() {
+        std::set<segment_id> unknown;
+        for (auto const& u : e_.found.unknown) unknown.insert(u.segment);
+        auto const links = links_of(e_.stock.segments);
+        bool const all = scope_ == repair_scope::everything;
+        if (!all && e_.found.lost.empty()) return;
+        for (auto const& s : e_.stock.segments)
+            if (!s.present && !unknown.contains(s.entry.id)) plan_.forget.push_back(s.entry.id);
+        for (auto const& s : e_.stock.spare)
+            if (!s.present && !unknown.contains(s.entry.id) && (all || links.contains(s.entry.id)))
+                plan_.forget.push_back(s.entry.id);
+    }
+
+    repair_plan& plan_;
+    examination const& e_;
+    repair_scope scope_;
+    std::set<segment_id> const& begun_;
+    std::set<std::string, std::less<>> cost_{};      ///< files with damage that cost records
+    std::set<std::string, std::less<>> mentioned_{}; ///< files with any
+};
 
 } // namespace detail
 
-/// What a repair by this choice does. With decision::refuse the rest of the plan says what would be lost.
-[[nodiscard]] inline repair_plan plan_repair(examination const& e, repair_choice const& choice, repair_scope scope) {
+/// What a repair by this choice does. With decision::refuse the rest of the plan says what would be lost. `begun`: segments that an earlier
+/// try of the same repair meant to replace and did not come to (repair_progress.hpp).
+[[nodiscard]] inline repair_plan plan_repair(examination const& e, repair_choice const& choice, repair_scope scope,
+                                             std::set<segment_id> const& begun = {}) {
     repair_plan plan;
     auto const& v = e.found;
     plan.what = detail::gravest(v.findings, choice);
     plan.counted = v.counted;
     plan.end = v.end;
+    plan.declare = v.lost;
     for (auto const& l : v.lost) plan.lost_records += l.size();
     if (!v.lost.empty() && plan.what == decision::roll_back) detail::roll_back(plan, e);
-    else plan.declare = v.lost;
-    detail::choose_segments(plan, e, scope);
+    detail::segment_chooser{plan, e, scope, begun}.run();
     auto const has = [&](damage kind) {
         return std::ranges::any_of(e.stock.findings, [&](finding const& f) { return f.kind == kind; });
     };
@@ -16876,19 +21025,212 @@ inline void choose_segments(repair_plan& plan, examination const& e, repair_scop
 
 #endif
 
+// ---- keel/recovery/repair_progress.hpp ----
+#ifndef KEEL_RECOVERY_REPAIR_PROGRESS_HPP
+#define KEEL_RECOVERY_REPAIR_PROGRESS_HPP
+
+// How far a repair has come, beside its evidence in quarantine/<number>/: `progress`, a block of 512 bytes, and `journal.jsonl`, a line
+// for each thing that was done. A repair that ran out of room or memory, was cancelled or killed goes on behind the last step that was
+// committed; and undo knows the manifest edit that the repair led to, so that it takes back a repair and nothing that was written since.
+//
+//   Progress: 0 magic u64 | 8 version u32 | 12 checksum_id u32 | 16 store_id 16 | 32 repair u64 | 40 edit it began on u64
+//             48 edit of the last step known to be committed u64, and 56 bytes of the journal up to there u64
+//             64 edit of the step under way u64, 72 bytes of the journal with it u64, 80 next segment id behind it u64
+//             88 records lost up to there u64, 96 and with the step under way u64 | 104 finished u8      | 504 check u64
+// It is written before each step is committed. The step is committed if the manifest's newest edit has its number and gives the next
+// segment id that it said: no other edit raises that by just as much.
+
+namespace keel::inline v0::recovery {
+
+inline constexpr std::uint64_t repair_magic = 0x0A706572'6C65656BULL; // "keelrep\n"
+inline constexpr std::uint32_t repair_version = 1;
+inline constexpr std::uint64_t journal_bytes_max = 256 * MiB; ///< of a longer one only the beginning is read back
+
+struct repair_progress {
+    format::store_id store{};
+    std::uint64_t number = 0;
+    std::uint64_t begun_on = 0;
+    std::uint64_t done_edit = 0;
+    std::uint64_t done_bytes = 0;
+    std::uint64_t next_edit = 0;
+    std::uint64_t next_bytes = 0;
+    std::uint64_t next_segment = 0;
+    std::uint64_t done_lost = 0;
+    std::uint64_t next_lost = 0;
+    bool finished = false;
+    bool operator==(repair_progress const&) const = default;
+
+    /// Whether the step under way is committed in this state.
+    [[nodiscard]] bool is_committed(format::manifest_state const& now) const noexcept {
+        return next_edit != 0 && now.edit == next_edit && now.next_segment == next_segment;
+    }
+    /// Whether nothing but this repair has changed the store since it began.
+    [[nodiscard]] bool is_newest(format::manifest_state const& now) const noexcept {
+        return now.edit == done_edit || is_committed(now);
+    }
+    /// The same with the step under way done, if it is committed in this state; else as if it had not been begun.
+    [[nodiscard]] repair_progress settled(format::manifest_state const& now) const noexcept {
+        auto out = *this;
+        if (is_committed(now)) {
+            out.done_edit = next_edit;
+            out.done_bytes = next_bytes;
+            out.done_lost = next_lost;
+        }
+        out.next_edit = out.next_bytes = out.next_segment = out.next_lost = 0;
+        return out;
+    }
+};
+
+template <checksum_policy C>
+[[nodiscard]] format::header_block encode(repair_progress const& p) noexcept {
+    format::header_block block{};
+    format::field_writer out{block};
+    out.put(repair_magic).put(repair_version).put(checksum_id{C::id}.value).put(byte_view{p.store});
+    out.put(p.number).put(p.begun_on).put(p.done_edit).put(p.done_bytes);
+    out.put(p.next_edit).put(p.next_bytes).put(p.next_segment);
+    out.put(p.done_lost).put(p.next_lost).put(std::uint8_t{p.finished});
+    format::detail::seal_block<C>(block);
+    return block;
+}
+template <checksum_policy C>
+[[nodiscard]] std::optional<repair_progress> decode_repair_progress(byte_view block) noexcept {
+    if (!format::detail::block_verifies<C>(block)) return std::nullopt;
+    format::field_reader in{block};
+    if (in.get<std::uint64_t>() != repair_magic || in.get<std::uint32_t>() != repair_version) return std::nullopt;
+    static_cast<void>(in.get<std::uint32_t>());
+    repair_progress p;
+    p.store = in.bytes<16>();
+    p.number = in.get<std::uint64_t>();
+    p.begun_on = in.get<std::uint64_t>();
+    p.done_edit = in.get<std::uint64_t>();
+    p.done_bytes = in.get<std::uint64_t>();
+    p.next_edit = in.get<std::uint64_t>();
+    p.next_bytes = in.get<std::uint64_t>();
+    p.next_segment = in.get<std::uint64_t>();
+    p.done_lost = in.get<std::uint64_t>();
+    p.next_lost = in.get<std::uint64_t>();
+    p.finished = in.get<std::uint8_t>() != 0;
+    return p;
+}
+
+/// The names in quarantine/<number>/.
+class repair_folder {
+public:
+    repair_folder(wal::layout const& paths, std::uint64_t number) : path_{paths.quarantine(number)} {}
+    [[nodiscard]] std::string const& path() const noexcept { return path_; }
+    [[nodiscard]] std::string file(std::string_view name) const { return path_ + '/' + std::string{name}; }
+    [[nodiscard]] std::string manifest(int copy) const { return file(copy == 0 ? "manifest.0" : "manifest.1"); }
+    [[nodiscard]] std::string progress() const { return file("progress"); }
+    [[nodiscard]] std::string journal() const { return file("journal.jsonl"); }
+    [[nodiscard]] std::string receipt() const { return file("receipt.json"); }
+    [[nodiscard]] std::string undone_receipt() const { return file("receipt.undone.json"); }
+    [[nodiscard]] std::string undone_journal() const { return file("journal.undone.jsonl"); }
+
+    /// What an undo leaves; a later repair may take the same number.
+    [[nodiscard]] static bool is_undone(std::string_view name) noexcept {
+        return name == "receipt.undone.json" || name == "journal.undone.jsonl";
+    }
+
+private:
+    std::string path_;
+};
+
+/// What stands there of a repair of this store; nothing where it does not verify, or is of another one.
+template <checksum_policy C, io::file_system Fs>
+[[nodiscard]] std::optional<repair_progress> read_progress(Fs& fs, repair_folder const& folder,
+                                                           format::store_id const& store) {
+    auto const file = fs.open(folder.progress(), io::access::read_only, io::creation::must_exist);
+    format::header_block block{};
+    auto const got = file ? file->read(0, block) : result<std::size_t>{std::size_t{0}};
+    if (!got || *got != block.size()) return std::nullopt;
+    auto const p = decode_repair_progress<C>(block);
+    return p && p->store == store ? p : std::nullopt;
+}
+
+/// Replaces what stood there, in one step.
+template <checksum_policy C, io::file_system Fs>
+[[nodiscard]] result<void> write_progress(Fs& fs, repair_folder const& folder, repair_progress const& p) {
+    auto const temporary = folder.progress() + ".tmp";
+    using store_type = wal::manifest_store<C, Fs>;
+    KEEL_TRY(store_type::put_file(fs, temporary, encode<C>(p)));
+    KEEL_TRY(fs.rename(temporary, folder.progress()));
+    return fs.sync_directory(folder.path());
+}
+
+/// The newest repair, where it is unfinished and nothing else was written since: what is repaired next goes on with it.
+template <checksum_policy C, io::file_system Fs>
+[[nodiscard]] std::optional<repair_progress> unfinished_repair(Fs& fs, wal::layout const& paths,
+                                                               format::store_id const& store,
+                                                               format::manifest_state const& on_disk) {
+    // Its first step raises the number: one that has not come so far has the next one.
+    for (auto const number : {on_disk.next_repair - 1, on_disk.next_repair}) {
+        if (number == 0) continue;
+        auto const p = read_progress<C>(fs, repair_folder{paths, number}, store);
+        if (p && p->number == number && !p->finished && p->is_newest(on_disk)) return p;
+    }
+    return std::nullopt;
+}
+
+/// The segments that a repair's journal says are to be replaced: the numbers in its lines {"planned":[...]}.
+[[nodiscard]] inline std::set<segment_id> planned_segments(std::string_view journal) {
+    constexpr std::string_view begins = "{\"planned\":[";
+    std::set<segment_id> out;
+    while (!journal.empty()) {
+        auto line = journal.substr(0, journal.find('\n'));
+        journal.remove_prefix(std::min(line.size() + 1, journal.size()));
+        if (!line.starts_with(begins)) continue;
+        line.remove_prefix(begins.size());
+        for (segment_id id;;) {
+            auto const [end, failed] = std::from_chars(line.data(), line.data() + line.size(), id.value);
+            if (failed != std::errc{}) break;
+            if (id) out.insert(id);
+            line.remove_prefix(static_cast<std::size_t>(end - line.data()));
+            if (!line.starts_with(',')) break;
+            line.remove_prefix(1);
+        }
+    }
+    return out;
+}
+
+/// What an earlier try of the newest repair meant to replace and did not come to; nothing where there is none to go on with. Only what a step
+/// that was committed has noted counts.
+template <checksum_policy C, io::file_system Fs>
+[[nodiscard]] std::set<segment_id> rest_of_repair(Fs& fs, wal::layout const& paths, format::store_id const& store,
+                                                  format::manifest_state const& on_disk) {
+    std::set<segment_id> out;
+    if (on_disk.next_repair < 2) return out; // its first step raises that
+    auto const p = unfinished_repair<C>(fs, paths, store, on_disk);
+    if (!p || p->number + 1 != on_disk.next_repair) return out;
+    auto const file = fs.open(repair_folder{paths, p->number}.journal(), io::access::read_only,
+                              io::creation::must_exist);
+    if (!file) return out;
+    std::string text(static_cast<std::size_t>(std::min(p->settled(on_disk).done_bytes, journal_bytes_max)), ' ');
+    auto const got = file->read(0, std::as_writable_bytes(std::span{text}));
+    text.resize(got ? *got : 0);
+    out = planned_segments(text);
+    std::erase_if(out, [&](segment_id id) { return !on_disk.segments.contains(id); });
+    return out;
+}
+
+} // namespace keel::inline v0::recovery
+
+#endif
+
 // ---- keel/recovery/segment_builder.hpp ----
 #ifndef KEEL_RECOVERY_SEGMENT_BUILDER_HPP
 #define KEEL_RECOVERY_SEGMENT_BUILDER_HPP
 
-// Writing a segment anew out of what a scan of a damaged one verifies: the last step but one of a repair (repair.hpp).
+// Writing a segment anew out of what a scan of a damaged one verifies (repair.hpp), with the index and the filter that sealing gives it:
+// the next opening mounts it like any other.
 
 namespace keel::inline v0::recovery::detail {
 
 /// Takes the records of one damaged segment that count and writes them as the frames of a new life, a buffer at a time. The first
-/// failed write is remembered and told by finish().
+/// failed write is remembered and told by finish(). Memory: a buffer, and the keys.
 template <checksum_policy C, class File>
 class segment_builder {
 public:
+    /// `keep`: the LSNs that count, in order.
     segment_builder(File& file, format::segment_header const& header, std::vector<lsn_range> keep)
         : file_{file}, header_{header}, keep_{std::move(keep)}, at_{format::frames_begin(header.size)}, written_{at_},
           mark_{header.first.before()} {}
@@ -16906,7 +21248,13 @@ public:
         append({.type = format::frame_type::mark, .flags = format::whole_batch}, m.at, format::encode(m));
     }
     void record(lsn at, format::frame_view const& frame, std::uint64_t) {
-        if (std::ranges::none_of(keep_, [&](auto const& r) { return r.contains(at); })) return;
+        // A scan gives them in LSN order: each range is passed once.
+        while (next_kept_ < keep_.size() && keep_[next_kept_].last < at) ++next_kept_;
+        if (next_kept_ == keep_.size() || !keep_[next_kept_].contains(at)) return;
+        bool const has_key = frame.header.type == format::frame_type::put ||
+                             frame.header.type == format::frame_type::erase;
+        if (has_key)
+            keys_.add(as_text(frame.key()), at_, static_cast<std::uint32_t>(at.value - header_.first.value + 1));
         append(frame.header, at, frame.payload);
         last_ = at;
         ++count_;
@@ -16928,21 +21276,28 @@ public:
         s.chain = format::chain_value<C>(header_.previous.chain, s);
         return s;
     }
-    /// Writes what is left, zeros up to the footer, footer and headers, and syncs.
+    /// Writes what is left, zeros up to the footer, index and filter, footer and headers, and syncs.
     [[nodiscard]] result<void> finish() {
         auto const head = format::encode<C>(header_);
-        auto const foot = format::encode<C>(format::segment_footer{.seal = seal()});
         put(0, head);
         flush();
         buffer_.assign(flush_bytes, std::byte{0});
         auto const end = format::footer_offset(header_.size);
         for (auto at = written_; at < end; at += flush_bytes)
             put(at, byte_view{buffer_}.first(static_cast<std::size_t>(std::min<std::uint64_t>(flush_bytes, end - at))));
-        put(end, foot);
+        KEEL_TRY(status_);
+        KEEL_TRY_LET(made, wal::write_sections<C>(file_, keys_, count_, header_.salt, at_, header_.size));
+        sections_ = made;
+        format::segment_footer foot{.seal = seal()};
+        for (auto const& section : {made.index, made.filter})
+            if (section) foot.sections[foot.section_count++] = *section;
+        put(end, format::encode<C>(foot));
         put(format::second_header_offset(header_.size), head);
-        if (!status_) return status_;
+        KEEL_TRY(status_);
         return file_.sync();
     }
+    /// Once it is finished.
+    [[nodiscard]] wal::segment_sections const& sections() const noexcept { return sections_; }
 
 private:
     static constexpr std::size_t flush_bytes = 256 * KiB;
@@ -16976,6 +21331,9 @@ private:
     File& file_;
     format::segment_header header_;
     std::vector<lsn_range> keep_;
+    std::size_t next_kept_ = 0;
+    wal::index_builder keys_{};
+    wal::segment_sections sections_{};
     std::uint64_t at_;
     std::uint64_t written_;
     lsn mark_;
@@ -16994,27 +21352,130 @@ private:
 #ifndef KEEL_RECOVERY_REPAIR_HPP
 #define KEEL_RECOVERY_REPAIR_HPP
 
-// Decisions -> effects. Repair never writes in place and never destroys evidence (R5.5):
-//   1. quarantine/<number>/ gets copies of both manifests;
-//   2. each damaged segment that still has records is written anew beside the old one, and synced; tables that a roll-back goes behind
-//      are copied there;
-//   3. quarantine/<number>/receipt.json says what was found, what is done, and the digests of the files before and after;
-//   4. one manifest edit switches: new segments in, old ones out, losses declared;
-//   5. the old files move into quarantine/<number>/.
-// A crash before 4 leaves the old store and some leftovers; after 4 the new store, and the move is completed at the next open.
-// undo() puts it all back byte for byte, as long as nothing was written since.
+// Decisions -> effects. Repair never writes in place and never destroys evidence (R5.5). Before anything else quarantine/<number>/ gets
+// copies of both manifests. Then step by step, each of them consistent by itself (plan.hpp):
+//   1. a damaged segment that still has records is written anew beside the old one, and synced; with the first step, tables that a
+//      roll-back goes behind are copied into quarantine/<number>/;
+//   2. the journal there says what is done, with the digests of the files before and after; progress says which edit will do it;
+//   3. one manifest edit switches: the new segment in, the old one out; the first one declares all losses;
+//   4. the old file moves into quarantine/<number>/.
+// At the end receipt.json puts the journal together. A crash before a step's 3 leaves the store as the step before left it, and a leftover;
+// behind it the next opening completes 4. A repair that was cut short (a full disk, memory refused, cancelled, killed) goes on where it
+// stopped, under its number: what was replaced is not touched again (repair_progress.hpp).
+// undo.hpp puts it all back byte for byte, as long as nothing was written since.
 
 namespace keel::inline v0::recovery {
+
+/// A segment that a repair has written anew.
+struct built_segment {
+    std::size_t replaces = 0; ///< index into inventory::segments
+    segment_id id{};
+    std::uint64_t records = 0;
+    wal::segment_sections sections{};
+};
 
 struct repair_done {
     std::uint64_t number = 0;               ///< of this repair; its folder is quarantine/<number>
     std::vector<std::string> quarantined{}; ///< paths inside the store
-    std::vector<segment_id> built{};
+    std::vector<built_segment> built{};
+    std::optional<error>
+        stopped{}; ///< why it stopped; the steps before that stand, and the next repair goes on behind them
     std::optional<error>
         unfinished{}; ///< the new state stands, but some old file could not be moved: the next repair or open does it
 };
 
 namespace detail {
+
+/// A whole file; what the machine does not read of it is left out.
+template <io::file_system Fs>
+[[nodiscard]] result<std::vector<std::byte>> read_file(Fs& fs, std::string const& path) {
+    KEEL_TRY_LET(file, fs.open(path, io::access::read_only, io::creation::must_exist));
+    KEEL_TRY_LET(status, file.status());
+    std::vector<std::byte> bytes(static_cast<std::size_t>(status.size));
+    KEEL_TRY_LET(got, file.read(0, bytes));
+    bytes.resize(got);
+    return bytes;
+}
+
+/// The journal of a repair: a line for each thing done, appended before the edit that does it.
+template <io::file_system Fs>
+class repair_journal {
+public:
+    repair_journal(Fs& fs, std::string path) : fs_{fs}, path_{std::move(path)} {}
+
+    /// Goes on behind the first `bytes`, of steps that were committed. What an uncommitted step wrote behind them is written over.
+    [[nodiscard]] result<void> open(std::uint64_t bytes) {
+        KEEL_TRY_LET(file, fs_.open(path_, io::access::read_write, io::creation::if_missing));
+        std::string text(static_cast<std::size_t>(bytes), ' ');
+        KEEL_TRY_LET(got, file.read(0, std::as_writable_bytes(std::span{text})));
+        text.resize(got);
+        end_ = got;
+        told_.emplace(std::move(text));
+        file_.emplace(std::move(file));
+        return {};
+    }
+    [[nodiscard]] std::uint64_t bytes() const noexcept { return end_; }
+    /// A finding that an earlier try told of already is not told again.
+    void add_finding(finding const& f, std::uint64_t now_ns) {
+        auto const json = observe::to_json(f, now_ns);
+        if (!told_->has("{\"finding\":" + json + '}')) add("finding", json);
+    }
+    /// `kind`: "strategy", "planned", "segment", "table", "finding" or "declared".
+    void add(std::string_view kind, std::string_view json) {
+        observe::json_object line;
+        line.raw(kind, json);
+        pending_ += line.str() + '\n';
+    }
+    [[nodiscard]] std::uint64_t bytes_with_pending() const noexcept { return end_ + pending_.size(); }
+    [[nodiscard]] result<void> write() {
+        KEEL_TRY(file_->write(end_, as_bytes(pending_)));
+        KEEL_TRY(file_->sync());
+        end_ += pending_.size();
+        pending_.clear();
+        return {};
+    }
+
+private:
+    Fs& fs_;
+    std::string path_;
+    std::optional<typename Fs::file> file_{};
+    std::optional<recent_events> told_{};
+    std::uint64_t end_ = 0;
+    std::string pending_{};
+};
+
+/// What the lines of a journal add up to: the end of a receipt.
+class journal_sum {
+public:
+    explicit journal_sum(std::string_view text) {
+        while (!text.empty()) {
+            auto const end = text.find('\n');
+            if (end == std::string_view::npos) break; // torn
+            add(text.substr(0, end));
+            text.remove_prefix(end + 1);
+        }
+    }
+    [[nodiscard]] std::string first(std::string_view kind) const {
+        auto const at = lists_.find(kind);
+        return at == lists_.end() ? "\"unknown\"" : at->second.substr(0, at->second.find(','));
+    }
+    [[nodiscard]] std::string list(std::string_view kind) const {
+        auto const at = lists_.find(kind);
+        return '[' + (at == lists_.end() ? std::string{} : at->second) + ']';
+    }
+
+private:
+    // {"segment":{...}}
+    void add(std::string_view line) {
+        auto const name_end = line.find("\":");
+        if (!line.starts_with("{\"") || name_end == std::string_view::npos || !line.ends_with('}')) return;
+        auto& list = lists_[std::string{line.substr(2, name_end - 2)}];
+        auto const value = line.substr(name_end + 2, line.size() - name_end - 3);
+        if (!list.empty()) list += ',';
+        list += value;
+    }
+    std::map<std::string, std::string, std::less<>> lists_{};
+};
 
 template <class Config>
 class repairer {
@@ -17024,80 +21485,192 @@ public:
     using store_type = wal::manifest_store<C, fs_type>;
 
     repairer(fs_type& fs, examination const& e, repair_plan const& plan, open_options const& options,
-             std::string_view strategy)
+             std::string_view strategy, store_type& manifest)
         : fs_{fs}, e_{e}, plan_{plan}, options_{options}, strategy_{strategy}, paths_{e.stock.paths},
-          now_ns_{options.clock_ns()} {}
+          manifest_{manifest}, now_ns_{options.clock_ns()} {}
 
-    result<repair_done> run(store_type& manifest) {
-        done_.number = manifest.state().next_repair;
-        next_id_ = manifest.state().next_segment;
-        KEEL_TRY(open_quarantine());
-        for (auto const& s : plan_.segments) KEEL_TRY(repair_segment(s));
-        if (!done_.built.empty()) KEEL_TRY(fs_.sync_directory(paths_.log()));
-        for (auto const id : plan_.not_ingested) KEEL_TRY(keep_copy(id));
-        KEEL_TRY(write_receipt());
-        KEEL_TRY(switch_over(manifest));
-        if (auto moved = move_away(); !moved) done_.unfinished = std::move(moved).error();
+    repair_done run() {
+        if (auto done = steps(); !done) done_.stopped = std::move(done).error();
         return std::move(done_);
+    }
+    /// The receipt of a repair whose last step was committed before it came to that.
+    result<void> finish_earlier() {
+        auto const& known = *e_.stock.manifest.state;
+        auto const before = unfinished_repair<C>(fs_, paths_, e_.stock.store, known);
+        if (!before || before->begun_on == known.edit) return {};
+        at_ = before->settled(known);
+        folder_.emplace(paths_, at_.number);
+        return finish();
     }
 
 private:
-    [[nodiscard]] std::string folder() const { return paths_.quarantine(done_.number); }
+    using journal_type = repair_journal<fs_type>;
+
+    result<void> steps() {
+        KEEL_TRY(manifest_.check_identity());
+        next_id_ = manifest_.state().next_segment;
+        KEEL_TRY(begin());
+        note_plan();
+        KEEL_TRY(first_ops());
+        if (plan_.segments.empty()) KEEL_TRY(take_step());
+        for (auto const& s : plan_.segments) {
+            KEEL_TRY(stop_if_asked());
+            KEEL_TRY(replace(s));
+            KEEL_TRY(take_step());
+            if (building_) done_.built.push_back(std::move(*std::exchange(building_, std::nullopt)));
+            if (!done_.unfinished) move_away(s);
+            if (&s == &plan_.segments.front()) remove_leftovers();
+        }
+        return finish();
+    }
 
     static result<void> folder_exists(fs_type& fs, std::string const& path) {
         auto made = fs.make_directory(path);
         if (!made && made.error().code != errc::exists) return failure(std::move(made).error());
         return {};
     }
+    [[nodiscard]] result<void> stop_if_asked() const {
+        if (!options_.cancel.stop_requested()) return {};
+        return failure(errc::cancelled,
+                       "the repair was cancelled: " + std::to_string(done_.built.size()) +
+                           " segment(s) were written anew, and the next repair goes on behind them",
+                       paths_.root());
+    }
 
-    result<void> open_quarantine() {
+    // ---- the folder -------------------------------------------------------------------------------------------------------
+
+    result<void> begin() {
+        auto const& known = e_.stock.manifest.state ? *e_.stock.manifest.state : manifest_.state();
         KEEL_TRY(folder_exists(fs_, paths_.quarantine()));
         KEEL_TRY(fs_.sync_directory(paths_.root()));
-        KEEL_TRY(folder_exists(fs_, folder()));
-        KEEL_TRY(fs_.sync_directory(paths_.quarantine()));
+        if (auto const before = unfinished_repair<C>(fs_, paths_, e_.stock.store, known);
+            before && manifest_.state().edit == std::max(known.edit, e_.stock.manifest.marked)) {
+            at_ = before->settled(known);
+            folder_.emplace(paths_, at_.number);
+        } else {
+            KEEL_TRY(take_number());
+            KEEL_TRY(copy_manifests());
+            fresh_ = true;
+        }
+        at_.done_edit = manifest_.state().edit;
+        done_.number = at_.number;
+        journal_.emplace(fs_, folder_->journal());
+        KEEL_TRY(journal_->open(at_.done_bytes));
+        at_.done_bytes = journal_->bytes();
+        at_.next_lost = at_.done_lost;
+        return {};
+    }
+    /// The next number whose folder holds nothing but what an undo left: evidence is not written over, also where the manifests that
+    /// counted the repairs are gone.
+    result<void> take_number() {
+        at_ = {.store = e_.stock.store, .number = manifest_.state().next_repair, .begun_on = manifest_.state().edit};
+        for (;; ++at_.number) {
+            folder_.emplace(paths_, at_.number);
+            auto const names = fs_.list(folder_->path());
+            if (!names && names.error().code != errc::not_found) return failure(names.error());
+            auto const undone = [](io::directory_entry const& e) { return repair_folder::is_undone(e.name); };
+            if (!names || std::ranges::all_of(*names, undone) || began_only(*names)) break;
+        }
+        KEEL_TRY(folder_exists(fs_, folder_->path()));
+        return fs_.sync_directory(paths_.quarantine());
+    }
+    /// A try that came to no step: nothing in it is evidence.
+    [[nodiscard]] bool began_only(std::vector<io::directory_entry> const& names) {
+        auto const p = read_progress<C>(fs_, *folder_, e_.stock.store);
+        bool const moved = std::ranges::any_of(names, [](io::directory_entry const& e) {
+            return wal::layout::segment_of(e.name) || wal::layout::table_of(e.name) || e.name == "receipt.json";
+        });
+        return !moved && (!p || p->done_edit == p->begun_on) && at_.number == manifest_.state().next_repair;
+    }
+    result<void> copy_manifests() {
         for (int i = 0; i < 2; ++i) {
-            auto bytes = read_all(paths_.manifest(i));
-            if (!bytes && bytes.error().code == errc::not_found) continue;
+            if (auto gone = fs_.remove(folder_->manifest(i)); !gone && gone.error().code != errc::not_found)
+                return gone;
+            auto bytes = read_file(fs_, paths_.manifest(i));
             // A manifest that cannot be read is no reason not to repair: what can be had of it is in memory already.
-            if (!bytes) continue;
-            KEEL_TRY(store_type::put_file(fs_, folder() + (i == 0 ? "/manifest.0" : "/manifest.1"), *bytes));
+            if (bytes) KEEL_TRY(store_type::put_file(fs_, folder_->manifest(i), *bytes));
+        }
+        return fs_.sync_directory(folder_->path());
+    }
+
+    // ---- one step -----------------------------------------------------------------------------------------------------------
+
+    /// The journal, then the word of which edit comes, then the edit.
+    result<void> take_step() {
+        // No other edit raises it by two: what is found behind a crash tells whether this one was committed.
+        ++next_id_;
+        edit_.next(next_id_, std::max(manifest_.state().next_repair, at_.number + 1));
+        at_.next_edit = manifest_.state().edit + 1;
+        at_.next_bytes = journal_->bytes_with_pending();
+        at_.next_segment = next_id_;
+        KEEL_TRY(journal_->write());
+        KEEL_TRY(write_progress<C>(fs_, *folder_, at_));
+        KEEL_TRY(rewrite_ ? write_manifest_anew() : manifest_.commit(edit_));
+        rewrite_ = false;
+        edit_ = {};
+        at_.done_edit = at_.next_edit;
+        at_.done_bytes = at_.next_bytes;
+        at_.done_lost = at_.next_lost;
+        return {};
+    }
+    result<void> write_manifest_anew() {
+        auto after = format::applied(manifest_.state(), format::frame_type::edit, at_.next_edit, edit_.payload());
+        if (!after)
+            return failure(errc::corruption, "the repair contradicts the manifest; validate the store and report this",
+                           paths_.root());
+        return manifest_.create(std::move(*after));
+    }
+
+    void note_plan() {
+        if (fresh_) journal_->add("strategy", '"' + std::string{strategy_} + '"');
+        std::string ids;
+        for (auto const& s : plan_.segments)
+            ids += (ids.empty() ? "" : ",") + std::to_string(e_.stock.segments[s.segment].entry.id.value);
+        journal_->add("planned", '[' + ids + ']');
+        for (auto const& f : e_.report.findings) journal_->add_finding(f, now_ns_);
+    }
+    /// What belongs to no segment goes with the first step, and so do all losses.
+    result<void> first_ops() {
+        rewrite_ = plan_.rewrite_manifest;
+        for (auto const& r : plan_.declare) {
+            edit_.loss(r);
+            journal_->add("declared", '[' + std::to_string(r.first.value) + ',' + std::to_string(r.last.value) + ']');
+        }
+        at_.next_lost += plan_.lost_records;
+        // A manifest that was rebuilt has not heard of those that only frames declare, and their segments may go.
+        wal::lsn_set known;
+        for (auto const& r : manifest_.state().losses) known.add(r);
+        for (auto const& r : e_.found.declared)
+            for (auto const& part : known.gaps_in(r)) edit_.loss(part);
+        for (auto const id : plan_.forget) edit_.removed(id, at_.number);
+        for (auto const id : plan_.not_ingested) {
+            KEEL_TRY(stop_if_asked());
+            KEEL_TRY(keep_copy(id));
         }
         return {};
     }
 
-    result<std::vector<std::byte>> read_all(std::string const& path) {
-        KEEL_TRY_LET(file, fs_.open(path, io::access::read_only, io::creation::must_exist));
-        KEEL_TRY_LET(status, file.status());
-        std::vector<std::byte> bytes(static_cast<std::size_t>(status.size));
-        KEEL_TRY_LET(got, file.read(0, bytes));
-        bytes.resize(got);
-        return bytes;
-    }
-
     /// The policy's sum over a file as it is, unreadable sectors taken as zeros.
-    std::uint64_t digest(std::string const& path, std::uint64_t bytes) {
-        auto file = fs_.open(path, io::access::read_only, io::creation::must_exist);
-        if (!file) return 0;
-        wal::window<typename fs_type::file> in{*file, bytes};
+    [[nodiscard]] result<std::uint64_t> digest(std::string const& path, std::uint64_t bytes) {
         C sum;
-        for (std::uint64_t at = 0; at < bytes;) {
-            auto const part = in.from(at, 1);
+        auto const done = each_part(path, bytes, [&](std::uint64_t, byte_view part) -> result<void> {
             sum.update(part);
+            return {};
+        });
+        if (!done && done.error().code == errc::cancelled) return failure(done.error());
+        return done ? sum.value() : 0;
+    }
+    /// Calls visit(offset, bytes) for the parts of a file, unreadable sectors as zeros.
+    template <class Visit>
+    [[nodiscard]] result<void> each_part(std::string const& path, std::uint64_t bytes, Visit const& visit) {
+        KEEL_TRY_LET(file, fs_.open(path, io::access::read_only, io::creation::must_exist));
+        wal::window<typename fs_type::file> in{file, bytes};
+        for (std::uint64_t at = 0; at < bytes;) {
+            KEEL_TRY(stop_if_asked());
+            auto const part = in.from(at, 1);
+            KEEL_TRY(visit(at, part));
             at += part.size();
         }
-        return sum.value();
-    }
-
-    result<void> repair_segment(segment_repair const& what) {
-        auto const& old = e_.stock.segments[what.segment];
-        observe::json_object row;
-        row.text("file", paths_.inside(old.path))
-            .number("bytes", old.file_bytes)
-            .hex("digest", digest(old.path, old.file_bytes));
-        edit_.removed(old.entry.id, done_.number);
-        moves_.push_back({old.path, paths_.segment(old.entry.id)});
-        if (what.keep_records) KEEL_TRY(build(what.segment, row));
-        rows_ += (rows_.empty() ? "" : ",") + row.str();
         return {};
     }
 
@@ -17105,27 +21678,35 @@ private:
     result<void> keep_copy(format::table_id id) {
         edit_.untable(id);
         auto const from = paths_.table(id);
-        auto const to = folder() + from.substr(from.rfind('/'));
-        if (std::ranges::find(e_.stock.missing_tables, id) != e_.stock.missing_tables.end()) return {};
-        KEEL_TRY_LET(source, fs_.open(from, io::access::read_only, io::creation::must_exist));
-        KEEL_TRY_LET(status, source.status());
+        auto const to = folder_->path() + from.substr(from.rfind('/'));
+        if (std::ranges::binary_search(e_.stock.missing_tables, id)) return {};
+        KEEL_TRY_LET(status, fs_.status(from));
         KEEL_TRY_LET(target, store_type::put_file(fs_, to));
-        wal::window<typename fs_type::file> in{source, status.size};
-        for (std::uint64_t at = 0; at < status.size;) {
-            auto const part = in.from(at, 1);
-            KEEL_TRY(target.write(at, part));
-            at += part.size();
-        }
+        KEEL_TRY(
+            each_part(from, status.size, [&](std::uint64_t at, byte_view part) { return target.write(at, part); }));
         KEEL_TRY(target.sync());
+        KEEL_TRY_LET(sum, digest(from, status.size));
         observe::json_object row;
-        row.text("file", paths_.inside(from)).number("bytes", status.size).hex("digest", digest(from, status.size));
-        tables_ += (tables_.empty() ? "" : ",") + row.str();
+        row.text("file", paths_.inside(from)).number("bytes", status.size).hex("digest", sum);
+        journal_->add("table", row.str());
         done_.quarantined.push_back(paths_.inside(to));
+        return fs_.sync_directory(folder_->path());
+    }
+
+    // ---- one segment --------------------------------------------------------------------------------------------------------
+
+    result<void> replace(segment_repair const& what) {
+        auto const& old = e_.stock.segments[what.segment];
+        KEEL_TRY_LET(sum, digest(old.path, old.file_bytes));
+        observe::json_object row;
+        row.text("file", paths_.inside(old.path)).number("bytes", old.file_bytes).hex("digest", sum);
+        edit_.removed(old.entry.id, at_.number);
+        if (!what.keep.empty()) KEEL_TRY(build(what, row));
+        journal_->add("segment", row.str());
         return {};
     }
 
-    result<void> build(std::size_t index, observe::json_object& row) {
-        auto const& old = e_.stock.segments[index];
+    [[nodiscard]] format::segment_header header_for(found_segment const& old) {
         while (static_cast<std::uint32_t>(next_id_) == 0) ++next_id_;
         segment_id const id{next_id_++};
         format::segment_header header{.checksum = checksum_id{C::id}, .store = e_.stock.store, .id = id};
@@ -17139,146 +21720,144 @@ private:
         header.durable_edit = e_.stock.state.edit;
         header.place = old.entry.place;
         header.state = format::segment_state::rebuilt;
-        std::vector<lsn_range> keep;
-        std::uint64_t wanted = 0;
-        for (auto const& c : plan_.counted)
-            if (c.segment == index) {
-                keep.push_back(c.range);
-                wanted += c.range.size();
-            }
+        return header;
+    }
 
+    result<void> build(segment_repair const& what, observe::json_object& row) {
+        auto const& old = e_.stock.segments[what.segment];
+        auto const header = header_for(old);
+        auto const path = paths_.segment(header.id);
         auto const temporary = paths_.segment_temporary();
         KEEL_TRY_LET(target, store_type::put_file(fs_, temporary));
-        segment_builder<C, typename fs_type::file> builder{target, header, std::move(keep)};
+        segment_builder<C, typename fs_type::file> builder{target, header, what.keep};
         builder.start(now_ns_, e_.found.horizon);
+        KEEL_TRY(copy_records(old, what, builder));
+        auto losses = e_.runs[what.segment].losses; // what the old segment said of them, its successor says, too
+        losses.insert(losses.end(), what.losses.begin(), what.losses.end());
+        if (!losses.empty()) builder.losses(losses);
+        auto const seal = builder.seal();
+        KEEL_TRY(builder.finish());
+        KEEL_TRY(fs_.rename(temporary, path));
+        // Without this a crash can keep the manifest's word of the new segment and lose the file's name.
+        KEEL_TRY(fs_.sync_directory(paths_.log()));
+        edit_.prepared(header.id, header.salt, header.size, old.entry.place).sealed(seal);
+        building_ = built_segment{what.segment, header.id, seal.count, builder.sections()};
+        KEEL_TRY_LET(sum, digest(path, header.size));
+        row.text("replaced_by", paths_.inside(path)).number("records", builder.count());
+        row.hex("digest_after", sum);
+        return {};
+    }
+    template <class Builder>
+    result<void> copy_records(found_segment const& old, segment_repair const& what, Builder& builder) {
         KEEL_TRY_LET(file, fs_.open(old.path, io::access::read_only, io::creation::must_exist));
         auto whole = old.geometry;
         whole.indexed.reset(); // what stood in for records is no copy of them
         static_cast<void>(scan_segment<C>(file, whole, builder, options_.cancel));
-        if (options_.cancel.stop_requested())
-            return failure(errc::cancelled, "the repair was cancelled; nothing was changed", old.path);
-        if (builder.count() != wanted)
-            return failure(errc::corruption,
-                           "of " + std::to_string(wanted) + " records that were to be kept " +
-                               std::to_string(builder.count()) +
-                               " verify; nothing was changed: open with verify = deep, which finds all damage first",
-                           old.path);
-        auto losses = e_.runs[index].losses; // what the old segment said of them, its successor says, too
-        losses.insert(losses.end(), plan_.declare.begin(), plan_.declare.end());
-        if (!losses.empty()) builder.losses(losses);
-        auto const seal = builder.seal();
-        KEEL_TRY(builder.finish());
-        KEEL_TRY(fs_.rename(temporary, paths_.segment(id)));
-        edit_.prepared(id, header.salt, header.size, old.entry.place).sealed(seal);
-        done_.built.push_back(id);
-        row.text("replaced_by", paths_.inside(paths_.segment(id))).number("records", builder.count());
-        row.hex("digest_after", digest(paths_.segment(id), header.size));
-        return {};
+        KEEL_TRY(stop_if_asked());
+        std::uint64_t wanted = 0;
+        for (auto const& r : what.keep) wanted += r.size();
+        if (builder.count() == wanted) return {};
+        return failure(
+            errc::corruption,
+            "of " + std::to_string(wanted) + " records that were to be kept " + std::to_string(builder.count()) +
+                " verify; this segment was not changed: open with verify = deep, which finds all damage first",
+            old.path);
     }
 
-    result<void> write_receipt() {
-        std::string found;
-        for (auto const& f : e_.report.findings) found += (found.empty() ? "" : ",") + observe::to_json(f, now_ns_);
+    void move_away(segment_repair const& what) {
+        auto const& old = e_.stock.segments[what.segment];
+        auto const to = folder_->file(wal::layout::segment_name(old.entry.id));
+        auto const moved = [&]() -> result<void> {
+            KEEL_TRY(manifest_.check_identity());
+            KEEL_TRY(fs_.rename(old.path, to));
+            KEEL_TRY(fs_.sync_directory(folder_->path()));
+            return fs_.sync_directory(paths_.log());
+        };
+        if (auto done = moved(); !done) done_.unfinished = std::move(done).error();
+        else done_.quarantined.push_back(paths_.inside(to));
+    }
+
+    /// What a try before this one built and did not switch to. Behind a commit: no power loss takes back that it is none of the store's.
+    void remove_leftovers() {
+        for (auto const& l : e_.stock.leftovers)
+            if (l.is_ours) static_cast<void>(fs_.remove(l.path)); // else the first write does
+    }
+
+    // ---- the end ------------------------------------------------------------------------------------------------------------
+
+    result<void> finish() {
+        KEEL_TRY(write_receipt(fs_, *folder_, at_, now_ns_, folder_->receipt()));
+        at_.finished = true;
+        return write_progress<C>(fs_, *folder_, at_);
+    }
+
+public:
+    /// Puts together what the journal says.
+    [[nodiscard]] static result<void> write_receipt(fs_type& fs, repair_folder const& folder, repair_progress const& at,
+                                                    std::uint64_t now_ns, std::string const& path) {
+        KEEL_TRY_LET(bytes, read_file(fs, folder.journal()));
+        bytes.resize(static_cast<std::size_t>(std::min<std::uint64_t>(at.done_bytes, bytes.size())));
+        journal_sum const all{as_text(bytes)};
         observe::json_object o;
-        o.number("repair", done_.number).text("time", observe::utc_text(now_ns_)).text("strategy", strategy_);
-        o.text("digest_policy", C::name).number("lost_records", plan_.lost_records);
-        o.raw("declared_lost", observe::to_json(plan_.declare))
-            .raw("segments", "[" + rows_ + "]")
-            .raw("tables", "[" + tables_ + "]")
-            .raw("findings", "[" + found + "]");
+        o.number("repair", at.number).text("time", observe::utc_text(now_ns));
+        o.raw("strategy", all.first("strategy"));
+        o.text("digest_policy", C::name).number("lost_records", at.done_lost).number("edit", at.done_edit);
+        o.raw("declared_lost", all.list("declared"))
+            .raw("segments", all.list("segment"))
+            .raw("tables", all.list("table"))
+            .raw("findings", all.list("finding"));
         auto const text = o.str() + "\n";
-        KEEL_TRY(store_type::put_file(fs_, folder() + "/receipt.json", as_bytes(text)));
-        return fs_.sync_directory(folder());
+        KEEL_TRY(store_type::put_file(fs, path, as_bytes(text)));
+        return fs.sync_directory(folder.path());
     }
 
-    result<void> switch_over(store_type& manifest) {
-        for (auto const& r : plan_.declare) edit_.loss(r);
-        // A manifest that was rebuilt has not heard of those that only frames declare, and their segments may go.
-        wal::lsn_set known;
-        for (auto const& r : manifest.state().losses) known.add(r);
-        for (auto const& r : e_.found.declared)
-            for (auto const& part : known.gaps_in(r)) edit_.loss(part);
-        for (auto const id : plan_.forget) edit_.removed(id, done_.number);
-        edit_.next(next_id_, done_.number + 1);
-        if (!plan_.rewrite_manifest) return manifest.commit(edit_);
-        auto after = format::applied(manifest.state(), format::frame_type::edit,
-                                     std::max(manifest.state().edit, e_.stock.manifest.marked) + 1, edit_.payload());
-        if (!after)
-            return failure(errc::corruption, "the repair contradicts the manifest; validate the store and report this",
-                           paths_.root());
-        return manifest.create(std::move(*after));
-    }
-
-    result<void> move_away() {
-        for (auto const& [from, as] : moves_) {
-            auto const to = folder() + as.substr(as.rfind('/'));
-            KEEL_TRY(fs_.rename(from, to));
-            done_.quarantined.push_back(paths_.inside(to));
-        }
-        if (moves_.empty()) return {};
-        KEEL_TRY(fs_.sync_directory(folder()));
-        return fs_.sync_directory(paths_.log());
-    }
-
+private:
     fs_type& fs_;
     examination const& e_;
     repair_plan const& plan_;
     open_options const& options_;
     std::string_view strategy_;
     wal::layout const& paths_;
+    store_type& manifest_;
     std::uint64_t now_ns_;
+    repair_progress at_{};
+    std::optional<repair_folder> folder_{};
+    std::optional<journal_type> journal_{};
     repair_done done_{};
+    std::optional<built_segment> building_{}; ///< written, and not switched to yet
     std::uint64_t next_id_ = 1;
     format::edit_builder edit_{};
-    std::vector<std::pair<std::string, std::string>> moves_{};
-    std::string rows_{};
-    std::string tables_{};
+    bool rewrite_ = false;
+    bool fresh_ = false;
 };
 
 } // namespace detail
 
-/// Carries a plan out. The caller holds the store's lock. After an error the old store stands, or the new one; never a mixture.
+/// Carries a plan out. The caller holds the store's lock. Where it stops (a full disk, a stop request, ...) the store stands as the last step
+/// left it: what that gives is served, and a repair planned anew goes on from there.
 template <class Config>
-[[nodiscard]] result<repair_done> apply_repair(
+[[nodiscard]] repair_done apply_repair(
     typename Config::file_system& fs, examination const& e, repair_plan const& plan, open_options const& options,
     std::string_view strategy, wal::manifest_store<typename Config::checksum, typename Config::file_system>& manifest) {
-    return detail::repairer<Config>{fs, e, plan, options, strategy}.run(manifest);
+    return detail::repairer<Config>{fs, e, plan, options, strategy, manifest}.run();
 }
-
-/// Appends to quarantine/corruption.jsonl, synced, the events whose like does not stand among the log's last ones: damage that lost
-/// nothing stays where it is and is found by every open. The caller holds the store's lock.
-template <io::file_system Fs>
-[[nodiscard]] result<void> log_corruption(Fs& fs, wal::layout const& paths, std::vector<finding> const& findings,
-                                          std::uint64_t now_ns) {
-    if (std::ranges::none_of(findings, &finding::is_corruption)) return {};
-    auto made = fs.make_directory(paths.quarantine());
-    if (!made && made.error().code != errc::exists) return failure(std::move(made).error());
-    if (made) KEEL_TRY(fs.sync_directory(paths.root()));
-    KEEL_TRY_LET(file, fs.open(paths.corruption_log(), io::access::read_write, io::creation::if_missing));
-    KEEL_TRY_LET(status, file.status());
-    std::string recent(static_cast<std::size_t>(std::min<std::uint64_t>(status.size, 64 * KiB)), ' ');
-    KEEL_TRY(file.read(status.size - recent.size(), std::as_writable_bytes(std::span{recent})));
-    std::string lines;
-    for (auto const& f : findings) {
-        if (!f.is_corruption()) continue;
-        auto const line = observe::to_json(f, now_ns);
-        auto const behind_time = std::string_view{line}.substr(line.find("\"kind\""));
-        if (!recent.ends_with('\n') && !recent.empty() && lines.empty()) lines += '\n'; // a crash tore its last line
-        if (recent.find(behind_time) == std::string::npos) lines += line + '\n';
-    }
-    if (lines.empty()) return {};
-    KEEL_TRY(file.write(status.size, as_bytes(lines)));
-    KEEL_TRY(file.sync());
-    return fs.sync_directory(paths.quarantine());
+/// A repair that was cut short behind its last step gets its receipt. The caller holds the store's lock.
+template <class Config>
+[[nodiscard]] result<void> finish_receipt(
+    typename Config::file_system& fs, examination const& e, repair_plan const& nothing, open_options const& options,
+    wal::manifest_store<typename Config::checksum, typename Config::file_system>& manifest) {
+    if (!e.stock.manifest.state || e.stock.manifest.state->next_repair < 2) return {};
+    return detail::repairer<Config>{fs, e, nothing, options, {}, manifest}.finish_earlier();
 }
 
 /// Moves files that an interrupted repair took out of service into its quarantine folder. The caller holds the store's lock.
 template <io::file_system Fs>
 [[nodiscard]] result<void> finish_moves(Fs& fs, inventory const& stock) {
+    std::map<segment_id, std::uint64_t> removed_by;
+    for (auto const& r : stock.state.removed) removed_by.emplace(r.id, r.repair);
     for (auto const& file : stock.leftovers) {
         if (!file.removed) continue;
-        auto const by = std::ranges::find_if(stock.state.removed, [&](auto const& r) { return r.id == *file.removed; });
-        auto const folder = stock.paths.quarantine(by->repair);
+        auto const folder = stock.paths.quarantine(removed_by.at(*file.removed));
         auto const to = folder + '/' + wal::layout::segment_name(*file.removed);
         if (!fs.status(folder) || fs.status(to)) continue; // nothing that was moved before is written over
         KEEL_TRY(fs.rename(file.path, to));
@@ -17288,474 +21867,58 @@ template <io::file_system Fs>
     return {};
 }
 
-/// Takes the last repair back: every file as it was, byte for byte. Refused once anything was written after it.
-/// The caller holds the store's lock exclusively.
-template <class Config>
-[[nodiscard]] result<std::uint64_t> undo_repair(typename Config::file_system& fs, std::string const& directory) {
-    using C = typename Config::checksum;
-    using fs_type = typename Config::file_system;
-    wal::layout const paths{directory};
-    auto const now = wal::load_manifest<C>(fs, paths);
-    if (!now.state || now.state->next_repair < 2)
-        return failure(errc::not_found, "no repair is on record here: nothing to undo", paths.root());
-    auto const number = now.state->next_repair - 1;
-    auto const folder = paths.quarantine(number);
-    auto names = fs.list(folder);
-    if (!names)
-        return failure(errc::not_found, "the quarantine of the last repair is gone: it cannot be undone", folder);
-
-    wal::manifest_load before;
-    before.copies[0] = wal::read_manifest_copy<C>(fs, folder + "/manifest.0");
-    before.copies[1] = wal::read_manifest_copy<C>(fs, folder + "/manifest.1");
-    wal::assemble(before);
-    auto const last_edit = before.state ? std::max(before.state->edit, before.marked) : 0;
-    if (last_edit != 0 && now.state->edit > last_edit + 1)
-        return failure(errc::conflict, "the store was written to since the repair: undoing it would lose those writes",
-                       paths.root());
-
-    for (auto const& entry : *names)
-        if (wal::layout::segment_of(entry.name))
-            KEEL_TRY(fs.rename(folder + '/' + entry.name, paths.log_file(entry.name)));
-        else if (wal::layout::table_of(entry.name))
-            KEEL_TRY(fs.rename(folder + '/' + entry.name, paths.table_file(entry.name)));
-    KEEL_TRY(fs.sync_directory(paths.log()));
-    if (now.state->tables.size() != (before.state ? before.state->tables.size() : 0))
-        KEEL_TRY(fs.sync_directory(paths.tables()));
-    for (int i = 0; i < 2; ++i) {
-        auto const name = folder + (i == 0 ? "/manifest.0" : "/manifest.1");
-        auto saved = fs.open(name, io::access::read_only, io::creation::must_exist);
-        if (!saved) {
-            if (auto gone = fs.remove(paths.manifest(i)); !gone && gone.error().code != errc::not_found)
-                return failure(gone.error());
-            continue;
-        }
-        KEEL_TRY_LET(status, saved->status());
-        std::vector<std::byte> bytes(static_cast<std::size_t>(status.size));
-        KEEL_TRY_LET(got, saved->read(0, bytes));
-        bytes.resize(got);
-        using store_type = wal::manifest_store<C, fs_type>;
-        KEEL_TRY(store_type::put_file(fs, paths.manifest_temporary(i), bytes));
-        KEEL_TRY(fs.rename(paths.manifest_temporary(i), paths.manifest(i)));
-        KEEL_TRY(fs.sync_directory(paths.root()));
-    }
-    for (auto const& [id, entry] : now.state->segments) {
-        bool const built = before.state ? id.value >= before.state->next_segment : entry.place != id;
-        if (built) KEEL_TRY(fs.remove(paths.segment(id)));
-    }
-    KEEL_TRY(fs.sync_directory(paths.log()));
-    KEEL_TRY(fs.rename(folder + "/receipt.json", folder + "/receipt.undone.json"));
-    for (auto const* name : {"/manifest.0", "/manifest.1"})
-        if (auto gone = fs.remove(folder + name); !gone && gone.error().code != errc::not_found)
-            return failure(gone.error());
-    KEEL_TRY(fs.sync_directory(folder));
-    return number;
-}
-
 } // namespace keel::inline v0::recovery
 
 #endif
 
-// ---- keel/wal/notes_file.hpp ----
-#ifndef KEEL_WAL_NOTES_FILE_HPP
-#define KEEL_WAL_NOTES_FILE_HPP
+// ---- keel/recovery/carry_out.hpp ----
+#ifndef KEEL_RECOVERY_CARRY_OUT_HPP
+#define KEEL_RECOVERY_CARRY_OUT_HPP
 
-// The notes beside the log (format/notes.hpp): written by plain stores into a mapping after each commit, never synced. A killed
-// process leaves them behind. They are a hint, so a store that fails here fails nobody.
-
-namespace keel::inline v0::wal {
-
-template <checksum_policy C, io::file_system Fs>
-class notes_file {
-public:
-    /// Opens or creates the file. Errors are the machine's; the caller may go on without notes.
-    [[nodiscard]] static result<notes_file> open(Fs& fs, std::string const& path) {
-        KEEL_TRY_LET(file, fs.open(path, io::access::read_write, io::creation::if_missing));
-        KEEL_TRY_LET(status, file.status());
-        // Only then: an allocation waits for the file system's journal, whatever that is busy with.
-        if (status.size < format::notes_file_bytes) KEEL_TRY(file.allocate(format::notes_file_bytes));
-        KEEL_TRY_LET(mapping, file.map(io::access::read_write));
-        notes_file out{std::move(mapping), status.identity, fs.boot()};
-        if (auto const read = out.mapping_->copy_out(0, out.original_); !read) return failure(read.error());
-        if (auto const newest = format::newest_note<C>(out.original_)) {
-            out.last_ = *newest;
-            // The newer slot stays until the other one is whole.
-            auto const first = format::decode_note<C>(byte_view{out.original_}.first(format::note_bytes));
-            out.slot_ = first && first->sequence == newest->sequence ? 1 : 0;
-        }
-        return out;
-    }
-
-    /// The newest note as it stood when the file was opened, or was written since.
-    [[nodiscard]] format::note const& last() const noexcept { return last_; }
-
-    /// Stores the note into the older slot. Sequence, boot and identity are filled in here.
-    void write(format::note n) {
-        n.sequence = last_.sequence + 1;
-        n.boot = boot_;
-        n.self = self_;
-        auto const bytes = format::encode<C>(n);
-        if (!mapping_->store(slot_ * format::note_bytes, bytes)) return;
-        slot_ ^= 1;
-        last_ = n;
-    }
-    /// Puts back both slots as they were when opened: for an open that ended in order without doing anything.
-    void restore() { static_cast<void>(mapping_->store(0, original_)); }
-
-private:
-    notes_file(typename Fs::mapping mapping, io::file_identity self, io::boot_id boot)
-        : mapping_{std::move(mapping)}, self_{self}, boot_{boot} {}
-
-    std::optional<typename Fs::mapping> mapping_;
-    io::file_identity self_;
-    io::boot_id boot_;
-    format::note last_{};
-    std::array<std::byte, 2 * format::note_bytes> original_{};
-    std::uint64_t slot_ = 0;
-};
-
-} // namespace keel::inline v0::wal
-
-#endif
-
-// ---- keel/wal/writer_start.hpp ----
-#ifndef KEEL_WAL_WRITER_START_HPP
-#define KEEL_WAL_WRITER_START_HPP
-
-// Where a writer begins: what recovery leaves behind.
-
-namespace keel::inline v0::wal {
-
-/// A segment's records that count and that nothing proves durable. The process that wrote them may have seen its sync fail: then they
-/// are in the page cache only, which looks clean, and a sync of ours would prove nothing. They are written again.
-struct unproven_tail {
-    segment_id id{};
-    std::string path{};
-    std::uint64_t salt = 0;
-    lsn first{};                      ///< LSN deltas count from here
-    lsn proven{};                     ///< up to it, the bytes in this file are known to be on the disk
-    std::vector<lsn_range> counted{}; ///< in LSN order
-    std::uint64_t begin = 0;
-    std::uint64_t end = 0; ///< offset behind the last frame that counts
-};
-
-struct writer_start {
-    lsn last{};                          ///< the last LSN of the log, declared losses included
-    lsn durable{};                       ///< known durable already
-    bool cut_needed = false;             ///< a crash left an open end: the next header voids what lies after `last`
-    std::vector<std::string> unsynced{}; ///< files whose counted bytes may not be on the disk yet
-    std::vector<unproven_tail> tails{};  ///< all records after `durable`
-    format::segment_link previous{};     ///< what the next header says of the segment before,
-    std::uint64_t previous_proven =
-        0; ///< where that segment ends in it if the tails, none of them there, are written again
-    std::vector<format::segment_entry> spares{};  ///< prepared segments that were found
-    std::vector<format::segment_entry> retired{}; ///< segments given up whose files a crash left
-    std::string reason{};                         ///< why the state is not healthy; empty: it is
-    bool read_only = false;
-};
-
-} // namespace keel::inline v0::wal
-
-#endif
-
-// ---- keel/recovery/opening.hpp ----
-#ifndef KEEL_RECOVERY_OPENING_HPP
-#define KEEL_RECOVERY_OPENING_HPP
-
-// Opening a store: lock, inventory, scan, verdict, repair where the policy says so; what the engine and the log start from.
-// Nothing is written while a store is whole or merely torn by a crash: the first write does what has to be done before it
-// (wal/writer.hpp). The exceptions are the attempt counter in the notes, which an orderly failure puts back, and repairs.
+// From a plan to its effects, for whoever repairs: an opening or the tool. The medium is asked again before anything is given up for bytes
+// that it did not read; the findings say what became of them; the repair is carried out, and told in the corruption log.
 
 namespace keel::inline v0::recovery {
 
-/// How often who reads beside a writer looks again before it believes what it sees: a quarter of a second in all.
-inline constexpr int looks_max = 64;
-
-/// A segment whose records count, for whoever serves them.
-struct served_segment {
-    wal::closed_segment what{};
-    std::optional<std::size_t>
-        scanned{}; ///< which sink was told of its records; nothing: none was, or of the file it replaces
-};
-
-/// A store that is open and recovered, before anything is written to it.
+/// The store's lock, and the word whether what it was taken on is still the store.
 template <class Config>
-struct opened {
-    using fs_type = typename Config::file_system;
-    using C = typename Config::checksum;
+using identity_of = std::shared_ptr<wal::store_identity<typename Config::file_system>>;
 
-    explicit opened(examination what) : exam{std::move(what)} {}
-
-    examination exam;
-    repair_plan plan{};
-    std::optional<typename fs_type::lock_type> lock{};
-    std::optional<wal::notes_file<C, fs_type>> notes{};
-    std::unique_ptr<wal::segment_keeper<C, fs_type>> keeper{};
-    std::unique_ptr<wal::catalog> parts{std::make_unique<wal::catalog>()};
-    wal::writer_start start{};
-    std::vector<served_segment> served{};
-};
+/// The manifest as the store has it, ready for edits, each of which asks `identity` first. Null: whoever only reads.
+template <class Config>
+[[nodiscard]] auto adopted_manifest(typename Config::file_system& fs, inventory const& stock,
+                                    open_options const& options, identity_of<Config> identity) {
+    wal::manifest_store<typename Config::checksum, typename Config::file_system> manifest{
+        fs, stock.paths, stock.store, stock.branch, options.entropy, options.clock_ns};
+    manifest.belongs_to(std::move(identity));
+    auto state = stock.state;
+    // Edits known durable that are gone must not be numbered again.
+    state.edit = std::max(state.edit, stock.manifest.marked);
+    manifest.adopt(std::move(state), stock.manifest);
+    return manifest;
+}
 
 namespace detail {
 
+/// Reads what could not be read once more. A medium that answers now had a passing trouble, and the next look will find the records.
 template <class Config>
-class opener {
+class medium_check {
 public:
     using fs_type = typename Config::file_system;
-    using C = typename Config::checksum;
-    using manifest_type = wal::manifest_store<C, fs_type>;
-    using opened_type = opened<Config>;
-    using lock_type = typename fs_type::lock_type;
+    explicit medium_check(fs_type& fs) : fs_{fs} {}
 
-    opener(fs_type& fs, std::string directory, std::uint64_t segment_bytes, open_options const& options,
-           observe::event_queue<typename Config::observer>& events)
-        : fs_{fs}, paths_{std::move(directory)}, segment_bytes_{segment_bytes}, options_{options}, events_{events} {}
-
-    template <scan_sink Sink>
-    result<opened_type> run(std::vector<Sink>& sinks) {
-        KEEL_TRY(find_folder());
-        if (options_.read_only) return look(sinks);
-        KEEL_TRY(lock());
-        auto done = recover(sinks);
-        if (!done && attempts_ != 0) notes_->restore();
-        return done;
+    result<void> run(examination const& e) {
+        for (auto const& place : e.stock.refused)
+            if (answers(place.path, place.offset, place.length)) return answers_again(place.path, place.offset);
+        for (std::size_t i = 0; i < e.runs.size(); ++i)
+            for (auto const& bad : e.runs[i].unreadable)
+                for (auto at = bad.offset; at < bad.offset + bad.length; at += sector_bytes)
+                    if (answers(e.stock.segments[i].path, at, sector_bytes))
+                        return answers_again(e.stock.segments[i].path, at);
+        return {};
     }
 
 private:
-    result<void> find_folder() {
-        auto names = fs_.list(paths_.root());
-        if (names) return refuse_foreign(*names);
-        if (names.error().code != errc::not_found || !options_.create_if_missing || options_.read_only) {
-            auto why = names.error();
-            if (why.code == errc::not_found)
-                why.message = "there is no store here; create it by opening with create_if_missing";
-            else if (why.code != errc::no_permission && why.code != errc::crashed) {
-                why.code = errc::not_a_store;
-                why.message = "this is no folder that can be listed, and a store is a folder: choose another path, or "
-                              "move what is there away";
-            }
-            return failure(std::move(why));
-        }
-        return fs_.make_directory(paths_.root());
-    }
-    result<void> sync_parent() {
-        auto const slash = paths_.root().find_last_of('/');
-        // Without this a power loss can take the whole new store away after its first write was acknowledged.
-        return fs_.sync_directory(slash == std::string::npos ? "." : slash == 0 ? "/" : paths_.root().substr(0, slash));
-    }
-
-    // Before the lock file is made: a folder of other files stays as it is.
-    result<void> refuse_foreign(std::vector<io::directory_entry> const& names) {
-        auto const is = [](std::string_view name) {
-            return [name](io::directory_entry const& e) { return e.name == name; };
-        };
-        for (auto const* part : {"manifest.0", "manifest.1", "log"})
-            if (std::ranges::any_of(names, is(part))) return {};
-        if (std::ranges::all_of(names, [](auto const& e) { return wal::layout::is_own_name(e.name); })) return {};
-        return failure(errc::not_a_store,
-                       "the folder holds other files and no keel store; choose an empty folder or the store's own",
-                       paths_.root());
-    }
-
-    result<void> lock() {
-        auto held = fs_.lock(paths_.lock(), io::lock_mode::exclusive);
-        // Where it can be shared no writer has it: somebody who reads looks for trouble, and will be done.
-        for (int turn = 0; !held && turn < looks_max && keep_writers_away(); ++turn) {
-            wait_a_little(turn);
-            held = fs_.lock(paths_.lock(), io::lock_mode::exclusive);
-        }
-        if (!held) {
-            auto why = held.error();
-            if (why.code == errc::no_permission)
-                why.message += "; to look at a store that cannot be written to, open it read_only";
-            return failure(std::move(why));
-        }
-        lock_.emplace(std::move(*held));
-        return {};
-    }
-
-    // ---- read-only, perhaps beside a writer -----------------------------------------------------------------------------------
-
-    static void wait_a_little(int turn) { std::this_thread::sleep_for(std::chrono::milliseconds{turn / 8}); }
-
-    /// What looks wrong while somebody writes may be a change that was under way: it is looked at again, and believed once nobody
-    /// could write meanwhile, or where it stays.
-    template <scan_sink Sink>
-    result<opened_type> look(std::vector<Sink>& sinks) {
-        KEEL_TRY_LET(readers, join_readers());
-        for (int turn = 0;; ++turn) {
-            // Writers are kept away only where there was trouble: they wait for that (lock()).
-            std::optional<result<lock_type>> away;
-            if (turn == 0) {
-                beside_writer_ = somebody_writes();
-            } else {
-                away.emplace(keep_writers_away());
-                beside_writer_ = is_held(*away);
-            }
-            bool const alone = !beside_writer_ && turn != 0;
-            believed_ = alone || turn == looks_max;
-            auto done = recover(sinks);
-            bool const clear = done ? done->exam.report.findings.empty() : done.error().code == errc::cancelled;
-            if (believed_ || (clear && (beside_writer_ || !somebody_writes()))) {
-                if (done) done->lock = std::move(readers);
-                return done;
-            }
-            sinks.clear();
-            wait_a_little(turn);
-        }
-    }
-    [[nodiscard]] auto keep_writers_away() { return fs_.lock(paths_.lock(), io::lock_mode::shared); }
-    [[nodiscard]] bool somebody_writes() { return is_held(keep_writers_away()); }
-    [[nodiscard]] static bool is_held(result<lock_type> const& lock) noexcept {
-        return !lock && lock.error().code == errc::locked;
-    }
-    /// As long as this is held no file is written over. A store on a medium that takes no locks is read without.
-    result<std::optional<lock_type>> join_readers() {
-        for (int turn = 0;; ++turn) {
-            auto held = fs_.lock(paths_.readers(), io::lock_mode::shared);
-            if (held) return std::optional{std::move(*held)};
-            if (held.error().code != errc::locked) return std::optional<lock_type>{};
-            if (turn == looks_max) return failure(std::move(held).error());
-            wait_a_little(turn); // a writer gives a file its new life
-        }
-    }
-
-    // ---- recovery -----------------------------------------------------------------------------------------------------------
-
-    template <scan_sink Sink>
-    result<opened_type> recover(std::vector<Sink>& sinks) {
-        auto const begin_attempt = [&](inventory const& stock) -> result<void> { return count_attempt(stock); };
-        KEEL_TRY_LET(exam, examine<Config>(fs_, paths_.root(), options_, sinks, begin_attempt));
-        if (!exam.stock.exists) return create(std::move(exam));
-        paths_ = exam.stock.paths;
-        opened_type out{std::move(exam)};
-        auto const choice = Config::repair_for(options_.repair);
-        out.plan = plan_repair(out.exam, choice, repair_scope::what_is_lost);
-        out.exam.report.notice = out.plan.notice;
-        KEEL_TRY(refuse_if_asked(out, choice));
-        auto manifest = make_manifest(out.exam.stock);
-        if (options_.read_only) {
-            out.start.read_only = true;
-            out.start.reason = "opened read-only";
-        } else {
-            KEEL_TRY(ask_the_medium_again(out));
-            repair(out, choice, manifest);
-        }
-        for (auto const id : out.plan.not_ingested) out.exam.stock.state.tables.erase(id);
-        tell(out);
-        finish(out, std::move(manifest));
-        return out;
-    }
-
-    /// A crash loop inside recovery ends here: the count of attempts survives the process, an orderly end takes it back.
-    result<void> count_attempt(inventory const& stock) {
-        if (options_.read_only || !stock.exists) return {};
-        auto file = wal::notes_file<C, fs_type>::open(fs_, paths_.notes());
-        if (!file) return {}; // a hint: without it attempts are not counted
-        notes_.emplace(std::move(*file));
-        // Where nothing is scanned and nothing is to be mended, nothing is begun that could not come to an end: nothing is written.
-        if (stock.findings.empty() && std::ranges::all_of(stock.segments, &found_segment::mounted)) return {};
-        auto last = notes_->last();
-        bool const ours = last.store == stock.store && last.branch == stock.branch;
-        if (!ours) last = {};
-        if (options_.max_recovery_attempts != 0 && last.attempts >= options_.max_recovery_attempts) {
-            notes_.reset();
-            return failure(errc::recovery_attempts,
-                           "recovery was begun " + std::to_string(last.attempts) +
-                               " times without coming to an end; look at the store with wal-recovery validate, then "
-                               "raise max_recovery_attempts or repair it",
-                           paths_.root());
-        }
-        attempts_ = last.attempts + 1;
-        last.attempts = attempts_;
-        last.store = stock.store;
-        last.branch = stock.branch;
-        notes_->write(signed_anew(last, stock.note_is_own));
-        return {};
-    }
-
-    /// What a note may say once it is written again, which puts this boot's name under it. Only the durable LSN holds in any boot. Where the
-    /// log was accepted up to, in which segment, and where that ends, speaks of page caches: a power cut has taken them, and who looks for
-    /// the log's end would stop in front of records that were acknowledged since.
-    [[nodiscard]] static format::note signed_anew(format::note n, bool of_this_boot) noexcept {
-        if (of_this_boot) return n;
-        n.accepted = n.durable;
-        n.segment = {};
-        n.end = 0;
-        n.newest_index = 0;
-        return n;
-    }
-
-    result<opened_type> create(examination exam) {
-        if (!options_.create_if_missing || options_.read_only)
-            return failure(errc::not_found, "there is no store here; create it by opening with create_if_missing",
-                           paths_.root());
-        auto& stock = exam.stock;
-        auto const high = options_.entropy();
-        auto const low = options_.entropy();
-        format::store(stock.store.data(), high);
-        format::store(stock.store.data() + 8, low);
-        stock.branch = 1;
-        auto made = fs_.make_directory(paths_.log());
-        if (!made && made.error().code != errc::exists) return failure(std::move(made).error());
-        auto notes = wal::notes_file<C, fs_type>::open(fs_, paths_.notes());
-        auto manifest = make_manifest(stock);
-        KEEL_TRY(sync_parent());
-        KEEL_TRY(fs_.sync_directory(paths_.root())); // a manifest without its log folder must not survive
-        KEEL_TRY(manifest.create({}));
-        static_cast<void>(fs_.lock(paths_.readers(), io::lock_mode::exclusive)); // so that it is there to be locked
-        opened_type out{std::move(exam)};
-        if (notes) notes_.emplace(std::move(*notes));
-        finish(out, std::move(manifest));
-        return out;
-    }
-
-    [[nodiscard]] manifest_type make_manifest(inventory const& stock) {
-        manifest_type manifest{fs_, paths_, stock.store, stock.branch, options_.entropy, options_.clock_ns};
-        auto state = stock.state;
-        if (stock.exists) {
-            // Edits known durable that are gone must not be numbered again.
-            state.edit = std::max(state.edit, stock.manifest.marked);
-            manifest.adopt(std::move(state), stock.manifest);
-        }
-        return manifest;
-    }
-
-    result<void> refuse_if_asked(opened_type& out, repair_choice const& choice) {
-        if (out.exam.found.lost.empty() || out.plan.what != decision::refuse) return {};
-        auto const& findings = out.exam.found.findings;
-        auto const total = out.plan.lost_records;
-        error why{
-            .code = errc::corruption,
-            .message = std::to_string(total) + " acknowledged record(s) are damaged, the first is LSN " +
-                       std::to_string(out.exam.found.lost.front().first.value) + ", and the repair policy '" +
-                       std::string{choice.name} +
-                       "' changes nothing: restore a backup, or run wal-recovery repair with a strategy of your choice",
-            .at = out.exam.found.lost.front().first};
-        auto const at = [&](finding const& f) { return f.lost != 0 && f.lsns.contains(why.at); };
-        if (auto const first = std::ranges::find_if(findings, at); first != findings.end()) {
-            why.file = paths_.path(first->file);
-            why.offset = first->offset;
-        }
-        for (auto f : findings) {
-            f.done = outcome::refused;
-            if (believed_) events_.push(observe::damage_found{f});
-        }
-        return failure(std::move(why));
-    }
-
-    /// Before records are given up for bytes that could not be read: read them once more. A medium that answers now had a passing
-    /// trouble, and the next open will find the records.
-    result<void> ask_the_medium_again(opened_type const& out) {
-        if (out.exam.found.lost.empty() && !out.plan.rewrite_manifest) return {};
-        for (auto const& place : out.exam.stock.refused)
-            if (answers(place.path, place.offset, place.length)) return answers_again(place.path, place.offset);
-        for (std::size_t i = 0; i < out.exam.runs.size(); ++i)
-            for (auto const& bad : out.exam.runs[i].unreadable)
-                for (auto at = bad.offset; at < bad.offset + bad.length; at += sector_bytes)
-                    if (answers(out.exam.stock.segments[i].path, at, sector_bytes))
-                        return answers_again(out.exam.stock.segments[i].path, at);
-        return {};
-    }
     static constexpr std::uint64_t sector_bytes = wal::window<typename fs_type::file>::sector_bytes;
 
     [[nodiscard]] bool answers(std::string const& path, std::uint64_t offset, std::uint64_t length) {
@@ -17771,509 +21934,90 @@ private:
                   .offset = offset,
                   .retryable = true});
     }
-
-    void repair(opened_type& out, repair_choice const& choice, manifest_type& manifest) {
-        auto const started = clock::now();
-        auto done = result<void>{};
-        if (out.plan.changes_anything() && !(out.exam.found.lost.empty() && !out.plan.rewrite_manifest)) {
-            auto const how = out.plan.what == decision::roll_back ? outcome::rolled_back : outcome::declared_lost;
-            for (auto* list : {&out.exam.found.findings, &out.exam.report.findings})
-                for (auto& f : *list)
-                    if (f.lost != 0) f.done = how;
-            auto applied = apply_repair<Config>(fs_, out.exam, out.plan, options_, choice.name, manifest);
-            if (applied) {
-                out.exam.report.quarantined = applied->quarantined;
-                built_ = applied->built;
-                if (applied->unfinished) done = failure(*applied->unfinished);
-            } else {
-                done = failure(applied.error());
-            }
-        } else if (auto moved = finish_moves(fs_, out.exam.stock); !moved) {
-            done = moved;
-        }
-        auto logged = log_corruption(fs_, paths_, out.exam.report.findings, options_.clock_ns());
-        if (done && !logged && !out.exam.found.lost.empty()) done = logged; // what cost nothing must not cost the store
-        if (!done) {
-            // What verifies is served from where it lies; nothing is written on top of damage that could not be dealt with.
-            out.start.read_only = true;
-            out.start.reason = "the repair could not be carried out: " + to_string(done.error());
-        }
-        out.exam.report.repair_time = clock::now() - started;
-    }
-
-    void tell(opened_type& out) {
-        auto& report = out.exam.report;
-        report.lost_records = out.plan.lost_records;
-        if (!out.plan.declare.empty()) report.lost_lsn_ranges = out.plan.declare;
-        report.corrupted_records = std::max(report.corrupted_records, report.healed_records);
-        report.attempts = std::max(attempts_, 1U);
-        if (believed_)
-            for (auto const& f : report.findings) events_.push(observe::damage_found{f});
-        if (out.start.reason.empty() && report.damaged())
-            out.start.reason = report.lost_records != 0 ? std::to_string(report.lost_records) +
-                                                              " acknowledged record(s) were lost; see recovery()"
-                                                        : "damage was found that cost no record; see recovery()";
-    }
-
-    void finish(opened_type& out, manifest_type manifest) {
-        auto& stock = out.exam.stock;
-        auto& start = out.start;
-        start.last = out.plan.end;
-        // What the writer has written and acknowledged to nobody yet may still be taken back.
-        if (beside_writer_ && stock.note_is_own)
-            start.last = std::max(std::min(start.last, stock.note->accepted), stock.state.floor);
-        start.durable = std::min(out.exam.found.horizon, start.last);
-        if (stock.note && stock.note_is_own)
-            start.durable = std::min(start.durable, std::max(stock.note->durable, stock.state.floor));
-        link_to_newest(out, manifest.state());
-        // Nothing was kept from there on, so nothing is lost: the next header says so to the frames that say otherwise.
-        for (auto const& r : out.exam.found.declared) start.cut_needed = start.cut_needed || r.last > start.last;
-        list_parts(out, manifest.state());
-        out.keeper = std::make_unique<wal::segment_keeper<C, fs_type>>(fs_, paths_, std::move(manifest), stock.store,
-                                                                       stock.branch, segment_bytes_, options_.entropy,
-                                                                       options_.clock_ns);
-        if (!start.read_only) adopt_spares(out);
-        // What is written from here on is noted nowhere: those of an earlier run must not speak for it.
-        if (!notes_ && !options_.read_only) static_cast<void>(fs_.remove(paths_.notes()));
-        if (notes_ && (attempts_ != 0 || !stock.exists)) {
-            auto n = stock.exists ? notes_->last() : format::note{};
-            n.attempts = 0;
-            n.store = stock.store;
-            n.branch = stock.branch;
-            notes_->write(n);
-        }
-        stop_at_damaged_tables(out);
-        out.lock = std::move(lock_);
-        out.notes = std::move(notes_);
-        out.exam.report.records = 0;
-        for (auto const& c : out.plan.counted) out.exam.report.records += c.range.size();
-        set_range(out.exam.report, stock, out.plan.counted);
-    }
-
-    /// Keys in a damaged part of a table have no answer, and no repair policy makes one up: what is whole is served, nothing is written.
-    static void stop_at_damaged_tables(opened_type& out) {
-        auto const no_answer = [](finding const& f) {
-            bool const of_table = f.kind == damage::missing_table || f.file.ends_with(".tab");
-            return of_table && f.is_corruption() && f.done != outcome::healed;
-        };
-        auto const& findings = out.exam.stock.findings;
-        auto const first = std::ranges::find_if(findings, no_answer);
-        if (first == findings.end()) return;
-        out.start.read_only = true;
-        out.start.reason = first->file + ": " + first->detail + "; put the file back from a copy or a backup";
-    }
-
-    /// Where each counted LSN is read from; a rebuilt segment stands in for the one it replaced.
-    void list_parts(opened_type& out, format::manifest_state const& state) {
-        auto const& stock = out.exam.stock;
-        std::map<segment_id, format::segment_link> links; // as the headers behind them have it
-        for (auto const& s : stock.segments)
-            if (s.header && s.header->previous.id) links[s.header->previous.id] = s.header->previous;
-        std::size_t next_built = 0;
-        std::vector<std::optional<segment_id>> stand_in(stock.segments.size());
-        for (auto const& r : out.plan.segments)
-            if (r.keep_records && next_built < built_.size()) stand_in[r.segment] = built_[next_built++];
-        for (std::size_t i = 0; i < stock.segments.size(); ++i) {
-            auto const& s = stock.segments[i];
-            auto bytes = s.entry.size;
-            wal::catalog_part part{.id = s.entry.id,
-                                   .place = s.entry.place,
-                                   .path = s.path,
-                                   .salt = s.entry.salt,
-                                   .first = s.geometry.first,
-                                   .begin = s.geometry.begin,
-                                   .limit = s.geometry.limit};
-            auto const* seal = s.entry.seal ? &*s.entry.seal : nullptr;
-            if (stand_in[i]) {
-                auto const& entry = state.segments.at(*stand_in[i]);
-                seal = entry.seal ? &*entry.seal : nullptr;
-                part.id = entry.id;
-                part.path = paths_.segment(entry.id);
-                part.salt = entry.salt;
-                part.limit = entry.seal ? entry.seal->data_end : format::frames_limit(entry.size);
-                bytes = entry.size;
-            }
-            for (auto const& c : out.plan.counted)
-                if (c.segment == i) part.counted.push_back(c.range);
-            if (!state.segments.contains(part.id)) continue;
-            part.sealed = seal != nullptr;
-            if (seal != nullptr) part.link = format::link_of(*seal, format::segment_end::rolled);
-            else if (auto const next = links.find(part.id); next != links.end()) part.link = next->second;
-            else if (part.id == out.start.previous.id) part.link = out.start.previous;
-            if (!part.counted.empty()) serve_all(out, i, part, bytes, stand_in[i].has_value());
-            out.parts->add(std::move(part));
-        }
-    }
-    /// A filter that is not as this library makes them is done without.
-    [[nodiscard]] static std::optional<format::segment_section> filter_of(found_segment const& s) {
-        auto const filter = s.footer->section(static_cast<std::uint32_t>(format::section_type::filter));
-        format::filter_shape const shape{format::block_bytes(s.entry.size), s.entry.seal->count};
-        bool const usable = filter && filter->length == shape.bytes() && filter->length != 0 && filter->argument != 0 &&
-                            filter->argument <= 32 && filter->offset >= s.entry.seal->data_end &&
-                            std::uint64_t{filter->offset} + filter->length <= format::footer_offset(s.entry.size);
-        return usable ? filter : std::nullopt;
-    }
-    /// The chunks of a segment that have an index in it are served each by its own; the rest by what the scan found.
-    static void serve_all(opened_type& out, std::size_t i, wal::catalog_part part, std::uint64_t bytes, bool replaced) {
-        auto const& s = out.exam.stock.segments[i];
-        if (!replaced)
-            for (auto const& c : s.chunks) {
-                auto chunk = part;
-                chunk.begin = c.begin;
-                chunk.limit = c.end;
-                chunk.counted = within(part.counted, {s.lsn_of(c.first), s.lsn_of(c.last)});
-                part.begin = c.end;
-                part.counted = within(part.counted, {s.lsn_of(c.last).next(), lsn_max});
-                if (!chunk.counted.empty()) out.served.push_back({.what = chunk_of(chunk, bytes, c)});
-            }
-        if (part.counted.empty()) return;
-        served_segment one{.what = closed(part, bytes)};
-        if (!replaced && s.mounted) {
-            one.what.records = s.entry.seal->count;
-            one.what.index = s.footer->section(static_cast<std::uint32_t>(format::section_type::index));
-            one.what.filter = filter_of(s);
-        } else if (!replaced) {
-            one.scanned = i;
-        }
-        out.served.push_back(std::move(one));
-    }
-    /// As it is served by the index that stands behind it in the log.
-    [[nodiscard]] static wal::closed_segment chunk_of(wal::catalog_part const& part, std::uint64_t bytes,
-                                                      format::indexed_chunk const& c) {
-        auto out = closed(part, bytes);
-        out.records = c.records;
-        out.index = {
-            .type = static_cast<std::uint32_t>(format::section_type::index),
-            .offset = c.blocks,
-            .length = static_cast<std::uint32_t>(format::index_shape{format::block_bytes(bytes), c.records}.bytes()),
-            .check = c.check,
-            .argument = c.shared};
-        return out;
-    }
-    /// `bytes`: the size of the file.
-    [[nodiscard]] static wal::closed_segment closed(wal::catalog_part const& part, std::uint64_t bytes) {
-        return {.id = part.id,
-                .path = part.path,
-                .salt = part.salt,
-                .first = part.first,
-                .begin = part.begin,
-                .end = part.limit,
-                .segment_bytes = bytes,
-                .counted = part.counted};
-    }
-    [[nodiscard]] static std::vector<lsn_range> within(std::vector<lsn_range> const& ranges, lsn_range bounds) {
-        std::vector<lsn_range> out;
-        for (auto const& r : ranges) {
-            lsn_range const both{std::max(r.first, bounds.first), std::min(r.last, bounds.last)};
-            if (!both.empty()) out.push_back(both);
-        }
-        return out;
-    }
-    /// What the next header says of the segment before it, and which files may hold bytes that are not on the disk yet.
-    void link_to_newest(opened_type& out, format::manifest_state const& state) {
-        auto const& stock = out.exam.stock;
-        auto& start = out.start;
-        start.previous = state.base;
-        for (std::size_t i = 0; i < stock.segments.size(); ++i) {
-            auto const& s = stock.segments[i];
-            auto const& run = out.exam.runs[i];
-            auto const known = state.segments.find(s.entry.id);
-            if (known == state.segments.end() || !s.present) continue;
-            bool const newest = i + 1 == stock.segments.size();
-            bool const has_tail = !s.entry.seal && find_tail(out, i);
-            // Where the newest one holds nothing unproven, and nothing is, it has what counts of it on the disk.
-            bool const to_sync = !s.entry.seal && !has_tail && (!newest || start.last > start.durable);
-            if (to_sync) start.unsynced.push_back(s.path);
-            if (!newest) continue;
-            if (s.entry.seal) {
-                start.previous = format::link_of(*s.entry.seal, format::segment_end::rolled);
-                continue;
-            }
-            start.previous = {.id = s.entry.id,
-                              .salt = s.entry.salt,
-                              .last = start.last,
-                              .end = has_tail || to_sync ? kept_end(out, i) : proven_end(out, i),
-                              .aggregate = run.aggregate,
-                              .chain = s.header ? s.header->previous.chain : 0,
-                              .ended = format::segment_end::crashed};
-            start.previous_proven = proven_end(out, i);
-            start.cut_needed = true;
-        }
-        for (auto const id : built_) {
-            auto const& entry = state.segments.at(id);
-            if (entry.place != last_place(stock) || !entry.seal) continue;
-            start.previous = {.id = id,
-                              .salt = entry.salt,
-                              .last = start.last,
-                              .end = entry.seal->data_end,
-                              .aggregate = entry.seal->aggregate,
-                              .chain = entry.seal->chain,
-                              .ended = format::segment_end::repaired};
-            start.cut_needed = true;
-        }
-        if (out.plan.what == decision::roll_back && !out.plan.declare.empty()) start.cut_needed = true;
-    }
-    /// Whether there are records in segment `i` that count and that nothing proves durable, and they can be written again.
-    [[nodiscard]] static bool find_tail(opened_type& out, std::size_t i) {
-        auto const& s = out.exam.stock.segments[i];
-        auto& start = out.start;
-        if (start.last <= start.durable || !out.plan.segments.empty()) return false;
-        if (start.last.value - start.durable.value > format::mark_unknown / 2) return false; // LSN deltas have 32 bits
-        wal::unproven_tail tail{.id = s.entry.id,
-                                .path = s.path,
-                                .salt = s.entry.salt,
-                                .first = s.geometry.first,
-                                .proven = std::min(start.durable, out.exam.found.proven[i]),
-                                .begin = s.geometry.begin,
-                                .end = kept_end(out, i)};
-        for (auto const& c : out.plan.counted)
-            if (c.segment == i && c.range.last > start.durable) tail.counted.push_back(c.range);
-        if (tail.counted.empty()) return false;
-        start.tails.push_back(std::move(tail));
-        return true;
-    }
-    [[nodiscard]] static segment_id last_place(inventory const& stock) {
-        return stock.segments.empty() ? segment_id{} : stock.segments.back().entry.place;
-    }
-    /// Behind the last whole batch of segment `i` up to `last`.
-    [[nodiscard]] static std::uint64_t batches_end(opened_type const& out, std::size_t i, lsn last) {
-        auto end = out.exam.stock.segments[i].geometry.begin;
-        for (auto const& e : out.exam.runs[i].extents)
-            if (e.range.last <= last) end = std::max(end, e.end);
-        return end;
-    }
-    /// Of what lies behind, marks included, nothing says that it will stay.
-    [[nodiscard]] static std::uint64_t proven_end(opened_type const& out, std::size_t i) {
-        return batches_end(out, i, std::min(out.plan.end, out.exam.found.proven[i]));
-    }
-    /// Behind the last frame of segment `i` that counts, or that is a valid mark in front of the cut.
-    [[nodiscard]] static std::uint64_t kept_end(opened_type const& out, std::size_t i) {
-        auto const& run = out.exam.runs[i];
-        auto const end = batches_end(out, i, out.plan.end);
-        return run.last <= out.plan.end ? std::max(run.data_end, end) : end;
-    }
-
-    void adopt_spares(opened_type& out) {
-        std::vector<format::segment_entry> spares;
-        for (auto const& s : out.exam.stock.spare)
-            if (s.present && out.keeper->state()->segments.contains(s.entry.id)) spares.push_back(s.entry);
-        out.start.spares = std::move(spares);
-        for (auto const& l : out.exam.stock.leftovers)
-            if (l.retired) out.start.retired.push_back(*l.retired);
-    }
-
     fs_type& fs_;
-    wal::layout paths_;
-    std::uint64_t segment_bytes_;
-    open_options const& options_;
-    observe::event_queue<typename Config::observer>& events_;
-    std::optional<lock_type> lock_{};
-    std::optional<wal::notes_file<C, fs_type>> notes_{};
-    std::vector<segment_id> built_{};
-    unsigned attempts_ = 0;
-    bool beside_writer_ = false;
-    bool believed_ = true; ///< what is found is told
 };
 
 } // namespace detail
 
-/// Opens or creates the store and recovers it. `segment_bytes`: size of the segments it makes from here on. `sinks[i]` was told what
-/// segment i of stock.segments verifies; which of it counts stands in plan.counted.
-template <class Config, scan_sink Sink>
-[[nodiscard]] result<opened<Config>> open_store(typename Config::file_system& fs, std::string directory,
-                                                std::uint64_t segment_bytes, open_options const& options,
-                                                observe::event_queue<typename Config::observer>& events,
-                                                std::vector<Sink>& sinks) {
-    return detail::opener<Config>{fs, std::move(directory), segment_bytes, options, events}.run(sinks);
+/// Before anything is given up, or taken for unknown, because the machine did not read it. Errors: io_error, retryable, where it does now.
+template <class Config>
+[[nodiscard]] result<void> ask_the_medium_again(typename Config::file_system& fs, examination const& e,
+                                                repair_plan const& plan) {
+    bool const gives_up = !e.found.lost.empty() || plan.rewrite_manifest || !plan.segments.empty();
+    if (!gives_up && e.found.unknown.empty()) return {};
+    return detail::medium_check<Config>{fs}.run(e);
+}
+
+/// What became of a plan.
+struct carried_out {
+    std::optional<repair_done> done{}; ///< also of one that stopped half-way
+    result<void> outcome{}; ///< an error: the repair, its word in the corruption log, or a move was not carried out
+};
+
+/// Carries the plan out, or, where it changes nothing, completes what an earlier repair left. Findings in `e` and `told` say afterwards what
+/// became of them; `told` goes to the corruption log. The caller holds the store's lock, and has asked the medium again.
+template <class Config>
+[[nodiscard]] carried_out carry_out_repair(
+    typename Config::file_system& fs, examination& e, repair_plan const& plan, open_options const& options,
+    std::string_view strategy, wal::manifest_store<typename Config::checksum, typename Config::file_system>& manifest,
+    std::vector<finding>& told) {
+    carried_out out;
+    out.outcome = finish_moves(fs, e.stock);
+    if (!out.outcome) return out;
+    if (plan.changes_anything()) {
+        auto const how = plan.what == decision::roll_back ? outcome::rolled_back : outcome::declared_lost;
+        for (auto* list : {&e.found.findings, &e.report.findings, &told})
+            for (auto& f : *list)
+                if (f.lost != 0) f.done = how;
+        out.done = apply_repair<Config>(fs, e, plan, options, strategy, manifest);
+        if (out.done->stopped) out.outcome = failure(*out.done->stopped);
+        else if (out.done->unfinished) out.outcome = failure(*out.done->unfinished);
+    } else {
+        // A receipt more or less costs nobody the store.
+        static_cast<void>(finish_receipt<Config>(fs, e, plan, options, manifest));
+    }
+    auto logged = log_corruption(fs, e.stock.paths, told, options.clock_ns());
+    if (out.outcome && !logged && !e.found.lost.empty())
+        out.outcome = logged; // what cost nothing must not cost the store
+    return out;
+}
+
+/// Notes that somebody knows of every loss: all that is declared, and all that is unknown. A registered segment whose file is gone is taken off
+/// the manifest with it. Gives the ledger as it is then. The caller holds the store's lock.
+template <class Config>
+[[nodiscard]] result<loss_ledger> accept_losses(typename Config::file_system& fs, examination const& e,
+                                                loss_ledger const& known, open_options const& options,
+                                                identity_of<Config> identity) {
+    format::edit_builder edit;
+    for (auto const& s : e.stock.spare) {
+        bool const unknown = std::ranges::find(e.found.unknown, s.entry.id, &unknown_extent::segment) !=
+                             e.found.unknown.end();
+        if (!s.present && unknown) edit.retired(s.entry.id);
+    }
+    if (!edit.empty()) {
+        auto manifest = adopted_manifest<Config>(fs, e.stock, options, std::move(identity));
+        KEEL_TRY(manifest.commit(edit));
+    }
+    auto const next = accepted_now(known, e.found.declared, e.report);
+    KEEL_TRY(write_ledger<typename Config::checksum>(fs, e.stock.paths, e.stock.store, next));
+    return next;
+}
+
+/// Remembers where more may be lost than anybody knows, before anything is written behind it. `known`: what the ledger says; what is new
+/// joins it. The caller holds the store's lock.
+template <class Config>
+[[nodiscard]] result<void> remember_unknown(typename Config::file_system& fs, examination const& e,
+                                            loss_ledger& known) {
+    auto next = known;
+    for (auto const& u : e.found.unknown)
+        if (!next.knows(u.segment)) next.unknown.push_back(u);
+    if (next.unknown.size() == known.unknown.size()) return {};
+    KEEL_TRY(write_ledger<typename Config::checksum>(fs, e.stock.paths, e.stock.store, next));
+    known = std::move(next);
+    return {};
 }
 
 } // namespace keel::inline v0::recovery
-
-#endif
-
-// ---- keel/wal/keeper_thread.hpp ----
-#ifndef KEEL_WAL_KEEPER_THREAD_HPP
-#define KEEL_WAL_KEEPER_THREAD_HPP
-
-// The one background thread of a log: idle marks after 20 ms of quiet, interval syncs, a mark with the time once a second, a
-// segment in reserve, events for the observer. All of it is in log_core::housekeep(); this only decides when. Where memory is refused the
-// next turn goes on. Asynchronous signals stay with the host's threads.
-
-namespace keel::inline v0::wal {
-
-template <class Core, durability_policy D>
-class keeper_thread {
-public:
-    static constexpr auto quiet_after = std::chrono::milliseconds(20);
-    static constexpr auto resource_step =
-        std::chrono::milliseconds(500); ///< between two looks whether a full disk has room again
-
-    explicit keeper_thread(Core& core)
-        : thread_{[this, &core](std::stop_token stop) {
-              io::block_asynchronous_signals();
-              run(core, stop);
-          }} {}
-
-private:
-    void run(Core& core, std::stop_token const& stop) noexcept {
-        constexpr auto step = D::sync_interval_ms == 0
-                                  ? quiet_after
-                                  : std::min(quiet_after, std::chrono::milliseconds(D::sync_interval_ms));
-        auto& writer = core.writer();
-        auto seen = writer.visible();
-        auto last_change = std::chrono::steady_clock::now();
-        auto last_mark = last_change;
-        for (std::unique_lock hold{m_}; !stop.stop_requested();) {
-            cv_.wait_for(hold, stop, writer.waits_for_resources() ? resource_step : step, [] { return false; });
-            auto const now = std::chrono::steady_clock::now();
-            auto const visible = writer.visible();
-            if (visible != seen) last_change = now;
-            seen = visible;
-            if (now - last_mark >= std::chrono::seconds(1)) {
-                writer.mark_due();
-                last_mark = now;
-            }
-            keel::detail::if_memory_lasts([&] { core.housekeep(now - last_change >= quiet_after); });
-        }
-    }
-
-    std::mutex m_;
-    std::condition_variable_any cv_;
-    std::jthread thread_;
-};
-
-} // namespace keel::inline v0::wal
-
-#endif
-
-// ---- keel/wal/reader.hpp ----
-#ifndef KEEL_WAL_READER_HPP
-#define KEEL_WAL_READER_HPP
-
-// Reading the log back, record by record in LSN order, across segments, beside a running writer. Every record is verified before
-// it is handed out. One thread per reader; it pins the segment it stands in, so retention does not pull it away.
-
-namespace keel::inline v0 {
-
-/// One record of the log. The views are valid until the reader moves on.
-struct log_record {
-    lsn at{};
-    format::frame_type type = format::frame_type::message;
-    bool begins_batch = true;
-    bool ends_batch = true;
-    byte_view key{};
-    byte_view value{}; ///< for a message: all of it
-};
-
-} // namespace keel::inline v0
-
-namespace keel::inline v0::wal {
-
-template <checksum_policy C, class Fs>
-class reader {
-public:
-    reader(Fs fs, catalog const& parts, lsn from)
-        : fs_{std::move(fs)}, catalog_{&parts}, next_{from.value == 0 ? lsn{1} : from} {}
-
-    /// The next record at or below `visible`; nothing where there is none yet. Declared losses are stepped over.
-    /// Errors: corruption (with file and offset), io_error, not_found where retention gave the records up.
-    [[nodiscard]] result<std::optional<log_record>> next(lsn visible) {
-        if (next_ > visible) return std::optional<log_record>{};
-        auto const target = catalog_->next_counted(next_);
-        if (!target || target > visible) return std::optional<log_record>{};
-        next_ = target;
-        KEEL_TRY(stand_at(next_));
-        KEEL_TRY_LET(found, walk_to(next_));
-        next_ = next_.next();
-        return std::optional<log_record>{found};
-    }
-    /// The LSN that next() looks for.
-    [[nodiscard]] lsn position() const noexcept { return next_; }
-
-private:
-    /// Stands in the part that has this LSN, at its first frame or where it stood before.
-    result<void> stand_at(lsn at) {
-        auto part = catalog_->find(at);
-        if (!part) return failure(errc::not_found, "LSN " + std::to_string(at.value) + " is no longer in the log");
-        if (part_ && part_->id == part->id && at > last_) {
-            part_ = std::move(part);
-            return {};
-        }
-        auto file = fs_.open(part->path, io::access::read_only, io::creation::must_exist);
-        if (!file) return failure(std::move(file).error());
-        window_.reset();
-        file_ = std::make_unique<typename Fs::file>(std::move(*file));
-        part_ = std::move(part);
-        KEEL_TRY_LET(status, file_->status());
-        end_ = std::min(format::frames_limit(status.size), status.size);
-        window_.emplace(*file_, end_);
-        offset_ = part_->begin;
-        last_ = {};
-        return {};
-    }
-
-    result<log_record> walk_to(lsn at) {
-        while (offset_ + format::frame_header_bytes <= end_) {
-            auto seen = look();
-            if (seen.state != format::frame_state::intact) {
-                window_->forget(); // what was read ahead of the writer is old by now
-                seen = look();
-            }
-            if (seen.state != format::frame_state::intact) {
-                // Damage that recovery judged may lie between records that count: go on at the next tag.
-                auto const next = find_tag(*window_, static_cast<std::uint32_t>(part_->salt),
-                                           offset_ + format::frame_alignment, end_);
-                if (next >= end_) break;
-                offset_ = next;
-                continue;
-            }
-            auto const frame_at = offset_;
-            offset_ += seen.bytes();
-            if (!format::takes_lsn(seen.header.type)) continue;
-            last_ = lsn{part_->first.value - 1 + seen.header.lsn_delta};
-            if (last_ < at) continue;
-            if (last_ > at) return missing(at, frame_at);
-            return log_record{.at = at,
-                              .type = seen.header.type,
-                              .begins_batch = seen.header.begins(),
-                              .ends_batch = seen.header.ends(),
-                              .key = seen.key(),
-                              .value = seen.value()};
-        }
-        return missing(at, offset_);
-    }
-
-    [[nodiscard]] format::frame_view look() {
-        format::frame_place const place{part_->salt, offset_};
-        auto const room = end_ - offset_;
-        auto const head = window_->at(offset_, format::frame_header_bytes);
-        auto const peek = format::peek_frame(head.data(), place, room);
-        if (peek.state != format::frame_state::intact) return peek;
-        return format::read_frame<C>(window_->at(offset_, static_cast<std::size_t>(peek.bytes())), place);
-    }
-
-    result<log_record> missing(lsn at, std::uint64_t offset) {
-        error e{.code = errc::corruption,
-                .message = "the record does not verify any more; open the store again, or run wal-recovery validate",
-                .file = part_->path,
-                .offset = offset,
-                .at = at};
-        part_.reset();
-        return failure(std::move(e));
-    }
-
-    Fs fs_;
-    catalog const* catalog_;
-    lsn next_;
-    lsn last_{}; ///< the last record passed in this part
-    std::shared_ptr<catalog_part const> part_{};
-    std::unique_ptr<typename Fs::file> file_{};
-    std::optional<window<typename Fs::file>> window_{};
-    std::uint64_t offset_ = 0;
-    std::uint64_t end_ = 0;
-};
-
-} // namespace keel::inline v0::wal
 
 #endif
 
@@ -18416,6 +22160,17 @@ namespace keel::inline v0::wal {
         std::ranges::count_if(batch, [](operation const& op) { return op.type != format::frame_type::message; }));
 }
 
+/// The most bytes of frames that one batch may take: a fresh segment has room for it, a mark before it and a mark after it.
+[[nodiscard]] constexpr std::uint64_t batch_bytes_max_of(std::uint64_t segment_bytes) noexcept {
+    return format::frames_limit(segment_bytes) - format::frames_begin(segment_bytes) -
+           2 * format::frame_bytes(format::mark_bytes);
+}
+/// The most bytes that a record, of key and value, may have.
+[[nodiscard]] constexpr std::uint64_t record_bytes_max_of(std::uint64_t segment_bytes) noexcept {
+    auto const frame = batch_bytes_max_of(segment_bytes) / format::frame_alignment * format::frame_alignment;
+    return frame - format::frame_header_bytes;
+}
+
 template <class Config>
 class active_segment {
 public:
@@ -18430,8 +22185,7 @@ public:
     static constexpr std::uint64_t limit = format::frames_limit(segment_bytes);
     static constexpr std::uint64_t block = format::block_bytes(segment_bytes);
     static constexpr std::uint64_t mark_room = format::frame_bytes(format::mark_bytes);
-    /// The most bytes of frames that one batch may take: a fresh segment has room for it, a mark before it and a mark after it.
-    static constexpr std::uint64_t batch_bytes_max = limit - frames_begin - 2 * mark_room;
+    static constexpr std::uint64_t batch_bytes_max = batch_bytes_max_of(segment_bytes);
 
     /// What a header says when the segment becomes active.
     struct origin {
@@ -18477,6 +22231,8 @@ public:
         if (records_ == 0) return after - mark_room <= limit;
         return after + mark_room <= limit && format::index_fits(after + mark_room, keyed_ + keyed, segment_bytes);
     }
+    /// It has no record yet, and more than the mark that every segment begins with.
+    [[nodiscard]] bool has_spare_mark() const noexcept { return records_ == 0 && end_ > frames_begin + mark_room; }
     /// Room for a closing mark, which needs no more behind it.
     [[nodiscard]] bool has_room_to_close() const noexcept { return end_ + mark_room <= limit; }
     /// Bytes from the last frame to where a mark shares no block with it: a filler frame that long goes in between.
@@ -18584,6 +22340,7 @@ public:
     }
     /// Why a store failed, as far as the file can tell: a mapping gives one signal for a bad sector and for a full disk.
     [[nodiscard]] error why_store_failed(frame_group const& group, error seen) {
+        if (group.bytes.size() >= written_from) return seen; // it was a write, which says why
         auto const status = file_.status();
         if (!status || status->size != segment_bytes) return seen; // cut short: a write would make it grow
         auto const again = file_.write(group.offset + 4, byte_view{group.bytes}.subspan(4));
@@ -18937,6 +22694,68 @@ private:
 
 #endif
 
+// ---- keel/wal/notes_file.hpp ----
+#ifndef KEEL_WAL_NOTES_FILE_HPP
+#define KEEL_WAL_NOTES_FILE_HPP
+
+// The notes beside the log (format/notes.hpp): written by plain stores into a mapping after each commit, never synced. A killed
+// process leaves them behind. They are a hint, so a store that fails here fails nobody.
+
+namespace keel::inline v0::wal {
+
+template <checksum_policy C, io::file_system Fs>
+class notes_file {
+public:
+    /// Opens or creates the file. Errors are the machine's; the caller may go on without notes.
+    [[nodiscard]] static result<notes_file> open(Fs& fs, std::string const& path) {
+        KEEL_TRY_LET(file, fs.open(path, io::access::read_write, io::creation::if_missing));
+        KEEL_TRY_LET(status, file.status());
+        // Only then: an allocation waits for the file system's journal, whatever that is busy with.
+        if (status.size < format::notes_file_bytes) KEEL_TRY(file.allocate(format::notes_file_bytes));
+        KEEL_TRY_LET(mapping, file.map(io::access::read_write));
+        notes_file out{std::move(mapping), status.identity, fs.boot()};
+        if (auto const read = out.mapping_->copy_out(0, out.original_); !read) return failure(read.error());
+        if (auto const newest = format::newest_note<C>(out.original_)) {
+            out.last_ = *newest;
+            // The newer slot stays until the other one is whole.
+            auto const first = format::decode_note<C>(byte_view{out.original_}.first(format::note_bytes));
+            out.slot_ = first && first->sequence == newest->sequence ? 1 : 0;
+        }
+        return out;
+    }
+
+    /// The newest note as it stood when the file was opened, or was written since.
+    [[nodiscard]] format::note const& last() const noexcept { return last_; }
+
+    /// Stores the note into the older slot. Sequence, boot and identity are filled in here.
+    void write(format::note n) {
+        n.sequence = last_.sequence + 1;
+        n.boot = boot_;
+        n.self = self_;
+        auto const bytes = format::encode<C>(n);
+        if (!mapping_->store(slot_ * format::note_bytes, bytes)) return;
+        slot_ ^= 1;
+        last_ = n;
+    }
+    /// Puts back both slots as they were when opened: for an open that ended in order without doing anything.
+    void restore() { static_cast<void>(mapping_->store(0, original_)); }
+
+private:
+    notes_file(typename Fs::mapping mapping, io::file_identity self, io::boot_id boot)
+        : mapping_{std::move(mapping)}, self_{self}, boot_{boot} {}
+
+    std::optional<typename Fs::mapping> mapping_;
+    io::file_identity self_;
+    io::boot_id boot_;
+    format::note last_{};
+    std::array<std::byte, 2 * format::note_bytes> original_{};
+    std::uint64_t slot_ = 0;
+};
+
+} // namespace keel::inline v0::wal
+
+#endif
+
 // ---- keel/wal/record_sink.hpp ----
 #ifndef KEEL_WAL_RECORD_SINK_HPP
 #define KEEL_WAL_RECORD_SINK_HPP
@@ -19045,7 +22864,8 @@ public:
     lsn marked{};                 ///< the largest mark that is itself durable
     lsn encoded_mark{};           ///< the largest mark that was encoded
     lsn durable_at_failure{};
-    std::uint64_t epoch = 0; ///< grows when waiting writers are told outcome_unknown
+    std::vector<lsn_range> lost{}; ///< accepted records that a failed sync took, until somebody says that they know
+    std::uint64_t epoch = 0;       ///< grows when waiting writers are told outcome_unknown
 
     // ---- health -------------------------------------------------------------------------------------------------------------
 
@@ -19074,6 +22894,19 @@ public:
             return failure(errc::read_only, "the store serves reads only: " + health.reason() +
                                                 "; remove the cause, then call resume() or open the store again");
         }
+    }
+    /// Errors: io_error, where an accepted record of `of` was lost: nobody may take it for safe.
+    [[nodiscard]] result<void> nothing_lost(lsn_range of = {{1}, lsn_max}) const {
+        auto const hit =
+            std::ranges::find_if(lost, [&](lsn_range const& r) { return r.first <= of.last && of.first <= r.last; });
+        if (hit == lost.end()) [[likely]]
+            return {};
+        return failure(error{.code = errc::io_error,
+                             .message = "LSN " + std::to_string(hit->first.value) + " to " +
+                                        std::to_string(hit->last.value) +
+                                        " were accepted, and lost when a sync failed; all else that was accepted "
+                                        "survives power loss; accept_loss() says that somebody knows",
+                             .at = hit->first});
     }
     [[nodiscard]] error unknown_outcome() const noexcept {
         error e{.code = errc::outcome_unknown, .message = {}};
@@ -19526,7 +23359,13 @@ private:
             }
             miss(std::max(expected, s_.durable.next()), s_.next.before());
             if (gone.empty()) return {};
+            s_.lost.reserve(s_.lost.size() + gone.size());
             KEEL_TRY(s_.keeper.commit(edit));
+            s_.lost.insert(s_.lost.end(), gone.begin(), gone.end());
+            s_.health.add_condition(state_cause::loss, s_.health.short_of([&] {
+                return "accepted records were lost when a sync failed" + told +
+                       "; accept_loss() says that somebody knows";
+            }));
             for (auto const& r : gone)
                 s_.events.template push<observe::records_lost>([&] {
                     return observe::records_lost{r, "accepted, not synced, and no longer readable after a failed sync"};
@@ -19983,9 +23822,8 @@ public:
         : start_{std::move(start)},
           s_{keeper, parts, sink, events, std::move(notes), start_.last, start_.durable, options.clock_ns},
           fail_over_{s_}, first_{s_, fail_over_, start_}, path_{s_, fail_over_}, never_writes_{start_.read_only} {
-        if (options.read_only) s_.health.stop_writing(state_cause::opened_read_only, start_.reason);
-        else if (start_.read_only) s_.health.stop_writing(state_cause::repair, start_.reason);
-        else if (!start_.reason.empty()) s_.health.add_condition(state_cause::damage, start_.reason);
+        if (start_.read_only) s_.health.stop_writing(start_.cause, start_.reason);
+        for (auto const& c : start_.conditions) s_.health.add_condition(c.what, c.why);
         if constexpr (mapped) keeper.leave_unfilled();
     }
     writer(writer const&) = delete;
@@ -20012,7 +23850,8 @@ public:
     /// Everything up to `at`, which a write returned, survives power loss once this returns.
     [[nodiscard]] result<void> make_durable(lsn at) {
         lock_type hold{s_.m};
-        return sync_up_to(at, hold);
+        KEEL_TRY(sync_up_to(at, hold));
+        return s_.nothing_lost({at, at});
     }
 
     /// Gives an LSN to something that stands beside the log and becomes part of the store at that moment, through `take_effect(lsn)`. In
@@ -20044,20 +23883,30 @@ public:
         }
     }
 
-    /// All records accepted before the call survive power loss once it returns.
+    /// All records accepted before the call survive power loss once it returns. Errors: those of the sync; io_error, where accepted records
+    /// were lost before, until accept_losses().
     [[nodiscard]] result<void> sync() {
         lock_type hold{s_.m};
         if (s_.closing) return s_.refuse();
         // What was accepted may not be on the disk.
         if (!s_.health.is_writable() && !never_writes_) return s_.refuse();
-        if (s_.durable >= s_.accepted && !s_.lead.is_taken()) return {};
+        if (s_.durable >= s_.accepted && !s_.lead.is_taken()) return s_.nothing_lost();
         if (!s_.health.is_writable()) return s_.refuse();
         // What a dead process left accepted is proven by writing it again.
         if (!s_.active && !s_.lead.is_taken()) {
             auto lead = s_.lead.take(hold);
             KEEL_TRY(first_.run(lead));
         }
-        return sync_up_to(s_.accepted, hold);
+        KEEL_TRY(sync_up_to(s_.accepted, hold));
+        return s_.nothing_lost();
+    }
+    /// Somebody knows of every loss up to now.
+    void accept_losses() noexcept {
+        {
+            std::lock_guard const hold{s_.m};
+            s_.lost.clear();
+        }
+        s_.health.end_condition(state_cause::loss);
     }
     /// Ends the segment that is written to, so that everything written so far is in segments that take no more records.
     [[nodiscard]] result<void> roll_over() {
@@ -20113,6 +23962,9 @@ public:
             s_.closing = true; // who waits for room is refused, who waits for the leader is served
             done = keel::detail::guarded([&] { return end_in_order(lead); });
             if (!never_writes_) s_.note();
+            if (done && s_.active && s_.health.is_writable())
+                done = keel::detail::guarded([&] { return seal_active(); });
+            if (done) done = keel::detail::guarded([&] { return s_.nothing_lost(); });
             s_.health.close();
         }
         wake_all();
@@ -20263,6 +24115,7 @@ private:
     /// A mark is due once a second and at the start of each chunk.
     void put_due_mark() {
         if (!s_.active->enters_new_chunk() && !mark_due_.load(std::memory_order_relaxed)) return;
+        if (s_.active->has_spare_mark()) return; // a third one would take the room of the largest batch
         s_.encode_mark(format::mark_kind::periodic);
         mark_due_.store(false, std::memory_order_relaxed);
         s_.active->chunk_is_marked();
@@ -20281,6 +24134,7 @@ private:
     /// Once the log is quiet: a mark, durable when this returns, that proves the records before it. It begins a block of its own, so that no
     /// damage to one block takes both the records and their proof.
     result<void> put_idle_mark(leader& lead) {
+        if (s_.active->records() == 0) return bring_out_mark(lead); // the mark it began with proves all there is
         auto const bytes = s_.active->bytes_to_next_block() + segment_type::mark_room;
         if (!s_.active->has_room(bytes, 0)) return {};
         s_.encode_filler();
@@ -20317,7 +24171,7 @@ private:
 
     /// Seals the active segment and activates the next. Nothing is pending.
     result<void> roll(leader& lead) {
-        if (s_.active->first() == s_.next) return failure(errc::too_large, "a fresh segment has no room for the batch");
+        if (s_.active->first() == s_.next) return failure(errc::too_large, "a fresh segment has no room for it");
         // A full disk shows here, before anything is changed: the write is refused, and the active segment stays as it is.
         if (auto ready = s_.keeper.make_ready(); !ready) {
             s_.health.stop_writing("no segment could be made ready: ", ready.error());
@@ -20381,14 +24235,12 @@ private:
     }
     result<void> end_in_order(leader& lead) {
         if (never_writes_) return {};
-        bring_out_pending(lead);
-        if (!s_.health.is_writable()) return refuse_to_close(); // what was accepted may not be on the disk
+        if (!s_.pending.batches.empty()) bring_out_pending(lead); // a mark alone goes with the closing one
+        if (!s_.health.is_writable()) return refuse_to_close();   // what was accepted may not be on the disk
         if (!s_.active && s_.durable < s_.accepted) KEEL_TRY(first_.run(lead));
         if (!s_.active) return {};
         if (s_.durable < s_.accepted) KEEL_TRY(path_.sync(lead));
-        KEEL_TRY(put_closing_mark(lead));
-        if (!s_.active || !s_.health.is_writable()) return {};
-        return seal_active();
+        return put_closing_mark(lead);
     }
     [[nodiscard]] tl::unexpected<error> refuse_to_close() {
         s_.closing = false;
@@ -20405,6 +24257,1046 @@ private:
     bool never_writes_;                 ///< opened read-only, or a repair failed: no segment is ever activated
     std::atomic<bool> mark_due_{false}; // relaxed: a hint
 };
+
+} // namespace keel::inline v0::wal
+
+#endif
+
+// ---- keel/recovery/hand_over.hpp ----
+#ifndef KEEL_RECOVERY_HAND_OVER_HPP
+#define KEEL_RECOVERY_HAND_OVER_HPP
+
+// What recovery leaves to those who read and write: where each counted LSN is read from, by which index, what the next header says of the
+// segment before it, and which bytes the first write has to make durable. Pure: touches no file.
+
+namespace keel::inline v0::recovery {
+
+/// A segment whose records count, for whoever serves them.
+struct served_segment {
+    wal::closed_segment what{};
+    std::optional<std::size_t>
+        scanned{}; ///< which sink was told of its records; nothing: none was, or of the file it replaces
+    std::uint64_t rebuilt_records = 0; ///< in a file that this opening has written, with its index
+};
+
+namespace detail {
+
+class hand_over {
+public:
+    /// `state`: the manifest's, behind the repair. `built`: what that made.
+    hand_over(examination const& e, repair_plan const& plan, format::manifest_state const& state,
+              std::vector<built_segment> const& built, wal::layout const& paths)
+        : e_{e}, plan_{plan}, state_{state}, paths_{paths}, links_{links_of(e.stock.segments)},
+          counted_(e.stock.segments.size()), stand_in_(e.stock.segments.size(), nullptr), built_{built} {
+        for (auto const& c : plan.counted) counted_[c.segment].push_back(c.range);
+        for (auto const& b : built) stand_in_[b.replaces] = &b;
+    }
+
+    /// What the next header says of the segment before it, and which files may hold bytes that are not on the disk yet.
+    void link_to_newest(wal::writer_start& start) const {
+        auto const& stock = e_.stock;
+        start.previous = state_.base;
+        for (std::size_t i = 0; i < stock.segments.size(); ++i) {
+            auto const& s = stock.segments[i];
+            if (!state_.segments.contains(s.entry.id) || !s.present) continue;
+            bool const newest = i + 1 == stock.segments.size();
+            bool const has_tail = !s.entry.seal && find_tail(start, i);
+            // Where the newest one holds nothing unproven, and nothing is, it has what counts of it on the disk.
+            bool const to_sync = !s.entry.seal && !has_tail && (!newest || start.last > start.durable);
+            if (to_sync) start.unsynced.push_back(s.path);
+            if (!newest) continue;
+            if (s.entry.seal) {
+                start.previous = format::link_of(*s.entry.seal, format::segment_end::rolled);
+                continue;
+            }
+            start.previous = {.id = s.entry.id,
+                              .salt = s.entry.salt,
+                              .last = start.last,
+                              .end = has_tail || to_sync ? kept_end(i) : proven_end(i),
+                              .aggregate = e_.runs[i].aggregate,
+                              .chain = s.header ? s.header->previous.chain : 0,
+                              .ended = format::segment_end::crashed};
+            start.previous_proven = proven_end(i);
+            start.cut_needed = true;
+        }
+        link_to_built(start);
+        if (plan_.back_from) start.cut_needed = true;
+        // A file that is gone may come back: what it holds must not stand behind what is written from here on.
+        if (!e_.found.unknown.empty()) start.cut_needed = true;
+    }
+
+    /// Where each counted LSN is read from; a rebuilt segment stands in for the one it replaced.
+    void list_parts(wal::writer_start const& start, wal::catalog& parts, std::vector<served_segment>& served) const {
+        for (std::size_t i = 0; i < e_.stock.segments.size(); ++i) {
+            auto const& s = e_.stock.segments[i];
+            auto const* entry = &s.entry;
+            wal::catalog_part part{.id = s.entry.id,
+                                   .place = s.entry.place,
+                                   .path = s.path,
+                                   .salt = s.entry.salt,
+                                   .first = s.geometry.first,
+                                   .begin = s.geometry.begin,
+                                   .limit = s.geometry.limit,
+                                   .counted = counted_[i]};
+            if (stand_in_[i] != nullptr) {
+                entry = &state_.segments.at(stand_in_[i]->id);
+                part.id = entry->id;
+                part.path = paths_.segment(entry->id);
+                part.salt = entry->salt;
+                part.limit = entry->seal ? entry->seal->data_end : format::frames_limit(entry->size);
+            }
+            if (!state_.segments.contains(part.id)) continue;
+            part.sealed = entry->seal.has_value();
+            if (entry->seal) part.link = format::link_of(*entry->seal, format::segment_end::rolled);
+            else if (auto const next = links_.find(part.id); next != links_.end()) part.link = next->second;
+            else if (part.id == start.previous.id) part.link = start.previous;
+            if (!part.counted.empty()) serve(served, i, part, entry->size);
+            parts.add(std::move(part));
+        }
+    }
+
+private:
+    void link_to_built(wal::writer_start& start) const {
+        for (auto const& b : built_) {
+            auto const& entry = state_.segments.at(b.id);
+            if (entry.place != e_.stock.segments.back().entry.place || !entry.seal) continue;
+            start.previous = {.id = b.id,
+                              .salt = entry.salt,
+                              .last = start.last,
+                              .end = entry.seal->data_end,
+                              .aggregate = entry.seal->aggregate,
+                              .chain = entry.seal->chain,
+                              .ended = format::segment_end::repaired};
+            start.cut_needed = true;
+        }
+    }
+    /// Whether there are records in segment `i` that count and that nothing proves durable, and they can be written again.
+    [[nodiscard]] bool find_tail(wal::writer_start& start, std::size_t i) const {
+        auto const& s = e_.stock.segments[i];
+        if (start.last <= start.durable || !plan_.segments.empty()) return false;
+        if (start.last.value - start.durable.value > format::mark_unknown / 2) return false; // LSN deltas have 32 bits
+        wal::unproven_tail tail{.id = s.entry.id,
+                                .path = s.path,
+                                .salt = s.entry.salt,
+                                .first = s.geometry.first,
+                                .proven = std::min(start.durable, e_.found.proven[i]),
+                                .begin = s.geometry.begin,
+                                .end = kept_end(i)};
+        for (auto const& r : counted_[i])
+            if (r.last > start.durable) tail.counted.push_back(r);
+        if (tail.counted.empty()) return false;
+        start.tails.push_back(std::move(tail));
+        return true;
+    }
+    /// Behind the last whole batch of segment `i` up to `last`.
+    [[nodiscard]] std::uint64_t batches_end(std::size_t i, lsn last) const {
+        auto end = e_.stock.segments[i].geometry.begin;
+        for (auto const& e : e_.runs[i].extents)
+            if (e.range.last <= last) end = std::max(end, e.end);
+        return end;
+    }
+    /// Of what lies behind, marks included, nothing says that it will stay.
+    [[nodiscard]] std::uint64_t proven_end(std::size_t i) const {
+        return batches_end(i, std::min(plan_.end, e_.found.proven[i]));
+    }
+    /// Behind the last frame of segment `i` that counts, or that is a valid mark in front of the cut.
+    [[nodiscard]] std::uint64_t kept_end(std::size_t i) const {
+        auto const& run = e_.runs[i];
+        auto const end = batches_end(i, plan_.end);
+        return run.last <= plan_.end ? std::max(run.data_end, end) : end;
+    }
+
+    /// The chunks of a segment that have an index in it are served each by its own; the rest by what the scan found, or by the index that
+    /// its seal, or a repair, gave it. `bytes`: the size of the file.
+    void serve(std::vector<served_segment>& served, std::size_t i, wal::catalog_part part, std::uint64_t bytes) const {
+        auto const& s = e_.stock.segments[i];
+        if (stand_in_[i] != nullptr) return serve_built(served, *stand_in_[i], part, bytes);
+        std::size_t next = 0; // of what counts, in LSN order as the chunks are
+        for (auto const& c : s.chunks) {
+            auto chunk = part;
+            chunk.begin = c.begin;
+            chunk.limit = c.end;
+            chunk.counted = take_up_to(part.counted, next, s.lsn_of(c.last));
+            part.begin = c.end;
+            if (!chunk.counted.empty()) served.push_back({.what = chunk_of(chunk, bytes, c)});
+        }
+        part.counted.erase(part.counted.begin(), part.counted.begin() + static_cast<std::ptrdiff_t>(next));
+        if (part.counted.empty()) return;
+        served_segment one{.what = closed(part, bytes)};
+        if (s.mounted) {
+            one.what.records = s.entry.seal->count;
+            one.what.index = s.footer->section(static_cast<std::uint32_t>(format::section_type::index));
+            one.what.filter = filter_of(s);
+        } else {
+            one.scanned = i;
+        }
+        served.push_back(std::move(one));
+    }
+    static void serve_built(std::vector<served_segment>& served, built_segment const& b, wal::catalog_part const& part,
+                            std::uint64_t bytes) {
+        served_segment one{.what = closed(part, bytes)};
+        if (b.sections.index) {
+            one.what.records = b.records;
+            one.what.index = b.sections.index;
+            one.what.filter = b.sections.filter;
+            one.rebuilt_records = b.records;
+        }
+        served.push_back(std::move(one));
+    }
+    /// Those up to `last`, from number `next` on, which is moved behind them; the one that reaches beyond is cut in two.
+    [[nodiscard]] static std::vector<lsn_range> take_up_to(std::vector<lsn_range>& ranges, std::size_t& next,
+                                                           lsn last) {
+        std::vector<lsn_range> out;
+        for (; next < ranges.size() && ranges[next].first <= last; ++next) {
+            out.push_back({ranges[next].first, std::min(ranges[next].last, last)});
+            if (ranges[next].last <= last) continue;
+            ranges[next].first = last.next();
+            break;
+        }
+        return out;
+    }
+    /// A filter that is not as this library makes them is done without.
+    [[nodiscard]] static std::optional<format::segment_section> filter_of(found_segment const& s) {
+        auto const filter = s.footer->section(static_cast<std::uint32_t>(format::section_type::filter));
+        format::filter_shape const shape{format::block_bytes(s.entry.size), s.entry.seal->count};
+        bool const usable = filter && filter->length == shape.bytes() && filter->length != 0 && filter->argument != 0 &&
+                            filter->argument <= 32 && filter->offset >= s.entry.seal->data_end &&
+                            std::uint64_t{filter->offset} + filter->length <= format::footer_offset(s.entry.size);
+        return usable ? filter : std::nullopt;
+    }
+    /// As it is served by the index that stands behind it in the log.
+    [[nodiscard]] static wal::closed_segment chunk_of(wal::catalog_part const& part, std::uint64_t bytes,
+                                                      format::indexed_chunk const& c) {
+        auto out = closed(part, bytes);
+        out.records = c.records;
+        out.index = {
+            .type = static_cast<std::uint32_t>(format::section_type::index),
+            .offset = c.blocks,
+            .length = static_cast<std::uint32_t>(format::index_shape{format::block_bytes(bytes), c.records}.bytes()),
+            .check = c.check,
+            .argument = c.shared};
+        return out;
+    }
+    [[nodiscard]] static wal::closed_segment closed(wal::catalog_part const& part, std::uint64_t bytes) {
+        return {.id = part.id,
+                .path = part.path,
+                .salt = part.salt,
+                .first = part.first,
+                .begin = part.begin,
+                .end = part.limit,
+                .segment_bytes = bytes,
+                .counted = part.counted};
+    }
+
+    examination const& e_;
+    repair_plan const& plan_;
+    format::manifest_state const& state_;
+    wal::layout const& paths_;
+    segment_links links_;
+    std::vector<std::vector<lsn_range>> counted_; ///< per segment
+    std::vector<built_segment const*> stand_in_;  ///< per segment
+    std::vector<built_segment> const& built_;
+};
+
+} // namespace detail
+
+} // namespace keel::inline v0::recovery
+
+#endif
+
+// ---- keel/recovery/seal_proven.hpp ----
+#ifndef KEEL_RECOVERY_SEAL_PROVEN_HPP
+#define KEEL_RECOVERY_SEAL_PROVEN_HPP
+
+// Sealing what earlier crashes left, so that it is mounted from then on instead of scanned by every opening for ever.
+//
+// Which: a segment without a seal that a later header names as crashed, or rolled, with its last LSN and its end. That header was written
+// after all that counts of the segment was synced; so up to that end the bytes are proven, and nothing behind it counts. All of them
+// verify, and the LSNs leave none out. Not an abandoned one: behind its end stand copies of records that were acknowledged elsewhere, and
+// with a seal nobody would find them there again. Not the newest one: only the segment behind it says where its records end.
+// How: index and filter go behind the last tag of this life, so torn bytes stay as evidence; footer; sync; then the manifest's seal edit.
+// Until that the footer means nothing, and a crash leaves the segment as it was.
+//
+// When: while opening, before the scan, one segment after the other, each with an edit of its own. So a recovery that ran out of memory or
+// room, was cancelled or killed has not scanned for nothing: the next one goes on behind the last one sealed. Memory: the keys of one.
+// The usual recovery, of a log that one crash has left, still writes nothing: the newest segment alone is scanned. A few more are scanned
+// rather than sealed, because syncs cost more than reading them; from `unsealed_max` on, or where the log was closed in order and nobody
+// waits for a recovery, they are sealed. Behind an opening, as housekeeping, it would cost no opening any time; but then every process
+// that dies before it comes to that would leave one more to be scanned.
+// Never read-only, never under a policy that refuses (it changes nothing), never while the last repair can still be undone.
+
+namespace keel::inline v0::recovery {
+
+/// So many segments that crashes left are scanned at each opening before it pays to seal them.
+inline constexpr std::size_t unsealed_max = 4;
+
+namespace detail {
+
+/// Takes keys from a scan.
+class key_collector {
+public:
+    void record(lsn, format::frame_view const& frame, std::uint64_t offset) {
+        if (frame.header.type == format::frame_type::put || frame.header.type == format::frame_type::erase)
+            keys_.add(as_text(frame.key()), offset, frame.header.lsn_delta);
+    }
+    void batch_end(bool) noexcept {} // one that is not whole is not sealed
+    [[nodiscard]] wal::index_builder const& keys() const noexcept { return keys_; }
+
+private:
+    wal::index_builder keys_{};
+};
+
+template <checksum_policy C, io::file_system Fs>
+class proven_sealer {
+public:
+    using manifest_type = wal::manifest_store<C, Fs>;
+
+    proven_sealer(Fs& fs, inventory& stock, manifest_type& manifest, std::stop_token cancel)
+        : fs_{fs}, stock_{stock}, manifest_{manifest}, cancel_{std::move(cancel)} {}
+
+    /// Which may be sealed, as far as headers tell.
+    [[nodiscard]] static std::vector<std::size_t> candidates(inventory const& stock) {
+        std::vector<std::size_t> out;
+        if (!stock.manifest.state || stock.state.edit < stock.manifest.marked) return out;
+        auto const links = links_of(stock.segments);
+        auto const voids = void_from(stock.segments);
+        for (std::size_t i = 0; i + 1 < stock.segments.size(); ++i) {
+            auto const& s = stock.segments[i];
+            auto const link = links.find(s.entry.id);
+            if (link != links.end() && may_be_sealed(s, link->second, voids[i])) out.push_back(i);
+        }
+        return out;
+    }
+    /// Whether it is time to seal them.
+    [[nodiscard]] static bool is_due(inventory const& stock, std::size_t candidates) {
+        return candidates != 0 && (candidates >= unsealed_max || stock.segments.back().entry.seal);
+    }
+
+    /// Seals them; how many. An error of the machine ends it early and costs nothing: the rest is scanned. Errors: cancelled.
+    [[nodiscard]] result<std::uint64_t> run(std::vector<std::size_t> const& candidates) {
+        auto const links = links_of(stock_.segments);
+        std::uint64_t done = 0;
+        for (auto const i : candidates) {
+            auto const sealed = seal(stock_.segments[i], links.at(stock_.segments[i].entry.id));
+            if (cancel_.stop_requested())
+                return failure(errc::cancelled,
+                               "recovery was cancelled; of what crashes had left " + std::to_string(done) +
+                                   " segment(s) were sealed, and the next opening goes on behind them",
+                               stock_.paths.root());
+            if (!sealed) {
+                manifest_.retry(); // whether that edit is kept or not, it says what is true
+                break;
+            }
+            done += *sealed;
+        }
+        if (done != 0) stock_.state = manifest_.state();
+        return done;
+    }
+
+private:
+    [[nodiscard]] static bool may_be_sealed(found_segment const& s, format::segment_link const& link, lsn void_from) {
+        using format::segment_end;
+        bool const fit = s.registered && s.present && !s.entry.seal && s.header && s.entry.place == s.entry.id &&
+                         s.header->state == format::segment_state::active && s.file_bytes == s.entry.size &&
+                         s.header->size == s.entry.size;
+        return fit && link.salt == s.entry.salt &&
+               (link.ended == segment_end::crashed || link.ended == segment_end::rolled) &&
+               link.last >= s.geometry.first && link.last < void_from && link.end > s.geometry.begin &&
+               link.end <= s.geometry.limit;
+    }
+
+    /// False: what lies there is not what the link says, and stays as it is.
+    [[nodiscard]] result<bool> seal(found_segment& s, format::segment_link const& link) {
+        KEEL_TRY_LET(file, fs_.open(s.path, io::access::read_write, io::creation::must_exist));
+        auto where = s.geometry;
+        where.known_end = segment_geometry{}.known_end;
+        where.limit = link.end;
+        key_collector found;
+        auto const run = scan_segment<C>(file, where, found, cancel_);
+        auto const seal = run.cancelled ? std::nullopt : seal_of(s, link, run);
+        if (!seal) return false;
+        // Whatever stands behind, valid or torn, keeps its place.
+        where.begin = link.end;
+        where.limit = s.geometry.limit;
+        no_sink nobody;
+        auto const behind = scan_segment<C>(file, where, nobody, cancel_);
+        if (behind.cancelled) return false;
+        auto const size = s.entry.size;
+        KEEL_TRY_LET(made, wal::write_sections<C>(file, found.keys(), seal->count, seal->salt,
+                                                  std::max(link.end, behind.tag_end), size));
+        format::segment_footer footer{.seal = *seal};
+        for (auto const& section : {made.index, made.filter})
+            if (section) footer.sections[footer.section_count++] = *section;
+        KEEL_TRY(file.write(format::footer_offset(size), format::encode<C>(footer)));
+        KEEL_TRY(file.sync());
+        format::edit_builder edit;
+        edit.sealed(*seal);
+        KEEL_TRY(manifest_.commit(edit));
+        s.entry.seal = *seal;
+        s.footer = footer;
+        s.geometry.limit = seal->data_end;
+        return true;
+    }
+    [[nodiscard]] static std::optional<format::segment_seal> seal_of(found_segment const& s,
+                                                                     format::segment_link const& link,
+                                                                     segment_run const& run) {
+        lsn_range const all{s.geometry.first, link.last};
+        bool const whole = run.bad.empty() && run.broken_batches.empty() && run.unreadable.empty() &&
+                           run.losses.empty() && run.extents.size() == 1 && run.extents.front().range == all &&
+                           run.records == all.size() && run.data_end == link.end;
+        if (!whole) return std::nullopt;
+        format::segment_seal out{.id = s.entry.id,
+                                 .salt = s.entry.salt,
+                                 .range = all,
+                                 .count = run.records,
+                                 .data_end = link.end,
+                                 .first_time_ns = run.first_time_ns,
+                                 .last_time_ns = run.last_time_ns,
+                                 .aggregate = run.aggregate};
+        out.chain = format::chain_value<C>(s.header->previous.chain, out);
+        bool const agrees = link.ended != format::segment_end::rolled ||
+                            (link.aggregate == out.aggregate && link.chain == out.chain);
+        return agrees ? std::optional{out} : std::nullopt;
+    }
+
+    Fs& fs_;
+    inventory& stock_;
+    manifest_type& manifest_;
+    std::stop_token cancel_;
+};
+
+} // namespace detail
+
+} // namespace keel::inline v0::recovery
+
+#endif
+
+// ---- keel/recovery/opening.hpp ----
+#ifndef KEEL_RECOVERY_OPENING_HPP
+#define KEEL_RECOVERY_OPENING_HPP
+
+// Opening a store: lock, inventory, scan, verdict, repair where the policy says so; what the engine and the log start from.
+// Nothing is written while a store is whole or merely torn by a crash: the first write does what has to be done before it
+// (wal/writer.hpp). The exceptions are the attempt counter in the notes, which an orderly failure puts back, repairs, and the seals of
+// segments that several crashes have left (seal_proven.hpp).
+
+namespace keel::inline v0::recovery {
+
+/// A store that is open and recovered, before anything is written to it.
+template <class Config>
+struct opened {
+    using fs_type = typename Config::file_system;
+    using C = typename Config::checksum;
+
+    opened(examination what, fs_type through) : exam{std::move(what)}, fs{std::move(through)} {}
+
+    examination exam;
+    fs_type
+        fs; ///< bound to the store's folder, where the file system can: all that is done from here on goes through it
+    repair_plan plan{};
+    loss_ledger ledger{};
+    std::vector<segment_id> gone{}; ///< segments that are registered, gone, and may have held records
+    std::shared_ptr<wal::store_identity<fs_type>> identity{}; ///< whoever writes: the store's lock
+    std::optional<wal::double_lock<fs_type>> readers{};       ///< whoever reads
+    std::optional<wal::notes_file<C, fs_type>> notes{};
+    std::unique_ptr<wal::segment_keeper<C, fs_type>> keeper{};
+    std::unique_ptr<wal::catalog> parts{std::make_unique<wal::catalog>()};
+    wal::writer_start start{};
+    std::vector<served_segment> served{};
+};
+
+namespace detail {
+
+template <class Config>
+class opener {
+public:
+    using fs_type = typename Config::file_system;
+    using C = typename Config::checksum;
+    using manifest_type = wal::manifest_store<C, fs_type>;
+    using opened_type = opened<Config>;
+
+    opener(fs_type const& fs, std::string directory, std::uint64_t segment_bytes, open_options const& options,
+           observe::event_queue<typename Config::observer>& events)
+        : fs_{fs}, paths_{std::move(directory)}, segment_bytes_{segment_bytes}, options_{options}, events_{events} {}
+
+    template <scan_sink Sink>
+    result<opened_type> run(std::vector<Sink>& sinks) {
+        KEEL_TRY_LET(made, find_folder(fs_, paths_, options_));
+        made_folder_ = made;
+        if (options_.read_only) return look(sinks);
+        KEEL_TRY_LET(held, lock_store(fs_, paths_));
+        identity_ = std::move(held);
+        auto done = recover(sinks);
+        if (!done && attempts_ != 0) notes_->restore();
+        return done;
+    }
+
+private:
+    // ---- read-only, perhaps beside a writer -----------------------------------------------------------------------------------
+
+    /// What looks wrong while somebody writes may be a change that was under way: it is looked at again, and believed once nobody
+    /// could write meanwhile, or where it stays.
+    template <scan_sink Sink>
+    result<opened_type> look(std::vector<Sink>& sinks) {
+        KEEL_TRY_LET(readers, join_readers(fs_, paths_));
+        for (int turn = 0;; ++turn) {
+            // Writers are kept away only where there was trouble: they wait for that (lock_store).
+            std::optional<result<wal::double_lock<fs_type>>> away;
+            if (turn == 0) {
+                beside_writer_ = somebody_writes();
+            } else {
+                away.emplace(keep_writers_away(fs_, paths_));
+                beside_writer_ = is_held(*away);
+            }
+            bool const alone = !beside_writer_ && turn != 0;
+            believed_ = alone || turn == looks_max;
+            auto done = recover(sinks);
+            bool const clear = done ? done->exam.report.findings.empty() : done.error().code == errc::cancelled;
+            if (believed_ || (clear && (beside_writer_ || !somebody_writes()))) {
+                if (done) done->readers = std::move(readers);
+                return done;
+            }
+            sinks.clear();
+            wait_a_little(turn);
+        }
+    }
+    [[nodiscard]] bool somebody_writes() { return is_held(keep_writers_away(fs_, paths_)); }
+    [[nodiscard]] static bool is_held(result<wal::double_lock<fs_type>> const& lock) noexcept {
+        return !lock && lock.error().code == errc::locked;
+    }
+
+    // ---- recovery -----------------------------------------------------------------------------------------------------------
+
+    template <scan_sink Sink>
+    result<opened_type> recover(std::vector<Sink>& sinks) {
+        auto const choice = Config::repair_for(options_.repair);
+        auto const before_scan = [&](inventory& stock) -> result<std::uint64_t> {
+            manifest_.reset();
+            KEEL_TRY(count_attempt(stock));
+            return seal_proven(stock, choice);
+        };
+        KEEL_TRY_LET(exam, examine<Config>(fs_, paths_.root(), options_, sinks, before_scan));
+        if (!exam.stock.exists) return create(std::move(exam));
+        paths_ = exam.stock.paths;
+        opened_type out{std::move(exam), fs_};
+        auto& stock = out.exam.stock;
+        // What cannot be told for want of notes that are there is no damage.
+        if (!out.exam.found.unknown.empty() && stock.notes_refused) return failure(*stock.notes_refused);
+        KEEL_TRY_LET(ledger, (read_ledger<C>(fs_, paths_, stock.store)));
+        out.ledger = std::move(ledger);
+        out.plan = plan_repair(out.exam, choice, repair_scope::what_is_lost, begun_before(stock, choice));
+        out.exam.report.notice = out.plan.notice;
+        KEEL_TRY(refuse_if_asked(out, choice));
+        auto& manifest = manifest_of(stock);
+        if (options_.read_only) {
+            out.start.read_only = true;
+            out.start.cause = state_cause::opened_read_only;
+            out.start.reason = "opened read-only";
+        } else {
+            KEEL_TRY(ask_the_medium_again<Config>(fs_, out.exam, out.plan));
+            repair(out, choice, manifest);
+            // What was found in a file that another one stands in for is not asked for any more.
+            for (auto const& r : out.plan.segments)
+                if (!manifest.state().segments.contains(stock.segments[r.segment].entry.id)) sinks[r.segment] = Sink{};
+        }
+        for (auto const id : out.plan.not_ingested) stock.state.tables.erase(id);
+        tell(out, manifest.state());
+        finish(out, std::move(manifest));
+        return out;
+    }
+
+    /// One for all that this opening writes.
+    [[nodiscard]] manifest_type& manifest_of(inventory const& stock) {
+        if (!manifest_) manifest_.emplace(adopted_manifest<Config>(fs_, stock, options_, identity_));
+        return *manifest_;
+    }
+
+    /// How many segments that crashes left were sealed.
+    result<std::uint64_t> seal_proven(inventory& stock, repair_choice const& choice) {
+        using sealer = proven_sealer<C, fs_type>;
+        if (options_.read_only || !stock.exists || choice.decide({}) == decision::refuse) return std::uint64_t{0};
+        auto const candidates = sealer::candidates(stock);
+        if (!sealer::is_due(stock, candidates.size()) || can_be_undone(stock)) return std::uint64_t{0};
+        return sealer{fs_, stock, manifest_of(stock), options_.cancel}.run(candidates);
+    }
+    /// Nothing was written since the last repair, so that it may still be taken back: an edit that only saves time would end that.
+    [[nodiscard]] bool can_be_undone(inventory const& stock) {
+        if (stock.state.next_repair < 2) return false;
+        auto const p = read_progress<C>(fs_, repair_folder{stock.paths, stock.state.next_repair - 1}, stock.store);
+        return p && p->is_newest(stock.state);
+    }
+    /// What a repair that was cut short has left to do.
+    [[nodiscard]] std::set<segment_id> begun_before(inventory const& stock, repair_choice const& choice) {
+        bool const changes_nothing = options_.read_only || choice.decide({}) == decision::refuse;
+        if (changes_nothing || !stock.manifest.state) return {};
+        return rest_of_repair<C>(fs_, stock.paths, stock.store, *stock.manifest.state);
+    }
+
+    /// A crash loop inside recovery ends here: the count of attempts survives the process, an orderly end takes it back.
+    result<void> count_attempt(inventory const& stock) {
+        if (options_.read_only || !stock.exists) return {};
+        auto file = wal::notes_file<C, fs_type>::open(fs_, paths_.notes());
+        if (!file) return {}; // a hint: without it attempts are not counted
+        notes_.emplace(std::move(*file));
+        // Where nothing is scanned and nothing is to be mended, nothing is begun that could not come to an end: nothing is written.
+        if (stock.findings.empty() && std::ranges::all_of(stock.segments, &found_segment::mounted)) return {};
+        auto last = notes_->last();
+        bool const ours = last.store == stock.store && last.branch == stock.branch;
+        if (!ours) last = {};
+        if (options_.max_recovery_attempts != 0 && last.attempts >= options_.max_recovery_attempts) {
+            notes_.reset();
+            return failure(errc::recovery_attempts,
+                           "recovery was begun " + std::to_string(last.attempts) +
+                               " times without coming to an end; look at the store with wal-recovery validate, then "
+                               "raise max_recovery_attempts or repair it",
+                           paths_.root());
+        }
+        attempts_ = last.attempts + 1;
+        last.attempts = attempts_;
+        last.store = stock.store;
+        last.branch = stock.branch;
+        notes_->write(signed_anew(last, stock.note_is_own));
+        return {};
+    }
+
+    /// What a note may say once it is written again, which puts this boot's name under it. Only the durable LSN holds in any boot. Where the
+    /// log was accepted up to, in which segment, and where that ends, speaks of page caches: a power cut has taken them, and who looks for
+    /// the log's end would stop in front of records that were acknowledged since.
+    [[nodiscard]] static format::note signed_anew(format::note n, bool of_this_boot) noexcept {
+        if (of_this_boot) return n;
+        n.accepted = n.durable;
+        n.segment = {};
+        n.end = 0;
+        n.newest_index = 0;
+        return n;
+    }
+
+    result<opened_type> create(examination exam) {
+        if (!options_.create_if_missing || options_.read_only)
+            return failure(errc::not_found, "there is no store here; create it by opening with create_if_missing",
+                           paths_.root());
+        auto& stock = exam.stock;
+        auto const high = options_.entropy();
+        auto const low = options_.entropy();
+        format::store(stock.store.data(), high);
+        format::store(stock.store.data() + 8, low);
+        stock.branch = 1;
+        auto made = fs_.make_directory(paths_.log());
+        if (!made && made.error().code != errc::exists) return failure(std::move(made).error());
+        auto notes = wal::notes_file<C, fs_type>::open(fs_, paths_.notes());
+        manifest_type manifest{fs_, paths_, stock.store, stock.branch, options_.entropy, options_.clock_ns};
+        manifest.belongs_to(identity_);
+        KEEL_TRY(sync_parent(fs_, paths_, made_folder_));
+        KEEL_TRY(fs_.sync_directory(paths_.root())); // a manifest without its log folder must not survive
+        KEEL_TRY(manifest.create({}));
+        static_cast<void>(fs_.lock(paths_.readers(), io::lock_mode::exclusive)); // so that it is there to be locked
+        opened_type out{std::move(exam), fs_};
+        if (notes) notes_.emplace(std::move(*notes));
+        finish(out, std::move(manifest));
+        return out;
+    }
+
+    /// What was not known before an earlier opening went on behind it is an old story, like a loss that was declared.
+    result<void> refuse_if_asked(opened_type& out, repair_choice const& choice) {
+        auto const& found = out.exam.found;
+        auto const is_new = [&](unknown_extent const& u) { return !out.ledger.knows(u.segment); };
+        auto const unknown = std::ranges::find_if(found.unknown, is_new);
+        if (out.plan.what != decision::refuse || (found.lost.empty() && unknown == found.unknown.end())) return {};
+        auto why = found.lost.empty() ? unknown_refused(*unknown, choice) : loss_refused(out, choice);
+        for (auto f : found.findings) {
+            f.done = outcome::refused;
+            if (believed_) events_.push(observe::damage_found{f});
+        }
+        return failure(std::move(why));
+    }
+    [[nodiscard]] error loss_refused(opened_type const& out, repair_choice const& choice) const {
+        auto const& found = out.exam.found;
+        error why{.code = errc::corruption,
+                  .message =
+                      std::to_string(out.plan.lost_records) + " acknowledged record(s) are damaged, the first is LSN " +
+                      std::to_string(found.lost.front().first.value) + ", and the repair policy '" +
+                      std::string{choice.name} +
+                      "' changes nothing: restore a backup, or run wal-recovery repair with a strategy of your choice",
+                  .at = found.lost.front().first};
+        auto const at = [&](finding const& f) { return f.lost != 0 && f.lsns.contains(why.at); };
+        if (auto const first = std::ranges::find_if(found.findings, at); first != found.findings.end()) {
+            why.file = paths_.path(first->file);
+            why.offset = first->offset;
+        }
+        return why;
+    }
+    [[nodiscard]] error unknown_refused(unknown_extent const& what, repair_choice const& choice) const {
+        return {.code = errc::corruption,
+                .message = what.why + ": how many acknowledged records behind LSN " + std::to_string(what.after.value) +
+                           " were lost is not known, and the repair policy '" + std::string{choice.name} +
+                           "' changes nothing: put the file back, restore a backup, or run wal-recovery repair with a "
+                           "strategy of your choice",
+                .file = paths_.path(what.file)};
+    }
+
+    void repair(opened_type& out, repair_choice const& choice, manifest_type& manifest) {
+        auto const started = clock::now();
+        auto& report = out.exam.report;
+        auto carried = carry_out_repair<Config>(fs_, out.exam, out.plan, options_, choice.name, manifest,
+                                                report.findings);
+        if (carried.done) {
+            report.quarantined = carried.done->quarantined;
+            built_ = std::move(carried.done->built);
+        }
+        // Nothing is written behind an end of the log that nobody knows before that is noted.
+        if (carried.outcome) carried.outcome = remember_unknown<Config>(fs_, out.exam, out.ledger);
+        if (!carried.outcome) {
+            // What verifies is served from where it lies; nothing is written on top of damage that could not be dealt with.
+            out.start.read_only = true;
+            out.start.reason = "the repair could not be carried out: " + to_string(carried.outcome.error());
+        }
+        report.repair_time = clock::now() - started;
+    }
+
+    void tell(opened_type& out, format::manifest_state const& now) {
+        auto& report = out.exam.report;
+        report.lost_records = out.plan.lost_records;
+        if (!out.plan.declare.empty()) report.lost_lsn_ranges = out.plan.declare;
+        report.corrupted_records = std::max(report.corrupted_records, report.healed_records);
+        report.attempts = std::max(attempts_, 1U);
+        auto declared = out.exam.found.declared;
+        declared.insert(declared.end(), now.losses.begin(), now.losses.end());
+        show_losses(report, declared, out.plan.end, out.ledger);
+        if (believed_)
+            for (auto const& f : report.findings) events_.push(observe::damage_found{f});
+        out.start.conditions = conditions_of(report);
+    }
+
+    void finish(opened_type& out, manifest_type manifest) {
+        auto& stock = out.exam.stock;
+        auto& start = out.start;
+        start.last = out.plan.end;
+        // What the writer has written and acknowledged to nobody yet may still be taken back.
+        if (beside_writer_ && stock.note_is_own)
+            start.last = std::max(std::min(start.last, stock.note->accepted), stock.state.floor);
+        start.durable = std::min(out.exam.found.horizon, start.last);
+        if (stock.note && stock.note_is_own)
+            start.durable = std::min(start.durable, std::max(stock.note->durable, stock.state.floor));
+        hand_over const all{out.exam, out.plan, manifest.state(), built_, paths_};
+        all.link_to_newest(start);
+        // Nothing was kept from there on, so nothing is lost: the next header says so to the frames that say otherwise.
+        for (auto const& r : out.exam.found.declared) start.cut_needed = start.cut_needed || r.last > start.last;
+        all.list_parts(start, *out.parts, out.served);
+        out.keeper = std::make_unique<wal::segment_keeper<C, fs_type>>(fs_, paths_, std::move(manifest), stock.store,
+                                                                       stock.branch, segment_bytes_, options_.entropy,
+                                                                       options_.clock_ns);
+        if (!start.read_only) adopt_spares(out);
+        // What is written from here on is noted nowhere: those of an earlier run must not speak for it.
+        if (!notes_ && !options_.read_only) static_cast<void>(fs_.remove(paths_.notes()));
+        if (notes_ && (attempts_ != 0 || !stock.exists)) {
+            auto n = stock.exists ? notes_->last() : format::note{};
+            n.attempts = 0;
+            n.store = stock.store;
+            n.branch = stock.branch;
+            notes_->write(n);
+        }
+        stop_at_damaged_tables(out);
+        out.identity = std::move(identity_);
+        out.notes = std::move(notes_);
+        out.exam.report.records = 0;
+        for (auto const& c : out.plan.counted) out.exam.report.records += c.range.size();
+        set_range(out.exam.report, stock, out.plan.counted);
+    }
+
+    /// Keys in a damaged part of a table have no answer, and no repair policy makes one up: what is whole is served, nothing is written.
+    static void stop_at_damaged_tables(opened_type& out) {
+        auto const no_answer = [](finding const& f) {
+            bool const of_table = f.kind == damage::missing_table || f.file.ends_with(".tab");
+            bool const is_known = f.done == outcome::healed || f.done == outcome::declared_lost;
+            return of_table && f.is_corruption() && !is_known;
+        };
+        auto const& findings = out.exam.stock.findings;
+        auto const first = std::ranges::find_if(findings, no_answer);
+        if (first == findings.end()) return;
+        out.start.read_only = true;
+        out.start.cause = state_cause::damage;
+        out.start.reason = first->file + ": " + first->detail + "; put the file back from a copy or a backup";
+    }
+
+    /// What the first write takes over and removes. A spare segment whose file is gone is given up with the others, unless nobody knows that it
+    /// was one: then it stays on record until its loss is accepted.
+    void adopt_spares(opened_type& out) {
+        auto const known = out.keeper->state();
+        auto const& unknown = out.exam.found.unknown;
+        auto const is_known = [&](segment_id id) {
+            return std::ranges::find(unknown, id, &unknown_extent::segment) == unknown.end();
+        };
+        std::vector<segment_id> never_used;
+        for (auto const& s : out.exam.stock.spare) {
+            if (!known->segments.contains(s.entry.id)) continue;
+            if (s.present) out.start.spares.push_back(s.entry);
+            else if (is_known(s.entry.id)) never_used.push_back(s.entry.id);
+            else out.gone.push_back(s.entry.id);
+        }
+        std::vector<std::string> leftovers;
+        for (auto const& l : out.exam.stock.leftovers) {
+            if (l.retired) out.start.retired.push_back(*l.retired);
+            else if (l.is_ours) leftovers.push_back(l.path);
+        }
+        out.keeper->tidy_later(std::move(leftovers), std::move(never_used));
+    }
+
+    fs_type fs_;
+    wal::layout paths_;
+    std::uint64_t segment_bytes_;
+    open_options const& options_;
+    observe::event_queue<typename Config::observer>& events_;
+    std::shared_ptr<wal::store_identity<fs_type>> identity_{};
+    std::optional<wal::notes_file<C, fs_type>> notes_{};
+    std::optional<manifest_type> manifest_{};
+    std::vector<built_segment> built_{};
+    unsigned attempts_ = 0;
+    bool made_folder_ = false;
+    bool beside_writer_ = false;
+    bool believed_ = true; ///< what is found is told
+};
+
+} // namespace detail
+
+/// Opens or creates the store and recovers it. `segment_bytes`: size of the segments it makes from here on. `sinks[i]` was told what
+/// segment i of stock.segments verifies; which of it counts stands in plan.counted.
+template <class Config, scan_sink Sink>
+[[nodiscard]] result<opened<Config>> open_store(typename Config::file_system const& fs, std::string directory,
+                                                std::uint64_t segment_bytes, open_options const& options,
+                                                observe::event_queue<typename Config::observer>& events,
+                                                std::vector<Sink>& sinks) {
+    return detail::opener<Config>{fs, std::move(directory), segment_bytes, options, events}.run(sinks);
+}
+
+} // namespace keel::inline v0::recovery
+
+#endif
+
+// ---- keel/wal/keeper_thread.hpp ----
+#ifndef KEEL_WAL_KEEPER_THREAD_HPP
+#define KEEL_WAL_KEEPER_THREAD_HPP
+
+// The one background thread of a log: idle marks after 20 ms of quiet, interval syncs, a mark with the time once a second, a
+// segment in reserve, events for the observer. All of it is in log_core::housekeep(); this only decides when. Where memory is refused the
+// next turn goes on. Asynchronous signals stay with the host's threads.
+
+namespace keel::inline v0::wal {
+
+template <class Core, durability_policy D>
+class keeper_thread {
+public:
+    static constexpr auto quiet_after = std::chrono::milliseconds(20);
+    static constexpr auto resource_step =
+        std::chrono::milliseconds(500); ///< between two looks whether a full disk has room again
+
+    explicit keeper_thread(Core& core)
+        : thread_{[this, &core](std::stop_token stop) {
+              io::block_asynchronous_signals();
+              run(core, stop);
+          }} {}
+
+private:
+    void run(Core& core, std::stop_token const& stop) noexcept {
+        constexpr auto step = D::sync_interval_ms == 0
+                                  ? quiet_after
+                                  : std::min(quiet_after, std::chrono::milliseconds(D::sync_interval_ms));
+        auto& writer = core.writer();
+        auto seen = writer.visible();
+        auto last_change = std::chrono::steady_clock::now();
+        auto last_mark = last_change;
+        for (std::unique_lock hold{m_}; !stop.stop_requested();) {
+            cv_.wait_for(hold, stop, writer.waits_for_resources() ? resource_step : step, [] { return false; });
+            auto const now = std::chrono::steady_clock::now();
+            auto const visible = writer.visible();
+            if (visible != seen) last_change = now;
+            seen = visible;
+            if (now - last_mark >= std::chrono::seconds(1)) {
+                writer.mark_due();
+                last_mark = now;
+            }
+            keel::detail::if_memory_lasts([&] { core.housekeep(now - last_change >= quiet_after); });
+        }
+    }
+
+    std::mutex m_;
+    std::condition_variable_any cv_;
+    std::jthread thread_;
+};
+
+} // namespace keel::inline v0::wal
+
+#endif
+
+// ---- keel/wal/reader.hpp ----
+#ifndef KEEL_WAL_READER_HPP
+#define KEEL_WAL_READER_HPP
+
+// Reading the log back, record by record in LSN order, across segments, beside a running writer. Every record is verified before
+// it is handed out. One thread per reader; it pins the segment it stands in, so retention does not pull it away.
+
+namespace keel::inline v0 {
+
+/// One record of the log. The views are valid until the reader moves on.
+struct log_record {
+    lsn at{};
+    format::frame_type type = format::frame_type::message;
+    bool begins_batch = true;
+    bool ends_batch = true;
+    byte_view key{};
+    byte_view value{}; ///< for a message: all of it
+};
+
+} // namespace keel::inline v0
+
+namespace keel::inline v0::wal {
+
+template <checksum_policy C, class Fs>
+class reader {
+public:
+    reader(Fs fs, catalog const& parts, lsn from)
+        : fs_{std::move(fs)}, catalog_{&parts}, next_{from.value == 0 ? lsn{1} : from} {}
+
+    /// The next record at or below `visible`; nothing where there is none yet. Declared losses are stepped over.
+    /// Errors: corruption (with file and offset), io_error, not_found where retention gave the records up.
+    [[nodiscard]] result<std::optional<log_record>> next(lsn visible) {
+        if (next_ > visible) return std::optional<log_record>{};
+        auto const target = catalog_->next_counted(next_);
+        if (!target || target > visible) return std::optional<log_record>{};
+        next_ = target;
+        KEEL_TRY(stand_at(next_));
+        KEEL_TRY_LET(found, walk_to(next_));
+        next_ = next_.next();
+        return std::optional<log_record>{found};
+    }
+    /// The LSN that next() looks for.
+    [[nodiscard]] lsn position() const noexcept { return next_; }
+
+private:
+    /// Stands in the part that has this LSN, at its first frame or where it stood before.
+    result<void> stand_at(lsn at) {
+        auto part = catalog_->find(at);
+        if (!part) return failure(errc::not_found, "LSN " + std::to_string(at.value) + " is no longer in the log");
+        if (part_ && part_->id == part->id && at > last_) {
+            part_ = std::move(part);
+            return {};
+        }
+        auto file = fs_.open(part->path, io::access::read_only, io::creation::must_exist);
+        if (!file) return failure(std::move(file).error());
+        window_.reset();
+        file_ = std::make_unique<typename Fs::file>(std::move(*file));
+        part_ = std::move(part);
+        KEEL_TRY_LET(status, file_->status());
+        end_ = std::min(format::frames_limit(status.size), status.size);
+        window_.emplace(*file_, end_);
+        offset_ = part_->begin;
+        last_ = {};
+        return {};
+    }
+
+    result<log_record> walk_to(lsn at) {
+        while (offset_ + format::frame_header_bytes <= end_) {
+            auto seen = look();
+            if (seen.state != format::frame_state::intact) {
+                window_->forget(); // what was read ahead of the writer is old by now
+                seen = look();
+            }
+            if (seen.state != format::frame_state::intact) {
+                // Damage that recovery judged may lie between records that count: go on at the next tag.
+                auto const next = find_tag(*window_, static_cast<std::uint32_t>(part_->salt),
+                                           offset_ + format::frame_alignment, end_);
+                if (next >= end_) break;
+                offset_ = next;
+                continue;
+            }
+            auto const frame_at = offset_;
+            offset_ += seen.bytes();
+            if (!format::takes_lsn(seen.header.type)) continue;
+            last_ = lsn{part_->first.value - 1 + seen.header.lsn_delta};
+            if (last_ < at) continue;
+            if (last_ > at) return missing(at, frame_at);
+            return log_record{.at = at,
+                              .type = seen.header.type,
+                              .begins_batch = seen.header.begins(),
+                              .ends_batch = seen.header.ends(),
+                              .key = seen.key(),
+                              .value = seen.value()};
+        }
+        return missing(at, offset_);
+    }
+
+    [[nodiscard]] format::frame_view look() {
+        format::frame_place const place{part_->salt, offset_};
+        auto const room = end_ - offset_;
+        auto const head = window_->at(offset_, format::frame_header_bytes);
+        auto const peek = format::peek_frame(head.data(), place, room);
+        if (peek.state != format::frame_state::intact) return peek;
+        return format::read_frame<C>(window_->at(offset_, static_cast<std::size_t>(peek.bytes())), place);
+    }
+
+    result<log_record> missing(lsn at, std::uint64_t offset) {
+        error e{.code = errc::corruption,
+                .message = "the record does not verify any more; open the store again, or run wal-recovery validate",
+                .file = part_->path,
+                .offset = offset,
+                .at = at};
+        part_.reset();
+        return failure(std::move(e));
+    }
+
+    Fs fs_;
+    catalog const* catalog_;
+    lsn next_;
+    lsn last_{}; ///< the last record passed in this part
+    std::shared_ptr<catalog_part const> part_{};
+    std::unique_ptr<typename Fs::file> file_{};
+    std::optional<window<typename Fs::file>> window_{};
+    std::uint64_t offset_ = 0;
+    std::uint64_t end_ = 0;
+};
+
+} // namespace keel::inline v0::wal
+
+#endif
+
+// ---- keel/wal/store_lifetime.hpp ----
+#ifndef KEEL_WAL_STORE_LIFETIME_HPP
+#define KEEL_WAL_STORE_LIFETIME_HPP
+
+// Whether a store may still be used: it is open, and this is the process that opened it. Shared by the store and all that reads from it
+// (scans, transactions, readers of the log), which may outlive it or be carried into a forked child.
+//
+// Thread rules: any number of threads; asking costs two loads.
+
+namespace keel::inline v0::wal {
+
+class store_lifetime {
+public:
+    /// Whether this is the process that opened the store. Elsewhere nothing of it may be touched: no mutex, no thread, no file.
+    [[nodiscard]] bool is_here() const noexcept { return process_.is_here(); }
+    [[nodiscard]] bool is_open() const noexcept { return is_here() && open_.load(std::memory_order_acquire); }
+    /// From here on the store answers `closed`.
+    void end() noexcept { open_.store(false, std::memory_order_release); }
+
+private:
+    io::process_mark process_{};
+    std::atomic<bool> open_{true}; // release: whoever sees the end sees what led to it
+};
+
+/// Why a store may not be used. Errors: closed.
+[[nodiscard]] inline tl::unexpected<error> why_closed(store_lifetime const* of) {
+    if (of == nullptr) return failure(errc::closed, "this object was moved from, and has no store");
+    if (!of->is_here())
+        return failure(errc::closed,
+                       "this process is a fork of the one that opened the store, and may not use it: open the "
+                       "store in this process once the other one has closed it");
+    return failure(errc::closed, "the store is closed");
+}
+/// Whether a store may be used; `of` is empty in an object that was moved from. Errors: closed.
+[[nodiscard]] inline result<void> check_open(std::shared_ptr<store_lifetime const> const& of) {
+    if (of && of->is_open()) [[likely]]
+        return {};
+    return why_closed(of.get());
+}
 
 } // namespace keel::inline v0::wal
 
@@ -20432,10 +25324,11 @@ public:
     using events_type = typename writer_type::events_type;
 
     template <class Opened>
-    log_core(Opened opened, fs_type fs, Sink& sink, std::shared_ptr<events_type> events, open_options const& options)
-        : fs_{std::move(fs)}, clock_ns_{options.clock_ns}, read_only_{options.read_only}, events_{std::move(events)},
-          lock_{std::move(opened.lock)}, keeper_{std::move(opened.keeper)}, parts_{std::move(opened.parts)},
-          report_{std::move(opened.exam.report)},
+    log_core(Opened opened, Sink& sink, std::shared_ptr<events_type> events, open_options const& options)
+        : fs_{std::move(opened.fs)}, clock_ns_{options.clock_ns}, read_only_{options.read_only},
+          events_{std::move(events)}, identity_{std::move(opened.identity)}, readers_{std::move(opened.readers)},
+          keeper_{std::move(opened.keeper)}, parts_{std::move(opened.parts)}, report_{std::move(opened.exam.report)},
+          ledger_{std::move(opened.ledger)}, gone_{std::move(opened.gone)},
           writer_{*keeper_, *parts_, sink, *events_, std::move(opened.notes), std::move(opened.start), options} {
         background_ = options.background_thread && !options.read_only;
     }
@@ -20449,21 +25342,30 @@ public:
         if ((read += keys) < reads_much) [[likely]]
             return;
         read = 0;
-        try {
-            before_write();
-        } catch (std::system_error const&) { // no thread to be had: whoever writes is told
-        }
+        keel::detail::if_memory_lasts([this] { static_cast<void>(before_write()); }); // whoever writes is told
     }
-    /// Called in front of whatever writes: the first call starts what runs in the background, so that opening starts no thread.
-    void before_write() {
+    /// Called in front of whatever writes: the first call starts what runs in the background, so that opening starts no thread. Errors:
+    /// io_error, where the machine gives none: nothing was written, and the next call tries again.
+    result<void> before_write() {
         if (awake_.load(std::memory_order_acquire)) [[likely]]
-            return;
+            return {};
         std::lock_guard const hold{starting_};
-        if (awake_.load(std::memory_order_relaxed)) return;
-        if (background_) thread_.emplace(*this);
-        has_thread_.store(background_, std::memory_order_release);
-        if (background_ && on_first_write_) on_first_write_();
+        if (awake_.load(std::memory_order_relaxed)) return {};
+        try {
+            if (background_ && !thread_) thread_.emplace(*this);
+            has_thread_.store(background_, std::memory_order_release);
+            if (background_ && on_first_write_) on_first_write_();
+        } catch (std::system_error const& why) {
+            return failure(
+                error{.code = errc::io_error,
+                      .message = std::string{"nothing was done: the machine gives no thread for what runs in "
+                                             "the background: "} +
+                                 why.what(),
+                      .cause = why.code().value(),
+                      .retryable = true});
+        }
         awake_.store(true, std::memory_order_release);
+        return {};
     }
     /// What else starts then; nothing: nothing more.
     void on_first_write(std::function<void()> start) {
@@ -20473,17 +25375,21 @@ public:
 
     /// Never throws.
     result<void> close() noexcept {
+        lifetime_->end();
         stop_threads();
         auto done = writer_.close();
-        lock_.reset();
+        unlock();
         events_->deliver();
         return done;
     }
     void abandon() noexcept {
+        lifetime_->end();
         stop_threads();
         writer_.abandon();
-        lock_.reset();
+        unlock();
     }
+    /// Shared by all that reads from the store.
+    [[nodiscard]] std::shared_ptr<wal::store_lifetime const> lifetime() const noexcept { return lifetime_; }
 
     [[nodiscard]] writer_type& writer() noexcept { return writer_; }
     [[nodiscard]] writer_type const& writer() const noexcept { return writer_; }
@@ -20497,12 +25403,14 @@ public:
 
     /// Damage that was met after opening: logged, told to the observer, and the reason for being degraded.
     void tell(std::vector<finding> found) {
-        if (found.empty()) return;
+        if (found.empty() || !lifetime_->is_open())
+            return; // read after the end: what was found may be another process's work
         for (auto& f : found) f.file = keeper_->paths().inside(f.file);
         {
             std::lock_guard const hold{telling_};
             // The store goes on without the log of it.
-            if (!read_only_) static_cast<void>(recovery::log_corruption(fs_, keeper_->paths(), found, clock_ns_()));
+            if (!read_only_ && keeper_->check_identity())
+                static_cast<void>(recovery::log_corruption(fs_, keeper_->paths(), found, clock_ns_()));
         }
         for (auto const& f : found) events_->push(observe::damage_found{f});
         writer_.add_condition(state_cause::damage, "damage was found while reading: " + found.front().file + " at " +
@@ -20510,10 +25418,38 @@ public:
                                                        "; see the corruption log");
         if (!has_thread_.load(std::memory_order_acquire)) events_->deliver(); // nobody else may
     }
+    /// Any other event.
+    void tell(observe::event what) {
+        if (!lifetime_->is_here()) return;
+        events_->push(std::move(what));
+        if (!has_thread_.load(std::memory_order_acquire)) events_->deliver(); // nobody else may
+    }
     /// What the background thread does, or a program without one.
     void housekeep(bool quiet) {
         writer_.housekeep(quiet);
         events_->deliver();
+    }
+
+    /// Notes that somebody knows of every loss there is, so that no later open shows it.
+    result<void> accept_loss() {
+        std::lock_guard const hold{accepting_};
+        if (writer_.state() == engine_state::closed) return failure(errc::closed, "the store is closed");
+        if (read_only_)
+            return failure(errc::read_only, "the store was opened read-only: open it for writing to accept its losses, "
+                                            "or use wal-recovery accept-loss");
+        auto const known = keeper_->state();
+        format::edit_builder edit;
+        for (auto const id : gone_)
+            if (known->segments.contains(id)) edit.retired(id);
+        if (!edit.empty()) KEEL_TRY(keeper_->commit(edit));
+        KEEL_TRY(keeper_->check_identity());
+        auto const next = recovery::accepted_now(ledger_, known->losses, report_);
+        KEEL_TRY(recovery::write_ledger<typename Config::checksum>(fs_, keeper_->paths(), keeper_->store(), next));
+        ledger_ = next;
+        writer_.accept_losses();
+        writer_.end_condition(state_cause::unknown_extent);
+        if (!has_thread_.load(std::memory_order_acquire)) events_->deliver(); // nobody else may
+        return {};
     }
 
     /// Gives up whole segments in front of `upto`. On an error of the manifest nothing is given up, or all of it once the log is opened
@@ -20576,17 +25512,26 @@ private:
         thread_.reset();
         has_thread_.store(false, std::memory_order_release);
     }
+    void unlock() noexcept {
+        if (identity_) identity_->release();
+        readers_.reset();
+    }
 
+    std::shared_ptr<wal::store_lifetime> lifetime_{std::make_shared<wal::store_lifetime>()};
     fs_type fs_;
     std::uint64_t (*clock_ns_)();
     bool read_only_;
     std::mutex telling_; ///< one entry in the corruption log at a time
     std::shared_ptr<events_type> events_;
-    std::optional<typename fs_type::lock_type> lock_;
+    std::shared_ptr<wal::store_identity<fs_type>> identity_;
+    std::optional<wal::double_lock<fs_type>> readers_;
     std::unique_ptr<keeper_type> keeper_;
     std::unique_ptr<wal::catalog> parts_;
     recovery_report report_;
-    std::mutex retention_; ///< one truncate_before at a time
+    std::mutex accepting_; ///< one accept_loss at a time; guards what follows
+    recovery::loss_ledger ledger_;
+    std::vector<segment_id> gone_; ///< segments that are registered, gone, and may have held records
+    std::mutex retention_;         ///< one truncate_before at a time
     writer_type writer_;
     std::mutex starting_;                 ///< guards what follows
     bool background_ = false;             ///< threads may be started
@@ -20599,14 +25544,20 @@ private:
 } // namespace detail
 
 /// The log over one configuration. Moves; not copyable. All calls may come from several threads at once, close() and moves apart.
+/// After close(), in an object that was moved from, and in a process that was forked from the one that opened it, every call says
+/// closed; in such a process nothing is done, by the destructor either.
 template <class Config>
 class basic_log {
     using core_type = detail::log_core<detail::writing_config<Config>, wal::discard_records>;
+    using lifetime_type = std::shared_ptr<wal::store_lifetime const>;
 
 public:
     using config_type = Config;
     using file_system = typename Config::file_system;
     using observer = typename Config::observer;
+
+    /// The longest record: it fits one segment.
+    static constexpr std::uint64_t record_bytes_max = wal::record_bytes_max_of(Config::segment_bytes);
 
     /// Opens the log in this folder, or makes one, and recovers it. Errors: not_found, not_a_store, wrong_format, wrong_policy,
     /// locked, corruption (where the repair policy refuses), recovery_attempts, cancelled, and the machine's.
@@ -20628,90 +25579,160 @@ public:
             return failure(std::move(opened).error());
         }
         basic_log out;
-        out.sink_ = std::make_unique<wal::discard_records>();
-        out.core_ = std::make_unique<core_type>(std::move(*opened), fs, *out.sink_, events, options);
+        *out.sink_ = std::make_unique<wal::discard_records>();
+        *out.core_ = std::make_unique<core_type>(std::move(*opened), **out.sink_, events, options);
+        out.lifetime_ = out.core_->lifetime();
         events->deliver();
         return out;
     }
 
     /// Appends one record. Returns its LSN, once it is as safe as the durability policy says. too_large: nothing was written.
-    [[nodiscard]] result<lsn> append(byte_view bytes) { return append_batch(std::span{&bytes, 1}); }
-    [[nodiscard]] result<lsn> append(std::string_view text) { return append(as_bytes(text)); }
+    [[nodiscard]] result<lsn> append(slice record) {
+        auto const bytes = record.bytes();
+        return append_batch(std::span{&bytes, 1});
+    }
+    /// The same, and the record survives power loss when this returns its LSN, whatever the durability policy. On an error of the sync the
+    /// record may be there all the same.
+    [[nodiscard]] result<lsn> append(slice record, durable_t) {
+        KEEL_TRY_LET(at, append(record));
+        KEEL_TRY(core_->writer().make_durable(at));
+        return at;
+    }
 
     /// Appends records that are there together or not at all; they take consecutive LSNs, the last of which is returned.
     [[nodiscard]] result<lsn> append_batch(std::span<byte_view const> records) {
+        KEEL_TRY(wal::check_open(lifetime_));
         if (records.empty()) return failure(errc::invalid_argument, "an empty batch has no LSN");
         std::vector<wal::operation> batch;
         batch.reserve(records.size());
         for (auto const& r : records) batch.push_back({.type = format::frame_type::message, .value = r});
-        core_->before_write();
+        KEEL_TRY(core_->before_write());
         return core_->writer().write(batch);
     }
+    /// The same for any other range of records, and for a list in braces.
+    template <std::ranges::input_range Records>
+        requires(std::convertible_to<std::ranges::range_reference_t<Records>, slice> &&
+                 !std::convertible_to<Records, std::span<byte_view const>>)
+    [[nodiscard]] result<lsn> append_batch(Records const& records) {
+        std::vector<byte_view> all;
+        for (auto const& r : records) all.push_back(slice{r}.bytes());
+        return append_batch(std::span<byte_view const>{all});
+    }
+    [[nodiscard]] result<lsn> append_batch(std::initializer_list<slice> records) {
+        return append_batch<std::initializer_list<slice>>(records);
+    }
 
-    /// Reads records in LSN order. Must not outlive the log. One thread per reader.
+    /// Reads records in LSN order. Once the log is closed it says closed: its files may be another process's by then. One thread per
+    /// reader.
     class reader {
     public:
         /// The next record; nothing at the end of what is visible now (call again to follow the tail).
-        [[nodiscard]] result<std::optional<log_record>> next() { return inner_.next(core_->writer().visible()); }
+        [[nodiscard]] result<std::optional<log_record>> next() {
+            KEEL_TRY(wal::check_open(lifetime_));
+            auto record = inner_->next(core_->writer().visible());
+            if (!record) KEEL_TRY(wal::check_open(lifetime_)); // what was read meanwhile may be another process's
+            return record;
+        }
         /// The next record, waiting for one as long as `patience`.
         [[nodiscard]] result<std::optional<log_record>> next(std::chrono::nanoseconds patience) {
             auto record = next();
             if (!record || *record) return record;
-            static_cast<void>(core_->writer().wait_visible(inner_.position().before(), patience));
+            static_cast<void>(core_->writer().wait_visible(position().before(), patience));
             return next();
         }
-        [[nodiscard]] lsn position() const noexcept { return inner_.position(); }
+        [[nodiscard]] lsn position() const noexcept { return *inner_ ? inner_->position() : lsn{}; }
 
     private:
         friend basic_log;
-        reader(wal::reader<typename Config::checksum, file_system> inner, core_type& core)
-            : inner_{std::move(inner)}, core_{&core} {}
-        wal::reader<typename Config::checksum, file_system> inner_;
+        using inner_type = std::optional<wal::reader<typename Config::checksum, file_system>>;
+        reader(inner_type inner, core_type* core, lifetime_type lifetime)
+            : inner_{std::move(inner)}, core_{core}, lifetime_{std::move(lifetime)} {}
+        io::process_bound<inner_type> inner_; ///< nothing: the log was closed already
         core_type* core_;
+        lifetime_type lifetime_;
     };
 
     /// A reader that begins at the first record at or behind `from`.
-    [[nodiscard]] reader read_from(lsn from) const { return reader{{core_->fs(), core_->parts(), from}, *core_}; }
+    [[nodiscard]] reader read_from(lsn from) const {
+        if (!lifetime_ || !lifetime_->is_open()) return reader{std::nullopt, nullptr, lifetime_};
+        return reader{wal::reader<typename Config::checksum, file_system>{core_->fs(), core_->parts(), from},
+                      (*core_).get(), lifetime_};
+    }
 
     /// All records accepted before the call survive power loss once it returns.
     [[nodiscard]] result<void> sync() {
-        core_->before_write();
+        KEEL_TRY(wal::check_open(lifetime_));
+        KEEL_TRY(core_->before_write());
         return core_->writer().sync();
     }
     /// Records in front of `upto` are no longer needed: whole segments of them are recycled or removed.
-    [[nodiscard]] result<void> truncate_before(lsn upto) { return core_->truncate_before(upto); }
+    [[nodiscard]] result<void> truncate_before(lsn upto) {
+        KEEL_TRY(wal::check_open(lifetime_));
+        return core_->truncate_before(upto);
+    }
+    /// Says that somebody knows of all that was declared lost, or may be lost, up to now: state() is no longer degraded for it, and later
+    /// opens show it as accepted. What this open found stays in recovery(). Errors: read_only (of an opening that never writes), closed,
+    /// the machine's; then nothing is accepted.
+    [[nodiscard]] result<void> accept_loss() {
+        KEEL_TRY(wal::check_open(lifetime_));
+        return core_->accept_loss();
+    }
     /// After a failure that left the log read-only: tries to become writable again. What was not acknowledged is given up.
-    [[nodiscard]] result<void> resume() { return core_->writer().resume(); }
-    /// Syncs, marks the orderly end, lets the lock go. The destructor does the same and cannot tell of a failure.
-    [[nodiscard]] result<void> close() { return core_->close(); }
+    [[nodiscard]] result<void> resume() {
+        KEEL_TRY(wal::check_open(lifetime_));
+        return core_->writer().resume();
+    }
+    /// Syncs, marks the orderly end, lets the lock go. The destructor does the same and cannot tell of a failure. Safe to call twice.
+    [[nodiscard]] result<void> close() {
+        if (!is_here()) return wal::why_closed(lifetime_.get());
+        return core_->close();
+    }
 
     /// The oldest record there is; 0 where there is none.
     [[nodiscard]] lsn first_lsn() const {
+        if (!is_here()) return {};
         auto const first = core_->parts().next_counted(lsn{1});
         return first > last_lsn() ? lsn{} : first;
     }
     /// The newest record readers see; declared losses count.
-    [[nodiscard]] lsn last_lsn() const noexcept { return core_->writer().visible(); }
+    [[nodiscard]] lsn last_lsn() const noexcept { return lifetime_ ? core_->writer().visible() : lsn{}; }
     /// All up to here survives power loss.
-    [[nodiscard]] lsn durable_lsn() const { return core_->writer().durable(); }
-    [[nodiscard]] engine_state state() const { return core_->writer().state(); }
-    [[nodiscard]] std::string state_reason() const { return core_->writer().state_reason(); }
-    [[nodiscard]] recovery_report const& recovery() const noexcept { return core_->report(); }
+    [[nodiscard]] lsn durable_lsn() const { return is_here() ? core_->writer().durable() : lsn{}; }
+    [[nodiscard]] engine_state state() const { return is_here() ? core_->writer().state() : engine_state::closed; }
+    [[nodiscard]] std::string state_reason() const {
+        return is_here() ? core_->writer().state_reason() : wal::why_closed(lifetime_.get()).value().message;
+    }
+    [[nodiscard]] recovery_report const& recovery() const noexcept {
+        static recovery_report const none{};
+        return *core_ ? core_->report() : none;
+    }
 
     /// What the background thread does; for programs opened without one. `quiet`: nothing was appended for a while.
-    void housekeep(bool quiet = true) { core_->housekeep(quiet); }
+    void housekeep(bool quiet = true) {
+        if (lifetime_ && lifetime_->is_open()) core_->housekeep(quiet);
+    }
     /// Lets go of everything without touching the disk, as a killed process does.
-    void abandon() noexcept { core_->abandon(); }
+    void abandon() noexcept {
+        if (is_here()) core_->abandon();
+    }
 
 private:
     basic_log() = default;
-    std::unique_ptr<wal::discard_records> sink_{};
-    std::unique_ptr<core_type> core_{};
+    /// There is a log, and this is the process that opened it.
+    [[nodiscard]] bool is_here() const noexcept { return lifetime_ && lifetime_->is_here(); }
+
+    io::process_bound<std::unique_ptr<wal::discard_records>> sink_{};
+    io::process_bound<std::unique_ptr<core_type>> core_{}; // refers to the sink: goes first
+    lifetime_type lifetime_{};
 };
 
 /// The log with these policies, in any order, each with a default (config.hpp).
 template <class... Policies>
 using log = basic_log<config<Policies...>>;
+/// The same under a name that collides with nothing: under `using namespace keel` the name `log` alone is ambiguous once <cmath>, which has
+/// a ::log, was included.
+template <class... Policies>
+using record_log = log<Policies...>;
 
 } // namespace keel::inline v0
 
@@ -20730,7 +25751,10 @@ using log = basic_log<config<Policies...>>;
 // reads any more are recycled or removed. A crash before that leaves them to the next opening.
 //
 // What a merge read must account for every LSN between the old floor and the new one but those declared lost; else it stops and
-// nothing is switched. A block or record that does not verify stops it, too: damage is never merged away.
+// nothing is switched. What does not verify stops no merge: all else is merged, and of the keys between which it lies a placeholder says that
+// they have no answer (engine/merge_damage.hpp). Of the log only records that are batches by themselves are merged away from so, and only
+// where the repair policy would give them up, too; else the log is given back up to the damaged segment, and an opening with verify = deep
+// deals with that: a batch is there as a whole or not at all.
 //
 // Thread rules: one merge at a time (m_, held during I/O); the rest of the store goes on meanwhile. The writer's mutex is never held
 // when this one is asked for. preparing_ is for the first one, or an ingestion in front of it.
@@ -20755,16 +25779,19 @@ public:
     using merging = merging_config<Config>;
     using job_type = compaction_job<merging>;
     using table_type = typename levels_type::table_type;
+    using view_type = typename levels_type::view_type;
+    using unread_type = unread_parts<reading_config<Config>>;
 
-    /// `bytes_per_second`: how fast tables are written at most; 0: as fast as the machine does.
-    compactor(core_type& core, levels_type& parts, std::uint64_t bytes_per_second)
-        : core_{core}, levels_{parts}, fs_{core.fs()}, rate_{bytes_per_second} {}
+    /// `bytes_per_second`: how fast tables are written at most; 0: as fast as the machine does. `gives_up_records`: a damaged record of
+    /// the log may be left behind by a merge.
+    compactor(core_type& core, levels_type& parts, std::uint64_t bytes_per_second, bool gives_up_records)
+        : core_{core}, levels_{parts}, fs_{core.fs()}, rate_{bytes_per_second}, gives_up_records_{gives_up_records} {}
     compactor(compactor const&) = delete;
     compactor& operator=(compactor const&) = delete;
 
     /// Carries out the merge the policy wants most; false: it wants none. `quiet`: nothing was written for a while, so that what is left
-    /// of the log may go into tables, too. Errors: corruption (what was to be merged does not verify), no_space, cancelled, the
-    /// machine's; nothing is lost by them.
+    /// of the log may go into tables, too. Errors: corruption (the log does not verify), no_space, cancelled, the machine's; nothing
+    /// is lost by them.
     [[nodiscard]] result<bool> step(std::stop_token const& stop, bool quiet) {
         std::lock_guard const hold{m_};
         bool rest = false;
@@ -20777,12 +25804,15 @@ public:
         dispose();
         return done;
     }
-    /// Merges everything that takes no more records into one level.
+    /// Merges everything that takes no more records into one level. Errors: as of step(); corruption also where part of the log does not
+    /// verify, once all else is merged.
     [[nodiscard]] result<void> all(std::stop_token const& stop = {}) {
         std::lock_guard const hold{m_};
+        forget_stuck(); // whoever asks wants it tried
         auto done = choose_and_run(stop, [](compaction_picker<merging>& pick) { return pick.all(); });
         dispose();
         if (!done) return failure(std::move(done).error());
+        if (!stuck_.empty()) return failure(why_stuck_);
         return {};
     }
     /// Makes the folder of the tables fit for new ones, at the first call; then gives ids for them. Any thread.
@@ -20798,7 +25828,8 @@ public:
     /// Bytes of log that wait to be merged.
     [[nodiscard]] std::uint64_t log_bytes() const {
         auto const [parts, view, state] = now();
-        return compaction_picker<merging>{view, parts, *state, true}.log_bytes();
+        std::lock_guard const hold{stuck_m_};
+        return compaction_picker<merging>{view, parts, *state, true, stuck_}.log_bytes();
     }
     [[nodiscard]] compaction_counters counters() const {
         std::lock_guard const hold{counters_m_};
@@ -20808,7 +25839,7 @@ public:
 private:
     struct present {
         std::vector<std::shared_ptr<wal::catalog_part const>> parts;
-        std::shared_ptr<typename levels_type::view_type const> view;
+        std::shared_ptr<view_type const> view;
         std::shared_ptr<format::manifest_state const> state;
     };
     [[nodiscard]] present now() const {
@@ -20827,30 +25858,41 @@ private:
     template <class Choose>
     result<bool> choose_and_run(std::stop_token const& stop, Choose const& choose) {
         show_switch(); // of a merge that was refused memory for it
-        auto const health = core_.writer().state();
-        if (health != engine_state::healthy && health != engine_state::degraded) return false;
-        auto const [parts, view, state] = now();
-        compaction_picker<merging> pick{view, parts, *state, core_.writer().has_written()};
-        KEEL_TRY_LET(job, choose(pick));
-        if (job) KEEL_TRY(run(*job, stop));
-        return job.has_value();
+        for (;;) {
+            auto const health = core_.writer().state();
+            if (health != engine_state::healthy && health != engine_state::degraded) return false;
+            auto const known = stuck_.size();
+            auto const [parts, view, state] = now();
+            compaction_picker<merging> pick{view, parts, *state, core_.writer().has_written(), stuck_};
+            KEEL_TRY_LET(job, choose(pick));
+            auto const done = job ? run(*job, *view, stop) : result<void>{};
+            view->tell_damage();
+            if (!done && stuck_.size() != known) continue; // without what it is stuck at
+            if (!done) return failure(done.error());
+            return job.has_value();
+        }
     }
-    result<void> run(job_type const& job, std::stop_token const& stop) {
+    result<void> run(job_type const& job, view_type const& view, std::stop_token const& stop) {
         KEEL_TRY(ids());
         std::vector<format::table_entry> made;
+        unread_type unread;
         if (job.reads()) {
             auto first = job.floor_before.next();
             for (auto const& level : job.tables)
                 for (auto const& t : level) first = std::min(first, t->entry().lsns.first);
             merge_output<merging> out{fs_, core_.keeper(), ids_, job.into, first, made};
-            auto done = merge(job, stop, out);
+            auto done = merge(job, stop, out, unread);
+            if (done && !unread.empty()) done = leave_behind(unread, view, made, out);
             if (done) done = out.name();
             if (!done) {
                 out.discard();
+                // Whatever is tried again would go to a store that is not this one any more.
+                if (auto const ours = core_.keeper().check_identity(); !ours)
+                    core_.writer().manifest_failed(ours.error());
                 return done;
             }
         }
-        return switch_over(job, made);
+        return switch_over(job, made, unread);
     }
 
     /// The folder, and what a crash left in it.
@@ -20871,7 +25913,9 @@ private:
             auto const path = paths.table_file(entry.name);
             bool const temporary = entry.name.ends_with(".tab.tmp");
             auto const id = wal::layout::table_of(entry.name);
-            if (temporary || (id && !state->tables.contains(*id) && is_ours(path))) {
+            if (id && !state->tables.contains(*id) && evidence_.has_note(entry.name)) {
+                KEEL_TRY(evidence_.move_here(path)); // a crash came between the merge and this
+            } else if (temporary || (id && !state->tables.contains(*id) && is_ours(path))) {
                 KEEL_TRY(fs_.remove(path));
             } else if (id && id->value < lsn_highest.value) {
                 next = std::max(next, id->value + 1); // no table of ours, or damage's only trace: it keeps its name
@@ -20891,13 +25935,14 @@ private:
 
     // ---- writing ------------------------------------------------------------------------------------------------------------
 
-    result<void> merge(job_type const& job, std::stop_token const& stop, merge_output<merging>& out) {
+    result<void> merge(job_type const& job, std::stop_token const& stop, merge_output<merging>& out,
+                       unread_type& unread) {
         // Versions that only moments before this one could see are forgotten.
         auto const oldest = levels_.held().oldest([&] { return core_.writer().visible(); });
         version_merge<reading_config<Config>> in{direction::forward};
-        for (auto const& m : job.memory) in.add(*m, {}, {});
-        for (auto const& r : job.runs) in.add(r, {}, {});
-        in.add_levels(job.tables, {}, {});
+        for (auto const& m : job.memory) in.add(*m);
+        for (auto const& r : job.runs) in.add(r);
+        in.add_levels(job.tables);
         in.begin();
         merge_pace const speed{rate_};
         std::string key;
@@ -20906,8 +25951,14 @@ private:
         bool superseded = false;
         std::uint64_t from_log = 0;
         std::uint64_t dropped = 0;
+        auto const note_unread = [&] {
+            unread.take(in, any && superseded ? std::optional<std::string_view>{key} : std::nullopt);
+        };
         for (std::uint64_t n = 0; in.valid(); in.advance(), ++n) {
+            if (in.has_damage()) [[unlikely]]
+                note_unread();
             auto const& v = in.top();
+            unread.found(v.at);
             if (n % pace_every == 0) {
                 if (stop.stop_requested())
                     return failure(errc::cancelled, "the merge was stopped; nothing was changed");
@@ -20927,13 +25978,17 @@ private:
             if (new_key) superseded = false;
             bool const forgotten = superseded;
             if (v.at <= oldest) superseded = true;
-            if (forgotten || (superseded && v.tombstone && job.bottom)) {
+            bool const erased_for_good = superseded && v.tombstone && job.bottom && !stands_above(v.key, job, unread);
+            if (forgotten || erased_for_good) {
                 ++dropped;
                 continue;
             }
             KEEL_TRY(out.add(v, new_key));
         }
         if (in.trouble()) return failure(*in.trouble());
+        note_unread();
+        KEEL_TRY_LET(left, records_left_behind(job, unread));
+        from_log += left;
         if (from_log != job.log_records)
             return failure(errc::corruption,
                            "the log holds " + std::to_string(from_log) + " records from LSN " +
@@ -20950,6 +26005,77 @@ private:
 
     static constexpr std::uint64_t pace_every = 64; ///< records between two looks at the clock
 
+    // ---- what cannot be read --------------------------------------------------------------------------------------------------
+
+    /// Whether an erasure of this key is its answer, in place of what could not be read of it.
+    [[nodiscard]] static bool stands_above(std::string_view key, job_type const& job, unread_type const& unread) {
+        auto const may_have = [key](auto const& p) { return p->entry().may_have(key); };
+        return unread.may_hold(key) || std::ranges::any_of(job.placeholders, may_have);
+    }
+    /// How many records of the log were not read. Errors: why the merge cannot go on without what it could not read.
+    result<std::uint64_t> records_left_behind(job_type const& job, unread_type const& unread) {
+        KEEL_TRY(tables_may_be_left(unread));
+        std::uint64_t records = 0;
+        for (auto const& d : unread.all()) {
+            if (!d.run) continue;
+            auto const at = d.what.lsns.first;
+            bool const counts = at > job.floor_before && at <= job.floor && !job.lost.contains(at) &&
+                                !job.ingested.contains(at);
+            bool const is_one = d.what.lsns.size() == 1;
+            if (is_one && !counts) continue;
+            bool const may_be_left = gives_up_records_ && is_one && d.what.is_batch &&
+                                     d.what.why.code == errc::corruption && ++records <= records_left_max;
+            if (!may_be_left) return get_stuck(d.run->source().id, d.what.why);
+        }
+        return records;
+    }
+    /// A medium that does not answer is given time.
+    result<void> tables_may_be_left(unread_type const& unread) {
+        std::set<format::table_id> silent;
+        for (auto const& d : unread.all()) {
+            if (!d.tab || d.what.why.code == errc::corruption) continue;
+            auto const id = d.tab->entry().id;
+            bool const first = silent.insert(id).second;
+            bool const may_be_left = d.what.why.code == errc::io_error && (!first || has_been_silent(id));
+            if (!may_be_left) return failure(d.what.why);
+        }
+        std::erase_if(silent_, [&](auto const& s) { return !silent.contains(s.first); });
+        return {};
+    }
+    /// The medium has not answered for so long that it is not waited for any more.
+    [[nodiscard]] bool has_been_silent(format::table_id id) {
+        auto const now = core_.keeper().now_ns();
+        auto& s = silent_.try_emplace(id, silence{.since_ns = now}).first->second;
+        return ++s.tries >= silent_tries && now - std::min(now, s.since_ns) >= silent_ns;
+    }
+    tl::unexpected<error> get_stuck(segment_id at, error why) {
+        std::lock_guard const hold{stuck_m_};
+        stuck_.insert(at);
+        why_stuck_ = why;
+        return failure(std::move(why));
+    }
+    void forget_stuck() {
+        std::lock_guard const hold{stuck_m_};
+        stuck_.clear();
+    }
+    /// Placeholders for what was not read, and notes of what that was. Before the edit.
+    result<void> leave_behind(unread_type const& unread, view_type const& view,
+                              std::vector<format::table_entry> const& made, merge_output<merging>& out) {
+        auto moments = levels_.held().all([&] { return core_.writer().visible(); });
+        auto const readable = made.size();
+        for (auto const& s : placeholder_plan<reading_config<Config>>{view, std::move(moments)}.make(unread.all()))
+            KEEL_TRY(out.add_placeholder(s));
+        std::vector<format::table_entry> const placeholders(made.begin() + static_cast<std::ptrdiff_t>(readable),
+                                                            made.end());
+        std::map<std::string, std::vector<table::damaged_range>> files;
+        for (auto const& d : unread.all()) files[d.tab ? d.tab->path() : d.run->source().path].push_back(d.what);
+        for (auto const& [path, ranges] : files) {
+            if (path.ends_with(".seg")) KEEL_TRY(evidence_.copy(path));
+            KEEL_TRY(evidence_.note(path, ranges, placeholders, core_.keeper().now_ns()));
+        }
+        return {};
+    }
+
     // ---- switching ----------------------------------------------------------------------------------------------------------
 
     struct old_segment {
@@ -20959,6 +26085,7 @@ private:
     struct old_table {
         std::string path{};
         std::shared_ptr<void const> file{};
+        bool is_evidence = false; ///< of damage: it is kept
     };
     /// What readers see of a merge, and what becomes of the files it read.
     struct switched {
@@ -20967,15 +26094,18 @@ private:
         std::vector<std::shared_ptr<table_type const>> in{};
         std::vector<old_segment> old_segments{};
         std::vector<old_table> old_tables{};
+        std::vector<finding> found{}; ///< of what was left behind
     };
 
     /// Complete before the edit is committed: what follows the commit must not be forgotten for want of memory.
-    [[nodiscard]] switched what_changes(job_type const& job, std::vector<format::table_entry> const& made) {
+    [[nodiscard]] switched what_changes(job_type const& job, std::vector<format::table_entry> const& made,
+                                        unread_type const& unread) {
         switched all;
         for (auto const& level : job.tables)
             for (auto const& t : level) {
                 all.out.push_back(t->entry().id);
-                all.old_tables.push_back({t->path(), t->file()});
+                bool const damaged = std::ranges::any_of(unread.all(), [&](auto const& d) { return d.tab == t; });
+                all.old_tables.push_back({t->path(), t->file(), damaged});
             }
         for (auto const& t : job.moved) {
             auto entry = t->entry();
@@ -20983,7 +26113,10 @@ private:
             all.out.push_back(entry.id);
             all.in.push_back(t->renamed(entry));
         }
-        for (auto const& t : made) all.in.push_back(levels_.serve(t, core_.keeper().paths()));
+        for (auto const& t : made) {
+            all.in.push_back(levels_.serve(t, core_.keeper().paths()));
+            if (t.is_placeholder()) all.found.push_back(finding_of(t, core_.keeper().paths().table(t.id)));
+        }
         for (auto const& e : job.segments) {
             all.segments.push_back(e.id);
             all.old_segments.push_back({.entry = e});
@@ -20996,8 +26129,9 @@ private:
         old_tables_.reserve(old_tables_.size() + all.old_tables.size());
         return all;
     }
-    result<void> switch_over(job_type const& job, std::vector<format::table_entry> const& made) {
-        auto all = what_changes(job, made);
+    result<void> switch_over(job_type const& job, std::vector<format::table_entry> const& made,
+                             unread_type const& unread) {
+        auto all = what_changes(job, made, unread);
         format::edit_builder edit;
         for (auto const& level : job.tables)
             for (auto const& t : level) edit.untable(t->entry().id);
@@ -21022,6 +26156,7 @@ private:
     /// and the next merge begins with this.
     void show_switch() {
         if (!switched_) return;
+        for (auto const& f : switched_->found) levels_.damage().note(f); // what is noted already is not noted again
         auto const files = levels_.replace(switched_->segments, switched_->out, switched_->in);
         for (auto& old : switched_->old_segments) {
             for (auto const& [id, file] : files)
@@ -21049,24 +26184,39 @@ private:
             return true;
         });
         std::erase_if(old_tables_, [&](auto& old) {
-            if (old.file.use_count() > 1) return false;
+            if (old.file.use_count() > 1 || !core_.keeper().check_identity()) return false;
             old.file.reset();
-            static_cast<void>(fs_.remove(old.path));
+            // What is not moved now, the next opening's first merge moves.
+            static_cast<void>(old.is_evidence ? evidence_.move_here(old.path) : fs_.remove(old.path));
             return true;
         });
     }
+
+    struct silence {
+        std::uint64_t since_ns = 0;
+        unsigned tries = 0;
+    };
+    static constexpr unsigned silent_tries = 3;
+    static constexpr std::uint64_t silent_ns = 3'600'000'000'000; ///< an hour: a passing trouble must not cost data
+    static constexpr std::uint64_t records_left_max = 32;         ///< of the log, by one merge
 
     core_type& core_;
     levels_type& levels_;
     fs_type fs_;
     std::uint64_t rate_;
+    bool gives_up_records_;
+    merge_evidence<merging> evidence_{fs_, core_.keeper().paths()};
     std::mutex m_;
     std::mutex preparing_; ///< held during that I/O
     table_ids ids_{};
     std::array<std::string, format::table_levels> next_key_{};
     std::vector<old_segment> old_segments_{};
     std::vector<old_table> old_tables_{};
-    std::optional<switched> switched_{}; ///< committed, and not shown to readers yet
+    std::optional<switched> switched_{};           ///< committed, and not shown to readers yet
+    std::map<format::table_id, silence> silent_{}; ///< tables that the machine does not read
+    mutable std::mutex stuck_m_;                   ///< for who asks without m_
+    std::set<segment_id> stuck_{};                 ///< segments with what no merge may leave behind
+    error why_stuck_{};
     mutable std::mutex counters_m_;
     compaction_counters counters_{};
 };
@@ -21106,7 +26256,7 @@ public:
 
     /// Keys come in order. Errors: invalid_argument (they do not; an empty key), too_large, no_space, the machine's.
     result<void> add(std::string_view key, std::string_view value) {
-        KEEL_TRY(check_key(key));
+        KEEL_TRY(check_record(key, value.size()));
         if (any_ && key <= last_)
             return failure(errc::invalid_argument,
                            "keys to be ingested come in order, each once; nothing was ingested: sort them first");
@@ -21164,7 +26314,14 @@ private:
 #ifndef KEEL_ENGINE_SCAN_HPP
 #define KEEL_ENGINE_SCAN_HPP
 
-// Reading many keys in order: which ones (range, prefix), as of when (snapshot), and the loop over them.
+// Reading many keys in order: which ones (range, prefix), as of when (snapshot), and the loop over them:
+//
+//   auto all = db.scan();
+//   for (auto&& [key, value] : all) ...
+//   if (auto whole = all.status(); !whole) ...     the loop ended early: a key could not be read
+//
+// A loop cannot notice by itself that it ended early. So a scan that did, because of damage, and that is let go of without having been
+// asked for its status() or its gaps(), tells the observer (observe::scan_unchecked), and is an assertion that fails in debug builds.
 
 namespace keel::inline v0 {
 
@@ -21190,7 +26347,78 @@ struct prefix {
     }
 };
 
+/// What a scan does where keys cannot be read.
+enum class on_damage : std::uint8_t {
+    stop, ///< ends there: it gave all keys up to that place, and status() says why there are no more
+    skip, ///< goes on behind it; gaps() says which keys may be missing
+};
+[[nodiscard]] constexpr std::string_view name_of(on_damage what) noexcept {
+    return what == on_damage::stop ? "stop" : "skip";
+}
+
+/// Keys that a scan could not give. Every key that is missing from a scan which skips lies in one of its gaps. A key of a gap that the scan
+/// gave all the same has the right value: something newer than the damage was found. Of the others nobody knows whether they are there:
+/// an older version of them is never given for the current one, and get() answers with the same error.
+struct key_gap {
+    std::optional<std::string> from{}; ///< the first key that may be missing (included); none: the first of all
+    std::optional<std::string> to{};   ///< the first one behind the gap (not included); none: it goes to the end
+    std::string file{};                ///< what could not be read,
+    std::uint64_t offset = 0;          ///< where in it,
+    error why{};                       ///< and why
+
+    [[nodiscard]] bool contains(std::string_view key) const noexcept {
+        return (!from || key >= *from) && (!to || key < *to);
+    }
+};
+
 namespace detail {
+
+/// That a scan ended early because of damage, until somebody asks.
+class unasked_damage {
+public:
+    unasked_damage() = default;
+    unasked_damage(unasked_damage&& other) noexcept
+        : to_{std::move(other.to_)}, why_{std::exchange(other.why_, std::nullopt)} {}
+    unasked_damage& operator=(unasked_damage&& other) noexcept {
+        forget();
+        to_ = std::move(other.to_);
+        why_ = std::exchange(other.why_, std::nullopt);
+        return *this;
+    }
+    ~unasked_damage() { forget(); }
+
+    void ended(std::shared_ptr<found_damage> to, error why) {
+        to_ = std::move(to);
+        why_ = std::move(why);
+    }
+    void asked() noexcept { why_.reset(); }
+    /// Nobody can ask any more.
+    void forget() noexcept {
+        auto const why = std::exchange(why_, std::nullopt);
+        if (!why) return;
+        try {
+            if (to_) to_->scan_unchecked(*why);
+        } catch (...) { // no memory to tell with
+        }
+        // A scan ended early because of damage, and was let go of without a look at its status(): ask behind the loop.
+        KEEL_ASSERT(std::uncaught_exceptions() != 0 || !"a scan ended early and nobody asked for its status()");
+    }
+
+private:
+    std::shared_ptr<found_damage> to_{};
+    std::optional<error> why_{};
+};
+
+/// {from} or {from, to}; none: all keys. Errors: invalid_argument, where there are more.
+[[nodiscard]] inline result<range> range_between(std::initializer_list<slice> from_to) {
+    if (from_to.size() > 2)
+        return failure(errc::invalid_argument,
+                       "a scan has two bounds at most, {from, to}; use multi_get() for several keys");
+    range out;
+    if (from_to.size() > 0) out.from = std::string{from_to.begin()->text()};
+    if (from_to.size() > 1) out.to = std::string{from_to.begin()[1].text()};
+    return out;
+}
 
 /// What a walk over a range has before it when it stands in front of `key`, or on it.
 [[nodiscard]] inline range rest_of(range which, std::string_view key) {
@@ -21206,17 +26434,25 @@ namespace detail {
 
 } // namespace detail
 
+namespace detail {
+[[nodiscard]] inline error of_another_store() {
+    return {.code = errc::invalid_argument,
+            .message = "the snapshot was taken from another store, or from an earlier opening of this one"};
+}
+} // namespace detail
+
 /// A moment of a store's history: reads through it never change. Small; copies share the moment. Outlives nothing: using it with
 /// another store, or with a later opening of the same one, is invalid_argument. While it lives the store keeps the versions it sees.
 class snapshot {
 public:
     explicit snapshot(std::shared_ptr<detail::moments::hold const> held) noexcept : held_{std::move(held)} {}
 
-    [[nodiscard]] lsn at() const noexcept { return held_->at(); }
-    [[nodiscard]] bool belongs_to(detail::moments const& of) const noexcept { return held_->of() == &of; }
+    /// 0: it was taken from a store that was closed.
+    [[nodiscard]] lsn at() const noexcept { return *held_ ? held_->at() : lsn{}; }
+    [[nodiscard]] bool belongs_to(detail::moments const& of) const noexcept { return *held_ && held_->of() == &of; }
 
 private:
-    std::shared_ptr<detail::moments::hold const> held_;
+    io::process_bound<std::shared_ptr<detail::moments::hold const>> held_;
 };
 
 /// The iterator of every scan: single pass, in step with its scan, which must outlive it and stay where it is.
@@ -21245,55 +26481,250 @@ private:
 /// Each key of a scan with its value.
 using key_and_value = std::pair<std::string_view, std::string_view>;
 
-/// What a scan gives: `for (auto&& [key, value] : db->scan(...))`; with keys alone, `for (auto key : db->keys(...))`. The scan keeps its
-/// data alive, also beyond close(). One pass, one thread; begin() and seek() start it anew, and iterators of before go along. It ends
-/// early where a record does not verify or cannot be read: status() says so.
+/// What a scan gives: `for (auto&& [key, value] : scan)`; of db->keys(...), `for (auto key : scan)`. The scan keeps its data alive. One
+/// pass, one thread; begin() and seek() start it anew, and iterators of before go along. Where a record does not verify or cannot be read
+/// it ends early, or goes on behind it, as on_damage says: status() and gaps() tell. At the next step after the store was closed it ends,
+/// because from then on another process may write over the files or remove them: status() says so, too. What an iterator gave before
+/// stays valid until it moves on.
 template <class Config, class Row = key_and_value>
 class basic_scan {
 public:
     using iterator = scan_iterator<basic_scan>;
     using value_type = Row;
 
-    basic_scan(std::shared_ptr<detail::level_view<Config> const> of, lsn snapshot, range which)
-        : which_{std::move(which)}, at_{std::move(of), snapshot} {}
+    basic_scan(std::shared_ptr<detail::level_view<Config> const> of, lsn snapshot, range which,
+               std::shared_ptr<wal::store_lifetime const> lifetime, on_damage how = on_damage::stop)
+        : which_{std::move(which)}, at_{detail::merge_cursor<Config>{std::move(of), snapshot, how == on_damage::skip}},
+          lifetime_{std::move(lifetime)} {}
+    /// One that has no keys, because of `why`, or of a store that may not be used. `lifetime`: nothing, or of that store.
+    explicit basic_scan(std::shared_ptr<wal::store_lifetime const> lifetime, std::optional<error> why = {})
+        : basic_scan{nullptr, {}, {}, std::move(lifetime)} {
+        refused_ = std::move(why);
+        closed_ = true;
+    }
 
     [[nodiscard]] iterator begin() { return start(which_); }
     /// At the first key that is not in front of `key` in the direction of the scan, within its range.
-    [[nodiscard]] iterator seek(std::string_view key) { return start(detail::rest_of(which_, key)); }
+    [[nodiscard]] iterator seek(slice key) { return start(detail::rest_of(which_, key.text())); }
     [[nodiscard]] static std::default_sentinel_t end() noexcept { return {}; }
 
-    /// Whether all keys were seen that there are: look at it behind the loop. Errors: corruption, and the machine's.
+    /// Whether it went to its end: look at it behind the loop. With on_damage::stop that means that all keys were seen that there are. Errors:
+    /// corruption, closed, and the machine's.
     [[nodiscard]] result<void> status() const {
-        if (at_.trouble()) return failure(*at_.trouble());
+        unasked_->asked();
+        if (refused_) return failure(*refused_);
+        if (closed_ || !is_here()) return wal::why_closed(lifetime_.get());
+        if (at_->trouble()) return failure(*at_->trouble());
         return {};
+    }
+    /// What could not be read on the way, in the order of the scan; nothing: no key is missing. With on_damage::stop it has where the
+    /// scan ended. Gaps may touch.
+    [[nodiscard]] std::vector<key_gap> gaps() const {
+        unasked_->asked();
+        std::vector<key_gap> out;
+        if (!is_here()) return out;
+        for (auto& u : at_->unread()) {
+            auto file = u.why.file;
+            auto const offset = u.why.offset;
+            out.push_back({std::move(u.from), std::move(u.to), std::move(file), offset, std::move(u.why)});
+        }
+        return out;
     }
 
 private:
     friend iterator;
+    template <class>
+    friend class transaction_scan;
     [[nodiscard]] bool valid() const noexcept { return valid_; }
+    [[nodiscard]] bool ended_early() const noexcept { return closed_ || at_->trouble().has_value(); }
     [[nodiscard]] value_type current() const noexcept {
-        if constexpr (std::is_same_v<Row, key_and_value>) return {at_.key(), at_.value()};
-        else return at_.key();
+        if constexpr (std::is_same_v<Row, key_and_value>) return {at_->key(), at_->value()};
+        else return at_->key();
     }
     [[nodiscard]] iterator start(range const& part) {
-        valid_ = at_.start(part.reverse ? detail::direction::backward : detail::direction::forward, part.from, part.to);
+        unasked_->forget();
+        if (may_go_on())
+            valid_ = at_->start(part.reverse ? detail::direction::backward : detail::direction::forward, part.from,
+                                part.to);
         check();
         return iterator{this};
     }
     void advance() {
-        valid_ = at_.step();
+        if (may_go_on()) valid_ = at_->step();
         check();
     }
-    void check() noexcept {
-        if (!valid_) return;
-        auto const key = at_.key();
+    [[nodiscard]] bool is_here() const noexcept { return lifetime_ && lifetime_->is_here(); }
+    [[nodiscard]] bool may_go_on() noexcept {
+        if (!closed_ && lifetime_ && lifetime_->is_open()) [[likely]]
+            return true;
+        closed_ = true;
+        return valid_ = false;
+    }
+    void check() {
+        // Trouble met while the store was closed may be another process's work on the files.
+        if (!valid_ && !closed_ && at_->trouble()) closed_ = !lifetime_->is_open();
+        if (!valid_) {
+            if (!closed_ && at_->stopped_at_damage()) unasked_->ended(at_->view().damage, *at_->trouble());
+            return;
+        }
+        auto const key = at_->key();
         if (which_.reverse ? which_.from && key < *which_.from : which_.to && key >= *which_.to) valid_ = false;
     }
 
     range which_;
-    detail::merge_cursor<Config> at_;
+    io::process_bound<detail::merge_cursor<Config>> at_;
+    std::shared_ptr<wal::store_lifetime const> lifetime_; ///< nothing: of an object that was moved from
     bool valid_ = false;
+    bool closed_ = false;            ///< it ended because the store was closed, or never began
+    std::optional<error> refused_{}; ///< why it never began
+    mutable io::process_bound<detail::unasked_damage> unasked_{};
 };
+
+} // namespace keel::inline v0
+
+#endif
+
+// ---- keel/engine/scan_calls.hpp ----
+#ifndef KEEL_ENGINE_SCAN_CALLS_HPP
+#define KEEL_ENGINE_SCAN_CALLS_HPP
+
+// The ways to ask a store for a scan: scan(...) gives keys with their values, keys(...) the keys alone.
+//
+//   db.scan()                      all keys                  db.scan(snapshot)               as of a moment
+//   db.scan({"a", "b"})            from "a", below "b"       db.scan({}, snapshot)           likewise
+//   db.scan({"a"})                 from "a" to the end       db.scan({"a", "b"}, snapshot)
+//   db.scan(keel::prefix{"user:"}) that begin so             db.scan(keel::on_damage::skip)  goes on behind damage
+//   db.scan(keel::range{.to = "b", .reverse = true})         ... and each with on_damage behind it
+
+namespace keel::inline v0::detail {
+
+/// Gives `Store` its calls. Store::walk<Scan>(range, snapshot const* or null, on_damage) makes the scan, and Store::refuse<Scan>(error) one
+/// that has no keys and says why.
+template <class Store, class Scan, class Keys>
+class scan_calls {
+    using moment = keel::snapshot;
+
+public:
+    /// Keys in order, with their values: all of them, a range, a prefix; now, or as of a snapshot of this store. Where a key cannot be read
+    /// the scan ends early, or goes on behind it (on_damage). Ask its status(), or its gaps(), behind the loop: they also say what is wrong
+    /// with the call. invalid_argument: the snapshot was taken from another store, or more than two bounds were given.
+    [[nodiscard]] Scan scan(range which = {}, on_damage how = on_damage::stop) const {
+        return walk<Scan>(std::move(which), nullptr, how);
+    }
+    [[nodiscard]] Scan scan(range which, moment const& as_of, on_damage how = on_damage::stop) const {
+        return walk<Scan>(std::move(which), &as_of, how);
+    }
+    [[nodiscard]] Scan scan(prefix const& which, on_damage how = on_damage::stop) const {
+        return walk<Scan>(which.as_range(), nullptr, how);
+    }
+    [[nodiscard]] Scan scan(prefix const& which, moment const& as_of, on_damage how = on_damage::stop) const {
+        return walk<Scan>(which.as_range(), &as_of, how);
+    }
+    [[nodiscard]] Scan scan(std::initializer_list<slice> from_to, on_damage how = on_damage::stop) const {
+        return between<Scan>(from_to, nullptr, how);
+    }
+    [[nodiscard]] Scan scan(std::initializer_list<slice> from_to, moment const& as_of,
+                            on_damage how = on_damage::stop) const {
+        return between<Scan>(from_to, &as_of, how);
+    }
+    [[nodiscard]] Scan scan(moment const& as_of, on_damage how = on_damage::stop) const {
+        return walk<Scan>({}, &as_of, how);
+    }
+    [[nodiscard]] Scan scan(on_damage how) const { return walk<Scan>({}, nullptr, how); }
+
+    /// The same without the values.
+    [[nodiscard]] Keys keys(range which = {}, on_damage how = on_damage::stop) const {
+        return walk<Keys>(std::move(which), nullptr, how);
+    }
+    [[nodiscard]] Keys keys(range which, moment const& as_of, on_damage how = on_damage::stop) const {
+        return walk<Keys>(std::move(which), &as_of, how);
+    }
+    [[nodiscard]] Keys keys(prefix const& which, on_damage how = on_damage::stop) const {
+        return walk<Keys>(which.as_range(), nullptr, how);
+    }
+    [[nodiscard]] Keys keys(prefix const& which, moment const& as_of, on_damage how = on_damage::stop) const {
+        return walk<Keys>(which.as_range(), &as_of, how);
+    }
+    [[nodiscard]] Keys keys(std::initializer_list<slice> from_to, on_damage how = on_damage::stop) const {
+        return between<Keys>(from_to, nullptr, how);
+    }
+    [[nodiscard]] Keys keys(std::initializer_list<slice> from_to, moment const& as_of,
+                            on_damage how = on_damage::stop) const {
+        return between<Keys>(from_to, &as_of, how);
+    }
+    [[nodiscard]] Keys keys(moment const& as_of, on_damage how = on_damage::stop) const {
+        return walk<Keys>({}, &as_of, how);
+    }
+    [[nodiscard]] Keys keys(on_damage how) const { return walk<Keys>({}, nullptr, how); }
+
+protected:
+    scan_calls() = default;
+    scan_calls(scan_calls&&) noexcept = default;
+    scan_calls& operator=(scan_calls&&) noexcept = default;
+    ~scan_calls() = default;
+
+private:
+    template <class S>
+    [[nodiscard]] S walk(range which, moment const* as_of, on_damage how) const {
+        return static_cast<Store const&>(*this).template walk<S>(std::move(which), as_of, how);
+    }
+    template <class S>
+    [[nodiscard]] S between(std::initializer_list<slice> from_to, moment const* as_of, on_damage how) const {
+        auto which = range_between(from_to);
+        if (!which) return static_cast<Store const&>(*this).template refuse<S>(std::move(which).error());
+        return walk<S>(std::move(*which), as_of, how);
+    }
+};
+
+} // namespace keel::inline v0::detail
+
+#endif
+
+// ---- keel/engine/storage_report.hpp ----
+#ifndef KEEL_ENGINE_STORAGE_REPORT_HPP
+#define KEEL_ENGINE_STORAGE_REPORT_HPP
+
+// Where a store's bytes are, and what merging them cost: what basic_engine::storage() gives.
+
+namespace keel::inline v0 {
+
+/// Where a store's bytes are, and what merging cost since it was opened.
+struct storage_report {
+    struct level {
+        std::uint64_t tables = 0;
+        std::uint64_t bytes = 0;
+        std::uint64_t records = 0; ///< all versions, tombstones among them
+    };
+    std::uint64_t segments = 0;                       ///< of the log, prepared ones among them
+    std::uint64_t log_bytes = 0;                      ///< their size
+    std::array<level, format::table_levels> levels{}; ///< the first: what was ingested and not merged yet
+    std::uint64_t merges = 0;
+    std::uint64_t merge_bytes_read = 0;
+    std::uint64_t merge_bytes_written = 0;
+    std::uint64_t records_dropped = 0;
+    std::uint64_t stalled_writes = 0; ///< that waited because merging was behind
+    std::chrono::nanoseconds stalled_time{};
+};
+
+/// "3 segments of 192 KiB; level 1: 2 tables, 4096 KiB, 900 records; 5 merges read 9000 KiB, wrote 4096 KiB, dropped 17 records; ..."
+[[nodiscard]] inline std::string to_string(storage_report const& r) {
+    auto const kib = [](std::uint64_t bytes) { return std::to_string((bytes + KiB - 1) / KiB) + " KiB"; };
+    auto text = std::to_string(r.segments) + " segments of " + kib(r.log_bytes);
+    for (std::size_t i = 0; i < r.levels.size(); ++i) {
+        auto const& l = r.levels[i];
+        if (l.tables == 0) continue;
+        text += "; level " + std::to_string(i) + ": " + std::to_string(l.tables) + " tables, " + kib(l.bytes) + ", " +
+                std::to_string(l.records) + " records";
+    }
+    if (r.merges != 0)
+        text += "; " + std::to_string(r.merges) + " merges read " + kib(r.merge_bytes_read) + ", wrote " +
+                kib(r.merge_bytes_written) + ", dropped " + std::to_string(r.records_dropped) + " records";
+    if (r.stalled_writes != 0) {
+        auto const waited = std::chrono::duration_cast<std::chrono::milliseconds>(r.stalled_time).count();
+        text += "; " + std::to_string(r.stalled_writes) + " writes waited " + std::to_string(waited) + " ms";
+    }
+    return text;
+}
 
 } // namespace keel::inline v0
 
@@ -21307,6 +26738,10 @@ private:
 // locked while a transaction runs. Whether it may commit is decided at the moment its batch takes its LSNs, when the writer's mutex
 // keeps all others from taking theirs: a key written since has a newer LSN in the store's newest view, wherever a seal or a merge has
 // put it, or is among the records that were encoded and are not visible yet.
+//
+// What was visible when the commit began is looked at before that, without the mutex: it may be in files. Under the mutex only what came
+// since is asked for, which is in memory; where a seal or a merge has put it into a file meanwhile, the look without the mutex is
+// repeated. Parts that have nothing newer than the transaction's moment are not read at all, damaged or not.
 
 namespace keel::inline v0 {
 
@@ -21339,8 +26774,8 @@ public:
         return iterator{this};
     }
     /// As of basic_scan.
-    [[nodiscard]] iterator seek(std::string_view key) {
-        place(detail::rest_of(which_, key));
+    [[nodiscard]] iterator seek(slice key) {
+        place(detail::rest_of(which_, key.text()));
         at_ = base_.seek(key);
         settle();
         return iterator{this};
@@ -21349,6 +26784,8 @@ public:
 
     /// As of basic_scan.
     [[nodiscard]] result<void> status() const { return base_.status(); }
+    /// As of basic_scan. The transaction's own writes are never missing.
+    [[nodiscard]] std::vector<key_gap> gaps() const { return base_.gaps(); }
 
 private:
     friend iterator;
@@ -21377,7 +26814,7 @@ private:
             bool const has_base = at_ != base_.end();
             bool const has_own = first_ != last_;
             // A base that ended in an error has no next key to compare with: the scan ends there, too.
-            valid_ = (has_base || has_own) && base_.status().has_value();
+            valid_ = (has_base || has_own) && !base_.ended_early();
             if (!valid_) return;
             from_own_ = has_own && (!has_base || !comes_first((*at_).first, own()->first));
             if (!from_own_) {
@@ -21408,7 +26845,7 @@ private:
 };
 
 /// One transaction of a store. Ends with commit() or rollback(); one that is let go of is rolled back, and leaves nothing. Moves, is
-/// not copyable; one thread at a time. It may outlive its store: then commit() says closed.
+/// not copyable; one thread at a time. It may outlive its store: once that is closed, reading and committing say closed.
 template <class Config>
 class basic_transaction {
     using reading = detail::reading_config<Config>;
@@ -21419,8 +26856,12 @@ public:
     using core_type = detail::log_core<detail::writing_config<Config>, levels_type>;
 
     basic_transaction(std::weak_ptr<core_type> core, std::shared_ptr<levels_type const> levels,
-                      std::shared_ptr<detail::moments::hold const> held)
-        : core_{std::move(core)}, levels_{std::move(levels)}, moment_{held->at()}, held_{std::move(held)} {}
+                      std::shared_ptr<detail::moments::hold const> held,
+                      std::shared_ptr<wal::store_lifetime const> lifetime)
+        : core_{std::move(core)}, levels_{std::move(levels)}, moment_{held->at()}, held_{std::move(held)},
+          lifetime_{std::move(lifetime)} {}
+    /// One of a store that may not be used. `lifetime`: nothing, or of that store.
+    explicit basic_transaction(std::shared_ptr<wal::store_lifetime const> lifetime) : lifetime_{std::move(lifetime)} {}
     basic_transaction(basic_transaction&&) noexcept = default;
     basic_transaction& operator=(basic_transaction&&) noexcept = default;
     basic_transaction(basic_transaction const&) = delete;
@@ -21430,35 +26871,55 @@ public:
     [[nodiscard]] lsn moment() const noexcept { return moment_; }
 
     /// The value of a key: of this transaction's own last write, else as of its moment; nothing where it has none.
-    [[nodiscard]] result<std::optional<std::string>> get(std::string_view key) {
-        if (!levels_) return ended();
+    [[nodiscard]] result<std::optional<std::string>> get(slice asked) {
+        if (ended_ || !lifetime_ || !lifetime_->is_open()) [[unlikely]]
+            return failure(goes_on().error());
+        auto const key = asked.text();
         if (auto const mine = writes_.find(key); mine != writes_.end()) return mine->second;
         if constexpr (isolation::validates_reads) read_.emplace(key);
-        KEEL_TRY_LET(found, levels_->view()->find(key, moment_));
-        return found ? std::move(found->value) : std::optional<std::string>{};
+        auto const view = levels_->view();
+        auto found = view->find(key, moment_);
+        view->tell_damage();
+        if (!found) return failure(std::move(found).error());
+        return *found ? std::move((*found)->value) : std::optional<std::string>{};
     }
     /// Errors: invalid_argument (empty key, or the transaction has ended), too_large (the key).
-    [[nodiscard]] result<void> put(std::string_view key, std::string_view value) {
-        return change(key, std::optional<std::string>{std::string{value}});
-    }
-    [[nodiscard]] result<void> erase(std::string_view key) { return change(key, std::nullopt); }
+    [[nodiscard]] result<void> put(slice key, slice value) { return change(key.text(), std::string{value.text()}); }
+    [[nodiscard]] result<void> erase(slice key) { return change(key.text(), std::nullopt); }
 
     /// Keys in order, its own writes among them. Nothing once the transaction has ended.
-    [[nodiscard]] transaction_scan<reading> scan(range which = {}) {
+    [[nodiscard]] transaction_scan<reading> scan(range which = {}, on_damage how = on_damage::stop) {
         using scan_type = basic_scan<reading>;
-        if (!levels_) return {scan_type{std::make_shared<detail::level_view<reading>>(), {}, {}}, writes_, {}};
+        if (!lifetime_ || !lifetime_->is_open()) return {scan_type{lifetime_}, writes_, {}};
+        if (!*levels_)
+            return {scan_type{std::make_shared<detail::level_view<reading>>(), {}, {}, lifetime_}, writes_, {}};
         if constexpr (isolation::validates_reads) scanned_.push_back(which);
-        return {scan_type{levels_->view(), moment_, which}, writes_, which};
+        return {scan_type{levels_->view(), moment_, which, lifetime_, how}, writes_, which};
     }
-    [[nodiscard]] transaction_scan<reading> scan(prefix const& which) { return scan(which.as_range()); }
+    [[nodiscard]] transaction_scan<reading> scan(prefix const& which, on_damage how = on_damage::stop) {
+        return scan(which.as_range(), how);
+    }
+    /// From the first bound, below the second: {"a", "b"}; {"a"} goes to the end. invalid_argument, in status(): there are more.
+    [[nodiscard]] transaction_scan<reading> scan(std::initializer_list<slice> from_to,
+                                                 on_damage how = on_damage::stop) {
+        auto which = detail::range_between(from_to);
+        if (!which) return {basic_scan<reading>{lifetime_, std::move(which).error()}, writes_, {}};
+        return scan(std::move(*which), how);
+    }
+    [[nodiscard]] transaction_scan<reading> scan(on_damage how) { return scan(range{}, how); }
 
     /// Writes everything as one batch and ends the transaction, whatever comes of it. Returns the LSN of its last write, once that is
     /// as safe as the durability policy says; without writes, its moment. Errors: conflict (another one was first: run it again;
-    /// `error::at` is the other's LSN), invalid_argument (it has ended before), and those of a write.
+    /// `error::at` is the other's LSN), invalid_argument (it has ended before), corruption (whether another was first cannot be told: what
+    /// would say so does not verify), and those of a write.
     [[nodiscard]] result<lsn> commit() {
-        if (!levels_) return ended();
-        auto const levels = std::exchange(levels_, nullptr);
-        auto const held = std::exchange(held_, nullptr);
+        if (auto const goes = goes_on(); !goes) {
+            rollback();
+            return failure(goes.error());
+        }
+        ended_ = true;
+        auto const levels = std::exchange(*levels_, nullptr);
+        auto const held = std::exchange(*held_, nullptr);
         auto const core = core_.lock();
         if (!core) return failure(errc::closed, "the store is closed; the transaction was not committed");
         if (writes_.empty()) return moment_;
@@ -21468,22 +26929,35 @@ public:
             batch.push_back({.type = value ? format::frame_type::put : format::frame_type::erase,
                              .key = as_bytes(key),
                              .value = value ? as_bytes(*value) : byte_view{}});
-        core->before_write();
-        auto done = core->writer().write_if(
-            batch, [&](auto const& each_pending) { return check(*levels->view(), each_pending); });
+        KEEL_TRY(core->before_write());
+        auto done = write_if_unchanged(*core, *levels, batch);
+        levels->view()->tell_damage();
         writes_.clear();
         return done;
     }
+    /// The same, and what was written survives power loss when this returns, whatever the durability policy. On an error of the sync the
+    /// transaction may be there all the same.
+    [[nodiscard]] result<lsn> commit(durable_t) {
+        auto const core = core_.lock();
+        KEEL_TRY_LET(at, commit());
+        if (core && at) KEEL_TRY(core->writer().make_durable(at));
+        return at;
+    }
     /// Ends the transaction; nothing of it was written.
     void rollback() noexcept {
-        levels_.reset();
-        held_.reset();
+        ended_ = true;
+        levels_ = {};
+        held_ = {};
         writes_.clear();
     }
 
 private:
     static tl::unexpected<error> ended() {
         return failure(errc::invalid_argument, "the transaction has ended; begin another one");
+    }
+    [[nodiscard]] result<void> goes_on() const {
+        KEEL_TRY(wal::check_open(lifetime_));
+        return ended_ ? ended() : result<void>{};
     }
     static tl::unexpected<error> conflict(lsn with) {
         return failure(
@@ -21494,21 +26968,44 @@ private:
     }
 
     result<void> change(std::string_view key, std::optional<std::string> value) {
-        if (!levels_) return ended();
-        KEEL_TRY(detail::check_key(key));
+        if (!lifetime_ || !lifetime_->is_here()) return wal::why_closed(lifetime_.get());
+        if (ended_) return ended(); // that the store was closed is commit()'s to say
+        KEEL_TRY(detail::check_record(key, value ? value->size() : 0));
         writes_.insert_or_assign(std::string{key}, std::move(value));
         return {};
     }
 
-    /// Called with the writer's mutex held: no LSN is given meanwhile.
-    template <class EachPending>
-    result<void> check(detail::level_view<reading> const& view, EachPending const& each_pending) const {
-        for (auto const& [key, value] : writes_) KEEL_TRY(unchanged(view, key));
-        for (auto const& key : read_) KEEL_TRY(unchanged(view, key));
+    result<lsn> write_if_unchanged(core_type& core, levels_type const& levels,
+                                   std::vector<wal::operation> const& batch) const {
+        auto checked = moment_; // nothing it reads or writes was changed up to here
+        for (int turns_left = looks_max;; --turns_left) {
+            auto const visible = core.writer().visible(); // first this: the view has all of it
+            KEEL_TRY(check(*levels.view(), checked));
+            checked = std::max(checked, visible);
+            bool again = false;
+            auto done = core.writer().write_if(batch, [&](auto const& each_pending) -> result<void> {
+                auto const view = levels.view();
+                again = turns_left > 0 && !view->is_in_memory_since(checked);
+                if (again) return conflict(checked);
+                KEEL_TRY(check(*view, checked));
+                return check_pending(each_pending);
+            });
+            if (!again) return done;
+        }
+    }
+    /// Whether anything was changed behind `since`.
+    result<void> check(detail::level_view<reading> const& view, lsn since) const {
+        for (auto const& [key, value] : writes_) KEEL_TRY(unchanged(view, key, since));
+        for (auto const& key : read_) KEEL_TRY(unchanged(view, key, since));
         for (auto const& which : scanned_) {
-            KEEL_TRY_LET(at, view.newer_in(which.from, which.to, moment_));
+            KEEL_TRY_LET(at, view.newer_in(which.from, which.to, since));
             if (at) return conflict(at);
         }
+        return {};
+    }
+    /// Called with the writer's mutex held: no LSN is given meanwhile.
+    template <class EachPending>
+    result<void> check_pending(EachPending const& each_pending) const {
         lsn with{};
         each_pending([&](lsn at, std::string_view key) {
             if (!with && concerns(key)) with = at;
@@ -21516,8 +27013,9 @@ private:
         if (with) return conflict(with);
         return {};
     }
-    [[nodiscard]] result<void> unchanged(detail::level_view<reading> const& view, std::string_view key) const {
-        KEEL_TRY_LET(at, view.newer(key, moment_));
+    [[nodiscard]] result<void> unchanged(detail::level_view<reading> const& view, std::string_view key,
+                                         lsn since) const {
+        KEEL_TRY_LET(at, view.newer(key, since));
         if (at) return conflict(at);
         return {};
     }
@@ -21528,10 +27026,15 @@ private:
         return false;
     }
 
-    std::weak_ptr<core_type> core_;
-    std::shared_ptr<levels_type const> levels_; // nothing once it has ended
-    lsn moment_;
-    std::shared_ptr<detail::moments::hold const> held_; // likewise
+    /// So often a commit looks at files without the writer's mutex, before it does so with it.
+    static constexpr int looks_max = 4;
+
+    std::weak_ptr<core_type> core_{};
+    io::process_bound<std::shared_ptr<levels_type const>> levels_{}; // nothing once it has ended, or of a closed store
+    lsn moment_{};
+    io::process_bound<std::shared_ptr<detail::moments::hold const>> held_{}; // likewise
+    std::shared_ptr<wal::store_lifetime const> lifetime_{};
+    bool ended_ = false;
     detail::own_writes writes_{};
     std::set<std::string, std::less<>> read_{}; // both only where the policy validates reads
     std::vector<range> scanned_{};
@@ -21614,6 +27117,10 @@ template <class Config>
     using C = typename Config::checksum;
     KEEL_TRY_LET(file, open_file_of(of, names));
     ++report.tables;
+    if (of.entry().is_placeholder()) {
+        report.findings.push_back(finding_of(of.entry(), of.path()));
+        return {};
+    }
     if (how == verify_depth::quick) return {};
     KEEL_TRY_LET(seen, (table::check_table<C, typename Config::compression, typename Config::file_system>(
                            *file, of.path(), of.entry(), [](table::version const&) {})));
@@ -21668,6 +27175,7 @@ indexed_segments(Fs& fs, std::vector<served_segment> served, std::vector<index_c
     records = 0;
     for (auto& s : served) {
         std::shared_ptr<wal::sorted_index const> index;
+        records += s.rebuilt_records;
         if (!s.what.index) {
             index_collector fresh;
             auto* keys = s.scanned ? &collected[*s.scanned] : &fresh;
@@ -21682,6 +27190,7 @@ indexed_segments(Fs& fs, std::vector<served_segment> served, std::vector<index_c
             }
             records += keys->size();
             index = keys->finish();
+            *keys = {}; // the keys of one segment at a time are here twice
         }
         out.emplace_back(std::move(s.what), std::move(index));
     }
@@ -21704,27 +27213,12 @@ indexed_segments(Fs& fs, std::vector<served_segment> served, std::vector<index_c
 
 namespace keel::inline v0 {
 
-/// Where a store's bytes are, and what merging cost since it was opened.
-struct storage_report {
-    struct level {
-        std::uint64_t tables = 0;
-        std::uint64_t bytes = 0;
-        std::uint64_t records = 0; ///< all versions, tombstones among them
-    };
-    std::uint64_t segments = 0;                       ///< of the log, prepared ones among them
-    std::uint64_t log_bytes = 0;                      ///< their size
-    std::array<level, format::table_levels> levels{}; ///< the first: what was ingested and not merged yet
-    std::uint64_t merges = 0;
-    std::uint64_t merge_bytes_read = 0;
-    std::uint64_t merge_bytes_written = 0;
-    std::uint64_t records_dropped = 0;
-    std::uint64_t stalled_writes = 0; ///< that waited because merging was behind
-    std::chrono::nanoseconds stalled_time{};
-};
-
 /// A store over one configuration. Moves; not copyable. All calls may come from several threads at once, close() and moves apart.
+/// After close(), in an object that was moved from, and in a process that was forked from the one that opened it, every call says
+/// closed; in such a process nothing is done, by the destructor either.
 template <class Config>
-class basic_engine {
+class basic_engine : public detail::scan_calls<basic_engine<Config>, basic_scan<detail::reading_config<Config>>,
+                                               basic_scan<detail::reading_config<Config>, std::string_view>> {
     using reading = detail::reading_config<Config>;
 
 public:
@@ -21734,6 +27228,12 @@ public:
     using keys_only = basic_scan<reading, std::string_view>;
     using file_system = typename Config::file_system;
     using observer = typename Config::observer;
+
+    /// The longest key.
+    static constexpr std::uint64_t key_bytes_max = format::key_bytes_max;
+    /// The most bytes that key and value have together: a record fits one segment, and a table.
+    static constexpr std::uint64_t record_bytes_max = std::min(wal::record_bytes_max_of(Config::segment_bytes),
+                                                               format::record_bytes_max);
 
     /// Opens the store in this folder, or makes one, and recovers it: see recovery() for what was found. With `read_only` it is what the
     /// store was at this moment, whoever writes to it meanwhile, restarts or merges: open again to see more. Errors: not_found,
@@ -21760,29 +27260,33 @@ public:
         levels_ = std::move(other.levels_);
         core_ = std::move(other.core_);
         merging_ = std::move(other.merging_);
+        lifetime_ = std::move(other.lifetime_);
         return *this;
     }
     ~basic_engine() { let_go(); }
 
     /// Sets the value of a key. Returns the LSN once the write is as safe as the durability policy says. Errors: invalid_argument
     /// (empty key), too_large (nothing was written), read_only, outcome_unknown, closed.
-    [[nodiscard]] result<lsn> put(std::string_view key, std::string_view value) {
-        wal::operation const op{.type = format::frame_type::put, .key = as_bytes(key), .value = as_bytes(value)};
+    [[nodiscard]] result<lsn> put(slice key, slice value) {
+        wal::operation const op{.type = format::frame_type::put, .key = key.bytes(), .value = value.bytes()};
         return commit(std::span{&op, 1});
     }
-    [[nodiscard]] result<lsn> put(byte_view key, byte_view value) { return put(as_text(key), as_text(value)); }
-
     /// Removes a key; it need not be there.
-    [[nodiscard]] result<lsn> erase(std::string_view key) {
-        wal::operation const op{.type = format::frame_type::erase, .key = as_bytes(key)};
+    [[nodiscard]] result<lsn> erase(slice key) {
+        wal::operation const op{.type = format::frame_type::erase, .key = key.bytes()};
         return commit(std::span{&op, 1});
     }
+    /// The same, and what was written survives power loss when this returns its LSN, whatever the durability policy. On an error of the sync
+    /// the write may be there all the same.
+    [[nodiscard]] result<lsn> put(slice key, slice value, durable_t) { return kept(put(key, value)); }
+    [[nodiscard]] result<lsn> erase(slice key, durable_t) { return kept(erase(key)); }
+    [[nodiscard]] result<lsn> write(write_batch const& batch, durable_t) { return kept(write(batch)); }
 
     /// Removes every key of a range that has a value when the call begins; returns how many. Takes time in proportion to them. As many as
     /// fit go in one batch: a range of a few hundred keys is gone as a whole or not at all, of a larger one a crash or an error may
     /// leave the end; asking again removes the rest. Errors: those of a write, and of a scan.
     [[nodiscard]] result<std::uint64_t> erase(range const& which) {
-        auto all = keys(which);
+        auto all = this->keys(which);
         write_batch part;
         std::uint64_t part_bytes = 0; // of the log
         std::uint64_t done = 0;
@@ -21816,23 +27320,26 @@ public:
 
     /// Adds sorted data in one step, without the log: written once, into tables, with one LSN for all of it, which is returned. It is there
     /// as a whole or not at all, survives power loss whatever the durability policy, and takes the place of what its keys had. `sorted` is
-    /// an input range of pairs of key and value, each readable as a std::string_view, in bytewise order of the keys, each key once.
+    /// an input range of pairs of key and value, each text or bytes (slice), in bytewise order of the keys, each key once.
     /// Writers wait only for the last step, a few syncs. Memory: a key of each block, and 8 bytes a key, of one table at a time.
-    /// Errors: invalid_argument (out of order, an empty key, no element), too_large, no_space, read_only, closed: nothing was ingested;
+    /// Errors: invalid_argument (out of order, an empty key, no element), too_large, no_space, read_only, closed, and those of a scan that is
+    /// ingested: nothing was ingested;
     /// outcome_unknown: the store is read-only, and the next open tells.
     template <std::ranges::input_range Sorted>
         requires requires(std::ranges::range_reference_t<Sorted> kv) {
-            std::string_view{std::get<0>(kv)};
-            std::string_view{std::get<1>(kv)};
+            slice{std::get<0>(kv)};
+            slice{std::get<1>(kv)};
         }
     [[nodiscard]] result<lsn> ingest(Sorted&& sorted) {
-        core_->before_write();
+        if (!is_open()) [[unlikely]]
+            return why_closed();
+        KEEL_TRY(core_->before_write());
         KEEL_TRY(core_->writer().takes_writes());
         merging_->wait_for_room();
         KEEL_TRY_LET(ids, merging_->work.ids());
-        detail::ingestion<Config> all{*core_, *levels_, *ids};
-        for (auto&& kv : sorted)
-            KEEL_TRY(all.add(std::string_view{std::get<0>(kv)}, std::string_view{std::get<1>(kv)}));
+        detail::ingestion<Config> all{**core_, **levels_, *ids};
+        for (auto&& kv : sorted) KEEL_TRY(all.add(slice{std::get<0>(kv)}.text(), slice{std::get<1>(kv)}.text()));
+        if constexpr (requires { result<void>{sorted.status()}; }) KEEL_TRY(sorted.status()); // a scan that ended early
         auto done = all.finish();
         // Level 0 is merged with the log up to there, which has to take no more records for it.
         if (done && merging_->work.ingested_is_due()) static_cast<void>(core_->writer().roll_over());
@@ -21840,44 +27347,27 @@ public:
     }
 
     /// The value of a key now, or as of a snapshot; nothing where it has none.
-    [[nodiscard]] result<std::optional<std::string>> get(std::string_view key) const {
+    [[nodiscard]] result<std::optional<std::string>> get(slice key) const {
+        if (!is_open()) [[unlikely]]
+            return why_closed();
         auto const view = levels_->view(); // first this, then the moment
-        return get_at(*view, key, core_->writer().visible());
+        return get_at(*view, key.text(), core_->writer().visible());
     }
-    [[nodiscard]] result<std::optional<std::string>> get(std::string_view key, snapshot const& as_of) const {
-        if (!as_of.belongs_to(levels_->held()))
-            return failure(errc::invalid_argument, "the snapshot was taken from another store");
-        return get_at(*levels_->view(), key, as_of.at());
+    [[nodiscard]] result<std::optional<std::string>> get(slice key, snapshot const& as_of) const {
+        if (!is_open()) [[unlikely]]
+            return why_closed();
+        if (!as_of.belongs_to(levels_->held())) return failure(detail::of_another_store());
+        return get_at(*levels_->view(), key.text(), as_of.at());
     }
 
     /// This moment, for reads that must not change. Reading through it needs the store, which keeps what it sees as long as it lives.
-    [[nodiscard]] keel::snapshot snapshot() const { return keel::snapshot{hold_moment()}; }
-
-    /// Keys in order: all of them, a range, a prefix; now, or as of a snapshot of this store. What could not be read shows in the scan's
-    /// status().
-    [[nodiscard]] key_scan scan(range which = {}) const { return walk<key_scan>(std::move(which)); }
-    [[nodiscard]] key_scan scan(range which, keel::snapshot const& as_of) const {
-        return walk<key_scan>(std::move(which), as_of);
-    }
-    [[nodiscard]] key_scan scan(prefix const& which) const { return scan(which.as_range()); }
-    [[nodiscard]] key_scan scan(prefix const& which, keel::snapshot const& as_of) const {
-        return scan(which.as_range(), as_of);
-    }
-
-    /// The same without the values.
-    [[nodiscard]] keys_only keys(range which = {}) const { return walk<keys_only>(std::move(which)); }
-    [[nodiscard]] keys_only keys(range which, keel::snapshot const& as_of) const {
-        return walk<keys_only>(std::move(which), as_of);
-    }
-    [[nodiscard]] keys_only keys(prefix const& which) const { return keys(which.as_range()); }
-    [[nodiscard]] keys_only keys(prefix const& which, keel::snapshot const& as_of) const {
-        return keys(which.as_range(), as_of);
-    }
+    [[nodiscard]] keel::snapshot snapshot() const { return keel::snapshot{is_open() ? hold_moment() : nullptr}; }
 
     /// The values of several keys at one moment, in the order asked for.
     [[nodiscard]] result<std::vector<std::optional<std::string>>> multi_get(
         std::span<std::string_view const> keys) const {
-        if (core_->writer().state() == engine_state::closed) return failure(errc::closed, "the store is closed");
+        if (!is_open()) [[unlikely]]
+            return why_closed();
         auto const view = levels_->view();
         auto const at = core_->writer().visible();
         core_->after_read(keys.size());
@@ -21885,15 +27375,32 @@ public:
         auto done = view->find_all(keys, at, [&](std::size_t i, auto found) {
             if (found) out[i] = std::move(found->value);
         });
-        if (!done) return tell(std::move(done).error());
+        view->tell_damage();
+        if (!done) return failure(std::move(done).error());
         return out;
+    }
+
+    /// The same for any other range of keys, and for a list in braces.
+    template <std::ranges::input_range Keys>
+        requires(std::convertible_to<std::ranges::range_reference_t<Keys>, slice> &&
+                 !std::convertible_to<Keys, std::span<std::string_view const>>)
+    [[nodiscard]] result<std::vector<std::optional<std::string>>> multi_get(Keys const& keys) const {
+        std::vector<std::string_view> texts;
+        for (auto const& key : keys) texts.push_back(slice{key}.text());
+        return multi_get(std::span<std::string_view const>{texts});
+    }
+    [[nodiscard]] result<std::vector<std::optional<std::string>>> multi_get(std::initializer_list<slice> keys) const {
+        return multi_get<std::initializer_list<slice>>(keys);
     }
 
     /// About how many bytes on the disk hold the keys of a range, all their versions among them, to a block or so for each file. Reads
     /// indexes, no records. What was written last and is in memory, too, is not counted.
     [[nodiscard]] result<std::uint64_t> approximate_size(range const& which) const {
-        auto size = levels_->view()->approximate_size(which.from, which.to);
-        if (!size) return tell(std::move(size).error());
+        if (!is_open()) [[unlikely]]
+            return why_closed();
+        auto const view = levels_->view();
+        auto size = view->approximate_size(which.from, which.to);
+        view->tell_damage();
         return size;
     }
     [[nodiscard]] result<std::uint64_t> approximate_size(prefix const& which) const {
@@ -21904,6 +27411,8 @@ public:
     /// `quick` nothing but that they are there and can be opened. Findings are events, make the store degraded and stand in the corruption
     /// log; nothing is changed.
     [[nodiscard]] result<recovery_report> verify(verify_depth how = verify_depth::deep) const {
+        if (!is_open()) [[unlikely]]
+            return why_closed();
         recovery_report report;
         auto const view = levels_->view();
         auto const names = core_->read_only() ? detail::file_names::may_be_gone : detail::file_names::must_stand;
@@ -21915,24 +27424,32 @@ public:
         if (how == verify_depth::quick) report.mounted_segments = report.segments;
         for (auto const& level : view->tables)
             for (auto const& t : level) KEEL_TRY(detail::verify_table<reading>(*t, how, names, report));
-        core_->tell(report.findings);
+        for (auto const& f : report.findings) levels_->damage().note(f);
+        view->tell_damage();
         return report;
     }
 
     /// A transaction that reads from this moment (engine/transaction.hpp).
-    [[nodiscard]] transaction begin() const { return {core_, levels_, hold_moment()}; }
+    [[nodiscard]] transaction begin() const {
+        if (!is_open()) return transaction{lifetime_};
+        return {*core_, *levels_, hold_moment(), lifetime_};
+    }
 
     /// Merges all records into the tables of one level, whatever the compaction policy says, and gives the log's segments back. Reads
-    /// and writes go on meanwhile; what they write is not waited for. Errors: corruption (damage is not merged away), no_space, those
-    /// of a write. Nothing is lost by them.
+    /// and writes go on meanwhile; what they write is not waited for. What cannot be read is left behind: the damaged file goes to
+    /// quarantine/, and its keys keep the answer they had, an error. Errors: corruption (part of the log does not verify and stays,
+    /// once all else is merged), no_space, those of a write. Nothing is lost by them.
     [[nodiscard]] result<void> compact() {
-        core_->before_write();
+        if (!is_open()) [[unlikely]]
+            return why_closed();
+        KEEL_TRY(core_->before_write());
         KEEL_TRY(core_->writer().roll_over());
         return merging_->work.all();
     }
     /// Where the bytes are, and what merging them costs.
     [[nodiscard]] storage_report storage() const {
         storage_report out;
+        if (!is_here()) return out;
         auto const manifest = core_->manifest();
         for (auto const& [id, s] : manifest->segments) {
             ++out.segments;
@@ -21956,27 +27473,49 @@ public:
 
     /// All writes accepted before the call survive power loss once it returns.
     [[nodiscard]] result<void> sync() {
-        core_->before_write();
+        if (!is_open()) [[unlikely]]
+            return why_closed();
+        KEEL_TRY(core_->before_write());
         return core_->writer().sync();
     }
+    /// Says that somebody knows of all that was declared lost, or may be lost, up to now: state() is no longer degraded for it, and later
+    /// opens show it as accepted. What this open found stays in recovery(). Errors: read_only (of an opening that never writes), closed,
+    /// the machine's; then nothing is accepted.
+    [[nodiscard]] result<void> accept_loss() {
+        if (!is_open()) [[unlikely]]
+            return why_closed();
+        return core_->accept_loss();
+    }
     /// After a failure that left the store read-only: tries to become writable again.
-    [[nodiscard]] result<void> resume() { return core_->writer().resume(); }
-    /// Syncs, marks the orderly end, lets the lock go. The destructor does the same and cannot tell of a failure.
+    [[nodiscard]] result<void> resume() {
+        if (!is_open()) [[unlikely]]
+            return why_closed();
+        return core_->writer().resume();
+    }
+    /// Syncs, marks the orderly end, lets the lock go. The destructor does the same and cannot tell of a failure. Safe to call twice.
+    /// A scan that is under way ends with `closed` at its next step.
     [[nodiscard]] result<void> close() {
+        if (!is_here()) return why_closed();
         core_->on_first_write({});
         merging_->stop();
         return core_->close();
     }
 
-    [[nodiscard]] lsn last_lsn() const noexcept { return core_->writer().visible(); }
-    [[nodiscard]] lsn durable_lsn() const { return core_->writer().durable(); }
-    [[nodiscard]] engine_state state() const { return core_->writer().state(); }
-    [[nodiscard]] std::string state_reason() const { return core_->writer().state_reason(); }
+    [[nodiscard]] lsn last_lsn() const noexcept { return lifetime_ ? core_->writer().visible() : lsn{}; }
+    [[nodiscard]] lsn durable_lsn() const { return is_here() ? core_->writer().durable() : lsn{}; }
+    [[nodiscard]] engine_state state() const { return is_here() ? core_->writer().state() : engine_state::closed; }
+    [[nodiscard]] std::string state_reason() const {
+        return is_here() ? core_->writer().state_reason() : why_closed().value().message;
+    }
     /// What this open found and did.
-    [[nodiscard]] recovery_report const& recovery() const noexcept { return core_->report(); }
+    [[nodiscard]] recovery_report const& recovery() const noexcept {
+        static recovery_report const none{};
+        return *core_ ? core_->report() : none;
+    }
 
     /// What the background thread does; for programs opened without one. `quiet`: nothing was written for a while.
     void housekeep(bool quiet = true) {
+        if (!is_open()) return;
         core_->housekeep(quiet);
         if (core_->writer().state() == engine_state::closed || core_->read_only()) return;
         if (auto done = merging_->work.step({}, quiet); !done)
@@ -21986,6 +27525,7 @@ public:
     }
     /// Lets go of everything without touching the disk, as a killed process does.
     void abandon() noexcept {
+        if (!is_here()) return;
         core_->on_first_write({});
         merging_->stop();
         core_->abandon();
@@ -21998,12 +27538,17 @@ private:
     using policy = typename Config::compaction;
     static constexpr std::size_t scan_reads = 16; ///< keys that beginning a scan is worth
     static constexpr auto erase_batch_bytes = std::min(64 * KiB, core_type::writer_type::batch_bytes_max);
+    /// Whether the repair policy gives up a record that nothing can heal, and keeps all others.
+    [[nodiscard]] static bool gives_up_records(open_options const& options) {
+        finding const lost{.kind = damage::corrupt_record, .lost = 1};
+        return Config::repair_for(options.repair).decide(lost) == decision::declare_lost;
+    }
     /// Refers to core and levels: goes first. thread_ is set once, by the first write or many reads, and let go of by close(), which no
     /// other call may run beside; awake_ (release) publishes it (acquire).
     class merging {
     public:
         merging(core_type& core, levels_type& levels, open_options const& options)
-            : work{core, levels, options.merge_bytes_per_second}, core_{core} {}
+            : work{core, levels, options.merge_bytes_per_second, gives_up_records(options)}, core_{core} {}
 
         void start() {
             thread_.emplace(work, core_.writer());
@@ -22054,65 +27599,91 @@ private:
                                                                               options, *events, collected);
         if (!opened) return failure(std::move(opened).error());
         auto const started = std::chrono::steady_clock::now();
+        auto bound = opened->fs;
         basic_engine out;
         auto& records = opened->exam.report.replayed_records;
-        KEEL_TRY_LET(parts, recovery::indexed_segments<typename Config::checksum>(fs, std::move(opened->served),
+        KEEL_TRY_LET(parts, recovery::indexed_segments<typename Config::checksum>(bound, std::move(opened->served),
                                                                                   std::move(collected), records));
-        out.levels_ = std::make_shared<levels_type>(fs, static_cast<std::size_t>(options.cache_bytes));
+        *out.levels_ = std::make_shared<levels_type>(bound, static_cast<std::size_t>(options.cache_bytes));
         out.levels_->mount(std::move(parts), opened->exam.stock.state.tables, opened->exam.stock.paths);
         opened->exam.report.replay_time = std::chrono::steady_clock::now() - started;
-        out.core_ = std::make_shared<core_type>(std::move(*opened), fs, *out.levels_, events, options);
-        out.merging_ = std::make_unique<merging>(*out.core_, *out.levels_, options);
-        if constexpr (policy::log_bytes != 0) out.core_->on_first_write([m = out.merging_.get()] { m->start(); });
+        *out.core_ = std::make_shared<core_type>(std::move(*opened), **out.levels_, events, options);
+        auto told = out.core_->report().findings;
+        for (auto& f : told) f.file = out.core_->keeper().paths().path(f.file);
+        out.levels_->damage().is_known(told);
+        out.levels_->damage().tell_to(tellers(*out.core_));
+        *out.merging_ = std::make_unique<merging>(**out.core_, **out.levels_, options);
+        out.lifetime_ = out.core_->lifetime();
+        if constexpr (policy::log_bytes != 0) out.core_->on_first_write([m = (*out.merging_).get()] { m->start(); });
         return out;
     }
 
+    /// There is a store, and this is the process that opened it.
+    [[nodiscard]] bool is_here() const noexcept { return lifetime_ && lifetime_->is_here(); }
+    [[nodiscard]] bool is_open() const noexcept { return lifetime_ && lifetime_->is_open(); }
+    [[nodiscard]] tl::unexpected<error> why_closed() const { return wal::why_closed(lifetime_.get()); }
     void let_go() noexcept {
-        if (core_) core_->on_first_write({}); // a transaction may still hold the core for its commit
-        merging_.reset();
-        core_.reset();
+        if (!is_here()) return;
+        core_->on_first_write({}); // a transaction may still hold the core for its commit
+        *merging_ = nullptr;
+        *core_ = nullptr;
     }
+    friend class detail::scan_calls<basic_engine, key_scan, keys_only>;
     template <class Scan>
-    [[nodiscard]] Scan walk(range which) const {
+    [[nodiscard]] Scan walk(range which, keel::snapshot const* as_of, on_damage how) const {
+        if (!is_open()) return Scan{lifetime_};
+        if (as_of != nullptr && !as_of->belongs_to(levels_->held())) return refuse<Scan>(detail::of_another_store());
         core_->after_read(scan_reads);
         auto view = levels_->view(); // first this, then the moment
-        auto const at = core_->writer().visible();
-        return {std::move(view), at, std::move(which)};
+        auto const at = as_of != nullptr ? as_of->at() : core_->writer().visible();
+        return {std::move(view), at, std::move(which), lifetime_, how};
     }
     template <class Scan>
-    [[nodiscard]] Scan walk(range which, keel::snapshot const& as_of) const {
-        KEEL_ASSERT(as_of.belongs_to(levels_->held()));
-        // A snapshot of another store has no keys here: an empty scan, never somebody else's data.
-        core_->after_read(scan_reads);
-        return {levels_->view(), as_of.belongs_to(levels_->held()) ? as_of.at() : lsn{}, std::move(which)};
+    [[nodiscard]] Scan refuse(error why) const {
+        return Scan{lifetime_, std::move(why)};
+    }
+    /// A write that has to survive power loss.
+    result<lsn> kept(result<lsn> written) {
+        if (written) KEEL_TRY(core_->writer().make_durable(*written));
+        return written;
     }
     [[nodiscard]] auto hold_moment() const {
         return levels_->held().take([&] { return core_->writer().visible(); });
     }
     result<lsn> commit(std::span<wal::operation const> batch) {
-        for (auto const& op : batch) KEEL_TRY(detail::check_key(as_text(op.key)));
-        core_->before_write();
+        if (!is_open()) [[unlikely]]
+            return why_closed();
+        for (auto const& op : batch) KEEL_TRY(detail::check_record(as_text(op.key), op.value.size()));
+        KEEL_TRY(core_->before_write());
         merging_->wait_for_room();
         return core_->writer().write(batch);
     }
     using view_type = typename levels_type::view_type;
     result<std::optional<std::string>> get_at(view_type const& view, std::string_view key, lsn at) const {
-        if (core_->writer().state() == engine_state::closed) return failure(errc::closed, "the store is closed");
         core_->after_read(1);
         auto found = view.find(key, at);
-        if (!found) return tell(std::move(found).error());
+        view.tell_damage();
+        if (!found) return failure(std::move(found).error());
         if (!*found) return std::optional<std::string>{};
         return std::move((*found)->value);
     }
-    /// Damage that a read came upon is an event like any other (R1.3).
-    tl::unexpected<error> tell(error why) const {
-        core_->tell(levels_->take_findings());
-        return failure(std::move(why));
+    /// Damage that a read came upon is an event like any other (R1.3). A scan may outlive the store: then nobody is told.
+    [[nodiscard]] static detail::found_damage::receiver tellers(std::weak_ptr<core_type> core) {
+        return {.found =
+                    [core](std::vector<finding> found) {
+                        if (auto const here = core.lock()) here->tell(std::move(found));
+                    },
+                .scan_unchecked =
+                    [core](error const& why) {
+                        if (auto const here = core.lock()) here->tell(observe::scan_unchecked{why});
+                    }};
     }
 
-    std::shared_ptr<levels_type> levels_{};
-    std::shared_ptr<core_type> core_{}; // refers to the levels: goes first; shared for the moment of a commit only
-    std::unique_ptr<merging> merging_{};
+    io::process_bound<std::shared_ptr<levels_type>> levels_{};
+    /// Refers to the levels: goes first; shared for the moment of a commit only.
+    io::process_bound<std::shared_ptr<core_type>> core_{};
+    io::process_bound<std::unique_ptr<merging>> merging_{};
+    std::shared_ptr<wal::store_lifetime const> lifetime_{}; ///< nothing: moved from
 };
 
 /// The store with these policies, in any order, each with a default (config.hpp).
@@ -22120,6 +27691,165 @@ template <class... Policies>
 using engine = basic_engine<config<Policies...>>;
 
 } // namespace keel::inline v0
+
+#endif
+
+// ---- keel/recovery/undo.hpp ----
+#ifndef KEEL_RECOVERY_UNDO_HPP
+#define KEEL_RECOVERY_UNDO_HPP
+
+// Takes the last repair back, one that was cut short as well: every file as it was, byte for byte. Refused once anything else was written:
+// the progress beside the evidence holds the manifest edit that the repair led to (repair_progress.hpp).
+//
+// A crash in the middle leaves what can be undone once more: files go back first, then the manifests, then what the repair had built goes.
+
+namespace keel::inline v0::recovery {
+
+namespace detail {
+
+template <class Config>
+class repair_undoer {
+public:
+    using fs_type = typename Config::file_system;
+    using C = typename Config::checksum;
+    using store_type = wal::manifest_store<C, fs_type>;
+
+    repair_undoer(fs_type& fs, std::string const& directory) : fs_{fs}, paths_{directory} {}
+
+    result<std::uint64_t> run() {
+        now_ = wal::load_manifest<C>(fs_, paths_);
+        for (auto const& copy : now_.copies)
+            if (copy.present && !copy.opened) return failure(*copy.refused);
+        if (!now_.state || now_.header() == nullptr || now_.state->next_repair < 2)
+            return failure(errc::not_found, "no repair is on record here: nothing to undo", paths_.root());
+        auto const number = now_.state->next_repair - 1;
+        folder_.emplace(paths_, number);
+        auto names = fs_.list(folder_->path());
+        if (!names)
+            return failure(errc::not_found, "the quarantine of the last repair is gone: it cannot be undone",
+                           folder_->path());
+        KEEL_TRY(refuse_after_writes());
+        KEEL_TRY(write_undone_receipt());
+        KEEL_TRY(put_files_back(*names));
+        for (int i = 0; i < 2; ++i) KEEL_TRY(put_manifest_back(i));
+        KEEL_TRY(remove_built());
+        KEEL_TRY(forget());
+        return number;
+    }
+
+private:
+    result<void> refuse_after_writes() {
+        before_.copies[0] = wal::read_manifest_copy<C>(fs_, folder_->manifest(0));
+        before_.copies[1] = wal::read_manifest_copy<C>(fs_, folder_->manifest(1));
+        wal::assemble(before_);
+        auto const progress = read_progress<C>(fs_, *folder_, now_.header()->store);
+        if (!progress || progress->number != now_.state->next_repair - 1)
+            return failure(errc::corruption,
+                           "what the last repair noted of itself is gone or does not verify: whether anything was "
+                           "written since cannot be told, so it is not undone; its evidence stays in quarantine",
+                           folder_->progress());
+        if (!progress->is_newest(*now_.state))
+            return failure(errc::conflict,
+                           "the store was written to since the repair: undoing it would lose those writes",
+                           paths_.root());
+        progress_ = progress->settled(*now_.state);
+        return {};
+    }
+
+    /// Of a repair that was cut short there is none yet.
+    result<void> write_undone_receipt() {
+        if (auto done = fs_.rename(folder_->receipt(), folder_->undone_receipt());
+            !done && done.error().code != errc::not_found)
+            return done;
+        if (progress_.finished) return fs_.sync_directory(folder_->path());
+        return repairer<Config>::write_receipt(fs_, *folder_, progress_, system_clock_ns(), folder_->undone_receipt());
+    }
+
+    result<void> put_files_back(std::vector<io::directory_entry> const& names) {
+        bool tables = false;
+        for (auto const& entry : names)
+            if (wal::layout::segment_of(entry.name)) {
+                KEEL_TRY(fs_.rename(folder_->file(entry.name), paths_.log_file(entry.name)));
+            } else if (wal::layout::table_of(entry.name)) {
+                KEEL_TRY(fs_.rename(folder_->file(entry.name), paths_.table_file(entry.name)));
+                tables = true;
+            }
+        if (tables) KEEL_TRY(fs_.sync_directory(paths_.tables()));
+        return fs_.sync_directory(paths_.log());
+    }
+
+    result<void> put_manifest_back(int i) {
+        auto saved = read_file(fs_, folder_->manifest(i));
+        if (saved) {
+            KEEL_TRY(store_type::put_file(fs_, paths_.manifest_temporary(i), *saved));
+            KEEL_TRY(fs_.rename(paths_.manifest_temporary(i), paths_.manifest(i)));
+        } else if (saved.error().code != errc::not_found) {
+            return failure(saved.error());
+        } else if (auto gone = fs_.remove(paths_.manifest(i)); !gone && gone.error().code != errc::not_found) {
+            return gone; // it was not there before the repair
+        }
+        return fs_.sync_directory(paths_.root());
+    }
+
+    /// What the journal says was built; also what a step built that came no further.
+    result<void> remove_built() {
+        auto const journal = read_file(fs_, folder_->journal());
+        auto const named = journal ? built_by(as_text(*journal)) : std::set<std::string, std::less<>>{};
+        KEEL_TRY_LET(names, fs_.list(paths_.log()));
+        for (auto const& entry : names)
+            if (named.contains(entry.name) || is_unfinished(entry.name))
+                KEEL_TRY(fs_.remove(paths_.log_file(entry.name)));
+        return fs_.sync_directory(paths_.log());
+    }
+    [[nodiscard]] static std::set<std::string, std::less<>> built_by(std::string_view journal) {
+        constexpr std::string_view before = "\"replaced_by\":\"log/";
+        std::set<std::string, std::less<>> out;
+        for (auto at = journal.find(before); at != std::string_view::npos; at = journal.find(before, at)) {
+            at += before.size();
+            auto const name = journal.substr(at, wal::layout::segment_name({}).size());
+            if (wal::layout::segment_of(name)) out.emplace(name);
+        }
+        return out;
+    }
+    [[nodiscard]] bool is_unfinished(std::string const& name) {
+        auto const id = wal::layout::segment_of(name);
+        if (!id || !before_.state || id->value < before_.state->next_segment) return false;
+        auto const file = fs_.open(paths_.log_file(name), io::access::read_only, io::creation::must_exist);
+        format::header_block block{};
+        auto const got = file ? file->read(0, block) : result<std::size_t>{std::size_t{0}};
+        if (!got || *got != block.size()) return false;
+        auto const read = format::decode_segment_header<C>(block);
+        return read.good() && read.header.store == now_.header()->store &&
+               read.header.state == format::segment_state::rebuilt;
+    }
+
+    /// What is left says that there was a repair, and that it was undone.
+    result<void> forget() {
+        auto kept = fs_.rename(folder_->journal(), folder_->undone_journal());
+        if (!kept && kept.error().code != errc::not_found) return kept;
+        for (auto const& path : {folder_->progress(), folder_->manifest(0), folder_->manifest(1)})
+            if (auto gone = fs_.remove(path); !gone && gone.error().code != errc::not_found) return gone;
+        return fs_.sync_directory(folder_->path());
+    }
+
+    fs_type& fs_;
+    wal::layout paths_;
+    std::optional<repair_folder> folder_{};
+    wal::manifest_load now_{};
+    wal::manifest_load before_{};
+    repair_progress progress_{};
+};
+
+} // namespace detail
+
+/// Takes the last repair back: every file as it was, byte for byte. Gives its number. Errors: not_found (there is none), conflict (the store
+/// was written to since), corruption (what it noted of itself is gone), the machine's. The caller holds the store's lock exclusively.
+template <class Config>
+[[nodiscard]] result<std::uint64_t> undo_repair(typename Config::file_system& fs, std::string const& directory) {
+    return detail::repair_undoer<Config>{fs, directory}.run();
+}
+
+} // namespace keel::inline v0::recovery
 
 #endif
 

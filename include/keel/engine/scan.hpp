@@ -23,6 +23,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <initializer_list>
 #include <iterator>
 #include <memory>
 #include <optional>
@@ -118,6 +119,17 @@ private:
     std::optional<error> why_{};
 };
 
+/// {from} or {from, to}; none: all keys. Errors: invalid_argument, where there are more.
+[[nodiscard]] inline result<range> range_between(std::initializer_list<slice> from_to) {
+    if (from_to.size() > 2)
+        return failure(errc::invalid_argument,
+                       "a scan has two bounds at most, {from, to}; use multi_get() for several keys");
+    range out;
+    if (from_to.size() > 0) out.from = std::string{from_to.begin()->text()};
+    if (from_to.size() > 1) out.to = std::string{from_to.begin()[1].text()};
+    return out;
+}
+
 /// What a walk over a range has before it when it stands in front of `key`, or on it.
 [[nodiscard]] inline range rest_of(range which, std::string_view key) {
     if (which.reverse) {
@@ -130,6 +142,13 @@ private:
     return which;
 }
 
+} // namespace detail
+
+namespace detail {
+[[nodiscard]] inline error of_another_store() {
+    return {.code = errc::invalid_argument,
+            .message = "the snapshot was taken from another store, or from an earlier opening of this one"};
+}
 } // namespace detail
 
 /// A moment of a store's history: reads through it never change. Small; copies share the moment. Outlives nothing: using it with
@@ -187,21 +206,23 @@ public:
                std::shared_ptr<wal::store_lifetime const> lifetime, on_damage how = on_damage::stop)
         : which_{std::move(which)}, at_{detail::merge_cursor<Config>{std::move(of), snapshot, how == on_damage::skip}},
           lifetime_{std::move(lifetime)} {}
-    /// One that has no keys, of a store that may not be used. `lifetime`: nothing, or of that store.
-    explicit basic_scan(std::shared_ptr<wal::store_lifetime const> lifetime)
+    /// One that has no keys, because of `why`, or of a store that may not be used. `lifetime`: nothing, or of that store.
+    explicit basic_scan(std::shared_ptr<wal::store_lifetime const> lifetime, std::optional<error> why = {})
         : basic_scan{nullptr, {}, {}, std::move(lifetime)} {
+        refused_ = std::move(why);
         closed_ = true;
     }
 
     [[nodiscard]] iterator begin() { return start(which_); }
     /// At the first key that is not in front of `key` in the direction of the scan, within its range.
-    [[nodiscard]] iterator seek(std::string_view key) { return start(detail::rest_of(which_, key)); }
+    [[nodiscard]] iterator seek(slice key) { return start(detail::rest_of(which_, key.text())); }
     [[nodiscard]] static std::default_sentinel_t end() noexcept { return {}; }
 
     /// Whether it went to its end: look at it behind the loop. With on_damage::stop that means that all keys were seen that there are. Errors:
     /// corruption, closed, and the machine's.
     [[nodiscard]] result<void> status() const {
         unasked_->asked();
+        if (refused_) return failure(*refused_);
         if (closed_ || !is_here()) return wal::why_closed(lifetime_.get());
         if (at_->trouble()) return failure(*at_->trouble());
         return {};
@@ -264,7 +285,8 @@ private:
     io::process_bound<detail::merge_cursor<Config>> at_;
     std::shared_ptr<wal::store_lifetime const> lifetime_; ///< nothing: of an object that was moved from
     bool valid_ = false;
-    bool closed_ = false; ///< it ended because the store was closed
+    bool closed_ = false;            ///< it ended because the store was closed, or never began
+    std::optional<error> refused_{}; ///< why it never began
     mutable io::process_bound<detail::unasked_damage> unasked_{};
 };
 

@@ -26,6 +26,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <functional>
+#include <initializer_list>
 #include <iterator>
 #include <map>
 #include <memory>
@@ -67,8 +68,8 @@ public:
         return iterator{this};
     }
     /// As of basic_scan.
-    [[nodiscard]] iterator seek(std::string_view key) {
-        place(detail::rest_of(which_, key));
+    [[nodiscard]] iterator seek(slice key) {
+        place(detail::rest_of(which_, key.text()));
         at_ = base_.seek(key);
         settle();
         return iterator{this};
@@ -164,9 +165,10 @@ public:
     [[nodiscard]] lsn moment() const noexcept { return moment_; }
 
     /// The value of a key: of this transaction's own last write, else as of its moment; nothing where it has none.
-    [[nodiscard]] result<std::optional<std::string>> get(std::string_view key) {
+    [[nodiscard]] result<std::optional<std::string>> get(slice asked) {
         if (ended_ || !lifetime_ || !lifetime_->is_open()) [[unlikely]]
             return failure(goes_on().error());
+        auto const key = asked.text();
         if (auto const mine = writes_.find(key); mine != writes_.end()) return mine->second;
         if constexpr (isolation::validates_reads) read_.emplace(key);
         auto const view = levels_->view();
@@ -176,10 +178,8 @@ public:
         return *found ? std::move((*found)->value) : std::optional<std::string>{};
     }
     /// Errors: invalid_argument (empty key, or the transaction has ended), too_large (the key).
-    [[nodiscard]] result<void> put(std::string_view key, std::string_view value) {
-        return change(key, std::optional<std::string>{std::string{value}});
-    }
-    [[nodiscard]] result<void> erase(std::string_view key) { return change(key, std::nullopt); }
+    [[nodiscard]] result<void> put(slice key, slice value) { return change(key.text(), std::string{value.text()}); }
+    [[nodiscard]] result<void> erase(slice key) { return change(key.text(), std::nullopt); }
 
     /// Keys in order, its own writes among them. Nothing once the transaction has ended.
     [[nodiscard]] transaction_scan<reading> scan(range which = {}, on_damage how = on_damage::stop) {
@@ -192,6 +192,13 @@ public:
     }
     [[nodiscard]] transaction_scan<reading> scan(prefix const& which, on_damage how = on_damage::stop) {
         return scan(which.as_range(), how);
+    }
+    /// From the first bound, below the second: {"a", "b"}; {"a"} goes to the end. invalid_argument, in status(): there are more.
+    [[nodiscard]] transaction_scan<reading> scan(std::initializer_list<slice> from_to,
+                                                 on_damage how = on_damage::stop) {
+        auto which = detail::range_between(from_to);
+        if (!which) return {basic_scan<reading>{lifetime_, std::move(which).error()}, writes_, {}};
+        return scan(std::move(*which), how);
     }
     [[nodiscard]] transaction_scan<reading> scan(on_damage how) { return scan(range{}, how); }
 
@@ -216,11 +223,19 @@ public:
             batch.push_back({.type = value ? format::frame_type::put : format::frame_type::erase,
                              .key = as_bytes(key),
                              .value = value ? as_bytes(*value) : byte_view{}});
-        core->before_write();
+        KEEL_TRY(core->before_write());
         auto done = write_if_unchanged(*core, *levels, batch);
         levels->view()->tell_damage();
         writes_.clear();
         return done;
+    }
+    /// The same, and what was written survives power loss when this returns, whatever the durability policy. On an error of the sync the
+    /// transaction may be there all the same.
+    [[nodiscard]] result<lsn> commit(durable_t) {
+        auto const core = core_.lock();
+        KEEL_TRY_LET(at, commit());
+        if (core && at) KEEL_TRY(core->writer().make_durable(at));
+        return at;
     }
     /// Ends the transaction; nothing of it was written.
     void rollback() noexcept {

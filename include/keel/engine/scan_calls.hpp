@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_ENGINE_SCAN_CALLS_HPP
+#define KEEL_ENGINE_SCAN_CALLS_HPP
+
+// The ways to ask a store for a scan: scan(...) gives keys with their values, keys(...) the keys alone.
+//
+//   db.scan()                      all keys                  db.scan(snapshot)               as of a moment
+//   db.scan({"a", "b"})            from "a", below "b"       db.scan({}, snapshot)           likewise
+//   db.scan({"a"})                 from "a" to the end       db.scan({"a", "b"}, snapshot)
+//   db.scan(keel::prefix{"user:"}) that begin so             db.scan(keel::on_damage::skip)  goes on behind damage
+//   db.scan(keel::range{.to = "b", .reverse = true})         ... and each with on_damage behind it
+
+#include <keel/engine/scan.hpp>
+#include <keel/error.hpp>
+#include <keel/types.hpp>
+
+#include <initializer_list>
+#include <string>
+#include <utility>
+
+namespace keel::inline v0::detail {
+
+/// Gives `Store` its calls. Store::walk<Scan>(range, snapshot const* or null, on_damage) makes the scan, and Store::refuse<Scan>(error) one
+/// that has no keys and says why.
+template <class Store, class Scan, class Keys>
+class scan_calls {
+    using moment = keel::snapshot;
+
+public:
+    /// Keys in order, with their values: all of them, a range, a prefix; now, or as of a snapshot of this store. Where a key cannot be read
+    /// the scan ends early, or goes on behind it (on_damage). Ask its status(), or its gaps(), behind the loop: they also say what is wrong
+    /// with the call. invalid_argument: the snapshot was taken from another store, or more than two bounds were given.
+    [[nodiscard]] Scan scan(range which = {}, on_damage how = on_damage::stop) const {
+        return walk<Scan>(std::move(which), nullptr, how);
+    }
+    [[nodiscard]] Scan scan(range which, moment const& as_of, on_damage how = on_damage::stop) const {
+        return walk<Scan>(std::move(which), &as_of, how);
+    }
+    [[nodiscard]] Scan scan(prefix const& which, on_damage how = on_damage::stop) const {
+        return walk<Scan>(which.as_range(), nullptr, how);
+    }
+    [[nodiscard]] Scan scan(prefix const& which, moment const& as_of, on_damage how = on_damage::stop) const {
+        return walk<Scan>(which.as_range(), &as_of, how);
+    }
+    [[nodiscard]] Scan scan(std::initializer_list<slice> from_to, on_damage how = on_damage::stop) const {
+        return between<Scan>(from_to, nullptr, how);
+    }
+    [[nodiscard]] Scan scan(std::initializer_list<slice> from_to, moment const& as_of,
+                            on_damage how = on_damage::stop) const {
+        return between<Scan>(from_to, &as_of, how);
+    }
+    [[nodiscard]] Scan scan(moment const& as_of, on_damage how = on_damage::stop) const {
+        return walk<Scan>({}, &as_of, how);
+    }
+    [[nodiscard]] Scan scan(on_damage how) const { return walk<Scan>({}, nullptr, how); }
+
+    /// The same without the values.
+    [[nodiscard]] Keys keys(range which = {}, on_damage how = on_damage::stop) const {
+        return walk<Keys>(std::move(which), nullptr, how);
+    }
+    [[nodiscard]] Keys keys(range which, moment const& as_of, on_damage how = on_damage::stop) const {
+        return walk<Keys>(std::move(which), &as_of, how);
+    }
+    [[nodiscard]] Keys keys(prefix const& which, on_damage how = on_damage::stop) const {
+        return walk<Keys>(which.as_range(), nullptr, how);
+    }
+    [[nodiscard]] Keys keys(prefix const& which, moment const& as_of, on_damage how = on_damage::stop) const {
+        return walk<Keys>(which.as_range(), &as_of, how);
+    }
+    [[nodiscard]] Keys keys(std::initializer_list<slice> from_to, on_damage how = on_damage::stop) const {
+        return between<Keys>(from_to, nullptr, how);
+    }
+    [[nodiscard]] Keys keys(std::initializer_list<slice> from_to, moment const& as_of,
+                            on_damage how = on_damage::stop) const {
+        return between<Keys>(from_to, &as_of, how);
+    }
+    [[nodiscard]] Keys keys(moment const& as_of, on_damage how = on_damage::stop) const {
+        return walk<Keys>({}, &as_of, how);
+    }
+    [[nodiscard]] Keys keys(on_damage how) const { return walk<Keys>({}, nullptr, how); }
+
+protected:
+    scan_calls() = default;
+    scan_calls(scan_calls&&) noexcept = default;
+    scan_calls& operator=(scan_calls&&) noexcept = default;
+    ~scan_calls() = default;
+
+private:
+    template <class S>
+    [[nodiscard]] S walk(range which, moment const* as_of, on_damage how) const {
+        return static_cast<Store const&>(*this).template walk<S>(std::move(which), as_of, how);
+    }
+    template <class S>
+    [[nodiscard]] S between(std::initializer_list<slice> from_to, moment const* as_of, on_damage how) const {
+        auto which = range_between(from_to);
+        if (!which) return static_cast<Store const&>(*this).template refuse<S>(std::move(which).error());
+        return walk<S>(std::move(*which), as_of, how);
+    }
+};
+
+} // namespace keel::inline v0::detail
+
+#endif

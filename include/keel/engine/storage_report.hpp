@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_ENGINE_STORAGE_REPORT_HPP
+#define KEEL_ENGINE_STORAGE_REPORT_HPP
+
+// Where a store's bytes are, and what merging them cost: what basic_engine::storage() gives.
+
+#include <keel/format/manifest.hpp>
+#include <keel/types.hpp>
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+namespace keel::inline v0 {
+
+/// Where a store's bytes are, and what merging cost since it was opened.
+struct storage_report {
+    struct level {
+        std::uint64_t tables = 0;
+        std::uint64_t bytes = 0;
+        std::uint64_t records = 0; ///< all versions, tombstones among them
+    };
+    std::uint64_t segments = 0;                       ///< of the log, prepared ones among them
+    std::uint64_t log_bytes = 0;                      ///< their size
+    std::array<level, format::table_levels> levels{}; ///< the first: what was ingested and not merged yet
+    std::uint64_t merges = 0;
+    std::uint64_t merge_bytes_read = 0;
+    std::uint64_t merge_bytes_written = 0;
+    std::uint64_t records_dropped = 0;
+    std::uint64_t stalled_writes = 0; ///< that waited because merging was behind
+    std::chrono::nanoseconds stalled_time{};
+};
+
+/// "3 segments of 192 KiB; level 1: 2 tables, 4096 KiB, 900 records; 5 merges read 9000 KiB, wrote 4096 KiB, dropped 17 records; ..."
+[[nodiscard]] inline std::string to_string(storage_report const& r) {
+    auto const kib = [](std::uint64_t bytes) { return std::to_string((bytes + KiB - 1) / KiB) + " KiB"; };
+    auto text = std::to_string(r.segments) + " segments of " + kib(r.log_bytes);
+    for (std::size_t i = 0; i < r.levels.size(); ++i) {
+        auto const& l = r.levels[i];
+        if (l.tables == 0) continue;
+        text += "; level " + std::to_string(i) + ": " + std::to_string(l.tables) + " tables, " + kib(l.bytes) + ", " +
+                std::to_string(l.records) + " records";
+    }
+    if (r.merges != 0)
+        text += "; " + std::to_string(r.merges) + " merges read " + kib(r.merge_bytes_read) + ", wrote " +
+                kib(r.merge_bytes_written) + ", dropped " + std::to_string(r.records_dropped) + " records";
+    if (r.stalled_writes != 0) {
+        auto const waited = std::chrono::duration_cast<std::chrono::milliseconds>(r.stalled_time).count();
+        text += "; " + std::to_string(r.stalled_writes) + " writes waited " + std::to_string(waited) + " ms";
+    }
+    return text;
+}
+
+} // namespace keel::inline v0
+
+#endif
