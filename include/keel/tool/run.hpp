@@ -2,7 +2,7 @@
 #ifndef KEEL_TOOL_RUN_HPP
 #define KEEL_TOOL_RUN_HPP
 
-// wal-recovery, the command line over a store or a log: validate, repair, undo, inspect, dump, accept-loss. A template, so that a program with
+// wal-recovery, the command line over a store or a log: validate, repair, undo, inspect, dump, load, accept-loss. A template, so that a program with
 // policies of its own has a tool that knows them:
 //
 //   int main(int argc, char** argv) { return keel::tool::run<keel::engine<my_checksum>>(argc, argv); }
@@ -16,12 +16,14 @@
 //   undo     --data-dir DIR [--json]                (or repair --undo)
 //   inspect  --data-dir DIR [--json]
 //   dump     --data-dir DIR [--from-lsn N] [--json]
+//   load     --data-dir DIR [--input FILE] [--json]
 //   accept-loss --data-dir DIR [--json]
 //
 // Exit code 0: healthy, or done. 1: damage found; records were lost. 2: wrong usage, or the store cannot be read: there is none, an
 // engine holds its lock, another format, a checksum nobody here knows. 3: how many acknowledged records were lost is not known, and
 // nobody has accepted that. A torn tail is the trace of a crash and no damage.
-// Only repair, undo and accept-loss write, and they hold the store's lock while they do; the others share it with each other.
+// Only repair, undo and accept-loss write, and they hold the store's lock while they do; the others share it with each other. load makes a
+// new store, with the engine's own policies.
 
 #include <keel/recovery/store_lock.hpp>
 #include <keel/tool/detail/checksum_of_store.hpp>
@@ -29,6 +31,7 @@
 #include <keel/tool/detail/console.hpp>
 #include <keel/tool/detail/dump.hpp>
 #include <keel/tool/detail/inspect.hpp>
+#include <keel/tool/detail/load.hpp>
 #include <keel/tool/detail/repair.hpp>
 #include <keel/tool/detail/survey.hpp>
 #include <keel/tool/detail/validate.hpp>
@@ -57,6 +60,7 @@ template <class Config>
     case command::inspect: return inspect<Config>(fs, line, to);
     case command::dump: return dump<Config>(fs, line, to);
     case command::accept_loss: return accept_loss<Config>(fs, line, to);
+    case command::load: break; // it needs no store
     }
     return exit_unusable;
 }
@@ -95,7 +99,9 @@ template <class Engine>
         auto parsed = detail::line_parser{}.run(words, to);
         if (parsed.exit) return *parsed.exit;
         line = std::move(parsed.line);
-        auto const code = detail::with_the_stores_checksum<typename Engine::config_type>(fs, line, to);
+        using config = typename Engine::config_type;
+        auto const code = line.what == detail::command::load ? detail::load<config>(fs, line, to)
+                                                             : detail::with_the_stores_checksum<config>(fs, line, to);
         return code ? *code : detail::say_error(to, line, code.error());
     } catch (std::bad_alloc const&) {
         err << "wal-recovery: out_of_memory: the machine refused memory; nothing was left half done\n";

@@ -26,7 +26,7 @@ inline constexpr int exit_damage = 1;
 inline constexpr int exit_unusable = 2;
 inline constexpr int exit_unknown = 3;
 
-enum class command : std::uint8_t { validate, repair, undo, inspect, dump, accept_loss };
+enum class command : std::uint8_t { validate, repair, undo, inspect, dump, accept_loss, load };
 
 struct command_line {
     command what = command::validate;
@@ -36,6 +36,7 @@ struct command_line {
     bool dry_run = false;
     repair_strategy strategy = repair_strategy::partial_reconstruct;
     lsn from{1};
+    std::string input{"-"};
 };
 
 /// A command, or the exit code where the words were not one (a request for help among them).
@@ -50,17 +51,18 @@ public:
         app_.require_subcommand(1);
         app_.set_version_flag("--version", "wal-recovery " + std::string{version} + ", store format " +
                                                std::to_string(format::format_number));
-        app_.footer(
-            "Exit codes: 0 healthy or done; 1 damage found, or records were lost; 2 wrong usage, or the store "
-            "cannot be read; 3 how much was lost is not known.\n"
-            "Only repair, undo and accept-loss write. No command runs while an engine has the store open for writing.\n"
-            "'wal-recovery COMMAND --help' says more.");
+        app_.footer("Exit codes: 0 healthy or done; 1 damage found, or records were lost; 2 wrong usage, or the store "
+                    "cannot be read; 3 how much was lost is not known.\n"
+                    "Only repair, undo and accept-loss write, and load, which makes a new store. No command runs while "
+                    "an engine has the store open for writing.\n"
+                    "'wal-recovery COMMAND --help' says more.");
         add_validate();
         add_repair();
         add_undo();
         add_inspect();
         add_dump();
         add_accept_loss();
+        add_load();
     }
 
     [[nodiscard]] parsed_line run(std::span<std::string const> words, console& to) {
@@ -88,6 +90,7 @@ private:
         if (name == "undo") return command::undo;
         if (name == "inspect") return command::inspect;
         if (name == "accept-loss") return command::accept_loss;
+        if (name == "load") return command::load;
         return name == "dump" ? command::dump : command::validate;
     }
 
@@ -148,6 +151,15 @@ private:
             .footer("Every open of the store shows a loss, and is degraded by it, until then. Nothing comes back by "
                     "it, and "
                     "nothing else is lost.");
+    }
+    void add_load() {
+        auto& sub = add("load", "Make a new store, or a log, of what dump printed", "Print one JSON object");
+        sub.add_option("--input", out_.input, "A file with the lines of dump, text or JSON; -: the standard input")
+            ->type_name("FILE");
+        sub.footer("What no repair can help is saved so:\n"
+                   "  wal-recovery dump --data-dir OLD > records    names what it has to leave out\n"
+                   "  wal-recovery load --data-dir NEW --input records\n"
+                   "Of a key whose newest version is lost an older one may be among the records. LSNs are given anew.");
     }
     void check_repair() const {
         auto const* const sub = app_.get_subcommand("repair");

@@ -123,7 +123,10 @@ template <checksum_policy C, compression_policy P, class Fs, class F>
     for (auto const& [id, t] : stock.state.tables)
         if (std::ranges::find(stock.missing_tables, id) == stock.missing_tables.end()) tables.push_back(&t);
     std::ranges::sort(tables, [](auto const* a, auto const* b) {
-        return a->level != b->level ? a->level > b->level : std::tie(a->smallest, a->id) < std::tie(b->smallest, b->id);
+        if (a->level != b->level) return a->level > b->level;
+        // Those of level 0 may have the same keys: the older ones first.
+        if (a->level == 0) return std::tie(a->lsns.last, a->id) < std::tie(b->lsns.last, b->id);
+        return std::tie(a->smallest, a->id) < std::tie(b->smallest, b->id);
     });
     for (auto const* t : tables) {
         auto const path = stock.paths.table(t->id);

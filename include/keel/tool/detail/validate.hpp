@@ -70,6 +70,16 @@ inline void say_what_to_do(console& to, survey const& s) {
                   "it, and say that the loss is known:\n"
                << "  wal-recovery accept-loss --data-dir " << dir << '\n';
     if (!s.damaged()) return;
+    auto const of_table = [](finding const& f) {
+        return (f.kind == damage::missing_table || f.file.ends_with(".tab")) && f.is_corruption() &&
+               f.done != outcome::healed;
+    };
+    if (std::ranges::any_of(s.findings, of_table))
+        to.out << "What to do: put the damaged tables back from a copy or a backup; no repair makes up what they held. "
+                  "Where there is none, save what verifies into a new store:\n"
+               << "  wal-recovery dump --data-dir " << dir << " > records\n"
+               << "  wal-recovery load --data-dir NEW --input records\n";
+    if (std::ranges::all_of(s.findings, of_table)) return;
     to.out << "What to do: copy the folder first if the medium may be failing. Then see what a repair would do, and "
               "repair:\n"
            << "  wal-recovery repair --data-dir " << dir << " --strategy partial --dry-run\n"

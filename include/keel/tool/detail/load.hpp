@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_TOOL_DETAIL_LOAD_HPP
+#define KEEL_TOOL_DETAIL_LOAD_HPP
+
+// `wal-recovery load`: the other half of dump. Reads its lines, text or JSON, and writes a new store, or a new log where the records are
+// messages. With dump it is the way out of a store that no repair can help: dump prints every record that verifies and names what it left
+// out, load makes a store of it.
+//
+// Batches of the log stay whole. A dump has the versions that tables hold, too: of one key's that stand together, newest first, only the
+// first is written. LSNs are given anew.
+
+#include <keel/engine.hpp>
+#include <keel/error.hpp>
+#include <keel/format/text.hpp>
+#include <keel/log.hpp>
+#include <keel/tool/detail/command_line.hpp>
+#include <keel/tool/detail/console.hpp>
+#include <keel/tool/detail/json.hpp>
+
+#include <cerrno>
+#include <fstream>
+#include <iostream>
+#include <istream>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace keel::inline v0::tool::detail {
+
+/// The bytes of a JSON field, or of the one with hexadecimal digits that stands for it.
+[[nodiscard]] inline result<std::string> bytes_of_field(json const& o, std::string const& name) {
+    if (auto const text = o.find(name); text != o.end() && text->is_string()) return text->get<std::string>();
+    auto const hex = o.find(name + "_hex");
+    if (hex == o.end()) return std::string{};
+    auto const digits = hex->is_string() ? hex->get<std::string>() : std::string{"?"};
+    std::string out;
+    for (std::size_t i = 0; i + 1 < digits.size(); i += 2) {
+        auto const at = [&](std::size_t n) { return std::string_view{"0123456789abcdef"}.find(digits[n]); };
+        if (at(i) > 15 || at(i + 1) > 15) break;
+        out += static_cast<char>(at(i) * 16 + at(i + 1));
+    }
+    if (2 * out.size() == digits.size()) return out;
+    return failure(errc::invalid_argument, name + "_hex is not an even number of hexadecimal digits");
+}
+[[nodiscard]] inline result<format::record> record_of_json(std::string_view line) {
+    auto const o = json::parse(line, nullptr, false);
+    if (!o.is_object()) return failure(errc::invalid_argument, "expected a JSON object");
+    format::record r;
+    auto const type = o.value("type", json{});
+    if (type == "put") r.type = format::frame_type::put;
+    else if (type == "erase") r.type = format::frame_type::erase;
+    else if (type == "message") r.type = format::frame_type::message;
+    else return failure(errc::invalid_argument, "expected a type: put, erase or message");
+    auto const at = o.value("lsn", json{});
+    if (!at.is_number_unsigned()) return failure(errc::invalid_argument, "expected an lsn");
+    r.at = {at.get<std::uint64_t>()};
+    auto const is_set = [&](char const* name) { return o.value(name, json(true)) != json(false); };
+    r.flags = static_cast<std::uint8_t>((is_set("begins_batch") ? format::begins_batch : 0) |
+                                        (is_set("ends_batch") ? format::ends_batch : 0));
+    KEEL_TRY_LET(key, bytes_of_field(o, "key"));
+    KEEL_TRY_LET(value, bytes_of_field(o, "value"));
+    r.key = std::move(key);
+    r.value = std::move(value);
+    return r;
+}
+
+/// Where the records go: a store or a log, whichever the first one belongs to.
+template <class Config>
+class loader {
+public:
+    loader(typename Config::file_system fs, std::string directory)
+        : fs_{std::move(fs)}, directory_{std::move(directory)} {}
+
+    result<void> add(format::record r) {
+        bool const of_log = r.type == format::frame_type::message;
+        KEEL_TRY(is_open(of_log));
+        bool const begins = (r.flags & format::begins_batch) != 0;
+        bool const ends = (r.flags & format::ends_batch) != 0;
+        is_inside_ = !ends && (begins || is_inside_);
+        if (of_log) texts_.push_back(std::move(r.value));
+        else if (!is_older(r)) take(r);
+        // Records that stand alone are written many at a time.
+        if (ends && (of_log || !begins || batch_bytes_ >= bytes_at_once)) KEEL_TRY(write());
+        return {};
+    }
+    /// Everything is written and survives power loss.
+    result<void> finish() {
+        if (is_inside_) return failure(errc::invalid_argument, "the input ends inside a batch");
+        KEEL_TRY(is_open(false));
+        KEEL_TRY(write());
+        if (log_) return log_->close();
+        return store_->close();
+    }
+    [[nodiscard]] std::uint64_t loaded() const noexcept { return loaded_; }
+    [[nodiscard]] std::uint64_t older() const noexcept { return older_; }
+    [[nodiscard]] bool is_log() const noexcept { return log_.has_value(); }
+
+private:
+    static constexpr std::size_t bytes_at_once = 64 * KiB;
+
+    result<void> is_open(bool as_log) {
+        if (!store_ && !log_) {
+            open_options options;
+            if (as_log) {
+                KEEL_TRY_LET(log, basic_log<Config>::open(directory_, options, fs_));
+                log_.emplace(std::move(log));
+            } else {
+                KEEL_TRY_LET(store, basic_engine<Config>::open(directory_, options, fs_));
+                store_.emplace(std::move(store));
+            }
+        }
+        return {};
+    }
+    /// A version of the key that was added just now, and older.
+    [[nodiscard]] bool is_older(format::record const& r) {
+        bool const older = any_ && r.key == last_key_ && r.at <= last_at_;
+        older_ += older;
+        if (older) return true;
+        any_ = true;
+        last_key_ = r.key;
+        last_at_ = r.at;
+        return false;
+    }
+    void take(format::record const& r) {
+        if (r.type == format::frame_type::erase) batch_.erase(r.key);
+        else batch_.put(r.key, r.value);
+        batch_bytes_ += r.key.size() + r.value.size() + format::frame_header_bytes;
+    }
+    result<void> write() {
+        if (!texts_.empty()) {
+            if (!log_) return failure(errc::invalid_argument, "a message among the records of a store");
+            KEEL_TRY(log_->append_batch(texts_));
+            loaded_ += std::exchange(texts_, {}).size();
+        }
+        if (!batch_.empty()) {
+            if (!store_) return failure(errc::invalid_argument, "a key among the records of a log");
+            KEEL_TRY(store_->write(batch_));
+            loaded_ += batch_.size();
+            batch_.clear();
+            batch_bytes_ = 0;
+        }
+        return {};
+    }
+
+    typename Config::file_system fs_;
+    std::string directory_;
+    std::optional<basic_engine<Config>> store_{};
+    std::optional<basic_log<Config>> log_{};
+    write_batch batch_{};
+    std::size_t batch_bytes_ = 0;
+    std::vector<std::string> texts_{};
+    bool is_inside_ = false; ///< a batch has begun and not ended
+    bool any_ = false;
+    std::string last_key_{};
+    lsn last_at_{};
+    std::uint64_t loaded_ = 0;
+    std::uint64_t older_ = 0;
+};
+
+/// Errors name the line.
+template <class Config>
+[[nodiscard]] result<void> load_lines(std::istream& in, loader<Config>& to) {
+    std::string line;
+    for (std::uint64_t number = 1; std::getline(in, line); ++number) {
+        if (line.empty()) continue;
+        auto done = line.front() == '{' ? record_of_json(line) : format::parse(line);
+        auto added = done ? to.add(std::move(*done)) : result<void>{failure(std::move(done).error())};
+        if (added) continue;
+        auto why = std::move(added).error();
+        why.message = "line " + std::to_string(number) + ": " + why.message +
+                      "; the new store has what stands in front of it: mend the input, remove the folder, and load "
+                      "again";
+        return failure(std::move(why));
+    }
+    if (in.bad()) return failure(errc::io_error, "the input could not be read to its end");
+    return to.finish();
+}
+
+template <class Config>
+[[nodiscard]] result<int> load(typename Config::file_system& fs, command_line const& line, console& to) {
+    wal::layout const paths{line.directory};
+    for (auto const& there : {paths.manifest(0), paths.manifest(1), paths.log()})
+        if (fs.status(there))
+            return failure(errc::exists, "there is a store already; load makes a new one: give another folder",
+                           line.directory);
+    std::ifstream file;
+    if (line.input != "-") {
+        file.open(line.input, std::ios::binary);
+        if (!file) return failure(errc::not_found, "the input cannot be opened; check --input", line.input);
+    }
+    loader<Config> all{fs, line.directory};
+    KEEL_TRY(load_lines<Config>(line.input == "-" ? std::cin : file, all));
+    if (line.json) {
+        json o;
+        o["loaded"] = all.loaded();
+        o["older_versions_left_out"] = all.older();
+        o["kind"] = all.is_log() ? "log" : "store";
+        write(to.out, o);
+    } else {
+        to.out << "Loaded " << counted(all.loaded(), "record") << " into a new " << (all.is_log() ? "log" : "store");
+        if (all.older() != 0) to.out << "; " << counted(all.older(), "older version") << " left out";
+        to.out << ".\n";
+    }
+    return exit_done;
+}
+
+} // namespace keel::inline v0::tool::detail
+
+#endif
