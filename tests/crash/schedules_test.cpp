@@ -133,8 +133,8 @@ bool replay(run_name const& name) {
     return true;
 }
 
-constexpr std::uint64_t most = sanitized ? 60 : 2500;
-constexpr std::uint64_t sample = sanitized ? 20 : 600;
+constexpr std::uint64_t most = sanitized ? 60 : 1200;
+constexpr std::uint64_t sample = sanitized ? 20 : 300;
 constexpr std::uint64_t allocation_step = sanitized ? 13 : 1;
 
 } // namespace

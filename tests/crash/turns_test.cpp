@@ -105,12 +105,12 @@ TEST_CASE("turns: threads that a thread starts take part, and stopping and joini
     auto const starts = [] {
         std::mutex m;
         std::condition_variable_any cv;
-        int rounds = 0;
+        int woken = 0;
         std::jthread worker{[&](std::stop_token stop) {
             std::unique_lock hold{m};
             while (!stop.stop_requested()) {
                 cv.wait_for(hold, stop, 20ms, [] { return false; });
-                ++rounds;
+                ++woken;
                 call();
             }
         }};

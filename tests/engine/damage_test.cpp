@@ -184,7 +184,8 @@ std::string changed(answer_list const& was, answer_list const& is) {
     auto const text = [](auto const& answer) {
         return !answer ? "no answer" : !*answer ? "nothing" : (**answer).substr(0, 8);
     };
-    for (auto const& [k, first] : was.front()) {
+    for (auto const& first : was.front()) {
+        auto const& k = first.first;
         if (!std::ranges::all_of(was, [&](auto const& m) { return m.at(k).has_value(); })) continue;
         for (std::size_t i = 0; i < was.size(); ++i)
             if (was[i].at(k) != is[i].at(k))

@@ -218,19 +218,19 @@ TEST_CASE("LSNs lost with an old copy of them in part are lost only in part") {
 
 TEST_CASE("a batch that is not whole costs its records: above the horizon as a torn tail, below as corruption with its "
           "place") {
-    for (bool const durable : {false, true}) {
-        CAPTURE(durable);
+    for (bool const is_durable : {false, true}) {
+        CAPTURE(is_durable);
         scene s;
         auto one = s.segment(1, 1).has(1, 4);
         one.run().broken_batches.push_back({{{5}, {6}}, 912, 1112});
         one.run().last = {6};
         one.run().data_end = one.run().tag_end = 1112;
-        one.mark(durable ? 6 : 4);
+        one.mark(is_durable ? 6 : 4);
         auto const v = s.judge();
         CHECK(counted(v) == ranges{{{1}, {4}}});
-        CHECK(v.lost == (durable ? ranges{{{5}, {6}}} : ranges{}));
+        CHECK(v.lost == (is_durable ? ranges{{{5}, {6}}} : ranges{}));
         REQUIRE(v.findings.size() == 1);
-        CHECK(v.findings[0].kind == (durable ? damage::corrupt_record : damage::torn_tail));
+        CHECK(v.findings[0].kind == (is_durable ? damage::corrupt_record : damage::torn_tail));
         CHECK(v.findings[0].offset == 912);
     }
 }

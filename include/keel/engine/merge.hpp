@@ -488,7 +488,8 @@ private:
     }
     /// Whether the walk, at this key, is behind it.
     [[nodiscard]] bool is_passed(table::damaged_range const& what, std::string_view key) const noexcept {
-        return way_ == direction::forward ? what.to && *what.to <= key : what.from && *what.from > key;
+        return way_ == direction::forward ? what.to && key.compare(*what.to) >= 0
+                                          : what.from && key.compare(*what.from) < 0;
     }
     /// Nothing else will tell what is there.
     bool give_up(table::damaged_range const& what) {

@@ -111,7 +111,9 @@ public:
         } catch (...) { // no memory to tell with
         }
         // A scan ended early because of damage, and was let go of without a look at its status(): ask behind the loop.
-        KEEL_ASSERT(std::uncaught_exceptions() != 0 || !"a scan ended early and nobody asked for its status()");
+        bool const nobody_asked_its_status = std::uncaught_exceptions() == 0;
+        KEEL_ASSERT(!nobody_asked_its_status);
+        static_cast<void>(nobody_asked_its_status);
     }
 
 private:

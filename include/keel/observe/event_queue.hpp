@@ -139,11 +139,12 @@ private:
         if constexpr (observes<Observer, event>) {
             observer_.on(what);
         } else {
-            auto const to_observer = [this](auto const& one) {
-                if constexpr (observes<Observer, std::remove_cvref_t<decltype(one)>>) observer_.on(one);
-            };
-            std::visit(to_observer, what);
+            std::visit([&](auto const& one) { tell_one(one); }, what);
         }
+    }
+    template <class One>
+    void tell_one(One const& one) noexcept {
+        if constexpr (observes<Observer, One>) observer_.on(one);
     }
 
     Observer observer_;

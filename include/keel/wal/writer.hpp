@@ -90,7 +90,7 @@ public:
         lock_type hold{s_.m};
         KEEL_TRY(lsns_are_left(batch.size()));
         KEEL_TRY(ready_for(bytes, keyed_in(batch), hold));
-        KEEL_TRY(allowed([this](auto const& visit) { each_pending(visit); }));
+        KEEL_TRY(allowed([&](auto const& visit) { each_pending(visit); }));
         return path_.commit(batch, hold);
     }
     /// Everything up to `at`, which a write returned, survives power loss once this returns.
