@@ -134,17 +134,18 @@ def check_header_list():
     return faults
 
 
-def needs_of(header, seen=()):
+def needs_of(header):
     """What a header needs besides Boost and tl::expected, through the headers of ours it includes too.
 
     What it includes only where something is installed, it does not need.
     """
-    text = re.sub(r"(?ms)^#if __has_include\(.*?^#endif", "", (INCLUDE / header).read_text())
-    needs = {need for prefix, need in NEEDS.items() for other in OTHER_INCLUDE.findall(text) if other.startswith(prefix)}
-    for other in OUR_INCLUDE.findall(text):
-        name = f"keel/{other}"
-        if name not in seen and (INCLUDE / name).is_file():
-            needs |= needs_of(name, (*seen, header, name))
+    needs, reached, left = set(), {header}, [header]
+    while left:
+        text = re.sub(r"(?ms)^#if __has_include\(.*?^#endif", "", (INCLUDE / left.pop()).read_text())
+        needs |= {need for prefix, need in NEEDS.items() for other in OTHER_INCLUDE.findall(text) if other.startswith(prefix)}
+        new = {f"keel/{other}" for other in OUR_INCLUDE.findall(text)} - reached
+        reached |= new
+        left += [name for name in new if (INCLUDE / name).is_file()]
     return needs
 
 
