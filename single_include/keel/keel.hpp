@@ -11385,25 +11385,33 @@ private:
 #ifndef KEEL_TABLE_SILENT_MEDIUM_HPP
 #define KEEL_TABLE_SILENT_MEDIUM_HPP
 
-// How long what a medium does not give is taken for a passing trouble. A part of a file that leads to others and cannot be read makes every
-// look-up behind it an error that may be tried again. After a minute without an answer it counts as damaged: then all that can be found
-// without it is served.
+// How long what a medium does not give is taken for a passing trouble.
+//  - A part of a file that leads to others and cannot be read makes every look-up behind it an error that may be tried again. After a minute
+//    without an answer it counts as damaged: then all that can be found without it is served.
+//  - A merge that cannot read a table fails, and is tried again. After an hour it leaves the keys behind, as damage: a passing trouble must
+//    not cost data.
 
 namespace keel::inline v0::table {
 
 /// One file's. Guarded by whoever has it.
 class silent_medium {
 public:
+    /// Of a part that leads to others.
+    silent_medium() = default;
+    /// So many tries, and so long.
+    silent_medium(unsigned tries_least, std::chrono::seconds patience)
+        : tries_least_{tries_least}, patience_{patience} {}
+
     /// Called each time it gave no answer: whether it may answer a later call.
     [[nodiscard]] bool may_answer_later() {
         auto const now = std::chrono::steady_clock::now();
         if (!since_) since_ = now;
-        return ++tries_ < tries_max || now - *since_ < patience;
+        return ++tries_ < tries_least_ || now - *since_ < patience_;
     }
 
 private:
-    static constexpr unsigned tries_max = 32;
-    static constexpr std::chrono::seconds patience{60};
+    unsigned tries_least_ = 32;
+    std::chrono::seconds patience_{60};
     std::optional<std::chrono::steady_clock::time_point> since_{};
     unsigned tries_ = 0;
 };
@@ -12886,6 +12894,45 @@ template <compression_policy P, class Room>
 
 #endif
 
+// ---- keel/format/key_text.hpp ----
+#ifndef KEEL_FORMAT_KEY_TEXT_HPP
+#define KEEL_FORMAT_KEY_TEXT_HPP
+
+// Keys and stretches of keys as a person reads them: in findings, receipts and messages.
+
+namespace keel::inline v0::format {
+
+/// In quotes, as in a record's text; the end of a long one is left out.
+[[nodiscard]] inline std::string quoted_key(std::string_view key) {
+    constexpr std::size_t shown = 48;
+    std::string out;
+    detail::append_quoted(out, as_bytes(key.substr(0, shown)));
+    return key.size() > shown ? out + "..." : out;
+}
+
+/// `keys from "a" on and in front of "b"`; a single key, and ends that are open, by their names.
+[[nodiscard]] inline std::string text_of_keys(std::optional<std::string> const& from,
+                                              std::optional<std::string> const& to) {
+    if (!from && !to) return "all keys";
+    if (!from) return "all keys in front of " + quoted_key(*to);
+    if (!to) return "all keys from " + quoted_key(*from) + " on";
+    bool const ends_in_key = !to->empty() && to->back() == '\0';
+    auto const last = std::string_view{*to}.substr(0, to->size() - (ends_in_key ? 1 : 0));
+    if (ends_in_key && last == *from) return "key " + quoted_key(*from);
+    return "keys from " + quoted_key(*from) + (ends_in_key ? " to " : " on and in front of ") + quoted_key(last);
+}
+
+/// Those that a table may have.
+[[nodiscard]] inline std::string text_of_keys(table_entry const& t) {
+    if (t.smallest == t.largest && !t.ends_open) return "key " + quoted_key(t.smallest);
+    return "keys from " + quoted_key(t.smallest) + " to " + quoted_key(t.largest) +
+           (t.ends_open ? " and what begins with it" : "");
+}
+
+} // namespace keel::inline v0::format
+
+#endif
+
 // ---- keel/table/table_writer.hpp ----
 #ifndef KEEL_TABLE_TABLE_WRITER_HPP
 #define KEEL_TABLE_TABLE_WRITER_HPP
@@ -13072,6 +13119,59 @@ private:
 
 #endif
 
+// ---- keel/wal/whole_file.hpp ----
+#ifndef KEEL_WAL_WHOLE_FILE_HPP
+#define KEEL_WAL_WHOLE_FILE_HPP
+
+// Files that are written, or read, as a whole: manifests, receipts, notes of evidence, copies of what is damaged.
+
+namespace keel::inline v0::wal {
+
+/// A new file with these parts one after the other, synced; whatever an earlier attempt left under the name is replaced. Its name is not
+/// synced.
+template <io::file_system Fs, class... Parts>
+[[nodiscard]] result<typename Fs::file> put_file(Fs& fs, std::string const& path, Parts const&... parts) {
+    if (auto gone = fs.remove(path); !gone && gone.error().code != errc::not_found) return failure(gone.error());
+    KEEL_TRY_LET(file, fs.open(path, io::access::read_write, io::creation::must_not_exist));
+    result<void> done;
+    std::uint64_t at = 0;
+    [[maybe_unused]] auto const put = [&](byte_view part) {
+        if (done && !part.empty()) done = file.write(at, part);
+        at += part.size();
+    };
+    (put(byte_view{parts}), ...);
+    KEEL_TRY(done);
+    KEEL_TRY(file.sync());
+    return file;
+}
+
+/// Puts these bytes under `path` in one step, by way of `path`.tmp. Durable when it returns; after an error what stood there stands there.
+template <io::file_system Fs>
+[[nodiscard]] result<void> replace_file(Fs& fs, std::string const& path, byte_view bytes) {
+    auto const temporary = path + ".tmp";
+    KEEL_TRY(put_file(fs, temporary, bytes));
+    KEEL_TRY(fs.rename(temporary, path));
+    return fs.sync_directory(path.substr(0, path.rfind('/')));
+}
+
+/// Calls visit(offset, part) for the file's bytes up to `bytes`; what cannot be read of them is zeros. Errors: the file cannot be opened;
+/// those of visit, which end it.
+template <io::file_system Fs, class Visit>
+[[nodiscard]] result<void> each_part(Fs& fs, std::string const& path, std::uint64_t bytes, Visit const& visit) {
+    KEEL_TRY_LET(file, fs.open(path, io::access::read_only, io::creation::must_exist));
+    window<typename Fs::file> in{file, bytes};
+    for (std::uint64_t at = 0; at < bytes;) {
+        auto const part = in.from(at, 1);
+        KEEL_TRY(visit(at, part));
+        at += part.size();
+    }
+    return {};
+}
+
+} // namespace keel::inline v0::wal
+
+#endif
+
 // ---- keel/table/placeholder.hpp ----
 #ifndef KEEL_TABLE_PLACEHOLDER_HPP
 #define KEEL_TABLE_PLACEHOLDER_HPP
@@ -13154,14 +13254,21 @@ template <checksum_policy C, io::file_system Fs>
     std::ranges::copy(head, bytes.begin());
     bytes.insert(bytes.end(), head.begin(), head.end());
 
-    if (auto gone = fs.remove(path); !gone && gone.error().code != errc::not_found) return failure(gone.error());
-    KEEL_TRY_LET(file, fs.open(path, io::access::read_write, io::creation::must_not_exist));
-    KEEL_TRY(file.write(0, bytes));
-    KEEL_TRY(file.sync());
+    KEEL_TRY(wal::put_file(fs, path, bytes));
     format::table_entry out{
         .id = h.id, .salt = h.salt, .size = h.size, .lsns = {h.lsns.last, h.lsns.last}, .records = 0, .level = 0};
     out.set_bounds(range.from.value_or(std::string{}), largest);
     return out;
+}
+
+/// How one is told of. `file`: as findings name it.
+[[nodiscard]] inline finding finding_of_placeholder(format::table_entry const& p, std::string file) {
+    return {.kind = damage::corrupt_block,
+            .file = std::move(file),
+            .offset = format::table_frames_begin,
+            .length = format::frame_header_bytes,
+            .done = outcome::declared_lost,
+            .detail = "stands for what could not be read when it was merged: no answer for " + format::text_of_keys(p)};
 }
 
 } // namespace keel::inline v0::table
@@ -15833,45 +15940,6 @@ private:
 
 #endif
 
-// ---- keel/format/key_text.hpp ----
-#ifndef KEEL_FORMAT_KEY_TEXT_HPP
-#define KEEL_FORMAT_KEY_TEXT_HPP
-
-// Keys and stretches of keys as a person reads them: in findings, receipts and messages.
-
-namespace keel::inline v0::format {
-
-/// In quotes, as in a record's text; the end of a long one is left out.
-[[nodiscard]] inline std::string quoted_key(std::string_view key) {
-    constexpr std::size_t shown = 48;
-    std::string out;
-    detail::append_quoted(out, as_bytes(key.substr(0, shown)));
-    return key.size() > shown ? out + "..." : out;
-}
-
-/// `keys from "a" on and in front of "b"`; a single key, and ends that are open, by their names.
-[[nodiscard]] inline std::string text_of_keys(std::optional<std::string> const& from,
-                                              std::optional<std::string> const& to) {
-    if (!from && !to) return "all keys";
-    if (!from) return "all keys in front of " + quoted_key(*to);
-    if (!to) return "all keys from " + quoted_key(*from) + " on";
-    bool const ends_in_key = !to->empty() && to->back() == '\0';
-    auto const last = std::string_view{*to}.substr(0, to->size() - (ends_in_key ? 1 : 0));
-    if (ends_in_key && last == *from) return "key " + quoted_key(*from);
-    return "keys from " + quoted_key(*from) + (ends_in_key ? " to " : " on and in front of ") + quoted_key(last);
-}
-
-/// Those that a table may have.
-[[nodiscard]] inline std::string text_of_keys(table_entry const& t) {
-    if (t.smallest == t.largest && !t.ends_open) return "key " + quoted_key(t.smallest);
-    return "keys from " + quoted_key(t.smallest) + " to " + quoted_key(t.largest) +
-           (t.ends_open ? " and what begins with it" : "");
-}
-
-} // namespace keel::inline v0::format
-
-#endif
-
 // ---- keel/engine/merge_damage.hpp ----
 #ifndef KEEL_ENGINE_MERGE_DAMAGE_HPP
 #define KEEL_ENGINE_MERGE_DAMAGE_HPP
@@ -16041,16 +16109,6 @@ private:
     std::vector<unread_stretch> out_{};
 };
 
-/// How a placeholder is told of.
-[[nodiscard]] inline finding finding_of(format::table_entry const& p, std::string const& path) {
-    return {.kind = damage::corrupt_block,
-            .file = path,
-            .offset = format::table_frames_begin,
-            .length = format::frame_header_bytes,
-            .done = outcome::declared_lost,
-            .detail = "stands for what could not be read when it was merged: no answer for " + format::text_of_keys(p)};
-}
-
 /// What a merge takes out of service although it could not read all of it.
 template <class Config>
 class merge_evidence {
@@ -16080,22 +16138,16 @@ public:
         o.text("time", observe::utc_text(now_ns)).text("file", paths_.inside(path));
         o.number("bytes", sum.bytes).text("digest_policy", C::name).hex("digest", sum.value);
         o.raw("unread_keys", "[" + ranges + "]").raw("placeholders", "[" + names + "]");
-        return put(path_of_note(name_in(path)), as_bytes(o.str() + "\n"));
+        KEEL_TRY(wal::put_file(fs_, path_of_note(name_in(path)), as_bytes(o.str() + "\n")));
+        return fs_.sync_directory(folder());
     }
     /// A copy of the file; what cannot be read of it is zeros.
     result<void> copy(std::string const& path) {
         KEEL_TRY(make_folder());
-        KEEL_TRY_LET(source, fs_.open(path, io::access::read_only, io::creation::must_exist));
-        KEEL_TRY_LET(status, source.status());
-        auto const to = folder() + '/' + std::string{name_in(path)};
-        if (auto gone = fs_.remove(to); !gone && gone.error().code != errc::not_found) return gone;
-        KEEL_TRY_LET(target, fs_.open(to, io::access::read_write, io::creation::must_not_exist));
-        wal::window<typename fs_type::file> in{source, status.size};
-        for (std::uint64_t at = 0; at < status.size;) {
-            auto const part = in.from(at, 1);
-            KEEL_TRY(target.write(at, part));
-            at += part.size();
-        }
+        KEEL_TRY_LET(status, fs_.status(path));
+        KEEL_TRY_LET(target, wal::put_file(fs_, folder() + '/' + std::string{name_in(path)}));
+        KEEL_TRY(wal::each_part(fs_, path, status.size,
+                                [&](std::uint64_t at, byte_view part) { return target.write(at, part); }));
         KEEL_TRY(target.sync());
         return fs_.sync_directory(folder());
     }
@@ -16129,26 +16181,16 @@ private:
         }
         return {};
     }
-    result<void> put(std::string const& path, byte_view bytes) {
-        if (auto gone = fs_.remove(path); !gone && gone.error().code != errc::not_found) return gone;
-        KEEL_TRY_LET(file, fs_.open(path, io::access::read_write, io::creation::must_not_exist));
-        KEEL_TRY(file.write(0, bytes));
-        KEEL_TRY(file.sync());
-        return fs_.sync_directory(folder());
-    }
     /// The policy's sum over the file as it is, unreadable sectors taken as zeros.
     [[nodiscard]] sum_of_file digest(std::string const& path) {
-        auto file = fs_.open(path, io::access::read_only, io::creation::must_exist);
-        auto const status = file ? file->status() : result<io::file_status>{failure(file.error())};
+        auto const status = fs_.status(path);
         if (!status) return {};
-        wal::window<typename fs_type::file> in{*file, status->size};
         C sum;
-        for (std::uint64_t at = 0; at < status->size;) {
-            auto const part = in.from(at, 1);
+        auto const done = wal::each_part(fs_, path, status->size, [&](std::uint64_t, byte_view part) -> result<void> {
             sum.update(part);
-            at += part.size();
-        }
-        return {sum.value(), status->size};
+            return {};
+        });
+        return done ? sum_of_file{sum.value(), status->size} : sum_of_file{};
     }
 
     fs_type fs_;
@@ -17034,27 +17076,6 @@ private:
         return {};
     }
 
-public:
-    /// A new file with these parts one after the other, synced; whatever an earlier attempt left under the name is replaced. Its
-    /// name is not synced.
-    template <class... Parts>
-    [[nodiscard]] static result<typename Fs::file> put_file(Fs& fs, std::string const& path, Parts const&... parts) {
-        if (auto gone = fs.remove(path); !gone && gone.error().code != errc::not_found) return failure(gone.error());
-        KEEL_TRY_LET(file, fs.open(path, io::access::read_write, io::creation::must_not_exist));
-        result<void> done;
-        std::uint64_t at = 0;
-        [[maybe_unused]] auto const put = [&](byte_view part) {
-            if (done && !part.empty()) done = file.write(at, part);
-            at += part.size();
-        };
-        (put(part_view(parts)), ...);
-        KEEL_TRY(done);
-        KEEL_TRY(file.sync());
-        return file;
-    }
-
-private:
-    [[nodiscard]] static byte_view part_view(byte_view part) noexcept { return part; }
     Fs fs_;
     layout paths_;
     format::store_id store_;
@@ -18023,11 +18044,7 @@ template <checksum_policy C, io::file_system Fs>
     auto made = fs.make_directory(paths.quarantine());
     if (!made && made.error().code != errc::exists) return failure(std::move(made).error());
     KEEL_TRY(fs.sync_directory(paths.root()));
-    auto const temporary = paths.losses() + ".tmp";
-    using store_type = wal::manifest_store<C, Fs>;
-    KEEL_TRY(store_type::put_file(fs, temporary, bytes));
-    KEEL_TRY(fs.rename(temporary, paths.losses()));
-    return fs.sync_directory(paths.quarantine());
+    return wal::replace_file(fs, paths.losses(), bytes);
 }
 
 /// Sets what a report says of losses that were declared: those up to `end` that were accepted, and those that were not.
@@ -20158,15 +20175,9 @@ private:
 
     /// What merges could not read is known from then on, at each opening.
     void note_placeholders() {
-        for (auto const& [id, t] : out_.state.tables) {
-            if (!t.is_placeholder()) continue;
-            complain(damage::corrupt_block, out_.paths.table(id),
-                     "stands for what could not be read when it was merged: no answer for " + format::text_of_keys(t));
-            auto& f = out_.findings.back();
-            f.offset = format::table_frames_begin;
-            f.length = format::frame_header_bytes;
-            f.done = outcome::declared_lost;
-        }
+        for (auto const& [id, t] : out_.state.tables)
+            if (t.is_placeholder())
+                out_.findings.push_back(table::finding_of_placeholder(t, out_.paths.inside(out_.paths.table(id))));
     }
 
     void note_manifest_damage() {
@@ -21152,11 +21163,7 @@ template <checksum_policy C, io::file_system Fs>
 /// Replaces what stood there, in one step.
 template <checksum_policy C, io::file_system Fs>
 [[nodiscard]] result<void> write_progress(Fs& fs, repair_folder const& folder, repair_progress const& p) {
-    auto const temporary = folder.progress() + ".tmp";
-    using store_type = wal::manifest_store<C, Fs>;
-    KEEL_TRY(store_type::put_file(fs, temporary, encode<C>(p)));
-    KEEL_TRY(fs.rename(temporary, folder.progress()));
-    return fs.sync_directory(folder.path());
+    return wal::replace_file(fs, folder.progress(), encode<C>(p));
 }
 
 /// The newest repair, where it is unfinished and nothing else was written since: what is repaired next goes on with it.
@@ -21590,7 +21597,7 @@ private:
                 return gone;
             auto bytes = read_file(fs_, paths_.manifest(i));
             // A manifest that cannot be read is no reason not to repair: what can be had of it is in memory already.
-            if (bytes) KEEL_TRY(store_type::put_file(fs_, folder_->manifest(i), *bytes));
+            if (bytes) KEEL_TRY(wal::put_file(fs_, folder_->manifest(i), *bytes));
         }
         return fs_.sync_directory(folder_->path());
     }
@@ -21655,25 +21662,13 @@ private:
     /// The policy's sum over a file as it is, unreadable sectors taken as zeros.
     [[nodiscard]] result<std::uint64_t> digest(std::string const& path, std::uint64_t bytes) {
         C sum;
-        auto const done = each_part(path, bytes, [&](std::uint64_t, byte_view part) -> result<void> {
+        auto const done = wal::each_part(fs_, path, bytes, [&](std::uint64_t, byte_view part) -> result<void> {
+            KEEL_TRY(stop_if_asked());
             sum.update(part);
             return {};
         });
         if (!done && done.error().code == errc::cancelled) return failure(done.error());
         return done ? sum.value() : 0;
-    }
-    /// Calls visit(offset, bytes) for the parts of a file, unreadable sectors as zeros.
-    template <class Visit>
-    [[nodiscard]] result<void> each_part(std::string const& path, std::uint64_t bytes, Visit const& visit) {
-        KEEL_TRY_LET(file, fs_.open(path, io::access::read_only, io::creation::must_exist));
-        wal::window<typename fs_type::file> in{file, bytes};
-        for (std::uint64_t at = 0; at < bytes;) {
-            KEEL_TRY(stop_if_asked());
-            auto const part = in.from(at, 1);
-            KEEL_TRY(visit(at, part));
-            at += part.size();
-        }
-        return {};
     }
 
     /// The table's own file goes with the first merge: no manifest names it then.
@@ -21683,9 +21678,13 @@ private:
         auto const to = folder_->path() + from.substr(from.rfind('/'));
         if (std::ranges::binary_search(e_.stock.missing_tables, id)) return {};
         KEEL_TRY_LET(status, fs_.status(from));
-        KEEL_TRY_LET(target, store_type::put_file(fs_, to));
-        KEEL_TRY(
-            each_part(from, status.size, [&](std::uint64_t at, byte_view part) { return target.write(at, part); }));
+        KEEL_TRY_LET(target, wal::put_file(fs_, to));
+        auto const copied = wal::each_part(fs_, from, status.size,
+                                           [&](std::uint64_t at, byte_view part) -> result<void> {
+                                               KEEL_TRY(stop_if_asked());
+                                               return target.write(at, part);
+                                           });
+        KEEL_TRY(copied);
         KEEL_TRY(target.sync());
         KEEL_TRY_LET(sum, digest(from, status.size));
         observe::json_object row;
@@ -21730,7 +21729,7 @@ private:
         auto const header = header_for(old);
         auto const path = paths_.segment(header.id);
         auto const temporary = paths_.segment_temporary();
-        KEEL_TRY_LET(target, store_type::put_file(fs_, temporary));
+        KEEL_TRY_LET(target, wal::put_file(fs_, temporary));
         segment_builder<C, typename fs_type::file> builder{target, header, what.keep};
         builder.start(now_ns_, e_.found.horizon);
         KEEL_TRY(copy_records(old, what, builder));
@@ -21809,7 +21808,7 @@ public:
             .raw("tables", all.list("table"))
             .raw("findings", all.list("finding"));
         auto const text = o.str() + "\n";
-        KEEL_TRY(store_type::put_file(fs, path, as_bytes(text)));
+        KEEL_TRY(wal::put_file(fs, path, as_bytes(text)));
         return fs.sync_directory(folder.path());
     }
 
@@ -26046,9 +26045,8 @@ private:
     }
     /// The medium has not answered for so long that it is not waited for any more.
     [[nodiscard]] bool has_been_silent(format::table_id id) {
-        auto const now = core_.keeper().now_ns();
-        auto& s = silent_.try_emplace(id, silence{.since_ns = now}).first->second;
-        return ++s.tries >= silent_tries && now - std::min(now, s.since_ns) >= silent_ns;
+        using namespace std::chrono_literals;
+        return !silent_.try_emplace(id, 3U, std::chrono::seconds{1h}).first->second.may_answer_later();
     }
     tl::unexpected<error> get_stuck(segment_id at, error why) {
         std::lock_guard const hold{stuck_m_};
@@ -26117,7 +26115,8 @@ private:
         }
         for (auto const& t : made) {
             all.in.push_back(levels_.serve(t, core_.keeper().paths()));
-            if (t.is_placeholder()) all.found.push_back(finding_of(t, core_.keeper().paths().table(t.id)));
+            if (t.is_placeholder())
+                all.found.push_back(table::finding_of_placeholder(t, core_.keeper().paths().table(t.id)));
         }
         for (auto const& e : job.segments) {
             all.segments.push_back(e.id);
@@ -26194,13 +26193,7 @@ private:
         });
     }
 
-    struct silence {
-        std::uint64_t since_ns = 0;
-        unsigned tries = 0;
-    };
-    static constexpr unsigned silent_tries = 3;
-    static constexpr std::uint64_t silent_ns = 3'600'000'000'000; ///< an hour: a passing trouble must not cost data
-    static constexpr std::uint64_t records_left_max = 32;         ///< of the log, by one merge
+    static constexpr std::uint64_t records_left_max = 32; ///< of the log, by one merge
 
     core_type& core_;
     levels_type& levels_;
@@ -26214,10 +26207,10 @@ private:
     std::array<std::string, format::table_levels> next_key_{};
     std::vector<old_segment> old_segments_{};
     std::vector<old_table> old_tables_{};
-    std::optional<switched> switched_{};           ///< committed, and not shown to readers yet
-    std::map<format::table_id, silence> silent_{}; ///< tables that the machine does not read
-    mutable std::mutex stuck_m_;                   ///< for who asks without m_
-    std::set<segment_id> stuck_{};                 ///< segments with what no merge may leave behind
+    std::optional<switched> switched_{};                        ///< committed, and not shown to readers yet
+    std::map<format::table_id, table::silent_medium> silent_{}; ///< tables that the machine does not read
+    mutable std::mutex stuck_m_;                                ///< for who asks without m_
+    std::set<segment_id> stuck_{};                              ///< segments with what no merge may leave behind
     error why_stuck_{};
     mutable std::mutex counters_m_;
     compaction_counters counters_{};
@@ -27122,7 +27115,7 @@ template <class Config>
     KEEL_TRY_LET(file, open_file_of(of, names));
     ++report.tables;
     if (of.entry().is_placeholder()) {
-        report.findings.push_back(finding_of(of.entry(), of.path()));
+        report.findings.push_back(table::finding_of_placeholder(of.entry(), of.path()));
         return {};
     }
     if (how == verify_depth::quick) return {};
@@ -27716,7 +27709,6 @@ class repair_undoer {
 public:
     using fs_type = typename Config::file_system;
     using C = typename Config::checksum;
-    using store_type = wal::manifest_store<C, fs_type>;
 
     repair_undoer(fs_type& fs, std::string const& directory) : fs_{fs}, paths_{directory} {}
 
@@ -27785,7 +27777,7 @@ private:
     result<void> put_manifest_back(int i) {
         auto saved = read_file(fs_, folder_->manifest(i));
         if (saved) {
-            KEEL_TRY(store_type::put_file(fs_, paths_.manifest_temporary(i), *saved));
+            KEEL_TRY(wal::put_file(fs_, paths_.manifest_temporary(i), *saved));
             KEEL_TRY(fs_.rename(paths_.manifest_temporary(i), paths_.manifest(i)));
         } else if (saved.error().code != errc::not_found) {
             return failure(saved.error());

@@ -166,9 +166,7 @@ TEST_CASE("segments: all who ask for the manifest between two edits have the sam
 TEST_CASE("segments: leftovers are removed with the first write, but for those whose name came to be used since") {
     folder f;
     std::vector<std::byte> const rubbish(100);
-    auto const put = [&](std::string const& name) {
-        REQUIRE(manifest_type::put_file(f.fs, f.paths.log_file(name), rubbish));
-    };
+    auto const put = [&](std::string const& name) { REQUIRE(wal::put_file(f.fs, f.paths.log_file(name), rubbish)); };
     auto const next = f.keeper->state()->next_segment;
     auto const taken = wal::layout::segment_name({next});
     put("prepare.tmp");

@@ -29,11 +29,14 @@
 #include <keel/format/manifest.hpp>
 #include <keel/log.hpp>
 #include <keel/observe/concept.hpp>
+#include <keel/table/placeholder.hpp>
+#include <keel/table/silent_medium.hpp>
 #include <keel/types.hpp>
 
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -331,9 +334,8 @@ private:
     }
     /// The medium has not answered for so long that it is not waited for any more.
     [[nodiscard]] bool has_been_silent(format::table_id id) {
-        auto const now = core_.keeper().now_ns();
-        auto& s = silent_.try_emplace(id, silence{.since_ns = now}).first->second;
-        return ++s.tries >= silent_tries && now - std::min(now, s.since_ns) >= silent_ns;
+        using namespace std::chrono_literals;
+        return !silent_.try_emplace(id, 3U, std::chrono::seconds{1h}).first->second.may_answer_later();
     }
     tl::unexpected<error> get_stuck(segment_id at, error why) {
         std::lock_guard const hold{stuck_m_};
@@ -402,7 +404,8 @@ private:
         }
         for (auto const& t : made) {
             all.in.push_back(levels_.serve(t, core_.keeper().paths()));
-            if (t.is_placeholder()) all.found.push_back(finding_of(t, core_.keeper().paths().table(t.id)));
+            if (t.is_placeholder())
+                all.found.push_back(table::finding_of_placeholder(t, core_.keeper().paths().table(t.id)));
         }
         for (auto const& e : job.segments) {
             all.segments.push_back(e.id);
@@ -479,13 +482,7 @@ private:
         });
     }
 
-    struct silence {
-        std::uint64_t since_ns = 0;
-        unsigned tries = 0;
-    };
-    static constexpr unsigned silent_tries = 3;
-    static constexpr std::uint64_t silent_ns = 3'600'000'000'000; ///< an hour: a passing trouble must not cost data
-    static constexpr std::uint64_t records_left_max = 32;         ///< of the log, by one merge
+    static constexpr std::uint64_t records_left_max = 32; ///< of the log, by one merge
 
     core_type& core_;
     levels_type& levels_;
@@ -499,10 +496,10 @@ private:
     std::array<std::string, format::table_levels> next_key_{};
     std::vector<old_segment> old_segments_{};
     std::vector<old_table> old_tables_{};
-    std::optional<switched> switched_{};           ///< committed, and not shown to readers yet
-    std::map<format::table_id, silence> silent_{}; ///< tables that the machine does not read
-    mutable std::mutex stuck_m_;                   ///< for who asks without m_
-    std::set<segment_id> stuck_{};                 ///< segments with what no merge may leave behind
+    std::optional<switched> switched_{};                        ///< committed, and not shown to readers yet
+    std::map<format::table_id, table::silent_medium> silent_{}; ///< tables that the machine does not read
+    mutable std::mutex stuck_m_;                                ///< for who asks without m_
+    std::set<segment_id> stuck_{};                              ///< segments with what no merge may leave behind
     error why_stuck_{};
     mutable std::mutex counters_m_;
     compaction_counters counters_{};

@@ -17,14 +17,13 @@
 #include <keel/engine/merge.hpp>
 #include <keel/error.hpp>
 #include <keel/format/index.hpp>
-#include <keel/format/key_text.hpp>
 #include <keel/format/manifest.hpp>
 #include <keel/observe/json.hpp>
 #include <keel/table/damaged_range.hpp>
 #include <keel/table/placeholder.hpp>
 #include <keel/types.hpp>
 #include <keel/wal/layout.hpp>
-#include <keel/wal/window.hpp>
+#include <keel/wal/whole_file.hpp>
 
 #include <algorithm>
 #include <cstdint>
@@ -192,16 +191,6 @@ private:
     std::vector<unread_stretch> out_{};
 };
 
-/// How a placeholder is told of.
-[[nodiscard]] inline finding finding_of(format::table_entry const& p, std::string const& path) {
-    return {.kind = damage::corrupt_block,
-            .file = path,
-            .offset = format::table_frames_begin,
-            .length = format::frame_header_bytes,
-            .done = outcome::declared_lost,
-            .detail = "stands for what could not be read when it was merged: no answer for " + format::text_of_keys(p)};
-}
-
 /// What a merge takes out of service although it could not read all of it.
 template <class Config>
 class merge_evidence {
@@ -231,22 +220,16 @@ public:
         o.text("time", observe::utc_text(now_ns)).text("file", paths_.inside(path));
         o.number("bytes", sum.bytes).text("digest_policy", C::name).hex("digest", sum.value);
         o.raw("unread_keys", "[" + ranges + "]").raw("placeholders", "[" + names + "]");
-        return put(path_of_note(name_in(path)), as_bytes(o.str() + "\n"));
+        KEEL_TRY(wal::put_file(fs_, path_of_note(name_in(path)), as_bytes(o.str() + "\n")));
+        return fs_.sync_directory(folder());
     }
     /// A copy of the file; what cannot be read of it is zeros.
     result<void> copy(std::string const& path) {
         KEEL_TRY(make_folder());
-        KEEL_TRY_LET(source, fs_.open(path, io::access::read_only, io::creation::must_exist));
-        KEEL_TRY_LET(status, source.status());
-        auto const to = folder() + '/' + std::string{name_in(path)};
-        if (auto gone = fs_.remove(to); !gone && gone.error().code != errc::not_found) return gone;
-        KEEL_TRY_LET(target, fs_.open(to, io::access::read_write, io::creation::must_not_exist));
-        wal::window<typename fs_type::file> in{source, status.size};
-        for (std::uint64_t at = 0; at < status.size;) {
-            auto const part = in.from(at, 1);
-            KEEL_TRY(target.write(at, part));
-            at += part.size();
-        }
+        KEEL_TRY_LET(status, fs_.status(path));
+        KEEL_TRY_LET(target, wal::put_file(fs_, folder() + '/' + std::string{name_in(path)}));
+        KEEL_TRY(wal::each_part(fs_, path, status.size,
+                                [&](std::uint64_t at, byte_view part) { return target.write(at, part); }));
         KEEL_TRY(target.sync());
         return fs_.sync_directory(folder());
     }
@@ -280,26 +263,16 @@ private:
         }
         return {};
     }
-    result<void> put(std::string const& path, byte_view bytes) {
-        if (auto gone = fs_.remove(path); !gone && gone.error().code != errc::not_found) return gone;
-        KEEL_TRY_LET(file, fs_.open(path, io::access::read_write, io::creation::must_not_exist));
-        KEEL_TRY(file.write(0, bytes));
-        KEEL_TRY(file.sync());
-        return fs_.sync_directory(folder());
-    }
     /// The policy's sum over the file as it is, unreadable sectors taken as zeros.
     [[nodiscard]] sum_of_file digest(std::string const& path) {
-        auto file = fs_.open(path, io::access::read_only, io::creation::must_exist);
-        auto const status = file ? file->status() : result<io::file_status>{failure(file.error())};
+        auto const status = fs_.status(path);
         if (!status) return {};
-        wal::window<typename fs_type::file> in{*file, status->size};
         C sum;
-        for (std::uint64_t at = 0; at < status->size;) {
-            auto const part = in.from(at, 1);
+        auto const done = wal::each_part(fs_, path, status->size, [&](std::uint64_t, byte_view part) -> result<void> {
             sum.update(part);
-            at += part.size();
-        }
-        return {sum.value(), status->size};
+            return {};
+        });
+        return done ? sum_of_file{sum.value(), status->size} : sum_of_file{};
     }
 
     fs_type fs_;

@@ -6,12 +6,12 @@
 // blocks of their indexes. Reads only. What it finds is told, not repaired: that is for an open with verify = deep, or the tool.
 
 #include <keel/engine/levels.hpp>
-#include <keel/engine/merge_damage.hpp>
 #include <keel/error.hpp>
 #include <keel/recovery/options.hpp>
 #include <keel/recovery/report.hpp>
 #include <keel/recovery/scan.hpp>
 #include <keel/table/check_table.hpp>
+#include <keel/table/placeholder.hpp>
 #include <keel/types.hpp>
 #include <keel/wal/segment_index.hpp>
 
@@ -87,7 +87,7 @@ template <class Config>
     KEEL_TRY_LET(file, open_file_of(of, names));
     ++report.tables;
     if (of.entry().is_placeholder()) {
-        report.findings.push_back(finding_of(of.entry(), of.path()));
+        report.findings.push_back(table::finding_of_placeholder(of.entry(), of.path()));
         return {};
     }
     if (how == verify_depth::quick) return {};

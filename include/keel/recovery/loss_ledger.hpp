@@ -18,7 +18,7 @@
 #include <keel/types.hpp>
 #include <keel/wal/layout.hpp>
 #include <keel/wal/lsn_set.hpp>
-#include <keel/wal/manifest.hpp>
+#include <keel/wal/whole_file.hpp>
 #include <keel/wal/writer_start.hpp>
 
 #include <algorithm>
@@ -137,11 +137,7 @@ template <checksum_policy C, io::file_system Fs>
     auto made = fs.make_directory(paths.quarantine());
     if (!made && made.error().code != errc::exists) return failure(std::move(made).error());
     KEEL_TRY(fs.sync_directory(paths.root()));
-    auto const temporary = paths.losses() + ".tmp";
-    using store_type = wal::manifest_store<C, Fs>;
-    KEEL_TRY(store_type::put_file(fs, temporary, bytes));
-    KEEL_TRY(fs.rename(temporary, paths.losses()));
-    return fs.sync_directory(paths.quarantine());
+    return wal::replace_file(fs, paths.losses(), bytes);
 }
 
 /// Sets what a report says of losses that were declared: those up to `end` that were accepted, and those that were not.

@@ -22,6 +22,7 @@
 #include <keel/recovery/segment_builder.hpp>
 #include <keel/wal/lsn_set.hpp>
 #include <keel/wal/manifest.hpp>
+#include <keel/wal/whole_file.hpp>
 
 #include <algorithm>
 #include <map>
@@ -257,7 +258,7 @@ private:
                 return gone;
             auto bytes = read_file(fs_, paths_.manifest(i));
             // A manifest that cannot be read is no reason not to repair: what can be had of it is in memory already.
-            if (bytes) KEEL_TRY(store_type::put_file(fs_, folder_->manifest(i), *bytes));
+            if (bytes) KEEL_TRY(wal::put_file(fs_, folder_->manifest(i), *bytes));
         }
         return fs_.sync_directory(folder_->path());
     }
@@ -322,25 +323,13 @@ private:
     /// The policy's sum over a file as it is, unreadable sectors taken as zeros.
     [[nodiscard]] result<std::uint64_t> digest(std::string const& path, std::uint64_t bytes) {
         C sum;
-        auto const done = each_part(path, bytes, [&](std::uint64_t, byte_view part) -> result<void> {
+        auto const done = wal::each_part(fs_, path, bytes, [&](std::uint64_t, byte_view part) -> result<void> {
+            KEEL_TRY(stop_if_asked());
             sum.update(part);
             return {};
         });
         if (!done && done.error().code == errc::cancelled) return failure(done.error());
         return done ? sum.value() : 0;
-    }
-    /// Calls visit(offset, bytes) for the parts of a file, unreadable sectors as zeros.
-    template <class Visit>
-    [[nodiscard]] result<void> each_part(std::string const& path, std::uint64_t bytes, Visit const& visit) {
-        KEEL_TRY_LET(file, fs_.open(path, io::access::read_only, io::creation::must_exist));
-        wal::window<typename fs_type::file> in{file, bytes};
-        for (std::uint64_t at = 0; at < bytes;) {
-            KEEL_TRY(stop_if_asked());
-            auto const part = in.from(at, 1);
-            KEEL_TRY(visit(at, part));
-            at += part.size();
-        }
-        return {};
     }
 
     /// The table's own file goes with the first merge: no manifest names it then.
@@ -350,9 +339,13 @@ private:
         auto const to = folder_->path() + from.substr(from.rfind('/'));
         if (std::ranges::binary_search(e_.stock.missing_tables, id)) return {};
         KEEL_TRY_LET(status, fs_.status(from));
-        KEEL_TRY_LET(target, store_type::put_file(fs_, to));
-        KEEL_TRY(
-            each_part(from, status.size, [&](std::uint64_t at, byte_view part) { return target.write(at, part); }));
+        KEEL_TRY_LET(target, wal::put_file(fs_, to));
+        auto const copied = wal::each_part(fs_, from, status.size,
+                                           [&](std::uint64_t at, byte_view part) -> result<void> {
+                                               KEEL_TRY(stop_if_asked());
+                                               return target.write(at, part);
+                                           });
+        KEEL_TRY(copied);
         KEEL_TRY(target.sync());
         KEEL_TRY_LET(sum, digest(from, status.size));
         observe::json_object row;
@@ -397,7 +390,7 @@ private:
         auto const header = header_for(old);
         auto const path = paths_.segment(header.id);
         auto const temporary = paths_.segment_temporary();
-        KEEL_TRY_LET(target, store_type::put_file(fs_, temporary));
+        KEEL_TRY_LET(target, wal::put_file(fs_, temporary));
         segment_builder<C, typename fs_type::file> builder{target, header, what.keep};
         builder.start(now_ns_, e_.found.horizon);
         KEEL_TRY(copy_records(old, what, builder));
@@ -476,7 +469,7 @@ public:
             .raw("tables", all.list("table"))
             .raw("findings", all.list("finding"));
         auto const text = o.str() + "\n";
-        KEEL_TRY(store_type::put_file(fs, path, as_bytes(text)));
+        KEEL_TRY(wal::put_file(fs, path, as_bytes(text)));
         return fs.sync_directory(folder.path());
     }
 

@@ -21,7 +21,7 @@
 #include <keel/policy/checksum/concept.hpp>
 #include <keel/types.hpp>
 #include <keel/wal/layout.hpp>
-#include <keel/wal/manifest.hpp>
+#include <keel/wal/whole_file.hpp>
 
 #include <algorithm>
 #include <charconv>
@@ -143,11 +143,7 @@ template <checksum_policy C, io::file_system Fs>
 /// Replaces what stood there, in one step.
 template <checksum_policy C, io::file_system Fs>
 [[nodiscard]] result<void> write_progress(Fs& fs, repair_folder const& folder, repair_progress const& p) {
-    auto const temporary = folder.progress() + ".tmp";
-    using store_type = wal::manifest_store<C, Fs>;
-    KEEL_TRY(store_type::put_file(fs, temporary, encode<C>(p)));
-    KEEL_TRY(fs.rename(temporary, folder.progress()));
-    return fs.sync_directory(folder.path());
+    return wal::replace_file(fs, folder.progress(), encode<C>(p));
 }
 
 /// The newest repair, where it is unfinished and nothing else was written since: what is repaired next goes on with it.

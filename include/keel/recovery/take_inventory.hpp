@@ -6,7 +6,6 @@
 // is which segment.
 
 #include <keel/error.hpp>
-#include <keel/format/key_text.hpp>
 #include <keel/format/manifest.hpp>
 #include <keel/format/notes.hpp>
 #include <keel/format/segment_header.hpp>
@@ -16,6 +15,7 @@
 #include <keel/recovery/match_segments.hpp>
 #include <keel/recovery/seen_file.hpp>
 #include <keel/recovery/store_lock.hpp>
+#include <keel/table/placeholder.hpp>
 #include <keel/wal/layout.hpp>
 #include <keel/wal/manifest.hpp>
 
@@ -246,15 +246,9 @@ private:
 
     /// What merges could not read is known from then on, at each opening.
     void note_placeholders() {
-        for (auto const& [id, t] : out_.state.tables) {
-            if (!t.is_placeholder()) continue;
-            complain(damage::corrupt_block, out_.paths.table(id),
-                     "stands for what could not be read when it was merged: no answer for " + format::text_of_keys(t));
-            auto& f = out_.findings.back();
-            f.offset = format::table_frames_begin;
-            f.length = format::frame_header_bytes;
-            f.done = outcome::declared_lost;
-        }
+        for (auto const& [id, t] : out_.state.tables)
+            if (t.is_placeholder())
+                out_.findings.push_back(table::finding_of_placeholder(t, out_.paths.inside(out_.paths.table(id))));
     }
 
     void note_manifest_damage() {

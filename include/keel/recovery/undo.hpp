@@ -10,6 +10,7 @@
 #include <keel/recovery/repair.hpp>
 #include <keel/recovery/repair_progress.hpp>
 #include <keel/wal/manifest.hpp>
+#include <keel/wal/whole_file.hpp>
 
 #include <functional>
 #include <optional>
@@ -28,7 +29,6 @@ class repair_undoer {
 public:
     using fs_type = typename Config::file_system;
     using C = typename Config::checksum;
-    using store_type = wal::manifest_store<C, fs_type>;
 
     repair_undoer(fs_type& fs, std::string const& directory) : fs_{fs}, paths_{directory} {}
 
@@ -97,7 +97,7 @@ private:
     result<void> put_manifest_back(int i) {
         auto saved = read_file(fs_, folder_->manifest(i));
         if (saved) {
-            KEEL_TRY(store_type::put_file(fs_, paths_.manifest_temporary(i), *saved));
+            KEEL_TRY(wal::put_file(fs_, paths_.manifest_temporary(i), *saved));
             KEEL_TRY(fs_.rename(paths_.manifest_temporary(i), paths_.manifest(i)));
         } else if (saved.error().code != errc::not_found) {
             return failure(saved.error());

@@ -12,12 +12,15 @@
 #include <keel/format/block.hpp>
 #include <keel/format/frame.hpp>
 #include <keel/format/index.hpp>
+#include <keel/format/key_text.hpp>
 #include <keel/format/manifest.hpp>
 #include <keel/format/table.hpp>
 #include <keel/io/concept.hpp>
+#include <keel/policy/repair/finding.hpp>
 #include <keel/table/damaged_range.hpp>
 #include <keel/table/table_writer.hpp>
 #include <keel/types.hpp>
+#include <keel/wal/whole_file.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -99,14 +102,21 @@ template <checksum_policy C, io::file_system Fs>
     std::ranges::copy(head, bytes.begin());
     bytes.insert(bytes.end(), head.begin(), head.end());
 
-    if (auto gone = fs.remove(path); !gone && gone.error().code != errc::not_found) return failure(gone.error());
-    KEEL_TRY_LET(file, fs.open(path, io::access::read_write, io::creation::must_not_exist));
-    KEEL_TRY(file.write(0, bytes));
-    KEEL_TRY(file.sync());
+    KEEL_TRY(wal::put_file(fs, path, bytes));
     format::table_entry out{
         .id = h.id, .salt = h.salt, .size = h.size, .lsns = {h.lsns.last, h.lsns.last}, .records = 0, .level = 0};
     out.set_bounds(range.from.value_or(std::string{}), largest);
     return out;
+}
+
+/// How one is told of. `file`: as findings name it.
+[[nodiscard]] inline finding finding_of_placeholder(format::table_entry const& p, std::string file) {
+    return {.kind = damage::corrupt_block,
+            .file = std::move(file),
+            .offset = format::table_frames_begin,
+            .length = format::frame_header_bytes,
+            .done = outcome::declared_lost,
+            .detail = "stands for what could not be read when it was merged: no answer for " + format::text_of_keys(p)};
 }
 
 } // namespace keel::inline v0::table

@@ -15,6 +15,7 @@
 #include <keel/io/concept.hpp>
 #include <keel/wal/layout.hpp>
 #include <keel/wal/store_identity.hpp>
+#include <keel/wal/whole_file.hpp>
 
 #include <algorithm>
 #include <array>
@@ -485,27 +486,6 @@ private:
         return {};
     }
 
-public:
-    /// A new file with these parts one after the other, synced; whatever an earlier attempt left under the name is replaced. Its
-    /// name is not synced.
-    template <class... Parts>
-    [[nodiscard]] static result<typename Fs::file> put_file(Fs& fs, std::string const& path, Parts const&... parts) {
-        if (auto gone = fs.remove(path); !gone && gone.error().code != errc::not_found) return failure(gone.error());
-        KEEL_TRY_LET(file, fs.open(path, io::access::read_write, io::creation::must_not_exist));
-        result<void> done;
-        std::uint64_t at = 0;
-        [[maybe_unused]] auto const put = [&](byte_view part) {
-            if (done && !part.empty()) done = file.write(at, part);
-            at += part.size();
-        };
-        (put(part_view(parts)), ...);
-        KEEL_TRY(done);
-        KEEL_TRY(file.sync());
-        return file;
-    }
-
-private:
-    [[nodiscard]] static byte_view part_view(byte_view part) noexcept { return part; }
     Fs fs_;
     layout paths_;
     format::store_id store_;
