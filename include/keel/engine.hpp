@@ -209,16 +209,15 @@ public:
     }
 
     /// The same for any other range of keys, and for a list in braces.
-    template <std::ranges::input_range Keys>
-        requires(std::convertible_to<std::ranges::range_reference_t<Keys>, slice> &&
-                 !std::convertible_to<Keys, std::span<std::string_view const>>)
-    [[nodiscard]] result<std::vector<std::optional<std::string>>> multi_get(Keys const& keys) const {
+    template <slice_range Keys>
+        requires(!std::convertible_to<Keys, std::span<std::string_view const>>)
+    [[nodiscard]] result<std::vector<std::optional<std::string>>> multi_get(Keys&& keys) const {
         std::vector<std::string_view> texts;
-        for (auto const& key : keys) texts.push_back(slice{key}.text());
+        for (slice const key : keys) texts.push_back(key.text());
         return multi_get(std::span<std::string_view const>{texts});
     }
     [[nodiscard]] result<std::vector<std::optional<std::string>>> multi_get(std::initializer_list<slice> keys) const {
-        return multi_get<std::initializer_list<slice>>(keys);
+        return multi_get(std::span{keys.begin(), keys.size()});
     }
 
     /// About how many bytes on the disk hold the keys of a range, all their versions among them, to a block or so for each file. Reads
@@ -299,7 +298,8 @@ public:
         return out;
     }
 
-    /// All writes accepted before the call survive power loss once it returns.
+    /// All writes accepted before the call survive power loss once it returns. Errors: read_only, closed, the machine's; io_error, where
+    /// accepted records were lost to a sync that failed before, until accept_loss().
     [[nodiscard]] result<void> sync() {
         if (!is_open()) [[unlikely]]
             return why_closed();
@@ -321,7 +321,7 @@ public:
         return core_->writer().resume();
     }
     /// Syncs, marks the orderly end, lets the lock go. The destructor does the same and cannot tell of a failure. Safe to call twice.
-    /// A scan that is under way ends with `closed` at its next step.
+    /// A scan that is under way ends with `closed` at its next step. Errors: as of sync(); the store is closed all the same.
     [[nodiscard]] result<void> close() {
         if (!is_here()) return why_closed();
         core_->on_first_write({});
@@ -503,7 +503,7 @@ private:
                     },
                 .scan_unchecked =
                     [core](error const& why) {
-                        if (auto const here = core.lock()) here->tell(observe::scan_unchecked{why});
+                        if (auto const here = core.lock()) here->tell_event(observe::scan_unchecked{why});
                     }};
     }
 

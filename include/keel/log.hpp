@@ -143,10 +143,11 @@ public:
                                                        "; see the corruption log");
         if (!has_thread_.load(std::memory_order_acquire)) events_->deliver(); // nobody else may
     }
-    /// Any other event.
-    void tell(observe::event what) {
+    /// One of the other events.
+    template <class Event>
+    void tell_event(Event const& what) {
         if (!lifetime_->is_here()) return;
-        events_->push(std::move(what));
+        events_->push(what);
         if (!has_thread_.load(std::memory_order_acquire)) events_->deliver(); // nobody else may
     }
     /// What the background thread does, or a program without one.
@@ -171,7 +172,7 @@ public:
         auto const next = recovery::accepted_now(ledger_, known->losses, report_);
         KEEL_TRY(recovery::write_ledger<typename Config::checksum>(fs_, keeper_->paths(), keeper_->store(), next));
         ledger_ = next;
-        writer_.accept_losses();
+        writer_.accept_losses(known->losses);
         writer_.end_condition(state_cause::unknown_extent);
         if (!has_thread_.load(std::memory_order_acquire)) events_->deliver(); // nobody else may
         return {};
@@ -335,16 +336,15 @@ public:
         return core_->writer().write(batch);
     }
     /// The same for any other range of records, and for a list in braces.
-    template <std::ranges::input_range Records>
-        requires(std::convertible_to<std::ranges::range_reference_t<Records>, slice> &&
-                 !std::convertible_to<Records, std::span<byte_view const>>)
-    [[nodiscard]] result<lsn> append_batch(Records const& records) {
+    template <slice_range Records>
+        requires(!std::convertible_to<Records, std::span<byte_view const>>)
+    [[nodiscard]] result<lsn> append_batch(Records&& records) {
         std::vector<byte_view> all;
-        for (auto const& r : records) all.push_back(slice{r}.bytes());
+        for (slice const r : records) all.push_back(r.bytes());
         return append_batch(std::span<byte_view const>{all});
     }
     [[nodiscard]] result<lsn> append_batch(std::initializer_list<slice> records) {
-        return append_batch<std::initializer_list<slice>>(records);
+        return append_batch(std::span{records.begin(), records.size()});
     }
 
     /// Reads records in LSN order. Once the log is closed it says closed: its files may be another process's by then. One thread per
@@ -384,7 +384,8 @@ public:
                       (*core_).get(), lifetime_};
     }
 
-    /// All records accepted before the call survive power loss once it returns.
+    /// All records accepted before the call survive power loss once it returns. Errors: read_only, closed, the machine's; io_error, where
+    /// accepted records were lost to a sync that failed before, until accept_loss().
     [[nodiscard]] result<void> sync() {
         KEEL_TRY(wal::check_open(lifetime_));
         KEEL_TRY(core_->before_write());
@@ -408,6 +409,7 @@ public:
         return core_->writer().resume();
     }
     /// Syncs, marks the orderly end, lets the lock go. The destructor does the same and cannot tell of a failure. Safe to call twice.
+    /// Errors: as of sync(); the log is closed all the same.
     [[nodiscard]] result<void> close() {
         if (!is_here()) return wal::why_closed(lifetime_.get());
         return core_->close();

@@ -9,8 +9,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <ranges>
 #include <span>
 #include <string_view>
+#include <type_traits>
 
 namespace keel::inline v0 {
 
@@ -52,6 +54,14 @@ public:
 private:
     std::string_view text_{};
 };
+
+/// A range of keys or values, each text or bytes, that stay where they are while a call reads them.
+template <class Range>
+concept slice_range = std::ranges::forward_range<Range> &&
+                      std::convertible_to<std::ranges::range_reference_t<Range>, slice> &&
+                      (std::is_lvalue_reference_v<std::ranges::range_reference_t<Range>> ||
+                       std::ranges::borrowed_range<std::remove_cvref_t<std::ranges::range_reference_t<Range>>> ||
+                       std::same_as<std::remove_cvref_t<std::ranges::range_reference_t<Range>>, slice>);
 
 /// Asks a write to survive power loss before it returns, under any durability policy: `db.put(key, value, keel::durable)`.
 struct durable_t {

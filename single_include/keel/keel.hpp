@@ -12,8 +12,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <ranges>
 #include <span>
 #include <string_view>
+#include <type_traits>
 
 namespace keel::inline v0 {
 
@@ -55,6 +57,14 @@ public:
 private:
     std::string_view text_{};
 };
+
+/// A range of keys or values, each text or bytes, that stay where they are while a call reads them.
+template <class Range>
+concept slice_range = std::ranges::forward_range<Range> &&
+                      std::convertible_to<std::ranges::range_reference_t<Range>, slice> &&
+                      (std::is_lvalue_reference_v<std::ranges::range_reference_t<Range>> ||
+                       std::ranges::borrowed_range<std::remove_cvref_t<std::ranges::range_reference_t<Range>>> ||
+                       std::same_as<std::remove_cvref_t<std::ranges::range_reference_t<Range>>, slice>);
 
 /// Asks a write to survive power loss before it returns, under any durability policy: `db.put(key, value, keel::durable)`.
 struct durable_t {
@@ -253,7 +263,6 @@ using result = tl::expected<T, error>;
 // The numbers are errc's plus one, because zero means success there.
 
 #include <system_error>
-#include <type_traits>
 
 namespace keel::inline v0 {
 
@@ -17181,8 +17190,6 @@ private:
 // Thread rules: everything here under one mutex of its own, which is held during I/O. The writer calls it with its own mutex held;
 // never the other way round.
 
-#include <ranges>
-
 namespace keel::inline v0::wal {
 
 /// What a call may take from a full disk.
@@ -17687,6 +17694,8 @@ public:
     /// memory is refused for is counted in events_dropped.
     template <class Event, class Make>
     void push(Make const& make) noexcept {
+        static_assert(!std::is_same_v<Event, event>,
+                      "push the event itself: an observer may care about this kind only");
         if constexpr (observes<Observer, Event>) {
             try {
                 add(make());
@@ -22909,6 +22918,13 @@ public:
                                         "survives power loss; accept_loss() says that somebody knows",
                              .at = hit->first});
     }
+    /// Somebody knows of these: what was lost since is still told.
+    void accept_losses(std::vector<lsn_range> const& known) noexcept {
+        std::erase_if(lost, [&](lsn_range const& r) {
+            return std::ranges::any_of(known,
+                                       [&](lsn_range const& k) { return k.first <= r.first && r.last <= k.last; });
+        });
+    }
     [[nodiscard]] error unknown_outcome() const noexcept {
         error e{.code = errc::outcome_unknown, .message = {}};
         keel::detail::if_memory_lasts([&] {
@@ -23901,13 +23917,11 @@ public:
         KEEL_TRY(sync_up_to(s_.accepted, hold));
         return s_.nothing_lost();
     }
-    /// Somebody knows of every loss up to now.
-    void accept_losses() noexcept {
-        {
-            std::lock_guard const hold{s_.m};
-            s_.lost.clear();
-        }
-        s_.health.end_condition(state_cause::loss);
+    /// Somebody knows of these losses, which the manifest has declared.
+    void accept_losses(std::vector<lsn_range> const& known) noexcept {
+        std::lock_guard const hold{s_.m};
+        s_.accept_losses(known);
+        if (s_.lost.empty()) s_.health.end_condition(state_cause::loss);
     }
     /// Ends the segment that is written to, so that everything written so far is in segments that take no more records.
     [[nodiscard]] result<void> roll_over() {
@@ -24070,7 +24084,8 @@ private:
         for (;;) {
             if (!writable()) return s_.refuse();
             // A mark may be due before it, and an idle mark comes after it.
-            bool const fits = s_.active && s_.active->has_room(bytes + 2 * segment_type::mark_room, keyed);
+            auto const marks = s_.active && s_.active->has_spare_mark() ? 1U : 2U;
+            bool const fits = s_.active && s_.active->has_room(bytes + marks * segment_type::mark_room, keyed);
             if (fits && path_.may_encode()) {
                 put_due_mark();
                 put_due_index(bytes, keyed);
@@ -25419,10 +25434,11 @@ public:
                                                        "; see the corruption log");
         if (!has_thread_.load(std::memory_order_acquire)) events_->deliver(); // nobody else may
     }
-    /// Any other event.
-    void tell(observe::event what) {
+    /// One of the other events.
+    template <class Event>
+    void tell_event(Event const& what) {
         if (!lifetime_->is_here()) return;
-        events_->push(std::move(what));
+        events_->push(what);
         if (!has_thread_.load(std::memory_order_acquire)) events_->deliver(); // nobody else may
     }
     /// What the background thread does, or a program without one.
@@ -25447,7 +25463,7 @@ public:
         auto const next = recovery::accepted_now(ledger_, known->losses, report_);
         KEEL_TRY(recovery::write_ledger<typename Config::checksum>(fs_, keeper_->paths(), keeper_->store(), next));
         ledger_ = next;
-        writer_.accept_losses();
+        writer_.accept_losses(known->losses);
         writer_.end_condition(state_cause::unknown_extent);
         if (!has_thread_.load(std::memory_order_acquire)) events_->deliver(); // nobody else may
         return {};
@@ -25611,16 +25627,15 @@ public:
         return core_->writer().write(batch);
     }
     /// The same for any other range of records, and for a list in braces.
-    template <std::ranges::input_range Records>
-        requires(std::convertible_to<std::ranges::range_reference_t<Records>, slice> &&
-                 !std::convertible_to<Records, std::span<byte_view const>>)
-    [[nodiscard]] result<lsn> append_batch(Records const& records) {
+    template <slice_range Records>
+        requires(!std::convertible_to<Records, std::span<byte_view const>>)
+    [[nodiscard]] result<lsn> append_batch(Records&& records) {
         std::vector<byte_view> all;
-        for (auto const& r : records) all.push_back(slice{r}.bytes());
+        for (slice const r : records) all.push_back(r.bytes());
         return append_batch(std::span<byte_view const>{all});
     }
     [[nodiscard]] result<lsn> append_batch(std::initializer_list<slice> records) {
-        return append_batch<std::initializer_list<slice>>(records);
+        return append_batch(std::span{records.begin(), records.size()});
     }
 
     /// Reads records in LSN order. Once the log is closed it says closed: its files may be another process's by then. One thread per
@@ -25660,7 +25675,8 @@ public:
                       (*core_).get(), lifetime_};
     }
 
-    /// All records accepted before the call survive power loss once it returns.
+    /// All records accepted before the call survive power loss once it returns. Errors: read_only, closed, the machine's; io_error, where
+    /// accepted records were lost to a sync that failed before, until accept_loss().
     [[nodiscard]] result<void> sync() {
         KEEL_TRY(wal::check_open(lifetime_));
         KEEL_TRY(core_->before_write());
@@ -25684,6 +25700,7 @@ public:
         return core_->writer().resume();
     }
     /// Syncs, marks the orderly end, lets the lock go. The destructor does the same and cannot tell of a failure. Safe to call twice.
+    /// Errors: as of sync(); the log is closed all the same.
     [[nodiscard]] result<void> close() {
         if (!is_here()) return wal::why_closed(lifetime_.get());
         return core_->close();
@@ -27378,16 +27395,15 @@ public:
     }
 
     /// The same for any other range of keys, and for a list in braces.
-    template <std::ranges::input_range Keys>
-        requires(std::convertible_to<std::ranges::range_reference_t<Keys>, slice> &&
-                 !std::convertible_to<Keys, std::span<std::string_view const>>)
-    [[nodiscard]] result<std::vector<std::optional<std::string>>> multi_get(Keys const& keys) const {
+    template <slice_range Keys>
+        requires(!std::convertible_to<Keys, std::span<std::string_view const>>)
+    [[nodiscard]] result<std::vector<std::optional<std::string>>> multi_get(Keys&& keys) const {
         std::vector<std::string_view> texts;
-        for (auto const& key : keys) texts.push_back(slice{key}.text());
+        for (slice const key : keys) texts.push_back(key.text());
         return multi_get(std::span<std::string_view const>{texts});
     }
     [[nodiscard]] result<std::vector<std::optional<std::string>>> multi_get(std::initializer_list<slice> keys) const {
-        return multi_get<std::initializer_list<slice>>(keys);
+        return multi_get(std::span{keys.begin(), keys.size()});
     }
 
     /// About how many bytes on the disk hold the keys of a range, all their versions among them, to a block or so for each file. Reads
@@ -27468,7 +27484,8 @@ public:
         return out;
     }
 
-    /// All writes accepted before the call survive power loss once it returns.
+    /// All writes accepted before the call survive power loss once it returns. Errors: read_only, closed, the machine's; io_error, where
+    /// accepted records were lost to a sync that failed before, until accept_loss().
     [[nodiscard]] result<void> sync() {
         if (!is_open()) [[unlikely]]
             return why_closed();
@@ -27490,7 +27507,7 @@ public:
         return core_->writer().resume();
     }
     /// Syncs, marks the orderly end, lets the lock go. The destructor does the same and cannot tell of a failure. Safe to call twice.
-    /// A scan that is under way ends with `closed` at its next step.
+    /// A scan that is under way ends with `closed` at its next step. Errors: as of sync(); the store is closed all the same.
     [[nodiscard]] result<void> close() {
         if (!is_here()) return why_closed();
         core_->on_first_write({});
@@ -27672,7 +27689,7 @@ private:
                     },
                 .scan_unchecked =
                     [core](error const& why) {
-                        if (auto const here = core.lock()) here->tell(observe::scan_unchecked{why});
+                        if (auto const here = core.lock()) here->tell_event(observe::scan_unchecked{why});
                     }};
     }
 

@@ -269,6 +269,23 @@ TEST_CASE("scans: one that ended early and was not asked tells the observer, and
     }
 }
 
+TEST_CASE("scans: an observer that cares only for those that were not asked is told of them") {
+    struct ends_the_process {
+        void on(observe::scan_unchecked const&) const noexcept { ::_exit(45); }
+    };
+    using hurt = engine<io::memory, segment_size<4 * KiB>, ends_the_process, repair::skip_corrupted>;
+    auto const disk = hurt_store();
+    auto const child = ::fork();
+    if (child == 0) {
+        auto db = hurt::open("db", quiet, disk);
+        for (auto&& [k, v] : db->scan()) static_cast<void>(k);
+        ::_exit(44);
+    }
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    CHECK((WIFEXITED(status) && WEXITSTATUS(status) == 45));
+}
+
 } // namespace telling
 
 } // namespace

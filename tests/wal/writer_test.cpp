@@ -9,7 +9,9 @@
 
 #include <atomic>
 #include <chrono>
+#include <memory>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -203,4 +205,68 @@ TEST_CASE("writer: an idle store that gets a record now and then fills its segme
     auto reader = again->read_from({1});
     for (int i = 0; i < 200; ++i) CHECK(keel::as_text((**reader.next()).value) == "record " + std::to_string(i));
     again->abandon();
+}
+
+TEST_CASE("writer: a loss that comes while an earlier one is accepted is told all the same") {
+    using buffered_log =
+        keel::basic_log<keel::config<faulty, keel::segment_size<64 * KiB>, keel::durability::os_buffered>>;
+    keel::io::memory disk;
+    faulty fs{disk};
+    auto log = buffered_log::open("log", model::test_options(), fs);
+    REQUIRE(log);
+    auto const lose_one = [&] { // stored wrong, and read back when its sync fails
+        fs.set_plan({{{.kind = fault_kind::flip_write, .on = fault_class::store}}});
+        auto const at = log->append(std::string(300, 'l'));
+        fs.set_plan({{{.kind = fault_kind::fail_sync, .on = fault_class::sync}}});
+        static_cast<void>(log->sync());
+        fs.set_plan({});
+        return at;
+    };
+    REQUIRE(log->append("kept"));
+    REQUIRE(log->sync());
+    REQUIRE(lose_one());
+    CHECK(log->sync().error().at == keel::lsn{2});
+    keel::result<keel::lsn> second;
+    disk.on_operation([&](keel::io::operation const& op) {
+        if (second || op.path.find("losses") == std::string_view::npos) return;
+        second = keel::lsn{1};
+        second = lose_one();
+    });
+    REQUIRE(log->accept_loss());
+    disk.on_operation({});
+    REQUIRE(second);
+    CHECK(log->sync().error().at == *second);
+    REQUIRE(log->accept_loss());
+    CHECK(log->sync());
+    REQUIRE(log->close());
+    log = buffered_log::open("log", model::test_options(), fs);
+    REQUIRE(log);
+    CHECK_MESSAGE(log->state() == keel::engine_state::healthy, log->state_reason());
+}
+
+TEST_CASE("writer: the largest batch has room in a fresh segment, also behind the mark of a write that was refused") {
+    using settings = keel::config<keel::io::memory, keel::segment_size<64 * KiB>>;
+    using core_type = keel::detail::log_core<settings, keel::wal::discard_records>;
+    auto const events = std::make_shared<core_type::events_type>(settings::observer{});
+    auto const options = model::test_options();
+    std::vector<keel::recovery::no_sink> sinks;
+    auto opened = keel::recovery::open_store<settings>(keel::io::memory{}, "log", settings::segment_bytes, options,
+                                                       *events, sinks);
+    REQUIRE(opened);
+    keel::wal::discard_records sink;
+    core_type core{std::move(*opened), sink, events, options};
+    auto& writer = core.writer();
+    std::string const largest(keel::wal::record_bytes_max_of(settings::segment_bytes), 'v');
+    keel::wal::operation const small{.type = keel::format::frame_type::message, .value = keel::as_bytes("small")};
+    keel::wal::operation const large{.type = keel::format::frame_type::message, .value = keel::as_bytes(largest)};
+    REQUIRE(writer.write({&small, 1}));
+    REQUIRE(writer.roll_over());
+    writer.mark_due();
+    auto const refuse = [](auto const&) -> keel::result<void> {
+        return keel::failure(keel::errc::conflict, "refused");
+    };
+    CHECK(writer.write_if({&small, 1}, refuse).error().code == keel::errc::conflict);
+    CHECK(writer.write({&large, 1}));
+    CHECK(writer.write({&large, 1}));
+    CHECK(core.close());
 }

@@ -42,6 +42,8 @@ public:
     /// memory is refused for is counted in events_dropped.
     template <class Event, class Make>
     void push(Make const& make) noexcept {
+        static_assert(!std::is_same_v<Event, event>,
+                      "push the event itself: an observer may care about this kind only");
         if constexpr (observes<Observer, Event>) {
             try {
                 add(make());

@@ -27,6 +27,7 @@
 #include <keel/wal/record_sink.hpp>
 #include <keel/wal/segments.hpp>
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
@@ -36,6 +37,7 @@
 #include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace keel::inline v0::wal {
 
@@ -130,6 +132,13 @@ public:
                                         " were accepted, and lost when a sync failed; all else that was accepted "
                                         "survives power loss; accept_loss() says that somebody knows",
                              .at = hit->first});
+    }
+    /// Somebody knows of these: what was lost since is still told.
+    void accept_losses(std::vector<lsn_range> const& known) noexcept {
+        std::erase_if(lost, [&](lsn_range const& r) {
+            return std::ranges::any_of(known,
+                                       [&](lsn_range const& k) { return k.first <= r.first && r.last <= k.last; });
+        });
     }
     [[nodiscard]] error unknown_outcome() const noexcept {
         error e{.code = errc::outcome_unknown, .message = {}};

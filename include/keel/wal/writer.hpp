@@ -42,6 +42,7 @@
 #include <string>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 namespace keel::inline v0::wal {
 
@@ -146,13 +147,11 @@ public:
         KEEL_TRY(sync_up_to(s_.accepted, hold));
         return s_.nothing_lost();
     }
-    /// Somebody knows of every loss up to now.
-    void accept_losses() noexcept {
-        {
-            std::lock_guard const hold{s_.m};
-            s_.lost.clear();
-        }
-        s_.health.end_condition(state_cause::loss);
+    /// Somebody knows of these losses, which the manifest has declared.
+    void accept_losses(std::vector<lsn_range> const& known) noexcept {
+        std::lock_guard const hold{s_.m};
+        s_.accept_losses(known);
+        if (s_.lost.empty()) s_.health.end_condition(state_cause::loss);
     }
     /// Ends the segment that is written to, so that everything written so far is in segments that take no more records.
     [[nodiscard]] result<void> roll_over() {
@@ -315,7 +314,8 @@ private:
         for (;;) {
             if (!writable()) return s_.refuse();
             // A mark may be due before it, and an idle mark comes after it.
-            bool const fits = s_.active && s_.active->has_room(bytes + 2 * segment_type::mark_room, keyed);
+            auto const marks = s_.active && s_.active->has_spare_mark() ? 1U : 2U;
+            bool const fits = s_.active && s_.active->has_room(bytes + marks * segment_type::mark_room, keyed);
             if (fits && path_.may_encode()) {
                 put_due_mark();
                 put_due_index(bytes, keyed);
