@@ -87,6 +87,25 @@ TEST_CASE("load: of versions that stand together the newest counts, and what com
     CHECK(content(disk) == std::map<std::string, std::string>{{"a", "newest"}, {"c", "1"}});
 }
 
+TEST_CASE("load: what was ingested stands in tables, and the log's word of it is no record") {
+    using store = keel::engine<io::memory, segment_size<16 * KiB>>;
+    io::memory disk;
+    auto db = store::open("db", {.background_thread = false}, disk);
+    REQUIRE(db);
+    REQUIRE(db->put("a", "1"));
+    REQUIRE(db->ingest(std::map<std::string, std::string>{{"a", "2"}, {"b", "3"}}));
+    REQUIRE(db->ingest(std::map<std::string, std::string>{{"b", "4"}}));
+    REQUIRE(db->put("c", "5"));
+    REQUIRE(db->close());
+    io::memory copy;
+    auto const a = load(copy, wal_recovery(disk, {"dump"}).out);
+    CHECK_MESSAGE(a.code == 0, a.err);
+    auto const again = store::open("db", {.background_thread = false}, copy);
+    REQUIRE(again);
+    CHECK(**again->get("b") == "4");
+    CHECK(**again->get("c") == "5");
+}
+
 TEST_CASE("load: messages make a log") {
     io::memory disk;
     auto const text = "1 message whole \"one\"\n2 message begins \"two\"\n3 message ends \"three\"\n";
@@ -108,6 +127,7 @@ TEST_CASE("load: what cannot be loaded is refused with the line it stands in, an
     CHECK(load(cut, "1 put begins \"a\" \"b\"\n").err.find("inside a batch") != std::string::npos);
     io::memory third;
     CHECK(load(third, "{\"lsn\":1,\"type\":\"put\",\"key_hex\":\"0g\"}\n").code == 2);
+    CHECK(load(third, "1 type9 whole \"a\" \"b\"\n").err.find("line 1") != std::string::npos);
     auto const store = make_store("crc32c", 20);
     auto const before = content(store.disk);
     auto const there = load(store.disk, "1 put whole \"a\" \"b\"\n");

@@ -125,7 +125,7 @@ private:
     std::vector<std::size_t> widths_{};
 };
 
-/// One line on `err` that says how far a scan is; gone when this object is.
+/// One line on `err` that says how far a scan or a load is; gone when this object is.
 class progress_line {
 public:
     explicit progress_line(console const& to) noexcept : to_{to} {}
@@ -143,6 +143,11 @@ public:
         auto const seconds = std::chrono::duration_cast<std::chrono::seconds>(p.left).count();
         if (seconds > 0) to_.err << ", about " << seconds << " s left";
         to_.err << std::flush;
+    }
+    void show_loaded(std::uint64_t records) {
+        if (!to_.look.progress) return;
+        shown_ = true;
+        to_.err << "\r\x1b[Kload: " << counted(records, "record") << std::flush;
     }
 
 private:

@@ -13,6 +13,7 @@
 #include <keel/error.hpp>
 #include <keel/format/text.hpp>
 #include <keel/log.hpp>
+#include <keel/policy/durability/os_buffered.hpp>
 #include <keel/tool/detail/command_line.hpp>
 #include <keel/tool/detail/console.hpp>
 #include <keel/tool/detail/json.hpp>
@@ -66,30 +67,39 @@ namespace keel::inline v0::tool::detail {
     return r;
 }
 
+/// What a load writes with: nothing of it is acknowledged before the end, so nothing is synced before.
+template <class Config>
+struct synced_at_the_end : Config {
+    using durability = keel::durability::os_buffered;
+};
+
 /// Where the records go: a store or a log, whichever the first one belongs to.
 template <class Config>
 class loader {
+    using config = synced_at_the_end<Config>;
+
 public:
     loader(typename Config::file_system fs, std::string directory)
         : fs_{std::move(fs)}, directory_{std::move(directory)} {}
 
     result<void> add(format::record r) {
-        bool const of_log = r.type == format::frame_type::message;
+        using format::frame_type;
+        if (r.type == frame_type::erase && r.key.empty()) return {}; // the log's word of what was ingested
+        bool const of_log = r.type == frame_type::message;
+        if (!of_log && r.type != frame_type::put && r.type != frame_type::erase)
+            return failure(errc::invalid_argument, "expected a put, an erase or a message");
         KEEL_TRY(is_open(of_log));
         bool const begins = (r.flags & format::begins_batch) != 0;
         bool const ends = (r.flags & format::ends_batch) != 0;
         is_inside_ = !ends && (begins || is_inside_);
         if (of_log) texts_.push_back(std::move(r.value));
         else if (!is_older(r)) take(r);
-        // Records that stand alone are written many at a time.
-        if (ends && (of_log || !begins || batch_bytes_ >= bytes_at_once)) KEEL_TRY(write());
-        return {};
+        return ends ? write() : result<void>{};
     }
     /// Everything is written and survives power loss.
     result<void> finish() {
         if (is_inside_) return failure(errc::invalid_argument, "the input ends inside a batch");
         KEEL_TRY(is_open(false));
-        KEEL_TRY(write());
         if (log_) return log_->close();
         return store_->close();
     }
@@ -98,16 +108,14 @@ public:
     [[nodiscard]] bool is_log() const noexcept { return log_.has_value(); }
 
 private:
-    static constexpr std::size_t bytes_at_once = 64 * KiB;
-
     result<void> is_open(bool as_log) {
         if (!store_ && !log_) {
             open_options options;
             if (as_log) {
-                KEEL_TRY_LET(log, basic_log<Config>::open(directory_, options, fs_));
+                KEEL_TRY_LET(log, basic_log<config>::open(directory_, options, fs_));
                 log_.emplace(std::move(log));
             } else {
-                KEEL_TRY_LET(store, basic_engine<Config>::open(directory_, options, fs_));
+                KEEL_TRY_LET(store, basic_engine<config>::open(directory_, options, fs_));
                 store_.emplace(std::move(store));
             }
         }
@@ -126,7 +134,6 @@ private:
     void take(format::record const& r) {
         if (r.type == format::frame_type::erase) batch_.erase(r.key);
         else batch_.put(r.key, r.value);
-        batch_bytes_ += r.key.size() + r.value.size() + format::frame_header_bytes;
     }
     result<void> write() {
         if (!texts_.empty()) {
@@ -139,17 +146,15 @@ private:
             KEEL_TRY(store_->write(batch_));
             loaded_ += batch_.size();
             batch_.clear();
-            batch_bytes_ = 0;
         }
         return {};
     }
 
     typename Config::file_system fs_;
     std::string directory_;
-    std::optional<basic_engine<Config>> store_{};
-    std::optional<basic_log<Config>> log_{};
+    std::optional<basic_engine<config>> store_{};
+    std::optional<basic_log<config>> log_{};
     write_batch batch_{};
-    std::size_t batch_bytes_ = 0;
     std::vector<std::string> texts_{};
     bool is_inside_ = false; ///< a batch has begun and not ended
     bool any_ = false;
@@ -161,10 +166,12 @@ private:
 
 /// Errors name the line.
 template <class Config>
-[[nodiscard]] result<void> load_lines(std::istream& in, loader<Config>& to) {
+[[nodiscard]] result<void> load_lines(std::istream& in, loader<Config>& to, progress_line& progress) {
+    constexpr std::uint64_t shown_every = 16 * KiB;
     std::string line;
     for (std::uint64_t number = 1; std::getline(in, line); ++number) {
         if (line.empty()) continue;
+        if (number % shown_every == 0) progress.show_loaded(number);
         auto done = line.front() == '{' ? record_of_json(line) : format::parse(line);
         auto added = done ? to.add(std::move(*done)) : result<void>{failure(std::move(done).error())};
         if (added) continue;
@@ -191,7 +198,10 @@ template <class Config>
         if (!file) return failure(errc::not_found, "the input cannot be opened; check --input", line.input);
     }
     loader<Config> all{fs, line.directory};
-    KEEL_TRY(load_lines<Config>(line.input == "-" ? std::cin : file, all));
+    {
+        progress_line progress{to};
+        KEEL_TRY(load_lines<Config>(line.input == "-" ? std::cin : file, all, progress));
+    }
     if (line.json) {
         json o;
         o["loaded"] = all.loaded();
