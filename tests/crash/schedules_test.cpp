@@ -133,8 +133,8 @@ bool replay(run_name const& name) {
     return true;
 }
 
-constexpr std::uint64_t most = sanitized ? 10 : 1200;
-constexpr std::uint64_t sample = sanitized ? 4 : 300;
+constexpr std::uint64_t most = sanitized ? 10 : 2500;
+constexpr std::uint64_t sample = sanitized ? 4 : 600;
 constexpr std::uint64_t allocation_step = sanitized ? 60 : 1;
 
 } // namespace
