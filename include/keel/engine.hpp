@@ -242,17 +242,14 @@ public:
             return why_closed();
         recovery_report report;
         auto const view = levels_->view();
-        auto const names = core_->read_only() ? detail::file_names::may_be_gone : detail::file_names::must_stand;
+        auto const names = file_names();
         segment_id last{};
         for (auto const& r : view->runs) { // chunks of one segment stand together
             report.segments += std::exchange(last, r->source().id) != last;
             KEEL_TRY(detail::verify_segment<reading>(*r, how, names, report));
         }
         if (how == verify_depth::quick) report.mounted_segments = report.segments;
-        for (auto const& level : view->tables)
-            for (auto const& t : level) KEEL_TRY(detail::verify_table<reading>(*t, how, names, report));
-        for (auto const& f : report.findings) levels_->damage().note(f);
-        view->tell_damage();
+        KEEL_TRY(verify_tables(how, report));
         return report;
     }
 
@@ -271,7 +268,26 @@ public:
             return why_closed();
         KEEL_TRY(core_->before_write());
         KEEL_TRY(core_->writer().roll_over());
-        return merging_->work.all();
+        KEEL_TRY(merging_->work.all());
+        return merging_->work.damaged();
+    }
+    /// Verifies every table as verify() does, and writes those that are damaged anew: what it cannot read is left behind, as by compact().
+    /// Gives how many they were. Reads and writes go on meanwhile. Errors: as of compact().
+    [[nodiscard]] result<std::uint64_t> repair_tables() {
+        if (!is_open()) [[unlikely]]
+            return why_closed();
+        KEEL_TRY(core_->before_write());
+        recovery_report report;
+        KEEL_TRY(verify_tables(verify_depth::deep, report));
+        auto const found = damaged_tables(0);
+        if (found == 0) return found;
+        if (damaged_tables(1) != found) { // those of level 0 go down with the log
+            KEEL_TRY(core_->writer().roll_over());
+            KEEL_TRY(merging_->work.all());
+        }
+        KEEL_TRY(merging_->work.damaged());
+        if (damaged_tables(0) == 0) return found;
+        return failure(errc::read_only, "tables stay as they are: " + core_->writer().state_reason());
     }
     /// Where the bytes are, and what merging them costs.
     [[nodiscard]] storage_report storage() const {
@@ -366,6 +382,27 @@ private:
     using policy = typename Config::compaction;
     static constexpr std::size_t scan_reads = 16; ///< keys that beginning a scan is worth
     static constexpr auto erase_batch_bytes = std::min(64 * KiB, core_type::writer_type::batch_bytes_max);
+    /// Who reads beside a writer finds files that are gone since.
+    [[nodiscard]] detail::file_names file_names() const noexcept {
+        return core_->read_only() ? detail::file_names::may_be_gone : detail::file_names::must_stand;
+    }
+    /// Tells of all that the report has then.
+    result<void> verify_tables(verify_depth how, recovery_report& report) const {
+        auto const view = levels_->view();
+        for (auto const& level : view->tables)
+            for (auto const& t : level) KEEL_TRY(detail::verify_table<reading>(*t, how, file_names(), report));
+        for (auto const& f : report.findings) levels_->damage().note(f);
+        view->tell_damage();
+        return {};
+    }
+    /// How many are known to be, from this level on.
+    [[nodiscard]] std::uint64_t damaged_tables(std::size_t level) const {
+        std::uint64_t n = 0;
+        auto const view = levels_->view();
+        for (; level < view->tables.size(); ++level)
+            for (auto const& t : view->tables[level]) n += t->is_damaged() && !t->entry().is_placeholder();
+        return n;
+    }
     /// Whether the repair policy gives up a record that nothing can heal, and keeps all others.
     [[nodiscard]] static bool gives_up_records(open_options const& options) {
         finding const lost{.kind = damage::corrupt_record, .lost = 1};

@@ -553,6 +553,76 @@ TEST_CASE("transactions: a conflict is found in memory, in a segment sealed sinc
     CHECK(**db->get(key_of(8)) == "mine");
 }
 
+/// Of 300 keys, merged, the table with this byte (from its end where it is negative) turned over is written anew. The keys without an answer.
+std::vector<std::string> keys_without_answer_once_repaired(std::int64_t at, bool ingested) {
+    keel::io::memory disk;
+    auto db = store::open("db", uncached(), disk);
+    if (ingested) {
+        REQUIRE(db->put(key_of(299), "older"));
+        std::map<std::string, std::string> all;
+        for (int i = 0; i < 300; ++i) all[key_of(i)] = std::string(90, 'v');
+        REQUIRE(db->ingest(all));
+    } else {
+        for (int i = 0; i < 300; ++i) REQUIRE(db->put(key_of(i), std::string(90, 'v')));
+        REQUIRE(db->compact());
+    }
+    REQUIRE(db->close());
+    auto const table = files_ending(disk, ".tab").at(0);
+    auto const size = static_cast<std::int64_t>(disk.status(table)->size);
+    REQUIRE(disk.corrupt(table, static_cast<std::uint64_t>(at < 0 ? size + at : at), std::byte{1}));
+    auto const damaged = *disk.contents(table);
+    db = store::open("db", uncached(), disk);
+    REQUIRE(db);
+    auto const repaired = db->repair_tables();
+    REQUIRE(repaired);
+    CHECK(*repaired == 1);
+    CHECK(*db->repair_tables() == 0);
+    REQUIRE(db->close());
+    auto const evidence = disk.contents("db/quarantine/merged" + table.substr(table.rfind('/')));
+    REQUIRE(evidence);
+    CHECK(*evidence == damaged);
+    db = store::open("db", uncached(), disk);
+    std::vector<std::string> none;
+    for (int i = 0; i < 300; ++i) {
+        auto const got = db->get(key_of(i));
+        if (!got) none.push_back(key_of(i));
+        else CHECK(**got == std::string(90, 'v'));
+    }
+    auto const report = db->verify();
+    REQUIRE(report);
+    for (auto const& f : report->findings) CHECK(f.done == keel::outcome::declared_lost);
+    CHECK(report->findings.empty() == none.empty());
+    return none;
+}
+
+TEST_CASE("repair_tables: a damaged table is written anew, whatever is damaged of it, and kept as evidence") {
+    for (bool const ingested : {false, true}) {
+        CAPTURE(ingested);
+        for (auto const at : {100, -100, -540, -700}) { // headers, root, index
+            CAPTURE(at);
+            CHECK(keys_without_answer_once_repaired(at, ingested).empty());
+        }
+        auto const lost = keys_without_answer_once_repaired(9000, ingested);
+        CHECK(lost.size() > 10);
+        CHECK(lost.size() < 60);
+    }
+}
+
+TEST_CASE("compact: a table that is known to be damaged is written anew, also where nothing else is to be merged") {
+    keel::io::memory disk;
+    auto db = store::open("db", uncached(), disk);
+    for (int i = 0; i < 300; ++i) REQUIRE(db->put(key_of(i), std::string(90, 'v')));
+    REQUIRE(db->compact());
+    auto const table = files_ending(disk, ".tab").at(0);
+    REQUIRE(db->compact());
+    CHECK(files_ending(disk, ".tab").at(0) == table);
+    REQUIRE(disk.corrupt(table, 9000, std::byte{1}));
+    CHECK(seen_by(db->scan(keel::on_damage::skip)).gaps.size() == 1);
+    REQUIRE(db->compact());
+    CHECK(disk.contents(table).has_value() == false);
+    CHECK(seen_by(db->scan(keel::on_damage::skip)).gaps.size() == 1);
+}
+
 TEST_CASE("crashes: a merge that leaves damage behind is there as a whole or not at all, and the damaged file always") {
     keel::io::memory disk;
     std::map<std::string, std::string> expected;

@@ -169,6 +169,23 @@ public:
         return std::optional{std::move(job)};
     }
 
+    /// One table that is known to be damaged, written anew in the level it is in; nothing where there is none. Those of level 0 go with the
+    /// log.
+    [[nodiscard]] std::optional<job_type> damaged() const {
+        for (std::size_t n = 1; n < view_->tables.size(); ++n)
+            for (auto const& t : view_->tables[n]) {
+                if (!t->is_damaged()) continue;
+                auto job = of_tables();
+                job.into = static_cast<std::uint8_t>(n);
+                key_span keys;
+                keys.include(t->entry());
+                add_overlap(job, keys);
+                finish_job(job, keys, 0);
+                return job;
+            }
+        return {};
+    }
+
 private:
     /// Bytes a level should have at most.
     [[nodiscard]] static std::uint64_t target(std::size_t level) noexcept {
@@ -292,6 +309,13 @@ private:
         return {};
     }
 
+    /// A job that takes nothing of the log.
+    [[nodiscard]] job_type of_tables() const {
+        job_type job;
+        job.floor_before = job.floor = state_.floor;
+        job.base = state_.base;
+        return job;
+    }
     /// One table of a level that is too large, in turn by key.
     [[nodiscard]] job_type of_level(std::size_t n, std::string& next_key) const {
         auto const& level = view_->tables[n];
@@ -299,9 +323,7 @@ private:
         auto at = std::ranges::find_if(level, behind);
         if (at == level.end()) at = level.begin();
         next_key = (*at)->entry().largest + '\0';
-        job_type job;
-        job.floor_before = job.floor = state_.floor;
-        job.base = state_.base;
+        auto job = of_tables();
         job.into = static_cast<std::uint8_t>(n + 1);
         key_span keys;
         keys.include((*at)->entry());

@@ -105,6 +105,18 @@ public:
         if (!stuck_.empty()) return failure(why_stuck_);
         return {};
     }
+    /// Writes the tables that are known to be damaged anew, but for those that wait for the log. What cannot be read of them is left behind.
+    /// Errors: as of step().
+    [[nodiscard]] result<void> damaged(std::stop_token const& stop = {}) {
+        std::lock_guard const hold{m_};
+        for (;;) {
+            auto const done = choose_and_run(
+                stop, [](compaction_picker<merging>& pick) { return result<std::optional<job_type>>{pick.damaged()}; });
+            dispose();
+            if (!done) return failure(done.error());
+            if (!*done) return {};
+        }
+    }
     /// Makes the folder of the tables fit for new ones, at the first call; then gives ids for them. Any thread.
     [[nodiscard]] result<table_ids*> ids() {
         if (!ids_.begun()) KEEL_TRY(prepare());
@@ -165,14 +177,20 @@ private:
     result<void> run(job_type const& job, view_type const& view, std::stop_token const& stop) {
         KEEL_TRY(ids());
         std::vector<format::table_entry> made;
-        unread_type unread;
+        std::set<format::table_id> damaged; // and kept
         if (job.reads()) {
+            unread_type unread;
             auto first = job.floor_before.next();
             for (auto const& level : job.tables)
                 for (auto const& t : level) first = std::min(first, t->entry().lsns.first);
             merge_output<merging> out{fs_, core_.keeper(), ids_, job.into, first, made};
             auto done = merge(job, stop, out, unread);
             if (done && !unread.empty()) done = leave_behind(unread, view, made, out);
+            if (done) {
+                auto noted = note_damaged(job, unread);
+                if (noted) damaged = std::move(*noted);
+                else done = failure(std::move(noted).error());
+            }
             if (done) done = out.name();
             if (!done) {
                 out.discard();
@@ -182,7 +200,7 @@ private:
                 return done;
             }
         }
-        return switch_over(job, made, unread);
+        return switch_over(job, made, damaged);
     }
 
     /// The folder, and what a crash left in it.
@@ -364,6 +382,17 @@ private:
         }
         return {};
     }
+    /// Which tables of the job are evidence of damage. Those that were read whole in spite of it get a note here. Before the edit.
+    result<std::set<format::table_id>> note_damaged(job_type const& job, unread_type const& unread) {
+        std::set<format::table_id> out;
+        for (auto const& d : unread.all())
+            if (d.tab) out.insert(d.tab->entry().id);
+        for (auto const& level : job.tables)
+            for (auto const& t : level)
+                if (t->is_damaged() && out.insert(t->entry().id).second)
+                    KEEL_TRY(evidence_.note(t->path(), {}, {}, core_.keeper().now_ns()));
+        return out;
+    }
 
     // ---- switching ----------------------------------------------------------------------------------------------------------
 
@@ -388,13 +417,12 @@ private:
 
     /// Complete before the edit is committed: what follows the commit must not be forgotten for want of memory.
     [[nodiscard]] switched what_changes(job_type const& job, std::vector<format::table_entry> const& made,
-                                        unread_type const& unread) {
+                                        std::set<format::table_id> const& damaged) {
         switched all;
         for (auto const& level : job.tables)
             for (auto const& t : level) {
                 all.out.push_back(t->entry().id);
-                bool const damaged = std::ranges::any_of(unread.all(), [&](auto const& d) { return d.tab == t; });
-                all.old_tables.push_back({t->path(), t->file(), damaged});
+                all.old_tables.push_back({t->path(), t->file(), damaged.contains(t->entry().id)});
             }
         for (auto const& t : job.moved) {
             auto entry = t->entry();
@@ -420,8 +448,8 @@ private:
         return all;
     }
     result<void> switch_over(job_type const& job, std::vector<format::table_entry> const& made,
-                             unread_type const& unread) {
-        auto all = what_changes(job, made, unread);
+                             std::set<format::table_id> const& damaged) {
+        auto all = what_changes(job, made, damaged);
         format::edit_builder edit;
         for (auto const& level : job.tables)
             for (auto const& t : level) edit.untable(t->entry().id);

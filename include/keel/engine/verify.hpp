@@ -95,6 +95,7 @@ template <class Config>
                            *file, of.path(), of.entry(), [](table::version const&) {})));
     report.bytes += seen.bytes;
     report.table_records += seen.records;
+    if (!seen.findings.empty()) of.note_damaged();
     for (auto& f : seen.findings) report.findings.push_back(std::move(f));
     return {};
 }

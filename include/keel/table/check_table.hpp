@@ -8,11 +8,13 @@
 #include <keel/error.hpp>
 #include <keel/format/block.hpp>
 #include <keel/format/frame.hpp>
+#include <keel/format/key_text.hpp>
 #include <keel/format/manifest.hpp>
 #include <keel/format/table.hpp>
 #include <keel/io/concept.hpp>
 #include <keel/policy/compression/concept.hpp>
 #include <keel/policy/repair/finding.hpp>
+#include <keel/table/damaged_range.hpp>
 #include <keel/table/entry.hpp>
 #include <keel/table/packed_block.hpp>
 #include <keel/types.hpp>
@@ -50,6 +52,7 @@ public:
             if (cancel.stop_requested()) return std::move(out_);
             at = frame_at(at, end, visit);
         }
+        name_keys(of_.ends_open ? std::nullopt : std::optional{key_after(of_.largest)});
         if (header_ && out_.findings.empty() && (out_.records != header_->records || blocks_ != header_->blocks))
             complain(damage::corrupt_block, 0, format::header_bytes,
                      "the records verify one by one but are not as many as the table's header says");
@@ -87,6 +90,7 @@ private:
         switch (seen.state) {
         case format::frame_state::intact: take(at, seen, visit); return at + seen.bytes();
         case format::frame_state::damaged:
+            if (is_records(seen.header.type)) unnamed_.push_back(out_.findings.size());
             complain(damage::corrupt_block, at, seen.bytes(), kind_of(seen.header.type),
                      is_records(seen.header.type) ? outcome::reported : outcome::healed);
             return at + seen.bytes();
@@ -94,6 +98,7 @@ private:
         }
         auto const next = wal::find_tag(in_, static_cast<std::uint32_t>(of_.salt), at + format::frame_alignment, end);
         bool const behind_records = header_ && at >= header_->blocks_end;
+        if (!behind_records) unnamed_.push_back(out_.findings.size());
         complain(damage::corrupt_block, at, next - at, "no frame of this table begins here",
                  behind_records ? outcome::healed : outcome::reported);
         return next;
@@ -173,6 +178,7 @@ private:
             if (!of_.may_have(in.key()) || !of_.lsns.contains(here))
                 return complain(damage::corrupt_block, at, bytes,
                                 "a record of the block is outside of what the manifest says of the table");
+            name_keys(key_after(in.key()));
             if (order != 0) hashes_.push_back(format::filter_hash(in.key()));
             last_.assign(in.key());
             last_at_ = here;
@@ -180,6 +186,12 @@ private:
             visit(version{.key = in.key(), .value = in.value(), .at = here, .tombstone = in.tombstone()});
         }
         if (!in.whole()) complain(damage::corrupt_block, at, bytes, "the block verifies and holds no records");
+    }
+    /// Which keys the blocks had that did not verify: those behind the last one that was read, and in front of `to`.
+    void name_keys(std::optional<std::string> const& to) {
+        if (unnamed_.empty()) return;
+        auto const keys = format::text_of_keys(out_.records == 0 ? of_.smallest : last_, to);
+        for (auto const n : std::exchange(unnamed_, {})) out_.findings[n].detail += ": " + keys;
     }
     /// Also where this policy would not unpack them.
     [[nodiscard]] static bool is_records(format::frame_type type) noexcept {
@@ -207,6 +219,7 @@ private:
     table_check out_{};
     std::vector<std::byte> raw_{}; ///< a block's payload, unpacked
     std::uint64_t blocks_ = 0;
+    std::vector<std::size_t> unnamed_{}; ///< findings that do not say yet which keys they cost
     std::string last_{};
     lsn last_at_{};
     places blocks_seen_{};

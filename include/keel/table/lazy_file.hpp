@@ -43,7 +43,8 @@ public:
     [[nodiscard]] typename Fs::file const& file() const noexcept { return *file_; }
     /// Whether a file stands under its name. Errors: not_found.
     [[nodiscard]] result<void> named() const {
-        KEEL_TRY(fs_.status(path_));
+        auto fs = fs_;
+        KEEL_TRY(fs.status(path_));
         return {};
     }
 

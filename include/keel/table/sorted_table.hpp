@@ -80,9 +80,14 @@ public:
     }
     /// Whether it still stands under its name. Errors: not_found.
     [[nodiscard]] result<void> named() const { return file_->named(); }
+    /// Whether bytes of it are known not to verify, were it those of a second header or of the filter. A merge leaves them behind.
+    [[nodiscard]] bool is_damaged() const noexcept { return damaged_.load(std::memory_order_relaxed); }
+    void note_damaged() const noexcept { damaged_.store(true, std::memory_order_relaxed); }
     /// The same file, as the manifest names it now.
     [[nodiscard]] std::shared_ptr<sorted_table const> renamed(format::table_entry const& now) const {
-        return std::make_shared<sorted_table const>(file_, now, cache_, listener_);
+        auto out = std::make_shared<sorted_table const>(file_, now, cache_, listener_);
+        if (is_damaged()) out->note_damaged();
+        return out;
     }
 
     /// The newest version of `key` that is not newer than `snapshot`; false where there is none. `hash` is the key's filter_hash.
@@ -639,6 +644,7 @@ private:
                              .offset = where.offset});
     }
     void tell(damage kind, format::block_place where, std::string detail, format::frame_type type) const {
+        if (kind != damage::unreadable) note_damaged();
         if (!listener_ || !*listener_) return;
         (*listener_)({.kind = kind,
                       .file = path(),
@@ -860,6 +866,7 @@ private:
     mutable bool filterless_ = false;
     mutable silent_medium silence_{};
     mutable std::atomic<bool> made_in_silence_{false}; // relaxed: a hint for messages and for merges
+    mutable std::atomic<bool> damaged_{false};         // relaxed: a hint for merges
     mutable fence_list made_{};
     mutable std::atomic<bool> made_ready_{false};
 };

@@ -2,9 +2,12 @@
 #ifndef KEEL_TOOL_DETAIL_REPAIR_HPP
 #define KEEL_TOOL_DETAIL_REPAIR_HPP
 
-// `wal-recovery repair`, `wal-recovery undo` and `wal-recovery accept-loss`: the only commands that write. Look, plan, carry out
-// (recovery/carry_out.hpp, as an opening does), look again, say what became of it. A dry run ends after the plan.
+// `wal-recovery repair`, `wal-recovery undo` and `wal-recovery accept-loss`: the only commands that write to a store that is there. Look,
+// plan, carry out (recovery/carry_out.hpp, as an opening does), then let an engine write damaged tables anew, look again, say what became
+// of it. A dry run ends after the plan.
 
+#include <keel/engine.hpp>
+#include <keel/policy/compaction/by_hand.hpp>
 #include <keel/policy/repair/choice.hpp>
 #include <keel/recovery/carry_out.hpp>
 #include <keel/recovery/plan.hpp>
@@ -26,8 +29,11 @@ struct repair_story {
     survey before;
     recovery::repair_plan plan;
     std::string_view strategy{};
+    std::vector<std::string> tables{}; ///< damaged, to be written anew: paths inside the store
     recovery::repair_done done{};
     std::optional<survey> after{}; ///< nothing where nothing was done
+
+    [[nodiscard]] bool changes_anything() const { return plan.changes_anything() || !tables.empty(); }
 };
 
 [[nodiscard]] inline json plan_json(repair_story const& story) {
@@ -39,6 +45,7 @@ struct repair_story {
         o[s.keep.empty() ? "set_aside" : "rebuild"].push_back(stock.paths.inside(stock.segments[s.segment].path));
     o["forget"] = json::array();
     for (auto const id : story.plan.forget) o["forget"].push_back(stock.paths.inside(stock.paths.segment(id)));
+    o["rewrite_tables"] = story.tables;
     o["rewrite_manifest"] = story.plan.rewrite_manifest;
     o["declare_lost"] = to_json(story.plan.declare);
     return o;
@@ -77,6 +84,8 @@ inline void say_plan(console& to, command_line const& line, repair_story const& 
                << printable(stock.paths.inside(stock.segments[s.segment].path)) << '\n';
     for (auto const id : plan.forget)
         to.out << "  takes off the manifest, the file is gone: " << stock.paths.inside(stock.paths.segment(id)) << '\n';
+    for (auto const& path : story.tables)
+        to.out << "  writes anew what verifies of a table, the rest gets no answer: " << printable(path) << '\n';
     if (plan.rewrite_manifest) to.out << "  writes both manifests anew\n";
     if (!plan.declare.empty())
         to.out << "  declares lost: " << counted(plan.lost_records, "record") << ", LSN " << text_of(plan.declare)
@@ -85,7 +94,7 @@ inline void say_plan(console& to, command_line const& line, repair_story const& 
 }
 
 inline void say_outcome(console& to, command_line const& line, repair_story const& story) {
-    if (!story.plan.changes_anything()) {
+    if (!story.changes_anything()) {
         if (story.before.unknown())
             to.out << "\nA repair cannot bring back what is gone without a trace; put the file back from a copy, "
                       "restore a "
@@ -103,6 +112,8 @@ inline void say_outcome(console& to, command_line const& line, repair_story cons
         return;
     }
     for (auto const& path : story.done.quarantined) to.out << "  moved to " << printable(path) << '\n';
+    for (auto const& path : story.tables)
+        to.out << "  moved to quarantine/merged" << printable(path.substr(path.rfind('/'))) << '\n';
     to.out << '\n';
     say_line(to, "now", painted_status(to, *story.after));
     auto const& r = story.after->exam.report;
@@ -114,7 +125,8 @@ inline void say_outcome(console& to, command_line const& line, repair_story cons
              counted(story.plan.lost_records, "record") +
                  (story.plan.declare.empty() ? "" : ", LSN " + text_of(story.plan.declare)));
     say_findings(to, story.after->findings);
-    to.out << "\nTo take this back: wal-recovery undo --data-dir " << printable(line.directory) << '\n';
+    if (story.tables.empty())
+        to.out << "\nTo take this back: wal-recovery undo --data-dir " << printable(line.directory) << '\n';
 }
 
 [[nodiscard]] inline int say_story(console& to, command_line const& line, repair_story const& story) {
@@ -143,6 +155,31 @@ template <class Config>
     if (carried.done) story.done = std::move(*carried.done);
     KEEL_TRY(carried.outcome);
     return recovery::remember_unknown<Config>(fs, exam, story.before.ledger);
+}
+
+/// Tables of which some bytes do not verify.
+[[nodiscard]] inline std::vector<std::string> damaged_tables(survey const& s) {
+    std::set<std::string> out;
+    for (auto const& f : s.findings)
+        if (f.file.ends_with(".tab") && f.kind != damage::missing_table && f.done != outcome::declared_lost)
+            out.insert(f.file);
+    return {out.begin(), out.end()};
+}
+
+/// Config for an engine that does nothing but what it is asked for.
+template <class Config>
+struct when_asked : Config {
+    using compaction = keel::compaction::by_hand;
+};
+
+/// Nobody may hold the store's lock.
+template <class Config>
+[[nodiscard]] result<void> rewrite_tables(typename Config::file_system const& fs, std::string const& directory) {
+    open_options options;
+    options.background_thread = false;
+    KEEL_TRY_LET(store, basic_engine<when_asked<Config>>::open(directory, options, fs));
+    KEEL_TRY(store.repair_tables());
+    return store.close();
 }
 
 /// Holds the lock until the last of what shares it is gone.
@@ -175,9 +212,15 @@ template <class Config>
                                                                     *stock.manifest.state);
     auto plan = recovery::plan_repair(seen.exam, choice, recovery::repair_scope::everything, begun);
     repair_story story{.before = std::move(seen), .plan = std::move(plan), .strategy = choice.name};
-    auto const identity = identity_from<Config>(fs, paths, std::move(held)); // until it has looked again
+    story.tables = damaged_tables(story.before);
+    auto identity = identity_from<Config>(fs, paths,
+                                          std::move(held)); // until it has looked again, or an engine takes it
     if (!line.dry_run) KEEL_TRY(carry_out<Config>(fs, story, identity));
-    if (!line.dry_run && story.plan.changes_anything()) {
+    if (!line.dry_run && !story.tables.empty()) {
+        identity.reset();
+        KEEL_TRY(rewrite_tables<Config>(fs, line.directory));
+    }
+    if (!line.dry_run && story.changes_anything()) {
         KEEL_TRY_LET(after, look_at<Config>(fs, line, to));
         story.after.emplace(std::move(after));
     }

@@ -70,16 +70,20 @@ inline void say_what_to_do(console& to, survey const& s) {
                   "it, and say that the loss is known:\n"
                << "  wal-recovery accept-loss --data-dir " << dir << '\n';
     if (!s.damaged()) return;
-    auto const of_table = [](finding const& f) {
-        return (f.kind == damage::missing_table || f.file.ends_with(".tab")) && f.is_corruption() &&
-               f.done != outcome::healed;
+    auto const is_missing = [](finding const& f) { return f.kind == damage::missing_table; };
+    auto const is_given_up = [](finding const& f) {
+        return f.file.ends_with(".tab") && f.done == outcome::declared_lost;
     };
-    if (std::ranges::any_of(s.findings, of_table))
-        to.out << "What to do: put the damaged tables back from a copy or a backup; no repair makes up what they held. "
+    if (std::ranges::any_of(s.findings, is_missing))
+        to.out << "What to do: put the missing tables back from a copy or a backup; no repair makes up what they held. "
                   "Where there is none, save what verifies into a new store:\n"
                << "  wal-recovery dump --data-dir " << dir << " > records\n"
                << "  wal-recovery load --data-dir NEW --input records\n";
-    if (std::ranges::all_of(s.findings, of_table)) return;
+    if (std::ranges::any_of(s.findings, is_given_up))
+        to.out
+            << "What to do: keys that have no answer since a repair or a merge have one again once they are written, "
+               "or erased. A backup may have them, or what is kept of the damaged file in quarantine/merged.\n";
+    if (std::ranges::all_of(s.findings, [&](finding const& f) { return is_missing(f) || is_given_up(f); })) return;
     to.out << "What to do: copy the folder first if the medium may be failing. Then see what a repair would do, and "
               "repair:\n"
            << "  wal-recovery repair --data-dir " << dir << " --strategy partial --dry-run\n"
