@@ -111,7 +111,9 @@ public:
 
     /// Schedules with up to two switches without troubles; one switch with a trouble at each call; a sample of both kinds with two troubles.
     /// Where there are more than about `most` of a kind, a part of them.
-    void run_all(std::uint64_t most, std::uint64_t sample) {
+    /// `one_in`: which of the schedules with one switch are tried.
+    void run_all(std::uint64_t most, std::uint64_t sample, std::uint64_t one_in = 1) {
+        one_in_ = one_in;
         for (std::uint32_t first = 0; first < what_.threads.size(); ++first)
             begin_with(first, most / what_.threads.size());
         std::uint64_t all = 0;
@@ -143,11 +145,11 @@ public:
     }
     /// Each allocation, or each start of a thread, is refused in turn: it alone, and with all that follow. In a child process: what throws
     /// where nobody catches ends it.
-    void refuse_each(trouble what, std::uint64_t step) {
+    void refuse_each(trouble what, std::uint64_t step, bool with_switches = true) {
         auto const base = make({}, {}, true);
         if (!base) return;
         refuse_each_under({}, what, what == trouble::no_memory ? base->allocations : threads_most, step);
-        if (what_.threads.size() < 2 || what_.background) return;
+        if (!with_switches || what_.threads.size() < 2 || what_.background) return;
         begin_with(0, 1);
         for (auto const& one : distinct_)
             if (!one.order.switches.empty()) refuse_each_under(one.order, what, one.result.allocations, step);
@@ -235,6 +237,7 @@ private:
         auto const step = 1 + base->places.size() * base->places.size() * others * others / 2 / most;
         std::uint64_t n = 0;
         for_each_switch(*base, 0, none, [&](keel::io::schedule const& one) {
+            if (++switched_ % one_in_ != 0) return;
             auto const run = make(one, {}, false);
             if (!run || run->unused_switch) return;
             keep_if_new(one, run, distinct_); // before those that differ from it in nothing
@@ -303,6 +306,8 @@ private:
     std::uint64_t ticks_ = 0;
     std::uint64_t calls_ = 0; ///< of the longest run without a switch
     std::uint64_t calls_seen_ = 0;
+    std::uint64_t one_in_ = 1;   ///< of the schedules with one switch, is tried
+    std::uint64_t switched_ = 0; ///< how many there were
     std::uint32_t threads_seen_;
     std::set<std::uint64_t> seen_{};
     std::vector<made_run> distinct_{}; ///< with one switch at most

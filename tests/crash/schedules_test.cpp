@@ -71,6 +71,9 @@ void tell(char const* what, totals const& sum) {
                 static_cast<unsigned long long>(sum.hits));
 }
 
+// A build with sanitizers tries some of the runs: it is there to see what memory does.
+constexpr std::uint64_t switched_one_in = sanitized ? 8 : 1;
+
 template <class Durability>
 void try_all_schedules(std::uint64_t most, std::uint64_t sample) {
     totals sum;
@@ -79,7 +82,7 @@ void try_all_schedules(std::uint64_t most, std::uint64_t sample) {
         all = all && is_wanted(p, Durability::name);
         if (!is_wanted(p, Durability::name)) continue;
         with_program<Durability>(p, [&](auto& e) {
-            e.run_all(long_minutes().count() != 0 ? ~std::uint64_t{0} >> 8 : most, sample);
+            e.run_all(long_minutes().count() != 0 ? ~std::uint64_t{0} >> 8 : most, sample, switched_one_in);
             report(e, sum);
         });
     }
@@ -101,8 +104,8 @@ void refuse_all_memory(std::uint64_t step) {
         all = all && is_wanted(p, Durability::name);
         if (!is_wanted(p, Durability::name)) return;
         with_program<Durability>(p, [&](auto& e) {
-            e.refuse_each(trouble::no_memory, p.background ? 1 : one_in);
-            if (p.background || p.name.starts_with("opening")) e.refuse_each(trouble::no_thread, 1);
+            e.refuse_each(trouble::no_memory, p.background && !sanitized ? 1 : one_in, !sanitized);
+            if (p.background || p.name.starts_with("opening")) e.refuse_each(trouble::no_thread, 1, !sanitized);
             report(e, sum);
         });
     };

@@ -8,6 +8,7 @@
 #include <doctest/doctest.h>
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 using keel::as_bytes;
@@ -21,7 +22,7 @@ namespace {
 
 constexpr std::uint64_t salt = 0x0123456789ABCDEF;
 
-operation put(std::string const& key, std::string const& value) {
+operation put(std::string_view key, std::string_view value) {
     return {.type = format::frame_type::put, .key = as_bytes(key), .value = as_bytes(value)};
 }
 /// A group with one batch of one record each, of these payload sizes, at LSN 1 and on.
