@@ -10319,7 +10319,8 @@ public:
     [[nodiscard]] typename Fs::file const& file() const noexcept { return *file_; }
     /// Whether a file stands under its name. Errors: not_found.
     [[nodiscard]] result<void> named() const {
-        KEEL_TRY(fs_.status(path_));
+        auto fs = fs_;
+        KEEL_TRY(fs.status(path_));
         return {};
     }
 
@@ -13332,9 +13333,14 @@ public:
     }
     /// Whether it still stands under its name. Errors: not_found.
     [[nodiscard]] result<void> named() const { return file_->named(); }
+    /// Whether bytes of it are known not to verify, were it those of a second header or of the filter. A merge leaves them behind.
+    [[nodiscard]] bool is_damaged() const noexcept { return damaged_.load(std::memory_order_relaxed); }
+    void note_damaged() const noexcept { damaged_.store(true, std::memory_order_relaxed); }
     /// The same file, as the manifest names it now.
     [[nodiscard]] std::shared_ptr<sorted_table const> renamed(format::table_entry const& now) const {
-        return std::make_shared<sorted_table const>(file_, now, cache_, listener_);
+        auto out = std::make_shared<sorted_table const>(file_, now, cache_, listener_);
+        if (is_damaged()) out->note_damaged();
+        return out;
     }
 
     /// The newest version of `key` that is not newer than `snapshot`; false where there is none. `hash` is the key's filter_hash.
@@ -13891,6 +13897,7 @@ private:
                              .offset = where.offset});
     }
     void tell(damage kind, format::block_place where, std::string detail, format::frame_type type) const {
+        if (kind != damage::unreadable) note_damaged();
         if (!listener_ || !*listener_) return;
         (*listener_)({.kind = kind,
                       .file = path(),
@@ -14112,6 +14119,7 @@ private:
     mutable bool filterless_ = false;
     mutable silent_medium silence_{};
     mutable std::atomic<bool> made_in_silence_{false}; // relaxed: a hint for messages and for merges
+    mutable std::atomic<bool> damaged_{false};         // relaxed: a hint for merges
     mutable fence_list made_{};
     mutable std::atomic<bool> made_ready_{false};
 };
@@ -15250,6 +15258,23 @@ public:
         return std::optional{std::move(job)};
     }
 
+    /// One table that is known to be damaged, written anew in the level it is in; nothing where there is none. Those of level 0 go with the
+    /// log.
+    [[nodiscard]] std::optional<job_type> damaged() const {
+        for (std::size_t n = 1; n < view_->tables.size(); ++n)
+            for (auto const& t : view_->tables[n]) {
+                if (!t->is_damaged()) continue;
+                auto job = of_tables();
+                job.into = static_cast<std::uint8_t>(n);
+                key_span keys;
+                keys.include(t->entry());
+                add_overlap(job, keys);
+                finish_job(job, keys, 0);
+                return job;
+            }
+        return {};
+    }
+
 private:
     /// Bytes a level should have at most.
     [[nodiscard]] static std::uint64_t target(std::size_t level) noexcept {
@@ -15373,6 +15398,13 @@ private:
         return {};
     }
 
+    /// A job that takes nothing of the log.
+    [[nodiscard]] job_type of_tables() const {
+        job_type job;
+        job.floor_before = job.floor = state_.floor;
+        job.base = state_.base;
+        return job;
+    }
     /// One table of a level that is too large, in turn by key.
     [[nodiscard]] job_type of_level(std::size_t n, std::string& next_key) const {
         auto const& level = view_->tables[n];
@@ -15380,9 +15412,7 @@ private:
         auto at = std::ranges::find_if(level, behind);
         if (at == level.end()) at = level.begin();
         next_key = (*at)->entry().largest + '\0';
-        job_type job;
-        job.floor_before = job.floor = state_.floor;
-        job.base = state_.base;
+        auto job = of_tables();
         job.into = static_cast<std::uint8_t>(n + 1);
         key_span keys;
         keys.include((*at)->entry());
@@ -20164,8 +20194,9 @@ private:
         if (any && (!out_.manifest.state || out_.state.edit < out_.manifest.marked))
             return failure(
                 errc::corruption,
-                "neither manifest holds a whole state, and only it knows which of the tables count: restore a "
-                "backup, or put a copy of a manifest back; nothing was changed",
+                "neither manifest holds a whole state, and only it knows which of the tables count: put a copy of a "
+                "manifest back, or restore a backup; where there is none, wal-recovery dump prints what verifies of "
+                "all of them, and load makes a store of that; nothing was changed",
                 out_.paths.manifest(0));
         std::ranges::sort(there);
         for (auto const& [id, t] : out_.state.tables)
@@ -20316,6 +20347,7 @@ public:
             if (cancel.stop_requested()) return std::move(out_);
             at = frame_at(at, end, visit);
         }
+        name_keys(of_.ends_open ? std::nullopt : std::optional{key_after(of_.largest)});
         if (header_ && out_.findings.empty() && (out_.records != header_->records || blocks_ != header_->blocks))
             complain(damage::corrupt_block, 0, format::header_bytes,
                      "the records verify one by one but are not as many as the table's header says");
@@ -20353,6 +20385,7 @@ private:
         switch (seen.state) {
         case format::frame_state::intact: take(at, seen, visit); return at + seen.bytes();
         case format::frame_state::damaged:
+            if (is_records(seen.header.type)) unnamed_.push_back(out_.findings.size());
             complain(damage::corrupt_block, at, seen.bytes(), kind_of(seen.header.type),
                      is_records(seen.header.type) ? outcome::reported : outcome::healed);
             return at + seen.bytes();
@@ -20360,6 +20393,7 @@ private:
         }
         auto const next = wal::find_tag(in_, static_cast<std::uint32_t>(of_.salt), at + format::frame_alignment, end);
         bool const behind_records = header_ && at >= header_->blocks_end;
+        if (!behind_records) unnamed_.push_back(out_.findings.size());
         complain(damage::corrupt_block, at, next - at, "no frame of this table begins here",
                  behind_records ? outcome::healed : outcome::reported);
         return next;
@@ -20439,6 +20473,7 @@ private:
             if (!of_.may_have(in.key()) || !of_.lsns.contains(here))
                 return complain(damage::corrupt_block, at, bytes,
                                 "a record of the block is outside of what the manifest says of the table");
+            name_keys(key_after(in.key()));
             if (order != 0) hashes_.push_back(format::filter_hash(in.key()));
             last_.assign(in.key());
             last_at_ = here;
@@ -20446,6 +20481,12 @@ private:
             visit(version{.key = in.key(), .value = in.value(), .at = here, .tombstone = in.tombstone()});
         }
         if (!in.whole()) complain(damage::corrupt_block, at, bytes, "the block verifies and holds no records");
+    }
+    /// Which keys the blocks had that did not verify: those behind the last one that was read, and in front of `to`.
+    void name_keys(std::optional<std::string> const& to) {
+        if (unnamed_.empty()) return;
+        auto const keys = format::text_of_keys(out_.records == 0 ? of_.smallest : last_, to);
+        for (auto const n : std::exchange(unnamed_, {})) out_.findings[n].detail += ": " + keys;
     }
     /// Also where this policy would not unpack them.
     [[nodiscard]] static bool is_records(format::frame_type type) noexcept {
@@ -20473,6 +20514,7 @@ private:
     table_check out_{};
     std::vector<std::byte> raw_{}; ///< a block's payload, unpacked
     std::uint64_t blocks_ = 0;
+    std::vector<std::size_t> unnamed_{}; ///< findings that do not say yet which keys they cost
     std::string last_{};
     lsn last_at_{};
     places blocks_seen_{};
@@ -25833,6 +25875,18 @@ public:
         if (!stuck_.empty()) return failure(why_stuck_);
         return {};
     }
+    /// Writes the tables that are known to be damaged anew, but for those that wait for the log. What cannot be read of them is left behind.
+    /// Errors: as of step().
+    [[nodiscard]] result<void> damaged(std::stop_token const& stop = {}) {
+        std::lock_guard const hold{m_};
+        for (;;) {
+            auto const done = choose_and_run(
+                stop, [](compaction_picker<merging>& pick) { return result<std::optional<job_type>>{pick.damaged()}; });
+            dispose();
+            if (!done) return failure(done.error());
+            if (!*done) return {};
+        }
+    }
     /// Makes the folder of the tables fit for new ones, at the first call; then gives ids for them. Any thread.
     [[nodiscard]] result<table_ids*> ids() {
         if (!ids_.begun()) KEEL_TRY(prepare());
@@ -25893,14 +25947,20 @@ private:
     result<void> run(job_type const& job, view_type const& view, std::stop_token const& stop) {
         KEEL_TRY(ids());
         std::vector<format::table_entry> made;
-        unread_type unread;
+        std::set<format::table_id> damaged; // and kept
         if (job.reads()) {
+            unread_type unread;
             auto first = job.floor_before.next();
             for (auto const& level : job.tables)
                 for (auto const& t : level) first = std::min(first, t->entry().lsns.first);
             merge_output<merging> out{fs_, core_.keeper(), ids_, job.into, first, made};
             auto done = merge(job, stop, out, unread);
             if (done && !unread.empty()) done = leave_behind(unread, view, made, out);
+            if (done) {
+                auto noted = note_damaged(job, unread);
+                if (noted) damaged = std::move(*noted);
+                else done = failure(std::move(noted).error());
+            }
             if (done) done = out.name();
             if (!done) {
                 out.discard();
@@ -25910,7 +25970,7 @@ private:
                 return done;
             }
         }
-        return switch_over(job, made, unread);
+        return switch_over(job, made, damaged);
     }
 
     /// The folder, and what a crash left in it.
@@ -26092,6 +26152,17 @@ private:
         }
         return {};
     }
+    /// Which tables of the job are evidence of damage. Those that were read whole in spite of it get a note here. Before the edit.
+    result<std::set<format::table_id>> note_damaged(job_type const& job, unread_type const& unread) {
+        std::set<format::table_id> out;
+        for (auto const& d : unread.all())
+            if (d.tab) out.insert(d.tab->entry().id);
+        for (auto const& level : job.tables)
+            for (auto const& t : level)
+                if (t->is_damaged() && out.insert(t->entry().id).second)
+                    KEEL_TRY(evidence_.note(t->path(), {}, {}, core_.keeper().now_ns()));
+        return out;
+    }
 
     // ---- switching ----------------------------------------------------------------------------------------------------------
 
@@ -26116,13 +26187,12 @@ private:
 
     /// Complete before the edit is committed: what follows the commit must not be forgotten for want of memory.
     [[nodiscard]] switched what_changes(job_type const& job, std::vector<format::table_entry> const& made,
-                                        unread_type const& unread) {
+                                        std::set<format::table_id> const& damaged) {
         switched all;
         for (auto const& level : job.tables)
             for (auto const& t : level) {
                 all.out.push_back(t->entry().id);
-                bool const damaged = std::ranges::any_of(unread.all(), [&](auto const& d) { return d.tab == t; });
-                all.old_tables.push_back({t->path(), t->file(), damaged});
+                all.old_tables.push_back({t->path(), t->file(), damaged.contains(t->entry().id)});
             }
         for (auto const& t : job.moved) {
             auto entry = t->entry();
@@ -26148,8 +26218,8 @@ private:
         return all;
     }
     result<void> switch_over(job_type const& job, std::vector<format::table_entry> const& made,
-                             unread_type const& unread) {
-        auto all = what_changes(job, made, unread);
+                             std::set<format::table_id> const& damaged) {
+        auto all = what_changes(job, made, damaged);
         format::edit_builder edit;
         for (auto const& level : job.tables)
             for (auto const& t : level) edit.untable(t->entry().id);
@@ -27140,6 +27210,7 @@ template <class Config>
                            *file, of.path(), of.entry(), [](table::version const&) {})));
     report.bytes += seen.bytes;
     report.table_records += seen.records;
+    if (!seen.findings.empty()) of.note_damaged();
     for (auto& f : seen.findings) report.findings.push_back(std::move(f));
     return {};
 }
@@ -27428,17 +27499,14 @@ public:
             return why_closed();
         recovery_report report;
         auto const view = levels_->view();
-        auto const names = core_->read_only() ? detail::file_names::may_be_gone : detail::file_names::must_stand;
+        auto const names = file_names();
         segment_id last{};
         for (auto const& r : view->runs) { // chunks of one segment stand together
             report.segments += std::exchange(last, r->source().id) != last;
             KEEL_TRY(detail::verify_segment<reading>(*r, how, names, report));
         }
         if (how == verify_depth::quick) report.mounted_segments = report.segments;
-        for (auto const& level : view->tables)
-            for (auto const& t : level) KEEL_TRY(detail::verify_table<reading>(*t, how, names, report));
-        for (auto const& f : report.findings) levels_->damage().note(f);
-        view->tell_damage();
+        KEEL_TRY(verify_tables(how, report));
         return report;
     }
 
@@ -27457,7 +27525,26 @@ public:
             return why_closed();
         KEEL_TRY(core_->before_write());
         KEEL_TRY(core_->writer().roll_over());
-        return merging_->work.all();
+        KEEL_TRY(merging_->work.all());
+        return merging_->work.damaged();
+    }
+    /// Verifies every table as verify() does, and writes those that are damaged anew: what it cannot read is left behind, as by compact().
+    /// Gives how many they were. Reads and writes go on meanwhile. Errors: as of compact().
+    [[nodiscard]] result<std::uint64_t> repair_tables() {
+        if (!is_open()) [[unlikely]]
+            return why_closed();
+        KEEL_TRY(core_->before_write());
+        recovery_report report;
+        KEEL_TRY(verify_tables(verify_depth::deep, report));
+        auto const found = damaged_tables(0);
+        if (found == 0) return found;
+        if (damaged_tables(1) != found) { // those of level 0 go down with the log
+            KEEL_TRY(core_->writer().roll_over());
+            KEEL_TRY(merging_->work.all());
+        }
+        KEEL_TRY(merging_->work.damaged());
+        if (damaged_tables(0) == 0) return found;
+        return failure(errc::read_only, "tables stay as they are: " + core_->writer().state_reason());
     }
     /// Where the bytes are, and what merging them costs.
     [[nodiscard]] storage_report storage() const {
@@ -27552,6 +27639,27 @@ private:
     using policy = typename Config::compaction;
     static constexpr std::size_t scan_reads = 16; ///< keys that beginning a scan is worth
     static constexpr auto erase_batch_bytes = std::min(64 * KiB, core_type::writer_type::batch_bytes_max);
+    /// Who reads beside a writer finds files that are gone since.
+    [[nodiscard]] detail::file_names file_names() const noexcept {
+        return core_->read_only() ? detail::file_names::may_be_gone : detail::file_names::must_stand;
+    }
+    /// Tells of all that the report has then.
+    result<void> verify_tables(verify_depth how, recovery_report& report) const {
+        auto const view = levels_->view();
+        for (auto const& level : view->tables)
+            for (auto const& t : level) KEEL_TRY(detail::verify_table<reading>(*t, how, file_names(), report));
+        for (auto const& f : report.findings) levels_->damage().note(f);
+        view->tell_damage();
+        return {};
+    }
+    /// How many are known to be, from this level on.
+    [[nodiscard]] std::uint64_t damaged_tables(std::size_t level) const {
+        std::uint64_t n = 0;
+        auto const view = levels_->view();
+        for (; level < view->tables.size(); ++level)
+            for (auto const& t : view->tables[level]) n += t->is_damaged() && !t->entry().is_placeholder();
+        return n;
+    }
     /// Whether the repair policy gives up a record that nothing can heal, and keeps all others.
     [[nodiscard]] static bool gives_up_records(open_options const& options) {
         finding const lost{.kind = damage::corrupt_record, .lost = 1};

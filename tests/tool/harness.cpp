@@ -5,9 +5,11 @@
 #include <keel/policy/compression/any_of.hpp>
 #include <keel/policy/durability/every_write.hpp>
 
+#include <io/posix_folder.hpp>
 #include <support/run_lengths.hpp>
 
 #include <algorithm>
+#include <fstream>
 #include <sstream>
 #include <stdexcept>
 #include <utility>
@@ -80,6 +82,14 @@ answer wal_recovery(io::memory disk, std::vector<std::string> words, keel::tool:
     std::ostringstream err;
     auto const code = wal_recovery_into(out, err, std::move(disk), words, look);
     return {code, out.str(), err.str()};
+}
+answer load(io::memory const& disk, std::string_view text, bool as_json) {
+    posix_folder folder;
+    auto const path = folder / "records";
+    std::ofstream{path, std::ios::binary} << text;
+    std::vector<std::string> words{"load", "--input", path};
+    if (as_json) words.emplace_back("--json");
+    return wal_recovery(disk, std::move(words));
 }
 
 made_store make_store(std::string const& checksum, int records) { return make(checksum, records, true, {}); }

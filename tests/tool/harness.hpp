@@ -13,6 +13,7 @@
 #include <functional>
 #include <iosfwd>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace keel::tests {
@@ -28,6 +29,8 @@ struct answer {
 
 /// `wal-recovery` with these words and `--data-dir db`.
 answer wal_recovery(io::memory disk, std::vector<std::string> words, keel::tool::terminal look = {});
+/// `wal-recovery load` of these lines.
+answer load(io::memory const& disk, std::string_view text, bool as_json = false);
 /// The tool with these words and no others; the exit code.
 int wal_recovery_into(std::ostream& out, std::ostream& err, io::memory disk, std::vector<std::string> const& words,
                       keel::tool::terminal look = {});

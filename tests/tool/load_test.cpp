@@ -5,9 +5,7 @@
 #include "harness.hpp"
 
 #include <doctest/doctest.h>
-#include <io/posix_folder.hpp>
 
-#include <fstream>
 #include <map>
 #include <string>
 #include <string_view>
@@ -20,18 +18,6 @@ using namespace keel::tests;
 namespace load_test {
 namespace {
 
-/// A file with these lines, as a word for the command line.
-struct input {
-    posix_folder folder{};
-    std::string path{folder / "records"};
-    explicit input(std::string_view text) { std::ofstream{path, std::ios::binary} << text; }
-};
-answer load(io::memory const& disk, std::string_view text, bool as_json = false) {
-    input const in{text};
-    auto words = std::vector<std::string>{"load", "--input", in.path};
-    if (as_json) words.push_back("--json");
-    return wal_recovery(disk, words);
-}
 /// Key and value of everything that counts.
 std::map<std::string, std::string> content(io::memory const& disk) {
     std::map<std::string, std::string> out;

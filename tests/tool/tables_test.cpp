@@ -9,9 +9,11 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
 #include <sstream>
 #include <string>
+#include <vector>
 
 // The tool over a store whose records are in tables.
 
@@ -148,6 +150,75 @@ TEST_CASE("tables: damage in one is told by validate and dump, with the keys it 
     CHECK(wal_recovery(store.disk, {"validate", "--json"}).object()["findings"][0]["kind"] == "missing_table");
     CHECK(wal_recovery(store.disk, {"repair", "--strategy", "partial"}).out.find("can do nothing") !=
           std::string::npos);
+}
+
+/// What a store has, once it was dumped and the dump loaded; and the dump's own answer.
+std::map<std::string, std::string> salvaged(io::memory const& disk, answer& dump) {
+    dump = wal_recovery(disk, {"dump"});
+    io::memory empty;
+    auto const loaded = load(empty, dump.out);
+    REQUIRE_MESSAGE(loaded.code == 0, loaded.err);
+    std::map<std::string, std::string> all;
+    auto db = engine<io::memory>::open("db", {.background_thread = false}, empty);
+    REQUIRE(db);
+    auto scan = db->scan();
+    for (auto&& [k, v] : scan) all.emplace(k, v);
+    REQUIRE(scan.status());
+    return all;
+}
+
+TEST_CASE(
+    "tables: without manifests a dump has the newest version that verifies of each key, and load makes a store of it") {
+    auto store = merged_tool_store();
+    std::map<std::string, std::string> expected;
+    {
+        // Another table above the first, with newer versions and an erased key, and newer ones still in the log.
+        auto db = engine<io::memory, segment_size<16 * KiB>, compaction::leveled<16 * KiB, 2>>::open(
+            "db", {.background_thread = false}, store.disk);
+        REQUIRE(db);
+        for (int i = 0; i < 200; ++i) REQUIRE(db->put("again" + std::to_string(i), std::string(200, 'a')));
+        for (int i = 50; i < 90; ++i) REQUIRE(db->put(store.records[static_cast<std::size_t>(i)].key, "newer"));
+        REQUIRE(db->erase(store.records[95].key));
+        for (int i = 0; i < 200; ++i) REQUIRE(db->put("again" + std::to_string(i), std::string(200, 'b')));
+        for (int i = 0; i < 20; ++i) db->housekeep(true);
+        REQUIRE(db->put(store.records[60].key, "newest"));
+        REQUIRE(db->put("again7", "newest"));
+        REQUIRE(db->erase("again8"));
+        auto scan = db->scan();
+        for (auto&& [k, v] : scan) expected.emplace(k, v);
+        REQUIRE(scan.status());
+        REQUIRE(db->close());
+    }
+    std::vector<std::string> tables;
+    for (auto const& f : store.disk.files())
+        if (f.ends_with(".tab")) tables.push_back(f);
+    REQUIRE(tables.size() >= 2);
+    answer dump;
+    for (auto const* manifest : {"db/manifest.0", "db/manifest.1"}) {
+        auto const bytes = *store.disk.contents(manifest);
+        for (std::uint64_t at = 0; at < bytes.size(); at += 100)
+            REQUIRE(store.disk.corrupt(manifest, at, std::byte{255}));
+    }
+    CHECK(wal_recovery(store.disk, {"validate"}).err.find("wal-recovery dump") != std::string::npos);
+    CHECK(salvaged(store.disk, dump) == expected);
+    CHECK(dump.code == 3);
+    CHECK(dump.err.find("neither manifest is left") != std::string::npos);
+    for (auto const* manifest : {"db/manifest.0", "db/manifest.1"}) REQUIRE(store.disk.remove(manifest));
+    CHECK(salvaged(store.disk, dump) == expected);
+
+    // A block that does not verify costs its own keys, or gives what is older of them, and is named.
+    REQUIRE(store.disk.corrupt(tables.front(), 800, std::byte{1}));
+    auto const rest = salvaged(store.disk, dump);
+    CHECK(dump.err.find(tables.front().substr(3) + " holds at 512: ") != std::string::npos);
+    CHECK(rest.size() > expected.size() / 2);
+    for (auto const& [k, v] : rest) CHECK(expected.contains(k));
+
+    // Only tables are left.
+    for (auto const& f : store.disk.files())
+        if (f.ends_with(".seg") || f == "db/notes") REQUIRE(store.disk.remove(f));
+    auto const tabled = salvaged(store.disk, dump);
+    CHECK(dump.code == 3);
+    CHECK(tabled.size() > expected.size() / 2);
 }
 
 TEST_CASE("tables: packed ones are verified, listed and dumped, and damage in them is told") {

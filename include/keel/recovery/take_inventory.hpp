@@ -226,8 +226,9 @@ private:
         if (any && (!out_.manifest.state || out_.state.edit < out_.manifest.marked))
             return failure(
                 errc::corruption,
-                "neither manifest holds a whole state, and only it knows which of the tables count: restore a "
-                "backup, or put a copy of a manifest back; nothing was changed",
+                "neither manifest holds a whole state, and only it knows which of the tables count: put a copy of a "
+                "manifest back, or restore a backup; where there is none, wal-recovery dump prints what verifies of "
+                "all of them, and load makes a store of that; nothing was changed",
                 out_.paths.manifest(0));
         std::ranges::sort(there);
         for (auto const& [id, t] : out_.state.tables)

@@ -12,6 +12,7 @@
 #include <keel/error.hpp>
 #include <keel/format/manifest.hpp>
 #include <keel/format/segment_header.hpp>
+#include <keel/format/table.hpp>
 #include <keel/policy/checksum/crc32.hpp>
 #include <keel/policy/checksum/crc32c.hpp>
 #include <keel/policy/checksum/sha3_64.hpp>
@@ -90,6 +91,8 @@ public:
         if (auto const found = most_voted()) return *found;
         look_at_segments();
         if (auto const found = most_voted()) return *found;
+        look_at_tables();
+        if (auto const found = most_voted()) return *found;
         if (verified_format_) return other_format(*verified_format_);
         if (named_format_ && !named_ours_) return other_format(*named_format_);
         if (auto const found = by_marks()) return *found;
@@ -102,6 +105,13 @@ private:
         if (!names) return;
         for (auto const& entry : *names)
             if (entry.kind == io::file_kind::regular) look_at(paths_.log_file(entry.name), format::segment_magic, true);
+    }
+
+    void look_at_tables() {
+        auto const names = fs_.list(paths_.tables());
+        if (!names) return;
+        for (auto const& entry : *names)
+            if (wal::layout::table_of(entry.name)) look_at(paths_.table_file(entry.name), format::table_magic, true);
     }
 
     void look_at(std::string const& path, std::uint64_t magic, bool at_the_end_too) {
