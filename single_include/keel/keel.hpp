@@ -15071,6 +15071,13 @@ public:
     [[nodiscard]] std::uint64_t count_in(lsn_range r) const noexcept {
         return r.empty() ? 0 : count_up_to(r.last) - count_up_to(r.first.before());
     }
+    /// From the first to the last of its LSNs that are in `r`, of which there are some.
+    [[nodiscard]] lsn_range ends_in(lsn_range r) const noexcept {
+        auto const first = first_ending_at(r.first);
+        auto const last = first_ending_at(r.last);
+        bool const inside = last < ranges_.size() && ranges_[last].first <= r.last;
+        return {std::max(ranges_[first].first, r.first), inside ? r.last : ranges_[last - 1].last};
+    }
     /// Calls visit(range) for what `r` and the ranges have in common, in order.
     template <class Visit>
     void each_in(lsn_range r, Visit const& visit) const {
@@ -19041,6 +19048,7 @@ private:
         if (lost_here != 0) {
             explain(r, i);
             f.kind = damage::corrupt_record;
+            if (open) f.lsns = lost_.ends_in(r); // other segments have what comes behind it
             f.lost = lost_here;
             f.detail = std::to_string(lost_here) + " acknowledged record(s) do not verify and no other copy is left";
         } else if (is_crash_trace(i, bad, open) || unchanged_[i]) {

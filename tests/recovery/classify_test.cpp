@@ -359,6 +359,17 @@ TEST_CASE("an open end below the horizon is lost up to the horizon, not further"
     CHECK(v.end == lsn{8});
 }
 
+TEST_CASE("a segment that was cut off has lost what the next one does not have, and its finding says no more") {
+    scene s;
+    s.segment(1, 1).has(1, 4).bad({.lsns = {{5}, lsn_max}, .after = {4}});
+    s.segment(2, 9).has(9, 12).mark(11);
+    auto const v = s.judge();
+    CHECK(kinds(v) == found{damage::corrupt_record});
+    CHECK(v.findings[0].lsns == lsn_range{{5}, {8}});
+    CHECK(v.findings[0].lost == 4);
+    CHECK(v.lost == ranges{{{5}, {8}}});
+}
+
 TEST_CASE("an empty store has nothing to judge") {
     scene const s;
     auto const v = s.judge();
@@ -601,6 +612,11 @@ TEST_CASE("lsn_ranges: counts and gives what a range has in common with it") {
         std::uint64_t count = 0;
         for (auto x = r.first.value; x <= r.last.value; ++x) count += set.contains({x});
         RC_ASSERT(asked.count_in(r) == count);
+        if (count != 0) {
+            auto const ends = asked.ends_in(r);
+            RC_ASSERT(set.contains(ends.first) && set.contains(ends.last));
+            RC_ASSERT(asked.count_in(ends) == count);
+        }
         std::uint64_t seen = 0;
         asked.each_in(r, [&](lsn_range part) {
             RC_ASSERT(!part.empty() && r.contains(part.first) && r.contains(part.last));

@@ -208,6 +208,7 @@ private:
         if (lost_here != 0) {
             explain(r, i);
             f.kind = damage::corrupt_record;
+            if (open) f.lsns = lost_.ends_in(r); // other segments have what comes behind it
             f.lost = lost_here;
             f.detail = std::to_string(lost_here) + " acknowledged record(s) do not verify and no other copy is left";
         } else if (is_crash_trace(i, bad, open) || unchanged_[i]) {

@@ -89,6 +89,13 @@ public:
     [[nodiscard]] std::uint64_t count_in(lsn_range r) const noexcept {
         return r.empty() ? 0 : count_up_to(r.last) - count_up_to(r.first.before());
     }
+    /// From the first to the last of its LSNs that are in `r`, of which there are some.
+    [[nodiscard]] lsn_range ends_in(lsn_range r) const noexcept {
+        auto const first = first_ending_at(r.first);
+        auto const last = first_ending_at(r.last);
+        bool const inside = last < ranges_.size() && ranges_[last].first <= r.last;
+        return {std::max(ranges_[first].first, r.first), inside ? r.last : ranges_[last - 1].last};
+    }
     /// Calls visit(range) for what `r` and the ranges have in common, in order.
     template <class Visit>
     void each_in(lsn_range r, Visit const& visit) const {
