@@ -89,10 +89,10 @@ void try_all_schedules(std::uint64_t most, std::uint64_t sample) {
     tell<Durability>("schedules", sum);
     if (!all) return;
     // A run that saw little has proven nothing.
-    CHECK(sum.runs > (sanitized ? 100 : 10000));
-    CHECK(sum.states > (sanitized ? 100 : 50000));
-    CHECK(sum.hits > (sanitized ? 20 : 5000));
-    CHECK(sum.distinct > (sanitized ? 10 : 500));
+    CHECK(sum.runs > (sanitized ? 1000 : 10000));
+    CHECK(sum.states > (sanitized ? 4000 : 50000));
+    CHECK(sum.hits > (sanitized ? 300 : 5000));
+    CHECK(sum.distinct > (sanitized ? 200 : 500));
 }
 
 /// Each allocation of each program in turn, and each thread that keel starts. In a long run also those of several threads.
@@ -113,7 +113,7 @@ void refuse_all_memory(std::uint64_t step) {
     if (long_minutes().count() != 0)
         for (auto const& p : programs_of_threads()) refuse(p, 5);
     tell<Durability>("allocations", sum);
-    if (all) CHECK(sum.hits > (sanitized ? 20 : 3000));
+    if (all) CHECK(sum.hits > (sanitized ? 400 : 3000));
 }
 
 template <class Durability>
