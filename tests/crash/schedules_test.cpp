@@ -72,7 +72,7 @@ void tell(char const* what, totals const& sum) {
 }
 
 // A build with sanitizers tries some of the runs: it is there to see what memory does.
-constexpr std::uint64_t switched_one_in = sanitized ? 8 : 1;
+constexpr std::uint64_t switched_one_in = sanitized ? 16 : 1;
 
 template <class Durability>
 void try_all_schedules(std::uint64_t most, std::uint64_t sample) {
@@ -89,10 +89,10 @@ void try_all_schedules(std::uint64_t most, std::uint64_t sample) {
     tell<Durability>("schedules", sum);
     if (!all) return;
     // A run that saw little has proven nothing.
-    CHECK(sum.runs > (sanitized ? 1000 : 10000));
-    CHECK(sum.states > (sanitized ? 4000 : 50000));
-    CHECK(sum.hits > (sanitized ? 300 : 5000));
-    CHECK(sum.distinct > (sanitized ? 200 : 500));
+    CHECK(sum.runs > (sanitized ? 500 : 10000));
+    CHECK(sum.states > (sanitized ? 2000 : 50000));
+    CHECK(sum.hits > (sanitized ? 100 : 5000));
+    CHECK(sum.distinct > (sanitized ? 100 : 500));
 }
 
 /// Each allocation of each program in turn, and each thread that keel starts. In a long run also those of several threads.
@@ -136,8 +136,8 @@ bool replay(run_name const& name) {
     return true;
 }
 
-constexpr std::uint64_t most = sanitized ? 10 : 2500;
-constexpr std::uint64_t sample = sanitized ? 4 : 600;
+constexpr std::uint64_t most = sanitized ? 10 : 1200;
+constexpr std::uint64_t sample = sanitized ? 4 : 300;
 constexpr std::uint64_t allocation_step = sanitized ? 60 : 1;
 
 } // namespace

@@ -13,9 +13,9 @@
 #include <keel/error.hpp>
 #include <keel/format/text.hpp>
 #include <keel/log.hpp>
-#include <keel/policy/durability/os_buffered.hpp>
 #include <keel/tool/detail/command_line.hpp>
 #include <keel/tool/detail/console.hpp>
+#include <keel/tool/detail/engine_of_tool.hpp>
 #include <keel/tool/detail/json.hpp>
 
 #include <cerrno>
@@ -67,12 +67,6 @@ namespace keel::inline v0::tool::detail {
     return r;
 }
 
-/// What a load writes with: nothing of it is acknowledged before the end, so nothing is synced before.
-template <class Config>
-struct synced_at_the_end : Config {
-    using durability = keel::durability::os_buffered;
-};
-
 /// Where the records go: a store or a log, whichever the first one belongs to.
 template <class Config>
 class loader {
@@ -115,7 +109,7 @@ private:
                 KEEL_TRY_LET(log, basic_log<config>::open(directory_, options, fs_));
                 log_.emplace(std::move(log));
             } else {
-                KEEL_TRY_LET(store, basic_engine<config>::open(directory_, options, fs_));
+                KEEL_TRY_LET(store, engine_of_tool<Config>::open(directory_, options, fs_));
                 store_.emplace(std::move(store));
             }
         }
@@ -152,7 +146,7 @@ private:
 
     typename Config::file_system fs_;
     std::string directory_;
-    std::optional<basic_engine<config>> store_{};
+    std::optional<engine_of_tool<Config>> store_{};
     std::optional<basic_log<config>> log_{};
     write_batch batch_{};
     std::vector<std::string> texts_{};

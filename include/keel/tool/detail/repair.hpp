@@ -7,11 +7,11 @@
 // of it. A dry run ends after the plan.
 
 #include <keel/engine.hpp>
-#include <keel/policy/compaction/by_hand.hpp>
 #include <keel/policy/repair/choice.hpp>
 #include <keel/recovery/carry_out.hpp>
 #include <keel/recovery/plan.hpp>
 #include <keel/recovery/undo.hpp>
+#include <keel/tool/detail/engine_of_tool.hpp>
 #include <keel/tool/detail/segment_map.hpp>
 #include <keel/tool/detail/survey.hpp>
 
@@ -166,18 +166,12 @@ template <class Config>
     return {out.begin(), out.end()};
 }
 
-/// Config for an engine that does nothing but what it is asked for.
-template <class Config>
-struct when_asked : Config {
-    using compaction = keel::compaction::by_hand;
-};
-
 /// Nobody may hold the store's lock.
 template <class Config>
 [[nodiscard]] result<void> rewrite_tables(typename Config::file_system const& fs, std::string const& directory) {
     open_options options;
     options.background_thread = false;
-    KEEL_TRY_LET(store, basic_engine<when_asked<Config>>::open(directory, options, fs));
+    KEEL_TRY_LET(store, engine_of_tool<Config>::open(directory, options, fs));
     KEEL_TRY(store.repair_tables());
     return store.close();
 }
