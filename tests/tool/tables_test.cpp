@@ -203,6 +203,7 @@ TEST_CASE(
     CHECK(salvaged(store.disk, dump) == expected);
     CHECK(dump.code == 3);
     CHECK(dump.err.find("neither manifest is left") != std::string::npos);
+    CHECK_MESSAGE(dump.err.find("LSN") == std::string::npos, dump.err); // what tables hold is not missing from the log
     for (auto const* manifest : {"db/manifest.0", "db/manifest.1"}) REQUIRE(store.disk.remove(manifest));
     CHECK(salvaged(store.disk, dump) == expected);
 
@@ -212,6 +213,16 @@ TEST_CASE(
     CHECK(dump.err.find(tables.front().substr(3) + " holds at 512: ") != std::string::npos);
     CHECK(rest.size() > expected.size() / 2);
     for (auto const& [k, v] : rest) CHECK(expected.contains(k));
+
+    // So does a table that was cut short.
+    auto const shorter = tables.at(tables.size() / 2);
+    auto cut = store.disk.after_process_crash();
+    REQUIRE(cut.cut(shorter, 2000));
+    auto const left = salvaged(cut, dump);
+    CHECK_MESSAGE(dump.err.find(shorter.substr(3) + " holds at ") != std::string::npos, dump.err);
+    CHECK(left.size() < rest.size());
+    CHECK(left.size() > expected.size() / 2);
+    for (auto const& [k, v] : left) CHECK(expected.contains(k));
 
     // Only tables are left.
     for (auto const& f : store.disk.files())

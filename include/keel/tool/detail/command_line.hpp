@@ -122,8 +122,10 @@ private:
             "skip      drop the damaged records, keep all others\n"
             "partial   rebuild from every copy there is, then keep what verifies\n"
             "rollback  back to the last record before the first lost one\n\n"
-            "Damaged files move to quarantine/ with a receipt; 'wal-recovery undo' puts them back as long as "
+            "Damaged segments move to quarantine/ with a receipt; 'wal-recovery undo' puts them back as long as "
             "nothing was written since.\n"
+            "Damaged tables are written anew, whatever the strategy, and move to quarantine/merged; that cannot be "
+            "undone.\n"
             "A repair that was cut short goes on where it stopped. Exit code 1 where acknowledged records were lost, "
             "3 where nobody knows how many. A healthy store is not changed.");
     }
@@ -143,7 +145,9 @@ private:
         sub.footer("A line: LSN, put|erase|message, whole|begins|inside|ends (its place in a batch), key and value in "
                    "quotes, with \\xNN for\n"
                    "bytes that are not printable. keel::format::parse reads it back.\n"
-                   "Exit code 1 where acknowledged records are missing from it.");
+                   "Exit code 1 where acknowledged records are missing from it.\n"
+                   "Where both manifests are gone and there are tables: of each key the newest version that verifies. "
+                   "Exit code 3: nobody knows\nwhat is missing, and keys that were erased may be among the records.");
     }
     void add_accept_loss() {
         add("accept-loss", "Say that the losses there are, are known: they are no longer shown as open",

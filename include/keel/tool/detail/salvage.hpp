@@ -24,6 +24,7 @@
 #include <keel/tool/detail/survey.hpp>
 #include <keel/tool/detail/view.hpp>
 #include <keel/wal/layout.hpp>
+#include <keel/wal/lsn_set.hpp>
 #include <keel/wal/window.hpp>
 
 #include <algorithm>
@@ -83,12 +84,21 @@ public:
         bool goes_on = true;
         KEEL_TRY(put_tables(put, goes_on));
         if (goes_on && log_) KEEL_TRY(put_log(put));
-        if (log_ && !log_->found.lost.empty())
-            say("not in this dump, because they do not verify: LSN " + text_of(log_->found.lost));
+        if (log_) tell_lost();
         return exit_unknown;
     }
 
 private:
+    /// LSNs that neither the log has nor a table may have.
+    void tell_lost() {
+        wal::lsn_set known;
+        for (auto const& t : tables_) known.add(t->entry().lsns);
+        std::vector<lsn_range> lost;
+        for (auto const& r : log_->found.lost)
+            for (auto const& gap : known.gaps_in(r)) lost.push_back(gap);
+        if (!lost.empty())
+            say("not in this dump: LSN " + text_of(lost) + ", which no table and no segment that is left has");
+    }
     void say(std::string const& what) { to_.err << "wal-recovery: " << printable(what) << '\n'; }
 
     result<void> look_at_log() {
@@ -130,10 +140,12 @@ private:
     }
     /// What the manifest would say of it, as far as the table does; or why it is left out.
     tl::expected<format::table_entry, std::string> entry_of(through& fs, std::string const& path) {
-        auto const header = header_of(fs, path);
+        auto const file = fs.open(path, io::access::read_only, io::creation::must_exist);
+        if (!file) return tl::unexpected{to_string(file.error())};
+        auto const header = header_of(*file);
         if (!header) return tl::unexpected{std::string{"neither header verifies"}};
         if (store_ && header->store != *store_) return tl::unexpected{std::string{"another store's"}};
-        auto const packed_by = compression_of(fs, path, *header);
+        auto const packed_by = compression_of(*file, *header);
         if (!Config::compression::reads(packed_by))
             return tl::unexpected{"packed with " + compression::name_of(packed_by) +
                                   ", which this program does not read"};
@@ -150,24 +162,22 @@ private:
                                    .compression = packed_by,
                                    .ends_open = true};
     }
-    [[nodiscard]] static std::optional<format::table_header> header_of(through& fs, std::string const& path) {
-        auto const file = fs.open(path, io::access::read_only, io::creation::must_exist);
-        auto const status = file ? file->status() : result<io::file_status>{failure(file.error())};
-        if (!status || status->size < format::table_bytes_min) return std::nullopt;
+    /// Of a table that was cut short, too: what is left of it counts.
+    [[nodiscard]] static std::optional<format::table_header> header_of(typename through::file const& file) {
+        auto const status = file.status();
+        if (!status || status->size < format::header_bytes) return std::nullopt;
         for (auto const at : {std::uint64_t{0}, status->size - format::header_bytes}) {
             format::header_block block{};
-            auto const got = file->read(at, block);
+            auto const got = file.read(at, block);
             auto const h = got && *got == block.size() ? format::decode_table_header<C>(block) : std::nullopt;
-            if (h && h->size == status->size) return h;
+            if (h && (at == 0 || h->size == status->size)) return h;
         }
         return std::nullopt;
     }
     /// Only the manifest says it, and each block that is packed.
-    [[nodiscard]] static std::uint8_t compression_of(through& fs, std::string const& path,
+    [[nodiscard]] static std::uint8_t compression_of(typename through::file const& file,
                                                      format::table_header const& h) {
-        auto const file = fs.open(path, io::access::read_only, io::creation::must_exist);
-        if (!file) return 0;
-        wal::window<typename through::file> in{*file, h.blocks_end};
+        wal::window<typename through::file> in{file, h.blocks_end};
         for (auto at = format::table_frames_begin; at + format::frame_header_bytes <= h.blocks_end;) {
             format::frame_place const place{h.salt, at};
             auto seen = format::peek_frame(in.at(at, format::frame_header_bytes).data(), place, h.blocks_end - at);
