@@ -13333,7 +13333,8 @@ public:
     }
     /// Whether it still stands under its name. Errors: not_found.
     [[nodiscard]] result<void> named() const { return file_->named(); }
-    /// Whether bytes of it are known not to verify, were it those of a second header or of the filter. A merge leaves them behind.
+    /// Whether bytes of it are known not to verify, if only those of its second header or its filter: a merge that takes it in writes a
+    /// sound table instead.
     [[nodiscard]] bool is_damaged() const noexcept { return damaged_.load(std::memory_order_relaxed); }
     void note_damaged() const noexcept { damaged_.store(true, std::memory_order_relaxed); }
     /// The same file, as the manifest names it now.
@@ -20481,7 +20482,8 @@ private:
             if (!of_.may_have(in.key()) || !of_.lsns.contains(here))
                 return complain(damage::corrupt_block, at, bytes,
                                 "a record of the block is outside of what the manifest says of the table");
-            name_keys(key_after(in.key()));
+            if (!unnamed_.empty()) [[unlikely]]
+                name_keys(key_after(in.key()));
             if (order != 0) hashes_.push_back(format::filter_hash(in.key()));
             last_.assign(in.key());
             last_at_ = here;

@@ -110,8 +110,7 @@ public:
     }
 
     /// Schedules with up to two switches without troubles; one switch with a trouble at each call; a sample of both kinds with two troubles.
-    /// Where there are more than about `most` of a kind, a part of them.
-    /// `one_in`: which of the schedules with one switch are tried.
+    /// Where there are more than about `most` of a kind, a part of them. Of the schedules with one switch, one in `one_in` is tried.
     void run_all(std::uint64_t most, std::uint64_t sample, std::uint64_t one_in = 1) {
         one_in_ = one_in;
         for (std::uint32_t first = 0; first < what_.threads.size(); ++first)
@@ -144,7 +143,7 @@ public:
         }
     }
     /// Each allocation, or each start of a thread, is refused in turn: it alone, and with all that follow. In a child process: what throws
-    /// where nobody catches ends it.
+    /// where nobody catches ends it. `with_switches`: under each schedule with one switch, too.
     void refuse_each(trouble what, std::uint64_t step, bool with_switches = true) {
         auto const base = make({}, {}, true);
         if (!base) return;
@@ -306,8 +305,8 @@ private:
     std::uint64_t ticks_ = 0;
     std::uint64_t calls_ = 0; ///< of the longest run without a switch
     std::uint64_t calls_seen_ = 0;
-    std::uint64_t one_in_ = 1;   ///< of the schedules with one switch, is tried
-    std::uint64_t switched_ = 0; ///< how many there were
+    std::uint64_t one_in_ = 1;
+    std::uint64_t switched_ = 0; ///< schedules with one switch that there were, tried or not
     std::uint32_t threads_seen_;
     std::set<std::uint64_t> seen_{};
     std::vector<made_run> distinct_{}; ///< with one switch at most

@@ -608,6 +608,43 @@ TEST_CASE("repair_tables: a damaged table is written anew, whatever is damaged o
     }
 }
 
+TEST_CASE("crashes: a damaged table is written anew as a whole or not at all, and kept wherever the machine stops") {
+    keel::io::memory disk;
+    auto db = store::open("db", uncached(), disk);
+    for (int i = 0; i < 300; ++i) REQUIRE(db->put(key_of(i), std::string(90, 'v')));
+    REQUIRE(db->compact());
+    REQUIRE(db->close());
+    auto const table = files_ending(disk, ".tab").at(0);
+    REQUIRE(disk.corrupt(table, 100, std::byte{1})); // a header: no key hangs on it
+    auto const damaged = *disk.contents(table);
+    auto const kept = "db/quarantine/merged" + table.substr(table.rfind('/'));
+    std::size_t states = 0;
+    auto const check = [&](keel::io::memory left) {
+        ++states;
+        auto again = store::open("db", uncached(), left);
+        REQUIRE(again);
+        for (int i = 0; i < 300; ++i) REQUIRE(**again->get(key_of(i)) == std::string(90, 'v'));
+        REQUIRE(again->repair_tables());
+        REQUIRE(again->verify()->findings.empty());
+        REQUIRE(again->close());
+        CHECK((left.contents(table) == damaged || left.contents(kept) == damaged));
+        CHECK(files_ending(left, ".tmp").empty());
+    };
+    db = store::open("db", uncached(), disk);
+    std::uint64_t seed = 0;
+    disk.on_operation([&](keel::io::operation const&) {
+        using keel::io::keep;
+        ++seed;
+        check(disk.after_process_crash());
+        check(disk.after_power_loss({.what = seed % 2 == 0 ? keep::oldest : keep::random, .seed = seed}));
+    });
+    CHECK(*db->repair_tables() == 1);
+    REQUIRE(db->close());
+    disk.on_operation({});
+    CHECK(disk.contents(kept) == damaged);
+    CHECK(states > 40);
+}
+
 TEST_CASE("compact: a table that is known to be damaged is written anew, also where nothing else is to be merged") {
     keel::io::memory disk;
     auto db = store::open("db", uncached(), disk);

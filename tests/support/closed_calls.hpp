@@ -63,6 +63,7 @@ public:
         expect_scan("tx.scan", tx.scan());
         expect("tx.commit", tx.commit());
         expect("compact", db.compact());
+        expect("repair_tables", db.repair_tables());
         expect("sync", db.sync());
         expect("resume", db.resume());
         if (close_too) expect("close", db.close());

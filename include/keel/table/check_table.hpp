@@ -178,7 +178,8 @@ private:
             if (!of_.may_have(in.key()) || !of_.lsns.contains(here))
                 return complain(damage::corrupt_block, at, bytes,
                                 "a record of the block is outside of what the manifest says of the table");
-            name_keys(key_after(in.key()));
+            if (!unnamed_.empty()) [[unlikely]]
+                name_keys(key_after(in.key()));
             if (order != 0) hashes_.push_back(format::filter_hash(in.key()));
             last_.assign(in.key());
             last_at_ = here;

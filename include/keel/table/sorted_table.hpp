@@ -80,7 +80,8 @@ public:
     }
     /// Whether it still stands under its name. Errors: not_found.
     [[nodiscard]] result<void> named() const { return file_->named(); }
-    /// Whether bytes of it are known not to verify, were it those of a second header or of the filter. A merge leaves them behind.
+    /// Whether bytes of it are known not to verify, if only those of its second header or its filter: a merge that takes it in writes a
+    /// sound table instead.
     [[nodiscard]] bool is_damaged() const noexcept { return damaged_.load(std::memory_order_relaxed); }
     void note_damaged() const noexcept { damaged_.store(true, std::memory_order_relaxed); }
     /// The same file, as the manifest names it now.
