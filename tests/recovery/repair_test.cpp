@@ -236,6 +236,37 @@ TEST_CASE(
     }
 }
 
+TEST_CASE("repair: a segment that takes the name of one that was prepared and never registered stays") {
+    damaged_log made{4};
+    auto load = wal::load_manifest<checksum::crc32c>(made.disk, wal::layout{store_folder});
+    REQUIRE(load.state);
+    auto const next = load.state->next_segment;
+    format::segment_header prepared{.checksum = {checksum::crc32c::id}, .store = load.header()->store, .id = {next}};
+    prepared.salt = format::salt_of(prepared.id, 77);
+    prepared.size = small_config::segment_bytes;
+    prepared.place = prepared.id;
+    auto const path = wal::layout{store_folder}.segment({next});
+    {
+        auto file = made.disk.open(path, io::access::read_write, io::creation::must_not_exist);
+        REQUIRE(file);
+        REQUIRE(file->allocate(prepared.size));
+        auto const block = format::encode<checksum::crc32c>(prepared);
+        REQUIRE(file->write(0, block));
+        REQUIRE(file->write(format::second_header_offset(prepared.size), block));
+        REQUIRE(file->sync());
+        REQUIRE(made.disk.sync_directory(wal::layout{store_folder}.log()));
+    }
+    for (int opening = 0; opening < 2; ++opening) {
+        CAPTURE(opening);
+        auto log = small_log::open(store_folder, deep(repair_strategy::skip_corrupted), made.disk);
+        REQUIRE(log);
+        CHECK(texts(*log) == made.without_bad());
+        CHECK(log->recovery().lost_records == (opening == 0 ? made.bad.size() : 0));
+        REQUIRE(log->close());
+    }
+    CHECK(made.disk.contents(path));
+}
+
 TEST_CASE("repair: segments that were written anew are mounted by their index at the next open") {
     determined::restart();
     io::memory disk;

@@ -440,9 +440,14 @@ private:
     }
 
     /// What a try before this one built and did not switch to. Behind a commit: no power loss takes back that it is none of the store's.
+    /// A segment of this repair may stand under the name of one that was prepared and never registered: it has taken that one's place.
     void remove_leftovers() {
+        auto const is_part = [this](std::string const& path) {
+            auto const id = wal::layout::segment_of(std::string_view{path}.substr(path.rfind('/') + 1));
+            return id && manifest_.state().segments.contains(*id);
+        };
         for (auto const& l : e_.stock.leftovers)
-            if (l.is_ours) static_cast<void>(fs_.remove(l.path)); // else the first write does
+            if (l.is_ours && !is_part(l.path)) static_cast<void>(fs_.remove(l.path)); // else the first write does
     }
 
     // ---- the end ------------------------------------------------------------------------------------------------------------
