@@ -163,14 +163,14 @@ public:
             return why_closed();
         KEEL_TRY(core_->before_write());
         KEEL_TRY(core_->writer().takes_writes());
-        merging_->wait_for_room();
+        merging_->wait_for_room(0);
         KEEL_TRY_LET(ids, merging_->work.ids());
         detail::ingestion<Config> all{**core_, **levels_, *ids};
         for (auto&& kv : sorted) KEEL_TRY(all.add(slice{std::get<0>(kv)}.text(), slice{std::get<1>(kv)}.text()));
         if constexpr (requires { result<void>{sorted.status()}; }) KEEL_TRY(sorted.status()); // a scan that ended early
         auto done = all.finish();
         // Level 0 is merged with the log up to there, which has to take no more records for it.
-        if (done && merging_->work.ingested_is_due()) static_cast<void>(core_->writer().roll_over());
+        if (done && merging_->work.ingested_needs_roll_over()) static_cast<void>(core_->writer().roll_over());
         return done;
     }
 
@@ -308,9 +308,11 @@ public:
         out.merge_bytes_read = done.bytes_read;
         out.merge_bytes_written = done.bytes_written;
         out.records_dropped = done.records_dropped;
-        auto const waited = merging_->stalled();
-        out.stalled_writes = waited.count;
-        out.stalled_time = waited.time;
+        auto const delay = merging_->delay();
+        out.stalled_writes = delay.waits;
+        out.stalled_time = delay.waited;
+        out.write_rate = delay.rate;
+        out.log_waiting = merging_->work.log_bytes();
         return out;
     }
 
@@ -423,12 +425,11 @@ private:
             awake_.store(false, std::memory_order_relaxed);
             thread_.reset();
         }
-        void wait_for_room() {
-            if (awake_.load(std::memory_order_acquire)) thread_->wait_for_room();
+        void wait_for_room(std::uint64_t bytes) {
+            if (awake_.load(std::memory_order_acquire)) thread_->wait_for_room(bytes);
         }
-        [[nodiscard]] auto stalled() const {
-            using stalls = typename thread_type::stalls;
-            return awake_.load(std::memory_order_acquire) ? thread_->stalled() : stalls{};
+        [[nodiscard]] detail::write_delay::report_type delay() const {
+            return awake_.load(std::memory_order_acquire) ? thread_->delay() : detail::write_delay::report_type{};
         }
 
         compactor_type work;
@@ -518,9 +519,13 @@ private:
     result<lsn> commit(std::span<wal::operation const> batch) {
         if (!is_open()) [[unlikely]]
             return why_closed();
-        for (auto const& op : batch) KEEL_TRY(detail::check_record(as_text(op.key), op.value.size()));
+        std::uint64_t bytes = 0;
+        for (auto const& op : batch) {
+            KEEL_TRY(detail::check_record(as_text(op.key), op.value.size()));
+            bytes += format::frame_bytes(op.key.size() + op.value.size());
+        }
         KEEL_TRY(core_->before_write());
-        merging_->wait_for_room();
+        merging_->wait_for_room(bytes);
         return core_->writer().write(batch);
     }
     using view_type = typename levels_type::view_type;

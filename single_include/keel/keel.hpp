@@ -9221,6 +9221,105 @@ void if_memory_lasts(Work&& work) noexcept {
 
 #endif
 
+// ---- keel/engine/write_delay.hpp ----
+#ifndef KEEL_ENGINE_WRITE_DELAY_HPP
+#define KEEL_ENGINE_WRITE_DELAY_HPP
+
+// How fast writers may write while merging is behind. From half the limit on, the bytes they write are let through at the rate at which
+// merges have given log back lately, a little more where the limit is far and less where it is near. So the log settles in front of the
+// limit, and every writer waits a little at each write instead of all of them for a whole merge.
+//
+// Thread rules: any number of writers call wait(), one thread all else but report(). rate_ and line_ are relaxed: a writer that sees an old
+// rate waits as it was right a moment ago.
+
+#include <condition_variable>
+
+namespace keel::inline v0::detail {
+
+class write_delay {
+public:
+    using clock = std::chrono::steady_clock;
+
+    static constexpr auto wait_most = std::chrono::milliseconds(100); ///< one write
+    /// So far ahead of its turn a write goes at once: a shorter sleep takes longer than it says.
+    static constexpr auto slack = std::chrono::microseconds(500);
+    static constexpr std::uint64_t rate_least = 256 * KiB; ///< bytes a second
+
+    /// `limit`: bytes of log in front of which it should settle.
+    explicit write_delay(std::uint64_t limit) noexcept : half_{std::max<std::uint64_t>(limit / 2, 1)} {}
+
+    /// Called by a writer before it writes so many bytes.
+    void wait(std::uint64_t bytes) {
+        auto const rate = rate_.load(std::memory_order_relaxed);
+        if (rate == 0) [[likely]]
+            return;
+        auto const now = clock::now().time_since_epoch();
+        auto const cost = std::chrono::nanoseconds(
+            static_cast<std::int64_t>(1e9 * static_cast<double>(bytes) / static_cast<double>(rate)));
+        auto last = line_.load(std::memory_order_relaxed);
+        std::chrono::nanoseconds turn{};
+        do turn = std::max<std::chrono::nanoseconds>(std::chrono::nanoseconds(last), now) + cost;
+        while (!line_.compare_exchange_weak(last, turn.count(), std::memory_order_relaxed));
+        if (turn - now <= slack) return;
+        std::unique_lock hold{m_};
+        room_.wait_until(hold, clock::time_point(now + std::min<std::chrono::nanoseconds>(turn - now, wait_most)),
+                         [this] { return rate_.load(std::memory_order_relaxed) == 0; });
+        ++waits_;
+        waited_ += clock::now().time_since_epoch() - now;
+    }
+
+    /// So many bytes of log wait to be merged.
+    void look(std::uint64_t waiting) noexcept {
+        if (waiting <= half_) return set(0);
+        auto const over = static_cast<double>(waiting - half_) / static_cast<double>(half_);
+        auto const share = over < 1 ? 1.6 - 0.9 * over : 0.7 / (over * over);
+        set(std::max(static_cast<std::uint64_t>(given_back_ * share), rate_least));
+    }
+    /// A merge gave so many bytes of log back, which it and what else had to be merged took so long for.
+    void gave_back(std::uint64_t bytes, clock::duration took) noexcept {
+        auto const seconds = std::max(std::chrono::duration<double>(took).count(), 1e-3);
+        // The rate over the last `window` or so.
+        auto const weight = std::min(seconds / window, 1.0);
+        given_back_ += (static_cast<double>(bytes) / seconds - given_back_) * weight;
+    }
+    /// Merging has ended, or failed: nobody waits for it.
+    void off() noexcept { set(0); }
+
+    struct report_type {
+        std::uint64_t rate = 0; ///< bytes a second that may be written; 0: as many as there are
+        std::uint64_t waits = 0;
+        std::chrono::nanoseconds waited{};
+    };
+    [[nodiscard]] report_type report() const {
+        std::lock_guard const hold{m_};
+        return {rate_.load(std::memory_order_relaxed), waits_, waited_};
+    }
+
+private:
+    static constexpr double window = 10; ///< seconds
+    static constexpr double first_guess = 64.0 * MiB;
+
+    void set(std::uint64_t rate) noexcept {
+        std::lock_guard const hold{m_};
+        rate_.store(rate, std::memory_order_relaxed);
+        if (rate == 0) room_.notify_all();
+    }
+
+    std::uint64_t half_;
+    double given_back_ = first_guess; ///< bytes a second; the thread's that looks
+    std::atomic<std::uint64_t> rate_{0};
+    std::atomic<std::int64_t> line_{
+        0}; ///< when the last of those who have asked may write, in nanoseconds of the clock
+    mutable std::mutex m_;
+    std::condition_variable room_;
+    std::uint64_t waits_ = 0;
+    std::chrono::nanoseconds waited_{};
+};
+
+} // namespace keel::inline v0::detail
+
+#endif
+
 // ---- keel/io/thread.hpp ----
 #ifndef KEEL_IO_THREAD_HPP
 #define KEEL_IO_THREAD_HPP
@@ -9245,12 +9344,11 @@ inline void block_asynchronous_signals() noexcept {
 #ifndef KEEL_ENGINE_COMPACTION_THREAD_HPP
 #define KEEL_ENGINE_COMPACTION_THREAD_HPP
 
-// The background thread that merges, and what writers wait for when it falls behind. All of the work is in compactor::step(); this only
-// decides when. Asynchronous signals stay with the host's threads.
+// The background thread that merges, and what it says of how far behind it is. All of the work is in compactor::step(); this only decides
+// when. Asynchronous signals stay with the host's threads.
 //
-// Thread rules: any number of writers call wait_for_room(); behind_ (relaxed) is a hint that spares them the mutex.
+// Thread rules: any number of writers call wait_for_room() (engine/write_delay.hpp).
 
-#include <condition_variable>
 #include <thread>
 
 namespace keel::inline v0::detail {
@@ -9259,12 +9357,12 @@ template <class Compactor, class Policy, class Writer>
 class compaction_thread {
 public:
     static constexpr auto step_every = std::chrono::milliseconds(20);
+    static constexpr auto look_every = std::chrono::milliseconds(5); ///< at the log, from within a merge
     static constexpr auto quiet_after = std::chrono::seconds(1); ///< without a write: what is left of the log is merged
     static constexpr auto retry_after = std::chrono::seconds(1); ///< a merge that failed; twice as long each time,
     static constexpr auto retry_most =
         std::chrono::seconds(64); ///< up to this: what is damaged is read for nothing each time
-    static constexpr auto stall_most = std::chrono::milliseconds(100); ///< one write
-    /// So much log may wait to be merged before writers wait, too.
+    /// So much log may wait to be merged; from half of it on writers wait, too.
     static constexpr std::uint64_t log_bytes_max = 8 * Policy::log_bytes;
 
     compaction_thread(Compactor& work, Writer& writer)
@@ -9273,43 +9371,32 @@ public:
               run(work, writer, stop);
           }} {}
 
-    /// Called by a writer before it writes: waits a little where the log has grown too far ahead of the tables.
-    void wait_for_room() {
-        if (!behind_.load(std::memory_order_relaxed)) [[likely]]
-            return;
-        auto const started = std::chrono::steady_clock::now();
-        std::unique_lock hold{m_};
-        room_.wait_for(hold, stall_most, [&] { return !behind_.load(std::memory_order_relaxed); });
-        ++stalls_;
-        stalled_ += std::chrono::steady_clock::now() - started;
-    }
-    struct stalls {
-        std::uint64_t count = 0;
-        std::chrono::nanoseconds time{};
-    };
-    [[nodiscard]] stalls stalled() const {
-        std::lock_guard const hold{m_};
-        return {stalls_, stalled_};
-    }
+    /// Called by a writer before it writes so many bytes: waits a little where the log has grown too far ahead of the tables.
+    void wait_for_room(std::uint64_t bytes) { delay_.wait(bytes); }
+    [[nodiscard]] write_delay::report_type delay() const { return delay_.report(); }
 
 private:
+    using clock = std::chrono::steady_clock;
+
     void run(Compactor& work, Writer& writer, std::stop_token const& stop) noexcept {
         bool failed = false;
         std::chrono::milliseconds patience = retry_after;
         auto newest = writer.visible();
-        auto written = std::chrono::steady_clock::now(); // when that was seen first
+        auto written = clock::now(); // when that was seen first
         while (!stop.stop_requested()) {
-            if (!failed) look_behind(work);
-            auto const now = std::chrono::steady_clock::now();
+            if (!failed) look(work);
+            auto const now = clock::now();
             if (auto const seen = writer.visible(); std::exchange(newest, seen) != seen) written = now;
-            auto const done = guarded([&] { return work.step(stop, now - written >= quiet_after); });
-            if (done) look_behind(work);
-            else set_behind(false);
+            auto const done =
+                guarded([&] { return work.step(stop, now - written >= quiet_after, [&] { look_again(work); }); });
+            if (done) note_given_back(work);
+            else delay_.off();
             if (done && *done && std::exchange(failed, false)) {
                 writer.end_condition(state_cause::compaction);
                 patience = retry_after;
             }
             if (done && *done) continue; // there may be more
+            busy_since_ = {};
             if (!done && done.error().code != errc::cancelled) {
                 failed = true;
                 if_memory_lasts([&] {
@@ -9322,23 +9409,43 @@ private:
             wake_.wait_for(hold, stop, done ? std::chrono::milliseconds(step_every) : patience, [] { return false; });
             if (!done) patience = std::min<std::chrono::milliseconds>(2 * patience, retry_most);
         }
-        set_behind(false);
+        delay_.off();
     }
-    void look_behind(Compactor& work) noexcept {
-        if_memory_lasts([&] { set_behind(work.log_bytes() > log_bytes_max); });
+    /// Between two merges: what of the log could be merged.
+    void look(Compactor& work) noexcept {
+        if_memory_lasts([&] {
+            waiting_ = work.log_bytes();
+            in_log_ = work.bytes_in_log();
+        });
+        delay_.look(waiting_);
+        looked_ = clock::now();
+        if (busy_since_ == clock::time_point{}) busy_since_ = looked_;
     }
-    void set_behind(bool now) noexcept {
-        std::lock_guard const hold{m_};
-        behind_.store(now, std::memory_order_relaxed);
-        if (!now) room_.notify_all();
+    /// Within one: what has come since.
+    void look_again(Compactor& work) noexcept {
+        auto const now = clock::now();
+        if (now - looked_ < look_every) return;
+        looked_ = now;
+        auto const in_log = work.bytes_in_log();
+        delay_.look(waiting_ + (in_log > in_log_ ? in_log - in_log_ : 0));
+    }
+    void note_given_back(Compactor& work) noexcept {
+        auto const all = work.bytes_given_back();
+        auto const bytes = all - std::exchange(given_back_, all);
+        if (bytes == 0) return;
+        auto const now = clock::now();
+        delay_.gave_back(bytes, now - std::exchange(busy_since_, now));
     }
 
-    mutable std::mutex m_;
+    write_delay delay_{log_bytes_max};
+    // The thread's own.
+    std::uint64_t waiting_ = 0;    ///< bytes of log that could be merged when it looked last between two merges
+    std::uint64_t in_log_ = 0;     ///< bytes of all of the log then
+    std::uint64_t given_back_ = 0; ///< so far
+    clock::time_point looked_{};
+    clock::time_point busy_since_{}; ///< that it merges without a pause, and without having given log back; or nothing
+    std::mutex m_;
     std::condition_variable_any wake_;
-    std::condition_variable room_;
-    std::atomic<bool> behind_{false};
-    std::uint64_t stalls_ = 0;
-    std::chrono::nanoseconds stalled_{};
     std::jthread thread_; // last: it uses all of the above
 };
 
@@ -14905,6 +15012,13 @@ public:
         for (auto const& p : parts_) out.push_back(p->part);
         return out;
     }
+    /// About how many bytes of frames all parts have, a whole segment for the one that is written to.
+    [[nodiscard]] std::uint64_t bytes() const noexcept {
+        std::lock_guard const hold{m_};
+        std::uint64_t sum = 0;
+        for (auto const& p : parts_) sum += p->part->limit - p->part->begin;
+        return sum;
+    }
     /// Whether somebody still reads a part that was retired.
     [[nodiscard]] bool pinned(segment_id id) const {
         std::lock_guard const hold{m_};
@@ -15125,6 +15239,12 @@ struct counted_range {
 // A segment takes part when it takes no more records and all that counts of it is durable. Everything merged into a level takes the
 // tables of that level with it that it overlaps, so tables of one level share no key. What was ingested goes with the log as far as that
 // goes: merged, or down a level as it is where it shares its keys with nothing else.
+//
+// While the log is due it is merged a slice at a time, and each slice should meet an empty first level: merged into a full one it would
+// cost the whole of that again. So levels are moved down by one as they are, as long as one further down is empty (that costs an edit).
+// Before none is, the level that is cheapest to merge into the next one is merged into it, table by table, between the slices, so much
+// behind each slice that it is done when the last empty level is taken. Levels are then sorted runs of like size, as in a tiered tree,
+// and become a leveled one when there is time (Mao et al., "Experimental evaluation of bounded-depth LSM merge policies", 2019, has both).
 
 namespace keel::inline v0::detail {
 
@@ -15154,6 +15274,14 @@ private:
     std::string last_{};
     bool ends_open_ = false;
     bool none_ = true;
+};
+
+/// What is remembered from one choice to the next.
+struct compaction_turns {
+    std::array<std::string, format::table_levels> next_key{}; ///< where each level was left off
+    std::size_t draining = 0; ///< the level that is merged into the next one while the log is due; 0: none
+    double cost = 1;          ///< bytes read for each byte of it
+    std::uint64_t owed = 0;   ///< bytes of it to be read before the next slice of the log
 };
 
 /// One merge: what it reads and what it puts in its place.
@@ -15209,10 +15337,13 @@ public:
     /// Bytes of the log that could be merged now.
     [[nodiscard]] std::uint64_t log_bytes() const noexcept { return log_bytes_; }
 
-    /// What the policy wants merged next; nothing where all is as it should be. `next_key[n]`: where level n was left off.
-    [[nodiscard]] result<std::optional<job_type>> due(std::array<std::string, format::table_levels>& next_key) {
+    /// What the policy wants merged next; nothing where all is as it should be.
+    [[nodiscard]] result<std::optional<job_type>> due(compaction_turns& turns) {
         if (policy::log_bytes == 0) return std::optional<job_type>{};
-        if (!log_.empty() && log_is_due()) return of_log();
+        if (!log_.empty() && log_is_due()) return under_load(turns);
+        turns.draining = 0;
+        turns.owed = 0;
+        if (auto joined = small_tables(small_together)) return joined;
         std::size_t worst = 0;
         double most = 1;
         for (std::size_t n = 1; n + 1 < view_->tables.size(); ++n) {
@@ -15223,7 +15354,14 @@ public:
             }
         }
         if (worst == 0) return std::optional<job_type>{};
-        return std::optional{of_level(worst, next_key[worst])};
+        return std::optional{of_level(worst, turns.next_key[worst])};
+    }
+    /// While nobody writes: one sorted run less, where two of like size stand above each other.
+    [[nodiscard]] std::optional<job_type> fewer_runs(compaction_turns& turns) const {
+        if (policy::log_bytes == 0) return {};
+        auto const n = worth_draining();
+        if (n == 0 || drain_cost(n) > cheap) return {};
+        return of_level(n, turns.next_key[n]);
     }
 
     /// Whether the log, too short to be due, is worth merging while nobody writes. `open`: bytes of records in the segment that is
@@ -15238,7 +15376,7 @@ public:
     /// The log, however short.
     [[nodiscard]] result<std::optional<job_type>> rest() {
         if (log_.empty()) return std::optional<job_type>{};
-        return of_log();
+        return of_log(slice());
     }
 
     /// Everything, into one level; nothing where it is there already.
@@ -15254,7 +15392,7 @@ public:
         }
         if (log_.empty() && in_use < 2) return std::optional<job_type>{};
         job_type job;
-        add_log(job);
+        add_log(job, log_.size());
         job.tables = view_->tables;
         job.tables.front() = ingested_up_to(job.floor);
         bytes += bytes_of(job.tables.front());
@@ -15296,27 +15434,44 @@ private:
         return sum;
     }
 
-    /// The oldest parts that may leave the log together: no other part has an LSN at or below their last.
-    void take_log(std::vector<std::shared_ptr<wal::catalog_part const>> parts, bool proven,
-                  std::set<segment_id> const& stuck) {
+    using part_list = std::vector<std::shared_ptr<wal::catalog_part const>>;
+
+    void take_log(part_list parts, bool proven, std::set<segment_id> const& stuck) {
         std::size_t n = 0;
         for (; n < parts.size(); ++n) {
             auto const& p = *parts[n];
             if (p.open || (!p.sealed && !proven) || !state_.segments.contains(p.id) || stuck.contains(p.id)) break;
         }
+        n = may_leave(parts, n);
+        first_kept_ = lsn_max;
+        for (auto i = n; i < parts.size(); ++i) first_kept_ = std::min(first_kept_, first_of(*parts[i]));
+        parts.resize(n);
+        log_ = std::move(parts);
+        for (auto const& p : log_) log_bytes_ += state_.segments.at(p->id).size;
+    }
+    /// How many of the first `n` parts may leave the log together: no other part has an LSN at or below their last.
+    [[nodiscard]] std::size_t may_leave(part_list const& parts, std::size_t n) const {
         auto const last_in_front_of = [&](std::size_t end) {
             auto last = state_.floor;
             for (std::size_t i = 0; i < end; ++i) last = std::max(last, last_of(*parts[i]));
             return last;
         };
-        auto first_kept = lsn_max; // the first LSN of what stays
+        auto first_kept = first_kept_; // the first LSN of what stays
         for (auto i = n; i < parts.size(); ++i) first_kept = std::min(first_kept, first_of(*parts[i]));
         while (n > 0 && last_in_front_of(n) >= first_kept) first_kept = std::min(first_kept, first_of(*parts[--n]));
         // A file below the floor is known to be given up by its header's first LSN: one that holds nothing yet waits for those behind it.
         while (n > 0 && parts[n - 1]->first > last_in_front_of(n)) --n;
-        parts.resize(n);
-        log_ = std::move(parts);
-        for (auto const& p : log_) log_bytes_ += state_.segments.at(p->id).size;
+        return n;
+    }
+    /// How many parts of the log are merged at a time: those of slice_bytes, or as few more as may leave it together.
+    [[nodiscard]] std::size_t slice() const {
+        std::uint64_t bytes = 0;
+        for (std::size_t n = 0; n < log_.size(); ++n) {
+            bytes += state_.segments.at(log_[n]->id).size;
+            if (bytes < slice_bytes && n + 1 < log_.size()) continue;
+            if (auto const together = may_leave(log_, n + 1); together != 0) return together;
+        }
+        return log_.size();
     }
     [[nodiscard]] static lsn first_of(wal::catalog_part const& p) noexcept {
         return p.counted.empty() ? lsn_max : p.counted.front().first;
@@ -15327,6 +15482,18 @@ private:
 
     /// Where readers would ask too many tables of level 0, they are taken before the log is long enough.
     static constexpr std::size_t on_top_max = 8;
+    /// Of the log, at a time. Until it is merged nothing of it is given back.
+    static constexpr std::uint64_t slice_bytes = 2 * policy::log_bytes;
+    /// With so few empty levels left one is made empty.
+    static constexpr std::uint64_t empty_least = 2;
+    /// So many times a slice's bytes are merged further down before the next one at most: writers wait for that.
+    static constexpr std::uint64_t owed_most = 6;
+    /// Bytes read for each byte that goes down a level, up to which that is cheap. While nobody writes no two levels stay so alike.
+    static constexpr double cheap = 3;
+    /// So many small tables side by side are made one.
+    static constexpr std::ptrdiff_t small_together = 8;
+    /// With so many in a level that is done while the log is due, too: each costs every reader a look at its bounds, and a descriptor.
+    static constexpr std::ptrdiff_t small_most = 64;
 
     [[nodiscard]] bool log_is_due() const {
         auto last = state_.floor;
@@ -15345,10 +15512,12 @@ private:
             if (t->entry().is_placeholder()) job.placeholders.push_back(t);
     }
 
-    void add_log(job_type& job) const {
+    /// The first `count` parts of it.
+    void add_log(job_type& job, std::size_t count) const {
         job.floor_before = job.floor = state_.floor;
         job.base = state_.base;
-        for (auto const& p : log_) {
+        for (std::size_t i = 0; i < count; ++i) {
+            auto const& p = log_[i];
             job.segments.push_back(state_.segments.at(p->id));
             if (auto const link = wal::link_of(*p); link.id) job.base = link;
             job.floor = std::max(job.floor, last_of(*p));
@@ -15367,9 +15536,9 @@ private:
         for (auto const& gap : others.gaps_in({job.floor_before.next(), job.floor})) job.log_records += gap.size();
     }
 
-    result<std::optional<job_type>> of_log() {
+    result<std::optional<job_type>> of_log(std::size_t count) const {
         job_type job;
-        add_log(job);
+        add_log(job, count);
         job.into = 1;
         key_span keys;
         for (auto const& m : job.memory) {
@@ -15381,7 +15550,9 @@ private:
             KEEL_TRY(include_ends(keys, at));
         }
         add_ingested(job, keys);
-        finish_job(job, keys, log_bytes_);
+        std::uint64_t bytes = 0;
+        for (auto const& s : job.segments) bytes += s.size;
+        finish_job(job, keys, bytes);
         return std::optional{std::move(job)};
     }
     static result<void> include_ends(key_span& keys, table::memtable::cursor& at) {
@@ -15404,6 +15575,126 @@ private:
             if (at.valid() && !at.current().key.empty()) keys.include(at.current().key, at.current().key, false);
         }
         return {};
+    }
+
+    // ---- while the log is due -----------------------------------------------------------------------------------------------
+
+    [[nodiscard]] result<std::optional<job_type>> under_load(compaction_turns& turns) const {
+        if (turns.draining != 0 && view_->tables[turns.draining].empty())
+            turns.draining = 0; // before it is filled again
+        if (auto joined = small_tables(small_most)) return joined;
+        auto const free = first_empty();
+        bool const in_the_way = 2 * bytes_of(view_->tables[1]) > std::min(log_bytes_, slice_bytes);
+        if (in_the_way && free < levels) {
+            if (turns.draining == free - 1) turns.draining = free;
+            return std::optional{one_down(free - 1)};
+        }
+        if (turns.owed != 0 && turns.draining != 0) {
+            auto job = of_level(turns.draining, turns.next_key[turns.draining]);
+            turns.owed -= std::min(turns.owed, std::max<std::uint64_t>(job.bytes, 1));
+            return std::optional{std::move(job)};
+        }
+        KEEL_TRY_LET(job, of_log(slice()));
+        plan_drain(turns, job->bytes);
+        return job;
+    }
+    /// Levels that take tables of the log: from 1 to levels - 1.
+    static constexpr std::size_t levels = format::table_levels;
+    [[nodiscard]] std::size_t first_empty() const noexcept {
+        std::size_t n = 1;
+        while (n < levels && !view_->tables[n].empty()) ++n;
+        return n;
+    }
+    [[nodiscard]] std::uint64_t empty_levels() const noexcept {
+        std::uint64_t n = 0;
+        for (std::size_t i = 1; i < levels; ++i) n += view_->tables[i].empty();
+        return n;
+    }
+    /// All tables of a level, to the empty one below it.
+    [[nodiscard]] job_type one_down(std::size_t n) const {
+        auto job = of_tables();
+        job.into = static_cast<std::uint8_t>(n + 1);
+        job.moved = view_->tables[n];
+        add_placeholders(job);
+        return job;
+    }
+    /// Bytes read for each byte of level n that is merged into the next one.
+    [[nodiscard]] double drain_cost(std::size_t n) const noexcept {
+        return 1 + static_cast<double>(bytes_of(view_->tables[n + 1])) /
+                       static_cast<double>(std::max<std::uint64_t>(bytes_of(view_->tables[n]), 1));
+    }
+    /// Which level is merged into the next one, to have one more empty: of those that are cheap to merge the one with the least to do,
+    /// else the one that costs least for each of its bytes; of equal ones the deepest. 0: no two levels that follow each other have tables.
+    [[nodiscard]] std::size_t worth_draining() const noexcept {
+        std::size_t best = 0;
+        std::pair<double, double> least{};
+        for (std::size_t n = 1; n + 1 < levels; ++n) {
+            if (view_->tables[n].empty() || view_->tables[n + 1].empty()) continue;
+            auto const cost = drain_cost(n);
+            auto const work = static_cast<double>(bytes_of(view_->tables[n]) + bytes_of(view_->tables[n + 1]));
+            auto const rank = cost <= cheap ? std::pair{0.0, work} : std::pair{cost, work};
+            if (best != 0 && rank > least) continue;
+            best = n;
+            least = rank;
+        }
+        return best;
+    }
+    /// How much is merged further down before the next slice, now that one of so many bytes is merged.
+    void plan_drain(compaction_turns& turns, std::uint64_t slice) const {
+        auto const empty = empty_levels(); // one of them is taken by the slice
+        if (turns.draining == 0 && empty <= empty_least) {
+            turns.draining = worth_draining();
+            if (turns.draining != 0) turns.cost = drain_cost(turns.draining);
+        }
+        turns.owed = 0;
+        if (turns.draining == 0) return;
+        auto const left = turns.cost * static_cast<double>(bytes_of(view_->tables[turns.draining]));
+        turns.owed =
+            std::min(static_cast<std::uint64_t>(left / static_cast<double>(std::max<std::uint64_t>(empty, 1))) + 1,
+                     owed_most * slice);
+    }
+
+    // ---- small tables -------------------------------------------------------------------------------------------------------
+
+    /// Small tables that stand side by side, as one, where a level has so many of them or more; nothing where none has. A table takes part beside others of its size class: so no byte
+    /// is written more than a few times for each class.
+    [[nodiscard]] std::optional<job_type> small_tables(std::ptrdiff_t from) const {
+        for (std::size_t n = 1; n < levels; ++n) {
+            auto const is_small = [](auto const& t) { return t->entry().size < policy::table_bytes / 2; };
+            if (std::ranges::count_if(view_->tables[n], is_small) < from) continue;
+            for (auto size = std::max<std::uint64_t>(policy::table_bytes >> 15, 1); size <= policy::table_bytes / 2;
+                 size *= 8)
+                if (auto job = small_tables(n, size)) return job;
+            if (auto job = small_tables(n, policy::table_bytes / 2)) return job;
+        }
+        return {};
+    }
+    /// Of one level, each smaller than so many bytes.
+    [[nodiscard]] std::optional<job_type> small_tables(std::size_t n, std::uint64_t size) const {
+        auto const& level = view_->tables[n];
+        std::size_t begin = 0;
+        std::uint64_t bytes = 0;
+        for (std::size_t i = 0; i <= level.size(); ++i) {
+            bool const small = i < level.size() && level[i]->entry().size < size && !level[i]->is_damaged();
+            bool const full = bytes >= policy::table_bytes && static_cast<std::ptrdiff_t>(i - begin) >= small_together;
+            if (small && !full) {
+                bytes += level[i]->entry().size;
+                continue;
+            }
+            if (static_cast<std::ptrdiff_t>(i - begin) >= small_together) return joined(n, begin, i);
+            begin = small ? i : i + 1;
+            bytes = small ? level[i]->entry().size : 0;
+        }
+        return {};
+    }
+    [[nodiscard]] job_type joined(std::size_t n, std::size_t begin, std::size_t end) const {
+        auto job = of_tables();
+        job.into = static_cast<std::uint8_t>(n);
+        key_span keys;
+        for (auto i = begin; i < end; ++i) keys.include(view_->tables[n][i]->entry());
+        add_overlap(job, keys);
+        finish_job(job, keys, 0);
+        return job;
     }
 
     /// A job that takes nothing of the log.
@@ -15478,6 +15769,7 @@ private:
     format::manifest_state const& state_;
     std::vector<std::shared_ptr<wal::catalog_part const>> log_{}; ///< oldest first
     std::uint64_t log_bytes_ = 0;
+    lsn first_kept_ = lsn_max; ///< the first LSN of what stays in the log in any case
 };
 
 } // namespace keel::inline v0::detail
@@ -25865,17 +26157,14 @@ public:
     compactor& operator=(compactor const&) = delete;
 
     /// Carries out the merge the policy wants most; false: it wants none. `quiet`: nothing was written for a while, so that what is left
-    /// of the log may go into tables, too. Errors: corruption (the log does not verify), no_space, cancelled, the machine's; nothing
-    /// is lost by them.
-    [[nodiscard]] result<bool> step(std::stop_token const& stop, bool quiet) {
+    /// of the log may go into tables, too. `meanwhile` is called again and again while it merges. Errors: corruption (the log does not
+    /// verify), no_space, cancelled, the machine's; nothing is lost by them.
+    [[nodiscard]] result<bool> step(std::stop_token const& stop, bool quiet,
+                                    std::function<void()> const& meanwhile = {}) {
         std::lock_guard const hold{m_};
-        bool rest = false;
-        auto done = choose_and_run(stop, [&](compaction_picker<merging>& pick) {
-            auto job = pick.due(next_key_);
-            rest = quiet && job && !*job && pick.rest_pays(core_.writer().bytes_in_active());
-            return job;
-        });
-        if (done && rest) done = merge_rest(stop);
+        meanwhile_ = meanwhile ? &meanwhile : nullptr;
+        auto done = guarded([&] { return merge_next(stop, quiet); });
+        meanwhile_ = nullptr;
         dispose();
         return done;
     }
@@ -25907,16 +26196,26 @@ public:
         if (!ids_.begun()) KEEL_TRY(prepare());
         return &ids_;
     }
-    /// Whether what was ingested is so much that it should be merged soon.
-    [[nodiscard]] bool ingested_is_due() const {
-        using pick = compaction_picker<merging>;
-        return Config::compaction::log_bytes != 0 && pick::ingested_is_due(levels_.view()->tables.front());
+    /// Whether what was ingested is so much that it should be merged soon, and waits for the end of the segment that is written to.
+    [[nodiscard]] bool ingested_needs_roll_over() const {
+        if (Config::compaction::log_bytes == 0) return false;
+        auto const parts = core_.parts().all();
+        auto on_top = levels_.view()->tables.front();
+        auto const begin = parts.empty() || !parts.back()->open ? lsn_max : parts.back()->first;
+        std::erase_if(on_top, [&](auto const& t) { return t->entry().lsns.last < begin; });
+        return compaction_picker<merging>::ingested_is_due(on_top);
     }
     /// Bytes of log that wait to be merged.
     [[nodiscard]] std::uint64_t log_bytes() const {
         auto const [parts, view, state] = now();
         std::lock_guard const hold{stuck_m_};
         return compaction_picker<merging>{view, parts, *state, true, stuck_}.log_bytes();
+    }
+    /// About how many bytes the log has, whether they could be merged or not.
+    [[nodiscard]] std::uint64_t bytes_in_log() const noexcept { return core_.parts().bytes(); }
+    /// Bytes of segments that merges have given back since the store was opened.
+    [[nodiscard]] std::uint64_t bytes_given_back() const noexcept {
+        return given_back_.load(std::memory_order_relaxed);
     }
     [[nodiscard]] compaction_counters counters() const {
         std::lock_guard const hold{counters_m_};
@@ -25935,6 +26234,17 @@ private:
         return {std::move(parts), std::move(view), core_.manifest()};
     }
 
+    result<bool> merge_next(std::stop_token const& stop, bool quiet) {
+        bool rest = false;
+        auto const done = choose_and_run(stop, [&](compaction_picker<merging>& pick) {
+            auto job = pick.due(turns_);
+            if (!quiet || !job || *job) return job;
+            if (auto fewer = pick.fewer_runs(turns_)) return result<std::optional<job_type>>{std::move(fewer)};
+            rest = pick.rest_pays(core_.writer().bytes_in_active());
+            return job;
+        });
+        return done && rest ? merge_rest(stop) : done;
+    }
     /// What a burst of writes left in the log is merged once nobody writes: readers then have sorted tables, and the segments are free.
     result<bool> merge_rest(std::stop_token const& stop) {
         // Nobody asked for a segment's end: it must not be what finds the disk full, and stops writes.
@@ -26056,6 +26366,7 @@ private:
                 if (stop.stop_requested())
                     return failure(errc::cancelled, "the merge was stopped; nothing was changed");
                 speed.keep(out.bytes(), stop);
+                if (meanwhile_ != nullptr) (*meanwhile_)();
             }
             if (v.at > job.floor) continue; // of an abandoned segment; the one behind it has it, too
             bool const ingested = !job.ingested.empty() && job.ingested.contains(v.at);
@@ -26262,6 +26573,7 @@ private:
         for (auto const& f : switched_->found) levels_.damage().note(f); // what is noted already is not noted again
         auto const files = levels_.replace(switched_->segments, switched_->out, switched_->in);
         for (auto& old : switched_->old_segments) {
+            given_back_.fetch_add(old.entry.size, std::memory_order_relaxed);
             for (auto const& [id, file] : files)
                 if (id == old.entry.id) old.file = file;
             core_.parts().retire(old.entry.id);
@@ -26306,7 +26618,9 @@ private:
     std::mutex m_;
     std::mutex preparing_; ///< held during that I/O
     table_ids ids_{};
-    std::array<std::string, format::table_levels> next_key_{};
+    compaction_turns turns_{};
+    std::function<void()> const* meanwhile_ = nullptr; ///< of the step that runs; or nothing
+    std::atomic<std::uint64_t> given_back_{0};
     std::vector<old_segment> old_segments_{};
     std::vector<old_table> old_tables_{};
     std::optional<switched> switched_{};                        ///< committed, and not shown to readers yet
@@ -26801,7 +27115,9 @@ struct storage_report {
     std::uint64_t merge_bytes_read = 0;
     std::uint64_t merge_bytes_written = 0;
     std::uint64_t records_dropped = 0;
-    std::uint64_t stalled_writes = 0; ///< that waited because merging was behind
+    std::uint64_t log_waiting = 0;    ///< bytes of the log that could be merged now
+    std::uint64_t write_rate = 0;     ///< bytes a second that may be written, because merging is behind; 0: any
+    std::uint64_t stalled_writes = 0; ///< that waited for that
     std::chrono::nanoseconds stalled_time{};
 };
 
@@ -26818,6 +27134,9 @@ struct storage_report {
     if (r.merges != 0)
         text += "; " + std::to_string(r.merges) + " merges read " + kib(r.merge_bytes_read) + ", wrote " +
                 kib(r.merge_bytes_written) + ", dropped " + std::to_string(r.records_dropped) + " records";
+    if (r.log_waiting != 0)
+        text += "; " + kib(r.log_waiting) + " of log wait" +
+                (r.write_rate != 0 ? ", writes are slowed to " + kib(r.write_rate) + " a second" : "");
     if (r.stalled_writes != 0) {
         auto const waited = std::chrono::duration_cast<std::chrono::milliseconds>(r.stalled_time).count();
         text += "; " + std::to_string(r.stalled_writes) + " writes waited " + std::to_string(waited) + " ms";
@@ -27435,14 +27754,14 @@ public:
             return why_closed();
         KEEL_TRY(core_->before_write());
         KEEL_TRY(core_->writer().takes_writes());
-        merging_->wait_for_room();
+        merging_->wait_for_room(0);
         KEEL_TRY_LET(ids, merging_->work.ids());
         detail::ingestion<Config> all{**core_, **levels_, *ids};
         for (auto&& kv : sorted) KEEL_TRY(all.add(slice{std::get<0>(kv)}.text(), slice{std::get<1>(kv)}.text()));
         if constexpr (requires { result<void>{sorted.status()}; }) KEEL_TRY(sorted.status()); // a scan that ended early
         auto done = all.finish();
         // Level 0 is merged with the log up to there, which has to take no more records for it.
-        if (done && merging_->work.ingested_is_due()) static_cast<void>(core_->writer().roll_over());
+        if (done && merging_->work.ingested_needs_roll_over()) static_cast<void>(core_->writer().roll_over());
         return done;
     }
 
@@ -27580,9 +27899,11 @@ public:
         out.merge_bytes_read = done.bytes_read;
         out.merge_bytes_written = done.bytes_written;
         out.records_dropped = done.records_dropped;
-        auto const waited = merging_->stalled();
-        out.stalled_writes = waited.count;
-        out.stalled_time = waited.time;
+        auto const delay = merging_->delay();
+        out.stalled_writes = delay.waits;
+        out.stalled_time = delay.waited;
+        out.write_rate = delay.rate;
+        out.log_waiting = merging_->work.log_bytes();
         return out;
     }
 
@@ -27695,12 +28016,11 @@ private:
             awake_.store(false, std::memory_order_relaxed);
             thread_.reset();
         }
-        void wait_for_room() {
-            if (awake_.load(std::memory_order_acquire)) thread_->wait_for_room();
+        void wait_for_room(std::uint64_t bytes) {
+            if (awake_.load(std::memory_order_acquire)) thread_->wait_for_room(bytes);
         }
-        [[nodiscard]] auto stalled() const {
-            using stalls = typename thread_type::stalls;
-            return awake_.load(std::memory_order_acquire) ? thread_->stalled() : stalls{};
+        [[nodiscard]] detail::write_delay::report_type delay() const {
+            return awake_.load(std::memory_order_acquire) ? thread_->delay() : detail::write_delay::report_type{};
         }
 
         compactor_type work;
@@ -27790,9 +28110,13 @@ private:
     result<lsn> commit(std::span<wal::operation const> batch) {
         if (!is_open()) [[unlikely]]
             return why_closed();
-        for (auto const& op : batch) KEEL_TRY(detail::check_record(as_text(op.key), op.value.size()));
+        std::uint64_t bytes = 0;
+        for (auto const& op : batch) {
+            KEEL_TRY(detail::check_record(as_text(op.key), op.value.size()));
+            bytes += format::frame_bytes(op.key.size() + op.value.size());
+        }
         KEEL_TRY(core_->before_write());
-        merging_->wait_for_room();
+        merging_->wait_for_room(bytes);
         return core_->writer().write(batch);
     }
     using view_type = typename levels_type::view_type;

@@ -194,6 +194,8 @@ TEST_CASE("ingest: what shares its keys with nothing goes down a level as it is"
     CHECK(tiny->storage().merge_bytes_written < 30000);
     REQUIRE(tiny->ingest(ingest_rows{{"k10007", "7"}, {"z", "9"}})); // shares a key
     log_goes_on();
+    CHECK(tiny->storage().levels[0].tables == 0);
+    REQUIRE(tiny->compact());
     auto const report = tiny->storage();
     CHECK(report.merge_bytes_written > 40000); // the tables with its neighbours
     CHECK(report.levels[0].tables == 0);

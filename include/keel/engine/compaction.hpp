@@ -9,6 +9,12 @@
 // A segment takes part when it takes no more records and all that counts of it is durable. Everything merged into a level takes the
 // tables of that level with it that it overlaps, so tables of one level share no key. What was ingested goes with the log as far as that
 // goes: merged, or down a level as it is where it shares its keys with nothing else.
+//
+// While the log is due it is merged a slice at a time, and each slice should meet an empty first level: merged into a full one it would
+// cost the whole of that again. So levels are moved down by one as they are, as long as one further down is empty (that costs an edit).
+// Before none is, the level that is cheapest to merge into the next one is merged into it, table by table, between the slices, so much
+// behind each slice that it is done when the last empty level is taken. Levels are then sorted runs of like size, as in a tiered tree,
+// and become a leveled one when there is time (Mao et al., "Experimental evaluation of bounded-depth LSM merge policies", 2019, has both).
 
 #include <keel/config.hpp>
 #include <keel/engine/levels.hpp>
@@ -57,6 +63,14 @@ private:
     std::string last_{};
     bool ends_open_ = false;
     bool none_ = true;
+};
+
+/// What is remembered from one choice to the next.
+struct compaction_turns {
+    std::array<std::string, format::table_levels> next_key{}; ///< where each level was left off
+    std::size_t draining = 0; ///< the level that is merged into the next one while the log is due; 0: none
+    double cost = 1;          ///< bytes read for each byte of it
+    std::uint64_t owed = 0;   ///< bytes of it to be read before the next slice of the log
 };
 
 /// One merge: what it reads and what it puts in its place.
@@ -112,10 +126,13 @@ public:
     /// Bytes of the log that could be merged now.
     [[nodiscard]] std::uint64_t log_bytes() const noexcept { return log_bytes_; }
 
-    /// What the policy wants merged next; nothing where all is as it should be. `next_key[n]`: where level n was left off.
-    [[nodiscard]] result<std::optional<job_type>> due(std::array<std::string, format::table_levels>& next_key) {
+    /// What the policy wants merged next; nothing where all is as it should be.
+    [[nodiscard]] result<std::optional<job_type>> due(compaction_turns& turns) {
         if (policy::log_bytes == 0) return std::optional<job_type>{};
-        if (!log_.empty() && log_is_due()) return of_log();
+        if (!log_.empty() && log_is_due()) return under_load(turns);
+        turns.draining = 0;
+        turns.owed = 0;
+        if (auto joined = small_tables(small_together)) return joined;
         std::size_t worst = 0;
         double most = 1;
         for (std::size_t n = 1; n + 1 < view_->tables.size(); ++n) {
@@ -126,7 +143,14 @@ public:
             }
         }
         if (worst == 0) return std::optional<job_type>{};
-        return std::optional{of_level(worst, next_key[worst])};
+        return std::optional{of_level(worst, turns.next_key[worst])};
+    }
+    /// While nobody writes: one sorted run less, where two of like size stand above each other.
+    [[nodiscard]] std::optional<job_type> fewer_runs(compaction_turns& turns) const {
+        if (policy::log_bytes == 0) return {};
+        auto const n = worth_draining();
+        if (n == 0 || drain_cost(n) > cheap) return {};
+        return of_level(n, turns.next_key[n]);
     }
 
     /// Whether the log, too short to be due, is worth merging while nobody writes. `open`: bytes of records in the segment that is
@@ -141,7 +165,7 @@ public:
     /// The log, however short.
     [[nodiscard]] result<std::optional<job_type>> rest() {
         if (log_.empty()) return std::optional<job_type>{};
-        return of_log();
+        return of_log(slice());
     }
 
     /// Everything, into one level; nothing where it is there already.
@@ -157,7 +181,7 @@ public:
         }
         if (log_.empty() && in_use < 2) return std::optional<job_type>{};
         job_type job;
-        add_log(job);
+        add_log(job, log_.size());
         job.tables = view_->tables;
         job.tables.front() = ingested_up_to(job.floor);
         bytes += bytes_of(job.tables.front());
@@ -199,27 +223,44 @@ private:
         return sum;
     }
 
-    /// The oldest parts that may leave the log together: no other part has an LSN at or below their last.
-    void take_log(std::vector<std::shared_ptr<wal::catalog_part const>> parts, bool proven,
-                  std::set<segment_id> const& stuck) {
+    using part_list = std::vector<std::shared_ptr<wal::catalog_part const>>;
+
+    void take_log(part_list parts, bool proven, std::set<segment_id> const& stuck) {
         std::size_t n = 0;
         for (; n < parts.size(); ++n) {
             auto const& p = *parts[n];
             if (p.open || (!p.sealed && !proven) || !state_.segments.contains(p.id) || stuck.contains(p.id)) break;
         }
+        n = may_leave(parts, n);
+        first_kept_ = lsn_max;
+        for (auto i = n; i < parts.size(); ++i) first_kept_ = std::min(first_kept_, first_of(*parts[i]));
+        parts.resize(n);
+        log_ = std::move(parts);
+        for (auto const& p : log_) log_bytes_ += state_.segments.at(p->id).size;
+    }
+    /// How many of the first `n` parts may leave the log together: no other part has an LSN at or below their last.
+    [[nodiscard]] std::size_t may_leave(part_list const& parts, std::size_t n) const {
         auto const last_in_front_of = [&](std::size_t end) {
             auto last = state_.floor;
             for (std::size_t i = 0; i < end; ++i) last = std::max(last, last_of(*parts[i]));
             return last;
         };
-        auto first_kept = lsn_max; // the first LSN of what stays
+        auto first_kept = first_kept_; // the first LSN of what stays
         for (auto i = n; i < parts.size(); ++i) first_kept = std::min(first_kept, first_of(*parts[i]));
         while (n > 0 && last_in_front_of(n) >= first_kept) first_kept = std::min(first_kept, first_of(*parts[--n]));
         // A file below the floor is known to be given up by its header's first LSN: one that holds nothing yet waits for those behind it.
         while (n > 0 && parts[n - 1]->first > last_in_front_of(n)) --n;
-        parts.resize(n);
-        log_ = std::move(parts);
-        for (auto const& p : log_) log_bytes_ += state_.segments.at(p->id).size;
+        return n;
+    }
+    /// How many parts of the log are merged at a time: those of slice_bytes, or as few more as may leave it together.
+    [[nodiscard]] std::size_t slice() const {
+        std::uint64_t bytes = 0;
+        for (std::size_t n = 0; n < log_.size(); ++n) {
+            bytes += state_.segments.at(log_[n]->id).size;
+            if (bytes < slice_bytes && n + 1 < log_.size()) continue;
+            if (auto const together = may_leave(log_, n + 1); together != 0) return together;
+        }
+        return log_.size();
     }
     [[nodiscard]] static lsn first_of(wal::catalog_part const& p) noexcept {
         return p.counted.empty() ? lsn_max : p.counted.front().first;
@@ -230,6 +271,18 @@ private:
 
     /// Where readers would ask too many tables of level 0, they are taken before the log is long enough.
     static constexpr std::size_t on_top_max = 8;
+    /// Of the log, at a time. Until it is merged nothing of it is given back.
+    static constexpr std::uint64_t slice_bytes = 2 * policy::log_bytes;
+    /// With so few empty levels left one is made empty.
+    static constexpr std::uint64_t empty_least = 2;
+    /// So many times a slice's bytes are merged further down before the next one at most: writers wait for that.
+    static constexpr std::uint64_t owed_most = 6;
+    /// Bytes read for each byte that goes down a level, up to which that is cheap. While nobody writes no two levels stay so alike.
+    static constexpr double cheap = 3;
+    /// So many small tables side by side are made one.
+    static constexpr std::ptrdiff_t small_together = 8;
+    /// With so many in a level that is done while the log is due, too: each costs every reader a look at its bounds, and a descriptor.
+    static constexpr std::ptrdiff_t small_most = 64;
 
     [[nodiscard]] bool log_is_due() const {
         auto last = state_.floor;
@@ -248,10 +301,12 @@ private:
             if (t->entry().is_placeholder()) job.placeholders.push_back(t);
     }
 
-    void add_log(job_type& job) const {
+    /// The first `count` parts of it.
+    void add_log(job_type& job, std::size_t count) const {
         job.floor_before = job.floor = state_.floor;
         job.base = state_.base;
-        for (auto const& p : log_) {
+        for (std::size_t i = 0; i < count; ++i) {
+            auto const& p = log_[i];
             job.segments.push_back(state_.segments.at(p->id));
             if (auto const link = wal::link_of(*p); link.id) job.base = link;
             job.floor = std::max(job.floor, last_of(*p));
@@ -270,9 +325,9 @@ private:
         for (auto const& gap : others.gaps_in({job.floor_before.next(), job.floor})) job.log_records += gap.size();
     }
 
-    result<std::optional<job_type>> of_log() {
+    result<std::optional<job_type>> of_log(std::size_t count) const {
         job_type job;
-        add_log(job);
+        add_log(job, count);
         job.into = 1;
         key_span keys;
         for (auto const& m : job.memory) {
@@ -284,7 +339,9 @@ private:
             KEEL_TRY(include_ends(keys, at));
         }
         add_ingested(job, keys);
-        finish_job(job, keys, log_bytes_);
+        std::uint64_t bytes = 0;
+        for (auto const& s : job.segments) bytes += s.size;
+        finish_job(job, keys, bytes);
         return std::optional{std::move(job)};
     }
     static result<void> include_ends(key_span& keys, table::memtable::cursor& at) {
@@ -307,6 +364,126 @@ private:
             if (at.valid() && !at.current().key.empty()) keys.include(at.current().key, at.current().key, false);
         }
         return {};
+    }
+
+    // ---- while the log is due -----------------------------------------------------------------------------------------------
+
+    [[nodiscard]] result<std::optional<job_type>> under_load(compaction_turns& turns) const {
+        if (turns.draining != 0 && view_->tables[turns.draining].empty())
+            turns.draining = 0; // before it is filled again
+        if (auto joined = small_tables(small_most)) return joined;
+        auto const free = first_empty();
+        bool const in_the_way = 2 * bytes_of(view_->tables[1]) > std::min(log_bytes_, slice_bytes);
+        if (in_the_way && free < levels) {
+            if (turns.draining == free - 1) turns.draining = free;
+            return std::optional{one_down(free - 1)};
+        }
+        if (turns.owed != 0 && turns.draining != 0) {
+            auto job = of_level(turns.draining, turns.next_key[turns.draining]);
+            turns.owed -= std::min(turns.owed, std::max<std::uint64_t>(job.bytes, 1));
+            return std::optional{std::move(job)};
+        }
+        KEEL_TRY_LET(job, of_log(slice()));
+        plan_drain(turns, job->bytes);
+        return job;
+    }
+    /// Levels that take tables of the log: from 1 to levels - 1.
+    static constexpr std::size_t levels = format::table_levels;
+    [[nodiscard]] std::size_t first_empty() const noexcept {
+        std::size_t n = 1;
+        while (n < levels && !view_->tables[n].empty()) ++n;
+        return n;
+    }
+    [[nodiscard]] std::uint64_t empty_levels() const noexcept {
+        std::uint64_t n = 0;
+        for (std::size_t i = 1; i < levels; ++i) n += view_->tables[i].empty();
+        return n;
+    }
+    /// All tables of a level, to the empty one below it.
+    [[nodiscard]] job_type one_down(std::size_t n) const {
+        auto job = of_tables();
+        job.into = static_cast<std::uint8_t>(n + 1);
+        job.moved = view_->tables[n];
+        add_placeholders(job);
+        return job;
+    }
+    /// Bytes read for each byte of level n that is merged into the next one.
+    [[nodiscard]] double drain_cost(std::size_t n) const noexcept {
+        return 1 + static_cast<double>(bytes_of(view_->tables[n + 1])) /
+                       static_cast<double>(std::max<std::uint64_t>(bytes_of(view_->tables[n]), 1));
+    }
+    /// Which level is merged into the next one, to have one more empty: of those that are cheap to merge the one with the least to do,
+    /// else the one that costs least for each of its bytes; of equal ones the deepest. 0: no two levels that follow each other have tables.
+    [[nodiscard]] std::size_t worth_draining() const noexcept {
+        std::size_t best = 0;
+        std::pair<double, double> least{};
+        for (std::size_t n = 1; n + 1 < levels; ++n) {
+            if (view_->tables[n].empty() || view_->tables[n + 1].empty()) continue;
+            auto const cost = drain_cost(n);
+            auto const work = static_cast<double>(bytes_of(view_->tables[n]) + bytes_of(view_->tables[n + 1]));
+            auto const rank = cost <= cheap ? std::pair{0.0, work} : std::pair{cost, work};
+            if (best != 0 && rank > least) continue;
+            best = n;
+            least = rank;
+        }
+        return best;
+    }
+    /// How much is merged further down before the next slice, now that one of so many bytes is merged.
+    void plan_drain(compaction_turns& turns, std::uint64_t slice) const {
+        auto const empty = empty_levels(); // one of them is taken by the slice
+        if (turns.draining == 0 && empty <= empty_least) {
+            turns.draining = worth_draining();
+            if (turns.draining != 0) turns.cost = drain_cost(turns.draining);
+        }
+        turns.owed = 0;
+        if (turns.draining == 0) return;
+        auto const left = turns.cost * static_cast<double>(bytes_of(view_->tables[turns.draining]));
+        turns.owed =
+            std::min(static_cast<std::uint64_t>(left / static_cast<double>(std::max<std::uint64_t>(empty, 1))) + 1,
+                     owed_most * slice);
+    }
+
+    // ---- small tables -------------------------------------------------------------------------------------------------------
+
+    /// Small tables that stand side by side, as one, where a level has so many of them or more; nothing where none has. A table takes part beside others of its size class: so no byte
+    /// is written more than a few times for each class.
+    [[nodiscard]] std::optional<job_type> small_tables(std::ptrdiff_t from) const {
+        for (std::size_t n = 1; n < levels; ++n) {
+            auto const is_small = [](auto const& t) { return t->entry().size < policy::table_bytes / 2; };
+            if (std::ranges::count_if(view_->tables[n], is_small) < from) continue;
+            for (auto size = std::max<std::uint64_t>(policy::table_bytes >> 15, 1); size <= policy::table_bytes / 2;
+                 size *= 8)
+                if (auto job = small_tables(n, size)) return job;
+            if (auto job = small_tables(n, policy::table_bytes / 2)) return job;
+        }
+        return {};
+    }
+    /// Of one level, each smaller than so many bytes.
+    [[nodiscard]] std::optional<job_type> small_tables(std::size_t n, std::uint64_t size) const {
+        auto const& level = view_->tables[n];
+        std::size_t begin = 0;
+        std::uint64_t bytes = 0;
+        for (std::size_t i = 0; i <= level.size(); ++i) {
+            bool const small = i < level.size() && level[i]->entry().size < size && !level[i]->is_damaged();
+            bool const full = bytes >= policy::table_bytes && static_cast<std::ptrdiff_t>(i - begin) >= small_together;
+            if (small && !full) {
+                bytes += level[i]->entry().size;
+                continue;
+            }
+            if (static_cast<std::ptrdiff_t>(i - begin) >= small_together) return joined(n, begin, i);
+            begin = small ? i : i + 1;
+            bytes = small ? level[i]->entry().size : 0;
+        }
+        return {};
+    }
+    [[nodiscard]] job_type joined(std::size_t n, std::size_t begin, std::size_t end) const {
+        auto job = of_tables();
+        job.into = static_cast<std::uint8_t>(n);
+        key_span keys;
+        for (auto i = begin; i < end; ++i) keys.include(view_->tables[n][i]->entry());
+        add_overlap(job, keys);
+        finish_job(job, keys, 0);
+        return job;
     }
 
     /// A job that takes nothing of the log.
@@ -381,6 +558,7 @@ private:
     format::manifest_state const& state_;
     std::vector<std::shared_ptr<wal::catalog_part const>> log_{}; ///< oldest first
     std::uint64_t log_bytes_ = 0;
+    lsn first_kept_ = lsn_max; ///< the first LSN of what stays in the log in any case
 };
 
 } // namespace keel::inline v0::detail

@@ -2,19 +2,19 @@
 #ifndef KEEL_ENGINE_COMPACTION_THREAD_HPP
 #define KEEL_ENGINE_COMPACTION_THREAD_HPP
 
-// The background thread that merges, and what writers wait for when it falls behind. All of the work is in compactor::step(); this only
-// decides when. Asynchronous signals stay with the host's threads.
+// The background thread that merges, and what it says of how far behind it is. All of the work is in compactor::step(); this only decides
+// when. Asynchronous signals stay with the host's threads.
 //
-// Thread rules: any number of writers call wait_for_room(); behind_ (relaxed) is a hint that spares them the mutex.
+// Thread rules: any number of writers call wait_for_room() (engine/write_delay.hpp).
 
 #include <keel/detail/guarded.hpp>
+#include <keel/engine/write_delay.hpp>
 #include <keel/error.hpp>
 #include <keel/io/thread.hpp>
 #include <keel/state.hpp>
 #include <keel/types.hpp>
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -30,12 +30,12 @@ template <class Compactor, class Policy, class Writer>
 class compaction_thread {
 public:
     static constexpr auto step_every = std::chrono::milliseconds(20);
+    static constexpr auto look_every = std::chrono::milliseconds(5); ///< at the log, from within a merge
     static constexpr auto quiet_after = std::chrono::seconds(1); ///< without a write: what is left of the log is merged
     static constexpr auto retry_after = std::chrono::seconds(1); ///< a merge that failed; twice as long each time,
     static constexpr auto retry_most =
         std::chrono::seconds(64); ///< up to this: what is damaged is read for nothing each time
-    static constexpr auto stall_most = std::chrono::milliseconds(100); ///< one write
-    /// So much log may wait to be merged before writers wait, too.
+    /// So much log may wait to be merged; from half of it on writers wait, too.
     static constexpr std::uint64_t log_bytes_max = 8 * Policy::log_bytes;
 
     compaction_thread(Compactor& work, Writer& writer)
@@ -44,43 +44,32 @@ public:
               run(work, writer, stop);
           }} {}
 
-    /// Called by a writer before it writes: waits a little where the log has grown too far ahead of the tables.
-    void wait_for_room() {
-        if (!behind_.load(std::memory_order_relaxed)) [[likely]]
-            return;
-        auto const started = std::chrono::steady_clock::now();
-        std::unique_lock hold{m_};
-        room_.wait_for(hold, stall_most, [&] { return !behind_.load(std::memory_order_relaxed); });
-        ++stalls_;
-        stalled_ += std::chrono::steady_clock::now() - started;
-    }
-    struct stalls {
-        std::uint64_t count = 0;
-        std::chrono::nanoseconds time{};
-    };
-    [[nodiscard]] stalls stalled() const {
-        std::lock_guard const hold{m_};
-        return {stalls_, stalled_};
-    }
+    /// Called by a writer before it writes so many bytes: waits a little where the log has grown too far ahead of the tables.
+    void wait_for_room(std::uint64_t bytes) { delay_.wait(bytes); }
+    [[nodiscard]] write_delay::report_type delay() const { return delay_.report(); }
 
 private:
+    using clock = std::chrono::steady_clock;
+
     void run(Compactor& work, Writer& writer, std::stop_token const& stop) noexcept {
         bool failed = false;
         std::chrono::milliseconds patience = retry_after;
         auto newest = writer.visible();
-        auto written = std::chrono::steady_clock::now(); // when that was seen first
+        auto written = clock::now(); // when that was seen first
         while (!stop.stop_requested()) {
-            if (!failed) look_behind(work);
-            auto const now = std::chrono::steady_clock::now();
+            if (!failed) look(work);
+            auto const now = clock::now();
             if (auto const seen = writer.visible(); std::exchange(newest, seen) != seen) written = now;
-            auto const done = guarded([&] { return work.step(stop, now - written >= quiet_after); });
-            if (done) look_behind(work);
-            else set_behind(false);
+            auto const done =
+                guarded([&] { return work.step(stop, now - written >= quiet_after, [&] { look_again(work); }); });
+            if (done) note_given_back(work);
+            else delay_.off();
             if (done && *done && std::exchange(failed, false)) {
                 writer.end_condition(state_cause::compaction);
                 patience = retry_after;
             }
             if (done && *done) continue; // there may be more
+            busy_since_ = {};
             if (!done && done.error().code != errc::cancelled) {
                 failed = true;
                 if_memory_lasts([&] {
@@ -93,23 +82,43 @@ private:
             wake_.wait_for(hold, stop, done ? std::chrono::milliseconds(step_every) : patience, [] { return false; });
             if (!done) patience = std::min<std::chrono::milliseconds>(2 * patience, retry_most);
         }
-        set_behind(false);
+        delay_.off();
     }
-    void look_behind(Compactor& work) noexcept {
-        if_memory_lasts([&] { set_behind(work.log_bytes() > log_bytes_max); });
+    /// Between two merges: what of the log could be merged.
+    void look(Compactor& work) noexcept {
+        if_memory_lasts([&] {
+            waiting_ = work.log_bytes();
+            in_log_ = work.bytes_in_log();
+        });
+        delay_.look(waiting_);
+        looked_ = clock::now();
+        if (busy_since_ == clock::time_point{}) busy_since_ = looked_;
     }
-    void set_behind(bool now) noexcept {
-        std::lock_guard const hold{m_};
-        behind_.store(now, std::memory_order_relaxed);
-        if (!now) room_.notify_all();
+    /// Within one: what has come since.
+    void look_again(Compactor& work) noexcept {
+        auto const now = clock::now();
+        if (now - looked_ < look_every) return;
+        looked_ = now;
+        auto const in_log = work.bytes_in_log();
+        delay_.look(waiting_ + (in_log > in_log_ ? in_log - in_log_ : 0));
+    }
+    void note_given_back(Compactor& work) noexcept {
+        auto const all = work.bytes_given_back();
+        auto const bytes = all - std::exchange(given_back_, all);
+        if (bytes == 0) return;
+        auto const now = clock::now();
+        delay_.gave_back(bytes, now - std::exchange(busy_since_, now));
     }
 
-    mutable std::mutex m_;
+    write_delay delay_{log_bytes_max};
+    // The thread's own.
+    std::uint64_t waiting_ = 0;    ///< bytes of log that could be merged when it looked last between two merges
+    std::uint64_t in_log_ = 0;     ///< bytes of all of the log then
+    std::uint64_t given_back_ = 0; ///< so far
+    clock::time_point looked_{};
+    clock::time_point busy_since_{}; ///< that it merges without a pause, and without having given log back; or nothing
+    std::mutex m_;
     std::condition_variable_any wake_;
-    std::condition_variable room_;
-    std::atomic<bool> behind_{false};
-    std::uint64_t stalls_ = 0;
-    std::chrono::nanoseconds stalled_{};
     std::jthread thread_; // last: it uses all of the above
 };
 

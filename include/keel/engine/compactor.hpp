@@ -38,6 +38,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -80,17 +81,14 @@ public:
     compactor& operator=(compactor const&) = delete;
 
     /// Carries out the merge the policy wants most; false: it wants none. `quiet`: nothing was written for a while, so that what is left
-    /// of the log may go into tables, too. Errors: corruption (the log does not verify), no_space, cancelled, the machine's; nothing
-    /// is lost by them.
-    [[nodiscard]] result<bool> step(std::stop_token const& stop, bool quiet) {
+    /// of the log may go into tables, too. `meanwhile` is called again and again while it merges. Errors: corruption (the log does not
+    /// verify), no_space, cancelled, the machine's; nothing is lost by them.
+    [[nodiscard]] result<bool> step(std::stop_token const& stop, bool quiet,
+                                    std::function<void()> const& meanwhile = {}) {
         std::lock_guard const hold{m_};
-        bool rest = false;
-        auto done = choose_and_run(stop, [&](compaction_picker<merging>& pick) {
-            auto job = pick.due(next_key_);
-            rest = quiet && job && !*job && pick.rest_pays(core_.writer().bytes_in_active());
-            return job;
-        });
-        if (done && rest) done = merge_rest(stop);
+        meanwhile_ = meanwhile ? &meanwhile : nullptr;
+        auto done = guarded([&] { return merge_next(stop, quiet); });
+        meanwhile_ = nullptr;
         dispose();
         return done;
     }
@@ -122,16 +120,26 @@ public:
         if (!ids_.begun()) KEEL_TRY(prepare());
         return &ids_;
     }
-    /// Whether what was ingested is so much that it should be merged soon.
-    [[nodiscard]] bool ingested_is_due() const {
-        using pick = compaction_picker<merging>;
-        return Config::compaction::log_bytes != 0 && pick::ingested_is_due(levels_.view()->tables.front());
+    /// Whether what was ingested is so much that it should be merged soon, and waits for the end of the segment that is written to.
+    [[nodiscard]] bool ingested_needs_roll_over() const {
+        if (Config::compaction::log_bytes == 0) return false;
+        auto const parts = core_.parts().all();
+        auto on_top = levels_.view()->tables.front();
+        auto const begin = parts.empty() || !parts.back()->open ? lsn_max : parts.back()->first;
+        std::erase_if(on_top, [&](auto const& t) { return t->entry().lsns.last < begin; });
+        return compaction_picker<merging>::ingested_is_due(on_top);
     }
     /// Bytes of log that wait to be merged.
     [[nodiscard]] std::uint64_t log_bytes() const {
         auto const [parts, view, state] = now();
         std::lock_guard const hold{stuck_m_};
         return compaction_picker<merging>{view, parts, *state, true, stuck_}.log_bytes();
+    }
+    /// About how many bytes the log has, whether they could be merged or not.
+    [[nodiscard]] std::uint64_t bytes_in_log() const noexcept { return core_.parts().bytes(); }
+    /// Bytes of segments that merges have given back since the store was opened.
+    [[nodiscard]] std::uint64_t bytes_given_back() const noexcept {
+        return given_back_.load(std::memory_order_relaxed);
     }
     [[nodiscard]] compaction_counters counters() const {
         std::lock_guard const hold{counters_m_};
@@ -150,6 +158,17 @@ private:
         return {std::move(parts), std::move(view), core_.manifest()};
     }
 
+    result<bool> merge_next(std::stop_token const& stop, bool quiet) {
+        bool rest = false;
+        auto const done = choose_and_run(stop, [&](compaction_picker<merging>& pick) {
+            auto job = pick.due(turns_);
+            if (!quiet || !job || *job) return job;
+            if (auto fewer = pick.fewer_runs(turns_)) return result<std::optional<job_type>>{std::move(fewer)};
+            rest = pick.rest_pays(core_.writer().bytes_in_active());
+            return job;
+        });
+        return done && rest ? merge_rest(stop) : done;
+    }
     /// What a burst of writes left in the log is merged once nobody writes: readers then have sorted tables, and the segments are free.
     result<bool> merge_rest(std::stop_token const& stop) {
         // Nobody asked for a segment's end: it must not be what finds the disk full, and stops writes.
@@ -271,6 +290,7 @@ private:
                 if (stop.stop_requested())
                     return failure(errc::cancelled, "the merge was stopped; nothing was changed");
                 speed.keep(out.bytes(), stop);
+                if (meanwhile_ != nullptr) (*meanwhile_)();
             }
             if (v.at > job.floor) continue; // of an abandoned segment; the one behind it has it, too
             bool const ingested = !job.ingested.empty() && job.ingested.contains(v.at);
@@ -477,6 +497,7 @@ private:
         for (auto const& f : switched_->found) levels_.damage().note(f); // what is noted already is not noted again
         auto const files = levels_.replace(switched_->segments, switched_->out, switched_->in);
         for (auto& old : switched_->old_segments) {
+            given_back_.fetch_add(old.entry.size, std::memory_order_relaxed);
             for (auto const& [id, file] : files)
                 if (id == old.entry.id) old.file = file;
             core_.parts().retire(old.entry.id);
@@ -521,7 +542,9 @@ private:
     std::mutex m_;
     std::mutex preparing_; ///< held during that I/O
     table_ids ids_{};
-    std::array<std::string, format::table_levels> next_key_{};
+    compaction_turns turns_{};
+    std::function<void()> const* meanwhile_ = nullptr; ///< of the step that runs; or nothing
+    std::atomic<std::uint64_t> given_back_{0};
     std::vector<old_segment> old_segments_{};
     std::vector<old_table> old_tables_{};
     std::optional<switched> switched_{};                        ///< committed, and not shown to readers yet

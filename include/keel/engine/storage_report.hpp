@@ -28,7 +28,9 @@ struct storage_report {
     std::uint64_t merge_bytes_read = 0;
     std::uint64_t merge_bytes_written = 0;
     std::uint64_t records_dropped = 0;
-    std::uint64_t stalled_writes = 0; ///< that waited because merging was behind
+    std::uint64_t log_waiting = 0;    ///< bytes of the log that could be merged now
+    std::uint64_t write_rate = 0;     ///< bytes a second that may be written, because merging is behind; 0: any
+    std::uint64_t stalled_writes = 0; ///< that waited for that
     std::chrono::nanoseconds stalled_time{};
 };
 
@@ -45,6 +47,9 @@ struct storage_report {
     if (r.merges != 0)
         text += "; " + std::to_string(r.merges) + " merges read " + kib(r.merge_bytes_read) + ", wrote " +
                 kib(r.merge_bytes_written) + ", dropped " + std::to_string(r.records_dropped) + " records";
+    if (r.log_waiting != 0)
+        text += "; " + kib(r.log_waiting) + " of log wait" +
+                (r.write_rate != 0 ? ", writes are slowed to " + kib(r.write_rate) + " a second" : "");
     if (r.stalled_writes != 0) {
         auto const waited = std::chrono::duration_cast<std::chrono::milliseconds>(r.stalled_time).count();
         text += "; " + std::to_string(r.stalled_writes) + " writes waited " + std::to_string(waited) + " ms";

@@ -163,6 +163,13 @@ public:
         for (auto const& p : parts_) out.push_back(p->part);
         return out;
     }
+    /// About how many bytes of frames all parts have, a whole segment for the one that is written to.
+    [[nodiscard]] std::uint64_t bytes() const noexcept {
+        std::lock_guard const hold{m_};
+        std::uint64_t sum = 0;
+        for (auto const& p : parts_) sum += p->part->limit - p->part->begin;
+        return sum;
+    }
     /// Whether somebody still reads a part that was retired.
     [[nodiscard]] bool pinned(segment_id id) const {
         std::lock_guard const hold{m_};

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_ENGINE_WRITE_DELAY_HPP
+#define KEEL_ENGINE_WRITE_DELAY_HPP
+
+// How fast writers may write while merging is behind. From half the limit on, the bytes they write are let through at the rate at which
+// merges have given log back lately, a little more where the limit is far and less where it is near. So the log settles in front of the
+// limit, and every writer waits a little at each write instead of all of them for a whole merge.
+//
+// Thread rules: any number of writers call wait(), one thread all else but report(). rate_ and line_ are relaxed: a writer that sees an old
+// rate waits as it was right a moment ago.
+
+#include <keel/types.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+
+namespace keel::inline v0::detail {
+
+class write_delay {
+public:
+    using clock = std::chrono::steady_clock;
+
+    static constexpr auto wait_most = std::chrono::milliseconds(100); ///< one write
+    /// So far ahead of its turn a write goes at once: a shorter sleep takes longer than it says.
+    static constexpr auto slack = std::chrono::microseconds(500);
+    static constexpr std::uint64_t rate_least = 256 * KiB; ///< bytes a second
+
+    /// `limit`: bytes of log in front of which it should settle.
+    explicit write_delay(std::uint64_t limit) noexcept : half_{std::max<std::uint64_t>(limit / 2, 1)} {}
+
+    /// Called by a writer before it writes so many bytes.
+    void wait(std::uint64_t bytes) {
+        auto const rate = rate_.load(std::memory_order_relaxed);
+        if (rate == 0) [[likely]]
+            return;
+        auto const now = clock::now().time_since_epoch();
+        auto const cost = std::chrono::nanoseconds(
+            static_cast<std::int64_t>(1e9 * static_cast<double>(bytes) / static_cast<double>(rate)));
+        auto last = line_.load(std::memory_order_relaxed);
+        std::chrono::nanoseconds turn{};
+        do turn = std::max<std::chrono::nanoseconds>(std::chrono::nanoseconds(last), now) + cost;
+        while (!line_.compare_exchange_weak(last, turn.count(), std::memory_order_relaxed));
+        if (turn - now <= slack) return;
+        std::unique_lock hold{m_};
+        room_.wait_until(hold, clock::time_point(now + std::min<std::chrono::nanoseconds>(turn - now, wait_most)),
+                         [this] { return rate_.load(std::memory_order_relaxed) == 0; });
+        ++waits_;
+        waited_ += clock::now().time_since_epoch() - now;
+    }
+
+    /// So many bytes of log wait to be merged.
+    void look(std::uint64_t waiting) noexcept {
+        if (waiting <= half_) return set(0);
+        auto const over = static_cast<double>(waiting - half_) / static_cast<double>(half_);
+        auto const share = over < 1 ? 1.6 - 0.9 * over : 0.7 / (over * over);
+        set(std::max(static_cast<std::uint64_t>(given_back_ * share), rate_least));
+    }
+    /// A merge gave so many bytes of log back, which it and what else had to be merged took so long for.
+    void gave_back(std::uint64_t bytes, clock::duration took) noexcept {
+        auto const seconds = std::max(std::chrono::duration<double>(took).count(), 1e-3);
+        // The rate over the last `window` or so.
+        auto const weight = std::min(seconds / window, 1.0);
+        given_back_ += (static_cast<double>(bytes) / seconds - given_back_) * weight;
+    }
+    /// Merging has ended, or failed: nobody waits for it.
+    void off() noexcept { set(0); }
+
+    struct report_type {
+        std::uint64_t rate = 0; ///< bytes a second that may be written; 0: as many as there are
+        std::uint64_t waits = 0;
+        std::chrono::nanoseconds waited{};
+    };
+    [[nodiscard]] report_type report() const {
+        std::lock_guard const hold{m_};
+        return {rate_.load(std::memory_order_relaxed), waits_, waited_};
+    }
+
+private:
+    static constexpr double window = 10; ///< seconds
+    static constexpr double first_guess = 64.0 * MiB;
+
+    void set(std::uint64_t rate) noexcept {
+        std::lock_guard const hold{m_};
+        rate_.store(rate, std::memory_order_relaxed);
+        if (rate == 0) room_.notify_all();
+    }
+
+    std::uint64_t half_;
+    double given_back_ = first_guess; ///< bytes a second; the thread's that looks
+    std::atomic<std::uint64_t> rate_{0};
+    std::atomic<std::int64_t> line_{
+        0}; ///< when the last of those who have asked may write, in nanoseconds of the clock
+    mutable std::mutex m_;
+    std::condition_variable room_;
+    std::uint64_t waits_ = 0;
+    std::chrono::nanoseconds waited_{};
+};
+
+} // namespace keel::inline v0::detail
+
+#endif
