@@ -17,6 +17,7 @@
 #include <keel/engine/scan.hpp>
 #include <keel/engine/scan_calls.hpp>
 #include <keel/engine/storage_report.hpp>
+#include <keel/engine/transact.hpp>
 #include <keel/engine/transaction.hpp>
 #include <keel/engine/verify.hpp>
 #include <keel/io/process.hpp>
@@ -253,10 +254,52 @@ public:
         return report;
     }
 
-    /// A transaction that reads from this moment (engine/transaction.hpp).
+    /// A transaction that reads from this moment (engine/transaction.hpp). After a commit that said `conflict`, of whatever thread, it waits
+    /// until the record that came first is visible: a transaction that reads behind that record would meet it again. That is one sync at
+    /// most, and none where no commit has met a record that is on its way to the disk; snapshot() and get() never wait.
     [[nodiscard]] transaction begin() const {
         if (!is_open()) return transaction{lifetime_};
+        core_->writer().wait_for_conflict();
         return {*core_, *levels_, hold_moment(), lifetime_};
+    }
+
+    /// Runs `fn(transaction&)` and commits what it did; where another commit came first, runs it again in a new transaction that sees that one,
+    /// after a short pause, as often as `how` says. `fn` returns T or result<T>, and T may be void:
+    ///   void, result<void>   result<lsn>            the LSN of the last write, as transaction::commit() has it
+    ///   T, result<T>         result<committed<T>>   the value, and that LSN
+    /// An error that `fn` returns is the answer, as it is, and nothing was written; an exception of it passes, and nothing was written. `fn` may
+    /// run several times, so what it does to anything but its transaction it does several times. It must not end the transaction.
+    /// It holds no lock, and may call the store. Any thread; threads that change the same keys take turns.
+    /// Errors: those of `fn`; conflict (another commit came first in each run); invalid_argument (`fn` ended the transaction); those of a write.
+    template <std::invocable<transaction&> Fn>
+    [[nodiscard]] auto transact(Fn&& fn, transact_options const& how = {}) {
+        return run_transaction(fn, how, [](transaction& tx) { return tx.commit(); });
+    }
+    /// The same, and what was written survives power loss when this returns, whatever the durability policy. On an error of the sync it may
+    /// be there all the same; it is not run again then.
+    template <std::invocable<transaction&> Fn>
+    [[nodiscard]] auto transact(Fn&& fn, transact_options const& how, durable_t) {
+        return run_transaction(fn, how, [](transaction& tx) { return tx.commit(durable); });
+    }
+    template <std::invocable<transaction&> Fn>
+    [[nodiscard]] auto transact(Fn&& fn, durable_t) {
+        return transact(fn, transact_options{}, durable);
+    }
+
+    /// Sets a key to what `fn` makes of its value: `fn(std::optional<std::string> const& old)` gives the new value, or an optional one, where
+    /// nothing erases the key; either may be in a result, whose error is the answer, and nothing was written. Nothing comes between
+    /// the read and the write: as of transact(). Returns the LSN of the write.
+    template <std::invocable<std::optional<std::string> const&> Fn>
+    [[nodiscard]] result<lsn> update(slice key, Fn&& fn, transact_options const& how = {}) {
+        return transact([&](transaction& tx) { return change_value(tx, key, fn); }, how);
+    }
+    template <std::invocable<std::optional<std::string> const&> Fn>
+    [[nodiscard]] result<lsn> update(slice key, Fn&& fn, transact_options const& how, durable_t) {
+        return transact([&](transaction& tx) { return change_value(tx, key, fn); }, how, durable);
+    }
+    template <std::invocable<std::optional<std::string> const&> Fn>
+    [[nodiscard]] result<lsn> update(slice key, Fn&& fn, durable_t) {
+        return update(key, fn, transact_options{}, durable);
     }
 
     /// Merges all records into the tables of one level, whatever the compaction policy says, and gives the log's segments back. Reads
@@ -507,6 +550,21 @@ private:
     template <class Scan>
     [[nodiscard]] Scan refuse(error why) const {
         return Scan{lifetime_, std::move(why)};
+    }
+    template <class Fn, class Commit>
+    [[nodiscard]] auto run_transaction(Fn& fn, transact_options const& how, Commit const& commit) {
+        using answer = decltype(detail::run_until_committed([this] { return begin(); }, fn, commit, how));
+        if (!is_open()) [[unlikely]]
+            return answer{why_closed()};
+        return detail::run_until_committed([this] { return begin(); }, fn, commit, how);
+    }
+    template <class Fn>
+    [[nodiscard]] static result<void> change_value(transaction& tx, slice key, Fn& fn) {
+        KEEL_TRY_LET(const old, tx.get(key));
+        auto made = detail::call_for_result(fn, old);
+        if (!made) return failure(std::move(made).error());
+        std::optional<std::string> const next{*std::move(made)};
+        return next ? tx.put(key, *next) : tx.erase(key);
     }
     /// A write that has to survive power loss.
     result<lsn> kept(result<lsn> written) {

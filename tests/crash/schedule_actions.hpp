@@ -248,8 +248,12 @@ private:
 
     void transact(std::uint32_t thread) {
         if constexpr (!is_log) {
+            auto const met = conflict_;
             auto tx = tried("begin", [this] { return store_->begin(); });
             if (!tx) return;
+            // What a failed write took back is not waited for; nor is anything by a store that is being closed.
+            if (met > tx->moment() && faults_.fired() == 0 && !closing_)
+                complain("a transaction does not see the record that an earlier commit met");
             auto const was = tried("a transaction's get", [&] { return tx->get("counter"); });
             if (!answered("a transaction's get", was)) return;
             auto const next = std::to_string(**was ? std::stoi(***was) + 1 : 1);
@@ -264,7 +268,10 @@ private:
                 all_[number].now = standing::refused;
                 return;
             }
-            finish(number, "commit", tried("commit", [&] { return tx->commit(); }));
+            auto const done = tried("commit", [&] { return tx->commit(); });
+            if (done && !*done && done->error().code == keel::errc::conflict)
+                conflict_ = std::max(conflict_, done->error().at);
+            finish(number, "commit", done);
             no_update_is_lost(number);
         }
     }
@@ -502,6 +509,7 @@ private:
     std::string trouble_{};
     std::uint64_t answers_ = 0;
     std::uint64_t moment_ = 0;
+    keel::lsn conflict_{}; ///< the newest record that a commit was refused for
     bool tells_;
     bool damaged_ = false;
     bool closing_ = false;

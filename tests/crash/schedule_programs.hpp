@@ -118,6 +118,7 @@ inline std::vector<program> const& programs_of_threads() {
          .threads = {{{put, large}, {batch}}, {{read}, {scan}, {read}}}},
         {.name = "idler", .prologue = {{put}}, .threads = {{{put}, {put}}, {{idle}, {idle}}}},
         {.name = "transactions", .prologue = {{put}}, .threads = {{{transact}}, {{transact}}, {{put}}}},
+        {.name = "retrier", .prologue = {{transact}}, .threads = {{{transact}, {transact}}, {{transact}}}},
         {.name = "merger",
          .before = {{put, large}, {put, large}, {put, large}, {put, large}, {put, large}},
          .prologue = {{put}},

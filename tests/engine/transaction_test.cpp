@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: BSL-1.0
 #include <keel/keel.hpp>
 
+#include "../support/counting_fs.hpp"
 #include "../support/history.hpp"
 
 #include <doctest/doctest.h>
 #include <rapidcheck.h>
 
 #include <array>
+#include <atomic>
+#include <chrono>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -350,6 +354,190 @@ TEST_CASE("transaction: histories of threads show no dirty read, lost update or 
     check_history<tx_store<durability::os_buffered>>(anomaly::write_skew);
     check_history<serial_store>(anomaly::none);
     check_history<tx_store<durability::os_buffered, isolation::serializable>>(anomaly::none);
+}
+
+namespace {
+
+using watched_disk = test::counting<io::memory>;
+using watched_store = engine<watched_disk, segment_size<64 * KiB>>;
+
+watched_store make_watched(std::function<void()> before_segment_sync) {
+    watched_disk disk;
+    disk.before_sync([what = std::move(before_segment_sync)](std::string const& path) {
+        if (path.ends_with(".seg")) what();
+    });
+    auto db = watched_store::open("db", quiet, disk);
+    REQUIRE(db.has_value());
+    return std::move(*db);
+}
+
+/// `again` increments a counter once, and tells how often it had to try; by `threads` threads, so many times each.
+template <class Again>
+std::uint64_t increments(int threads, int each, Again const& again) {
+    std::atomic<std::uint64_t> tries{0};
+    std::vector<std::jthread> crew;
+    for (int t = 0; t < threads; ++t)
+        crew.emplace_back([&] {
+            for (int i = 0; i < each; ++i) tries += again();
+        });
+    crew.clear();
+    return tries;
+}
+
+result<std::string> one_more(std::optional<std::string> const& old) {
+    return std::to_string(std::stoi(old.value_or("0")) + 1);
+}
+
+} // namespace
+
+TEST_CASE(
+    "transaction: whoever meets a conflict meets it once for each commit of the others, however long a sync takes") {
+    auto db = make_watched([] { std::this_thread::sleep_for(std::chrono::milliseconds(1)); });
+    REQUIRE(db.put("n", "0").has_value());
+    constexpr int threads = 8;
+    constexpr int each = 5;
+    auto const tries = increments(threads, each, [&] {
+        for (std::uint64_t n = 1;; ++n) {
+            auto tx = db.begin();
+            auto const next = one_more(tx.get("n").value());
+            if (!tx.put("n", *next)) continue;
+            if (tx.commit()) return n;
+        }
+    });
+    CHECK(db.get("n").value() == std::to_string(threads * each));
+    CHECK(tries <= threads * each * threads); // its own commits, and one conflict for each commit of another thread
+}
+
+TEST_CASE("transaction: begin() behind a conflict sees the record that came first, and snapshots do not wait for it") {
+    std::atomic<bool> closed{false};
+    std::atomic<bool> waits{false};
+    auto db = make_watched([&] {
+        if (closed) waits = true;
+        closed.wait(true);
+    });
+    REQUIRE(db.put("k", "0").has_value());
+    auto tx = db.begin();
+    REQUIRE(tx.put("k", "mine").has_value());
+    closed = true;
+    std::jthread const other{[&] { static_cast<void>(db.put("k", "theirs")); }};
+    while (!waits) std::this_thread::yield();
+    auto const conflict = tx.commit();
+    REQUIRE(!conflict.has_value());
+    CHECK(conflict.error().code == errc::conflict);
+    auto const at = conflict.error().at;
+    CHECK(db.last_lsn() < at);
+    CHECK(db.snapshot().at() < at);
+    std::jthread const opens{[&] {
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+        closed = false;
+        closed.notify_all();
+    }};
+    auto again = db.begin();
+    CHECK(again.moment() >= at);
+    CHECK(again.get("k").value() == "theirs");
+    REQUIRE(again.put("k", "mine").has_value());
+    CHECK(again.commit().has_value());
+}
+
+TEST_CASE("transact: runs a function again until no other commit came first, and gives its value and the LSN") {
+    auto db = make<snapshot_store>();
+    int runs = 0;
+    auto const done = db.transact([&](auto& tx) {
+        auto const old = tx.get("k").value();
+        if (++runs < 4) REQUIRE(db.put("k", std::to_string(runs)).has_value()); // another one comes first
+        REQUIRE(tx.put("k", old.value_or("none") + "+").has_value());
+        return runs;
+    });
+    REQUIRE(done.has_value());
+    CHECK(done->value == 4);
+    CHECK(done->at == db.last_lsn());
+    CHECK(runs == 4);
+    CHECK(db.get("k").value() == "3+");
+    result<lsn> const plain = db.transact([](auto& tx) { return tx.put("j", "v"); });
+    CHECK(plain.value() == db.last_lsn());
+    result<lsn> const reader = db.transact([](auto& tx) { static_cast<void>(tx.get("j")); });
+    CHECK(reader.value() == db.last_lsn());
+    result<committed<std::optional<std::string>>> const read = db.transact([](auto& tx) { return tx.get("j"); });
+    CHECK(read.value().value == "v");
+}
+
+TEST_CASE(
+    "transact: gives up after so many runs with the conflict, and an error of the function is the answer as it is") {
+    auto db = make<snapshot_store>();
+    unsigned runs = 0;
+    auto const always_late = [&](auto& tx) {
+        REQUIRE(db.put("k", std::to_string(++runs)).has_value());
+        return tx.put("k", "late");
+    };
+    for (unsigned const attempts : {0U, 1U, 3U}) {
+        runs = 0;
+        auto const refused = db.transact(always_late, {.attempts = attempts});
+        REQUIRE(!refused.has_value());
+        CHECK(refused.error().code == errc::conflict);
+        CHECK(refused.error().at == db.last_lsn());
+        CHECK(runs == std::max(attempts, 1U));
+        CHECK(db.get("k").value() == std::to_string(runs));
+    }
+    auto const before = db.last_lsn();
+    // A conflict that the function speaks of itself is its own affair.
+    for (auto const code : {errc::invalid_argument, errc::conflict}) {
+        runs = 0;
+        auto const given = db.transact([&](auto& tx) -> result<void> {
+            ++runs;
+            REQUIRE(tx.put("k", "gone").has_value());
+            return failure(code, "not today");
+        });
+        REQUIRE(!given.has_value());
+        CHECK(given.error().code == code);
+        CHECK(given.error().message == "not today");
+        CHECK(runs == 1);
+    }
+    CHECK_THROWS_AS(static_cast<void>(db.transact([](auto& tx) {
+                        REQUIRE(tx.put("k", "gone").has_value());
+                        throw std::bad_alloc{};
+                    })),
+                    std::bad_alloc);
+    CHECK(db.transact([](auto& tx) { static_cast<void>(tx.commit()); }).error().code == errc::invalid_argument);
+    CHECK(db.transact([](auto& tx) { tx.rollback(); }).error().code == errc::invalid_argument);
+    CHECK(db.last_lsn() == before);
+}
+
+TEST_CASE("update: sets, changes and erases the value of a key, and an error of the function changes nothing") {
+    auto db = make<snapshot_store>();
+    auto const first = db.update("k", one_more);
+    CHECK(first.value() == db.last_lsn());
+    auto const second = db.update("k", one_more, durable);
+    CHECK(second.value() == db.last_lsn());
+    CHECK(db.durable_lsn() == db.last_lsn());
+    CHECK(db.get("k").value() == "2");
+    CHECK(db.update("k", [](std::optional<std::string> old) { return std::optional{*old + "!"}; }).has_value());
+    CHECK(db.get("k").value() == "2!");
+    CHECK(db.update("k", [](auto const&) { return "text"; }).has_value());
+    CHECK(db.get("k").value() == "text");
+    auto const before = db.last_lsn();
+    auto const refused = db.update(
+        "k", [](auto const&) -> result<std::optional<std::string>> { return failure(errc::too_large, "no"); });
+    CHECK(refused.error().code == errc::too_large);
+    CHECK(db.update("", one_more).error().code == errc::invalid_argument);
+    CHECK(db.last_lsn() == before);
+    CHECK(db.update("k", [](auto const&) { return std::nullopt; }).has_value());
+    CHECK(db.get("k").value() == std::nullopt);
+}
+
+TEST_CASE("update: threads that count at one key lose no count, and run little more often than they count") {
+    auto db = make_watched([] { std::this_thread::sleep_for(std::chrono::milliseconds(1)); });
+    constexpr int threads = 8;
+    constexpr int each = 5;
+    auto const tries = increments(threads, each, [&] {
+        std::uint64_t n = 0;
+        auto const done = db.update("n", [&](auto const& old) {
+            ++n;
+            return one_more(old);
+        });
+        return done ? n : 1'000'000;
+    });
+    CHECK(db.get("n").value() == std::to_string(threads * each));
+    CHECK(tries <= threads * each * threads);
 }
 
 TEST_CASE("transaction: what was committed is there after a crash, whole") {

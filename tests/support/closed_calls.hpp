@@ -62,6 +62,17 @@ public:
         expect("tx.get", tx.get("k"));
         expect_scan("tx.scan", tx.scan());
         expect("tx.commit", tx.commit());
+        expect("tx.commit, durable", db.begin().commit(durable));
+        bool ran = false;
+        expect("transact", db.transact([&](auto&) { ran = true; }));
+        expect("transact, durable", db.transact([&](auto&) { return ran = true; }, durable));
+        auto const new_value = [&](auto const&) {
+            ran = true;
+            return "v";
+        };
+        expect("update", db.update("k", new_value));
+        expect("update, durable", db.update("k", new_value, durable));
+        if (ran) wrong_ += "a function ran in a transaction of no store; ";
         expect("compact", db.compact());
         expect("repair_tables", db.repair_tables());
         expect("sync", db.sync());

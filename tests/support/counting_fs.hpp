@@ -2,13 +2,15 @@
 #ifndef KEEL_TESTS_SUPPORT_COUNTING_FS_HPP
 #define KEEL_TESTS_SUPPORT_COUNTING_FS_HPP
 
-// counting<Inner>: a file system that works as Inner does and counts the bytes read of and written to each file. Copies count together.
+// counting<Inner>: a file system that works as Inner does and counts the bytes read of and written to each file. Copies count together. A
+// test may have something done in front of each sync of a file.
 
 #include <keel/error.hpp>
 #include <keel/io/concept.hpp>
 #include <keel/types.hpp>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -24,6 +26,7 @@ class counting {
         std::mutex m;
         std::map<std::string, std::uint64_t> read;
         std::map<std::string, std::uint64_t> written;
+        std::function<void(std::string const&)> before_sync;
     };
 
 public:
@@ -47,7 +50,10 @@ public:
             note(all_->written, bytes.size());
             return inner_.write(offset, bytes);
         }
-        [[nodiscard]] result<void> sync() { return inner_.sync(); }
+        [[nodiscard]] result<void> sync() {
+            if (all_->before_sync) all_->before_sync(path());
+            return inner_.sync();
+        }
         [[nodiscard]] result<void> allocate(std::uint64_t bytes) { return inner_.allocate(bytes); }
         [[nodiscard]] result<io::file_status> status() const { return inner_.status(); }
         [[nodiscard]] result<mapping> map(io::access how) { return inner_.map(how); }
@@ -82,6 +88,8 @@ public:
     [[nodiscard]] result<void> sync_directory(std::string const& path) { return inner_.sync_directory(path); }
     [[nodiscard]] io::boot_id boot() { return inner_.boot(); }
 
+    /// Called with the file's path, by whichever thread syncs it. Set before the first call of a file.
+    void before_sync(std::function<void(std::string const&)> what) const { all_->before_sync = std::move(what); }
     void forget() const {
         std::lock_guard const hold{all_->m};
         all_->read.clear();

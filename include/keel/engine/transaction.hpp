@@ -203,8 +203,8 @@ public:
     [[nodiscard]] transaction_scan<reading> scan(on_damage how) { return scan(range{}, how); }
 
     /// Writes everything as one batch and ends the transaction, whatever comes of it. Returns the LSN of its last write, once that is
-    /// as safe as the durability policy says; without writes, its moment. Errors: conflict (another one was first: run it again;
-    /// `error::at` is the other's LSN), invalid_argument (it has ended before), corruption (whether another was first cannot be told: what
+    /// as safe as the durability policy says; without writes, its moment. Errors: conflict (another one was first: run it again, which
+    /// engine::transact() does; `error::at` is the other's LSN, which begin() waits for), invalid_argument (it has ended before), corruption (whether another was first cannot be told: what
     /// would say so does not verify), and those of a write.
     [[nodiscard]] result<lsn> commit() {
         if (auto const goes = goes_on(); !goes) {
@@ -225,6 +225,7 @@ public:
                              .value = value ? as_bytes(*value) : byte_view{}});
         KEEL_TRY(core->before_write());
         auto done = write_if_unchanged(*core, *levels, batch);
+        if (!done && done.error().code == errc::conflict) core->writer().note_conflict(done.error().at);
         levels->view()->tell_damage();
         writes_.clear();
         return done;
@@ -302,7 +303,7 @@ private:
     result<void> check_pending(EachPending const& each_pending) const {
         lsn with{};
         each_pending([&](lsn at, std::string_view key) {
-            if (!with && concerns(key)) with = at;
+            if (concerns(key)) with = at; // the newest: until that is visible the same conflict would come again
         });
         if (with) return conflict(with);
         return {};

@@ -255,6 +255,22 @@ public:
         s_.visible_cv.wait_for(hold, patience, [&] { return visible() > seen || s_.closing; });
         return visible();
     }
+    /// A commit was refused because of the record with this LSN, which may not be visible yet.
+    void note_conflict(lsn at) noexcept {
+        auto newest = conflict_.load(std::memory_order_relaxed);
+        while (newest < at.value && !conflict_.compare_exchange_weak(newest, at.value, std::memory_order_relaxed)) {}
+    }
+    /// Waits until the newest record that a commit was refused for is visible, or will not be: writing it failed, or the store is closed.
+    /// Where no other thread brings it out this one does. Where there is none: two loads.
+    void wait_for_conflict() {
+        auto const at = conflict_.load(std::memory_order_relaxed);
+        if (visible().value >= at) [[likely]]
+            return;
+        wait_settled({at});
+        // A failed write gave the LSN back: later calls do not ask for the mutex because of it.
+        auto settled = at;
+        conflict_.compare_exchange_strong(settled, 0, std::memory_order_relaxed);
+    }
     /// The segment records are written to, if any: retention leaves it alone.
     [[nodiscard]] segment_id active_segment() const {
         std::lock_guard const hold{s_.m};
@@ -341,6 +357,25 @@ private:
     void bring_out_pending(leader& lead) noexcept {
         if constexpr (!mapped)
             while (s_.active && !s_.pending.empty()) static_cast<void>(path_.commit_as_leader(lead));
+    }
+    /// Waits until `at` is visible, or nothing is on its way that has it.
+    void wait_settled(lsn at) {
+        lock_type hold{s_.m};
+        // An LSN that was given back after a failed write may be taken anew: that record is waited for like the first.
+        while (visible() < at && at < s_.next && !s_.closing) {
+            if (s_.lead.is_taken()) {
+                s_.lead.wait(hold);
+                continue;
+            }
+            auto lead = s_.lead.take(hold);
+            if (!commit_pending(lead)) return;
+        }
+    }
+    /// False: no record waits for a leader.
+    bool commit_pending(leader& lead) noexcept {
+        if (!s_.active || s_.pending.batches.empty() || (mapped && path_.may_go_on())) return false;
+        static_cast<void>(mapped ? path_.settle(lead) : path_.sync(lead));
+        return true;
     }
     /// An active segment with room for `bytes`, nothing pending, all that was accepted durable; and the leadership.
     result<leader> all_durable(std::uint64_t bytes, lock_type& hold) {
@@ -502,6 +537,8 @@ private:
     path_type path_;
     bool never_writes_;                 ///< opened read-only, or a repair failed: no segment is ever activated
     std::atomic<bool> mark_due_{false}; // relaxed: a hint
+    std::atomic<std::uint64_t> conflict_{
+        0}; // relaxed: whoever was told of a conflict has seen the store that came before
 };
 
 } // namespace keel::inline v0::wal
