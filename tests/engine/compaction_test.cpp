@@ -258,6 +258,82 @@ TEST_CASE("merging: a snapshot keeps what it sees, and lets go of it") {
     for (int i = 0; i < 300; ++i) CHECK(db->get(merge_key(i))->has_value() == (i % 2 == 0));
 }
 
+TEST_CASE("merging: a held snapshot keeps one version of each key, however often they are overwritten behind it") {
+    keel::io::memory disk;
+    auto db = merged_by_hand::open("db", model::test_options(), disk);
+    for (int i = 0; i < 100; ++i) REQUIRE(db->put(merge_key(i), "old"));
+    auto const then = db->snapshot();
+    for (int round = 0; round < 3; ++round) {
+        for (int i = 0; i < 2000; ++i) REQUIRE(db->put(merge_key(i % 100), std::to_string(i)));
+        REQUIRE(db->compact());
+        CHECK(table_records(db->storage()) == 200);
+    }
+    CHECK(db->storage().records_dropped == 5900);
+    for (int i = 0; i < 100; ++i) {
+        CHECK(**db->get(merge_key(i), then) == "old");
+        CHECK(**db->get(merge_key(i)) == std::to_string(1900 + i));
+    }
+}
+
+namespace {
+
+/// Random writes, with snapshots and transactions taken and let go of between merges of everything.
+void merges_keep_what_snapshots_see() {
+    keel::io::memory disk;
+    model::reset_machine();
+    auto db = std::move(*merged_by_hand::open("db", model::test_options(), disk));
+    engine_tests::versions all;
+    std::vector<keel::snapshot> held;
+    auto const chosen = [](std::size_t of) { return *rc::gen::inRange(std::size_t{0}, of); };
+    auto const steps = *rc::gen::inRange(20, 200);
+    for (int step = 0; step < steps; ++step) {
+        auto const what = *rc::gen::inRange(0, 24);
+        if (what < 16) {
+            auto const key = "k" + std::to_string(chosen(5));
+            std::optional<std::string> value;
+            if (what < 11) value = std::to_string(step);
+            auto const at = value ? db.put(key, *value) : db.erase(key);
+            RC_ASSERT(at.has_value());
+            all.note(key, at->value, value);
+        } else if (what < 20) {
+            held.push_back(db.snapshot());
+        } else if (what < 22) {
+            if (!held.empty()) held.erase(held.begin() + static_cast<std::ptrdiff_t>(chosen(held.size())));
+        } else {
+            auto const last = db.put("last", std::to_string(step)); // so that there is something to merge
+            all.note("last", last->value, std::to_string(step));
+            RC_ASSERT(db.compact().has_value());
+            std::vector<std::uint64_t> moments{last->value};
+            for (auto const& h : held) moments.push_back(h.at().value);
+            RC_ASSERT(table_records(db.storage()) == all.records_kept_for(moments));
+            for (auto const& h : held) {
+                auto scan = db.scan(keel::range{}, h);
+                RC_ASSERT(rows_of(scan, false) == all.all_at(h.at().value));
+            }
+            auto now = db.scan();
+            RC_ASSERT(rows_of(now, false) == all.all_at(last->value));
+        }
+    }
+}
+
+} // namespace
+
+TEST_CASE("merging: exactly the versions that somebody sees are kept, whatever snapshots come and go between merges") {
+    CHECK(rc::check(merges_keep_what_snapshots_see));
+}
+
+TEST_CASE("merging: a transaction that began before an overwritten key was merged still meets the conflict") {
+    keel::io::memory disk;
+    auto db = merged_by_hand::open("db", model::test_options(), disk);
+    auto tx = db->begin();
+    REQUIRE(tx.put("k", "mine"));
+    REQUIRE(db->put("k", "1"));
+    REQUIRE(db->erase("k"));
+    REQUIRE(db->compact());
+    CHECK(table_records(db->storage()) == 1); // the erase says that somebody was first
+    CHECK(tx.commit().error().code == keel::errc::conflict);
+}
+
 TEST_CASE("merging: the policy keeps the log short and the levels in proportion, by itself") {
     keel::io::memory disk;
     disk.set_versions_max(1);

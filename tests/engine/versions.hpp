@@ -4,10 +4,12 @@
 
 // What a store must hold: every value a key has had, by LSN.
 
+#include <algorithm>
 #include <cstdint>
 #include <iterator>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -35,6 +37,21 @@ public:
             if (auto const v = newest(values, lsn)) out.emplace_back(key, *v);
         }
         return out;
+    }
+
+    /// How many records are left where everything is merged into one level while these moments are held, the newest of them being now: what
+    /// one of them sees of a key, without erases that all of them see.
+    [[nodiscard]] std::uint64_t records_kept_for(std::vector<std::uint64_t> const& moments) const {
+        auto const oldest = *std::ranges::min_element(moments);
+        std::uint64_t kept = 0;
+        for (auto const& [key, values] : all_) {
+            std::set<std::uint64_t> seen;
+            for (auto const m : moments)
+                if (auto const behind = values.upper_bound(m); behind != values.begin())
+                    seen.insert(std::prev(behind)->first);
+            for (auto const at : seen) kept += values.at(at).has_value() || at > oldest;
+        }
+        return kept;
     }
 
 private:

@@ -25,6 +25,7 @@
 #include <keel/engine/merge.hpp>
 #include <keel/engine/merge_damage.hpp>
 #include <keel/engine/merge_output.hpp>
+#include <keel/engine/version_filter.hpp>
 #include <keel/error.hpp>
 #include <keel/format/manifest.hpp>
 #include <keel/log.hpp>
@@ -264,8 +265,7 @@ private:
 
     result<void> merge(job_type const& job, std::stop_token const& stop, merge_output<merging>& out,
                        unread_type& unread) {
-        // Versions that only moments before this one could see are forgotten.
-        auto const oldest = levels_.held().oldest([&] { return core_.writer().visible(); });
+        version_filter seen{levels_.held().all([&] { return core_.writer().visible(); })};
         version_merge<reading_config<Config>> in{direction::forward};
         for (auto const& m : job.memory) in.add(*m);
         for (auto const& r : job.runs) in.add(r);
@@ -303,9 +303,9 @@ private:
             last = v.at;
             from_log += v.at > job.floor_before && !ingested;
             if (v.key.empty()) continue; // the log's word of something that was ingested
-            if (new_key) superseded = false;
-            bool const forgotten = superseded;
-            if (v.at <= oldest) superseded = true;
+            if (new_key) seen.begin_key();
+            bool const forgotten = seen.hides(v.at);
+            superseded = seen.hides_all_behind(v.at);
             bool const erased_for_good = superseded && v.tombstone && job.bottom && !stands_above(v.key, job, unread);
             if (forgotten || erased_for_good) {
                 ++dropped;

@@ -44,13 +44,6 @@ public:
         of_this.kept = true; // the hold lets go of it from here on
         return out;
     }
-    /// The oldest moment that is held, or comes to be held after this call.
-    template <class Now>
-    [[nodiscard]] lsn oldest(Now const& now) const {
-        std::lock_guard const locked{m_};
-        return held_.empty() ? now() : *held_.begin();
-    }
-
     /// All that are held, and `now()`, which no later one is before; in order.
     template <class Now>
     [[nodiscard]] std::vector<lsn> all(Now const& now) const {
