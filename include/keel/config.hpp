@@ -14,6 +14,8 @@
 #include <keel/policy/isolation/snapshot.hpp>
 #include <keel/policy/repair/choice.hpp>
 #include <keel/policy/repair/partial_reconstruct.hpp>
+#include <keel/policy/seal_check/none.hpp>
+#include <keel/policy/seal_check/read_back.hpp>
 #include <keel/policy/segment_size/fixed.hpp>
 #include <keel/policy/table_access/cached.hpp>
 
@@ -45,6 +47,8 @@ template <class P>
 struct is_compression : std::bool_constant<compression_policy<P>> {};
 template <class P>
 struct is_table_access : std::bool_constant<table_access_policy<P>> {};
+template <class P>
+struct is_seal_check : std::bool_constant<seal_check_policy<P>> {};
 
 template <template <class> class Axis, class... Policies>
 inline constexpr int chosen = (0 + ... + int{Axis<Policies>::value});
@@ -62,7 +66,8 @@ template <class P>
 inline constexpr int axes_of = int{is_checksum<P>::value} + int{is_segment_size<P>::value} +
                                int{is_durability<P>::value} + int{is_repair<P>::value} + int{is_file_system<P>::value} +
                                int{is_observer<P>::value} + int{is_isolation<P>::value} + int{is_compaction<P>::value} +
-                               int{is_compression<P>::value} + int{is_table_access<P>::value};
+                               int{is_compression<P>::value} + int{is_table_access<P>::value} +
+                               int{is_seal_check<P>::value};
 
 } // namespace detail
 
@@ -72,7 +77,8 @@ struct config {
     static_assert(
         ((detail::axes_of<Policies> > 0) && ...),
         "keel: one of these types is no policy: it fits no axis (checksum, segment_size, durability, repair, file "
-        "system, observer, isolation, compaction, compression, table_access). Check it against the concept of the axis "
+        "system, observer, isolation, compaction, compression, table_access, seal_check). Check it against the concept "
+        "of the axis "
         "it is meant for");
     static_assert(((detail::axes_of<Policies> < 2) && ...),
                   "keel: one of these types fits two axes; split it into two types");
@@ -89,6 +95,7 @@ struct config {
                   "keel: two compression policies; keep one, or name both in compression::any_of");
     static_assert(detail::chosen<detail::is_table_access, Policies...> < 2,
                   "keel: two table_access policies; keep one");
+    static_assert(detail::chosen<detail::is_seal_check, Policies...> < 2, "keel: two seal_check policies; keep one");
 
     using checksum = typename detail::pick<detail::is_checksum, keel::checksum::crc32c, Policies...>::type;
     using size_policy = typename detail::pick<detail::is_segment_size, segment_size<16 * MiB>, Policies...>::type;
@@ -101,6 +108,7 @@ struct config {
     using compaction = typename detail::pick<detail::is_compaction, keel::compaction::leveled<>, Policies...>::type;
     using compression = typename detail::pick<detail::is_compression, keel::compression::none, Policies...>::type;
     using table_access = typename detail::pick<detail::is_table_access, keel::table_access::cached, Policies...>::type;
+    using seal_check = typename detail::pick<detail::is_seal_check, keel::seal_check::none, Policies...>::type;
 
     static_assert(compression::id <= keel::compression::id_max && compression::reads(0) &&
                       compression::reads(compression::id),
@@ -127,7 +135,7 @@ using merging_config = config<typename Config::checksum, typename Config::compre
                               typename Config::file_system, typename Config::compaction>;
 template <class Config>
 using writing_config = config<typename Config::checksum, typename Config::durability, typename Config::file_system,
-                              typename Config::observer, typename Config::size_policy>;
+                              typename Config::observer, typename Config::size_policy, typename Config::seal_check>;
 template <class Config>
 using recovering_config = config<typename Config::checksum, typename Config::compression, typename Config::file_system,
                                  typename Config::observer, typename Config::repair>;

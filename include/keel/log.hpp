@@ -11,6 +11,7 @@
 #include <keel/io/process.hpp>
 #include <keel/observe/event_queue.hpp>
 #include <keel/recovery/opening.hpp>
+#include <keel/recovery/read_back.hpp>
 #include <keel/recovery/report.hpp>
 #include <keel/wal/keeper_thread.hpp>
 #include <keel/wal/reader.hpp>
@@ -56,6 +57,7 @@ public:
           ledger_{std::move(opened.ledger)}, gone_{std::move(opened.gone)},
           writer_{*keeper_, *parts_, sink, *events_, std::move(opened.notes), std::move(opened.start), options} {
         background_ = options.background_thread && !options.read_only;
+        if constexpr (writer_type::reads_sealed_back) writer_.after_seal([this] { read_sealed_back(); });
     }
     ~log_core() { static_cast<void>(close()); }
     log_core(log_core const&) = delete;
@@ -103,6 +105,7 @@ public:
         lifetime_->end();
         stop_threads();
         auto done = writer_.close();
+        if constexpr (writer_type::reads_sealed_back) read_sealed_back(); // as long as the lock is held
         unlock();
         events_->deliver();
         return done;
@@ -128,20 +131,8 @@ public:
 
     /// Damage that was met after opening: logged, told to the observer, and the reason for being degraded.
     void tell(std::vector<finding> found) {
-        if (found.empty() || !lifetime_->is_open())
-            return; // read after the end: what was found may be another process's work
-        for (auto& f : found) f.file = keeper_->paths().inside(f.file);
-        {
-            std::lock_guard const hold{telling_};
-            // The store goes on without the log of it.
-            if (!read_only_ && keeper_->check_identity())
-                static_cast<void>(recovery::log_corruption(fs_, keeper_->paths(), found, clock_ns_()));
-        }
-        for (auto const& f : found) events_->push(observe::damage_found{f});
-        writer_.add_condition(state_cause::damage, "damage was found while reading: " + found.front().file + " at " +
-                                                       std::to_string(found.front().offset) +
-                                                       "; see the corruption log");
-        if (!has_thread_.load(std::memory_order_acquire)) events_->deliver(); // nobody else may
+        if (!lifetime_->is_open()) return; // read after the end: what was found may be another process's work
+        tell_of_own(std::move(found), "while reading");
     }
     /// One of the other events.
     template <class Event>
@@ -153,6 +144,7 @@ public:
     /// What the background thread does, or a program without one.
     void housekeep(bool quiet) {
         writer_.housekeep(quiet);
+        if constexpr (writer_type::reads_sealed_back) read_sealed_back(); // what its writer had no memory for
         events_->deliver();
     }
 
@@ -197,6 +189,36 @@ public:
 
 private:
     static constexpr std::size_t reads_much = 4096;
+
+    /// The files are this process's. `when`: for people.
+    void tell_of_own(std::vector<finding> found, char const* when) {
+        if (found.empty()) return;
+        for (auto& f : found) f.file = keeper_->paths().inside(f.file);
+        {
+            std::lock_guard const hold{telling_};
+            // The store goes on without the log of it.
+            if (!read_only_ && keeper_->check_identity())
+                static_cast<void>(recovery::log_corruption(fs_, keeper_->paths(), found, clock_ns_()));
+        }
+        for (auto const& f : found) events_->push(observe::damage_found{f});
+        writer_.add_condition(state_cause::damage, std::string{"damage was found "} + when + ": " + found.front().file +
+                                                       " at " + std::to_string(found.front().offset) +
+                                                       "; see the corruption log");
+        if (!has_thread_.load(std::memory_order_acquire)) events_->deliver(); // nobody else may
+    }
+    /// Verifies the segments that were sealed since, on the medium, and tells what is wrong with them. Where memory is refused the next call
+    /// goes on.
+    void read_sealed_back() noexcept {
+        for (auto one = writer_.take_sealed(); !one.empty(); one = writer_.take_sealed()) {
+            auto const& s = one.front();
+            using reading = recovery::segment_read_back<typename Config::checksum, typename fs_type::file>;
+            auto const done = keel::detail::guarded([&]() -> result<void> {
+                tell_of_own(reading{*s.file, s.what, s.seal}.run(), "when a segment was read back after its seal");
+                return {};
+            });
+            if (!done) return writer_.give_back_sealed(std::move(one));
+        }
+    }
 
     struct given_up {
         std::vector<format::segment_entry> segments{};

@@ -49,6 +49,15 @@ namespace keel::inline v0::wal {
     return frame - format::frame_header_bytes;
 }
 
+/// A segment that was sealed, for whoever reads it back.
+template <class File>
+struct sealed_segment {
+    closed_segment what{};
+    format::segment_seal seal{};
+    std::optional<File> file{};           ///< the one it was written through
+    std::shared_ptr<void const> pinned{}; ///< while it is held the file is not recycled
+};
+
 template <class Config>
 class active_segment {
 public:
@@ -99,6 +108,8 @@ public:
     [[nodiscard]] std::uint64_t newest_index() const noexcept { return newest_index_; }
     /// The index of its keys is not made any more: their memory, for the next segment.
     [[nodiscard]] index_builder give_memory() noexcept { return chunks_.give_memory(); }
+    /// It is sealed: its file, for whoever reads it back. Nothing else may be done with this object afterwards.
+    [[nodiscard]] file_type give_file() noexcept { return std::move(file_); }
 
     // ---- room ---------------------------------------------------------------------------------------------------------------
 

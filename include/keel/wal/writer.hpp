@@ -36,6 +36,8 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
+#include <list>
 #include <mutex>
 #include <optional>
 #include <span>
@@ -61,6 +63,8 @@ public:
     using notes_type = typename state_type::notes_type;
     using events_type = typename state_type::events_type;
     static constexpr bool mapped = state_type::mapped;
+    static constexpr bool reads_sealed_back = Config::seal_check::reads_sealed_back;
+    using sealed_list = std::list<sealed_segment<typename fs_type::file>>;
     /// The most bytes of frames that one batch may take.
     static constexpr std::uint64_t batch_bytes_max = segment_type::batch_bytes_max;
 
@@ -92,7 +96,13 @@ public:
         KEEL_TRY(lsns_are_left(batch.size()));
         KEEL_TRY(ready_for(bytes, keyed_in(batch), hold));
         KEEL_TRY(allowed([&](auto const& visit) { each_pending(visit); }));
-        return path_.commit(batch, hold);
+        auto done = path_.commit(batch, hold);
+        if constexpr (reads_sealed_back) {
+            bool const some = !sealed_.empty();
+            hold.unlock();
+            if (some && after_seal_) after_seal_();
+        }
+        return done;
     }
     /// Everything up to `at`, which a write returned, survives power loss once this returns.
     [[nodiscard]] result<void> make_durable(lsn at) {
@@ -155,12 +165,28 @@ public:
     }
     /// Ends the segment that is written to, so that everything written so far is in segments that take no more records.
     [[nodiscard]] result<void> roll_over() {
-        lock_type hold{s_.m};
-        auto lead = s_.lead.take(hold);
-        bring_out_pending(lead);
-        if (!writable()) return s_.refuse();
-        if (!s_.active || s_.active->records() == 0) return {};
-        return roll(lead);
+        auto const done = roll_over_now();
+        if constexpr (reads_sealed_back)
+            if (after_seal_) after_seal_();
+        return done;
+    }
+
+    // ---- segments that are read back --------------------------------------------------------------------------------------------
+
+    /// `call` is made without the mutex, by a thread that sealed a segment, when what it wrote is acknowledged. It takes the segment by
+    /// take_sealed(). Set before the first write.
+    void after_seal(std::function<void()> call) { after_seal_ = std::move(call); }
+    /// One that was sealed, and that nobody has taken; empty where there is none. It is not recycled while it is held.
+    [[nodiscard]] sealed_list take_sealed() noexcept {
+        std::lock_guard const hold{s_.m};
+        sealed_list out;
+        if (!sealed_.empty()) out.splice(out.end(), sealed_, sealed_.begin());
+        return out;
+    }
+    /// It could not be read back for want of memory: the next one who asks gets it again.
+    void give_back_sealed(sealed_list one) noexcept {
+        std::lock_guard const hold{s_.m};
+        sealed_.splice(sealed_.begin(), one);
     }
 
     // ---- now and then ---------------------------------------------------------------------------------------------------------
@@ -297,6 +323,14 @@ private:
     static constexpr int segments_per_call = 2; ///< given up for one call of commit_external()
 
     [[nodiscard]] bool writable() const noexcept { return !s_.closing && s_.health.is_writable(); }
+    [[nodiscard]] result<void> roll_over_now() {
+        lock_type hold{s_.m};
+        auto lead = s_.lead.take(hold);
+        bring_out_pending(lead);
+        if (!writable()) return s_.refuse();
+        if (!s_.active || s_.active->records() == 0) return {};
+        return roll(lead);
+    }
     void wake_all() noexcept {
         s_.lead.wake_all();
         s_.visible_cv.notify_all();
@@ -483,6 +517,8 @@ private:
         catalog::update listing{s_.parts};
         listing.close(seal.range.last, link);
         KEEL_TRY_LET(closed, s_.active->write_seal(seal));
+        sealed_list unread; // made before the edit: what follows that must not fail
+        if constexpr (reads_sealed_back) unread.push_back({.what = closed, .seal = seal});
         format::edit_builder edit;
         edit.sealed(seal);
         if (auto done = keel::detail::guarded([&] { return s_.keeper.commit(edit); }); !done) {
@@ -492,6 +528,11 @@ private:
         listing.commit();
         s_.sink.sealed(std::move(closed));
         s_.index_memory = s_.active->give_memory();
+        if constexpr (reads_sealed_back) {
+            if (auto const part = s_.parts.find(seal.range.first)) unread.front().pinned = part->pin;
+            unread.front().file.emplace(s_.active->give_file());
+            sealed_.splice(sealed_.end(), unread);
+        }
         s_.active.reset();
         first_.sealed(link);
         s_.events.push(observe::segment_sealed{seal.id, seal.range});
@@ -535,8 +576,10 @@ private:
     fail_over<state_type> fail_over_;
     first_activation<state_type> first_;
     path_type path_;
-    bool never_writes_;                 ///< opened read-only, or a repair failed: no segment is ever activated
-    std::atomic<bool> mark_due_{false}; // relaxed: a hint
+    sealed_list sealed_{};               ///< only where the policy has them read back
+    std::function<void()> after_seal_{}; ///< likewise
+    bool never_writes_;                  ///< opened read-only, or a repair failed: no segment is ever activated
+    std::atomic<bool> mark_due_{false};  // relaxed: a hint
     std::atomic<std::uint64_t> conflict_{
         0}; // relaxed: whoever was told of a conflict has seen the store that came before
 };
