@@ -12,6 +12,7 @@
 #include <keel/policy/compression/none.hpp>
 #include <keel/policy/durability/group_commit.hpp>
 #include <keel/policy/isolation/snapshot.hpp>
+#include <keel/policy/recovery_attempts/max_attempts.hpp>
 #include <keel/policy/repair/choice.hpp>
 #include <keel/policy/repair/partial_reconstruct.hpp>
 #include <keel/policy/seal_check/none.hpp>
@@ -49,6 +50,8 @@ template <class P>
 struct is_table_access : std::bool_constant<table_access_policy<P>> {};
 template <class P>
 struct is_seal_check : std::bool_constant<seal_check_policy<P>> {};
+template <class P>
+struct is_recovery_attempts : std::bool_constant<recovery_attempts_policy<P>> {};
 
 template <template <class> class Axis, class... Policies>
 inline constexpr int chosen = (0 + ... + int{Axis<Policies>::value});
@@ -67,7 +70,7 @@ inline constexpr int axes_of = int{is_checksum<P>::value} + int{is_segment_size<
                                int{is_durability<P>::value} + int{is_repair<P>::value} + int{is_file_system<P>::value} +
                                int{is_observer<P>::value} + int{is_isolation<P>::value} + int{is_compaction<P>::value} +
                                int{is_compression<P>::value} + int{is_table_access<P>::value} +
-                               int{is_seal_check<P>::value};
+                               int{is_seal_check<P>::value} + int{is_recovery_attempts<P>::value};
 
 } // namespace detail
 
@@ -77,7 +80,8 @@ struct config {
     static_assert(
         ((detail::axes_of<Policies> > 0) && ...),
         "keel: one of these types is no policy: it fits no axis (checksum, segment_size, durability, repair, file "
-        "system, observer, isolation, compaction, compression, table_access, seal_check). Check it against the concept "
+        "system, observer, isolation, compaction, compression, table_access, seal_check, recovery attempts). Check it "
+        "against the concept "
         "of the axis "
         "it is meant for");
     static_assert(((detail::axes_of<Policies> < 2) && ...),
@@ -96,6 +100,8 @@ struct config {
     static_assert(detail::chosen<detail::is_table_access, Policies...> < 2,
                   "keel: two table_access policies; keep one");
     static_assert(detail::chosen<detail::is_seal_check, Policies...> < 2, "keel: two seal_check policies; keep one");
+    static_assert(detail::chosen<detail::is_recovery_attempts, Policies...> < 2,
+                  "keel: two max_attempts policies; keep one");
 
     using checksum = typename detail::pick<detail::is_checksum, keel::checksum::crc32c, Policies...>::type;
     using size_policy = typename detail::pick<detail::is_segment_size, segment_size<16 * MiB>, Policies...>::type;
@@ -109,6 +115,7 @@ struct config {
     using compression = typename detail::pick<detail::is_compression, keel::compression::none, Policies...>::type;
     using table_access = typename detail::pick<detail::is_table_access, keel::table_access::cached, Policies...>::type;
     using seal_check = typename detail::pick<detail::is_seal_check, keel::seal_check::none, Policies...>::type;
+    using recovery_attempts = typename detail::pick<detail::is_recovery_attempts, max_attempts<16>, Policies...>::type;
 
     static_assert(compression::id <= keel::compression::id_max && compression::reads(0) &&
                       compression::reads(compression::id),
@@ -137,8 +144,9 @@ template <class Config>
 using writing_config = config<typename Config::checksum, typename Config::durability, typename Config::file_system,
                               typename Config::observer, typename Config::size_policy, typename Config::seal_check>;
 template <class Config>
-using recovering_config = config<typename Config::checksum, typename Config::compression, typename Config::file_system,
-                                 typename Config::observer, typename Config::repair>;
+using recovering_config =
+    config<typename Config::checksum, typename Config::compression, typename Config::file_system,
+           typename Config::observer, typename Config::repair, typename Config::recovery_attempts>;
 
 } // namespace detail
 

@@ -243,6 +243,39 @@ TEST_CASE("P13: recovery that dies again and again is stopped after max_recovery
     CHECK(small_engine::open(store_folder, options, disk).has_value());
 }
 
+TEST_CASE("P13: max_attempts says after how many attempts open refuses, where the options do not") {
+    using impatient = record_log<io::memory, segment_size<4 * KiB>, max_attempts<2>>;
+    io::memory disk;
+    auto options = quiet_options();
+    options.max_recovery_attempts = {};
+    {
+        auto wal = impatient::open(store_folder, options, disk);
+        REQUIRE(wal.has_value());
+        REQUIRE(wal->append("record").has_value());
+        wal->abandon();
+    }
+    for (int attempt = 1; attempt <= 2; ++attempt) {
+        std::optional<io::memory> died;
+        options.on_progress = [&](recovery_progress const& p) {
+            if (p.phase == recovery_phase::scan && !died) died = disk.after_process_crash();
+        };
+        REQUIRE(impatient::open(store_folder, options, disk).has_value());
+        REQUIRE(died.has_value());
+        disk = *died;
+    }
+    options.on_progress = {};
+    auto const refused = impatient::open(store_folder, options, clone(disk));
+    REQUIRE_FALSE(refused.has_value());
+    CHECK(refused.error().code == errc::recovery_attempts);
+    for (unsigned const more : {3U, 0U}) { // 0: no limit
+        options.max_recovery_attempts = more;
+        CHECK(impatient::open(store_folder, options, clone(disk)).has_value());
+    }
+    using patient = record_log<io::memory, segment_size<4 * KiB>>;
+    options.max_recovery_attempts = {};
+    CHECK(patient::open(store_folder, options, clone(disk)).has_value());
+}
+
 TEST_CASE("P13: an attempt counts where something is to be mended, though nothing is scanned") {
     auto store = make_store(ending::closed, 60, 4);
     auto options = quiet_options();

@@ -196,7 +196,8 @@ private:
         auto last = notes_->last();
         bool const ours = last.store == stock.store && last.branch == stock.branch;
         if (!ours) last = {};
-        if (options_.max_recovery_attempts != 0 && last.attempts >= options_.max_recovery_attempts) {
+        auto const most = options_.max_recovery_attempts.value_or(Config::recovery_attempts::recovery_attempts_max);
+        if (most != 0 && last.attempts >= most) {
             notes_.reset();
             return failure(errc::recovery_attempts,
                            "recovery was begun " + std::to_string(last.attempts) +

@@ -69,8 +69,8 @@ struct open_options {
     bool read_only = false;         ///< never writes a byte; beside a writer, if there is one: the store as it is now
     unsigned recovery_threads = 0;  ///< 0: one per core, at most 8
     std::uint64_t memory_limit = 0; ///< bytes the recovery scan may hold at once for its buffers; 0: 8 MiB
-    unsigned max_recovery_attempts =
-        16; ///< opens in a row that may die inside recovery before open refuses; 0: no limit
+    /// Opens in a row that may die inside recovery before open refuses; 0: no limit. Nothing: as max_attempts<N> has it, by default 16.
+    std::optional<unsigned> max_recovery_attempts{};
     verify_depth verify = verify_depth::quick; ///< deep: damage in sealed segments is found, and repaired, now
     std::optional<repair_strategy> repair{};   ///< instead of the repair policy, this once
     std::function<void(recovery_progress const&)> on_progress{}; ///< called from the opening thread

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_POLICY_RECOVERY_ATTEMPTS_CONCEPT_HPP
+#define KEEL_POLICY_RECOVERY_ATTEMPTS_CONCEPT_HPP
+
+// The recovery-attempts axis: how often in a row an open may die inside recovery before the next one refuses, where open_options says nothing.
+// A recovery that kills its process would kill it at each start; the refusal ends that loop and leaves the store as it is.
+
+#include <concepts>
+
+namespace keel::inline v0 {
+
+/// The default of open_options::max_recovery_attempts.
+///   A::recovery_attempts_max   unsigned   0: no limit
+/// Used by recovery/opening. Smallest model: max_attempts<N> (max_attempts.hpp).
+template <class A>
+concept recovery_attempts_policy = requires {
+    { A::recovery_attempts_max } -> std::convertible_to<unsigned>;
+};
+
+} // namespace keel::inline v0
+
+#endif
