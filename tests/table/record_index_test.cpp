@@ -18,9 +18,19 @@ using keel::table::record_index;
 
 namespace {
 
-std::vector<std::pair<std::string, std::uint64_t>> walk(record_index const& index, bool forward) {
-    std::vector<std::pair<std::string, std::uint64_t>> seen;
-    record_index::cursor at{index};
+using places = std::vector<std::pair<std::string, std::uint64_t>>; ///< keys and LSNs
+
+/// Every version.
+places walk(record_index const& index) {
+    places seen;
+    record_index::cursor at{index, keel::lsn_max, keel::table::versions::all};
+    for (at.seek(""); at.valid(); at.next()) seen.emplace_back(at.current().key, at.current().at.value);
+    return seen;
+}
+/// What a snapshot sees.
+places walk(record_index const& index, lsn snapshot, bool forward) {
+    places seen;
+    record_index::cursor at{index, snapshot};
     if (forward) at.seek("");
     else at.seek_last();
     while (at.valid()) {
@@ -69,12 +79,18 @@ TEST_CASE("record index: look-ups and walks agree with a map, whatever was walke
             RC_ASSERT(at.valid() == (behind != all.begin()));
             if (at.valid()) RC_ASSERT(at.current().key == std::prev(behind)->first.first);
         }
-        std::vector<std::pair<std::string, std::uint64_t>> expected;
-        for (auto const& [place, value] : all)
-            expected.emplace_back(place.first, static_cast<std::uint64_t>(-place.second));
-        RC_ASSERT(walk(index, true) == expected);
-        std::reverse(expected.begin(), expected.end());
-        RC_ASSERT(walk(index, false) == expected);
+        places expected;
+        places seen;
+        auto const snapshot = static_cast<std::uint64_t>(*rc::gen::inRange(0, steps + 2));
+        for (auto const& [place, value] : all) {
+            auto const at = static_cast<std::uint64_t>(-place.second);
+            expected.emplace_back(place.first, at);
+            if (at <= snapshot && (seen.empty() || seen.back().first != place.first)) seen.push_back(expected.back());
+        }
+        RC_ASSERT(walk(index) == expected);
+        RC_ASSERT(walk(index, lsn{snapshot}, true) == seen);
+        std::reverse(seen.begin(), seen.end());
+        RC_ASSERT(walk(index, lsn{snapshot}, false) == seen);
         RC_ASSERT(find(index, "never", keel::lsn_max) == nullptr);
     }));
 }
@@ -113,13 +129,69 @@ TEST_CASE("record index: what was inserted is found by threads that look while m
     CHECK(missed == 0);
 }
 
+TEST_CASE("record index: a walk takes one step a key, however often each was written and whatever was walked before") {
+    record_index index;
+    constexpr std::uint64_t keys = 50;
+    constexpr std::uint64_t turns = 200;
+    std::uint64_t written = 0;
+    for (std::uint64_t turn = 0; turn < turns; ++turn) {
+        for (std::uint64_t k = 0; k < keys; ++k)
+            insert(index, {.key = std::to_string(1000 + k), .value = "v", .at = lsn{++written}});
+        if (turn % 50 == 0) static_cast<void>(walk(index));
+    }
+    for (bool const forward : {true, false}) {
+        CHECK(walk(index, keel::lsn_max, forward).size() == keys);
+        CHECK(walk(index, lsn{keys * 7 + 3}, forward).size() == keys);
+        CHECK(walk(index, lsn{3}, forward).size() == 3);
+        CHECK(walk(index, lsn{}, forward).empty());
+    }
+    CHECK(walk(index).size() == keys * turns);
+    record_index::cursor at{index, keel::lsn_max, keel::table::versions::all};
+    std::uint64_t passed = 0;
+    for (at.seek(""); at.valid(); at.pass()) ++passed;
+    CHECK(passed == keys);
+}
+
+TEST_CASE("record index: a walk sees what its snapshot sees, while newer versions of the same keys are published") {
+    record_index index;
+    constexpr std::uint64_t keys = 300;
+    std::atomic<std::uint64_t> visible{0};
+    std::atomic<std::uint64_t> wrong{0};
+    auto const key = [](std::uint64_t k) { return std::to_string(1000 + k); };
+    auto const look = [&](bool forward) {
+        auto const snapshot = visible.load(std::memory_order_acquire);
+        record_index::cursor at{index, lsn{snapshot}};
+        std::uint64_t seen = 0;
+        for (forward ? at.seek("") : at.seek_last(); at.valid(); forward ? at.next() : at.previous(), ++seen) {
+            auto const v = at.current();
+            // Keys are written in turn, so the newest version of each is less than a turn old.
+            auto const k = forward ? seen : std::min(keys, snapshot) - 1 - seen;
+            bool const is_newest = v.at.value <= snapshot && snapshot - v.at.value < keys;
+            if (!is_newest || v.key != key(k) || v.value != std::to_string(v.at.value)) ++wrong;
+        }
+        if (seen != std::min(keys, snapshot)) ++wrong;
+    };
+    std::vector<std::jthread> readers;
+    for (int t = 0; t < 2; ++t)
+        readers.emplace_back([&, t](std::stop_token const& stop) {
+            while (!stop.stop_requested()) look(t == 0);
+        });
+    for (std::uint64_t i = 1; i <= 100'000; ++i) {
+        auto const text = std::to_string(i);
+        insert(index, {.key = key((i - 1) % keys), .value = text, .at = lsn{i}});
+        visible.store(i, std::memory_order_release);
+    }
+    readers.clear();
+    CHECK(wrong == 0);
+}
+
 TEST_CASE("record index: what is staged is seen once it is published, and never if it is unstaged") {
     record_index index;
     index.stage("a", "1", false);
     index.stage("b", "2", false);
     CHECK(index.empty());
     CHECK(find(index, "a", keel::lsn_max) == nullptr);
-    CHECK(walk(index, true).empty());
+    CHECK(walk(index).empty());
     index.publish(lsn{1}, 1);
     CHECK(find(index, "a", keel::lsn_max)->at == lsn{1});
     CHECK(find(index, "b", keel::lsn_max) == nullptr);
@@ -130,8 +202,7 @@ TEST_CASE("record index: what is staged is seen once it is published, and never 
     index.stage("e", "5", false);
     index.publish(lsn{2}, 3);
     CHECK(index.staged() == 0);
-    CHECK(walk(index, true) ==
-          std::vector<std::pair<std::string, std::uint64_t>>{{"a", 1}, {"b", 2}, {"c", 3}, {"e", 4}});
+    CHECK(walk(index) == places{{"a", 1}, {"b", 2}, {"c", 3}, {"e", 4}});
     index.stage("f", "6", false);
     index.unstage(0);
     index.stage("a", "7", false);

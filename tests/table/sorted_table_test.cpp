@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include <keel/table/sorted_table.hpp>
 
+#include <keel/io/fault.hpp>
 #include <keel/io/memory.hpp>
 #include <keel/policy/checksum/crc32c.hpp>
 #include <keel/policy/compression/none.hpp>
@@ -230,4 +231,33 @@ TEST_CASE_TEMPLATE("tables: one that was cut short, is empty or is another one i
     }
     disk_type empty;
     CHECK(find(*opened<Table>(empty, entry), "a", 9000, got).error().code == keel::errc::not_found);
+}
+
+TEST_CASE("tables: a walk past the versions of keys that fill many blocks reads few of these, and meets every key") {
+    using counted_disk = keel::io::faulty<keel::io::memory>;
+    using counted_table = keel::table::sorted_table<C, N, keel::table_access::cached, counted_disk>;
+    constexpr std::uint64_t versions = 5000;
+    std::vector<std::string> const keys{"a", "b", "b and more", "c", "d"};
+    std::vector<row> rows;
+    for (auto const& key : keys)
+        for (auto at = key.size() == 1 ? versions : 1; at > 0; --at)
+            rows.push_back({key, std::string(60, 'v') + std::to_string(at), 100 + at, false});
+    disk_type disk;
+    auto const entry = written(disk, rows);
+    counted_disk counted{disk};
+    auto const cache = std::make_shared<keel::table::read_cache>(0);
+    auto const t = std::make_shared<counted_table const>(counted, "t", entry, cache, nullptr);
+    counted_table::cursor at{t};
+    at.seek({}); // and whatever is read once
+    auto const before = counted.operations(keel::io::fault_class::read);
+    std::vector<std::string> met;
+    for (; at.valid(); at.pass()) {
+        met.emplace_back(at.current().key);
+        CHECK(row_of(at.current()) == *std::ranges::find(rows, met.back(), &row::key));
+    }
+    CHECK(met == keys);
+    REQUIRE(!at.trouble());
+    CHECK(counted.operations(keel::io::fault_class::read) - before < 5 * keys.size());
+    CHECK(walked(t) == rows); // all of it takes many more
+    CHECK(counted.operations(keel::io::fault_class::read) - before > 50 * keys.size());
 }

@@ -191,7 +191,7 @@ private:
     /// From where the cursor stands up to `to`.
     template <class Cursor>
     [[nodiscard]] static lsn first_newer(Cursor& at, std::optional<std::string> const& to, lsn since) {
-        for (; at.valid(); at.next()) {
+        for (; at.valid(); at.pass()) { // the newest version of a key comes first
             auto const v = at.current();
             if (to && v.key >= *to) break;
             if (v.at > since && !v.key.empty()) return v.at;

@@ -148,8 +148,8 @@ struct met_damage {
     }
 };
 
-/// Every version of every key in some parts of a store: by key, of one key the newest first; or the other way round. One thread's.
-/// What is walked must outlive it. The same version may stand in two parts: then it comes twice.
+/// Versions of every key in some parts of a store: by key, of one key the newest first; or the other way round. Forward it can be all of
+/// them. One thread's. What is walked must outlive it. The same version may stand in two parts: then it comes twice.
 template <class Config>
 class version_merge {
 public:
@@ -159,15 +159,17 @@ public:
     using damage_type = met_damage<run, table_type>;
 
     /// From the first key not less than `from` on (forward), or from the last key less than `to`, or the last of all, back; where to stop is
-    /// up to the caller. Of what cannot be read, that counts which is in these bounds and not newer than `snapshot`.
+    /// up to the caller. Of what cannot be read, that counts which is in these bounds and not newer than `snapshot`. `which`: of each key all
+    /// versions; or what is not newer than `snapshot` and the newest of its part, and maybe others.
     explicit version_merge(direction way, std::optional<std::string> from = {}, std::optional<std::string> to = {},
-                           lsn snapshot = lsn_max)
-        : way_{way}, from_{std::move(from)}, to_{std::move(to)}, snapshot_{snapshot} {}
+                           lsn snapshot = lsn_max, table::versions which = table::versions::all)
+        : way_{way}, from_{std::move(from)}, to_{std::move(to)}, snapshot_{snapshot}, which_{which} {}
 
-    void add(table::memtable const& part) { enter(memory_part{part}, 0); }
+    void add(table::memtable const& part) { enter(memory_part{part, snapshot_, which_}, 0); }
     void add(std::shared_ptr<run const> part) {
         auto const& counted = part->source().counted;
-        if (!counted.empty() && counted.front().first <= snapshot_) enter(run_part{std::move(part)}, 0);
+        bool const any = !counted.empty() && counted.front().first <= snapshot_;
+        if (any) enter(run_part{std::move(part), snapshot_, which_}, 0);
     }
     /// The tables of one level, which share no key.
     void add(std::vector<std::shared_ptr<table_type const>> const& level, std::size_t number) {
@@ -199,35 +201,13 @@ public:
     /// The part that top() is from.
     [[nodiscard]] std::size_t part() const noexcept { return heap_.front().part; }
     void advance() {
-        auto& first = heap_.front();
-        auto const step = [&](auto& p) {
-            way_ == direction::forward ? p.next() : p.previous();
-            return look(p, first);
-        };
-        if (!std::visit(step, parts_[first.part])) {
-            first = heap_.back();
-            heap_.pop_back();
-        }
-        sift_down();
+        step([this](auto& p) { way_ == direction::forward ? p.next() : p.previous(); });
     }
-    /// Forward to the next version that is of another key than top().
+    /// Forward to the next version that is of another key than top(). Each part passes its versions of the key in one go.
     void pass() {
-        if (heap_.size() == 1) { // as long as it is in one part, nothing is to be put in order
-            auto& only = heap_.front();
-            auto const step = [&](auto& p) {
-                if constexpr (requires { p.pass(); }) {
-                    p.pass();
-                    return look(p, only);
-                } else {
-                    return pass_in(p, only);
-                }
-            };
-            if (!std::visit(step, parts_[only.part])) heap_.clear();
-            return;
-        }
         passed_.assign(top().key);
         passes_ = true;
-        do advance();
+        do step([](auto& p) { p.pass(); });
         while (valid() && keel::detail::same_text(top().key, passed_.view()));
         passes_ = false;
     }
@@ -276,17 +256,19 @@ private:
         parts_.emplace_back(std::move(p));
         levels_.push_back(level);
     }
-    template <class Part>
-    [[nodiscard]] bool pass_in(Part& p, standing& here) {
-        passed_.assign(top().key);
-        passes_ = true;
-        bool there = true;
-        do {
-            p.next();
-            there = look(p, here);
-        } while (there && keel::detail::same_text(here.what.key, passed_.view()));
-        passes_ = false;
-        return there;
+    /// The part that top() is from moves, and takes its place among the others.
+    template <class Move>
+    void step(Move const& move) {
+        auto& first = heap_.front();
+        auto const moved = [&](auto& p) {
+            move(p);
+            return look(p, first);
+        };
+        if (!std::visit(moved, parts_[first.part])) {
+            first = heap_.back();
+            heap_.pop_back();
+        }
+        sift_down();
     }
     /// Where a part stands now; false at its end.
     template <class Part>
@@ -351,6 +333,7 @@ private:
     std::optional<std::string> from_;
     std::optional<std::string> to_;
     lsn snapshot_;
+    table::versions which_;
     std::vector<any_part> parts_{};
     std::vector<std::size_t> levels_{}; ///< of the parts
     std::vector<standing> heap_{};
@@ -377,7 +360,7 @@ public:
         standing_on_ = false;
         stopped_.reset();
         unread_.clear();
-        all_.emplace(way, from, to, snapshot_);
+        all_.emplace(way, from, to, snapshot_, table::versions::newest_seen);
         for (auto const& m : of_->memory) all_->add(*m);
         for (auto const& r : of_->runs) all_->add(r);
         all_->add_levels(of_->tables);

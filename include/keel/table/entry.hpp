@@ -9,6 +9,7 @@
 #include <keel/types.hpp>
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string_view>
@@ -21,6 +22,12 @@ struct version {
     std::string_view value{};
     lsn at{};
     bool tombstone = false;
+};
+
+/// Which versions of a key a walk comes upon.
+enum class versions : std::uint8_t {
+    all,
+    newest_seen, ///< the newest one that is not newer than the walk's snapshot
 };
 
 /// A block as one reader holds it: a share of one in the cache, or bytes in memory of its own, which it uses again. Views into it stay

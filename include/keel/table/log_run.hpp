@@ -214,6 +214,35 @@ private:
             return low;
         }
 
+        /// Behind the versions of `key`, which entry `i` is one of. Reads a few records, however many there are: two that have the key have
+        /// only versions of it between them. Where one of these few does not count or cannot be read, it may give a place too early.
+        result<std::uint64_t> end_of_key(std::uint64_t i, std::string_view key, read_version& scratch) {
+            KEEL_TRY_LET(e, entry(i));
+            KEEL_TRY_LET(end, end_of_prefix(i + 1, e.prefix));
+            if (end == i + 1) return end;
+            KEEL_TRY_LET(all, has_key(end - 1, key, scratch)); // most often
+            if (all) return end;
+            return end_of_alike(i + 1, end - 1, [&](std::uint64_t at) { return has_key(at, key, scratch); });
+        }
+        /// Likewise the first version of `key`, which entry `i` is one of.
+        result<std::uint64_t> begin_of_key(std::uint64_t i, std::string_view key, read_version& scratch) {
+            KEEL_TRY_LET(e, entry(i));
+            KEEL_TRY_LET(begin, begin_of_prefix(i, e.prefix));
+            if (begin == i) return begin;
+            KEEL_TRY_LET(all, has_key(begin, key, scratch));
+            if (all) return begin;
+            KEEL_TRY_LET(
+                n, end_of_alike(0, i - begin - 1, [&](std::uint64_t at) { return has_key(i - 1 - at, key, scratch); }));
+            return i - n;
+        }
+        /// The first of the versions of one key in [first, last) that is not newer than `snapshot`, or an empty place in front of it.
+        result<std::uint64_t> first_not_newer(std::uint64_t first, std::uint64_t last, lsn snapshot) {
+            return end_of_alike(first, last, [&](std::uint64_t i) -> result<bool> {
+                KEEL_TRY_LET(e, entry(i));
+                return !is_unknown(e) && run_->lsn_of(e) > snapshot;
+            });
+        }
+
     private:
         /// The block of the index that a key's entries begin in, or that they would stand in; nothing where there is none on the disk, or
         /// the key is not among those that the fences speak of.
@@ -278,14 +307,16 @@ private:
             }
             return low;
         }
-        /// Behind the entries with this prefix that begin at `from`: in steps that double, because most often there are few.
-        result<std::uint64_t> end_of_prefix(std::uint64_t from, std::uint64_t prefix) {
-            auto low = from; // all in front of it, from `from` on, have the prefix
-            auto high = run_->shape_.entries;
+        /// The end of those in [from, to) that `alike(i)`, a result, says yes to, and which come first: in steps that double, because most
+        /// often there are few.
+        template <class Alike>
+        static result<std::uint64_t> end_of_alike(std::uint64_t from, std::uint64_t to, Alike const& alike) {
+            auto low = from; // all in front of it are
+            auto high = to;
             for (std::uint64_t step = 1; low < high; step *= 2) {
                 auto const at = std::min(low + step - 1, high - 1);
-                KEEL_TRY_LET(e, entry(at));
-                if (e.prefix != prefix) {
+                KEEL_TRY_LET(yes, alike(at));
+                if (!yes) {
                     high = at;
                     break;
                 }
@@ -293,11 +324,29 @@ private:
             }
             while (low < high) {
                 auto const middle = low + (high - low) / 2;
-                KEEL_TRY_LET(e, entry(middle));
-                if (e.prefix == prefix) low = middle + 1;
+                KEEL_TRY_LET(yes, alike(middle));
+                if (yes) low = middle + 1;
                 else high = middle;
             }
             return low;
+        }
+        result<bool> has_prefix(std::uint64_t i, std::uint64_t prefix) {
+            KEEL_TRY_LET(e, entry(i));
+            return e.prefix == prefix;
+        }
+        /// Whether the record of entry `i` counts, can be read and has this key.
+        result<bool> has_key(std::uint64_t i, std::string_view key, read_version& scratch) {
+            KEEL_TRY_LET(e, entry(i));
+            return run_->counts(e) && run_->read(e, scratch) && scratch.what.key == key;
+        }
+        /// Behind the entries with this prefix that begin at `from`.
+        result<std::uint64_t> end_of_prefix(std::uint64_t from, std::uint64_t prefix) {
+            return end_of_alike(from, run_->shape_.entries, [&](std::uint64_t i) { return has_prefix(i, prefix); });
+        }
+        /// The first of the entries with this prefix that end in front of `to`.
+        result<std::uint64_t> begin_of_prefix(std::uint64_t to, std::uint64_t prefix) {
+            KEEL_TRY_LET(n, end_of_alike(0, to, [&](std::uint64_t i) { return has_prefix(to - 1 - i, prefix); }));
+            return to - n;
         }
 
         /// Makes the entries of the block that has entry `i` available to entry_at(); all entries where the index is in memory.
@@ -408,21 +457,29 @@ public:
         std::optional<typename walker::stretch> alike_{};
     };
 
-    /// Walks the versions that count, by key and the newest first, in either direction. Where something cannot be read it is in trouble
-    /// and not valid: damaged() says what it cannot give, and either of the two calls behind that goes on.
+    /// Walks the versions that count, by key and the newest first, in either direction; or of each key the newest one that counts and is not
+    /// newer than `snapshot`, and where some do not count, or cannot be read, maybe others. Where something cannot be read it is in
+    /// trouble and not valid: damaged() says what it cannot give, and either of the two calls behind that goes on.
     class cursor {
     public:
-        explicit cursor(std::shared_ptr<log_run const> of) : of_{std::move(of)}, at_{*of_} {}
+        explicit cursor(std::shared_ptr<log_run const> of, lsn snapshot = lsn_max, versions which = versions::all)
+            : of_{std::move(of)}, at_{*of_}, snapshot_{std::min(snapshot, of_->newest())}, which_{which} {}
 
         void seek(std::string_view key) { start(key, false); }
         void seek_before(std::string_view key) { start(key, true); }
         void seek_last() {
             if (auto ready = of_->ready_index(); !ready) return fail(ready.error(), stuck::everywhere);
-            i_ = of_->shape_.entries;
+            i_ = front_ = of_->shape_.entries;
             step_back();
         }
         void next() {
             ++i_;
+            settle_forward();
+        }
+        /// On towards another key: it may stand on the same one still where some records do not count, or cannot be read.
+        void pass() {
+            auto const end = at_.end_of_key(i_, now_.what.key, scratch_);
+            go_on_at(end ? *end : i_ + 1);
             settle_forward();
         }
         void previous() { step_back(); }
@@ -467,7 +524,7 @@ public:
             auto const unread = before ? walker::unread::in_front : walker::unread::behind;
             auto const from = at_.lower_bound(*alike, key, lsn_max, now_, unread);
             if (!from) return fail(from.error(), stuck::everywhere);
-            i_ = *from;
+            i_ = front_ = *from;
             if (before) step_back();
             else settle_forward();
         }
@@ -479,16 +536,57 @@ public:
             return where_ != stuck::everywhere;
         }
         void settle_forward() {
-            for (; !meets_unknown() && i_ < of_->shape_.entries; ++i_)
+            unsigned unseen = 0; // in a row
+            for (; !meets_unknown() && i_ < of_->shape_.entries; ++i_) {
                 if (take(true) || trouble_) return;
+                if (++unseen % unseen_in_a_row == 0) pass_unseen();
+            }
             valid_ = false;
         }
+        /// From an entry that is not seen up to the last one of its key in front of one that is, as far as that can be told.
+        void pass_unseen() {
+            auto const e = at_.entry(i_);
+            if (!e || !of_->counts(*e) || !of_->read(*e, now_)) return;
+            auto const end = at_.end_of_key(i_, now_.what.key, scratch_);
+            if (!end || *end == i_ + 1) return;
+            auto const seen = at_.first_not_newer(i_ + 1, *end, snapshot_);
+            if (seen) go_on_at(*seen - 1);
+        }
+        void go_on_at(std::uint64_t i) noexcept {
+            if (i > i_ + 1) asked_in_ = ~std::uint64_t{0};
+            i_ = i;
+        }
         void step_back() {
-            while (!meets_unknown() && i_ > 0) {
-                --i_;
+            while (!meets_unknown() && front_ > 0) {
+                i_ = --front_;
+                if (which_ == versions::newest_seen && !to_newest_seen()) continue;
                 if (take(false) || trouble_) return;
             }
             valid_ = false;
+        }
+        /// From the oldest version of a key to the newest one that is seen, as far as it can be told which records are the key's; false: none
+        /// is seen. What is in front of them comes next.
+        [[nodiscard]] bool to_newest_seen() {
+            auto const e = at_.entry(i_);
+            auto const before = i_ > 0 ? at_.entry(i_ - 1) : e;
+            bool const is_alone = i_ == 0 || !e || !before || before->prefix != e->prefix;
+            if (is_alone || !of_->counts(*e) || !of_->read(*e, now_)) return true;
+            auto const begin = at_.begin_of_key(i_, now_.what.key, scratch_);
+            auto const seen = begin ? at_.first_not_newer(*begin, i_ + 1, snapshot_) : begin;
+            if (!seen) return true;
+            auto at = *seen;
+            for (; at <= i_ && !sees(at); ++at) {}
+            front_ = *begin;
+            if (at > i_) return false;
+            i_ = at;
+            return true;
+        }
+        [[nodiscard]] bool sees(std::uint64_t i) {
+            auto const e = at_.entry(i);
+            return !e || sees(*e);
+        }
+        [[nodiscard]] bool sees(format::index_entry const& e) const noexcept {
+            return of_->lsn_of(e) <= snapshot_ && of_->counts(e);
         }
         /// Whether there are records that the index does not know and the walk has not told of.
         bool meets_unknown() {
@@ -502,7 +600,7 @@ public:
             auto const e = at_.entry(i_);
             if (!e) return fail(e.error(), stuck::everywhere), false;
             ask_ahead(forward);
-            if (!of_->counts(of_->lsn_of(*e)) || is_unknown(*e)) return false;
+            if (!sees(*e)) return false;
             auto const got = of_->read(*e, now_, look_bytes_);
             if (!got) return fail(got.error(), stuck::at_record), false;
             look_bytes_ = std::clamp(static_cast<std::size_t>(*got), look_bytes_min, first_look_bytes);
@@ -525,12 +623,17 @@ public:
         walker at_;
         static constexpr std::uint64_t steps_ahead = 12;
         static constexpr std::size_t look_bytes_min = 64;
+        static constexpr unsigned unseen_in_a_row = 4; ///< entries, before it is found out how many more there are
 
+        lsn snapshot_;
+        versions which_;
         std::uint64_t i_ = 0;
+        std::uint64_t front_ = 0;                    ///< backward: entries in front of it are still to come
         std::uint64_t asked_in_ = ~std::uint64_t{0}; ///< first of the entries that were at hand then
         std::size_t look_bytes_ = first_look_bytes;  ///< as many as the last record had: most are alike
         bool valid_ = false;
         read_version now_{};
+        read_version scratch_{};
         std::optional<error> trouble_{};
         stuck where_ = stuck::at_record;
         std::size_t told_ = 0; ///< of what the index does not know
@@ -543,6 +646,11 @@ private:
     [[nodiscard]] bool counts(lsn at) const noexcept {
         auto const r = std::ranges::lower_bound(of_.counted, at, {}, &lsn_range::last);
         return r != of_.counted.end() && r->first <= at;
+    }
+
+    /// Whether a record is known there that counts.
+    [[nodiscard]] bool counts(format::index_entry const& e) const noexcept {
+        return !is_unknown(e) && counts(lsn_of(e));
     }
 
     // ---- records ------------------------------------------------------------------------------------------------------------

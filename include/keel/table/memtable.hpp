@@ -51,10 +51,11 @@ public:
         return n->view();
     }
 
-    /// Walks versions, by key and the newest first, in either direction.
+    /// Walks keys in either direction, of each the newest version that `snapshot` sees, or, forward only, all of them.
     class cursor : public record_index::cursor {
     public:
-        explicit cursor(memtable const& of) : record_index::cursor{of.written_} {}
+        explicit cursor(memtable const& of, lsn snapshot = lsn_max, versions which = versions::newest_seen)
+            : record_index::cursor{of.written_, snapshot, which} {}
     };
 
 private:

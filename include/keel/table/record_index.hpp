@@ -3,15 +3,21 @@
 #define KEEL_TABLE_RECORD_INDEX_HPP
 
 // Records in memory, found by key and walked in order. An insertion costs one place in a hash table; order is made when somebody
-// asks for it: a walk sorts what came since the last one and merges it with what was sorted before. So a program that only puts never
-// pays for order, and one that walks pays for each record a few times at most.
+// asks for it: a walk sorts the keys that are new since the last one and merges them with what was sorted before. A key is sorted once,
+// however often it is written. So a program that only puts never pays for order, one that walks pays for each key a few times at most, and
+// a walk takes one step a key and not one a version.
 //
 // An insertion has two steps. stage() copies the record and makes sure of all memory that it will need: it may throw, and then nothing has
 // changed. publish() makes the record visible and cannot fail. So a record can be written to the log between the two, and nothing that the
 // log holds is missing here for want of memory.
 //
-// Thread rules: one thread stages and publishes, any number look up and walk. Nodes never change once they are published: a slot, the
-// table and newest_ are stored with release and loaded with acquire. m_ guards the sorted pieces; walkers take it, an insertion never does.
+// Thread rules: one thread stages and publishes, any number look up and walk. m_ guards the sorted pieces; walkers take it, an insertion
+// never does. A published node does not change, but for the link of a key's first version, which leads to the newest. That link, the slots,
+// the table and newest_key_ are stored with release, once the node is complete, and loaded with acquire. So whoever comes to a node by any
+// of them sees it whole, and with it all that is older of its key: these links were stored before.
+// A walk comes from a key's first version to the newest that there is when it stands on the key. That may be one which was published
+// since the walk began, and then newer than the walk's snapshot: the walk goes on to older ones. It is never older than what the snapshot
+// sees: a snapshot is an LSN that was read with acquire after all up to it was published, and a link never leads back.
 
 #include <keel/detail/assert.hpp>
 #include <keel/detail/prefetch.hpp>
@@ -38,25 +44,45 @@ namespace keel::inline v0::table {
 
 class record_index {
 public:
-    /// One version of one key; key and value lie behind it.
+    /// One version of one key; key and value lie behind it. The versions of a key form a ring: each leads to the one before it, the first
+    /// one to the newest.
     struct node {
+        enum class place : std::uint8_t {
+            nothing, ///< only counted while it is staged
+            first,   ///< of its key
+            later,
+        };
+
         std::uint64_t hash;
         lsn at;
+        std::atomic<node const*> ring;
         union {
-            node const* older; ///< the version of the same key before this one
-            node* next_staged; ///< until it is published: what is staged behind it
+            node const* first;      ///< version of the key; of a later one
+            node const* key_before; ///< of a first one: the first version of the key that was inserted before this key
+            node* next_staged;      ///< until it is published: what is staged behind it
         };
-        node const* before; ///< what was inserted before this, whatever its key
         std::uint32_t value_bytes;
         std::uint16_t key_bytes;
         bool tombstone;
-        bool is_nothing; ///< only counted while it is staged
+        place in_ring;
 
         [[nodiscard]] std::string_view key() const noexcept { return {text(), key_bytes}; }
         [[nodiscard]] version view() const noexcept {
             return {.key = key(), .value = {text() + key_bytes, value_bytes}, .at = at, .tombstone = tombstone};
         }
         [[nodiscard]] char const* text() const noexcept { return reinterpret_cast<char const*>(this + 1); }
+        /// The version of the same key before this one; nothing: there is none.
+        [[nodiscard]] node const* older() const noexcept {
+            return in_ring == place::first ? nullptr : ring.load(std::memory_order_relaxed);
+        }
+        /// The newest version of the key that there is now. Of a first version.
+        [[nodiscard]] node const* newest() const noexcept { return ring.load(std::memory_order_acquire); }
+        /// From this version on, the first that is not newer than `snapshot`; nothing: there is none.
+        [[nodiscard]] node const* seen_from(lsn snapshot) const noexcept {
+            auto const* n = this;
+            while (n != nullptr && n->at > snapshot) n = n->older();
+            return n;
+        }
     };
 
 private:
@@ -116,7 +142,7 @@ public:
     /// Takes a place among the staged records for one that has no key: publish() passes over it.
     void stage_nothing() {
         stage({}, {}, false);
-        staged_last_->is_nothing = true;
+        staged_last_->in_ring = node::place::nothing;
     }
     [[nodiscard]] std::size_t staged() const noexcept { return staged_count_; }
     /// Forgets what was staged after the first `count`. Their memory is given back with the index.
@@ -145,22 +171,23 @@ public:
         auto const& slots = table_.load(std::memory_order_acquire)->slots;
         keel::detail::prefetch(&slots[static_cast<std::size_t>(hash) & (slots.size() - 1)]);
     }
-    [[nodiscard]] bool empty() const noexcept { return newest_.load(std::memory_order_acquire) == nullptr; }
+    [[nodiscard]] bool empty() const noexcept { return newest_key_.load(std::memory_order_acquire) == nullptr; }
 
     /// The newest version of `key` that is not newer than `snapshot`; nothing where there is none.
     [[nodiscard]] node const* find(std::string_view key, std::uint64_t hash, lsn snapshot) const noexcept {
         auto const& table = *table_.load(std::memory_order_acquire);
-        auto const* n = slot_of(table, hash, key).load(std::memory_order_acquire).get();
-        while (n != nullptr && n->at > snapshot) n = n->older;
-        return n;
+        auto const* const newest = slot_of(table, hash, key).load(std::memory_order_acquire).get();
+        return newest != nullptr ? newest->seen_from(snapshot) : nullptr;
     }
 
-    /// Walks versions, by key and the newest first, in either direction, over all that was inserted before it was made.
+    /// Walks keys in either direction, over all that was inserted before it was made: of each key that has a version not newer than
+    /// `snapshot` the newest such one, or, forward only, all of them, the newest first.
     class cursor {
     public:
-        explicit cursor(record_index const& of) : pieces_{of.sorted()} {
-            for (auto const& p : pieces_)
-                if (!p->empty()) standing_.push_back({p->data(), p->data(), p->data() + p->size()});
+        explicit cursor(record_index const& of, lsn snapshot = lsn_max, versions which = versions::newest_seen)
+            : pieces_{of.sorted()}, snapshot_{snapshot}, which_{which} {
+            standing_.reserve(pieces_->size());
+            for (auto const& p : *pieces_) standing_.push_back({p->data(), p->data(), p->data() + p->size()});
         }
 
         void seek(std::string_view key) {
@@ -168,14 +195,21 @@ public:
             choose_next();
         }
         void seek_before(std::string_view key) {
+            KEEL_ASSERT(which_ == versions::newest_seen);
             place(key);
             choose_previous();
         }
         void seek_last() {
+            KEEL_ASSERT(which_ == versions::newest_seen);
             for (auto& s : standing_) s.at = s.end;
             choose_previous();
         }
         void next() {
+            if (which_ == versions::all && (now_ = now_->older()) != nullptr) return;
+            pass();
+        }
+        /// On to another key.
+        void pass() {
             ++standing_[chosen_].at;
             choose_next();
         }
@@ -192,9 +226,10 @@ public:
         struct sortable {
             std::uint64_t high; ///< the first sixteen bytes of the key: most keys differ there
             std::uint64_t low;
-            node const* what;
+            node const* what; ///< the key's first version
         };
         using piece = std::vector<sortable>;
+        using piece_list = std::vector<std::shared_ptr<piece const>>;
         struct stand {
             sortable const* begin;
             sortable const* at; ///< forward: the next one; backward: behind it
@@ -208,8 +243,7 @@ public:
         [[nodiscard]] static bool in_front(sortable const& a, sortable const& b) noexcept {
             if (a.high != b.high) return a.high < b.high;
             if (a.low != b.low) return a.low < b.low;
-            auto const order = a.what->key().compare(b.what->key());
-            return order != 0 ? order < 0 : a.what->at > b.what->at;
+            return a.what->key() < b.what->key();
         }
 
         void place(std::string_view key) {
@@ -222,26 +256,37 @@ public:
             };
             for (auto& s : standing_) s.at = std::partition_point(s.begin, s.end, less);
         }
+        /// To the next key of which something is seen. No key is in two pieces.
         void choose_next() noexcept {
-            now_ = nullptr;
-            for (std::size_t i = 0; i < standing_.size(); ++i) {
-                auto const& s = standing_[i];
-                if (s.at == s.end || (now_ != nullptr && !in_front(*s.at, *standing_[chosen_].at))) continue;
-                chosen_ = i;
-                now_ = s.at->what;
+            for (stand* first = nullptr;; ++first->at, first = nullptr) {
+                for (auto& s : standing_)
+                    if (s.at != s.end && (first == nullptr || in_front(*s.at, *first->at))) first = &s;
+                now_ = nullptr;
+                if (first == nullptr) return;
+                chosen_ = static_cast<std::size_t>(first - standing_.data());
+                if (first->end - first->at > ahead) keel::detail::prefetch(first->at[ahead].what);
+                now_ = first->at->what->newest()->seen_from(snapshot_);
+                if (now_ != nullptr) return;
             }
         }
         void choose_previous() noexcept {
-            now_ = nullptr;
-            for (std::size_t i = 0; i < standing_.size(); ++i) {
-                auto const& s = standing_[i];
-                if (s.at == s.begin || (now_ != nullptr && !in_front(standing_[chosen_].at[-1], s.at[-1]))) continue;
-                chosen_ = i;
-                now_ = s.at[-1].what;
+            for (stand* last = nullptr;; --last->at, last = nullptr) {
+                for (auto& s : standing_)
+                    if (s.at != s.begin && (last == nullptr || in_front(last->at[-1], s.at[-1]))) last = &s;
+                now_ = nullptr;
+                if (last == nullptr) return;
+                chosen_ = static_cast<std::size_t>(last - standing_.data());
+                if (last->at - last->begin > ahead) keel::detail::prefetch(last->at[-1 - ahead].what);
+                now_ = last->at[-1].what->newest()->seen_from(snapshot_);
+                if (now_ != nullptr) return;
             }
         }
 
-        std::vector<std::shared_ptr<piece const>> pieces_;
+        static constexpr std::ptrdiff_t ahead = 4; ///< keys whose memory is asked for before the walk is there
+
+        std::shared_ptr<piece_list const> pieces_;
+        lsn snapshot_;
+        versions which_;
         std::vector<stand> standing_{};
         std::size_t chosen_ = 0;
         node const* now_ = nullptr;
@@ -250,9 +295,11 @@ public:
 private:
     using sortable = cursor::sortable;
     using piece = cursor::piece;
+    using piece_list = cursor::piece_list;
 
     static constexpr std::size_t first_slots = 256;
-    static constexpr std::size_t small_piece = 64;     ///< so few are sorted for one walk and not kept
+    static constexpr std::size_t small_piece =
+        64; ///< a smaller one takes new keys; a larger one joins those of its size
     static constexpr std::size_t published_ahead = 16; ///< of a batch: slots that are asked for before they are written
 
     /// Readers may stand in a smaller table meanwhile: it stays, and has all that they may see.
@@ -277,12 +324,12 @@ private:
         auto* const memory = memory_.allocate(sizeof(node) + key.size() + value.size());
         auto* const n = new (memory) node{.hash = format::filter_hash(key),
                                           .at = {},
+                                          .ring = nullptr,
                                           .next_staged = nullptr,
-                                          .before = nullptr,
                                           .value_bytes = static_cast<std::uint32_t>(value.size()),
                                           .key_bytes = static_cast<std::uint16_t>(key.size()),
                                           .tombstone = tombstone,
-                                          .is_nothing = false};
+                                          .in_ring = node::place::first};
         auto* const text = memory + sizeof(node);
         if (!key.empty()) std::memcpy(text, key.data(), key.size());
         if (!value.empty()) std::memcpy(text + key.size(), value.data(), value.size());
@@ -293,37 +340,51 @@ private:
         auto* const n = staged_first_;
         staged_first_ = n->next_staged;
         if (--staged_count_ == 0) staged_last_ = nullptr;
-        if (n->is_nothing) return;
-        auto& slot = slot_of(*tables_.back(), n->hash, n->key());
-        n->older = slot.load(std::memory_order_relaxed).get();
-        n->before = newest_.load(std::memory_order_relaxed);
+        if (n->in_ring == node::place::nothing) return;
         n->at = at;
-        count_ += n->older == nullptr;
+        auto& slot = slot_of(*tables_.back(), n->hash, n->key());
+        if (auto const* const before = slot.load(std::memory_order_relaxed).get(); before != nullptr) {
+            // Nodes are this index's own, and made without const.
+            auto* const first = const_cast<node*>(before->in_ring == node::place::first ? before : before->first);
+            n->in_ring = node::place::later;
+            n->first = first;
+            n->ring.store(before, std::memory_order_relaxed);
+            slot.store({n, n->hash}, std::memory_order_release);
+            first->ring.store(n, std::memory_order_release);
+            return;
+        }
+        n->ring.store(n, std::memory_order_relaxed);
+        n->key_before = newest_key_.load(std::memory_order_relaxed);
+        ++count_;
         slot.store({n, n->hash}, std::memory_order_release);
-        newest_.store(n, std::memory_order_release);
+        newest_key_.store(n, std::memory_order_release);
     }
 
-    /// Everything inserted so far, as sorted pieces, few of them. New records become a piece of their own, and pieces of like size one.
-    [[nodiscard]] std::vector<std::shared_ptr<piece const>> sorted() const {
+    /// All keys inserted so far, as sorted pieces, few of them.
+    [[nodiscard]] std::shared_ptr<piece_list const> sorted() const {
         std::lock_guard const hold{m_};
-        auto const* const newest = newest_.load(std::memory_order_acquire);
+        auto const* const newest = newest_key_.load(std::memory_order_acquire);
+        if (newest == sorted_upto_) return pieces_;
         auto fresh = std::make_shared<piece>();
-        for (auto const* n = newest; n != sorted_upto_; n = n->before) fresh->push_back(cursor::sortable_of(n));
+        for (auto const* n = newest; n != sorted_upto_; n = n->key_before) fresh->push_back(cursor::sortable_of(n));
         std::ranges::sort(*fresh, cursor::in_front);
-        bool const keep = fresh->size() > small_piece;
-        auto out = pieces_;
-        out.push_back(std::move(fresh));
-        if (!keep) return out;
-        while (out.size() > 1 && out[out.size() - 2]->size() < 2 * out.back()->size()) {
+        auto next = std::make_shared<piece_list>(*pieces_);
+        next->push_back(std::move(fresh));
+        while (next->size() > 1 && joins((*next)[next->size() - 2]->size(), next->back()->size())) {
+            auto const& larger = *(*next)[next->size() - 2];
             auto both = std::make_shared<piece>();
-            both->reserve(out[out.size() - 2]->size() + out.back()->size());
-            std::ranges::merge(*out[out.size() - 2], *out.back(), std::back_inserter(*both), cursor::in_front);
-            out.pop_back();
-            out.back() = std::move(both);
+            both->reserve(larger.size() + next->back()->size());
+            std::ranges::merge(larger, *next->back(), std::back_inserter(*both), cursor::in_front);
+            next->pop_back();
+            next->back() = std::move(both);
         }
-        pieces_ = out;
+        pieces_ = std::move(next);
         sorted_upto_ = newest;
-        return out;
+        return pieces_;
+    }
+    /// Whether a piece is merged with the one behind it: of large ones those of like size.
+    [[nodiscard]] static constexpr bool joins(std::size_t size, std::size_t behind) noexcept {
+        return size < std::max(small_piece, 2 * behind);
     }
 
     std::shared_ptr<io::large_page_pool> pages_;
@@ -334,10 +395,10 @@ private:
     std::size_t staged_count_ = 0;
     std::vector<std::unique_ptr<hash_table>> tables_{}; ///< the last one is used
     std::atomic<hash_table const*> table_{nullptr};
-    std::atomic<node const*> newest_{nullptr};
+    std::atomic<node const*> newest_key_{nullptr}; ///< first version of the key inserted last
     mutable std::mutex m_;
-    mutable std::vector<std::shared_ptr<piece const>> pieces_{};
-    mutable node const* sorted_upto_ = nullptr; ///< newest of what is in the pieces
+    mutable std::shared_ptr<piece_list const> pieces_{std::make_shared<piece_list const>()};
+    mutable node const* sorted_upto_ = nullptr; ///< newest_key_ as of the pieces
 };
 
 } // namespace keel::inline v0::table

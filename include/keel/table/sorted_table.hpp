@@ -415,6 +415,7 @@ public:
             }
             // Versions of the key may go on in the next block, or behind damage.
             passed_.emplace(in_.key());
+            if (in_.whole()) skip_blocks_passed();
             next();
             pass_on();
         }
@@ -462,6 +463,16 @@ public:
             in_ = {};
             valid_ = false;
             return at_.valid();
+        }
+        /// To the last of the blocks that have no other key than the one that is passed.
+        void skip_blocks_passed() {
+            auto on = at_;
+            if (on.next(); !on.valid() || on.largest() != *passed_) return;
+            if (!on.seek(key_after(*passed_))) return;
+            if (on.valid()) on.previous();
+            else if (!on.seek_last()) return;
+            // It stands behind the end of a block, and next() goes to the block behind this one.
+            if (on.valid() && on.largest() == *passed_) at_ = on;
         }
         /// Behind all versions of the key that is passed.
         void pass_on() {
