@@ -5,6 +5,7 @@
 // What every benchmark works on: keys, bytes that do not compress, and a folder that goes when its object does.
 
 #include <array>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -36,6 +37,29 @@ public:
 
 private:
     std::uint64_t state_;
+};
+
+/// Numbers below `count` of which few come often: 0 the most, as YCSB draws them (Gray et al., "Quickly Generating Billion-Record Synthetic
+/// Databases", 1994). Of a million the first one comes once in fifteen times.
+class zipfian {
+public:
+    explicit zipfian(std::uint64_t count) : count_{static_cast<double>(count)} {
+        for (std::uint64_t i = 1; i <= count; ++i) sum_ += std::pow(1 / static_cast<double>(i), theta);
+        auto const two = 1 + std::pow(0.5, theta);
+        eta_ = (1 - std::pow(2 / count_, 1 - theta)) / (1 - two / sum_);
+    }
+    [[nodiscard]] std::uint64_t operator()(noise& random) const {
+        auto const u = static_cast<double>(random() >> 11) / static_cast<double>(std::uint64_t{1} << 53);
+        if (u * sum_ < 1) return 0;
+        if (u * sum_ < 1 + std::pow(0.5, theta)) return 1;
+        return static_cast<std::uint64_t>(count_ * std::pow(eta_ * u - eta_ + 1, 1 / (1 - theta)));
+    }
+
+private:
+    static constexpr double theta = 0.99;
+    double count_;
+    double sum_ = 0;
+    double eta_ = 0;
 };
 
 /// Which keys numbers that follow each other give.

@@ -8,6 +8,8 @@
 //   get_random, multi_get_16, scan_all, scan_short, open_closed   over these, closed in order; LevelDB, LMDB and SQLite get 16 keys
 //                      one after the other, LMDB in one transaction
 //   get_1_while_putting, get_8_while_putting   so many threads get random ones while one more puts them anew
+//   scan_updated       walks over 1 to 100 keys and one insertion for nineteen of them, second by second: before, while a thread puts keys
+//                      anew that come as YCSB draws them, right after, and once nothing in the folder changes any more
 //   append_synced_N    puts that survive power loss, by N threads
 //   scan               keel's log alone: open with one thread, records of 128 bytes with their frames; checks all, keeps nothing
 //   recovery           open after a crash, all of 2 Mi records in the log, every byte of it verified; one thread
@@ -185,12 +187,19 @@ private:
             once("multi_get_16", bench::multi_get);
             once("scan_all", bench::scan_all);
             once("scan_short", bench::scan_short);
-            for (unsigned const threads : {1U, 8U})
-                once("get_" + std::to_string(threads) + "_while_putting", [&](peer const& one, std::string const& at) {
+            auto const on_a_copy = [&](auto const& job) {
+                return [&](peer const& one, std::string const& at) {
                     bench::temporary_folder const changed{std::filesystem::path{at}.parent_path()};
                     std::filesystem::copy(at, changed / "store", std::filesystem::copy_options::recursive);
-                    return bench::get_while_putting(one, changed / "store", threads);
-                });
+                    return job(one, changed / "store");
+                };
+            };
+            for (unsigned const threads : {1U, 8U})
+                once("get_" + std::to_string(threads) + "_while_putting",
+                     on_a_copy([&](peer const& one, std::string const& at) {
+                         return bench::get_while_putting(one, at, threads);
+                     }));
+            once("scan_updated", on_a_copy(bench::scan_updated));
         }
     }
 

@@ -198,6 +198,81 @@ inline figures scan_short(peer const& who, std::string const& folder) {
     return {{"rate", count / watch.wall() / 1e3, "k/s"}};
 }
 
+/// Waits until nothing in the folder has changed for two seconds, for half a minute at most.
+inline void wait_until_quiet(std::string const& folder) {
+    std::uint64_t bytes = 0;
+    auto before = shape_of(folder, bytes);
+    stopwatch const watch;
+    for (int quiet = 0; quiet < 10 && watch.wall() < 30;) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(200));
+        auto const now = shape_of(folder, bytes);
+        quiet = now == before ? quiet + 1 : 0;
+        before = now;
+    }
+}
+
+/// Walks over 1 to 100 keys, and an insertion for every nineteen of them (YCSB-E), one thread; keys are drawn as YCSB draws them.
+class short_walks {
+public:
+    short_walks(peer const& who, store& in) : who_{who}, in_{in} {}
+
+    /// So many seconds, one after the other: `<name>_1` and on, and their median as `name`.
+    void run(std::string const& name, unsigned seconds, figures& out) {
+        std::vector<double> rates;
+        for (unsigned n = 1; n <= seconds; ++n) {
+            rates.push_back(one_second());
+            out.push_back({name + '_' + std::to_string(n), rates.back(), "k/s"});
+        }
+        std::ranges::sort(rates);
+        out.push_back({name, rates[rates.size() / 2], "k/s"});
+    }
+
+private:
+    double one_second() {
+        std::uint64_t done = 0;
+        stopwatch const watch;
+        while (watch.wall() < 1)
+            for (int i = 0; i < 20; ++i, ++done) step();
+        return static_cast<double>(done) / watch.wall() / 1e3;
+    }
+    void step() {
+        if (random_() % 20 == 0) return put_records(in_, inserted_++, 1);
+        auto const most = 1 + random_() % 100;
+        if (in_.scan_from(key{which_(random_)}.text(), most) > most) throw std::runtime_error{who_.name + " ran on"};
+    }
+
+    peer const& who_;
+    store& in_;
+    noise random_{19};
+    zipfian which_{loaded_keys};
+    std::uint64_t inserted_ = loaded_keys;
+};
+
+/// What updates cost walks: before them, while another thread makes them as fast as it can, right after, and once the store is quiet.
+/// `folder` is a copy that may change.
+inline figures scan_updated(peer const& who, std::string const& folder) {
+    auto const store = who.open(folder, mode::unsynced);
+    figures out;
+    short_walks walks{who, *store};
+    walks.run("before", 3, out);
+    std::atomic<std::uint64_t> put{0};
+    {
+        auto const other = store->for_another_thread();
+        std::jthread const writer{[&](std::stop_token const& stop) {
+            noise random{23};
+            zipfian const which{loaded_keys};
+            for (; !stop.stop_requested(); put.fetch_add(1, std::memory_order_relaxed))
+                put_records(other ? *other : *store, which(random), 1);
+        }};
+        walks.run("during", 5, out);
+    }
+    out.push_back({"updates", static_cast<double>(put) / 5e3, "k/s"});
+    walks.run("right_after", 5, out);
+    wait_until_quiet(folder);
+    walks.run("quiet", 3, out);
+    return out;
+}
+
 /// So many threads read random keys while another one puts them anew, each as fast as it can. `folder` is a copy that may change.
 inline figures get_while_putting(peer const& who, std::string const& folder, unsigned threads) {
     auto const store = who.open(folder, mode::unsynced);
