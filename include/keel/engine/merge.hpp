@@ -29,6 +29,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -165,21 +166,27 @@ public:
                            lsn snapshot = lsn_max, table::versions which = table::versions::all)
         : way_{way}, from_{std::move(from)}, to_{std::move(to)}, snapshot_{snapshot}, which_{which} {}
 
-    void add(table::memtable const& part) { enter(memory_part{part, snapshot_, which_}, 0); }
+    /// So many parts will be added: then none is moved.
+    void expect(std::size_t parts) {
+        parts_.reserve(parts);
+        levels_.reserve(parts);
+        heap_.reserve(parts);
+    }
+    void add(table::memtable const& part) { enter<memory_part>(0, part, snapshot_, which_); }
     void add(std::shared_ptr<run const> part) {
         auto const& counted = part->source().counted;
         bool const any = !counted.empty() && counted.front().first <= snapshot_;
-        if (any) enter(run_part{std::move(part), snapshot_, which_}, 0);
+        if (any) enter<run_part>(0, std::move(part), snapshot_, which_);
     }
     /// The tables of one level, which share no key.
     void add(std::vector<std::shared_ptr<table_type const>> const& level, std::size_t number) {
-        if (!level.empty()) enter(level_part{level}, number);
+        if (!level.empty()) enter<level_part>(number, level);
     }
     /// One that shares keys with others, as tables of level 0 do.
     void add(std::shared_ptr<table_type const> const& table) {
         auto const& t = table->entry();
         bool const apart = (to_ && t.smallest >= *to_) || (from_ && t.ends_before(*from_));
-        if (!apart && table->oldest() <= snapshot_) enter(table_part{table}, 0);
+        if (!apart && table->oldest() <= snapshot_) enter<table_part>(0, table);
     }
     template <class Levels>
     void add_levels(Levels const& levels) {
@@ -189,7 +196,7 @@ public:
     /// Behind the last add().
     void begin() {
         for (std::size_t i = 0; i < parts_.size(); ++i) {
-            standing now{.what = {}, .part = i};
+            standing now{.what = {}, .part = i, .prefix = 0};
             if (std::visit([&](auto& p) { return look(p, now); }, parts_[i])) heap_.push_back(now);
         }
         std::ranges::make_heap(heap_, later());
@@ -205,6 +212,9 @@ public:
     }
     /// Forward to the next version that is of another key than top(). Each part passes its versions of the key in one go.
     void pass() {
+        // As long as it is in one part, nothing is to be put in order; of a segment more versions of the key may come.
+        bool const is_alone = heap_.size() == 1 && !std::holds_alternative<run_part>(parts_[part()]);
+        if (is_alone) return step([](auto& p) { p.pass(); });
         passed_.assign(top().key);
         passes_ = true;
         do step([](auto& p) { p.pass(); });
@@ -241,6 +251,7 @@ private:
     struct standing {
         table::version what;
         std::size_t part;
+        std::uint64_t prefix; ///< of the key: most differ there
     };
 
     /// Whether top(), which is of the same level as this, is from another table.
@@ -248,13 +259,14 @@ private:
         auto const* const level = std::get_if<level_part>(&parts_[part()]);
         return level != nullptr && than.tab && level->table() != than.tab;
     }
-    template <class Part>
-    void enter(Part p, std::size_t level) {
+    template <class Part, class... Arguments>
+    void enter(std::size_t level, Arguments&&... arguments) {
+        levels_.push_back(level);
+        auto& added = parts_.emplace_back(std::in_place_type<Part>, std::forward<Arguments>(arguments)...);
+        auto& p = *std::get_if<Part>(&added);
         if (way_ == direction::forward) p.seek(from_ ? std::string_view{*from_} : std::string_view{});
         else if (to_) p.seek_before(*to_);
         else p.seek_last();
-        parts_.emplace_back(std::move(p));
-        levels_.push_back(level);
     }
     /// The part that top() is from moves, and takes its place among the others.
     template <class Move>
@@ -273,10 +285,8 @@ private:
     /// Where a part stands now; false at its end.
     template <class Part>
     [[nodiscard]] bool look(Part& p, standing& here) {
-        if (p.valid()) [[likely]] {
-            here.what = p.current();
-            return true;
-        }
+        if (p.valid()) [[likely]]
+            return stand_on(p, here);
         if constexpr (requires { p.trouble(); })
             if (p.trouble()) return pass_damage(p, here);
         return false;
@@ -291,8 +301,13 @@ private:
             note(p, here.part);
             way_ == direction::forward ? p.leave_forward() : p.leave_backward();
         }
-        if (p.valid()) here.what = p.current();
-        return p.valid();
+        return p.valid() && stand_on(p, here);
+    }
+    template <class Part>
+    [[nodiscard]] static bool stand_on(Part const& p, standing& here) {
+        here.what = p.current();
+        here.prefix = format::key_prefix(here.what.key);
+        return true;
     }
     template <class Part>
     void note(Part& p, std::size_t part) {
@@ -313,6 +328,7 @@ private:
     /// Heap order: what comes last in the walk is the least.
     [[nodiscard]] auto later() const noexcept {
         return [way = way_](standing const& a, standing const& b) {
+            if (a.prefix != b.prefix) return (a.prefix > b.prefix) == (way == direction::forward);
             auto const order = a.what.key.compare(b.what.key);
             if (way == direction::forward) return order != 0 ? order > 0 : a.what.at < b.what.at;
             return order != 0 ? order < 0 : a.what.at > b.what.at;
@@ -361,6 +377,7 @@ public:
         stopped_.reset();
         unread_.clear();
         all_.emplace(way, from, to, snapshot_, table::versions::newest_seen);
+        all_->expect(of_->memory.size() + of_->runs.size() + of_->tables.front().size() + of_->tables.size());
         for (auto const& m : of_->memory) all_->add(*m);
         for (auto const& r : of_->runs) all_->add(r);
         all_->add_levels(of_->tables);

@@ -376,9 +376,7 @@ public:
     /// damaged() says what it cannot give, and either of the two calls behind that goes on.
     class cursor {
     public:
-        /// `keep`: blocks it reads are worth keeping in the cache.
-        explicit cursor(std::shared_ptr<sorted_table const> of, bool keep = false)
-            : of_{std::move(of)}, at_{*of_}, keep_{keep} {}
+        explicit cursor(std::shared_ptr<sorted_table const> of) : of_{std::move(of)}, at_{*of_} {}
 
         void seek(std::string_view key) {
             start(key);
@@ -396,7 +394,7 @@ public:
             passed_.reset();
             in_ = {};
             if (auto done = at_.seek_last(); !done) return fail(std::move(done).error());
-            if (at_.valid() && enter()) in_.last();
+            if (at_.valid() && enter(first_block)) in_.last();
             settle();
         }
         void next() {
@@ -485,7 +483,7 @@ public:
             passed_.reset();
             in_ = {};
             if (auto done = at_.seek(key); !done) return fail(std::move(done).error());
-            if (at_.valid() && enter()) in_.seek(key, lsn_max.value);
+            if (at_.valid() && enter(first_block)) in_.seek(key, lsn_max.value);
         }
         void onward() {
             if (!in_.whole()) return settle();
@@ -501,8 +499,9 @@ public:
             if (at_.trouble()) fail(*at_.trouble());
             else if (at_.valid() && enter()) in_.last();
         }
-        bool enter() {
-            if (auto done = of_->load(at_.where(), keep_, block_); !done) return fail(std::move(done).error()), false;
+        /// `keep`: the block is worth keeping in the cache.
+        bool enter(bool keep = false) {
+            if (auto done = of_->load(at_.where(), keep, block_); !done) return fail(std::move(done).error()), false;
             in_ = format::block_reader{payload_of(block_.view())};
             return true;
         }
@@ -517,7 +516,8 @@ public:
 
         std::shared_ptr<sorted_table const> of_;
         index_walk at_;
-        bool keep_;
+        /// Most walks are short and end in the block where they begin: another one will want it. A long one would push out everything else.
+        static constexpr bool first_block = true;
         held_block block_{};
         format::block_reader in_{};
         bool valid_ = false;
