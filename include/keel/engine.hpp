@@ -20,6 +20,7 @@
 #include <keel/engine/transact.hpp>
 #include <keel/engine/transaction.hpp>
 #include <keel/engine/verify.hpp>
+#include <keel/io/limits.hpp>
 #include <keel/io/process.hpp>
 #include <keel/log.hpp>
 #include <keel/recovery/index_collector.hpp>
@@ -356,6 +357,10 @@ public:
         out.stalled_time = delay.waited;
         out.write_rate = delay.rate;
         out.log_waiting = merging_->work.log_bytes();
+        auto const& files = levels_->open_files();
+        out.open_files = files.open();
+        out.open_files_max = files.limits().files;
+        out.mapped_files = files.mapped();
         return out;
     }
 
@@ -496,6 +501,8 @@ private:
             if (!options.read_only) return db;
             auto held = db.levels_->hold_files();
             if (held) return db;
+            // What is not held may be gone when it is asked for.
+            if (is_shortage(held.error().code)) return failure(std::move(held).error());
             // A missing file was found and told of; one that has gone since is a merge beside this.
             if (held.error().code != errc::not_found || db.recovery().damaged()) return db;
             if (turn == recovery::looks_max) return failure(std::move(held).error());
@@ -513,7 +520,10 @@ private:
         auto& records = opened->exam.report.replayed_records;
         KEEL_TRY_LET(parts, recovery::indexed_segments<typename Config::checksum>(bound, std::move(opened->served),
                                                                                   std::move(collected), records));
-        *out.levels_ = std::make_shared<levels_type>(bound, static_cast<std::size_t>(options.cache_bytes));
+        *out.levels_ = std::make_shared<levels_type>(bound, static_cast<std::size_t>(options.cache_bytes),
+                                                     table::open_file_limits::of(options.open_files, options.read_only,
+                                                                                 io::open_files_allowed(),
+                                                                                 io::address_space_allowed()));
         out.levels_->mount(std::move(parts), opened->exam.stock.state.tables, opened->exam.stock.paths);
         opened->exam.report.replay_time = std::chrono::steady_clock::now() - started;
         *out.core_ = std::make_shared<core_type>(std::move(*opened), **out.levels_, events, options);

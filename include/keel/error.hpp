@@ -40,6 +40,7 @@ enum class errc : std::uint8_t {
     out_of_memory,     ///< memory_limit, or the machine, refused an allocation
     unsupported,       ///< this build or this machine cannot do that
     crashed,           ///< the simulated machine has stopped (io::faulty, io::memory)
+    no_descriptor,     ///< this process, or the machine, may open no more files; retry once some are closed
 };
 
 /// The code's name as it stands in JSON and in messages, e.g. "no_space".
@@ -67,8 +68,14 @@ enum class errc : std::uint8_t {
     case errc::out_of_memory: return "out_of_memory";
     case errc::unsupported: return "unsupported";
     case errc::crashed: return "crashed";
+    case errc::no_descriptor: return "no_descriptor";
     }
     return "unknown";
+}
+
+/// The machine had no more to give at that moment. It says nothing about bytes, and the same call may succeed later.
+[[nodiscard]] constexpr bool is_shortage(errc code) noexcept {
+    return code == errc::out_of_memory || code == errc::no_descriptor;
 }
 
 /// Everything a person needs to act: what, where, why, and what to do next (at the end of `message`).

@@ -152,7 +152,7 @@ TEST_CASE(
               if (!bound.sync_directory(path) || !bound.sync_directory(log)) return 2;
               if (!bound.rename(log + "/file", path + "/file") || !bound.status(path + "/file")) return 3;
               auto const refused = bound.open(path + "/file", access::read_only, creation::must_exist);
-              if (refused || refused.error().code != errc::io_error || refused.error().cause != EMFILE) return 4;
+              if (refused || refused.error().code != errc::no_descriptor || refused.error().cause != EMFILE) return 4;
               if (!refused.error().retryable) return 5;
               for (auto const& one : {bound.list(log).error(), plain.bind_folder(path).error(),
                                       bound.lock(path + "/lock", lock_mode::exclusive).error(),
@@ -162,6 +162,39 @@ TEST_CASE(
               if (!bound.lock(path + "/lock", lock_mode::exclusive)) return 7;
               if (!bound.lock_folder(path, lock_mode::exclusive)) return 8;
               return bound.open(path + "/file", access::read_only, creation::must_exist) ? 0 : 9;
+          }) == 0);
+}
+
+TEST_CASE(
+    "posix, bound: where no descriptor is left files are closed that can be opened again, as long as there are any") {
+    posix_folder const folder;
+    auto const path = folder / "store";
+    stdfs::create_directories(path);
+    new_file(plain, path + "/file", "text");
+    CHECK(in_child([&] {
+              auto const bound = *plain.bind_folder(path);
+              std::vector<int> spare{::dup(0), ::dup(0), ::dup(0), ::dup(0)};
+              bound.make_room_with([&spare] {
+                  if (spare.empty()) return false;
+                  ::close(spare.back());
+                  spare.pop_back();
+                  return true;
+              });
+              rlimit now{};
+              ::getrlimit(RLIMIT_NOFILE, &now);
+              rlimit const none{static_cast<rlim_t>(spare.back()) + 1, now.rlim_max};
+              ::setrlimit(RLIMIT_NOFILE, &none);
+              auto const copy = bound;
+              auto const one = copy.open(path + "/file", access::read_only, creation::must_exist);
+              auto const two = bound.lock(path + "/lock", lock_mode::exclusive);
+              if (!one || !two || spare.size() != 2) return 1;
+              if (!bound.list(path) || spare.size() != 1) return 2;
+              if (!bound.lock_folder(path, lock_mode::exclusive)) return 3; // what listed it was closed
+              auto const three = bound.open(path + "/file", access::read_only, creation::must_exist);
+              auto const four = bound.open(path + "/file", access::read_only, creation::must_exist);
+              if (!three || !four || !spare.empty()) return 4;
+              auto const five = bound.open(path + "/file", access::read_only, creation::must_exist);
+              return !five && five.error().code == errc::no_descriptor ? 0 : 5;
           }) == 0);
 }
 

@@ -29,6 +29,7 @@
 #include <keel/table/fence_list.hpp>
 #include <keel/table/log_run.hpp>
 #include <keel/table/memtable.hpp>
+#include <keel/table/open_files.hpp>
 #include <keel/table/read_cache.hpp>
 #include <keel/table/sorted_table.hpp>
 #include <keel/types.hpp>
@@ -43,6 +44,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -387,10 +389,16 @@ public:
     using table_type = typename view_type::table_type;
     using fs_type = typename Config::file_system;
 
-    explicit levels(fs_type fs, std::size_t cache_bytes)
-        : fs_{std::move(fs)},
+    explicit levels(fs_type fs, std::size_t cache_bytes, table::open_file_limits open_files = {})
+        : fs_{std::move(fs)}, open_files_{std::make_shared<table::open_file_list>(open_files)},
           cache_{std::make_shared<table::read_cache>(cache_bytes, Config::table_access::caches_blocks)},
-          now_{std::make_shared<view_type const>(empty_view(damage_))} {}
+          now_{std::make_shared<view_type const>(empty_view(damage_))} {
+        // What writes needs a descriptor more than a reader that can open its file again.
+        io::make_room_with(fs_, [files = std::weak_ptr{open_files_}] {
+            auto const here = files.lock();
+            return here && here->close_one();
+        });
+    }
 
     [[nodiscard]] std::shared_ptr<view_type const> view() const { return now_.get(); }
     /// The moments that readers hold.
@@ -404,7 +412,7 @@ public:
         std::shared_ptr<table::lazy_file<fs_type> const> file; // chunks of one segment share it
         for (auto& [segment, scanned] : parts) {
             if (!file || file->path() != segment.path)
-                file = std::make_shared<table::lazy_file<fs_type> const>(fs_, segment.path);
+                file = std::make_shared<table::lazy_file<fs_type> const>(fs_, segment.path, open_files_);
             next.runs.push_back(
                 std::make_shared<run const>(file, std::move(segment), std::move(scanned), cache_, listener_));
         }
@@ -412,19 +420,36 @@ public:
         publish(std::move(next));
     }
 
-    /// Opens every file there is. Errors: not_found where a writer beside this one has removed one since it was listed.
+    /// Opens every file there is, to be kept open: a writer beside this one, which does not know of it, may remove any of them. What cannot be
+    /// opened does not keep the others from being. Errors: no_descriptor, where they are more than may be open; not_found where the
+    /// writer has removed one since it was listed; else that of the first file that cannot be opened.
     [[nodiscard]] result<void> hold_files() const {
         auto const now = view();
-        for (auto const& r : now->runs) KEEL_TRY(r->opened());
+        std::set<std::string_view> names; // chunks of one segment share a file
+        for (auto const& r : now->runs) names.insert(r->source().path);
         for (auto const& level : now->tables)
-            for (auto const& t : level) KEEL_TRY(t->opened());
-        return {};
+            for (auto const& t : level) names.insert(t->path());
+        auto const most = open_files_->limits().files;
+        if (names.size() > most) return more_files_than(most, names.size());
+        result<void> all;
+        auto const hold = [&all](auto const& part) -> result<void> {
+            auto held = part->keep_open_for_good();
+            if (!held && is_shortage(held.error().code)) return held;
+            if (!held && (all || held.error().code == errc::not_found)) all = std::move(held);
+            return {};
+        };
+        for (auto const& r : now->runs) KEEL_TRY(hold(r));
+        for (auto const& level : now->tables)
+            for (auto const& t : level) KEEL_TRY(hold(t));
+        return all;
     }
+    /// The files that are open to be read from.
+    [[nodiscard]] table::open_file_list const& open_files() const noexcept { return *open_files_; }
 
     /// A table as this store reads it.
     [[nodiscard]] std::shared_ptr<table_type const> serve(format::table_entry const& entry,
                                                           wal::layout const& paths) const {
-        return std::make_shared<table_type const>(fs_, paths.table(entry.id), entry, cache_, listener_);
+        return std::make_shared<table_type const>(fs_, paths.table(entry.id), entry, cache_, listener_, open_files_);
     }
     /// Takes tables and the records of whole segments out and puts other tables in, in one step. What comes back is the files of the
     /// segments, as far as any reader had them.
@@ -515,6 +540,13 @@ public:
     }
 
 private:
+    [[nodiscard]] static tl::unexpected<error> more_files_than(std::uint64_t most, std::size_t there) {
+        return failure(
+            errc::no_descriptor,
+            "an opening that only reads keeps all files of the store open, which are " + std::to_string(there) +
+                ", and may open " + std::to_string(most) +
+                ": raise the limit of open files (ulimit -n), or open_options::open_files where that is set");
+    }
     [[nodiscard]] static view_type empty_view(std::shared_ptr<found_damage> damage) {
         view_type none;
         none.damage = std::move(damage);
@@ -522,7 +554,7 @@ private:
     }
     [[nodiscard]] std::shared_ptr<run const> serve(wal::closed_segment segment,
                                                    std::shared_ptr<wal::sorted_index const> scanned) const {
-        return std::make_shared<run const>(fs_, std::move(segment), std::move(scanned), cache_, listener_);
+        return std::make_shared<run const>(fs_, std::move(segment), std::move(scanned), cache_, listener_, open_files_);
     }
     void publish(view_type next) {
         std::ranges::sort(next.runs, std::ranges::greater{}, [](auto const& r) {
@@ -540,6 +572,7 @@ private:
     }
 
     fs_type fs_;
+    std::shared_ptr<table::open_file_list> open_files_;
     std::shared_ptr<found_damage> damage_{std::make_shared<found_damage>()};
     std::shared_ptr<table::damage_listener const> listener_{std::make_shared<table::damage_listener const>(
         [noted = damage_](finding what) { noted->note(std::move(what)); })};

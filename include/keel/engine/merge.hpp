@@ -45,7 +45,7 @@ enum class direction : std::uint8_t { forward, backward };
 
 /// Whether a walk has no use in going on behind this: nothing else can be read either, or not now.
 [[nodiscard]] constexpr bool ends_every_walk(errc code) noexcept {
-    return code == errc::closed || code == errc::crashed || code == errc::cancelled || code == errc::out_of_memory;
+    return code == errc::closed || code == errc::crashed || code == errc::cancelled || is_shortage(code);
 }
 
 /// Walks the tables of one level, which follow each other by key: one at a time is open.

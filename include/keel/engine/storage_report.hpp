@@ -31,6 +31,9 @@ struct storage_report {
     std::uint64_t log_waiting = 0;    ///< bytes of the log that could be merged now
     std::uint64_t write_rate = 0;     ///< bytes a second that may be written, because merging is behind; 0: any
     std::uint64_t stalled_writes = 0; ///< that waited for that
+    std::uint64_t open_files = 0;     ///< tables and segments that are open to be read,
+    std::uint64_t open_files_max = 0; ///< and how many may be
+    std::uint64_t mapped_files = 0;   ///< which are read without being open
     std::chrono::nanoseconds stalled_time{};
 };
 
@@ -50,6 +53,9 @@ struct storage_report {
     if (r.log_waiting != 0)
         text += "; " + kib(r.log_waiting) + " of log wait" +
                 (r.write_rate != 0 ? ", writes are slowed to " + kib(r.write_rate) + " a second" : "");
+    if (r.open_files_max != 0)
+        text += "; " + std::to_string(r.open_files) + " of " + std::to_string(r.open_files_max) + " files open, " +
+                std::to_string(r.mapped_files) + " mapped";
     if (r.stalled_writes != 0) {
         auto const waited = std::chrono::duration_cast<std::chrono::milliseconds>(r.stalled_time).count();
         text += "; " + std::to_string(r.stalled_writes) + " writes waited " + std::to_string(waited) + " ms";

@@ -27,9 +27,9 @@ enum class file_names { must_stand, may_be_gone };
 
 /// A file that is open can be read without its name, but not by the next one who opens the store.
 template <class Part>
-[[nodiscard]] result<typename Part::file_type const*> open_file_of(Part const& of, file_names names) {
+[[nodiscard]] auto open_file_of(Part const& of, file_names names) -> decltype(of.keep_open()) {
     if (names == file_names::must_stand) KEEL_TRY(of.named());
-    return of.opened();
+    return of.keep_open();
 }
 
 /// Adds what one segment shows to the report; quick: whether it is there and can be opened. Errors: the machine's, where it cannot.
@@ -38,8 +38,8 @@ template <class Config>
                                           file_names names, recovery_report& report) {
     using C = typename Config::checksum;
     auto const& of = run_of.source();
-    KEEL_TRY_LET(opened, open_file_of(run_of, names));
-    auto const& file = *opened;
+    KEEL_TRY_LET(open, open_file_of(run_of, names));
+    auto const& file = *open;
     if (how == verify_depth::quick) return {};
     recovery::no_sink nobody;
     auto const run = recovery::scan_segment<C>(
@@ -84,7 +84,7 @@ template <class Config>
 [[nodiscard]] result<void> verify_table(typename level_view<Config>::table_type const& of, verify_depth how,
                                         file_names names, recovery_report& report) {
     using C = typename Config::checksum;
-    KEEL_TRY_LET(file, open_file_of(of, names));
+    KEEL_TRY_LET(open, open_file_of(of, names));
     ++report.tables;
     if (of.entry().is_placeholder()) {
         report.findings.push_back(table::finding_of_placeholder(of.entry(), of.path()));
@@ -92,7 +92,7 @@ template <class Config>
     }
     if (how == verify_depth::quick) return {};
     KEEL_TRY_LET(seen, (table::check_table<C, typename Config::compression, typename Config::file_system>(
-                           *file, of.path(), of.entry(), [](table::version const&) {})));
+                           *open, of.path(), of.entry(), [](table::version const&) {})));
     report.bytes += seen.bytes;
     report.table_records += seen.records;
     if (!seen.findings.empty()) of.note_damaged();

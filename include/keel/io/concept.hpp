@@ -8,8 +8,8 @@
 //
 // A file system `Fs` is a small copyable handle (memory and faulty: shared state behind it). Paths are plain
 // strings with '/' between names; the last name is never followed when it is a symlink (errc::not_regular).
-// Every call may fail with: io_error, no_space, no_permission, not_found, exists, not_regular, locked, unsupported, crashed; the
-// error carries path, offset and errno. Interrupted calls and short transfers are dealt with inside.
+// Every call may fail with: io_error, no_space, no_permission, not_found, exists, not_regular, locked, unsupported, crashed,
+// no_descriptor; the error carries path, offset and errno. Interrupted calls and short transfers are dealt with inside.
 //
 //   fs.open(path, access, creation)  result<Fs::file>        close-on-exec; a regular file or not_regular
 //   fs.lock(path, lock_mode)         result<Fs::lock_type>   never waits; `locked` where somebody (this process included) has it.
@@ -32,6 +32,10 @@
 //                                                            sync_directory(path + "/..") syncs the folder above. not_found, and
 //                                                            not_regular or ENOTDIR where it is no folder. Without it paths are
 //                                                            looked up anew each time
+//   fs.make_room_with(close_one)     void                    may be left out; of a handle that bind_folder() gave and its copies: where a
+//                                                            call of theirs finds that no more files may be open, bool close_one() is
+//                                                            called, which closes one that can be opened again and says whether it
+//                                                            did, and the call is tried again. From any thread
 //   fs.lock_folder(path, lock_mode)  result<Fs::lock_type>   may be left out; as lock(), of a folder that is there. `unsupported`
 //                                                            where this file system has no such locks. Without it the lock on a
 //                                                            file has to do, whose name can be taken away
@@ -68,8 +72,10 @@
 #include <compare>
 #include <concepts>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace keel::inline v0::io {
@@ -173,6 +179,12 @@ template <file_system Fs>
 [[nodiscard]] result<Fs> bind_folder(Fs& fs, std::string const& path) {
     if constexpr (binds_folders<Fs>) return fs.bind_folder(path);
     else return fs;
+}
+
+/// `close_one` is asked where the handle finds no descriptor, if it can do that.
+template <file_system Fs>
+void make_room_with(Fs const& fs, std::function<bool()> close_one) {
+    if constexpr (requires { fs.make_room_with(std::move(close_one)); }) fs.make_room_with(std::move(close_one));
 }
 
 } // namespace keel::inline v0::io

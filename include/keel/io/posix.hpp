@@ -24,8 +24,10 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
+#include <functional>
 #include <memory>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -231,21 +233,32 @@ public:
         return posix{detail::posix_names{std::make_shared<detail::posix_root>(path, std::move(folder))}};
     }
 
+    /// Of this handle and its copies, where bind_folder() gave it: see io/concept.hpp.
+    void make_room_with(std::function<bool()> close_one) const { names_.make_room_with(std::move(close_one)); }
+
     [[nodiscard]] result<file> open(std::string const& path, access how, creation make) const {
-        KEEL_TRY_LET(place, names_.place_of(path));
-        return file::open(place, path, how, make);
+        return with_room([&]() -> result<file> {
+            KEEL_TRY_LET(place, names_.place_of(path));
+            return file::open(place, path, how, make);
+        });
     }
     [[nodiscard]] result<lock_type> lock(std::string const& path, lock_mode mode) const {
-        KEEL_TRY_LET(place, names_.place_of(path));
-        return lock_type::take(place, path, mode);
+        return with_room([&]() -> result<lock_type> {
+            KEEL_TRY_LET(place, names_.place_of(path));
+            return lock_type::take(place, path, mode);
+        });
     }
     [[nodiscard]] result<lock_type> lock_folder(std::string const& path, lock_mode mode) const {
-        KEEL_TRY_LET(place, names_.folder_place_of(path));
-        return lock_type::take_folder(place, path, mode);
+        return with_room([&]() -> result<lock_type> {
+            KEEL_TRY_LET(place, names_.folder_place_of(path));
+            return lock_type::take_folder(place, path, mode);
+        });
     }
     [[nodiscard]] result<std::vector<directory_entry>> list(std::string const& path) const {
-        KEEL_TRY_LET(place, names_.folder_place_of(path));
-        return detail::list_folder(place, path);
+        return with_room([&]() -> result<std::vector<directory_entry>> {
+            KEEL_TRY_LET(place, names_.folder_place_of(path));
+            return detail::list_folder(place, path);
+        });
     }
     [[nodiscard]] result<file_status> status(std::string const& path) const {
         KEEL_TRY_LET(place, names_.place_of(path));
@@ -280,14 +293,24 @@ public:
     }
 
     [[nodiscard]] result<void> sync_directory(std::string const& path) const {
-        KEEL_TRY_LET(place, names_.folder_place_of(path));
-        return detail::sync_folder(place, path);
+        return with_room([&]() -> result<void> {
+            KEEL_TRY_LET(place, names_.folder_place_of(path));
+            return detail::sync_folder(place, path);
+        });
     }
 
     [[nodiscard]] boot_id boot() const { return detail::boot_id_of_machine(); }
 
 private:
     explicit posix(detail::posix_names names) : names_{std::move(names)} {}
+
+    /// Again and again, as long as that finds no descriptor and there is a file to be closed for it.
+    template <class Call>
+    [[nodiscard]] std::invoke_result_t<Call const&> with_room(Call const& call) const {
+        auto done = call();
+        while (!done && done.error().code == errc::no_descriptor && names_.make_room()) done = call();
+        return done;
+    }
 
     detail::posix_names names_{};
 };

@@ -79,6 +79,9 @@ struct open_options {
         true; ///< idle marks, interval syncs, preparing segments, merging; without it call housekeep()
     std::uint64_t cache_bytes =
         256 * MiB; ///< of verified blocks and records kept in memory at most, taken as they are read; an engine's
+    std::uint64_t open_files =
+        0; ///< tables and segments that a store has open at most to read them; 0: a quarter of the process's limit
+           ///< (ulimit -n); an opening that only reads, which keeps all of them open, three quarters; an engine's
     std::uint64_t merge_bytes_per_second =
         0; ///< how fast merges write tables at most; 0: as fast as they can; an engine's
     std::uint64_t (*clock_ns)() = system_clock_ns; ///< for marks and times; tests bring their own

@@ -2,17 +2,25 @@
 #ifndef KEEL_TABLE_LAZY_FILE_HPP
 #define KEEL_TABLE_LAZY_FILE_HPP
 
-// A file that is read now and then: opened at the first read, mapped once there were several, so that one that nobody asks for costs
-// nothing.
+// A file that is read now and then: opened at the first read, mapped once there were several, closed when others need its descriptor
+// (table/open_files.hpp) and opened again by the next read that does.
 //
-// Thread rules: any number of threads. m_ guards opening and mapping and is held during that I/O, by readers only. ready_ and map_
-// (release) publish what was made under it (acquire).
+// Opened again by its name, it is the same file: tables and segments do not change once they are read from, their names are looked up in
+// the folder that the store holds open, and no file is removed, renamed or recycled while anybody holds this object (compactor::dispose()
+// counts the holders). Whoever reads beside a writer, which knows nothing of these holders, keeps all files open instead. Should somebody
+// else put another file under the name, no byte of that verifies: every check begins with the salt of the table or segment and the offset.
+//
+// Thread rules: any number of threads. The entry's mutex guards opening and mapping and is held during that I/O, by readers only; a read
+// through the descriptor takes it for a moment, one through the mapping does not. map_ (release) publishes what was made under it (acquire).
 
 #include <keel/error.hpp>
 #include <keel/io/concept.hpp>
+#include <keel/table/open_files.hpp>
 #include <keel/types.hpp>
 
 #include <atomic>
+#include <cstdint>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -23,24 +31,19 @@ namespace keel::inline v0::table {
 template <io::file_system Fs>
 class lazy_file {
 public:
-    lazy_file(Fs fs, std::string path) : fs_{std::move(fs)}, path_{std::move(path)} {}
+    using file_type = typename Fs::file;
+    using shared_file = std::shared_ptr<file_type const>;
+
+    lazy_file(Fs fs, std::string path, std::shared_ptr<open_file_list> open_files)
+        : fs_{std::move(fs)}, path_{std::move(path)}, open_files_{std::move(open_files)} {}
+    lazy_file(lazy_file const&) = delete;
+    lazy_file& operator=(lazy_file const&) = delete;
+    ~lazy_file() {
+        open_files_->forget(entry_);
+        if (mapping_) open_files_->give_mapping(mapping_bytes_);
+    }
 
     [[nodiscard]] std::string const& path() const noexcept { return path_; }
-    [[nodiscard]] Fs const& fs() const noexcept { return fs_; }
-
-    /// Opens it. Before the first of the calls below.
-    [[nodiscard]] result<void> ready() const {
-        if (ready_.load(std::memory_order_acquire)) [[likely]]
-            return {};
-        std::lock_guard const hold{m_};
-        if (file_) return {};
-        auto fs = fs_;
-        KEEL_TRY_LET(file, fs.open(path_, io::access::read_only, io::creation::must_exist));
-        file_.emplace(std::move(file));
-        ready_.store(true, std::memory_order_release);
-        return {};
-    }
-    [[nodiscard]] typename Fs::file const& file() const noexcept { return *file_; }
     /// Whether a file stands under its name. Errors: not_found.
     [[nodiscard]] result<void> named() const {
         auto fs = fs_;
@@ -48,54 +51,127 @@ public:
         return {};
     }
 
+    /// The file, open as long as this object lives, so that none of the calls below fails for want of a descriptor. It goes before the file does.
+    class lease {
+    public:
+        lease(lazy_file const& of, shared_file open) noexcept : of_{&of}, open_{std::move(open)} {}
+        lease(lease&& other) noexcept : of_{std::exchange(other.of_, nullptr)}, open_{std::move(other.open_)} {}
+        lease& operator=(lease&& other) noexcept {
+            std::swap(of_, other.of_);
+            open_.swap(other.open_);
+            return *this;
+        }
+        ~lease() {
+            if (of_ == nullptr) return;
+            std::lock_guard const hold{of_->entry_.m};
+            --of_->entry_.keepers;
+        }
+        [[nodiscard]] file_type const& operator*() const noexcept { return *open_; }
+
+    private:
+        lazy_file const* of_;
+        shared_file open_;
+    };
+    /// Errors: no_descriptor, and those of opening.
+    [[nodiscard]] result<lease> keep_open() const {
+        std::lock_guard const hold{entry_.m};
+        KEEL_TRY_LET(open, open_alone());
+        ++entry_.keepers;
+        return lease{*this, std::move(open)};
+    }
+    /// It is never closed again: somebody who does not know of this reader may take its name away. Errors: as of keep_open().
+    [[nodiscard]] result<void> keep_open_for_good() const {
+        std::lock_guard const hold{entry_.m};
+        KEEL_TRY(open_alone());
+        entry_.keepers += std::exchange(is_kept_, true) ? 0U : 1U;
+        return {};
+    }
+
     /// All of `out`, or false. From the mapping; the first few reads go without: a mapping and its page faults cost as much as several.
     [[nodiscard]] bool fetch(std::uint64_t offset, byte_span out) const {
         auto const* map = map_.load(std::memory_order_acquire);
-        if (map == nullptr && cold_reads_.fetch_add(1, std::memory_order_relaxed) < cold_reads_max) {
-            auto const got = file_->read(offset, out);
-            return got && *got == out.size();
-        }
-        return fetch_mapped(offset, out);
+        if (map == nullptr && reads_.fetch_add(1, std::memory_order_relaxed) >= cold_reads_max) map = ready_map();
+        return map != nullptr ? map->copy_out(offset, out).has_value() : fetch_from_file(offset, out);
     }
     /// The same, from the mapping from the first read on.
     [[nodiscard]] bool fetch_mapped(std::uint64_t offset, byte_span out) const {
         auto const* map = map_.load(std::memory_order_acquire);
-        if (map == nullptr) map = ready_map();
-        return map != nullptr && map->copy_out(offset, out).has_value();
+        if (map == nullptr && reads_.fetch_add(1, std::memory_order_relaxed) >= 0) map = ready_map();
+        return map != nullptr ? map->copy_out(offset, out).has_value() : fetch_from_file(offset, out);
     }
     /// Asks for what fetch() will copy, where that costs nothing but asking.
     void prefetch(std::uint64_t offset, std::size_t bytes) const noexcept {
         if constexpr (requires(typename Fs::mapping const& m) { m.prefetch(offset, bytes); })
             if (auto const* map = map_.load(std::memory_order_acquire); map != nullptr) map->prefetch(offset, bytes);
     }
-    /// Past the page cache; what lies behind the end of the file is zeros.
+    /// Past the page cache; what lies behind the end of the file is zeros. Errors: no_descriptor, those of opening and of the read.
     [[nodiscard]] result<void> fetch_uncached(std::uint64_t offset, byte_span out) const {
-        KEEL_TRY_LET(got, file_->read_uncached(offset, out));
+        KEEL_TRY_LET(file, open());
+        KEEL_TRY_LET(got, file->read_uncached(offset, out));
         for (auto& b : out.subspan(got)) b = std::byte{0};
         return {};
     }
 
 private:
-    static constexpr std::uint32_t cold_reads_max = 16;
+    static constexpr std::int64_t cold_reads_max = 16;
+    static constexpr std::int64_t reads_until_retry = 4096; ///< of a mapping that was refused
 
+    [[nodiscard]] result<shared_file> open() const {
+        std::lock_guard const hold{entry_.m};
+        return open_alone();
+    }
+    /// With the entry's mutex held.
+    [[nodiscard]] result<shared_file> open_alone() const {
+        entry_.is_used.store(true, std::memory_order_relaxed);
+        if (entry_.file) return std::static_pointer_cast<file_type const>(entry_.file);
+        open_files_->make_room();
+        auto fs = fs_;
+        auto const ask = [&] { return fs.open(path_, io::access::read_only, io::creation::must_exist); };
+        auto opened = ask();
+        while (!opened && opened.error().code == errc::no_descriptor && open_files_->close_one()) opened = ask();
+        if (!opened) return failure(std::move(opened).error());
+        auto file = std::make_shared<file_type const>(std::move(*opened));
+        open_files_->add(entry_);
+        entry_.file = file;
+        return file;
+    }
+    [[nodiscard]] bool fetch_from_file(std::uint64_t offset, byte_span out) const {
+        auto const file = open();
+        auto const got = file ? (*file)->read(offset, out) : result<std::size_t>{std::size_t{0}};
+        return file && got && *got == out.size();
+    }
+
+    /// Nothing where none is to be had: then many reads go without before it is tried again.
     [[nodiscard]] typename Fs::mapping const* ready_map() const {
-        std::lock_guard const hold{m_};
+        std::lock_guard const hold{entry_.m};
+        if (!mapping_) make_mapping();
         if (!mapping_) {
-            auto made = file_->map(io::access::read_only);
-            if (!made) return nullptr;
-            mapping_.emplace(std::move(*made));
-            map_.store(&*mapping_, std::memory_order_release);
+            reads_.store(-reads_until_retry, std::memory_order_relaxed);
+            return nullptr;
         }
         return &*mapping_;
+    }
+    /// With the entry's mutex held.
+    void make_mapping() const {
+        auto const file = open_alone();
+        auto const status = file ? (*file)->status() : result<io::file_status>{io::file_status{}};
+        if (!file || !status || !open_files_->take_mapping(status->size)) return;
+        auto made = (*file)->map(io::access::read_only);
+        if (!made) return open_files_->give_mapping(status->size);
+        mapping_.emplace(std::move(*made));
+        mapping_bytes_ = status->size;
+        map_.store(&*mapping_, std::memory_order_release);
+        entry_.is_used.store(false, std::memory_order_relaxed); // reads go without the descriptor
     }
 
     Fs fs_;
     std::string path_;
-    mutable std::mutex m_;
-    mutable std::atomic<bool> ready_{false};
-    mutable std::atomic<std::uint32_t> cold_reads_{0}; // relaxed: a hint
-    mutable std::optional<typename Fs::file> file_{};
+    std::shared_ptr<open_file_list> open_files_;
+    mutable open_file_list::entry entry_{};
+    mutable bool is_kept_ = false;               ///< for good; guarded by the entry's mutex
+    mutable std::atomic<std::int64_t> reads_{0}; // without a mapping; relaxed: a hint
     mutable std::optional<typename Fs::mapping> mapping_{};
+    mutable std::uint64_t mapping_bytes_ = 0; ///< as it was counted
     mutable std::atomic<typename Fs::mapping const*> map_{nullptr};
 };
 

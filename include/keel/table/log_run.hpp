@@ -50,9 +50,10 @@ public:
 
     /// `of.index` says where the index on the disk is; where there is none, `scanned` is it.
     log_run(Fs fs, wal::closed_segment of, std::shared_ptr<wal::sorted_index const> scanned,
-            std::shared_ptr<read_cache> cache, std::shared_ptr<damage_listener const> listener)
-        : log_run{std::make_shared<lazy_file<Fs> const>(std::move(fs), of.path), std::move(of), std::move(scanned),
-                  std::move(cache), std::move(listener)} {}
+            std::shared_ptr<read_cache> cache, std::shared_ptr<damage_listener const> listener,
+            std::shared_ptr<open_file_list> open_files = std::make_shared<open_file_list>())
+        : log_run{std::make_shared<lazy_file<Fs> const>(std::move(fs), of.path, std::move(open_files)), std::move(of),
+                  std::move(scanned), std::move(cache), std::move(listener)} {}
     /// The same file as another run reads.
     log_run(std::shared_ptr<lazy_file<Fs> const> file, wal::closed_segment of,
             std::shared_ptr<wal::sorted_index const> scanned, std::shared_ptr<read_cache> cache,
@@ -66,11 +67,10 @@ public:
     [[nodiscard]] wal::closed_segment const& source() const noexcept { return of_; }
     /// Held by every run that reads this file: as long as somebody else holds it the file is needed.
     [[nodiscard]] std::shared_ptr<void const> file() const noexcept { return file_; }
-    /// The file, opened if no look-up has done so: what is open stays readable when somebody removes it.
-    [[nodiscard]] result<file_type const*> opened() const {
-        KEEL_TRY(file_->ready());
-        return &file_->file();
-    }
+    /// The file, open as long as that object lives. Errors: no_descriptor, those of opening.
+    [[nodiscard]] auto keep_open() const { return file_->keep_open(); }
+    /// It stays open, and so readable when somebody removes it, as long as the run lives. Errors: likewise.
+    [[nodiscard]] result<void> keep_open_for_good() const { return file_->keep_open_for_good(); }
     /// Whether it still stands under its name. Errors: not_found.
     [[nodiscard]] result<void> named() const { return file_->named(); }
     /// The same without the records behind `last`.
@@ -207,7 +207,10 @@ private:
             while (low < high) {
                 auto const middle = low + (high - low) / 2;
                 KEEL_TRY_LET(e, entry(middle));
-                if (!run_->read(e, scratch)) return lower_bound_of_readable({low, high}, key, at, scratch, go);
+                if (auto const seen = run_->read(e, scratch); !seen) {
+                    if (is_shortage(seen.error().code)) return failure(seen.error());
+                    return lower_bound_of_readable({low, high}, key, at, scratch, go);
+                }
                 if (is_in_front(scratch.what, key, at)) low = middle + 1;
                 else high = middle;
             }
@@ -282,7 +285,11 @@ private:
             auto low = alike.first; // behind the last one that is known to be in front
             for (auto i = alike.first; i < alike.last; ++i) {
                 KEEL_TRY_LET(e, entry(i));
-                if (is_unknown(e) || !run_->read(e, scratch)) continue;
+                if (is_unknown(e)) continue;
+                if (auto const seen = run_->read(e, scratch); !seen) {
+                    if (is_shortage(seen.error().code)) return failure(seen.error());
+                    continue;
+                }
                 if (!is_in_front(scratch.what, key, at)) return go == unread::behind ? low : i;
                 low = i + 1;
             }
@@ -362,6 +369,7 @@ private:
             auto const number = i / per_block;
             auto got = run_->load_block(run_->block_offset(number));
             if (!got) {
+                if (is_shortage(got.error().code)) return failure(got.error());
                 // The block is damaged: the index is made anew. It sorts alike, so positions stay what they are.
                 KEEL_TRY(run_->make_anew(got.error()));
                 return hold(i);
@@ -664,7 +672,6 @@ private:
                             offset % format::frame_alignment == 0;
         if (inside) {
             auto const room = of_.end - offset;
-            KEEL_TRY(file_->ready());
             seen = look(offset, room, expected, into);
             if (seen.state != format::frame_state::intact) {
                 KEEL_TRY_LET(again, look_again(offset, room, into));
@@ -711,6 +718,7 @@ private:
     [[nodiscard]] result<void> read_medium(std::uint64_t offset, byte_span out) const {
         auto const got = file_->fetch_uncached(offset, out);
         if (!got) {
+            if (is_shortage(got.error().code)) return got;
             tell({.kind = damage::unreadable,
                   .file = of_.path,
                   .offset = offset,
@@ -725,7 +733,7 @@ private:
     [[nodiscard]] std::optional<format::frame_header> believed_header(format::index_entry const& e) const {
         std::array<std::byte, format::frame_header_bytes> head{};
         bool const inside = e.offset >= of_.begin && e.offset < of_.end && of_.end - e.offset >= head.size();
-        if (!inside || !file_->ready()) return std::nullopt;
+        if (!inside) return std::nullopt;
         auto const peek = [&](bool got) {
             if (!got) return format::frame_view{};
             return format::peek_frame(head.data(), {of_.salt, e.offset}, of_.end - e.offset);
@@ -773,7 +781,7 @@ private:
             return {};
         std::lock_guard const hold{m_};
         if (index_ready_.load(std::memory_order_relaxed)) return {};
-        KEEL_TRY(file_->ready());
+        KEEL_TRY_LET(open, file_->keep_open()); // so that no part of it looks damaged for want of a descriptor
         if (heap_.load(std::memory_order_relaxed) == nullptr)
             if (auto done = load_head(); !done) KEEL_TRY(make_anew_locked(done.error()));
         index_ready_.store(true, std::memory_order_release);
@@ -815,7 +823,8 @@ private:
         std::lock_guard const hold{m_};
         auto& slot = (*own_filter_)[number];
         if (auto const* there = slot.load(std::memory_order_relaxed); there != nullptr) return there;
-        if (!file_->ready()) return nullptr;
+        auto const open = file_->keep_open();
+        if (!open) return nullptr; // not now
         auto block = read_block(of_.filter->offset + number * shape_.block);
         if (!block) return nullptr;
         filter_held_.push_back(std::move(*block));
@@ -903,6 +912,7 @@ private:
     /// Makes the index anew in memory, as far as its blocks do not verify. Errors: the medium does not give all that this takes; a later
     /// call tries again, until it is believed that it never will.
     result<void> make_anew_locked(error const& why) const {
+        KEEL_TRY_LET(open, file_->keep_open());
         std::vector<std::vector<format::index_entry>> blocks(static_cast<std::size_t>(shape_.entry_blocks()));
         bool silent = false;
         for (std::size_t b = 0; b < blocks.size(); ++b) {
@@ -916,7 +926,7 @@ private:
             }
         }
         auto fences = load_fences();
-        record_finder<C, file_type> finder{file_->file(),
+        record_finder<C, file_type> finder{*open,
                                            of_,
                                            shape_,
                                            std::move(blocks),

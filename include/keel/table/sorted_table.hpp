@@ -56,9 +56,10 @@ public:
     using file_type = typename Fs::file;
 
     sorted_table(Fs fs, std::string path, format::table_entry of, std::shared_ptr<read_cache> cache,
-                 std::shared_ptr<damage_listener const> listener)
-        : sorted_table{std::make_shared<lazy_file<Fs> const>(std::move(fs), std::move(path)), std::move(of),
-                       std::move(cache), std::move(listener)} {}
+                 std::shared_ptr<damage_listener const> listener,
+                 std::shared_ptr<open_file_list> open_files = std::make_shared<open_file_list>())
+        : sorted_table{std::make_shared<lazy_file<Fs> const>(std::move(fs), std::move(path), std::move(open_files)),
+                       std::move(of), std::move(cache), std::move(listener)} {}
     sorted_table(std::shared_ptr<lazy_file<Fs> const> file, format::table_entry of, std::shared_ptr<read_cache> cache,
                  std::shared_ptr<damage_listener const> listener)
         : file_{std::move(file)}, of_{std::move(of)}, cache_{std::move(cache)}, listener_{std::move(listener)} {}
@@ -73,11 +74,10 @@ public:
     [[nodiscard]] std::string const& path() const noexcept { return file_->path(); }
     /// Held by everything that reads this file: as long as somebody else holds it the file is needed.
     [[nodiscard]] std::shared_ptr<void const> file() const noexcept { return file_; }
-    /// The file, opened if no look-up has done so: what is open stays readable when somebody removes it.
-    [[nodiscard]] result<file_type const*> opened() const {
-        KEEL_TRY(file_->ready());
-        return &file_->file();
-    }
+    /// The file, open as long as that object lives. Errors: no_descriptor, those of opening.
+    [[nodiscard]] auto keep_open() const { return file_->keep_open(); }
+    /// It stays open, and so readable when somebody removes it, as long as the table lives. Errors: likewise.
+    [[nodiscard]] result<void> keep_open_for_good() const { return file_->keep_open_for_good(); }
     /// Whether it still stands under its name. Errors: not_found.
     [[nodiscard]] result<void> named() const { return file_->named(); }
     /// Whether bytes of it are known not to verify, if only those of its second header or its filter: a merge that takes it in writes a
@@ -199,7 +199,8 @@ private:
             if (!is_made_) {
                 leaf_ = choose(of_->root_);
                 if (leaf_ >= of_->root_.size()) return {};
-                if (enter()) {
+                KEEL_TRY_LET(verifies, enter());
+                if (verifies) {
                     i_ = choose(*list_);
                     valid_ = i_ < list_->size();
                     if (valid_) return {};
@@ -211,9 +212,11 @@ private:
             valid_ = i_ < list_->size();
             return {};
         }
-        bool enter() {
-            list_ = of_->index_block(leaf_);
-            return list_ != nullptr;
+        /// False: the index block does not verify.
+        result<bool> enter() {
+            KEEL_TRY_LET(list, of_->index_block(leaf_));
+            list_ = list;
+            return list != nullptr;
         }
         /// From here on the index that was made anew.
         void use_made() noexcept {
@@ -229,7 +232,12 @@ private:
             if (is_made_) return;
             leaf_ += forward ? 1 : std::size_t{0} - 1;
             if (leaf_ >= of_->root_.size()) return;
-            if (enter()) {
+            auto const verifies = enter();
+            if (!verifies) {
+                trouble_ = verifies.error();
+                return;
+            }
+            if (*verifies) {
                 i_ = forward ? 0 : list_->size() - 1;
                 valid_ = true;
                 return;
@@ -634,6 +642,7 @@ private:
         if (fetch(where.offset, into) && right()) return {};
         auto const again = file_->fetch_uncached(where.offset, into);
         if (again && right()) return {};
+        if (!again && is_shortage(again.error().code)) return again;
         tell(again ? damage::corrupt_block : damage::unreadable, where,
              again ? "the block does not verify when it is read"
                    : "the medium cannot read these bytes: " + to_string(again.error()),
@@ -673,11 +682,11 @@ private:
             return {};
         std::lock_guard const hold{m_};
         if (ready_.load(std::memory_order_relaxed)) return {};
-        KEEL_TRY(file_->ready());
+        KEEL_TRY_LET(open, file_->keep_open()); // so that no part of it looks damaged for want of a descriptor
         bool silent = false;
         bool const has_header = load_header(silent);
         if (!has_header && silent && silence_.may_answer_later()) return failure(medium_is_silent(0));
-        if (!has_header) find_layout();
+        if (!has_header) find_layout(*open);
         filter_slots_ = std::vector<std::atomic<std::byte const*>>(static_cast<std::size_t>(header_.filter_blocks));
         if (!load_root(has_header)) KEEL_TRY(make_index_locked(header_.root));
         ready_.store(true, std::memory_order_release);
@@ -709,12 +718,12 @@ private:
         return false;
     }
     /// What the headers said, as far as the frames tell. The filter is done without: what a key sets in it, only they know.
-    void find_layout() const {
+    void find_layout(file_type const& file) const {
         auto const end = of_.size - format::header_bytes;
         header_ = {.lsns = {of_.is_placeholder() ? lsn{} : of_.lsns.first, of_.lsns.last},
                    .blocks_end = end,
                    .root = {static_cast<std::uint32_t>(end), 0}};
-        frame_walk<file_type> frames{file_->file(), of_.salt, of_.size};
+        frame_walk<file_type> frames{file, of_.salt, of_.size};
         for (std::uint64_t at = format::table_frames_begin; at < end;) {
             auto const f = frames.at(at, end);
             bool const behind_records = f.believed &&
@@ -752,6 +761,8 @@ private:
         std::lock_guard const hold{m_};
         if (auto const* there = filter_slots_[number].load(std::memory_order_relaxed); there != nullptr) return there;
         if (filterless_) return nullptr;
+        auto const open = file_->keep_open();
+        if (!open) return nullptr; // not now
         auto frame = std::make_unique<std::vector<std::byte>>();
         auto const bytes = static_cast<std::uint32_t>(format::frame_bytes(format::table_filter_block_bytes));
         auto const offset = static_cast<std::uint32_t>(header_.filter_offset(number));
@@ -782,13 +793,14 @@ private:
         into.finish();
         return in.whole() && !into.empty() && into.in_order();
     }
-    /// An index block; nothing where it does not verify.
-    [[nodiscard]] fence_list const* index_block(std::size_t i) const {
+    /// An index block; nothing where it does not verify. Errors: those of opening the file.
+    [[nodiscard]] result<fence_list const*> index_block(std::size_t i) const {
         auto& slot = index_slots_[i];
         if (auto const* there = slot.load(std::memory_order_acquire); there != nullptr) [[likely]]
             return there;
         std::lock_guard const hold{m_};
         if (auto const* there = slot.load(std::memory_order_relaxed); there != nullptr) return there;
+        KEEL_TRY_LET(open, file_->keep_open());
         std::vector<std::byte> frame;
         auto fences = std::make_unique<fence_list>();
         if (!read_frame(root_.where(i), format::frame_type::fence, frame)) return nullptr;
@@ -809,7 +821,8 @@ private:
     }
     result<void> make_index_locked(format::block_place where) const {
         if (made_ready_.load(std::memory_order_relaxed)) return {};
-        frame_walk<file_type> frames{file_->file(), of_.salt, of_.size};
+        KEEL_TRY_LET(open, file_->keep_open());
+        frame_walk<file_type> frames{*open, of_.salt, of_.size};
         block_source blocks{.of = *this};
         auto const index_begin = header_.filter_offset(header_.filter_blocks);
         index_maker<file_type, block_source> maker{

@@ -29,8 +29,11 @@ struct errno_meaning {
     case EDQUOT: return {errc::no_space, false, "The quota is used up: free some space or raise it, and try again."};
     case EFBIG: return {errc::no_space, false, "The file may not grow further: raise the file size limit (ulimit -f)."};
     case ENOMEM: return {errc::out_of_memory, true, "Memory is short: free some and try again."};
-    case EMFILE: return {errc::io_error, true, "This process has too many open files: raise the limit (ulimit -n)."};
-    case ENFILE: return {errc::io_error, true, "The machine has too many open files: close some or raise fs.file-max."};
+    case EMFILE:
+        return {errc::no_descriptor, true,
+                "This process has too many open files: close some or raise the limit (ulimit -n)."};
+    case ENFILE:
+        return {errc::no_descriptor, true, "The machine has too many open files: close some or raise fs.file-max."};
     default: return {};
     }
 }

@@ -7,10 +7,11 @@
 // changed. The folders in it are opened when they are first needed and held from then on, for the same reason. Below the held folder no
 // symbolic link is followed, and no name leads out of it.
 //
-// Thread rules: any number of threads. m_ guards below_ and is held during the opening of a folder.
+// Thread rules: any number of threads. m_ guards below_ and close_one_, and is held during the opening of a folder.
 
 #include <keel/io/detail/posix_descriptor.hpp>
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -64,6 +65,19 @@ public:
         if (names.size() == 1 && names.front() != "..") return folder_below(names.front(), path);
         return held_folder{};
     }
+    /// `close_one` closes a file that can be opened again; false: it has none.
+    void make_room_with(std::function<bool()> close_one) {
+        auto const made = std::make_shared<std::function<bool()> const>(std::move(close_one));
+        std::lock_guard const hold{m_};
+        close_one_ = made;
+    }
+    /// Whether a file was closed.
+    [[nodiscard]] bool make_room() const {
+        std::unique_lock hold{m_};
+        auto const close_one = close_one_;
+        hold.unlock();
+        return close_one && *close_one && (*close_one)();
+    }
     /// A folder was made, moved or removed under this path: what was held for it is not it.
     void forget(std::string_view path) noexcept {
         if (!path.starts_with(path_)) return;
@@ -85,8 +99,9 @@ private:
 
     std::string path_;
     held_folder folder_;
-    std::mutex m_;
+    mutable std::mutex m_;
     std::map<std::string, held_folder, std::less<>> below_{};
+    std::shared_ptr<std::function<bool()> const> close_one_{};
 };
 
 /// Where names are looked for: as they stand, or below a folder that is held.
@@ -116,6 +131,10 @@ public:
     void forget(std::string const& path) const noexcept {
         if (root_) root_->forget(path);
     }
+    void make_room_with(std::function<bool()> close_one) const {
+        if (root_) root_->make_room_with(std::move(close_one));
+    }
+    [[nodiscard]] bool make_room() const { return root_ && root_->make_room(); }
 
 private:
     [[nodiscard]] std::optional<std::vector<std::string>> below(std::string const& path) const {

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_TABLE_OPEN_FILES_HPP
+#define KEEL_TABLE_OPEN_FILES_HPP
+
+// The files that a store has open to read its tables and segments: a bounded number, shared by all of them. Where one more is opened, one
+// that was not used lately is closed (the CLOCK algorithm: each use sets a bit, the search for a victim clears it). A closed file is opened
+// again by the next read that needs it.
+//
+// Mappings have a bound of their own. A mapping needs no descriptor once it is made, and is the fast way to read, so none is ever taken
+// back; files beyond the bound are read through their descriptors. The system allows a process about 65,000 mappings; and where its address
+// space is limited (ulimit -v), mapped files must leave room for the host's memory.
+//
+// Thread rules: any number of threads. m_ guards the list, for a search of it; it is taken when a file is opened, closed or forgotten,
+// never by a read of a file that is open. Lock order: an entry's mutex, then m_; from there other entries' mutexes are only tried.
+
+#include <keel/types.hpp>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+namespace keel::inline v0::table {
+
+/// What one store may have.
+struct open_file_limits {
+    std::uint64_t files = 256;
+    std::uint64_t mappings = 16384;
+    std::uint64_t mapped_bytes = std::numeric_limits<std::uint64_t>::max();
+
+    /// As open_options::open_files says; 0: from `allowed`, the process's own limit of open files. `keeps_all`: files are never closed, as by
+    /// an opening that only reads. `address_space`: the process's limit of that, in bytes.
+    [[nodiscard]] static constexpr open_file_limits of(std::uint64_t wanted, bool keeps_all, std::uint64_t allowed,
+                                                       std::uint64_t address_space) noexcept {
+        open_file_limits out;
+        out.files = wanted != 0 ? wanted : keeps_all ? allowed - allowed / 4 : allowed / 4;
+        if (out.files < files_least) out.files = files_least;
+        if (address_space != std::numeric_limits<std::uint64_t>::max()) out.mapped_bytes = address_space / 4;
+        return out;
+    }
+    static constexpr std::uint64_t files_least = 2;
+};
+
+class open_file_list {
+public:
+    /// One file. Its owner forgets it before it dies.
+    struct entry {
+        std::mutex m; ///< held while the file is opened; guards what follows
+        std::shared_ptr<void const>
+            file{};                ///< nothing: it is closed. Whoever has a share reads on after it was closed here
+        std::uint64_t keepers = 0; ///< while there are any it is not closed
+        std::atomic<bool> is_used{false}; ///< since the search for a victim came by; relaxed: a hint
+        std::size_t place = not_listed;   ///< guarded by the list's mutex
+        static constexpr auto not_listed = std::numeric_limits<std::size_t>::max();
+    };
+
+    explicit open_file_list(open_file_limits limits = {}) noexcept : limits_{limits} {}
+    open_file_list(open_file_list const&) = delete;
+    open_file_list& operator=(open_file_list const&) = delete;
+
+    [[nodiscard]] open_file_limits const& limits() const noexcept { return limits_; }
+    [[nodiscard]] std::uint64_t open() const {
+        std::lock_guard const hold{m_};
+        return listed_.size();
+    }
+    [[nodiscard]] std::uint64_t mapped() const noexcept { return mappings_.load(std::memory_order_relaxed); }
+
+    /// Called before a file is opened: closes others as far as there would be too many. Where all are in use there is one more for a while.
+    void make_room() noexcept {
+        for (;;) {
+            {
+                std::lock_guard const hold{m_};
+                if (listed_.size() < limits_.files) return;
+            }
+            if (!close_one()) return;
+        }
+    }
+    /// The file is open from here on. With its mutex held, by whoever opened it. Throws std::bad_alloc; then it is not in the list.
+    void add(entry& e) {
+        std::lock_guard const hold{m_};
+        listed_.push_back(&e);
+        e.place = listed_.size() - 1;
+    }
+    /// It is used no more, nor will it be.
+    void forget(entry& e) noexcept {
+        std::lock_guard const hold{m_};
+        if (e.place != entry::not_listed) drop(e);
+    }
+    /// Closes a file that was not used lately; false: all are in use.
+    bool close_one() noexcept {
+        std::shared_ptr<void const> victim; // goes behind the mutex: closing may take a while
+        std::lock_guard const hold{m_};
+        for (auto steps = 2 * listed_.size(); steps != 0 && !victim; --steps) victim = look_at_next();
+        return victim != nullptr;
+    }
+
+    /// Whether a file may be mapped; then it counts as mapped until give_mapping().
+    [[nodiscard]] bool take_mapping(std::uint64_t bytes) noexcept {
+        auto const before = mapped_bytes_.fetch_add(bytes, std::memory_order_relaxed);
+        bool const fits = before <= limits_.mapped_bytes && bytes <= limits_.mapped_bytes - before;
+        if (mappings_.fetch_add(1, std::memory_order_relaxed) < limits_.mappings && fits) return true;
+        give_mapping(bytes);
+        return false;
+    }
+    void give_mapping(std::uint64_t bytes) noexcept {
+        mappings_.fetch_sub(1, std::memory_order_relaxed);
+        mapped_bytes_.fetch_sub(bytes, std::memory_order_relaxed);
+    }
+
+private:
+    /// What the next one had, if it can be closed. With m_ held.
+    [[nodiscard]] std::shared_ptr<void const> look_at_next() noexcept {
+        if (hand_ >= listed_.size()) hand_ = 0;
+        auto& e = *listed_[hand_];
+        std::unique_lock const alone{e.m, std::try_to_lock};
+        if (!alone.owns_lock() || e.keepers != 0 || e.is_used.exchange(false, std::memory_order_relaxed)) {
+            ++hand_;
+            return nullptr;
+        }
+        drop(e);
+        return std::exchange(e.file, nullptr);
+    }
+    void drop(entry& e) noexcept {
+        listed_[e.place] = listed_.back();
+        listed_[e.place]->place = e.place;
+        listed_.pop_back();
+        e.place = entry::not_listed;
+    }
+
+    open_file_limits limits_;
+    mutable std::mutex m_;
+    std::vector<entry*> listed_{};               ///< those that are open, in no order
+    std::size_t hand_ = 0;                       ///< where the search for a victim goes on
+    std::atomic<std::uint64_t> mappings_{0};     // relaxed: bounds, which may be missed by what two threads do at once
+    std::atomic<std::uint64_t> mapped_bytes_{0}; // likewise
+};
+
+} // namespace keel::inline v0::table
+
+#endif
