@@ -9,6 +9,7 @@
 // no lock that is held during I/O of a writer or a merge.
 
 #include <keel/engine/batch.hpp>
+#include <keel/engine/compaction_by_hand.hpp>
 #include <keel/engine/compaction_thread.hpp>
 #include <keel/engine/compactor.hpp>
 #include <keel/engine/found_damage.hpp>
@@ -22,6 +23,7 @@
 #include <keel/engine/verify.hpp>
 #include <keel/io/limits.hpp>
 #include <keel/io/process.hpp>
+#include <keel/io/thread.hpp>
 #include <keel/log.hpp>
 #include <keel/recovery/index_collector.hpp>
 #include <keel/wal/store_lifetime.hpp>
@@ -390,7 +392,6 @@ public:
     /// A scan that is under way ends with `closed` at its next step. Errors: as of sync(); the store is closed all the same.
     [[nodiscard]] result<void> close() {
         if (!is_here()) return why_closed();
-        core_->on_first_write({});
         merging_->stop();
         return core_->close();
     }
@@ -420,7 +421,6 @@ public:
     /// Lets go of everything without touching the disk, as a killed process does.
     void abandon() noexcept {
         if (!is_here()) return;
-        core_->on_first_write({});
         merging_->stop();
         core_->abandon();
     }
@@ -465,17 +465,24 @@ private:
         merging(core_type& core, levels_type& levels, open_options const& options)
             : work{core, levels, options.merge_bytes_per_second, gives_up_records(options)}, core_{core} {}
 
-        void start() {
-            thread_.emplace(work, core_.writer());
+        /// Errors: the machine gives no thread.
+        [[nodiscard]] result<void> start() {
+            KEEL_TRY(io::start_thread([this] { thread_.emplace(work, core_.writer()); }));
+            by_hand_.leave();
             awake_.store(true, std::memory_order_release);
+            return {};
         }
         void stop() noexcept {
+            core_.forget_other_work([this] { by_hand_.stop(); });
             awake_.store(false, std::memory_order_relaxed);
             thread_.reset();
         }
         void wait_for_room(std::uint64_t bytes) {
             if (awake_.load(std::memory_order_acquire)) thread_->wait_for_room(bytes);
+            else by_hand_.wait_for_room();
         }
+        /// What the thread would do now.
+        void work_by_hand() noexcept { by_hand_.run(work, core_.writer()); }
         [[nodiscard]] detail::write_delay::report_type delay() const {
             return awake_.load(std::memory_order_acquire) ? thread_->delay() : detail::write_delay::report_type{};
         }
@@ -487,6 +494,7 @@ private:
         core_type& core_;
         std::atomic<bool> awake_{false};
         std::optional<thread_type> thread_{};
+        detail::compaction_by_hand<compactor_type, policy, typename core_type::writer_type> by_hand_{};
     };
     basic_engine() = default;
 
@@ -533,7 +541,9 @@ private:
         out.levels_->damage().tell_to(tellers(*out.core_));
         *out.merging_ = std::make_unique<merging>(**out.core_, **out.levels_, options);
         out.lifetime_ = out.core_->lifetime();
-        if constexpr (policy::log_bytes != 0) out.core_->on_first_write([m = (*out.merging_).get()] { m->start(); });
+        if constexpr (policy::log_bytes != 0)
+            out.core_->on_first_write({.start = [m = (*out.merging_).get()] { return m->start(); },
+                                       .by_hand = [m = (*out.merging_).get()] { m->work_by_hand(); }});
         return out;
     }
 
@@ -543,7 +553,7 @@ private:
     [[nodiscard]] tl::unexpected<error> why_closed() const { return wal::why_closed(lifetime_.get()); }
     void let_go() noexcept {
         if (!is_here()) return;
-        core_->on_first_write({}); // a transaction may still hold the core for its commit
+        merging_->stop(); // a transaction may still hold the core for its commit
         *merging_ = nullptr;
         *core_ = nullptr;
     }

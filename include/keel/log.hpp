@@ -9,6 +9,7 @@
 #include <keel/detail/guarded.hpp>
 #include <keel/error.hpp>
 #include <keel/io/process.hpp>
+#include <keel/io/thread.hpp>
 #include <keel/observe/event_queue.hpp>
 #include <keel/recovery/opening.hpp>
 #include <keel/recovery/read_back.hpp>
@@ -31,7 +32,6 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -69,35 +69,51 @@ public:
         if ((read += keys) < reads_much) [[likely]]
             return;
         read = 0;
-        keel::detail::if_memory_lasts([this] { static_cast<void>(before_write()); }); // whoever writes is told
+        if (awake_.load(std::memory_order_acquire)) [[likely]]
+            return;
+        std::lock_guard const hold{starting_};
+        start_background();
     }
-    /// Called in front of whatever writes: the first call starts what runs in the background, so that opening starts no thread. Errors:
-    /// io_error, where the machine gives none: nothing was written, and the next call tries again.
+    /// Called in front of whatever writes: the first call starts what runs in the background, so that opening starts no thread. Where the
+    /// machine gives none, later calls try again, at most once a second, and until then do that work themselves, a piece at a time.
     result<void> before_write() {
         if (awake_.load(std::memory_order_acquire)) [[likely]]
             return {};
-        std::lock_guard const hold{starting_};
-        if (awake_.load(std::memory_order_relaxed)) return {};
-        try {
-            if (background_ && !thread_) thread_.emplace(*this);
-            has_thread_.store(background_, std::memory_order_release);
-            if (background_ && on_first_write_) on_first_write_();
-        } catch (std::system_error const& why) {
-            return failure(
-                error{.code = errc::io_error,
-                      .message = std::string{"nothing was done: the machine gives no thread for what runs in "
-                                             "the background: "} +
-                                 why.what(),
-                      .cause = why.code().value(),
-                      .retryable = true});
-        }
-        awake_.store(true, std::memory_order_release);
+        std::unique_lock hold{starting_};
+        start_background();
+        auto const now = std::chrono::steady_clock::now();
+        if (awake_.load(std::memory_order_relaxed) || now < next_turn_) return {};
+        std::unique_lock const turn{by_hand_, std::try_to_lock}; // else another writer is at it
+        if (!turn.owns_lock()) return {};
+        next_turn_ = now + turn_every;
+        bool const keeps_log = !thread_;
+        auto const other = other_work_;
+        hold.unlock();
+        if (keeps_log) keel::detail::if_memory_lasts([this] { housekeep(false); });
+        if (other && other->by_hand) other->by_hand();
         return {};
     }
-    /// What else starts then; nothing: nothing more.
-    void on_first_write(std::function<void()> start) {
+    /// What else runs in the background.
+    struct background_work {
+        std::function<result<void>()> start{}; ///< its thread. Errors: as of io::start_thread()
+        std::function<void()>
+            by_hand{}; ///< does a piece of it on the calling thread, because it has none; does not throw
+    };
+    /// That starts with the first write, too.
+    void on_first_write(background_work other) {
+        auto const shared = std::make_shared<background_work const>(std::move(other));
         std::lock_guard const hold{starting_};
-        on_first_write_ = std::move(start);
+        other_work_ = shared;
+    }
+    /// Nothing more starts, and nobody does that work when this returns. `stop()` makes whoever does it end soon.
+    template <class Stop>
+    void forget_other_work(Stop const& stop) noexcept {
+        {
+            std::lock_guard const hold{starting_};
+            other_work_ = nullptr;
+        }
+        stop();
+        std::lock_guard const nobody{by_hand_};
     }
 
     /// Never throws.
@@ -189,6 +205,36 @@ public:
 
 private:
     static constexpr std::size_t reads_much = 4096;
+    static constexpr auto retry_after = std::chrono::seconds(1); ///< a thread that was refused
+    static constexpr auto turn_every =
+        std::chrono::milliseconds(20); ///< what threads would do, by a writer: as often as they look
+
+    /// With starting_ held. What cannot be started is told in state(), and tried again by a later call.
+    void start_background() noexcept {
+        auto const now = std::chrono::steady_clock::now();
+        if (awake_.load(std::memory_order_relaxed) || now < next_try_) return;
+        next_try_ = now + retry_after;
+        auto const started = keel::detail::guarded([this]() -> result<void> {
+            if (!background_) return {};
+            if (!thread_) KEEL_TRY(io::start_thread([this] { thread_.emplace(*this); }));
+            return other_work_ && other_work_->start ? other_work_->start() : result<void>{};
+        });
+        bool const by_hand = background_ && !thread_;
+        has_thread_.store(thread_.has_value(), std::memory_order_release);
+        writer_.sync_writes(by_hand);
+        if (by_hand) writer_.mark_due();
+        if (started) {
+            if (std::exchange(is_told_, false)) writer_.end_condition(state_cause::resources);
+            awake_.store(true, std::memory_order_release);
+            return;
+        }
+        is_told_ = true;
+        keel::detail::if_memory_lasts([&] {
+            writer_.add_condition(state_cause::resources,
+                                  "writers do what runs in the background, until a thread for it can be started: " +
+                                      to_string(started.error()));
+        });
+    }
 
     /// The files are this process's. `when`: for people.
     void tell_of_own(std::vector<finding> found, char const* when) {
@@ -281,11 +327,15 @@ private:
     std::vector<segment_id> gone_; ///< segments that are registered, gone, and may have held records
     std::mutex retention_;         ///< one truncate_before at a time
     writer_type writer_;
-    std::mutex starting_;                 ///< guards what follows
-    bool background_ = false;             ///< threads may be started
-    std::atomic<bool> awake_{false};      // release: a thread that sees it need not ask again
-    std::atomic<bool> has_thread_{false}; // release: the thread that delivers events is there
-    std::function<void()> on_first_write_{};
+    std::mutex starting_;                               ///< guards what follows
+    bool background_ = false;                           ///< threads may be started
+    std::atomic<bool> awake_{false};                    // release: a thread that sees it need not ask again
+    std::atomic<bool> has_thread_{false};               // release: the thread that delivers events is there
+    std::chrono::steady_clock::time_point next_try_{};  ///< to start what was refused
+    std::chrono::steady_clock::time_point next_turn_{}; ///< of what is done by hand meanwhile
+    bool is_told_ = false;                              ///< that this is so
+    std::shared_ptr<background_work const> other_work_{};
+    std::mutex by_hand_; ///< one thread at a time; taken with starting_ held, and held behind it
     std::optional<wal::keeper_thread<log_core, typename Config::durability>> thread_{};
 };
 

@@ -34,7 +34,7 @@ enum class state_cause : std::uint8_t {
     none,             ///< it is healthy
     opened_read_only, ///< open_options::read_only; resume() does not change it
     no_space,         ///< the disk or a quota was full; it passes by itself once there is room
-    resources,        ///< memory or descriptors were refused; it passes by itself
+    resources,        ///< memory, descriptors or threads were refused; it passes by itself
     device,           ///< the machine failed a read, a write or a sync
     identity,         ///< the files under the store's names are not the ones it opened
     damage,           ///< bytes do not verify; no acknowledged record is lost

@@ -2,19 +2,70 @@
 #ifndef KEEL_IO_THREAD_HPP
 #define KEEL_IO_THREAD_HPP
 
-// What a thread that keel starts owes its host: it takes no signals meant for others.
+// Starting threads. All of keel's are started here: a machine that gives none is an error, never an exception, and whoever asked does
+// without. What a thread that keel starts owes its host: it takes no signals meant for others.
+
+#include <keel/detail/guarded.hpp>
+#include <keel/error.hpp>
 
 #include <csignal>
 #include <initializer_list>
+#include <new>
+#include <string>
+#include <system_error>
 
 namespace keel::inline v0::io {
 
-/// Blocks all asynchronous signals on the calling thread. Faults of its own (SIGBUS and the like) still arrive.
-inline void block_asynchronous_signals() noexcept {
+namespace detail {
+
+/// All asynchronous signals. Faults of a thread's own (SIGBUS and the like) still arrive.
+[[nodiscard]] inline sigset_t asynchronous_signals() noexcept {
     sigset_t all;
     sigfillset(&all);
     for (int const own : {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP, SIGABRT}) sigdelset(&all, own);
+    return all;
+}
+
+/// Keeps them from the calling thread for a while. A thread that is started meanwhile never takes one.
+class signals_blocked {
+public:
+    signals_blocked() noexcept {
+        auto const all = asynchronous_signals();
+        pthread_sigmask(SIG_BLOCK, &all, &before_);
+    }
+    signals_blocked(signals_blocked const&) = delete;
+    signals_blocked& operator=(signals_blocked const&) = delete;
+    ~signals_blocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+
+private:
+    sigset_t before_{};
+};
+
+} // namespace detail
+
+/// Blocks all asynchronous signals on the calling thread.
+inline void block_asynchronous_signals() noexcept {
+    auto const all = detail::asynchronous_signals();
     pthread_sigmask(SIG_SETMASK, &all, nullptr);
+}
+
+/// Runs `start()`, which makes a std::thread or a std::jthread: that thread takes no asynchronous signal from its beginning on. Errors: the
+/// machine gives no thread (a limit of processes, or no memory for its stack), or no memory; then none was started.
+template <class Start>
+[[nodiscard]] result<void> start_thread(Start const& start) {
+    try {
+        detail::signals_blocked const while_it_starts;
+        start();
+        return {};
+    } catch (std::system_error const& refused) {
+        return failure(error{.code = errc::io_error,
+                             .message = std::string{"the machine gives no thread: "} + refused.what() +
+                                        ". Raise the limits of processes (ulimit -u) and of memory (ulimit -v).",
+                             .cause = refused.code().value(),
+                             .retryable = true});
+    } catch (std::bad_alloc const&) {
+        return failure(keel::detail::memory_refused());
+    }
 }
 
 } // namespace keel::inline v0::io

@@ -8,6 +8,7 @@
 // Memory: one window per thread and one run per segment; a run holds extents and damage, not records.
 
 #include <keel/format/index.hpp>
+#include <keel/io/thread.hpp>
 #include <keel/recovery/classify.hpp>
 #include <keel/recovery/mount.hpp>
 #include <keel/recovery/options.hpp>
@@ -77,9 +78,7 @@ void in_parallel(std::size_t count, unsigned threads, Job const& job, Tick const
         std::unique_lock hold{m};
         ++running;
         hold.unlock();
-        try {
-            crew.emplace_back(work);
-        } catch (...) { // the machine gives no more of them: those that there are do it all, or this one
+        if (!io::start_thread([&] { crew.emplace_back(work); })) { // those that there are do it all, or this one
             hold.lock();
             --running;
             break;

@@ -7,7 +7,6 @@
 // next turn goes on. Asynchronous signals stay with the host's threads.
 
 #include <keel/detail/guarded.hpp>
-#include <keel/io/thread.hpp>
 #include <keel/policy/durability/concept.hpp>
 #include <keel/types.hpp>
 
@@ -27,11 +26,8 @@ public:
     static constexpr auto resource_step =
         std::chrono::milliseconds(500); ///< between two looks whether a full disk has room again
 
-    explicit keeper_thread(Core& core)
-        : thread_{[this, &core](std::stop_token stop) {
-              io::block_asynchronous_signals();
-              run(core, stop);
-          }} {}
+    /// Throws where the machine gives no thread: made within io::start_thread().
+    explicit keeper_thread(Core& core) : thread_{[this, &core](std::stop_token stop) { run(core, stop); }} {}
 
 private:
     void run(Core& core, std::stop_token const& stop) noexcept {

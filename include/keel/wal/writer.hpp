@@ -96,14 +96,19 @@ public:
         KEEL_TRY(lsns_are_left(batch.size()));
         KEEL_TRY(ready_for(bytes, keyed_in(batch), hold));
         KEEL_TRY(allowed([&](auto const& visit) { each_pending(visit); }));
-        auto done = path_.commit(batch, hold);
+        auto written = path_.commit(batch, hold);
+        if constexpr (mapped && D::sync_interval_ms != 0)
+            if (written && syncs_writes_.load(std::memory_order_relaxed)) [[unlikely]] // what fails shows in state()
+                static_cast<void>(keel::detail::guarded([&] { return sync_up_to(*written, hold); }));
         if constexpr (reads_sealed_back) {
             bool const some = !sealed_.empty();
             hold.unlock();
             if (some && after_seal_) after_seal_();
         }
-        return done;
+        return written;
     }
+    /// Whether nothing but the writes themselves can keep the interval between two syncs: then each one syncs.
+    void sync_writes(bool yes) noexcept { syncs_writes_.store(yes, std::memory_order_relaxed); }
     /// Everything up to `at`, which a write returned, survives power loss once this returns.
     [[nodiscard]] result<void> make_durable(lsn at) {
         lock_type hold{s_.m};
@@ -576,10 +581,11 @@ private:
     fail_over<state_type> fail_over_;
     first_activation<state_type> first_;
     path_type path_;
-    sealed_list sealed_{};               ///< only where the policy has them read back
-    std::function<void()> after_seal_{}; ///< likewise
-    bool never_writes_;                  ///< opened read-only, or a repair failed: no segment is ever activated
-    std::atomic<bool> mark_due_{false};  // relaxed: a hint
+    sealed_list sealed_{};                  ///< only where the policy has them read back
+    std::function<void()> after_seal_{};    ///< likewise
+    bool never_writes_;                     ///< opened read-only, or a repair failed: no segment is ever activated
+    std::atomic<bool> mark_due_{false};     // relaxed: a hint
+    std::atomic<bool> syncs_writes_{false}; // relaxed: set before the write that needs it
     std::atomic<std::uint64_t> conflict_{
         0}; // relaxed: whoever was told of a conflict has seen the store that came before
 };
