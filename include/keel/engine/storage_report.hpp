@@ -53,7 +53,7 @@ struct storage_report {
     if (r.log_waiting != 0)
         text += "; " + kib(r.log_waiting) + " of log wait" +
                 (r.write_rate != 0 ? ", writes are slowed to " + kib(r.write_rate) + " a second" : "");
-    if (r.open_files_max != 0)
+    if (r.open_files != 0 || r.mapped_files != 0)
         text += "; " + std::to_string(r.open_files) + " of " + std::to_string(r.open_files_max) + " files open, " +
                 std::to_string(r.mapped_files) + " mapped";
     if (r.stalled_writes != 0) {
