@@ -6,6 +6,7 @@
 #include <keel/policy/checksum/crc32c.hpp>
 
 #include "support/counting_fs.hpp"
+#include "support/few_files.hpp"
 #include "support/segment_image.hpp"
 
 #include <doctest/doctest.h>
@@ -121,6 +122,27 @@ TEST_CASE("match: a file is the segment whose header it has, under its own name 
     CHECK(f.segment(4)->path == "db/log/somewhere.seg");
     CHECK(f.kinds() == found{damage::wrong_place});
     CHECK(f.stock.leftovers.empty());
+}
+
+TEST_CASE("match: a file without headers that cannot be opened now is no missing segment, but an error that passes") {
+    folder f;
+    f.registered(3);
+    put_mark(f, f.file("somewhere.seg"), 3);
+    keel::test::few_files<io::memory> fs{f.disk};
+    fs.allow(0);
+    {
+        folder again = f;
+        segment_matcher<C, keel::test::few_files<io::memory>> refused{fs, again.stock, again.files, {}};
+        refused.run();
+        REQUIRE(refused.refused());
+        CHECK(refused.refused()->code == errc::no_descriptor);
+    }
+    fs.allow(1);
+    segment_matcher<C, keel::test::few_files<io::memory>> matcher{fs, f.stock, f.files, {}};
+    matcher.run();
+    CHECK_FALSE(matcher.refused());
+    REQUIRE(f.segment(3) != nullptr);
+    CHECK(f.segment(3)->present);
 }
 
 TEST_CASE("match: two files that changed places are each found by what they hold") {

@@ -16,12 +16,14 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -681,6 +683,72 @@ TEST_CASE("refusing machine: a store that runs out of descriptors says so, loses
               return db->close() ? 0 : 5;
           }) == 0);
     check_store(path, 100);
+}
+
+TEST_CASE("refusing machine: a store that runs out of descriptors writes on by itself once there are some") {
+    posix_folder const folder;
+    auto const path = folder / "db";
+    CHECK(in_child([&] {
+              rlimit before{};
+              ::getrlimit(RLIMIT_NOFILE, &before);
+              auto db = real_engine::open(path);
+              if (!db || put_some(*db, 0, 30) != 30) return 1;
+              rlimit const none{0, before.rlim_max};
+              ::setrlimit(RLIMIT_NOFILE, &none);
+              int taken = 0;
+              while (taken < 100 && db->put(key_of(30 + taken), std::string(200, 'v'))) ++taken;
+              if (taken == 100 || db->state() != engine_state::read_only) return 2;
+              for (int i = 0; i < 30 + taken; ++i)
+                  if (auto const got = db->get(key_of(i)); !got && got.error().code != errc::no_descriptor) return 3;
+              ::setrlimit(RLIMIT_NOFILE, &before);
+              for (int turn = 0; turn < 600 && db->state() == engine_state::read_only; ++turn)
+                  std::this_thread::sleep_for(std::chrono::milliseconds{50});
+              if (put_some(*db, 30 + taken, 100) != 70 - taken || count_some(*db, 0, 100) != 100) return 4;
+              return db->close() ? 0 : 5;
+          }) == 0);
+    check_store(path, 100);
+}
+
+TEST_CASE(
+    "refusing machine: with 12 and with 64 descriptors a store works or says so, and goes on once there are more") {
+    for (rlim_t const limit : {rlim_t{12}, rlim_t{64}}) {
+        posix_folder const folder;
+        auto const path = folder / "db";
+        make_store(path, 400); // many tables
+        CHECK(in_child([&] {
+                  rlimit before{};
+                  ::getrlimit(RLIMIT_NOFILE, &before);
+                  rlimit const few{limit, before.rlim_max};
+                  ::setrlimit(RLIMIT_NOFILE, &few);
+                  auto const says_so = [&](auto const& got) {
+                      return got || got.error().cause == EMFILE ||
+                             to_string(got.error()).find("open files") != std::string::npos;
+                  };
+                  auto db = real_engine::open(path);
+                  if (!db) return says_so(db) ? 0 : 1;
+                  int taken = 0;
+                  for (int i = 400; i < 800; ++i) {
+                      auto const put = db->put(key_of(i), std::string(200, 'v'));
+                      if (!says_so(put)) return 2;
+                      taken += put.has_value();
+                  }
+                  if (auto const done = db->compact(); !says_so(done)) return 3;
+                  int seen = 0;
+                  auto all = db->keys();
+                  for (auto const key : all) seen += !key.empty();
+                  if (!says_so(all.status()) || (all.status() && seen != 400 + taken)) return 4;
+                  if (limit == 64 && (taken != 400 || seen != 800)) return 5;
+                  ::setrlimit(RLIMIT_NOFILE, &before);
+                  for (int turn = 0; turn < 600 && db->state() == engine_state::read_only; ++turn)
+                      std::this_thread::sleep_for(std::chrono::milliseconds{50});
+                  if (put_some(*db, 400, 800) != 400 || count_some(*db, 0, 800) != 800) return 6;
+                  return db->compact() && db->close() ? 0 : 7;
+              }) == 0);
+        auto db = real_engine::open(path, quiet());
+        REQUIRE(db);
+        CHECK_FALSE(db->recovery().damaged());
+        CHECK(count_some(*db, 0, 400) == 400);
+    }
 }
 
 TEST_CASE("refusing machine: a limit on the size of files is a full disk, not a signal, and passes") {

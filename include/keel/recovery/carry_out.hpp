@@ -50,23 +50,24 @@ public:
     explicit medium_check(fs_type& fs) : fs_{fs} {}
 
     result<void> run(examination const& e) {
-        for (auto const& place : e.stock.refused)
-            if (answers(place.path, place.offset, place.length)) return answers_again(place.path, place.offset);
+        for (auto const& place : e.stock.refused) KEEL_TRY(ask(place.path, place.offset, place.length));
         for (std::size_t i = 0; i < e.runs.size(); ++i)
             for (auto const& bad : e.runs[i].unreadable)
                 for (auto at = bad.offset; at < bad.offset + bad.length; at += sector_bytes)
-                    if (answers(e.stock.segments[i].path, at, sector_bytes))
-                        return answers_again(e.stock.segments[i].path, at);
+                    KEEL_TRY(ask(e.stock.segments[i].path, at, sector_bytes));
         return {};
     }
 
 private:
     static constexpr std::uint64_t sector_bytes = wal::window<typename fs_type::file>::sector_bytes;
 
-    [[nodiscard]] bool answers(std::string const& path, std::uint64_t offset, std::uint64_t length) {
+    /// Errors: it answers, or there is no descriptor to ask with.
+    [[nodiscard]] result<void> ask(std::string const& path, std::uint64_t offset, std::uint64_t length) {
         auto file = fs_.open(path, io::access::read_only, io::creation::must_exist);
+        if (!file && is_shortage(file.error().code)) return failure(std::move(file).error());
         std::vector<std::byte> bytes(static_cast<std::size_t>(length));
-        return file && file->read(offset, bytes).has_value();
+        if (file && file->read(offset, bytes)) return answers_again(path, offset);
+        return {};
     }
     [[nodiscard]] static result<void> answers_again(std::string const& path, std::uint64_t offset) {
         return failure(

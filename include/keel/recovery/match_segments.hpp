@@ -58,6 +58,9 @@ public:
         std::ranges::sort(out_.segments, {}, [](found_segment const& s) { return s.entry.place; });
     }
 
+    /// Why a file that is there could not be opened: what is said of missing segments may not be true then.
+    [[nodiscard]] std::optional<error> const& refused() const noexcept { return refused_; }
+
 private:
     using life = std::pair<segment_id, std::uint64_t>;
 
@@ -73,6 +76,7 @@ private:
             marks_read_[i] = true;
             auto const file = fs_.open(files_[i].path, io::access::read_only, io::creation::must_exist);
             if (file) files_[i].marks = find_marks<C>(*file, files_[i].bytes, cancel_);
+            else if (!refused_ && file.error().code != errc::not_found) refused_ = file.error();
         }
         return files_[i].marks;
     }
@@ -307,6 +311,7 @@ private:
     std::vector<seen_file>& files_;
     std::stop_token cancel_;
     std::vector<bool> taken_;
+    std::optional<error> refused_{};
     std::vector<bool> marks_read_;
     std::map<std::string, std::size_t, std::less<>> by_name_{};
     std::map<life, std::vector<std::size_t>> by_life_{};

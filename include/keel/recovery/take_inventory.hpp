@@ -54,7 +54,9 @@ public:
         note_placeholders();
         note_manifest_damage();
         forget_foreign_note();
-        segment_matcher<C, fs_type>{fs_, out_, files_, cancel_}.run();
+        segment_matcher<C, fs_type> matcher{fs_, out_, files_, cancel_};
+        matcher.run();
+        if (matcher.refused()) return failure(*matcher.refused());
         return {};
     }
 
