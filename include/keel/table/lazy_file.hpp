@@ -87,10 +87,11 @@ public:
         return {};
     }
 
-    /// All of `out`, or false. From the mapping; the first few reads go without: a mapping and its page faults cost as much as several.
+    /// All of `out`, or false. From the mapping; the first few reads go without: a mapping and its page faults cost as much as several. One
+    /// that has to be opened again is mapped then, so that it is not opened a third time.
     [[nodiscard]] bool fetch(std::uint64_t offset, byte_span out) const {
         auto const* map = map_.load(std::memory_order_acquire);
-        if (map == nullptr && reads_.fetch_add(1, std::memory_order_relaxed) >= cold_reads_max) map = ready_map();
+        if (map == nullptr && reads_.fetch_add(1, std::memory_order_relaxed) >= cold_reads()) map = ready_map();
         return map != nullptr ? map->copy_out(offset, out).has_value() : fetch_from_file(offset, out);
     }
     /// The same, from the mapping from the first read on.
@@ -116,6 +117,10 @@ private:
     static constexpr std::int64_t cold_reads_max = 16;
     static constexpr std::int64_t reads_until_retry = 4096; ///< of a mapping that was refused
 
+    /// How many go without a mapping.
+    [[nodiscard]] std::int64_t cold_reads() const noexcept {
+        return entry_.was_closed.load(std::memory_order_relaxed) ? 0 : cold_reads_max;
+    }
     [[nodiscard]] result<shared_file> open() const {
         std::lock_guard const hold{entry_.m};
         return open_alone();

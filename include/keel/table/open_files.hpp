@@ -53,8 +53,9 @@ public:
         std::shared_ptr<void const>
             file{};                ///< nothing: it is closed. Whoever has a share reads on after it was closed here
         std::uint64_t keepers = 0; ///< while there are any it is not closed
-        std::atomic<bool> is_used{false}; ///< since the search for a victim came by; relaxed: a hint
-        std::size_t place = not_listed;   ///< guarded by the list's mutex
+        std::atomic<bool> is_used{false};    ///< since the search for a victim came by; relaxed: a hint
+        std::atomic<bool> was_closed{false}; ///< for others; relaxed: a hint
+        std::size_t place = not_listed;      ///< guarded by the list's mutex
         static constexpr auto not_listed = std::numeric_limits<std::size_t>::max();
     };
 
@@ -122,6 +123,7 @@ private:
             return nullptr;
         }
         drop(e);
+        e.was_closed.store(true, std::memory_order_relaxed);
         return std::exchange(e.file, nullptr);
     }
     void drop(entry& e) noexcept {
