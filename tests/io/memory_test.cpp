@@ -791,6 +791,44 @@ TEST_CASE("memory: a block that is written and allocated takes its room once") {
     CHECK(disk.used() == 4 * 4096);
 }
 
+TEST_CASE("memory: a hole is zeros without blocks, which a write into it and an allocation take again") {
+    memory disk;
+    auto file = durable_file(disk, "f", std::string(5 * 4096, 'y'));
+    need(file.allocate(4 * 4096)); // the last one is owned because it was written
+    CHECK(disk.used() == 5 * 4096);
+    file.punch_hole(4000, 4 * 4096); // the blocks 1 to 3, and a part of two more
+    CHECK(disk.used() == 2 * 4096);
+    CHECK(need(file.status()).size == 5 * 4096);
+    CHECK(text_of(disk, "f") == std::string(4000, 'y') + std::string(4 * 4096, '\0') + std::string(4096 - 4000, 'y'));
+    file.punch_hole(4 * 4096, ~std::uint64_t{0}); // ends with the file
+    CHECK(disk.used() == 4096);
+    file.punch_hole(4000, 4 * 4096);
+    CHECK(disk.used() == 4096);
+
+    disk.set_capacity(2 * 4096);
+    need(file.write(2 * 4096 + 7, as_bytes("x")));
+    CHECK(disk.used() == 2 * 4096);
+    CHECK(code_of(file.write(4096, as_bytes("x"))) == errc::no_space);
+    CHECK(code_of(file.allocate(4 * 4096)) == errc::no_space);
+    disk.set_capacity(5 * 4096);
+    need(file.allocate(5 * 4096));
+    CHECK(disk.used() == 5 * 4096);
+    need(file.write(0, as_bytes(std::string(5 * 4096, 'z'))));
+    CHECK(disk.used() == 5 * 4096);
+    need(disk.open("f", access::read_only, creation::must_exist)).punch_hole(0, 4096);
+    CHECK(disk.used() == 5 * 4096); // opened to be read only
+}
+
+TEST_CASE("memory: a hole that was not synced is there after a power loss, or what was there before") {
+    memory disk;
+    auto file = durable_file(disk, "f", std::string(4096, 'y'));
+    file.punch_hole(0, 4096);
+    CHECK(text_of(disk.after_power_loss({keep::oldest}), "f") == std::string(4096, 'y'));
+    CHECK(text_of(disk.after_power_loss({keep::newest}), "f") == std::string(4096, '\0'));
+    need(file.sync());
+    CHECK(text_of(disk.after_power_loss({keep::oldest}), "f") == std::string(4096, '\0'));
+}
+
 TEST_CASE("memory: a store into a hole of a full disk is refused, and the mapping goes on") {
     memory disk;
     auto file = open_file(disk, "f");

@@ -283,6 +283,39 @@ TEST_CASE("posix: zeros are written where a file system cannot allocate, into th
     CHECK(static_cast<std::uint64_t>(facts.st_blocks) * 512 >= before.size());
 }
 
+TEST_CASE(
+    "posix: a hole in a file takes no blocks where the file system can make one, and reads as zeros or as before") {
+    for (auto const& where : {std::filesystem::temp_directory_path().string(), memory_folder()}) {
+        if (where.empty()) continue;
+        posix_folder const folder{where};
+        auto file = new_file(machine, folder / "file");
+        std::string const text(256 * keel::KiB, 'a');
+        need(file.write(0, keel::as_bytes(text)));
+        need(file.sync());
+        auto const blocks = [&] {
+            auto const opened = open_descriptor_of(folder / "file");
+            struct stat facts {};
+            REQUIRE(::fstat(opened.get(), &facts) == 0);
+            CHECK(static_cast<std::uint64_t>(facts.st_size) == text.size());
+            return static_cast<std::uint64_t>(facts.st_blocks) * 512;
+        };
+        auto const before = blocks();
+        file.punch_hole(64 * keel::KiB, 128 * keel::KiB);
+        auto with_hole = text;
+        with_hole.replace(64 * keel::KiB, 128 * keel::KiB, 128 * keel::KiB, '\0');
+        auto const now = contents(file);
+        bool const punched = now == with_hole;
+        CHECK((punched || now == text));
+        if (punched) CHECK(blocks() < before);
+        need(file.allocate(text.size()));
+        CHECK(blocks() >= text.size());
+        CHECK(contents(file) == now);
+        auto reader = need(machine.open(folder / "file", keel::io::access::read_only, keel::io::creation::must_exist));
+        reader.punch_hole(0, 64 * keel::KiB);
+        CHECK(contents(file) == now);
+    }
+}
+
 TEST_CASE("posix: errors carry the system's cause and say what to do") {
     posix_folder const folder;
     auto const missing = open_to_read(folder / "none");

@@ -101,6 +101,8 @@ TEST_CASE("scheduled: each call on a file and a mapping is told, with its place 
     witness seen{disk};
     need(file.allocate(4096));
     CHECK(seen.take() == both("allocate f 0+4096"));
+    file.punch_hole(512, 1024);
+    CHECK(seen.take() == both("punch_hole f 512+1024"));
     std::array<std::byte, 8> bytes{};
     need(file.write(16, bytes));
     CHECK(seen.take() == both("write f 16+8"));

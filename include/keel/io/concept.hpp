@@ -50,6 +50,10 @@
 //   f.status()                       result<file_status>
 //   f.begin_sync(mapping, offset, bytes)  void               may be left out; a hint that these bytes of a mapping of it change no more:
 //                                                            writing them may begin, and a later sync tells what went wrong
+//   f.punch_hole(offset, bytes)      void                    may be left out; the file needs no blocks for these bytes: they are zero
+//                                                            from here on, or as they were where this file system cannot, and the
+//                                                            size stays. Nobody reads or writes them meanwhile. A write there may
+//                                                            want of room, until allocate()
 //   f.map(access)                    result<Fs::mapping>     the whole file as long as it is now; outlives f
 //   f.path()                         std::string const&
 //
@@ -172,6 +176,12 @@ concept binds_folders = file_system<Fs> && requires(Fs fs, std::string const& pa
 template <class Fs>
 concept locks_folders = file_system<Fs> && requires(Fs fs, std::string const& path, lock_mode mode) {
     { fs.lock_folder(path, mode) } -> std::same_as<result<typename Fs::lock_type>>;
+};
+
+/// Can give blocks in the middle of a file back.
+template <class F>
+concept punches_holes = file_handle<F> && requires(F f, std::uint64_t offset) {
+    { f.punch_hole(offset, offset) } -> std::same_as<void>;
 };
 
 /// A handle bound to the folder at `path`, where the file system has such; else the handle as it is, and nothing is looked at.

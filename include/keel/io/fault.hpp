@@ -51,7 +51,7 @@ inline constexpr std::size_t fault_kinds = 10;
 enum class fault_class : std::uint8_t {
     any,
     read,      ///< read, read_uncached, file status, copy_out, verify
-    write,     ///< write, allocate
+    write,     ///< write, allocate, punch_hole
     sync,      ///< of files and mappings
     store,     ///< store, publish
     directory, ///< list, status, make_directory, rename, remove, sync_directory
@@ -483,6 +483,14 @@ public:
             auto const hit = control_->next(fault_class::write, {kind::fail, kind::no_space});
             if (hit) return control_->refuse(*hit, path());
             return inner_.allocate(bytes);
+        }
+        /// Where a fault hits, the blocks stay.
+        void punch_hole(std::uint64_t offset, std::uint64_t bytes)
+            requires punches_holes<typename Inner::file>
+        {
+            auto const hit = control_->next(fault_class::write, {kind::fail});
+            if (hit) return control_->note(*hit, path(), offset);
+            inner_.punch_hole(offset, bytes);
         }
         [[nodiscard]] result<file_status> status() const {
             auto const hit = control_->next(fault_class::read, {kind::fail});

@@ -152,6 +152,9 @@ public:
             KEEL_TRY(of_.may(access::read_write));
             return of_.disk().allocate(of_.inode(), path(), bytes);
         }
+        void punch_hole(std::uint64_t offset, std::uint64_t bytes) {
+            if (of_.may(access::read_write)) of_.disk().punch_hole(of_.inode(), path(), offset, bytes);
+        }
         [[nodiscard]] result<file_status> status() const { return of_.disk().status(of_.inode(), path()); }
         [[nodiscard]] result<mapping> map(access how) const {
             KEEL_TRY(of_.may(how));
@@ -291,7 +294,8 @@ public:
     /// From now on f is called after each change, and half-way through each divisible one; an empty f ends that.
     void on_operation(std::function<void(operation const&)> f) { disk_->set_hook(std::move(f)); }
 
-    /// Changes begun on this disk: writes, stores, publishes, syncs, allocations, creations, renames, removals.
+    /// Changes begun on this disk: writes, stores, publishes, syncs, allocations, holes, creations, renames,
+    /// removals.
     [[nodiscard]] std::uint64_t operations() const { return disk_->operations(); }
 
     /// Every later call of the file system fails with errc::crashed; crashes, files() and the like go on working.
@@ -306,7 +310,7 @@ public:
     void set_capacity(std::uint64_t bytes) {
         disk_->with_image([&](auto& image) { image.capacity = bytes; });
     }
-    /// Bytes of the blocks that files own: written or allocated, with a name or a handle.
+    /// Bytes of the blocks that files own: written or allocated, and not given back, with a name or a handle.
     [[nodiscard]] std::uint64_t used() const { return disk_->used(); }
     /// Versions of a sector remembered (64): the oldest and the newest always, some of those between. 1: nothing is
     /// remembered, so a power loss keeps all bytes, as fits a disk that is never to lose power. Counts for later

@@ -6,6 +6,7 @@
 //   read, write        pread and pwrite, whole transfers                 sync            fdatasync
 //   read_uncached      O_DIRECT, else dropped pages        (posix_uncached.hpp)
 //   allocate           fallocate, else written zeros       (posix_allocate.hpp)
+//   punch_hole         fallocate, else nothing             (posix_allocate.hpp)
 //   lock, lock_folder  open-file-description locks, flock  (posix_lock.hpp)
 //   bind_folder        openat and its like                 (posix_root.hpp)
 //   map                Boost.Interprocess, under a guard   (posix_mapping.hpp, posix_guard.hpp)
@@ -92,6 +93,9 @@ public:
         KEEL_TRY(allocate_blocks(file_, path_, bytes));
         size_.reaches(bytes);
         return {};
+    }
+    void punch_hole(std::uint64_t offset, std::uint64_t bytes) noexcept {
+        if (writable_ && bytes != 0) detail::punch_hole(file_, offset, bytes);
     }
     [[nodiscard]] result<file_status> status() const { return status_of(file_, path_); }
     [[nodiscard]] result<posix_mapping> map(access how) const {

@@ -55,15 +55,16 @@ enum class io_call : std::uint8_t {
     copy_out,
     verify,
     mapping_sync,
+    punch_hole,
 };
-inline constexpr std::size_t io_calls = 22;
+inline constexpr std::size_t io_calls = 23;
 
 [[nodiscard]] constexpr std::string_view name_of(io_call call) noexcept {
     constexpr std::array<std::string_view, io_calls> names{
-        "open",    "lock",     "unlock",         "list",        "status", "make_directory",
-        "rename",  "remove",   "sync_directory", "boot",        "read",   "read_uncached",
-        "write",   "sync",     "allocate",       "file_status", "map",    "store",
-        "publish", "copy_out", "verify",         "mapping_sync"};
+        "open",    "lock",     "unlock",         "list",         "status",    "make_directory",
+        "rename",  "remove",   "sync_directory", "boot",         "read",      "read_uncached",
+        "write",   "sync",     "allocate",       "file_status",  "map",       "store",
+        "publish", "copy_out", "verify",         "mapping_sync", "punch_hole"};
     return names[static_cast<std::size_t>(call)];
 }
 
@@ -71,7 +72,7 @@ inline constexpr std::size_t io_calls = 22;
 struct switch_point {
     io_call call = io_call::open;
     std::string_view path{};  ///< as the caller named it; of a rename the old name; none for boot
-    std::uint64_t offset = 0; ///< of a read, write, store or copy
+    std::uint64_t offset = 0; ///< of a read, write, store, copy or hole
     std::uint64_t length = 0; ///< likewise, in bytes; of an allocation the size asked for
 };
 
@@ -272,6 +273,12 @@ public:
         [[nodiscard]] result<void> allocate(std::uint64_t bytes) {
             auto const now = making(io_call::allocate, 0, bytes);
             return inner_.allocate(bytes);
+        }
+        void punch_hole(std::uint64_t offset, std::uint64_t bytes)
+            requires punches_holes<typename Inner::file>
+        {
+            auto const now = making(io_call::punch_hole, offset, bytes);
+            inner_.punch_hole(offset, bytes);
         }
         [[nodiscard]] result<io::file_status> status() const {
             auto const now = making(io_call::file_status, 0, 0);

@@ -19,7 +19,9 @@
 #include <array>
 #include <cstdint>
 #include <cstring>
+#include <iterator>
 #include <optional>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -187,14 +189,14 @@ public:
     }
 
     /// Blocks owned, in pages: written or reserved.
-    [[nodiscard]] std::uint64_t pages_owned() const noexcept { return reserved_ + loose_; }
+    [[nodiscard]] std::uint64_t pages_owned() const noexcept { return reserved_ + loose_ - punched_.size(); }
 
     /// How much of [offset, offset + length) can be written with `pages` new blocks.
     [[nodiscard]] std::uint64_t affordable(std::uint64_t offset, std::uint64_t length,
                                            std::uint64_t pages) const noexcept {
         auto const end = offset + length;
         for (auto p = offset / memory_page_bytes; p * memory_page_bytes < end; ++p) {
-            if (p < reserved_ || has_page(p)) continue;
+            if (owns(p)) continue;
             if (pages-- == 0) return std::max(offset, p * memory_page_bytes) - offset;
         }
         return length;
@@ -203,15 +205,34 @@ public:
     /// New blocks that reserve(size) would take.
     [[nodiscard]] std::uint64_t pages_to_reserve(std::uint64_t size) const noexcept {
         auto const wanted = pages_of(size);
-        return wanted <= reserved_ ? 0 : wanted - reserved_ - made_between(reserved_, wanted);
+        auto const holes = static_cast<std::uint64_t>(std::distance(punched_.begin(), punched_.lower_bound(wanted)));
+        return holes + (wanted <= reserved_ ? 0 : wanted - reserved_ - made_between(reserved_, wanted));
     }
 
     /// The file owns the blocks of its first `size` bytes.
     void reserve(std::uint64_t size) noexcept {
         auto const wanted = pages_of(size);
+        punched_.erase(punched_.begin(), punched_.lower_bound(wanted));
         if (wanted <= reserved_) return;
         loose_ -= made_between(reserved_, wanted);
         reserved_ = wanted;
+    }
+
+    /// These bytes are zero, a version like any other, and the file no longer owns the pages in which no other bytes are.
+    void punch_hole(std::uint64_t offset, std::uint64_t length, std::size_t versions_max) {
+        length = std::min(length, size_ - std::min(offset, size_));
+        make_readable(offset, length);
+        while (length > 0) {
+            auto const number = offset / memory_page_bytes;
+            auto const in_page = static_cast<std::size_t>(offset % memory_page_bytes);
+            auto const piece = static_cast<std::size_t>(std::min<std::uint64_t>(length, memory_page_bytes - in_page));
+            bool const gone = !owns(number) || piece == memory_page_bytes;
+            if (has_page(number))
+                write_page(static_cast<std::size_t>(number), in_page, byte_view{zeros_}.first(piece), versions_max);
+            if (gone && owns(number)) punched_.insert(number);
+            offset += piece;
+            length -= piece;
+        }
     }
 
     [[nodiscard]] bool same_bytes(memory_content const& other) const noexcept {
@@ -244,6 +265,9 @@ private:
     [[nodiscard]] bool has_page(std::uint64_t number) const noexcept {
         return number < pages_.size() && pages_[static_cast<std::size_t>(number)].bytes;
     }
+    [[nodiscard]] bool owns(std::uint64_t number) const noexcept {
+        return (number < reserved_ || has_page(number)) && !punched_.contains(number);
+    }
     [[nodiscard]] page const& page_at(std::uint64_t number) const noexcept {
         return has_page(number) ? *pages_[static_cast<std::size_t>(number)].bytes : zeros_;
     }
@@ -263,6 +287,7 @@ private:
     void write_page(std::size_t number, std::size_t in_page, byte_view bytes, std::size_t versions_max) {
         bool const is_new = !has_page(number);
         make_page(number);
+        punched_.erase(number);
         auto& slot = pages_[number];
         for (std::size_t done = 0; done < bytes.size();) {
             auto const at = in_page + done;
@@ -337,6 +362,7 @@ private:
         std::erase_if(pages_with_past_, [&](std::size_t number) { return number >= pages; });
         auto const rest = pages * memory_page_bytes - static_cast<std::size_t>(size_);
         if (rest > 0 && has_page(pages - 1)) damage(size_, rest, [](std::byte& b, std::uint64_t) { b = {}; });
+        punched_.erase(punched_.lower_bound(pages), punched_.end());
         reserved_ = std::min<std::uint64_t>(reserved_, pages);
         loose_ = made_between(reserved_, pages_.size());
     }
@@ -358,6 +384,7 @@ private:
     std::vector<std::uint64_t> unreadable_; // sector numbers, sorted
     std::uint64_t reserved_ = 0;            // pages from the start of the file that it owns, written or not
     std::uint64_t loose_ = 0;               // pages made beyond those
+    std::set<std::uint64_t> punched_;       // of both, pages that it owns no longer
     std::uint64_t thinned_ = 0;
 };
 

@@ -310,6 +310,15 @@ public:
         return {};
     }
 
+    void punch_hole(std::uint64_t inode, std::string const& path, std::uint64_t offset, std::uint64_t length) {
+        auto guard = std::unique_lock{mutex_};
+        if (stopped_ || length == 0) return;
+        edit(inode).punch_hole(offset, length, image_.versions_max);
+        auto const done = operation{operation_kind::punch_hole, {},           offset, length,
+                                    operation::phase::done,     ++operations_};
+        announce(guard, done, path);
+    }
+
 private:
     struct lock_state {
         std::uint64_t shared = 0;

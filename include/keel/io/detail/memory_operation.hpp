@@ -23,11 +23,13 @@ enum class operation_kind : std::uint8_t {
     remove,
     make_directory,
     sync_directory,
+    punch_hole,
 };
 
 [[nodiscard]] constexpr std::string_view name_of(operation_kind kind) noexcept {
-    constexpr std::string_view names[] = {"write",  "store",  "publish", "sync",           "mapping_sync",  "allocate",
-                                          "create", "rename", "remove",  "make_directory", "sync_directory"};
+    constexpr std::string_view names[] = {"write",        "store",          "publish",        "sync",
+                                          "mapping_sync", "allocate",       "create",         "rename",
+                                          "remove",       "make_directory", "sync_directory", "punch_hole"};
     return names[static_cast<std::size_t>(kind)];
 }
 
@@ -39,7 +41,7 @@ struct operation {
     };
     operation_kind kind = operation_kind::write;
     std::string path;         ///< as the caller named it; of a rename the old name
-    std::uint64_t offset = 0; ///< of a write or store
+    std::uint64_t offset = 0; ///< of a write, a store or a hole
     std::uint64_t length = 0; ///< likewise; of an allocation the size asked for
     phase at = phase::done;
     std::uint64_t index = 0; ///< 1 for the first change on this disk; both phases of a change have the same

@@ -5,7 +5,7 @@
 // Making a file own its blocks ahead of time, so that a later write can neither run out of space nor change the file's
 // metadata. fallocate(2) where the file system has it; else zeros are written into every hole and up to the new end.
 // The C library's posix_fallocate is not used: where the file system cannot, it rewrites bytes that are there, beside
-// whoever is writing them.
+// whoever is writing them. And the other way round: giving blocks in its middle back, where the file system can.
 
 #include <keel/io/detail/posix_descriptor.hpp>
 
@@ -87,6 +87,16 @@ template <class Reserve>
     if (cause != EOPNOTSUPP && cause != ENOSYS) return os_failure(cause, bytes_text("cannot allocate", bytes), path);
     KEEL_TRY_LET(status, status_of(file, path));
     return fill_holes(file, path, status.size, bytes);
+}
+
+/// The file keeps its size and needs no blocks for [offset, offset + bytes); nothing happens where the file system cannot.
+inline void punch_hole([[maybe_unused]] descriptor const& file, [[maybe_unused]] std::uint64_t offset,
+                       [[maybe_unused]] std::uint64_t bytes) noexcept {
+#if defined(__linux__) && defined(FALLOC_FL_PUNCH_HOLE)
+    while (::fallocate(file.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
+                       static_cast<off_t>(bytes)) != 0)
+        if (errno != EINTR) return;
+#endif
 }
 
 } // namespace keel::inline v0::io::detail
