@@ -45,7 +45,7 @@ struct folder {
                                                determined::entropy, determined::clock_ns);
     }
     [[nodiscard]] result<wal::prepared_segment> take() {
-        auto next = keeper->first_ready(wal::room::ordinary);
+        auto next = keeper->first_ready({}, wal::room::ordinary);
         if (next) keeper->take_first_ready();
         return next;
     }

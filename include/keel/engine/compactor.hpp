@@ -173,7 +173,7 @@ private:
     /// What a burst of writes left in the log is merged once nobody writes: readers then have sorted tables, and the segments are free.
     result<bool> merge_rest(std::stop_token const& stop) {
         // Nobody asked for a segment's end: it must not be what finds the disk full, and stops writes.
-        if (core_.keeper().ready() == 0) return false;
+        if (!core_.keeper().make_ready()) return false;
         KEEL_TRY(core_.writer().roll_over());
         return choose_and_run(stop, [](compaction_picker<merging>& pick) { return pick.rest(); });
     }

@@ -32,10 +32,11 @@ public:
     static constexpr bool mapped = State::mapped;
 
     /// `previous`: what the header says of the segment before. `first`: the first LSN it takes. `void_from`: LSNs from there on count in no
-    /// segment before this one; none: all count. Records that are staged from here on lie in it. Throws std::bad_alloc.
+    /// segment before this one; none: all count. `wanted`: what it must have room for. Records that are staged from here on lie in it. Throws
+    /// std::bad_alloc.
     [[nodiscard]] static result<activation> prepare(State& of, leader&, format::segment_link const& previous, lsn first,
-                                                    lsn void_from, room from) {
-        KEEL_TRY_LET(next, of.keeper.first_ready(from));
+                                                    lsn void_from, segment_demand const& wanted, room from) {
+        KEEL_TRY_LET(next, of.keeper.first_ready(wanted, from));
         KEEL_TRY_LET(file, of.keeper.fs().open(of.keeper.paths().segment(next.id), io::access::read_write,
                                                io::creation::must_exist));
         std::optional<typename segment_type::mapping_type> mapping;
@@ -46,6 +47,7 @@ public:
         activation out{of};
         out.fresh_ = std::make_unique<segment_type>(typename segment_type::origin{.id = next.id,
                                                                                   .salt = next.salt,
+                                                                                  .bytes = next.bytes,
                                                                                   .branch = of.keeper.branch(),
                                                                                   .previous = previous,
                                                                                   .first = first,
@@ -108,7 +110,7 @@ private:
             .checksum = checksum_id{C::id}, .store = of_->keeper.store(), .id = fresh_->id(), .salt = fresh_->salt()};
         h.branch = of_->keeper.branch();
         h.created_ns = fresh_->created_ns();
-        h.size = segment_type::segment_bytes;
+        h.size = fresh_->bytes();
         h.first = fresh_->first();
         h.durable_mark = of_->durable;
         h.durable_edit = of_->keeper.durable_edit();
@@ -126,7 +128,7 @@ private:
                 .salt = fresh_->salt(),
                 .first = fresh_->first(),
                 .begin = segment_type::frames_begin,
-                .limit = segment_type::limit,
+                .limit = fresh_->limit(),
                 .open = true,
                 .counted = {{fresh_->first(), lsn_max}}};
     }

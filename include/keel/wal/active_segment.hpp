@@ -15,10 +15,12 @@
 #include <keel/format/index.hpp>
 #include <keel/format/mark.hpp>
 #include <keel/format/segment_header.hpp>
+#include <keel/io/concept.hpp>
 #include <keel/policy/durability/concept.hpp>
 #include <keel/types.hpp>
 #include <keel/wal/chunk_indexer.hpp>
 #include <keel/wal/group.hpp>
+#include <keel/wal/segment_growth.hpp>
 #include <keel/wal/segment_index.hpp>
 
 #include <algorithm>
@@ -67,17 +69,19 @@ public:
     using mapping_type = typename fs_type::mapping;
     static constexpr bool mapped = Config::durability::path == write_path::mapped;
 
-    static constexpr std::uint64_t segment_bytes = Config::segment_bytes;
-    static constexpr std::uint64_t frames_begin = format::frames_begin(segment_bytes);
-    static constexpr std::uint64_t limit = format::frames_limit(segment_bytes);
-    static constexpr std::uint64_t block = format::block_bytes(segment_bytes);
+    /// A segment is as large as the policy says, or smaller (wal/segment_growth.hpp); all of them have the same blocks.
+    static constexpr std::uint64_t bytes_max = Config::segment_bytes;
+    static constexpr std::uint64_t block = format::block_bytes(bytes_max);
+    static_assert(block == format::block_bytes(smallest_segment(bytes_max)));
+    static constexpr std::uint64_t frames_begin = format::frames_begin(bytes_max);
     static constexpr std::uint64_t mark_room = format::frame_bytes(format::mark_bytes);
-    static constexpr std::uint64_t batch_bytes_max = batch_bytes_max_of(segment_bytes);
+    static constexpr std::uint64_t batch_bytes_max = batch_bytes_max_of(bytes_max);
 
     /// What a header says when the segment becomes active.
     struct origin {
         segment_id id{};
         std::uint64_t salt = 0;
+        std::uint64_t bytes = 0; ///< size of the file
         std::uint64_t branch = 0;
         format::segment_link previous{};
         lsn first{};
@@ -87,13 +91,15 @@ public:
 
     active_segment(origin const& from, file_type file, std::optional<mapping_type> mapping, index_builder memory)
         : file_{std::move(file)}, mapping_{std::move(mapping)}, from_{from}, encoder_{from.salt, from.first},
-          chunks_{segment_bytes, from.salt, std::move(memory)}, first_time_ns_{from.now_ns},
-          last_time_ns_{from.now_ns} {}
+          chunks_{from.bytes, from.salt, std::move(memory)}, first_time_ns_{from.now_ns}, last_time_ns_{from.now_ns} {}
     active_segment(active_segment const&) = delete;
     active_segment& operator=(active_segment const&) = delete;
 
     [[nodiscard]] segment_id id() const noexcept { return from_.id; }
     [[nodiscard]] std::uint64_t salt() const noexcept { return from_.salt; }
+    /// Size of the file, and where its frames end at the latest.
+    [[nodiscard]] std::uint64_t bytes() const noexcept { return from_.bytes; }
+    [[nodiscard]] std::uint64_t limit() const noexcept { return format::frames_limit(from_.bytes); }
     [[nodiscard]] lsn first() const noexcept { return from_.first; }
     [[nodiscard]] lsn void_from() const noexcept { return from_.void_from; }
     [[nodiscard]] format::segment_link const& previous() const noexcept { return from_.previous; }
@@ -117,13 +123,15 @@ public:
     /// the index: without one it is found by a scan.
     [[nodiscard]] bool has_room(std::uint64_t bytes, std::uint64_t keyed) const noexcept {
         auto const after = end_ + bytes;
-        if (records_ == 0) return after - mark_room <= limit;
-        return after + mark_room <= limit && format::index_fits(after + mark_room, keyed_ + keyed, segment_bytes);
+        if (records_ == 0) return after - mark_room <= limit();
+        return after + mark_room <= limit() && format::index_fits(after + mark_room, keyed_ + keyed, from_.bytes);
     }
+    /// So much of it is used that the next one should be larger.
+    [[nodiscard]] bool is_half_full() const noexcept { return end_ >= bytes() / 2; }
     /// It has no record yet, and more than the mark that every segment begins with.
     [[nodiscard]] bool has_spare_mark() const noexcept { return records_ == 0 && end_ > frames_begin + mark_room; }
     /// Room for a closing mark, which needs no more behind it.
-    [[nodiscard]] bool has_room_to_close() const noexcept { return end_ + mark_room <= limit; }
+    [[nodiscard]] bool has_room_to_close() const noexcept { return end_ + mark_room <= limit(); }
     /// Bytes from the last frame to where a mark shares no block with it: a filler frame that long goes in between.
     [[nodiscard]] std::uint64_t bytes_to_next_block() const noexcept {
         auto const gap = format::rounded_up(end_, block) - end_;
@@ -215,7 +223,7 @@ public:
     [[nodiscard]] result<void> write_header(format::segment_header const& header) {
         auto const bytes = format::encode<C>(header);
         KEEL_TRY(file_.write(0, bytes));
-        return file_.write(format::second_header_offset(segment_bytes), bytes);
+        return file_.write(format::second_header_offset(from_.bytes), bytes);
     }
     [[nodiscard]] result<void> write(frame_group const& group) { return file_.write(group.offset, group.bytes); }
     /// Stores the group into the mapping, or, if it is large, writes it to the file that is mapped; its first tag last: a killed process
@@ -231,7 +239,7 @@ public:
     [[nodiscard]] error why_store_failed(frame_group const& group, error seen) {
         if (group.bytes.size() >= written_from) return seen; // it was a write, which says why
         auto const status = file_.status();
-        if (!status || status->size != segment_bytes) return seen; // cut short: a write would make it grow
+        if (!status || status->size != bytes()) return seen; // cut short: a write would make it grow
         auto const again = file_.write(group.offset + 4, byte_view{group.bytes}.subspan(4));
         return again || again.error().code != errc::no_space ? seen : again.error();
     }
@@ -303,16 +311,24 @@ public:
                               .first = from_.first,
                               .begin = frames_begin,
                               .end = seal.data_end,
-                              .segment_bytes = segment_bytes,
+                              .segment_bytes = bytes(),
                               .counted = {seal.range},
                               .records = seal.count};
         format::segment_footer footer{.seal = seal};
         KEEL_TRY(write_index_of(closed));
         for (auto const& section : {closed.index, closed.filter})
             if (section) footer.sections[footer.section_count++] = *section;
-        KEEL_TRY(file_.write(format::footer_offset(segment_bytes), format::encode<C>(footer)));
+        KEEL_TRY(file_.write(format::footer_offset(bytes()), format::encode<C>(footer)));
         KEEL_TRY(file_.sync());
         return closed;
+    }
+
+    /// Its seal is in the manifest, and it is not recycled: blocks that the seal did not use go back to the disk where the file system can.
+    void give_back_spare(format::segment_seal const& seal) {
+        if constexpr (io::punches_holes<file_type>) {
+            auto const spare = spare_blocks(seal, bytes());
+            if (spare.length != 0) file_.punch_hole(spare.offset, spare.length);
+        }
     }
 
 private:
@@ -320,17 +336,16 @@ private:
     /// Mapped path: bytes stored since the disk was last asked to write. The kernel writes back in pieces of a few MiB anyway.
     static constexpr std::uint64_t hand_over_bytes = 2 * MiB;
     /// Mapped path: from so many bytes on one system call costs less than a page fault for each page. Both write the same page cache.
-    static constexpr std::uint64_t written_from = std::min(8 * KiB, segment_bytes / 8);
+    static constexpr std::uint64_t written_from = std::min(8 * KiB, bytes_max / 8);
 
     /// Index and filter are made of the keys as they were encoded: a reader that follows them verifies what it finds.
     result<void> write_index_of(closed_segment& what) {
         auto const& keys = chunks_.keys();
-        if (keys.size() == 0 || keys.size() != what.records ||
-            !format::index_fits(what.end, what.records, segment_bytes))
+        if (keys.size() == 0 || keys.size() != what.records || !format::index_fits(what.end, what.records, bytes()))
             return {};
-        auto at = format::sections_begin(what.end, segment_bytes);
+        auto at = format::sections_begin(what.end, bytes());
         auto filter = keys.filter({block, what.records});
-        KEEL_TRY_LET(index, write_index<C>(file_, keys.sorted(), what.salt, at, segment_bytes));
+        KEEL_TRY_LET(index, write_index<C>(file_, keys.sorted(), what.salt, at, bytes()));
         what.index = index;
         at += index.length;
         if (filter.empty()) return {};

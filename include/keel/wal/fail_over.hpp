@@ -139,7 +139,10 @@ public:
     result<void> rewrite(leader& lead, format::segment_link const& link, std::vector<old_frames> const& parts,
                          lsn void_from, lsn says) {
         auto const was_durable = s_.durable;
-        KEEL_TRY_LET(next, activation<State>::prepare(s_, lead, link, link.last.next(), says, room::reserved));
+        // Where they leave no room for an index there is none: a larger segment may be more than the reserve pays for.
+        segment_demand wanted{.frames = 2 * segment_type::mark_room};
+        for (auto const& part : parts) wanted.frames += part.frames.bytes.size();
+        KEEL_TRY_LET(next, activation<State>::prepare(s_, lead, link, link.last.next(), says, wanted, room::reserved));
         auto& out = next.group();
         for (auto const& part : parts)
             for_each_record(part.frames.bytes, part.first, [&](lsn at, format::frame_view const& frame) {

@@ -36,9 +36,9 @@ public:
     first_activation(State& s, fail_over<State>& over, writer_start& start) noexcept
         : s_{s}, fail_over_{over}, start_{start} {}
 
-    /// Makes the log ready to take records. Nothing behind its old end is acknowledged before all of that is proven durable. Errors: the
+    /// Makes the log ready to take records, `wanted` of them at once. Nothing behind its old end is acknowledged before all of that is proven durable. Errors: the
     /// machine's; writing has stopped. Throws std::bad_alloc: the next write tries again.
-    result<void> run(leader& lead) {
+    result<void> run(leader& lead, segment_demand const& wanted) {
         KEEL_TRY(stop_unless(sync_unproven(), "the log's old end could not be synced: "));
         KEEL_TRY(stop_unless(adopt_files(), "the manifest could not be written: "));
         if (!start_.tails.empty()) {
@@ -50,7 +50,7 @@ public:
             start_.tails.clear();
         }
         s_.durable = std::max(s_.durable, start_.last);
-        return activate(lead, start_.previous, start_.cut_needed ? s_.next : lsn{});
+        return activate(lead, wanted);
     }
     /// The segment that was active is sealed, and `link` is what the next one says of it.
     void sealed(format::segment_link const& link) noexcept {
@@ -139,8 +139,9 @@ private:
         if (done) start_.tails.clear();
         return done;
     }
-    result<void> activate(leader& lead, format::segment_link const& previous, lsn void_from) {
-        auto next = activation<State>::prepare(s_, lead, previous, s_.next, void_from, room::ordinary);
+    result<void> activate(leader& lead, segment_demand const& wanted) {
+        auto const void_from = start_.cut_needed ? s_.next : lsn{};
+        auto next = activation<State>::prepare(s_, lead, start_.previous, s_.next, void_from, wanted, room::ordinary);
         KEEL_TRY(stop_unless(next, "no segment could be made ready: "));
         KEEL_TRY(stop_unless(next->write(lead, false), "no segment could be made ready: "));
         next->install(lead, false);

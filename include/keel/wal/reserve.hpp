@@ -25,50 +25,47 @@ class space_reserve {
 public:
     space_reserve(Fs fs, std::string path) : fs_{std::move(fs)}, path_{std::move(path)} {}
 
-    [[nodiscard]] bool is_there() const noexcept { return there_; }
+    [[nodiscard]] bool is_there() const noexcept { return bytes_ != 0; }
 
-    /// Makes the file where it is missing or shorter than `bytes`. Errors: no_space, and the machine's.
+    /// Makes the file where it is missing, and makes it longer where it is shorter than `bytes`. Errors: no_space, and the machine's; then
+    /// what was there is there still.
     [[nodiscard]] result<void> make(std::uint64_t bytes) {
-        if (there_) return {};
-        if (auto const status = fs_.status(path_);
-            status && status->kind == io::file_kind::regular && status->size >= bytes) {
-            there_ = true;
-            return {};
+        if (bytes_ >= bytes) return {};
+        std::uint64_t there = 0;
+        if (auto const status = fs_.status(path_); status && status->kind == io::file_kind::regular)
+            there = status->size;
+        if (there < bytes) {
+            auto done = fill(there, bytes);
+            // Half of a first one would only take what room there is.
+            if (!done && there == 0) static_cast<void>(fs_.remove(path_));
+            KEEL_TRY(done);
         }
-        if (auto gone = remove(); !gone) return gone;
-        auto done = fill(bytes);
-        if (!done) static_cast<void>(remove()); // half a reserve would only take what room there is
-        there_ = done.has_value();
-        return done;
+        bytes_ = std::max(there, bytes);
+        return {};
     }
 
     /// Gives the room back. False: there was none to give. Also what an earlier run left, though nobody asked for it yet.
     [[nodiscard]] bool spend() {
-        there_ = false;
+        bytes_ = 0;
         return fs_.remove(path_).has_value();
     }
 
 private:
     static constexpr std::uint64_t write_bytes = 256 * KiB;
 
-    result<void> fill(std::uint64_t bytes) {
-        std::vector<std::byte> const zeros(static_cast<std::size_t>(std::min(bytes, write_bytes)));
-        KEEL_TRY_LET(file, fs_.open(path_, io::access::read_write, io::creation::must_not_exist));
+    result<void> fill(std::uint64_t from, std::uint64_t bytes) {
+        std::vector<std::byte> const zeros(static_cast<std::size_t>(std::min(bytes - from, write_bytes)));
+        KEEL_TRY_LET(file, fs_.open(path_, io::access::read_write, io::creation::if_missing));
         KEEL_TRY(file.allocate(bytes));
-        for (std::uint64_t at = 0; at < bytes; at += zeros.size())
+        for (auto at = from; at < bytes; at += zeros.size())
             KEEL_TRY(file.write(at, byte_view{zeros}.first(
                                         static_cast<std::size_t>(std::min<std::uint64_t>(zeros.size(), bytes - at)))));
         return file.sync(); // until then some file systems have only promised the blocks
     }
-    result<void> remove() {
-        auto gone = fs_.remove(path_);
-        if (!gone && gone.error().code == errc::not_found) return {};
-        return gone;
-    }
 
     Fs fs_;
     std::string path_;
-    bool there_ = false;
+    std::uint64_t bytes_ = 0; ///< how long it is; 0: it is not known to be there
 };
 
 } // namespace keel::inline v0::wal

@@ -20,6 +20,7 @@
 #include <keel/wal/layout.hpp>
 #include <keel/wal/manifest.hpp>
 #include <keel/wal/reserve.hpp>
+#include <keel/wal/segment_growth.hpp>
 
 #include <algorithm>
 #include <array>
@@ -43,6 +44,7 @@ enum class room : std::uint8_t {
 struct prepared_segment {
     segment_id id{};
     std::uint64_t salt = 0;
+    std::uint64_t bytes = 0; ///< size of the file
 };
 
 template <checksum_policy C, io::file_system Fs>
@@ -51,11 +53,13 @@ public:
     using fs_type = Fs;
     using manifest_type = manifest_store<C, fs_type>;
 
-    /// `segment_bytes`: size of the files it makes.
+    /// `segment_bytes`: the policy's size, to which segments grow (wal/segment_growth.hpp).
     segment_keeper(fs_type fs, layout paths, manifest_type manifest, format::store_id store, std::uint64_t branch,
                    std::uint64_t segment_bytes, std::uint64_t (*entropy)(), std::uint64_t (*clock_ns)())
         : fs_{std::move(fs)}, paths_{std::move(paths)}, manifest_{std::move(manifest)}, store_{store}, branch_{branch},
-          segment_bytes_{segment_bytes}, entropy_{entropy}, clock_ns_{clock_ns}, reserve_{fs_, paths_.reserve()} {}
+          first_own_{manifest_.state().next_segment}, bytes_max_{segment_bytes},
+          next_bytes_{first_segment_bytes(bytes_held(manifest_.state()), segment_bytes)}, entropy_{entropy},
+          clock_ns_{clock_ns}, reserve_{fs_, paths_.reserve()} {}
 
     [[nodiscard]] layout const& paths() const noexcept { return paths_; }
     [[nodiscard]] fs_type& fs() noexcept { return fs_; }
@@ -132,22 +136,50 @@ public:
         return ready_.size();
     }
 
+    /// Segments that are prepared from here on are at least so large, as far as the policy has it.
+    void grow_to(std::uint64_t bytes) noexcept {
+        std::lock_guard const hold{m_};
+        next_bytes_ = std::max(next_bytes_, std::min(bytes, bytes_max_));
+    }
     /// Makes a segment ready where none is.
     [[nodiscard]] result<void> make_ready() {
         std::lock_guard const hold{m_};
-        return ready_.empty() ? prepare_locked(room::ordinary) : result<void>{};
+        return ready_.empty() ? prepare_locked(next_bytes_, room::ordinary) : result<void>{};
     }
 
-    /// The registered segment that is used next, preparing one where none is ready. It stays ready until take_first_ready().
-    [[nodiscard]] result<prepared_segment> first_ready(room from) {
+    /// The registered segment that is used next, with room for what is wanted, preparing one where none is ready. It stays ready until
+    /// take_first_ready().
+    [[nodiscard]] result<prepared_segment> first_ready(segment_demand const& wanted, room from) {
         std::lock_guard const hold{m_};
-        if (ready_.empty()) KEEL_TRY(prepare_locked(from));
+        if (made_) KEEL_TRY(register_made(from));
+        auto const bytes = wanted.segment_bytes(smallest_segment(bytes_max_), bytes_max_);
+        // Segments are used in the order of their ids: one that is too small is given up before a larger one is prepared.
+        while (!ready_.empty() && ready_.front().bytes < bytes) KEEL_TRY(give_up_first_ready());
+        if (ready_.empty()) KEEL_TRY(prepare_locked(std::max(bytes, next_bytes_), from));
         return ready_.front();
     }
-    /// It is written to from here on. By the thread that asked for it.
+    /// It is written to from here on, and those behind it are no smaller. By the thread that asked for it.
     void take_first_ready() noexcept {
         std::lock_guard const hold{m_};
+        next_bytes_ = std::max(next_bytes_, ready_.front().bytes);
         ready_.erase(ready_.begin());
+    }
+
+    /// For an orderly end: what the manifest learns of segments that were prepared and not used.
+    void add_retire_unused(format::edit_builder& edit) const {
+        std::lock_guard const hold{m_};
+        for (auto const& p : ready_) edit.retired(p.id);
+    }
+    /// That is durable: removes their files, and those kept to be recycled. What is not removed is left to the next opening.
+    void remove_unused() {
+        std::lock_guard const hold{m_};
+        if (made_) ready_.push_back(*std::exchange(made_, std::nullopt));
+        if ((ready_.empty() && used_.empty()) || !manifest_.check_identity()) return;
+        for (auto const& p : ready_) static_cast<void>(fs_.remove(paths_.segment(p.id)));
+        for (auto const& f : used_) static_cast<void>(fs_.remove(f.path));
+        ready_.clear();
+        used_.clear();
+        static_cast<void>(fs_.sync_directory(paths_.log()));
     }
 
     /// Makes sure of the room that a full disk will not give. Errors: no_space, and the machine's; nothing is lost by them.
@@ -190,7 +222,10 @@ private:
         auto const status = fs_.status(path);
         if (!status || !holds(path, e))
             return {}; // gone, or another segment under this name, or one that cannot be told
-        bool const reusable = status->link_count == 1 && status->size == segment_bytes_ && used_.size() < used_max;
+        // An earlier opening may have given blocks in its middle back.
+        bool const is_whole = e.id.value >= first_own_;
+        bool const reusable = is_whole && status->link_count == 1 && status->size == next_bytes_ &&
+                              used_.size() < used_max;
         if (reusable && !in_use) {
             used_.push_back({path, e.size});
             return {};
@@ -204,6 +239,7 @@ private:
         std::uint64_t size;
     };
     static constexpr std::size_t used_max = 2;
+    static constexpr std::uint64_t reserve_step = 16 * KiB; ///< else it would have to grow with every edit
     static constexpr std::size_t fill_bytes =
         4 * KiB; // larger writes leave large folios behind, which make small writes slow
 
@@ -227,7 +263,8 @@ private:
 
     /// A segment, and the manifest written anew.
     [[nodiscard]] std::uint64_t reserve_bytes() const {
-        return segment_bytes_ + std::max<std::uint64_t>(4 * manifest_.snapshot_bytes(), 2 * format::manifest_bytes_min);
+        auto const manifest = std::max<std::uint64_t>(4 * manifest_.snapshot_bytes(), 2 * format::manifest_bytes_min);
+        return next_bytes_ + format::rounded_up(manifest, reserve_step);
     }
     /// Whether an attempt that failed so is worth repeating: there is room now that was kept for this.
     [[nodiscard]] bool makes_room(error const& why, room from) {
@@ -265,48 +302,61 @@ private:
         leftovers_.clear();
     }
 
-    result<void> prepare_locked(room from) {
-        if (!made_) KEEL_TRY(make_segment(from));
+    /// The oldest prepared segment is not used. Its file goes once no crash brings its registration back.
+    result<void> give_up_first_ready() {
+        auto const id = ready_.front().id;
         format::edit_builder edit;
-        edit.prepared(made_->id, made_->salt, segment_bytes_, made_->id);
+        edit.retired(id);
+        KEEL_TRY(commit_locked(edit, room::reserved));
+        ready_.erase(ready_.begin());
+        static_cast<void>(fs_.remove(paths_.segment(id))); // else it is left to the next opening
+        return {};
+    }
+    result<void> prepare_locked(std::uint64_t bytes, room from) {
+        if (!made_) KEEL_TRY(make_segment(bytes, from));
+        return register_made(from);
+    }
+    result<void> register_made(room from) {
+        format::edit_builder edit;
+        edit.prepared(made_->id, made_->salt, made_->bytes, made_->id);
         ready_.reserve(ready_.size() + 1);
         KEEL_TRY(commit_locked(edit, from));
         ready_.push_back(*std::exchange(made_, std::nullopt));
         return {};
     }
 
-    result<void> make_segment(room from) {
+    result<void> make_segment(std::uint64_t bytes, room from) {
         auto id = manifest_.state().next_segment;
         while (static_cast<std::uint32_t>(id) == 0) ++id;
         format::segment_header header{.checksum = checksum_id{C::id}, .store = store_, .id = {id}};
         header.salt = format::salt_of(header.id, static_cast<std::uint32_t>(entropy_()));
         header.branch = branch_;
         header.created_ns = clock_ns_();
-        header.size = segment_bytes_;
+        header.size = bytes;
         header.durable_edit = manifest_.durable_edit();
         header.place = header.id;
         auto const block = format::encode<C>(header);
-        auto made = make_file(block, paths_.segment(header.id));
-        if (!made && makes_room(made.error(), from)) made = make_file(block, paths_.segment(header.id));
+        auto made = make_file(bytes, block, paths_.segment(header.id));
+        if (!made && makes_room(made.error(), from)) made = make_file(bytes, block, paths_.segment(header.id));
         KEEL_TRY(made);
-        made_ = prepared_segment{header.id, header.salt};
+        made_ = prepared_segment{header.id, header.salt, bytes};
         return {};
     }
 
-    result<void> make_file(format::header_block const& header, std::string const& path) {
+    result<void> make_file(std::uint64_t bytes, format::header_block const& header, std::string const& path) {
         KEEL_TRY(manifest_.check_identity());
         std::string from = paths_.segment_temporary();
         // Held while the file gets its new life: who reads from then on knows it only as what it becomes.
         auto const nobody_reads = double_lock<fs_type>::take(fs_, paths_.log(), paths_.readers(),
                                                              io::lock_mode::exclusive);
-        while (!used_.empty() && (!nobody_reads || used_.back().size != segment_bytes_)) {
+        while (!used_.empty() && (!nobody_reads || used_.back().size != bytes)) {
             static_cast<void>(fs_.remove(used_.back().path)); // what is not removed is a leftover next time
             used_.pop_back();
         }
         bool const recycled = !used_.empty();
         if (recycled) from = used_.back().path;
         else if (auto gone = fs_.remove(from); !gone && gone.error().code != errc::not_found) return gone;
-        auto done = begin_life(from, path, recycled, header);
+        auto done = begin_life(bytes, from, path, recycled, header);
         if (recycled) used_.pop_back();
         if (!done) static_cast<void>(fs_.remove(from)); // half made it only takes room; a leftover next time
         KEEL_TRY(done);
@@ -314,23 +364,23 @@ private:
         return fs_.sync_directory(paths_.log());
     }
     /// Makes a file of zeros, or of one that is used no more, the segment of this header, under its name.
-    result<void> begin_life(std::string const& from, std::string const& path, bool recycled,
+    result<void> begin_life(std::uint64_t bytes, std::string const& from, std::string const& path, bool recycled,
                             format::header_block const& header) {
         KEEL_TRY_LET(file, fs_.open(from, io::access::read_write,
                                     recycled ? io::creation::must_exist : io::creation::must_not_exist));
-        if (!recycled) KEEL_TRY(fill(file));
+        if (!recycled) KEEL_TRY(fill(file, bytes));
         KEEL_TRY(file.write(0, header));
-        KEEL_TRY(file.write(format::second_header_offset(segment_bytes_), header));
+        KEEL_TRY(file.write(format::second_header_offset(bytes), header));
         KEEL_TRY(file.sync());
         KEEL_TRY(manifest_.check_identity()); // filling takes a while
         return fs_.rename(from, path);
     }
 
-    result<void> fill(typename fs_type::file& file) {
-        KEEL_TRY(file.allocate(segment_bytes_));
+    result<void> fill(typename fs_type::file& file, std::uint64_t bytes) {
+        KEEL_TRY(file.allocate(bytes));
         if (!fills_) return {};
         std::array<std::byte, fill_bytes> const zeros{};
-        for (std::uint64_t at = 0; at < segment_bytes_; at += fill_bytes) KEEL_TRY(file.write(at, zeros));
+        for (std::uint64_t at = 0; at < bytes; at += fill_bytes) KEEL_TRY(file.write(at, zeros));
         return {};
     }
 
@@ -340,7 +390,9 @@ private:
     manifest_type manifest_;
     format::store_id store_;
     std::uint64_t branch_;
-    std::uint64_t segment_bytes_;
+    std::uint64_t first_own_;  ///< id: segments from there on were made by this opening
+    std::uint64_t bytes_max_;  ///< of a segment: the policy's size
+    std::uint64_t next_bytes_; ///< size of the segment that is prepared next, unless more is wanted
     bool fills_ = true;
     std::uint64_t (*entropy_)();
     std::uint64_t (*clock_ns_)();

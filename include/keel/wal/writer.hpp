@@ -157,7 +157,7 @@ public:
         // What a dead process left accepted is proven by writing it again.
         if (!s_.active && !s_.lead.is_taken()) {
             auto lead = s_.lead.take(hold);
-            KEEL_TRY(first_.run(lead));
+            KEEL_TRY(first_.run(lead, {}));
         }
         KEEL_TRY(sync_up_to(s_.accepted, hold));
         return s_.nothing_lost();
@@ -199,6 +199,7 @@ public:
     /// What a background thread does, or a program without one now and then: idle marks, interval syncs, a segment in reserve.
     /// `quiet`: nothing was written for a while. Failures show in state(). Throws std::bad_alloc; the next call goes on.
     void housekeep(bool quiet) {
+        bool prepares = false;
         {
             lock_type hold{s_.m};
             if (s_.closing || s_.lead.is_taken()) return;
@@ -210,9 +211,11 @@ public:
             bool const marks = quiet && s_.active && writable() && s_.durable >= s_.accepted && s_.marked < s_.durable;
             if (marks) static_cast<void>(put_idle_mark(lead));
             if (!writable()) return;
+            prepares = is_busy();
+            if (prepares) follow_growth();
         }
         // Not having a segment ready, or the reserve, is no failure yet: roll-over tries again, and says so.
-        if (s_.keeper.make_ready()) static_cast<void>(s_.keeper.keep_reserve());
+        if (!prepares || s_.keeper.make_ready()) static_cast<void>(s_.keeper.keep_reserve());
     }
     /// Writing has stopped for a cause that passes by itself: housekeep() looks whether it has.
     [[nodiscard]] bool waits_for_resources() const noexcept { return s_.health.heals_itself(); }
@@ -238,8 +241,8 @@ public:
             s_.closing = true; // who waits for room is refused, who waits for the leader is served
             done = keel::detail::guarded([&] { return end_in_order(lead); });
             if (!never_writes_) s_.note();
-            if (done && s_.active && s_.health.is_writable())
-                done = keel::detail::guarded([&] { return seal_active(); });
+            if (done && !never_writes_ && s_.health.is_writable())
+                done = keel::detail::guarded([&] { return seal_last(); });
             if (done) done = keel::detail::guarded([&] { return s_.nothing_lost(); });
             s_.health.close();
         }
@@ -334,7 +337,7 @@ private:
         bring_out_pending(lead);
         if (!writable()) return s_.refuse();
         if (!s_.active || s_.active->records() == 0) return {};
-        return roll(lead);
+        return roll(lead, {});
     }
     void wake_all() noexcept {
         s_.lead.wake_all();
@@ -380,16 +383,16 @@ private:
                 s_.lead.wait(hold);
             } else {
                 auto lead = s_.lead.take(hold);
-                KEEL_TRY(make_room(lead));
+                KEEL_TRY(make_room({bytes + 2 * segment_type::mark_room, keyed}, lead));
             }
         }
     }
     /// One step towards room for a batch. Errors: writing has stopped, or nothing has changed.
-    result<void> make_room(leader& lead) {
+    result<void> make_room(segment_demand const& wanted, leader& lead) {
         if (!path_.may_go_on()) static_cast<void>(path_.settle(lead));
-        else if (!s_.active) return first_.run(lead);
+        else if (!s_.active) return first_.run(lead, wanted);
         else if (!s_.pending.empty()) bring_out_pending(lead);
-        else return roll(lead);
+        else return roll(lead, wanted);
         return {};
     }
     /// Written path: marks alone, or a group whose callers have not got the leadership yet. They are told what became of it.
@@ -489,18 +492,29 @@ private:
 
     // ---- roll-over --------------------------------------------------------------------------------------------------------------
 
-    /// Seals the active segment and activates the next. Nothing is pending.
-    result<void> roll(leader& lead) {
-        if (s_.active->first() == s_.next) return failure(errc::too_large, "a fresh segment has no room for it");
+    /// A segment is prepared ahead once its turn is near: the active one is half full, or the log has grown and rolls over. So a store that
+    /// gets little has no more than the segment it writes to.
+    [[nodiscard]] bool is_busy() const noexcept {
+        return s_.active->is_half_full() || (has_rolled_ && s_.active->bytes() >= segment_type::bytes_max);
+    }
+    void follow_growth() noexcept {
+        if (s_.active->is_half_full()) s_.keeper.grow_to(2 * s_.active->bytes());
+    }
+    /// Seals the active segment and activates the next, with room for what is wanted. Nothing is pending.
+    result<void> roll(leader& lead, segment_demand const& wanted) {
+        if (s_.active->first() == s_.next && s_.active->bytes() >= segment_type::bytes_max)
+            return failure(errc::too_large, "a fresh segment has no room for it");
+        follow_growth();
         // A full disk shows here, before anything is changed: the write is refused, and the active segment stays as it is.
-        if (auto ready = s_.keeper.make_ready(); !ready) {
+        if (auto ready = s_.keeper.first_ready(wanted, room::ordinary); !ready) {
             s_.health.stop_writing("no segment could be made ready: ", ready.error());
             s_.segment_usable = true;
-            return ready;
+            return failure(std::move(ready).error());
         }
+        has_rolled_ = true;
         KEEL_TRY(sync_and_seal(lead));
         if (s_.active) return {}; // it was abandoned instead, and another one is active already
-        return first_.run(lead);
+        return first_.run(lead, wanted);
     }
     /// Errors: writing has stopped.
     result<void> sync_and_seal(leader& lead) noexcept {
@@ -510,13 +524,15 @@ private:
             s_.active->note_synced(s_.active->newest_block_batch());
             s_.durable = s_.accepted;
         }
-        auto sealed = keel::detail::guarded([&] { return seal_active(); });
+        auto sealed = keel::detail::guarded([&] { return seal_active({}, at_seal::log_goes_on); });
         if (sealed || !s_.health.is_writable()) return sealed;
         return fail_over_.abandon(lead, sealed.error());
     }
+    enum class at_seal : std::uint8_t { log_goes_on, log_ends };
+
     /// Index and footer, sync, and the manifest's word of it. All frames are durable already. After this nothing is written to the file, and
-    /// no segment is active.
-    result<void> seal_active() {
+    /// no segment is active. `edit`: what the manifest learns with it. Where the log ends, the room that is left goes back to the disk.
+    result<void> seal_active(format::edit_builder edit, at_seal then) {
         auto const seal = s_.active->seal(s_.next.before());
         auto const link = format::link_of(seal, format::segment_end::rolled);
         catalog::update listing{s_.parts};
@@ -524,7 +540,6 @@ private:
         KEEL_TRY_LET(closed, s_.active->write_seal(seal));
         sealed_list unread; // made before the edit: what follows that must not fail
         if constexpr (reads_sealed_back) unread.push_back({.what = closed, .seal = seal});
-        format::edit_builder edit;
         edit.sealed(seal);
         if (auto done = keel::detail::guarded([&] { return s_.keeper.commit(edit); }); !done) {
             s_.health.stop_writing("the manifest could not be written: ", done.error());
@@ -532,6 +547,7 @@ private:
         }
         listing.commit();
         s_.sink.sealed(std::move(closed));
+        if (then == at_seal::log_ends) keel::detail::if_memory_lasts([&] { s_.active->give_back_spare(seal); });
         s_.index_memory = s_.active->give_memory();
         if constexpr (reads_sealed_back) {
             if (auto const part = s_.parts.find(seal.range.first)) unread.front().pinned = part->pin;
@@ -564,10 +580,19 @@ private:
         if (never_writes_) return {};
         if (!s_.pending.batches.empty()) bring_out_pending(lead); // a mark alone goes with the closing one
         if (!s_.health.is_writable()) return refuse_to_close();   // what was accepted may not be on the disk
-        if (!s_.active && s_.durable < s_.accepted) KEEL_TRY(first_.run(lead));
+        if (!s_.active && s_.durable < s_.accepted) KEEL_TRY(first_.run(lead, {}));
         if (!s_.active) return {};
         if (s_.durable < s_.accepted) KEEL_TRY(path_.sync(lead));
         return put_closing_mark(lead);
+    }
+    /// Seals the active segment, and gives up what was prepared and is not used: one edit says both.
+    result<void> seal_last() {
+        format::edit_builder edit;
+        s_.keeper.add_retire_unused(edit);
+        if (s_.active) KEEL_TRY(seal_active(std::move(edit), at_seal::log_ends));
+        else if (!edit.empty() && !s_.keeper.commit(edit)) return {}; // they stay prepared
+        keel::detail::if_memory_lasts([&] { s_.keeper.remove_unused(); });
+        return {};
     }
     [[nodiscard]] tl::unexpected<error> refuse_to_close() {
         s_.closing = false;
@@ -588,6 +613,7 @@ private:
     std::atomic<bool> syncs_writes_{false}; // relaxed: set before the write that needs it
     std::atomic<std::uint64_t> conflict_{
         0}; // relaxed: whoever was told of a conflict has seen the store that came before
+    bool has_rolled_ = false; ///< one segment was not enough for this opening
 };
 
 } // namespace keel::inline v0::wal
