@@ -54,10 +54,30 @@ std::string record(int n, std::size_t bytes) {
     return text;
 }
 
+/// Each look at it is a second later.
+std::uint64_t slow_clock_ns() {
+    static std::uint64_t now = 0;
+    return now += 1'000'000'000;
+}
+std::uint64_t frozen_clock_ns() { return 1'000'000'000; }
+
+template <class Log>
+void jumps() {
+    io::memory disk;
+    auto options = model::test_options();
+    options.clock_ns = frozen_clock_ns;
+    auto log = Log::open("log", options, machine{disk});
+    REQUIRE(log);
+    for (int i = 0; i < 200; ++i) REQUIRE(log->append(record(i, 1000)));
+    CHECK(sizes(disk) == std::vector<std::uint64_t>{64, 256});
+}
+
 template <class Log>
 void doubles() {
     io::memory disk;
-    auto log = open<Log>(disk);
+    auto options = model::test_options();
+    options.clock_ns = slow_clock_ns;
+    auto log = Log::open("log", options, machine{disk});
     REQUIRE(log);
     REQUIRE(log->append("x"));
     CHECK(sizes(disk) == std::vector<std::uint64_t>{64});
@@ -289,6 +309,13 @@ TEST_CASE(
     "growth: a log begins with 64 KiB, doubles as it fills, and prepares the next segment when its turn is near") {
     doubles<written_log>();
     doubles<mapped_log>();
+}
+
+TEST_CASE("growth: a segment that is filled in no time is followed by one that is sixteen times as large") {
+    jumps<written_log>();
+    jumps<mapped_log>();
+    CHECK(wal::growth_factor(99'000'000) == 16);
+    CHECK(wal::growth_factor(101'000'000) == 2);
 }
 
 TEST_CASE("growth: a record of the policy's size is accepted at any time") {

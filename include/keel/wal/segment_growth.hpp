@@ -3,9 +3,9 @@
 #define KEEL_WAL_SEGMENT_GROWTH_HPP
 
 // How large the next segment of the log is. A store begins with segments of 64 KiB. Each segment that was used for more than its half is
-// followed by one twice as large, up to the policy's size. So a store with one key takes little, and a store under load is at the policy's
-// size after that many bytes of log. A batch that fits a segment of the policy's size is always accepted: the log rolls to a segment that is
-// large enough.
+// followed by one twice as large, up to the policy's size; where it was filled so fast that rolling over costs more than writing, by one that
+// is sixteen times as large. So a store with one key takes little, and a store under load rolls over twice before 16 MiB. A batch that fits a
+// segment of the policy's size is always accepted: the log rolls to a segment that is large enough.
 //
 // An opening begins with a size that follows from what the store holds, and not from its last segment: a large store grows to the policy's
 // size at once, and a small one that is opened for one put a thousand times stays small.
@@ -26,6 +26,11 @@ namespace keel::inline v0::wal {
 /// have the same.
 [[nodiscard]] constexpr std::uint64_t smallest_segment(std::uint64_t policy_bytes) noexcept {
     return std::min(policy_bytes, 64 * KiB);
+}
+/// How many times as large the next segment is, when one was filled for more than its half in so many nanoseconds.
+[[nodiscard]] constexpr std::uint64_t growth_factor(std::uint64_t filled_in_ns) noexcept {
+    constexpr std::uint64_t fast_ns = 100'000'000;
+    return filled_in_ns < fast_ns ? 16 : 2;
 }
 /// Bytes of frames that a segment of this size takes.
 [[nodiscard]] constexpr std::uint64_t frames_room(std::uint64_t segment_bytes) noexcept {

@@ -29,6 +29,7 @@
 #include <keel/wal/fail_over.hpp>
 #include <keel/wal/first_activation.hpp>
 #include <keel/wal/mapped_path.hpp>
+#include <keel/wal/segment_growth.hpp>
 #include <keel/wal/write_state.hpp>
 #include <keel/wal/writer_start.hpp>
 #include <keel/wal/written_path.hpp>
@@ -498,7 +499,9 @@ private:
         return s_.active->is_half_full() || (has_rolled_ && s_.active->bytes() >= segment_type::bytes_max);
     }
     void follow_growth() noexcept {
-        if (s_.active->is_half_full()) s_.keeper.grow_to(2 * s_.active->bytes());
+        if (!s_.active->is_half_full()) return;
+        // A clock that was set back says a huge time, and so that it was slow.
+        s_.keeper.grow_to(growth_factor(s_.clock_ns() - s_.active->created_ns()) * s_.active->bytes());
     }
     /// Seals the active segment and activates the next, with room for what is wanted. Nothing is pending.
     result<void> roll(leader& lead, segment_demand const& wanted) {
