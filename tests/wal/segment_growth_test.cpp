@@ -372,12 +372,12 @@ TEST_CASE("growth: no block that an earlier opening gave back is written to agai
     io::memory disk;
     auto log = open<written_log>(disk);
     REQUIRE(log);
-    for (int i = 0; i < 300; ++i) REQUIRE(log->append(record(i, 1000)));
-    REQUIRE(log->close()); // a segment of the policy's size with a hole
+    for (int i = 0; i < 150; ++i) REQUIRE(log->append(record(i, 1000)));
+    REQUIRE(log->close()); // a segment of the policy's size, more than half of it a hole
     log = open<written_log>(disk);
     REQUIRE(log);
     for (int i = 0; i < 600; ++i) REQUIRE(log->append(record(i, 1000)));
-    REQUIRE(log->truncate_before({601}));
+    REQUIRE(log->truncate_before({301}));
     // Whatever is recycled owns its blocks: a full disk shows when a segment is made, not when it is written.
     log->housekeep();
     auto const last = log->last_lsn();
@@ -386,6 +386,7 @@ TEST_CASE("growth: no block that an earlier opening gave back is written to agai
     CHECK(log->state() == engine_state::read_only);
     CHECK(log->state_reason().find("no segment could be made ready") != std::string::npos);
     CHECK(log->last_lsn() > last);
+    CHECK_MESSAGE(disk.status("log/reserve"), "no segment had to be given up");
 }
 
 } // namespace segment_growth_test
