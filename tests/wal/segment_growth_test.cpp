@@ -289,7 +289,7 @@ TEST_CASE("growth: what is wanted gets the smallest size that has room for it an
 TEST_CASE("growth: only what no reader looks at is spare, in whole blocks of a file system") {
     for (auto const bytes : {64 * KiB, 256 * KiB, 16 * MiB})
         for (auto const end : {4 * KiB, 5 * KiB, 30 * KiB, 60 * KiB, 61 * KiB})
-            for (std::uint64_t const records : {0, 1, 40, 1000}) {
+            for (std::uint64_t const records : {0U, 1U, 40U, 1000U}) {
                 format::segment_seal const seal{.count = records, .data_end = end};
                 auto const spare = wal::spare_blocks(seal, bytes);
                 auto const block = format::block_bytes(bytes);
