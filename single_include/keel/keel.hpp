@@ -162,6 +162,7 @@ enum class errc : std::uint8_t {
     out_of_memory,     ///< memory_limit, or the machine, refused an allocation
     unsupported,       ///< this build or this machine cannot do that
     crashed,           ///< the simulated machine has stopped (io::faulty, io::memory)
+    no_descriptor,     ///< this process, or the machine, may open no more files; retry once some are closed
 };
 
 /// The code's name as it stands in JSON and in messages, e.g. "no_space".
@@ -189,8 +190,14 @@ enum class errc : std::uint8_t {
     case errc::out_of_memory: return "out_of_memory";
     case errc::unsupported: return "unsupported";
     case errc::crashed: return "crashed";
+    case errc::no_descriptor: return "no_descriptor";
     }
     return "unknown";
+}
+
+/// The machine had no more to give at that moment. It says nothing about bytes, and the same call may succeed later.
+[[nodiscard]] constexpr bool is_shortage(errc code) noexcept {
+    return code == errc::out_of_memory || code == errc::no_descriptor;
 }
 
 /// Everything a person needs to act: what, where, why, and what to do next (at the end of `message`).
@@ -345,7 +352,7 @@ enum class state_cause : std::uint8_t {
     none,             ///< it is healthy
     opened_read_only, ///< open_options::read_only; resume() does not change it
     no_space,         ///< the disk or a quota was full; it passes by itself once there is room
-    resources,        ///< memory or descriptors were refused; it passes by itself
+    resources,        ///< memory, descriptors or threads were refused; it passes by itself
     device,           ///< the machine failed a read, a write or a sync
     identity,         ///< the files under the store's names are not the ones it opened
     damage,           ///< bytes do not verify; no acknowledged record is lost
@@ -1846,8 +1853,8 @@ template <checksum_policy C>
 //
 // A file system `Fs` is a small copyable handle (memory and faulty: shared state behind it). Paths are plain
 // strings with '/' between names; the last name is never followed when it is a symlink (errc::not_regular).
-// Every call may fail with: io_error, no_space, no_permission, not_found, exists, not_regular, locked, unsupported, crashed; the
-// error carries path, offset and errno. Interrupted calls and short transfers are dealt with inside.
+// Every call may fail with: io_error, no_space, no_permission, not_found, exists, not_regular, locked, unsupported, crashed,
+// no_descriptor; the error carries path, offset and errno. Interrupted calls and short transfers are dealt with inside.
 //
 //   fs.open(path, access, creation)  result<Fs::file>        close-on-exec; a regular file or not_regular
 //   fs.lock(path, lock_mode)         result<Fs::lock_type>   never waits; `locked` where somebody (this process included) has it.
@@ -1870,6 +1877,10 @@ template <checksum_policy C>
 //                                                            sync_directory(path + "/..") syncs the folder above. not_found, and
 //                                                            not_regular or ENOTDIR where it is no folder. Without it paths are
 //                                                            looked up anew each time
+//   fs.make_room_with(close_one)     void                    may be left out; of a handle that bind_folder() gave and its copies: where a
+//                                                            call of theirs finds that no more files may be open, bool close_one() is
+//                                                            called, which closes one that can be opened again and says whether it
+//                                                            did, and the call is tried again. From any thread
 //   fs.lock_folder(path, lock_mode)  result<Fs::lock_type>   may be left out; as lock(), of a folder that is there. `unsupported`
 //                                                            where this file system has no such locks. Without it the lock on a
 //                                                            file has to do, whose name can be taken away
@@ -1884,6 +1895,10 @@ template <checksum_policy C>
 //   f.status()                       result<file_status>
 //   f.begin_sync(mapping, offset, bytes)  void               may be left out; a hint that these bytes of a mapping of it change no more:
 //                                                            writing them may begin, and a later sync tells what went wrong
+//   f.punch_hole(offset, bytes)      void                    may be left out; the file needs no blocks for these bytes: they are zero
+//                                                            from here on, or as they were where this file system cannot, and the
+//                                                            size stays. Nobody reads or writes them meanwhile. A write there may
+//                                                            want of room, until allocate()
 //   f.map(access)                    result<Fs::mapping>     the whole file as long as it is now; outlives f
 //   f.path()                         std::string const&
 //
@@ -1898,6 +1913,8 @@ template <checksum_policy C>
 //   m.verify(offset, length, sum)    result<void>            feeds the bytes to a checksum without copying them
 //   m.sync()                         result<void>            like file::sync(), stores included
 //   m.path()                         std::string const&
+
+#include <functional>
 
 namespace keel::inline v0::io {
 
@@ -1995,11 +2012,23 @@ concept locks_folders = file_system<Fs> && requires(Fs fs, std::string const& pa
     { fs.lock_folder(path, mode) } -> std::same_as<result<typename Fs::lock_type>>;
 };
 
+/// Can give blocks in the middle of a file back.
+template <class F>
+concept punches_holes = file_handle<F> && requires(F f, std::uint64_t offset) {
+    { f.punch_hole(offset, offset) } -> std::same_as<void>;
+};
+
 /// A handle bound to the folder at `path`, where the file system has such; else the handle as it is, and nothing is looked at.
 template <file_system Fs>
 [[nodiscard]] result<Fs> bind_folder(Fs& fs, std::string const& path) {
     if constexpr (binds_folders<Fs>) return fs.bind_folder(path);
     else return fs;
+}
+
+/// `close_one` is asked where the handle finds no descriptor, if it can do that.
+template <file_system Fs>
+void make_room_with(Fs const& fs, std::function<bool()> close_one) {
+    if constexpr (requires { fs.make_room_with(std::move(close_one)); }) fs.make_room_with(std::move(close_one));
 }
 
 } // namespace keel::inline v0::io
@@ -2212,7 +2241,6 @@ struct repair_choice {
 // What a caller may say when opening, and what they are told while it goes on.
 
 #include <chrono>
-#include <functional>
 #include <random>
 #include <stop_token>
 
@@ -2270,8 +2298,8 @@ struct open_options {
     bool read_only = false;         ///< never writes a byte; beside a writer, if there is one: the store as it is now
     unsigned recovery_threads = 0;  ///< 0: one per core, at most 8
     std::uint64_t memory_limit = 0; ///< bytes the recovery scan may hold at once for its buffers; 0: 8 MiB
-    unsigned max_recovery_attempts =
-        16; ///< opens in a row that may die inside recovery before open refuses; 0: no limit
+    /// Opens in a row that may die inside recovery before open refuses; 0: no limit. Nothing: as max_attempts<N> has it, by default 16.
+    std::optional<unsigned> max_recovery_attempts{};
     verify_depth verify = verify_depth::quick; ///< deep: damage in sealed segments is found, and repaired, now
     std::optional<repair_strategy> repair{};   ///< instead of the repair policy, this once
     std::function<void(recovery_progress const&)> on_progress{}; ///< called from the opening thread
@@ -2280,6 +2308,9 @@ struct open_options {
         true; ///< idle marks, interval syncs, preparing segments, merging; without it call housekeep()
     std::uint64_t cache_bytes =
         256 * MiB; ///< of verified blocks and records kept in memory at most, taken as they are read; an engine's
+    std::uint64_t open_files =
+        0; ///< tables and segments that a store has open at most to read them; 0: a quarter of the process's limit
+           ///< (ulimit -n); an opening that only reads, which keeps all of them open, three quarters; an engine's
     std::uint64_t merge_bytes_per_second =
         0; ///< how fast merges write tables at most; 0: as fast as they can; an engine's
     std::uint64_t (*clock_ns)() = system_clock_ns; ///< for marks and times; tests bring their own
@@ -4276,7 +4307,7 @@ inline constexpr std::size_t fault_kinds = 10;
 enum class fault_class : std::uint8_t {
     any,
     read,      ///< read, read_uncached, file status, copy_out, verify
-    write,     ///< write, allocate
+    write,     ///< write, allocate, punch_hole
     sync,      ///< of files and mappings
     store,     ///< store, publish
     directory, ///< list, status, make_directory, rename, remove, sync_directory
@@ -4709,6 +4740,14 @@ public:
             if (hit) return control_->refuse(*hit, path());
             return inner_.allocate(bytes);
         }
+        /// Where a fault hits, the blocks stay.
+        void punch_hole(std::uint64_t offset, std::uint64_t bytes)
+            requires punches_holes<typename Inner::file>
+        {
+            auto const hit = control_->next(fault_class::write, {kind::fail});
+            if (hit) return control_->note(*hit, path(), offset);
+            inner_.punch_hole(offset, bytes);
+        }
         [[nodiscard]] result<file_status> status() const {
             auto const hit = control_->next(fault_class::read, {kind::fail});
             if (hit) return control_->refuse(*hit, path());
@@ -4941,6 +4980,9 @@ private:
 //                      versions, nobody knows which; a power loss or evict() shows it. A write makes it dirty again
 // The size has a past of the same kind. Bytes beyond the size are zero in every page.
 
+#include <iterator>
+#include <set>
+
 namespace keel::inline v0::io::detail {
 
 inline constexpr std::size_t memory_sector_bytes = 512;
@@ -5105,14 +5147,14 @@ public:
     }
 
     /// Blocks owned, in pages: written or reserved.
-    [[nodiscard]] std::uint64_t pages_owned() const noexcept { return reserved_ + loose_; }
+    [[nodiscard]] std::uint64_t pages_owned() const noexcept { return reserved_ + loose_ - punched_.size(); }
 
     /// How much of [offset, offset + length) can be written with `pages` new blocks.
     [[nodiscard]] std::uint64_t affordable(std::uint64_t offset, std::uint64_t length,
                                            std::uint64_t pages) const noexcept {
         auto const end = offset + length;
         for (auto p = offset / memory_page_bytes; p * memory_page_bytes < end; ++p) {
-            if (p < reserved_ || has_page(p)) continue;
+            if (owns(p)) continue;
             if (pages-- == 0) return std::max(offset, p * memory_page_bytes) - offset;
         }
         return length;
@@ -5121,15 +5163,34 @@ public:
     /// New blocks that reserve(size) would take.
     [[nodiscard]] std::uint64_t pages_to_reserve(std::uint64_t size) const noexcept {
         auto const wanted = pages_of(size);
-        return wanted <= reserved_ ? 0 : wanted - reserved_ - made_between(reserved_, wanted);
+        auto const holes = static_cast<std::uint64_t>(std::distance(punched_.begin(), punched_.lower_bound(wanted)));
+        return holes + (wanted <= reserved_ ? 0 : wanted - reserved_ - made_between(reserved_, wanted));
     }
 
     /// The file owns the blocks of its first `size` bytes.
     void reserve(std::uint64_t size) noexcept {
         auto const wanted = pages_of(size);
+        punched_.erase(punched_.begin(), punched_.lower_bound(wanted));
         if (wanted <= reserved_) return;
         loose_ -= made_between(reserved_, wanted);
         reserved_ = wanted;
+    }
+
+    /// These bytes are zero, a version like any other, and the file no longer owns the pages in which no other bytes are.
+    void punch_hole(std::uint64_t offset, std::uint64_t length, std::size_t versions_max) {
+        length = std::min(length, size_ - std::min(offset, size_));
+        make_readable(offset, length);
+        while (length > 0) {
+            auto const number = offset / memory_page_bytes;
+            auto const in_page = static_cast<std::size_t>(offset % memory_page_bytes);
+            auto const piece = static_cast<std::size_t>(std::min<std::uint64_t>(length, memory_page_bytes - in_page));
+            bool const gone = !owns(number) || piece == memory_page_bytes;
+            if (has_page(number))
+                write_page(static_cast<std::size_t>(number), in_page, byte_view{zeros_}.first(piece), versions_max);
+            if (gone && owns(number)) punched_.insert(number);
+            offset += piece;
+            length -= piece;
+        }
     }
 
     [[nodiscard]] bool same_bytes(memory_content const& other) const noexcept {
@@ -5162,6 +5223,9 @@ private:
     [[nodiscard]] bool has_page(std::uint64_t number) const noexcept {
         return number < pages_.size() && pages_[static_cast<std::size_t>(number)].bytes;
     }
+    [[nodiscard]] bool owns(std::uint64_t number) const noexcept {
+        return (number < reserved_ || has_page(number)) && !punched_.contains(number);
+    }
     [[nodiscard]] page const& page_at(std::uint64_t number) const noexcept {
         return has_page(number) ? *pages_[static_cast<std::size_t>(number)].bytes : zeros_;
     }
@@ -5181,6 +5245,7 @@ private:
     void write_page(std::size_t number, std::size_t in_page, byte_view bytes, std::size_t versions_max) {
         bool const is_new = !has_page(number);
         make_page(number);
+        punched_.erase(number);
         auto& slot = pages_[number];
         for (std::size_t done = 0; done < bytes.size();) {
             auto const at = in_page + done;
@@ -5255,6 +5320,7 @@ private:
         std::erase_if(pages_with_past_, [&](std::size_t number) { return number >= pages; });
         auto const rest = pages * memory_page_bytes - static_cast<std::size_t>(size_);
         if (rest > 0 && has_page(pages - 1)) damage(size_, rest, [](std::byte& b, std::uint64_t) { b = {}; });
+        punched_.erase(punched_.lower_bound(pages), punched_.end());
         reserved_ = std::min<std::uint64_t>(reserved_, pages);
         loose_ = made_between(reserved_, pages_.size());
     }
@@ -5276,6 +5342,7 @@ private:
     std::vector<std::uint64_t> unreadable_; // sector numbers, sorted
     std::uint64_t reserved_ = 0;            // pages from the start of the file that it owns, written or not
     std::uint64_t loose_ = 0;               // pages made beyond those
+    std::set<std::uint64_t> punched_;       // of both, pages that it owns no longer
     std::uint64_t thinned_ = 0;
 };
 
@@ -5599,11 +5666,13 @@ enum class operation_kind : std::uint8_t {
     remove,
     make_directory,
     sync_directory,
+    punch_hole,
 };
 
 [[nodiscard]] constexpr std::string_view name_of(operation_kind kind) noexcept {
-    constexpr std::string_view names[] = {"write",  "store",  "publish", "sync",           "mapping_sync",  "allocate",
-                                          "create", "rename", "remove",  "make_directory", "sync_directory"};
+    constexpr std::string_view names[] = {"write",        "store",          "publish",        "sync",
+                                          "mapping_sync", "allocate",       "create",         "rename",
+                                          "remove",       "make_directory", "sync_directory", "punch_hole"};
     return names[static_cast<std::size_t>(kind)];
 }
 
@@ -5615,7 +5684,7 @@ struct operation {
     };
     operation_kind kind = operation_kind::write;
     std::string path;         ///< as the caller named it; of a rename the old name
-    std::uint64_t offset = 0; ///< of a write or store
+    std::uint64_t offset = 0; ///< of a write, a store or a hole
     std::uint64_t length = 0; ///< likewise; of an allocation the size asked for
     phase at = phase::done;
     std::uint64_t index = 0; ///< 1 for the first change on this disk; both phases of a change have the same
@@ -5916,6 +5985,15 @@ public:
         auto const done = operation{operation_kind::allocate, {}, 0, bytes, operation::phase::done, ++operations_};
         announce(guard, done, path);
         return {};
+    }
+
+    void punch_hole(std::uint64_t inode, std::string const& path, std::uint64_t offset, std::uint64_t length) {
+        auto guard = std::unique_lock{mutex_};
+        if (stopped_ || length == 0) return;
+        edit(inode).punch_hole(offset, length, image_.versions_max);
+        auto const done = operation{operation_kind::punch_hole, {},           offset, length,
+                                    operation::phase::done,     ++operations_};
+        announce(guard, done, path);
     }
 
 private:
@@ -6340,6 +6418,9 @@ public:
             KEEL_TRY(of_.may(access::read_write));
             return of_.disk().allocate(of_.inode(), path(), bytes);
         }
+        void punch_hole(std::uint64_t offset, std::uint64_t bytes) {
+            if (of_.may(access::read_write)) of_.disk().punch_hole(of_.inode(), path(), offset, bytes);
+        }
         [[nodiscard]] result<file_status> status() const { return of_.disk().status(of_.inode(), path()); }
         [[nodiscard]] result<mapping> map(access how) const {
             KEEL_TRY(of_.may(how));
@@ -6479,7 +6560,8 @@ public:
     /// From now on f is called after each change, and half-way through each divisible one; an empty f ends that.
     void on_operation(std::function<void(operation const&)> f) { disk_->set_hook(std::move(f)); }
 
-    /// Changes begun on this disk: writes, stores, publishes, syncs, allocations, creations, renames, removals.
+    /// Changes begun on this disk: writes, stores, publishes, syncs, allocations, holes, creations, renames,
+    /// removals.
     [[nodiscard]] std::uint64_t operations() const { return disk_->operations(); }
 
     /// Every later call of the file system fails with errc::crashed; crashes, files() and the like go on working.
@@ -6494,7 +6576,7 @@ public:
     void set_capacity(std::uint64_t bytes) {
         disk_->with_image([&](auto& image) { image.capacity = bytes; });
     }
-    /// Bytes of the blocks that files own: written or allocated, with a name or a handle.
+    /// Bytes of the blocks that files own: written or allocated, and not given back, with a name or a handle.
     [[nodiscard]] std::uint64_t used() const { return disk_->used(); }
     /// Versions of a sector remembered (64): the oldest and the newest always, some of those between. 1: nothing is
     /// remembered, so a power loss keeps all bytes, as fits a disk that is never to lose power. Counts for later
@@ -6648,8 +6730,11 @@ struct errno_meaning {
     case EDQUOT: return {errc::no_space, false, "The quota is used up: free some space or raise it, and try again."};
     case EFBIG: return {errc::no_space, false, "The file may not grow further: raise the file size limit (ulimit -f)."};
     case ENOMEM: return {errc::out_of_memory, true, "Memory is short: free some and try again."};
-    case EMFILE: return {errc::io_error, true, "This process has too many open files: raise the limit (ulimit -n)."};
-    case ENFILE: return {errc::io_error, true, "The machine has too many open files: close some or raise fs.file-max."};
+    case EMFILE:
+        return {errc::no_descriptor, true,
+                "This process has too many open files: close some or raise the limit (ulimit -n)."};
+    case ENFILE:
+        return {errc::no_descriptor, true, "The machine has too many open files: close some or raise fs.file-max."};
     default: return {};
     }
 }
@@ -6987,7 +7072,7 @@ template <class Move>
 // Making a file own its blocks ahead of time, so that a later write can neither run out of space nor change the file's
 // metadata. fallocate(2) where the file system has it; else zeros are written into every hole and up to the new end.
 // The C library's posix_fallocate is not used: where the file system cannot, it rewrites bytes that are there, beside
-// whoever is writing them.
+// whoever is writing them. And the other way round: giving blocks in its middle back, where the file system can.
 
 namespace keel::inline v0::io::detail {
 
@@ -7065,6 +7150,16 @@ template <class Reserve>
     if (cause != EOPNOTSUPP && cause != ENOSYS) return os_failure(cause, bytes_text("cannot allocate", bytes), path);
     KEEL_TRY_LET(status, status_of(file, path));
     return fill_holes(file, path, status.size, bytes);
+}
+
+/// The file keeps its size and needs no blocks for [offset, offset + bytes); nothing happens where the file system cannot.
+inline void punch_hole([[maybe_unused]] descriptor const& file, [[maybe_unused]] std::uint64_t offset,
+                       [[maybe_unused]] std::uint64_t bytes) noexcept {
+#if defined(__linux__) && defined(FALLOC_FL_PUNCH_HOLE)
+    while (::fallocate(file.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
+                       static_cast<off_t>(bytes)) != 0)
+        if (errno != EINTR) return;
+#endif
 }
 
 } // namespace keel::inline v0::io::detail
@@ -7895,7 +7990,7 @@ private:
 // changed. The folders in it are opened when they are first needed and held from then on, for the same reason. Below the held folder no
 // symbolic link is followed, and no name leads out of it.
 //
-// Thread rules: any number of threads. m_ guards below_ and is held during the opening of a folder.
+// Thread rules: any number of threads. m_ guards below_ and close_one_, and is held during the opening of a folder.
 
 namespace keel::inline v0::io::detail {
 
@@ -7941,6 +8036,19 @@ public:
         if (names.size() == 1 && names.front() != "..") return folder_below(names.front(), path);
         return held_folder{};
     }
+    /// `close_one` closes a file that can be opened again; false: it has none.
+    void make_room_with(std::function<bool()> close_one) {
+        auto const made = std::make_shared<std::function<bool()> const>(std::move(close_one));
+        std::lock_guard const hold{m_};
+        close_one_ = made;
+    }
+    /// Whether a file was closed.
+    [[nodiscard]] bool make_room() const {
+        std::unique_lock hold{m_};
+        auto const close_one = close_one_;
+        hold.unlock();
+        return close_one && *close_one && (*close_one)();
+    }
     /// A folder was made, moved or removed under this path: what was held for it is not it.
     void forget(std::string_view path) noexcept {
         if (!path.starts_with(path_)) return;
@@ -7962,8 +8070,9 @@ private:
 
     std::string path_;
     held_folder folder_;
-    std::mutex m_;
+    mutable std::mutex m_;
     std::map<std::string, held_folder, std::less<>> below_{};
+    std::shared_ptr<std::function<bool()> const> close_one_{};
 };
 
 /// Where names are looked for: as they stand, or below a folder that is held.
@@ -7993,6 +8102,10 @@ public:
     void forget(std::string const& path) const noexcept {
         if (root_) root_->forget(path);
     }
+    void make_room_with(std::function<bool()> close_one) const {
+        if (root_) root_->make_room_with(std::move(close_one));
+    }
+    [[nodiscard]] bool make_room() const { return root_ && root_->make_room(); }
 
 private:
     [[nodiscard]] std::optional<std::vector<std::string>> below(std::string const& path) const {
@@ -8116,6 +8229,7 @@ private:
 //   read, write        pread and pwrite, whole transfers                 sync            fdatasync
 //   read_uncached      O_DIRECT, else dropped pages        (posix_uncached.hpp)
 //   allocate           fallocate, else written zeros       (posix_allocate.hpp)
+//   punch_hole         fallocate, else nothing             (posix_allocate.hpp)
 //   lock, lock_folder  open-file-description locks, flock  (posix_lock.hpp)
 //   bind_folder        openat and its like                 (posix_root.hpp)
 //   map                Boost.Interprocess, under a guard   (posix_mapping.hpp, posix_guard.hpp)
@@ -8183,6 +8297,9 @@ public:
         KEEL_TRY(allocate_blocks(file_, path_, bytes));
         size_.reaches(bytes);
         return {};
+    }
+    void punch_hole(std::uint64_t offset, std::uint64_t bytes) noexcept {
+        if (writable_ && bytes != 0) detail::punch_hole(file_, offset, bytes);
     }
     [[nodiscard]] result<file_status> status() const { return status_of(file_, path_); }
     [[nodiscard]] result<posix_mapping> map(access how) const {
@@ -8324,21 +8441,32 @@ public:
         return posix{detail::posix_names{std::make_shared<detail::posix_root>(path, std::move(folder))}};
     }
 
+    /// Of this handle and its copies, where bind_folder() gave it: see io/concept.hpp.
+    void make_room_with(std::function<bool()> close_one) const { names_.make_room_with(std::move(close_one)); }
+
     [[nodiscard]] result<file> open(std::string const& path, access how, creation make) const {
-        KEEL_TRY_LET(place, names_.place_of(path));
-        return file::open(place, path, how, make);
+        return with_room([&]() -> result<file> {
+            KEEL_TRY_LET(place, names_.place_of(path));
+            return file::open(place, path, how, make);
+        });
     }
     [[nodiscard]] result<lock_type> lock(std::string const& path, lock_mode mode) const {
-        KEEL_TRY_LET(place, names_.place_of(path));
-        return lock_type::take(place, path, mode);
+        return with_room([&]() -> result<lock_type> {
+            KEEL_TRY_LET(place, names_.place_of(path));
+            return lock_type::take(place, path, mode);
+        });
     }
     [[nodiscard]] result<lock_type> lock_folder(std::string const& path, lock_mode mode) const {
-        KEEL_TRY_LET(place, names_.folder_place_of(path));
-        return lock_type::take_folder(place, path, mode);
+        return with_room([&]() -> result<lock_type> {
+            KEEL_TRY_LET(place, names_.folder_place_of(path));
+            return lock_type::take_folder(place, path, mode);
+        });
     }
     [[nodiscard]] result<std::vector<directory_entry>> list(std::string const& path) const {
-        KEEL_TRY_LET(place, names_.folder_place_of(path));
-        return detail::list_folder(place, path);
+        return with_room([&]() -> result<std::vector<directory_entry>> {
+            KEEL_TRY_LET(place, names_.folder_place_of(path));
+            return detail::list_folder(place, path);
+        });
     }
     [[nodiscard]] result<file_status> status(std::string const& path) const {
         KEEL_TRY_LET(place, names_.place_of(path));
@@ -8373,14 +8501,24 @@ public:
     }
 
     [[nodiscard]] result<void> sync_directory(std::string const& path) const {
-        KEEL_TRY_LET(place, names_.folder_place_of(path));
-        return detail::sync_folder(place, path);
+        return with_room([&]() -> result<void> {
+            KEEL_TRY_LET(place, names_.folder_place_of(path));
+            return detail::sync_folder(place, path);
+        });
     }
 
     [[nodiscard]] boot_id boot() const { return detail::boot_id_of_machine(); }
 
 private:
     explicit posix(detail::posix_names names) : names_{std::move(names)} {}
+
+    /// Again and again, as long as that finds no descriptor and there is a file to be closed for it.
+    template <class Call>
+    [[nodiscard]] std::invoke_result_t<Call const&> with_room(Call const& call) const {
+        auto done = call();
+        while (!done && done.error().code == errc::no_descriptor && names_.make_room()) done = call();
+        return done;
+    }
 
     detail::posix_names names_{};
 };
@@ -8431,15 +8569,16 @@ enum class io_call : std::uint8_t {
     copy_out,
     verify,
     mapping_sync,
+    punch_hole,
 };
-inline constexpr std::size_t io_calls = 22;
+inline constexpr std::size_t io_calls = 23;
 
 [[nodiscard]] constexpr std::string_view name_of(io_call call) noexcept {
     constexpr std::array<std::string_view, io_calls> names{
-        "open",    "lock",     "unlock",         "list",        "status", "make_directory",
-        "rename",  "remove",   "sync_directory", "boot",        "read",   "read_uncached",
-        "write",   "sync",     "allocate",       "file_status", "map",    "store",
-        "publish", "copy_out", "verify",         "mapping_sync"};
+        "open",    "lock",     "unlock",         "list",         "status",    "make_directory",
+        "rename",  "remove",   "sync_directory", "boot",         "read",      "read_uncached",
+        "write",   "sync",     "allocate",       "file_status",  "map",       "store",
+        "publish", "copy_out", "verify",         "mapping_sync", "punch_hole"};
     return names[static_cast<std::size_t>(call)];
 }
 
@@ -8447,7 +8586,7 @@ inline constexpr std::size_t io_calls = 22;
 struct switch_point {
     io_call call = io_call::open;
     std::string_view path{};  ///< as the caller named it; of a rename the old name; none for boot
-    std::uint64_t offset = 0; ///< of a read, write, store or copy
+    std::uint64_t offset = 0; ///< of a read, write, store, copy or hole
     std::uint64_t length = 0; ///< likewise, in bytes; of an allocation the size asked for
 };
 
@@ -8649,6 +8788,12 @@ public:
             auto const now = making(io_call::allocate, 0, bytes);
             return inner_.allocate(bytes);
         }
+        void punch_hole(std::uint64_t offset, std::uint64_t bytes)
+            requires punches_holes<typename Inner::file>
+        {
+            auto const now = making(io_call::punch_hole, offset, bytes);
+            inner_.punch_hole(offset, bytes);
+        }
         [[nodiscard]] result<io::file_status> status() const {
             auto const now = making(io_call::file_status, 0, 0);
             return inner_.status();
@@ -8740,6 +8885,96 @@ private:
 
 #endif
 
+// ---- keel/policy/recovery_attempts/concept.hpp ----
+#ifndef KEEL_POLICY_RECOVERY_ATTEMPTS_CONCEPT_HPP
+#define KEEL_POLICY_RECOVERY_ATTEMPTS_CONCEPT_HPP
+
+// The recovery-attempts axis: how often in a row an open may die inside recovery before the next one refuses, where open_options says nothing.
+// A recovery that kills its process would kill it at each start; the refusal ends that loop and leaves the store as it is.
+
+namespace keel::inline v0 {
+
+/// The default of open_options::max_recovery_attempts.
+///   A::recovery_attempts_max   unsigned   0: no limit
+/// Used by recovery/opening. Smallest model: max_attempts<N> (max_attempts.hpp).
+template <class A>
+concept recovery_attempts_policy = requires {
+    { A::recovery_attempts_max } -> std::convertible_to<unsigned>;
+};
+
+} // namespace keel::inline v0
+
+#endif
+
+// ---- keel/policy/recovery_attempts/max_attempts.hpp ----
+#ifndef KEEL_POLICY_RECOVERY_ATTEMPTS_MAX_ATTEMPTS_HPP
+#define KEEL_POLICY_RECOVERY_ATTEMPTS_MAX_ATTEMPTS_HPP
+
+namespace keel::inline v0 {
+
+/// After `Attempts` opens in a row that died inside recovery the next one refuses; 0: none does.
+template <unsigned Attempts>
+struct max_attempts {
+    static constexpr unsigned recovery_attempts_max = Attempts;
+};
+
+} // namespace keel::inline v0
+
+#endif
+
+// ---- keel/policy/seal_check/concept.hpp ----
+#ifndef KEEL_POLICY_SEAL_CHECK_CONCEPT_HPP
+#define KEEL_POLICY_SEAL_CHECK_CONCEPT_HPP
+
+// The seal-check axis: whether a segment is read back once it is sealed. A medium that damages what is written to it says nothing; without
+// this the damage is found by the first read that gets past the page cache, which may be months later.
+
+namespace keel::inline v0 {
+
+/// What is done with a segment right after its seal.
+///   S::reads_sealed_back   bool   every byte that counts is read past the page cache and verified
+/// Used by wal/writer and log.hpp. Smallest model: seal_check::none.
+template <class S>
+concept seal_check_policy = requires {
+    { S::reads_sealed_back } -> std::convertible_to<bool>;
+};
+
+} // namespace keel::inline v0
+
+#endif
+
+// ---- keel/policy/seal_check/none.hpp ----
+#ifndef KEEL_POLICY_SEAL_CHECK_NONE_HPP
+#define KEEL_POLICY_SEAL_CHECK_NONE_HPP
+
+namespace keel::inline v0::seal_check {
+
+/// A sealed segment is not read back: damage is found when it is read, or by verify().
+struct none {
+    static constexpr bool reads_sealed_back = false;
+};
+
+} // namespace keel::inline v0::seal_check
+
+#endif
+
+// ---- keel/policy/seal_check/read_back.hpp ----
+#ifndef KEEL_POLICY_SEAL_CHECK_READ_BACK_HPP
+#define KEEL_POLICY_SEAL_CHECK_READ_BACK_HPP
+
+namespace keel::inline v0::seal_check {
+
+/// A segment is read past the page cache and verified right after its seal: headers, frames, index, filter and footer. What does not verify
+/// is an event, a line of the corruption log, and a reason for being degraded; nothing is changed. The write that filled the segment returns
+/// only after that, close() likewise; nobody else waits. Costs one read of each segment.
+struct read_back {
+    static constexpr bool reads_sealed_back = true;
+};
+
+} // namespace keel::inline v0::seal_check
+
+#endif
+
 // ---- keel/config.hpp ----
 #ifndef KEEL_CONFIG_HPP
 #define KEEL_CONFIG_HPP
@@ -8772,6 +9007,10 @@ template <class P>
 struct is_compression : std::bool_constant<compression_policy<P>> {};
 template <class P>
 struct is_table_access : std::bool_constant<table_access_policy<P>> {};
+template <class P>
+struct is_seal_check : std::bool_constant<seal_check_policy<P>> {};
+template <class P>
+struct is_recovery_attempts : std::bool_constant<recovery_attempts_policy<P>> {};
 
 template <template <class> class Axis, class... Policies>
 inline constexpr int chosen = (0 + ... + int{Axis<Policies>::value});
@@ -8789,7 +9028,8 @@ template <class P>
 inline constexpr int axes_of = int{is_checksum<P>::value} + int{is_segment_size<P>::value} +
                                int{is_durability<P>::value} + int{is_repair<P>::value} + int{is_file_system<P>::value} +
                                int{is_observer<P>::value} + int{is_isolation<P>::value} + int{is_compaction<P>::value} +
-                               int{is_compression<P>::value} + int{is_table_access<P>::value};
+                               int{is_compression<P>::value} + int{is_table_access<P>::value} +
+                               int{is_seal_check<P>::value} + int{is_recovery_attempts<P>::value};
 
 } // namespace detail
 
@@ -8799,7 +9039,9 @@ struct config {
     static_assert(
         ((detail::axes_of<Policies> > 0) && ...),
         "keel: one of these types is no policy: it fits no axis (checksum, segment_size, durability, repair, file "
-        "system, observer, isolation, compaction, compression, table_access). Check it against the concept of the axis "
+        "system, observer, isolation, compaction, compression, table_access, seal_check, recovery attempts). Check it "
+        "against the concept "
+        "of the axis "
         "it is meant for");
     static_assert(((detail::axes_of<Policies> < 2) && ...),
                   "keel: one of these types fits two axes; split it into two types");
@@ -8816,6 +9058,9 @@ struct config {
                   "keel: two compression policies; keep one, or name both in compression::any_of");
     static_assert(detail::chosen<detail::is_table_access, Policies...> < 2,
                   "keel: two table_access policies; keep one");
+    static_assert(detail::chosen<detail::is_seal_check, Policies...> < 2, "keel: two seal_check policies; keep one");
+    static_assert(detail::chosen<detail::is_recovery_attempts, Policies...> < 2,
+                  "keel: two max_attempts policies; keep one");
 
     using checksum = typename detail::pick<detail::is_checksum, keel::checksum::crc32c, Policies...>::type;
     using size_policy = typename detail::pick<detail::is_segment_size, segment_size<16 * MiB>, Policies...>::type;
@@ -8828,6 +9073,8 @@ struct config {
     using compaction = typename detail::pick<detail::is_compaction, keel::compaction::leveled<>, Policies...>::type;
     using compression = typename detail::pick<detail::is_compression, keel::compression::none, Policies...>::type;
     using table_access = typename detail::pick<detail::is_table_access, keel::table_access::cached, Policies...>::type;
+    using seal_check = typename detail::pick<detail::is_seal_check, keel::seal_check::none, Policies...>::type;
+    using recovery_attempts = typename detail::pick<detail::is_recovery_attempts, max_attempts<16>, Policies...>::type;
 
     static_assert(compression::id <= keel::compression::id_max && compression::reads(0) &&
                       compression::reads(compression::id),
@@ -8854,10 +9101,11 @@ using merging_config = config<typename Config::checksum, typename Config::compre
                               typename Config::file_system, typename Config::compaction>;
 template <class Config>
 using writing_config = config<typename Config::checksum, typename Config::durability, typename Config::file_system,
-                              typename Config::observer, typename Config::size_policy>;
+                              typename Config::observer, typename Config::size_policy, typename Config::seal_check>;
 template <class Config>
-using recovering_config = config<typename Config::checksum, typename Config::compression, typename Config::file_system,
-                                 typename Config::observer, typename Config::repair>;
+using recovering_config =
+    config<typename Config::checksum, typename Config::compression, typename Config::file_system,
+           typename Config::observer, typename Config::repair, typename Config::recovery_attempts>;
 
 } // namespace detail
 
@@ -9221,6 +9469,90 @@ void if_memory_lasts(Work&& work) noexcept {
 
 #endif
 
+// ---- keel/engine/compaction_by_hand.hpp ----
+#ifndef KEEL_ENGINE_COMPACTION_BY_HAND_HPP
+#define KEEL_ENGINE_COMPACTION_BY_HAND_HPP
+
+// Merging where the machine gives no thread for it: a writer does one merge at a time, between two of its writes. While the log is far
+// ahead of the tables the other writers wait for that one, each write a little: so the log does not grow for ever.
+//
+// Thread rules: run() by one thread at a time; any number of threads call the others. is_behind_ (relaxed) is a hint that spares writers
+// the mutex.
+
+#include <condition_variable>
+
+namespace keel::inline v0::detail {
+
+template <class Compactor, class Policy, class Writer>
+class compaction_by_hand {
+public:
+    static constexpr auto retry_after = std::chrono::seconds(1);      ///< a merge that failed
+    static constexpr auto wait_most = std::chrono::milliseconds(100); ///< one write
+    /// So much log may wait to be merged before other writers wait, too.
+    static constexpr std::uint64_t log_bytes_max = 8 * Policy::log_bytes;
+
+    /// Does the merge that is due, if there is one; more of them while the log is far ahead. Failures show in state().
+    void run(Compactor& work, Writer& writer) noexcept {
+        auto const now = std::chrono::steady_clock::now();
+        if (now < not_before_) return;
+        begin(work);
+        auto const stop = stop_.get_token();
+        auto const step = [&] { return guarded([&] { return work.step(stop, false); }); };
+        auto done = step();
+        while (done && *done && is_far_ahead(work) && !stop.stop_requested()) done = step();
+        end();
+        if (done && *done) writer.end_condition(state_cause::compaction);
+        if (done || done.error().code == errc::cancelled) return;
+        not_before_ = now + retry_after;
+        if_memory_lasts([&] {
+            writer.add_condition(state_cause::compaction,
+                                 "merging the log into tables failed and is tried again: " + to_string(done.error()));
+        });
+    }
+    /// Called by a writer before it writes.
+    void wait_for_room() {
+        if (!is_behind_.load(std::memory_order_relaxed)) [[likely]]
+            return;
+        std::unique_lock hold{m_};
+        done_.wait_for(hold, wait_most, [this] { return !runs_; });
+    }
+    /// A thread does it from here on.
+    void leave() noexcept { is_behind_.store(false, std::memory_order_relaxed); }
+    /// Whoever runs it ends soon, and nobody waits for it.
+    void stop() noexcept {
+        leave();
+        stop_.request_stop();
+    }
+
+private:
+    void begin(Compactor& work) noexcept {
+        static_cast<void>(is_far_ahead(work));
+        std::lock_guard const hold{m_};
+        runs_ = true;
+    }
+    void end() noexcept {
+        std::lock_guard const hold{m_};
+        runs_ = false;
+        done_.notify_all();
+    }
+    /// The log; as it was last seen where memory is refused.
+    [[nodiscard]] bool is_far_ahead(Compactor& work) noexcept {
+        if_memory_lasts([&] { is_behind_.store(work.log_bytes() > log_bytes_max, std::memory_order_relaxed); });
+        return is_behind_.load(std::memory_order_relaxed);
+    }
+
+    std::mutex m_;
+    std::condition_variable done_;
+    bool runs_ = false;
+    std::atomic<bool> is_behind_{false};
+    std::stop_source stop_{};
+    std::chrono::steady_clock::time_point not_before_{}; ///< of who runs it
+};
+
+} // namespace keel::inline v0::detail
+
+#endif
+
 // ---- keel/engine/write_delay.hpp ----
 #ifndef KEEL_ENGINE_WRITE_DELAY_HPP
 #define KEEL_ENGINE_WRITE_DELAY_HPP
@@ -9231,8 +9563,6 @@ void if_memory_lasts(Work&& work) noexcept {
 //
 // Thread rules: any number of writers call wait(), one thread all else but report(). rate_ and line_ are relaxed: a writer that sees an old
 // rate waits as it was right a moment ago.
-
-#include <condition_variable>
 
 namespace keel::inline v0::detail {
 
@@ -9324,16 +9654,61 @@ private:
 #ifndef KEEL_IO_THREAD_HPP
 #define KEEL_IO_THREAD_HPP
 
-// What a thread that keel starts owes its host: it takes no signals meant for others.
+// Starting threads. All of keel's are started here: a machine that gives none is an error, never an exception, and whoever asked does
+// without. What a thread that keel starts owes its host: it takes no signals meant for others.
 
 namespace keel::inline v0::io {
 
-/// Blocks all asynchronous signals on the calling thread. Faults of its own (SIGBUS and the like) still arrive.
-inline void block_asynchronous_signals() noexcept {
+namespace detail {
+
+/// All asynchronous signals. Faults of a thread's own (SIGBUS and the like) still arrive.
+[[nodiscard]] inline sigset_t asynchronous_signals() noexcept {
     sigset_t all;
     sigfillset(&all);
     for (int const own : {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP, SIGABRT}) sigdelset(&all, own);
+    return all;
+}
+
+/// Keeps them from the calling thread for a while. A thread that is started meanwhile never takes one.
+class signals_blocked {
+public:
+    signals_blocked() noexcept {
+        auto const all = asynchronous_signals();
+        pthread_sigmask(SIG_BLOCK, &all, &before_);
+    }
+    signals_blocked(signals_blocked const&) = delete;
+    signals_blocked& operator=(signals_blocked const&) = delete;
+    ~signals_blocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+
+private:
+    sigset_t before_{};
+};
+
+} // namespace detail
+
+/// Blocks all asynchronous signals on the calling thread.
+inline void block_asynchronous_signals() noexcept {
+    auto const all = detail::asynchronous_signals();
     pthread_sigmask(SIG_SETMASK, &all, nullptr);
+}
+
+/// Runs `start()`, which makes a std::thread or a std::jthread: that thread takes no asynchronous signal from its beginning on. Errors: the
+/// machine gives no thread (a limit of processes, or no memory for its stack), or no memory; then none was started.
+template <class Start>
+[[nodiscard]] result<void> start_thread(Start const& start) {
+    try {
+        detail::signals_blocked const while_it_starts;
+        start();
+        return {};
+    } catch (std::system_error const& refused) {
+        return failure(error{.code = errc::io_error,
+                             .message = std::string{"the machine gives no thread: "} + refused.what() +
+                                        ". Raise the limits of processes (ulimit -u) and of memory (ulimit -v).",
+                             .cause = refused.code().value(),
+                             .retryable = true});
+    } catch (std::bad_alloc const&) {
+        return failure(keel::detail::memory_refused());
+    }
 }
 
 } // namespace keel::inline v0::io
@@ -9515,7 +9890,6 @@ private:
 //
 // Thread rules: any number of threads. m_ is held for a look at small containers; whoever is told is called without it.
 
-#include <set>
 #include <tuple>
 
 namespace keel::inline v0::detail {
@@ -9623,13 +9997,6 @@ public:
         of_this.kept = true; // the hold lets go of it from here on
         return out;
     }
-    /// The oldest moment that is held, or comes to be held after this call.
-    template <class Now>
-    [[nodiscard]] lsn oldest(Now const& now) const {
-        std::lock_guard const locked{m_};
-        return held_.empty() ? now() : *held_.begin();
-    }
-
     /// All that are held, and `now()`, which no later one is before; in order.
     template <class Now>
     [[nodiscard]] std::vector<lsn> all(Now const& now) const {
@@ -10333,6 +10700,12 @@ struct version {
     bool tombstone = false;
 };
 
+/// Which versions of a key a walk comes upon.
+enum class versions : std::uint8_t {
+    all,
+    newest_seen, ///< the newest one that is not newer than the walk's snapshot
+};
+
 /// A block as one reader holds it: a share of one in the cache, or bytes in memory of its own, which it uses again. Views into it stay
 /// what they are when it is moved.
 class held_block {
@@ -10391,39 +10764,175 @@ using damage_listener = std::function<void(finding)>;
 
 #endif
 
+// ---- keel/table/open_files.hpp ----
+#ifndef KEEL_TABLE_OPEN_FILES_HPP
+#define KEEL_TABLE_OPEN_FILES_HPP
+
+// The files that a store has open to read its tables and segments: a bounded number, shared by all of them. Where one more is opened, one
+// that was not used lately is closed (the CLOCK algorithm: each use sets a bit, the search for a victim clears it). A closed file is opened
+// again by the next read that needs it.
+//
+// Mappings have a bound of their own. A mapping needs no descriptor once it is made, and is the fast way to read, so none is ever taken
+// back; files beyond the bound are read through their descriptors. The system allows a process about 65,000 mappings; and where its address
+// space is limited (ulimit -v), mapped files must leave room for the host's memory.
+//
+// Thread rules: any number of threads. m_ guards the list, for a search of it; it is taken when a file is opened, closed or forgotten,
+// never by a read of a file that is open. Lock order: an entry's mutex, then m_; from there other entries' mutexes are only tried.
+
+namespace keel::inline v0::table {
+
+/// What one store may have.
+struct open_file_limits {
+    std::uint64_t files = 256;
+    std::uint64_t mappings = 16384;
+    std::uint64_t mapped_bytes = std::numeric_limits<std::uint64_t>::max();
+
+    /// As open_options::open_files says; 0: from `allowed`, the process's own limit of open files. `keeps_all`: files are never closed, as by
+    /// an opening that only reads. `address_space`: the process's limit of that, in bytes.
+    [[nodiscard]] static constexpr open_file_limits of(std::uint64_t wanted, bool keeps_all, std::uint64_t allowed,
+                                                       std::uint64_t address_space) noexcept {
+        open_file_limits out;
+        out.files = wanted != 0 ? wanted : keeps_all ? allowed - allowed / 4 : allowed / 4;
+        if (out.files < files_least) out.files = files_least;
+        if (address_space != std::numeric_limits<std::uint64_t>::max()) out.mapped_bytes = address_space / 4;
+        return out;
+    }
+    static constexpr std::uint64_t files_least = 2;
+};
+
+class open_file_list {
+public:
+    /// One file. Its owner forgets it before it dies.
+    struct entry {
+        std::mutex m; ///< held while the file is opened; guards what follows
+        std::shared_ptr<void const>
+            file{};                ///< nothing: it is closed. Whoever has a share reads on after it was closed here
+        std::uint64_t keepers = 0; ///< while there are any it is not closed
+        std::atomic<bool> is_used{false};    ///< since the search for a victim came by; relaxed: a hint
+        std::atomic<bool> was_closed{false}; ///< for others; relaxed: a hint
+        std::size_t place = not_listed;      ///< guarded by the list's mutex
+        static constexpr auto not_listed = std::numeric_limits<std::size_t>::max();
+    };
+
+    explicit open_file_list(open_file_limits limits = {}) noexcept : limits_{limits} {}
+    open_file_list(open_file_list const&) = delete;
+    open_file_list& operator=(open_file_list const&) = delete;
+
+    [[nodiscard]] open_file_limits const& limits() const noexcept { return limits_; }
+    [[nodiscard]] std::uint64_t open() const {
+        std::lock_guard const hold{m_};
+        return listed_.size();
+    }
+    [[nodiscard]] std::uint64_t mapped() const noexcept { return mappings_.load(std::memory_order_relaxed); }
+
+    /// Called before a file is opened: closes others as far as there would be too many. Where all are in use there is one more for a while.
+    void make_room() noexcept {
+        for (;;) {
+            {
+                std::lock_guard const hold{m_};
+                if (listed_.size() < limits_.files) return;
+            }
+            if (!close_one()) return;
+        }
+    }
+    /// The file is open from here on. With its mutex held, by whoever opened it. Throws std::bad_alloc; then it is not in the list.
+    void add(entry& e) {
+        std::lock_guard const hold{m_};
+        listed_.push_back(&e);
+        e.place = listed_.size() - 1;
+    }
+    /// It is used no more, nor will it be.
+    void forget(entry& e) noexcept {
+        std::lock_guard const hold{m_};
+        if (e.place != entry::not_listed) drop(e);
+    }
+    /// Closes a file that was not used lately; false: all are in use.
+    bool close_one() noexcept {
+        std::shared_ptr<void const> victim; // goes behind the mutex: closing may take a while
+        std::lock_guard const hold{m_};
+        for (auto steps = 2 * listed_.size(); steps != 0 && !victim; --steps) victim = look_at_next();
+        return victim != nullptr;
+    }
+
+    /// Whether a file may be mapped; then it counts as mapped until give_mapping().
+    [[nodiscard]] bool take_mapping(std::uint64_t bytes) noexcept {
+        auto const before = mapped_bytes_.fetch_add(bytes, std::memory_order_relaxed);
+        bool const fits = before <= limits_.mapped_bytes && bytes <= limits_.mapped_bytes - before;
+        if (mappings_.fetch_add(1, std::memory_order_relaxed) < limits_.mappings && fits) return true;
+        give_mapping(bytes);
+        return false;
+    }
+    void give_mapping(std::uint64_t bytes) noexcept {
+        mappings_.fetch_sub(1, std::memory_order_relaxed);
+        mapped_bytes_.fetch_sub(bytes, std::memory_order_relaxed);
+    }
+
+private:
+    /// What the next one had, if it can be closed. With m_ held.
+    [[nodiscard]] std::shared_ptr<void const> look_at_next() noexcept {
+        if (hand_ >= listed_.size()) hand_ = 0;
+        auto& e = *listed_[hand_];
+        std::unique_lock const alone{e.m, std::try_to_lock};
+        if (!alone.owns_lock() || e.keepers != 0 || e.is_used.exchange(false, std::memory_order_relaxed)) {
+            ++hand_;
+            return nullptr;
+        }
+        drop(e);
+        e.was_closed.store(true, std::memory_order_relaxed);
+        return std::exchange(e.file, nullptr);
+    }
+    void drop(entry& e) noexcept {
+        listed_[e.place] = listed_.back();
+        listed_[e.place]->place = e.place;
+        listed_.pop_back();
+        e.place = entry::not_listed;
+    }
+
+    open_file_limits limits_;
+    mutable std::mutex m_;
+    std::vector<entry*> listed_{};               ///< those that are open, in no order
+    std::size_t hand_ = 0;                       ///< where the search for a victim goes on
+    std::atomic<std::uint64_t> mappings_{0};     // relaxed: bounds, which may be missed by what two threads do at once
+    std::atomic<std::uint64_t> mapped_bytes_{0}; // likewise
+};
+
+} // namespace keel::inline v0::table
+
+#endif
+
 // ---- keel/table/lazy_file.hpp ----
 #ifndef KEEL_TABLE_LAZY_FILE_HPP
 #define KEEL_TABLE_LAZY_FILE_HPP
 
-// A file that is read now and then: opened at the first read, mapped once there were several, so that one that nobody asks for costs
-// nothing.
+// A file that is read now and then: opened at the first read, mapped once there were several, closed when others need its descriptor
+// (table/open_files.hpp) and opened again by the next read that does.
 //
-// Thread rules: any number of threads. m_ guards opening and mapping and is held during that I/O, by readers only. ready_ and map_
-// (release) publish what was made under it (acquire).
+// Opened again by its name, it is the same file: tables and segments do not change once they are read from, their names are looked up in
+// the folder that the store holds open, and no file is removed, renamed or recycled while anybody holds this object (compactor::dispose()
+// counts the holders). Whoever reads beside a writer, which knows nothing of these holders, keeps all files open instead. Should somebody
+// else put another file under the name, no byte of that verifies: every check begins with the salt of the table or segment and the offset.
+//
+// Thread rules: any number of threads. The entry's mutex guards opening and mapping and is held during that I/O, by readers only; a read
+// through the descriptor takes it for a moment, one through the mapping does not. map_ (release) publishes what was made under it (acquire).
 
 namespace keel::inline v0::table {
 
 template <io::file_system Fs>
 class lazy_file {
 public:
-    lazy_file(Fs fs, std::string path) : fs_{std::move(fs)}, path_{std::move(path)} {}
+    using file_type = typename Fs::file;
+    using shared_file = std::shared_ptr<file_type const>;
+
+    lazy_file(Fs fs, std::string path, std::shared_ptr<open_file_list> open_files)
+        : fs_{std::move(fs)}, path_{std::move(path)}, open_files_{std::move(open_files)} {}
+    lazy_file(lazy_file const&) = delete;
+    lazy_file& operator=(lazy_file const&) = delete;
+    ~lazy_file() {
+        open_files_->forget(entry_);
+        if (mapping_) open_files_->give_mapping(mapping_bytes_);
+    }
 
     [[nodiscard]] std::string const& path() const noexcept { return path_; }
-    [[nodiscard]] Fs const& fs() const noexcept { return fs_; }
-
-    /// Opens it. Before the first of the calls below.
-    [[nodiscard]] result<void> ready() const {
-        if (ready_.load(std::memory_order_acquire)) [[likely]]
-            return {};
-        std::lock_guard const hold{m_};
-        if (file_) return {};
-        auto fs = fs_;
-        KEEL_TRY_LET(file, fs.open(path_, io::access::read_only, io::creation::must_exist));
-        file_.emplace(std::move(file));
-        ready_.store(true, std::memory_order_release);
-        return {};
-    }
-    [[nodiscard]] typename Fs::file const& file() const noexcept { return *file_; }
     /// Whether a file stands under its name. Errors: not_found.
     [[nodiscard]] result<void> named() const {
         auto fs = fs_;
@@ -10431,54 +10940,132 @@ public:
         return {};
     }
 
-    /// All of `out`, or false. From the mapping; the first few reads go without: a mapping and its page faults cost as much as several.
+    /// The file, open as long as this object lives, so that none of the calls below fails for want of a descriptor. It goes before the file does.
+    class lease {
+    public:
+        lease(lazy_file const& of, shared_file open) noexcept : of_{&of}, open_{std::move(open)} {}
+        lease(lease&& other) noexcept : of_{std::exchange(other.of_, nullptr)}, open_{std::move(other.open_)} {}
+        lease& operator=(lease&& other) noexcept {
+            std::swap(of_, other.of_);
+            open_.swap(other.open_);
+            return *this;
+        }
+        ~lease() {
+            if (of_ == nullptr) return;
+            std::lock_guard const hold{of_->entry_.m};
+            --of_->entry_.keepers;
+        }
+        [[nodiscard]] file_type const& operator*() const noexcept { return *open_; }
+
+    private:
+        lazy_file const* of_;
+        shared_file open_;
+    };
+    /// Errors: no_descriptor, and those of opening.
+    [[nodiscard]] result<lease> keep_open() const {
+        std::lock_guard const hold{entry_.m};
+        KEEL_TRY_LET(open, open_alone());
+        ++entry_.keepers;
+        return lease{*this, std::move(open)};
+    }
+    /// It is never closed again: somebody who does not know of this reader may take its name away. Errors: as of keep_open().
+    [[nodiscard]] result<void> keep_open_for_good() const {
+        std::lock_guard const hold{entry_.m};
+        KEEL_TRY(open_alone());
+        entry_.keepers += std::exchange(is_kept_, true) ? 0U : 1U;
+        return {};
+    }
+
+    /// All of `out`, or false. From the mapping; the first few reads go without: a mapping and its page faults cost as much as several. One
+    /// that has to be opened again is mapped then, so that it is not opened a third time.
     [[nodiscard]] bool fetch(std::uint64_t offset, byte_span out) const {
         auto const* map = map_.load(std::memory_order_acquire);
-        if (map == nullptr && cold_reads_.fetch_add(1, std::memory_order_relaxed) < cold_reads_max) {
-            auto const got = file_->read(offset, out);
-            return got && *got == out.size();
-        }
-        return fetch_mapped(offset, out);
+        if (map == nullptr && reads_.fetch_add(1, std::memory_order_relaxed) >= cold_reads()) map = ready_map();
+        return map != nullptr ? map->copy_out(offset, out).has_value() : fetch_from_file(offset, out);
     }
     /// The same, from the mapping from the first read on.
     [[nodiscard]] bool fetch_mapped(std::uint64_t offset, byte_span out) const {
         auto const* map = map_.load(std::memory_order_acquire);
-        if (map == nullptr) map = ready_map();
-        return map != nullptr && map->copy_out(offset, out).has_value();
+        if (map == nullptr && reads_.fetch_add(1, std::memory_order_relaxed) >= 0) map = ready_map();
+        return map != nullptr ? map->copy_out(offset, out).has_value() : fetch_from_file(offset, out);
     }
     /// Asks for what fetch() will copy, where that costs nothing but asking.
     void prefetch(std::uint64_t offset, std::size_t bytes) const noexcept {
         if constexpr (requires(typename Fs::mapping const& m) { m.prefetch(offset, bytes); })
             if (auto const* map = map_.load(std::memory_order_acquire); map != nullptr) map->prefetch(offset, bytes);
     }
-    /// Past the page cache; what lies behind the end of the file is zeros.
+    /// Past the page cache; what lies behind the end of the file is zeros. Errors: no_descriptor, those of opening and of the read.
     [[nodiscard]] result<void> fetch_uncached(std::uint64_t offset, byte_span out) const {
-        KEEL_TRY_LET(got, file_->read_uncached(offset, out));
+        KEEL_TRY_LET(file, open());
+        KEEL_TRY_LET(got, file->read_uncached(offset, out));
         for (auto& b : out.subspan(got)) b = std::byte{0};
         return {};
     }
 
 private:
-    static constexpr std::uint32_t cold_reads_max = 16;
+    static constexpr std::int64_t cold_reads_max = 16;
+    static constexpr std::int64_t reads_until_retry = 4096; ///< of a mapping that was refused
 
+    /// How many go without a mapping.
+    [[nodiscard]] std::int64_t cold_reads() const noexcept {
+        return entry_.was_closed.load(std::memory_order_relaxed) ? 0 : cold_reads_max;
+    }
+    [[nodiscard]] result<shared_file> open() const {
+        std::lock_guard const hold{entry_.m};
+        return open_alone();
+    }
+    /// With the entry's mutex held.
+    [[nodiscard]] result<shared_file> open_alone() const {
+        entry_.is_used.store(true, std::memory_order_relaxed);
+        if (entry_.file) return std::static_pointer_cast<file_type const>(entry_.file);
+        open_files_->make_room();
+        auto fs = fs_;
+        auto const ask = [&] { return fs.open(path_, io::access::read_only, io::creation::must_exist); };
+        auto opened = ask();
+        while (!opened && opened.error().code == errc::no_descriptor && open_files_->close_one()) opened = ask();
+        if (!opened) return failure(std::move(opened).error());
+        auto file = std::make_shared<file_type const>(std::move(*opened));
+        open_files_->add(entry_);
+        entry_.file = file;
+        return file;
+    }
+    [[nodiscard]] bool fetch_from_file(std::uint64_t offset, byte_span out) const {
+        auto const file = open();
+        auto const got = file ? (*file)->read(offset, out) : result<std::size_t>{std::size_t{0}};
+        return file && got && *got == out.size();
+    }
+
+    /// Nothing where none is to be had: then many reads go without before it is tried again.
     [[nodiscard]] typename Fs::mapping const* ready_map() const {
-        std::lock_guard const hold{m_};
+        std::lock_guard const hold{entry_.m};
+        if (!mapping_) make_mapping();
         if (!mapping_) {
-            auto made = file_->map(io::access::read_only);
-            if (!made) return nullptr;
-            mapping_.emplace(std::move(*made));
-            map_.store(&*mapping_, std::memory_order_release);
+            reads_.store(-reads_until_retry, std::memory_order_relaxed);
+            return nullptr;
         }
         return &*mapping_;
+    }
+    /// With the entry's mutex held.
+    void make_mapping() const {
+        auto const file = open_alone();
+        auto const status = file ? (*file)->status() : result<io::file_status>{io::file_status{}};
+        if (!file || !status || !open_files_->take_mapping(status->size)) return;
+        auto made = (*file)->map(io::access::read_only);
+        if (!made) return open_files_->give_mapping(status->size);
+        mapping_.emplace(std::move(*made));
+        mapping_bytes_ = status->size;
+        map_.store(&*mapping_, std::memory_order_release);
+        entry_.is_used.store(false, std::memory_order_relaxed); // reads go without the descriptor
     }
 
     Fs fs_;
     std::string path_;
-    mutable std::mutex m_;
-    mutable std::atomic<bool> ready_{false};
-    mutable std::atomic<std::uint32_t> cold_reads_{0}; // relaxed: a hint
-    mutable std::optional<typename Fs::file> file_{};
+    std::shared_ptr<open_file_list> open_files_;
+    mutable open_file_list::entry entry_{};
+    mutable bool is_kept_ = false;               ///< for good; guarded by the entry's mutex
+    mutable std::atomic<std::int64_t> reads_{0}; // without a mapping; relaxed: a hint
     mutable std::optional<typename Fs::mapping> mapping_{};
+    mutable std::uint64_t mapping_bytes_ = 0; ///< as it was counted
     mutable std::atomic<typename Fs::mapping const*> map_{nullptr};
 };
 
@@ -10878,8 +11465,6 @@ void sort_by_prefix(std::vector<Item>& items, Less const& less) {
 
 // A window that slides over a file: everything that reads frames reads them through one of these, so memory stays bounded by the
 // window (or by one frame, where a frame is longer) and a sector that cannot be read is zeros and a note, not the end.
-
-#include <iterator>
 
 namespace keel::inline v0::wal {
 
@@ -11563,9 +12148,10 @@ public:
 
     /// `of.index` says where the index on the disk is; where there is none, `scanned` is it.
     log_run(Fs fs, wal::closed_segment of, std::shared_ptr<wal::sorted_index const> scanned,
-            std::shared_ptr<read_cache> cache, std::shared_ptr<damage_listener const> listener)
-        : log_run{std::make_shared<lazy_file<Fs> const>(std::move(fs), of.path), std::move(of), std::move(scanned),
-                  std::move(cache), std::move(listener)} {}
+            std::shared_ptr<read_cache> cache, std::shared_ptr<damage_listener const> listener,
+            std::shared_ptr<open_file_list> open_files = std::make_shared<open_file_list>())
+        : log_run{std::make_shared<lazy_file<Fs> const>(std::move(fs), of.path, std::move(open_files)), std::move(of),
+                  std::move(scanned), std::move(cache), std::move(listener)} {}
     /// The same file as another run reads.
     log_run(std::shared_ptr<lazy_file<Fs> const> file, wal::closed_segment of,
             std::shared_ptr<wal::sorted_index const> scanned, std::shared_ptr<read_cache> cache,
@@ -11579,11 +12165,10 @@ public:
     [[nodiscard]] wal::closed_segment const& source() const noexcept { return of_; }
     /// Held by every run that reads this file: as long as somebody else holds it the file is needed.
     [[nodiscard]] std::shared_ptr<void const> file() const noexcept { return file_; }
-    /// The file, opened if no look-up has done so: what is open stays readable when somebody removes it.
-    [[nodiscard]] result<file_type const*> opened() const {
-        KEEL_TRY(file_->ready());
-        return &file_->file();
-    }
+    /// The file, open as long as that object lives. Errors: no_descriptor, those of opening.
+    [[nodiscard]] auto keep_open() const { return file_->keep_open(); }
+    /// It stays open, and so readable when somebody removes it, as long as the run lives. Errors: likewise.
+    [[nodiscard]] result<void> keep_open_for_good() const { return file_->keep_open_for_good(); }
     /// Whether it still stands under its name. Errors: not_found.
     [[nodiscard]] result<void> named() const { return file_->named(); }
     /// The same without the records behind `last`.
@@ -11720,11 +12305,43 @@ private:
             while (low < high) {
                 auto const middle = low + (high - low) / 2;
                 KEEL_TRY_LET(e, entry(middle));
-                if (!run_->read(e, scratch)) return lower_bound_of_readable({low, high}, key, at, scratch, go);
+                if (auto const seen = run_->read(e, scratch); !seen) {
+                    if (is_shortage(seen.error().code)) return failure(seen.error());
+                    return lower_bound_of_readable({low, high}, key, at, scratch, go);
+                }
                 if (is_in_front(scratch.what, key, at)) low = middle + 1;
                 else high = middle;
             }
             return low;
+        }
+
+        /// Behind the versions of `key`, which entry `i` is one of. Reads a few records, however many there are: two that have the key have
+        /// only versions of it between them. Where one of these few does not count or cannot be read, it may give a place too early.
+        result<std::uint64_t> end_of_key(std::uint64_t i, std::string_view key, read_version& scratch) {
+            KEEL_TRY_LET(e, entry(i));
+            KEEL_TRY_LET(end, end_of_prefix(i + 1, e.prefix));
+            if (end == i + 1) return end;
+            KEEL_TRY_LET(all, has_key(end - 1, key, scratch)); // most often
+            if (all) return end;
+            return end_of_alike(i + 1, end - 1, [&](std::uint64_t at) { return has_key(at, key, scratch); });
+        }
+        /// Likewise the first version of `key`, which entry `i` is one of.
+        result<std::uint64_t> begin_of_key(std::uint64_t i, std::string_view key, read_version& scratch) {
+            KEEL_TRY_LET(e, entry(i));
+            KEEL_TRY_LET(begin, begin_of_prefix(i, e.prefix));
+            if (begin == i) return begin;
+            KEEL_TRY_LET(all, has_key(begin, key, scratch));
+            if (all) return begin;
+            KEEL_TRY_LET(
+                n, end_of_alike(0, i - begin - 1, [&](std::uint64_t at) { return has_key(i - 1 - at, key, scratch); }));
+            return i - n;
+        }
+        /// The first of the versions of one key in [first, last) that is not newer than `snapshot`, or an empty place in front of it.
+        result<std::uint64_t> first_not_newer(std::uint64_t first, std::uint64_t last, lsn snapshot) {
+            return end_of_alike(first, last, [&](std::uint64_t i) -> result<bool> {
+                KEEL_TRY_LET(e, entry(i));
+                return !is_unknown(e) && run_->lsn_of(e) > snapshot;
+            });
         }
 
     private:
@@ -11766,7 +12383,11 @@ private:
             auto low = alike.first; // behind the last one that is known to be in front
             for (auto i = alike.first; i < alike.last; ++i) {
                 KEEL_TRY_LET(e, entry(i));
-                if (is_unknown(e) || !run_->read(e, scratch)) continue;
+                if (is_unknown(e)) continue;
+                if (auto const seen = run_->read(e, scratch); !seen) {
+                    if (is_shortage(seen.error().code)) return failure(seen.error());
+                    continue;
+                }
                 if (!is_in_front(scratch.what, key, at)) return go == unread::behind ? low : i;
                 low = i + 1;
             }
@@ -11791,14 +12412,16 @@ private:
             }
             return low;
         }
-        /// Behind the entries with this prefix that begin at `from`: in steps that double, because most often there are few.
-        result<std::uint64_t> end_of_prefix(std::uint64_t from, std::uint64_t prefix) {
-            auto low = from; // all in front of it, from `from` on, have the prefix
-            auto high = run_->shape_.entries;
+        /// The end of those in [from, to) that `alike(i)`, a result, says yes to, and which come first: in steps that double, because most
+        /// often there are few.
+        template <class Alike>
+        static result<std::uint64_t> end_of_alike(std::uint64_t from, std::uint64_t to, Alike const& alike) {
+            auto low = from; // all in front of it are
+            auto high = to;
             for (std::uint64_t step = 1; low < high; step *= 2) {
                 auto const at = std::min(low + step - 1, high - 1);
-                KEEL_TRY_LET(e, entry(at));
-                if (e.prefix != prefix) {
+                KEEL_TRY_LET(yes, alike(at));
+                if (!yes) {
                     high = at;
                     break;
                 }
@@ -11806,11 +12429,29 @@ private:
             }
             while (low < high) {
                 auto const middle = low + (high - low) / 2;
-                KEEL_TRY_LET(e, entry(middle));
-                if (e.prefix == prefix) low = middle + 1;
+                KEEL_TRY_LET(yes, alike(middle));
+                if (yes) low = middle + 1;
                 else high = middle;
             }
             return low;
+        }
+        result<bool> has_prefix(std::uint64_t i, std::uint64_t prefix) {
+            KEEL_TRY_LET(e, entry(i));
+            return e.prefix == prefix;
+        }
+        /// Whether the record of entry `i` counts, can be read and has this key.
+        result<bool> has_key(std::uint64_t i, std::string_view key, read_version& scratch) {
+            KEEL_TRY_LET(e, entry(i));
+            return run_->counts(e) && run_->read(e, scratch) && scratch.what.key == key;
+        }
+        /// Behind the entries with this prefix that begin at `from`.
+        result<std::uint64_t> end_of_prefix(std::uint64_t from, std::uint64_t prefix) {
+            return end_of_alike(from, run_->shape_.entries, [&](std::uint64_t i) { return has_prefix(i, prefix); });
+        }
+        /// The first of the entries with this prefix that end in front of `to`.
+        result<std::uint64_t> begin_of_prefix(std::uint64_t to, std::uint64_t prefix) {
+            KEEL_TRY_LET(n, end_of_alike(0, to, [&](std::uint64_t i) { return has_prefix(to - 1 - i, prefix); }));
+            return to - n;
         }
 
         /// Makes the entries of the block that has entry `i` available to entry_at(); all entries where the index is in memory.
@@ -11826,6 +12467,7 @@ private:
             auto const number = i / per_block;
             auto got = run_->load_block(run_->block_offset(number));
             if (!got) {
+                if (is_shortage(got.error().code)) return failure(got.error());
                 // The block is damaged: the index is made anew. It sorts alike, so positions stay what they are.
                 KEEL_TRY(run_->make_anew(got.error()));
                 return hold(i);
@@ -11921,21 +12563,29 @@ public:
         std::optional<typename walker::stretch> alike_{};
     };
 
-    /// Walks the versions that count, by key and the newest first, in either direction. Where something cannot be read it is in trouble
-    /// and not valid: damaged() says what it cannot give, and either of the two calls behind that goes on.
+    /// Walks the versions that count, by key and the newest first, in either direction; or of each key the newest one that counts and is not
+    /// newer than `snapshot`, and where some do not count, or cannot be read, maybe others. Where something cannot be read it is in
+    /// trouble and not valid: damaged() says what it cannot give, and either of the two calls behind that goes on.
     class cursor {
     public:
-        explicit cursor(std::shared_ptr<log_run const> of) : of_{std::move(of)}, at_{*of_} {}
+        explicit cursor(std::shared_ptr<log_run const> of, lsn snapshot = lsn_max, versions which = versions::all)
+            : of_{std::move(of)}, at_{*of_}, snapshot_{std::min(snapshot, of_->newest())}, which_{which} {}
 
         void seek(std::string_view key) { start(key, false); }
         void seek_before(std::string_view key) { start(key, true); }
         void seek_last() {
             if (auto ready = of_->ready_index(); !ready) return fail(ready.error(), stuck::everywhere);
-            i_ = of_->shape_.entries;
+            i_ = front_ = of_->shape_.entries;
             step_back();
         }
         void next() {
             ++i_;
+            settle_forward();
+        }
+        /// On towards another key: it may stand on the same one still where some records do not count, or cannot be read.
+        void pass() {
+            auto const end = at_.end_of_key(i_, now_.what.key, scratch_);
+            go_on_at(end ? *end : i_ + 1);
             settle_forward();
         }
         void previous() { step_back(); }
@@ -11980,7 +12630,7 @@ public:
             auto const unread = before ? walker::unread::in_front : walker::unread::behind;
             auto const from = at_.lower_bound(*alike, key, lsn_max, now_, unread);
             if (!from) return fail(from.error(), stuck::everywhere);
-            i_ = *from;
+            i_ = front_ = *from;
             if (before) step_back();
             else settle_forward();
         }
@@ -11992,16 +12642,57 @@ public:
             return where_ != stuck::everywhere;
         }
         void settle_forward() {
-            for (; !meets_unknown() && i_ < of_->shape_.entries; ++i_)
+            unsigned unseen = 0; // in a row
+            for (; !meets_unknown() && i_ < of_->shape_.entries; ++i_) {
                 if (take(true) || trouble_) return;
+                if (++unseen % unseen_in_a_row == 0) pass_unseen();
+            }
             valid_ = false;
         }
+        /// From an entry that is not seen up to the last one of its key in front of one that is, as far as that can be told.
+        void pass_unseen() {
+            auto const e = at_.entry(i_);
+            if (!e || !of_->counts(*e) || !of_->read(*e, now_)) return;
+            auto const end = at_.end_of_key(i_, now_.what.key, scratch_);
+            if (!end || *end == i_ + 1) return;
+            auto const seen = at_.first_not_newer(i_ + 1, *end, snapshot_);
+            if (seen) go_on_at(*seen - 1);
+        }
+        void go_on_at(std::uint64_t i) noexcept {
+            if (i > i_ + 1) asked_in_ = ~std::uint64_t{0};
+            i_ = i;
+        }
         void step_back() {
-            while (!meets_unknown() && i_ > 0) {
-                --i_;
+            while (!meets_unknown() && front_ > 0) {
+                i_ = --front_;
+                if (which_ == versions::newest_seen && !to_newest_seen()) continue;
                 if (take(false) || trouble_) return;
             }
             valid_ = false;
+        }
+        /// From the oldest version of a key to the newest one that is seen, as far as it can be told which records are the key's; false: none
+        /// is seen. What is in front of them comes next.
+        [[nodiscard]] bool to_newest_seen() {
+            auto const e = at_.entry(i_);
+            auto const before = i_ > 0 ? at_.entry(i_ - 1) : e;
+            bool const is_alone = i_ == 0 || !e || !before || before->prefix != e->prefix;
+            if (is_alone || !of_->counts(*e) || !of_->read(*e, now_)) return true;
+            auto const begin = at_.begin_of_key(i_, now_.what.key, scratch_);
+            auto const seen = begin ? at_.first_not_newer(*begin, i_ + 1, snapshot_) : begin;
+            if (!seen) return true;
+            auto at = *seen;
+            for (; at <= i_ && !sees(at); ++at) {}
+            front_ = *begin;
+            if (at > i_) return false;
+            i_ = at;
+            return true;
+        }
+        [[nodiscard]] bool sees(std::uint64_t i) {
+            auto const e = at_.entry(i);
+            return !e || sees(*e);
+        }
+        [[nodiscard]] bool sees(format::index_entry const& e) const noexcept {
+            return of_->lsn_of(e) <= snapshot_ && of_->counts(e);
         }
         /// Whether there are records that the index does not know and the walk has not told of.
         bool meets_unknown() {
@@ -12015,7 +12706,7 @@ public:
             auto const e = at_.entry(i_);
             if (!e) return fail(e.error(), stuck::everywhere), false;
             ask_ahead(forward);
-            if (!of_->counts(of_->lsn_of(*e)) || is_unknown(*e)) return false;
+            if (!sees(*e)) return false;
             auto const got = of_->read(*e, now_, look_bytes_);
             if (!got) return fail(got.error(), stuck::at_record), false;
             look_bytes_ = std::clamp(static_cast<std::size_t>(*got), look_bytes_min, first_look_bytes);
@@ -12038,12 +12729,17 @@ public:
         walker at_;
         static constexpr std::uint64_t steps_ahead = 12;
         static constexpr std::size_t look_bytes_min = 64;
+        static constexpr unsigned unseen_in_a_row = 4; ///< entries, before it is found out how many more there are
 
+        lsn snapshot_;
+        versions which_;
         std::uint64_t i_ = 0;
+        std::uint64_t front_ = 0;                    ///< backward: entries in front of it are still to come
         std::uint64_t asked_in_ = ~std::uint64_t{0}; ///< first of the entries that were at hand then
         std::size_t look_bytes_ = first_look_bytes;  ///< as many as the last record had: most are alike
         bool valid_ = false;
         read_version now_{};
+        read_version scratch_{};
         std::optional<error> trouble_{};
         stuck where_ = stuck::at_record;
         std::size_t told_ = 0; ///< of what the index does not know
@@ -12058,6 +12754,11 @@ private:
         return r != of_.counted.end() && r->first <= at;
     }
 
+    /// Whether a record is known there that counts.
+    [[nodiscard]] bool counts(format::index_entry const& e) const noexcept {
+        return !is_unknown(e) && counts(lsn_of(e));
+    }
+
     // ---- records ------------------------------------------------------------------------------------------------------------
 
     /// Gives the bytes of its frame. `expected`: so many are looked at first.
@@ -12069,7 +12770,6 @@ private:
                             offset % format::frame_alignment == 0;
         if (inside) {
             auto const room = of_.end - offset;
-            KEEL_TRY(file_->ready());
             seen = look(offset, room, expected, into);
             if (seen.state != format::frame_state::intact) {
                 KEEL_TRY_LET(again, look_again(offset, room, into));
@@ -12116,6 +12816,7 @@ private:
     [[nodiscard]] result<void> read_medium(std::uint64_t offset, byte_span out) const {
         auto const got = file_->fetch_uncached(offset, out);
         if (!got) {
+            if (is_shortage(got.error().code)) return got;
             tell({.kind = damage::unreadable,
                   .file = of_.path,
                   .offset = offset,
@@ -12130,7 +12831,7 @@ private:
     [[nodiscard]] std::optional<format::frame_header> believed_header(format::index_entry const& e) const {
         std::array<std::byte, format::frame_header_bytes> head{};
         bool const inside = e.offset >= of_.begin && e.offset < of_.end && of_.end - e.offset >= head.size();
-        if (!inside || !file_->ready()) return std::nullopt;
+        if (!inside) return std::nullopt;
         auto const peek = [&](bool got) {
             if (!got) return format::frame_view{};
             return format::peek_frame(head.data(), {of_.salt, e.offset}, of_.end - e.offset);
@@ -12178,7 +12879,7 @@ private:
             return {};
         std::lock_guard const hold{m_};
         if (index_ready_.load(std::memory_order_relaxed)) return {};
-        KEEL_TRY(file_->ready());
+        KEEL_TRY_LET(open, file_->keep_open()); // so that no part of it looks damaged for want of a descriptor
         if (heap_.load(std::memory_order_relaxed) == nullptr)
             if (auto done = load_head(); !done) KEEL_TRY(make_anew_locked(done.error()));
         index_ready_.store(true, std::memory_order_release);
@@ -12220,7 +12921,8 @@ private:
         std::lock_guard const hold{m_};
         auto& slot = (*own_filter_)[number];
         if (auto const* there = slot.load(std::memory_order_relaxed); there != nullptr) return there;
-        if (!file_->ready()) return nullptr;
+        auto const open = file_->keep_open();
+        if (!open) return nullptr; // not now
         auto block = read_block(of_.filter->offset + number * shape_.block);
         if (!block) return nullptr;
         filter_held_.push_back(std::move(*block));
@@ -12308,6 +13010,7 @@ private:
     /// Makes the index anew in memory, as far as its blocks do not verify. Errors: the medium does not give all that this takes; a later
     /// call tries again, until it is believed that it never will.
     result<void> make_anew_locked(error const& why) const {
+        KEEL_TRY_LET(open, file_->keep_open());
         std::vector<std::vector<format::index_entry>> blocks(static_cast<std::size_t>(shape_.entry_blocks()));
         bool silent = false;
         for (std::size_t b = 0; b < blocks.size(); ++b) {
@@ -12321,7 +13024,7 @@ private:
             }
         }
         auto fences = load_fences();
-        record_finder<C, file_type> finder{file_->file(),
+        record_finder<C, file_type> finder{*open,
                                            of_,
                                            shape_,
                                            std::move(blocks),
@@ -12431,39 +13134,65 @@ private:
 #define KEEL_TABLE_RECORD_INDEX_HPP
 
 // Records in memory, found by key and walked in order. An insertion costs one place in a hash table; order is made when somebody
-// asks for it: a walk sorts what came since the last one and merges it with what was sorted before. So a program that only puts never
-// pays for order, and one that walks pays for each record a few times at most.
+// asks for it: a walk sorts the keys that are new since the last one and merges them with what was sorted before. A key is sorted once,
+// however often it is written. So a program that only puts never pays for order, one that walks pays for each key a few times at most, and
+// a walk takes one step a key and not one a version.
 //
 // An insertion has two steps. stage() copies the record and makes sure of all memory that it will need: it may throw, and then nothing has
 // changed. publish() makes the record visible and cannot fail. So a record can be written to the log between the two, and nothing that the
 // log holds is missing here for want of memory.
 //
-// Thread rules: one thread stages and publishes, any number look up and walk. Nodes never change once they are published: a slot, the
-// table and newest_ are stored with release and loaded with acquire. m_ guards the sorted pieces; walkers take it, an insertion never does.
+// Thread rules: one thread stages and publishes, any number look up and walk. m_ guards the sorted pieces; walkers take it, an insertion
+// never does. A published node does not change, but for the link of a key's first version, which leads to the newest. That link, the slots,
+// the table and newest_key_ are stored with release, once the node is complete, and loaded with acquire. So whoever comes to a node by any
+// of them sees it whole, and with it all that is older of its key: these links were stored before.
+// A walk comes from a key's first version to the newest that there is when it stands on the key. That may be one which was published
+// since the walk began, and then newer than the walk's snapshot: the walk goes on to older ones. It is never older than what the snapshot
+// sees: a snapshot is an LSN that was read with acquire after all up to it was published, and a link never leads back.
 
 namespace keel::inline v0::table {
 
 class record_index {
 public:
-    /// One version of one key; key and value lie behind it.
+    /// One version of one key; key and value lie behind it. The versions of a key form a ring: each leads to the one before it, the first
+    /// one to the newest.
     struct node {
+        enum class place : std::uint8_t {
+            nothing, ///< only counted while it is staged
+            first,   ///< of its key
+            later,
+        };
+
         std::uint64_t hash;
         lsn at;
+        std::atomic<node const*> ring;
         union {
-            node const* older; ///< the version of the same key before this one
-            node* next_staged; ///< until it is published: what is staged behind it
+            node const* first;      ///< version of the key; of a later one
+            node const* key_before; ///< of a first one: the first version of the key that was inserted before this key
+            node* next_staged;      ///< until it is published: what is staged behind it
         };
-        node const* before; ///< what was inserted before this, whatever its key
         std::uint32_t value_bytes;
         std::uint16_t key_bytes;
         bool tombstone;
-        bool is_nothing; ///< only counted while it is staged
+        place in_ring;
 
         [[nodiscard]] std::string_view key() const noexcept { return {text(), key_bytes}; }
         [[nodiscard]] version view() const noexcept {
             return {.key = key(), .value = {text() + key_bytes, value_bytes}, .at = at, .tombstone = tombstone};
         }
         [[nodiscard]] char const* text() const noexcept { return reinterpret_cast<char const*>(this + 1); }
+        /// The version of the same key before this one; nothing: there is none.
+        [[nodiscard]] node const* older() const noexcept {
+            return in_ring == place::first ? nullptr : ring.load(std::memory_order_relaxed);
+        }
+        /// The newest version of the key that there is now. Of a first version.
+        [[nodiscard]] node const* newest() const noexcept { return ring.load(std::memory_order_acquire); }
+        /// From this version on, the first that is not newer than `snapshot`; nothing: there is none.
+        [[nodiscard]] node const* seen_from(lsn snapshot) const noexcept {
+            auto const* n = this;
+            while (n != nullptr && n->at > snapshot) n = n->older();
+            return n;
+        }
     };
 
 private:
@@ -12523,7 +13252,7 @@ public:
     /// Takes a place among the staged records for one that has no key: publish() passes over it.
     void stage_nothing() {
         stage({}, {}, false);
-        staged_last_->is_nothing = true;
+        staged_last_->in_ring = node::place::nothing;
     }
     [[nodiscard]] std::size_t staged() const noexcept { return staged_count_; }
     /// Forgets what was staged after the first `count`. Their memory is given back with the index.
@@ -12552,22 +13281,23 @@ public:
         auto const& slots = table_.load(std::memory_order_acquire)->slots;
         keel::detail::prefetch(&slots[static_cast<std::size_t>(hash) & (slots.size() - 1)]);
     }
-    [[nodiscard]] bool empty() const noexcept { return newest_.load(std::memory_order_acquire) == nullptr; }
+    [[nodiscard]] bool empty() const noexcept { return newest_key_.load(std::memory_order_acquire) == nullptr; }
 
     /// The newest version of `key` that is not newer than `snapshot`; nothing where there is none.
     [[nodiscard]] node const* find(std::string_view key, std::uint64_t hash, lsn snapshot) const noexcept {
         auto const& table = *table_.load(std::memory_order_acquire);
-        auto const* n = slot_of(table, hash, key).load(std::memory_order_acquire).get();
-        while (n != nullptr && n->at > snapshot) n = n->older;
-        return n;
+        auto const* const newest = slot_of(table, hash, key).load(std::memory_order_acquire).get();
+        return newest != nullptr ? newest->seen_from(snapshot) : nullptr;
     }
 
-    /// Walks versions, by key and the newest first, in either direction, over all that was inserted before it was made.
+    /// Walks keys in either direction, over all that was inserted before it was made: of each key that has a version not newer than
+    /// `snapshot` the newest such one, or, forward only, all of them, the newest first.
     class cursor {
     public:
-        explicit cursor(record_index const& of) : pieces_{of.sorted()} {
-            for (auto const& p : pieces_)
-                if (!p->empty()) standing_.push_back({p->data(), p->data(), p->data() + p->size()});
+        explicit cursor(record_index const& of, lsn snapshot = lsn_max, versions which = versions::newest_seen)
+            : pieces_{of.sorted()}, snapshot_{snapshot}, which_{which} {
+            standing_.reserve(pieces_->size());
+            for (auto const& p : *pieces_) standing_.push_back({p->data(), p->data(), p->data() + p->size()});
         }
 
         void seek(std::string_view key) {
@@ -12575,14 +13305,21 @@ public:
             choose_next();
         }
         void seek_before(std::string_view key) {
+            KEEL_ASSERT(which_ == versions::newest_seen);
             place(key);
             choose_previous();
         }
         void seek_last() {
+            KEEL_ASSERT(which_ == versions::newest_seen);
             for (auto& s : standing_) s.at = s.end;
             choose_previous();
         }
         void next() {
+            if (which_ == versions::all && (now_ = now_->older()) != nullptr) return;
+            pass();
+        }
+        /// On to another key.
+        void pass() {
             ++standing_[chosen_].at;
             choose_next();
         }
@@ -12599,9 +13336,10 @@ public:
         struct sortable {
             std::uint64_t high; ///< the first sixteen bytes of the key: most keys differ there
             std::uint64_t low;
-            node const* what;
+            node const* what; ///< the key's first version
         };
         using piece = std::vector<sortable>;
+        using piece_list = std::vector<std::shared_ptr<piece const>>;
         struct stand {
             sortable const* begin;
             sortable const* at; ///< forward: the next one; backward: behind it
@@ -12615,8 +13353,7 @@ public:
         [[nodiscard]] static bool in_front(sortable const& a, sortable const& b) noexcept {
             if (a.high != b.high) return a.high < b.high;
             if (a.low != b.low) return a.low < b.low;
-            auto const order = a.what->key().compare(b.what->key());
-            return order != 0 ? order < 0 : a.what->at > b.what->at;
+            return a.what->key() < b.what->key();
         }
 
         void place(std::string_view key) {
@@ -12629,26 +13366,37 @@ public:
             };
             for (auto& s : standing_) s.at = std::partition_point(s.begin, s.end, less);
         }
+        /// To the next key of which something is seen. No key is in two pieces.
         void choose_next() noexcept {
-            now_ = nullptr;
-            for (std::size_t i = 0; i < standing_.size(); ++i) {
-                auto const& s = standing_[i];
-                if (s.at == s.end || (now_ != nullptr && !in_front(*s.at, *standing_[chosen_].at))) continue;
-                chosen_ = i;
-                now_ = s.at->what;
+            for (stand* first = nullptr;; ++first->at, first = nullptr) {
+                for (auto& s : standing_)
+                    if (s.at != s.end && (first == nullptr || in_front(*s.at, *first->at))) first = &s;
+                now_ = nullptr;
+                if (first == nullptr) return;
+                chosen_ = static_cast<std::size_t>(first - standing_.data());
+                if (first->end - first->at > ahead) keel::detail::prefetch(first->at[ahead].what);
+                now_ = first->at->what->newest()->seen_from(snapshot_);
+                if (now_ != nullptr) return;
             }
         }
         void choose_previous() noexcept {
-            now_ = nullptr;
-            for (std::size_t i = 0; i < standing_.size(); ++i) {
-                auto const& s = standing_[i];
-                if (s.at == s.begin || (now_ != nullptr && !in_front(standing_[chosen_].at[-1], s.at[-1]))) continue;
-                chosen_ = i;
-                now_ = s.at[-1].what;
+            for (stand* last = nullptr;; --last->at, last = nullptr) {
+                for (auto& s : standing_)
+                    if (s.at != s.begin && (last == nullptr || in_front(last->at[-1], s.at[-1]))) last = &s;
+                now_ = nullptr;
+                if (last == nullptr) return;
+                chosen_ = static_cast<std::size_t>(last - standing_.data());
+                if (last->at - last->begin > ahead) keel::detail::prefetch(last->at[-1 - ahead].what);
+                now_ = last->at[-1].what->newest()->seen_from(snapshot_);
+                if (now_ != nullptr) return;
             }
         }
 
-        std::vector<std::shared_ptr<piece const>> pieces_;
+        static constexpr std::ptrdiff_t ahead = 4; ///< keys whose memory is asked for before the walk is there
+
+        std::shared_ptr<piece_list const> pieces_;
+        lsn snapshot_;
+        versions which_;
         std::vector<stand> standing_{};
         std::size_t chosen_ = 0;
         node const* now_ = nullptr;
@@ -12657,9 +13405,11 @@ public:
 private:
     using sortable = cursor::sortable;
     using piece = cursor::piece;
+    using piece_list = cursor::piece_list;
 
     static constexpr std::size_t first_slots = 256;
-    static constexpr std::size_t small_piece = 64;     ///< so few are sorted for one walk and not kept
+    static constexpr std::size_t small_piece =
+        64; ///< a smaller one takes new keys; a larger one joins those of its size
     static constexpr std::size_t published_ahead = 16; ///< of a batch: slots that are asked for before they are written
 
     /// Readers may stand in a smaller table meanwhile: it stays, and has all that they may see.
@@ -12684,12 +13434,12 @@ private:
         auto* const memory = memory_.allocate(sizeof(node) + key.size() + value.size());
         auto* const n = new (memory) node{.hash = format::filter_hash(key),
                                           .at = {},
+                                          .ring = nullptr,
                                           .next_staged = nullptr,
-                                          .before = nullptr,
                                           .value_bytes = static_cast<std::uint32_t>(value.size()),
                                           .key_bytes = static_cast<std::uint16_t>(key.size()),
                                           .tombstone = tombstone,
-                                          .is_nothing = false};
+                                          .in_ring = node::place::first};
         auto* const text = memory + sizeof(node);
         if (!key.empty()) std::memcpy(text, key.data(), key.size());
         if (!value.empty()) std::memcpy(text + key.size(), value.data(), value.size());
@@ -12700,37 +13450,51 @@ private:
         auto* const n = staged_first_;
         staged_first_ = n->next_staged;
         if (--staged_count_ == 0) staged_last_ = nullptr;
-        if (n->is_nothing) return;
-        auto& slot = slot_of(*tables_.back(), n->hash, n->key());
-        n->older = slot.load(std::memory_order_relaxed).get();
-        n->before = newest_.load(std::memory_order_relaxed);
+        if (n->in_ring == node::place::nothing) return;
         n->at = at;
-        count_ += n->older == nullptr;
+        auto& slot = slot_of(*tables_.back(), n->hash, n->key());
+        if (auto const* const before = slot.load(std::memory_order_relaxed).get(); before != nullptr) {
+            // Nodes are this index's own, and made without const.
+            auto* const first = const_cast<node*>(before->in_ring == node::place::first ? before : before->first);
+            n->in_ring = node::place::later;
+            n->first = first;
+            n->ring.store(before, std::memory_order_relaxed);
+            slot.store({n, n->hash}, std::memory_order_release);
+            first->ring.store(n, std::memory_order_release);
+            return;
+        }
+        n->ring.store(n, std::memory_order_relaxed);
+        n->key_before = newest_key_.load(std::memory_order_relaxed);
+        ++count_;
         slot.store({n, n->hash}, std::memory_order_release);
-        newest_.store(n, std::memory_order_release);
+        newest_key_.store(n, std::memory_order_release);
     }
 
-    /// Everything inserted so far, as sorted pieces, few of them. New records become a piece of their own, and pieces of like size one.
-    [[nodiscard]] std::vector<std::shared_ptr<piece const>> sorted() const {
+    /// All keys inserted so far, as sorted pieces, few of them.
+    [[nodiscard]] std::shared_ptr<piece_list const> sorted() const {
         std::lock_guard const hold{m_};
-        auto const* const newest = newest_.load(std::memory_order_acquire);
+        auto const* const newest = newest_key_.load(std::memory_order_acquire);
+        if (newest == sorted_upto_) return pieces_;
         auto fresh = std::make_shared<piece>();
-        for (auto const* n = newest; n != sorted_upto_; n = n->before) fresh->push_back(cursor::sortable_of(n));
+        for (auto const* n = newest; n != sorted_upto_; n = n->key_before) fresh->push_back(cursor::sortable_of(n));
         std::ranges::sort(*fresh, cursor::in_front);
-        bool const keep = fresh->size() > small_piece;
-        auto out = pieces_;
-        out.push_back(std::move(fresh));
-        if (!keep) return out;
-        while (out.size() > 1 && out[out.size() - 2]->size() < 2 * out.back()->size()) {
+        auto next = std::make_shared<piece_list>(*pieces_);
+        next->push_back(std::move(fresh));
+        while (next->size() > 1 && joins((*next)[next->size() - 2]->size(), next->back()->size())) {
+            auto const& larger = *(*next)[next->size() - 2];
             auto both = std::make_shared<piece>();
-            both->reserve(out[out.size() - 2]->size() + out.back()->size());
-            std::ranges::merge(*out[out.size() - 2], *out.back(), std::back_inserter(*both), cursor::in_front);
-            out.pop_back();
-            out.back() = std::move(both);
+            both->reserve(larger.size() + next->back()->size());
+            std::ranges::merge(larger, *next->back(), std::back_inserter(*both), cursor::in_front);
+            next->pop_back();
+            next->back() = std::move(both);
         }
-        pieces_ = out;
+        pieces_ = std::move(next);
         sorted_upto_ = newest;
-        return out;
+        return pieces_;
+    }
+    /// Whether a piece is merged with the one behind it: of large ones those of like size.
+    [[nodiscard]] static constexpr bool joins(std::size_t size, std::size_t behind) noexcept {
+        return size < std::max(small_piece, 2 * behind);
     }
 
     std::shared_ptr<io::large_page_pool> pages_;
@@ -12741,10 +13505,10 @@ private:
     std::size_t staged_count_ = 0;
     std::vector<std::unique_ptr<hash_table>> tables_{}; ///< the last one is used
     std::atomic<hash_table const*> table_{nullptr};
-    std::atomic<node const*> newest_{nullptr};
+    std::atomic<node const*> newest_key_{nullptr}; ///< first version of the key inserted last
     mutable std::mutex m_;
-    mutable std::vector<std::shared_ptr<piece const>> pieces_{};
-    mutable node const* sorted_upto_ = nullptr; ///< newest of what is in the pieces
+    mutable std::shared_ptr<piece_list const> pieces_{std::make_shared<piece_list const>()};
+    mutable node const* sorted_upto_ = nullptr; ///< newest_key_ as of the pieces
 };
 
 } // namespace keel::inline v0::table
@@ -12792,10 +13556,11 @@ public:
         return n->view();
     }
 
-    /// Walks versions, by key and the newest first, in either direction.
+    /// Walks keys in either direction, of each the newest version that `snapshot` sees, or, forward only, all of them.
     class cursor : public record_index::cursor {
     public:
-        explicit cursor(memtable const& of) : record_index::cursor{of.written_} {}
+        explicit cursor(memtable const& of, lsn snapshot = lsn_max, versions which = versions::newest_seen)
+            : record_index::cursor{of.written_, snapshot, which} {}
     };
 
 private:
@@ -13416,9 +14181,10 @@ public:
     using file_type = typename Fs::file;
 
     sorted_table(Fs fs, std::string path, format::table_entry of, std::shared_ptr<read_cache> cache,
-                 std::shared_ptr<damage_listener const> listener)
-        : sorted_table{std::make_shared<lazy_file<Fs> const>(std::move(fs), std::move(path)), std::move(of),
-                       std::move(cache), std::move(listener)} {}
+                 std::shared_ptr<damage_listener const> listener,
+                 std::shared_ptr<open_file_list> open_files = std::make_shared<open_file_list>())
+        : sorted_table{std::make_shared<lazy_file<Fs> const>(std::move(fs), std::move(path), std::move(open_files)),
+                       std::move(of), std::move(cache), std::move(listener)} {}
     sorted_table(std::shared_ptr<lazy_file<Fs> const> file, format::table_entry of, std::shared_ptr<read_cache> cache,
                  std::shared_ptr<damage_listener const> listener)
         : file_{std::move(file)}, of_{std::move(of)}, cache_{std::move(cache)}, listener_{std::move(listener)} {}
@@ -13433,11 +14199,10 @@ public:
     [[nodiscard]] std::string const& path() const noexcept { return file_->path(); }
     /// Held by everything that reads this file: as long as somebody else holds it the file is needed.
     [[nodiscard]] std::shared_ptr<void const> file() const noexcept { return file_; }
-    /// The file, opened if no look-up has done so: what is open stays readable when somebody removes it.
-    [[nodiscard]] result<file_type const*> opened() const {
-        KEEL_TRY(file_->ready());
-        return &file_->file();
-    }
+    /// The file, open as long as that object lives. Errors: no_descriptor, those of opening.
+    [[nodiscard]] auto keep_open() const { return file_->keep_open(); }
+    /// It stays open, and so readable when somebody removes it, as long as the table lives. Errors: likewise.
+    [[nodiscard]] result<void> keep_open_for_good() const { return file_->keep_open_for_good(); }
     /// Whether it still stands under its name. Errors: not_found.
     [[nodiscard]] result<void> named() const { return file_->named(); }
     /// Whether bytes of it are known not to verify, if only those of its second header or its filter: a merge that takes it in writes a
@@ -13559,7 +14324,8 @@ private:
             if (!is_made_) {
                 leaf_ = choose(of_->root_);
                 if (leaf_ >= of_->root_.size()) return {};
-                if (enter()) {
+                KEEL_TRY_LET(verifies, enter());
+                if (verifies) {
                     i_ = choose(*list_);
                     valid_ = i_ < list_->size();
                     if (valid_) return {};
@@ -13571,9 +14337,11 @@ private:
             valid_ = i_ < list_->size();
             return {};
         }
-        bool enter() {
-            list_ = of_->index_block(leaf_);
-            return list_ != nullptr;
+        /// False: the index block does not verify.
+        result<bool> enter() {
+            KEEL_TRY_LET(list, of_->index_block(leaf_));
+            list_ = list;
+            return list != nullptr;
         }
         /// From here on the index that was made anew.
         void use_made() noexcept {
@@ -13589,7 +14357,12 @@ private:
             if (is_made_) return;
             leaf_ += forward ? 1 : std::size_t{0} - 1;
             if (leaf_ >= of_->root_.size()) return;
-            if (enter()) {
+            auto const verifies = enter();
+            if (!verifies) {
+                trouble_ = verifies.error();
+                return;
+            }
+            if (*verifies) {
                 i_ = forward ? 0 : list_->size() - 1;
                 valid_ = true;
                 return;
@@ -13736,9 +14509,7 @@ public:
     /// damaged() says what it cannot give, and either of the two calls behind that goes on.
     class cursor {
     public:
-        /// `keep`: blocks it reads are worth keeping in the cache.
-        explicit cursor(std::shared_ptr<sorted_table const> of, bool keep = false)
-            : of_{std::move(of)}, at_{*of_}, keep_{keep} {}
+        explicit cursor(std::shared_ptr<sorted_table const> of) : of_{std::move(of)}, at_{*of_} {}
 
         void seek(std::string_view key) {
             start(key);
@@ -13756,7 +14527,7 @@ public:
             passed_.reset();
             in_ = {};
             if (auto done = at_.seek_last(); !done) return fail(std::move(done).error());
-            if (at_.valid() && enter()) in_.last();
+            if (at_.valid() && enter(first_block)) in_.last();
             settle();
         }
         void next() {
@@ -13775,6 +14546,7 @@ public:
             }
             // Versions of the key may go on in the next block, or behind damage.
             passed_.emplace(in_.key());
+            if (in_.whole()) skip_blocks_passed();
             next();
             pass_on();
         }
@@ -13823,6 +14595,16 @@ public:
             valid_ = false;
             return at_.valid();
         }
+        /// To the last of the blocks that have no other key than the one that is passed.
+        void skip_blocks_passed() {
+            auto on = at_;
+            if (on.next(); !on.valid() || on.largest() != *passed_) return;
+            if (!on.seek(key_after(*passed_))) return;
+            if (on.valid()) on.previous();
+            else if (!on.seek_last()) return;
+            // It stands behind the end of a block, and next() goes to the block behind this one.
+            if (on.valid() && on.largest() == *passed_) at_ = on;
+        }
         /// Behind all versions of the key that is passed.
         void pass_on() {
             if (!passed_) return;
@@ -13834,7 +14616,7 @@ public:
             passed_.reset();
             in_ = {};
             if (auto done = at_.seek(key); !done) return fail(std::move(done).error());
-            if (at_.valid() && enter()) in_.seek(key, lsn_max.value);
+            if (at_.valid() && enter(first_block)) in_.seek(key, lsn_max.value);
         }
         void onward() {
             if (!in_.whole()) return settle();
@@ -13850,8 +14632,9 @@ public:
             if (at_.trouble()) fail(*at_.trouble());
             else if (at_.valid() && enter()) in_.last();
         }
-        bool enter() {
-            if (auto done = of_->load(at_.where(), keep_, block_); !done) return fail(std::move(done).error()), false;
+        /// `keep`: the block is worth keeping in the cache.
+        bool enter(bool keep = false) {
+            if (auto done = of_->load(at_.where(), keep, block_); !done) return fail(std::move(done).error()), false;
             in_ = format::block_reader{payload_of(block_.view())};
             return true;
         }
@@ -13866,7 +14649,8 @@ public:
 
         std::shared_ptr<sorted_table const> of_;
         index_walk at_;
-        bool keep_;
+        /// Most walks are short and end in the block where they begin: another one will want it. A long one would push out everything else.
+        static constexpr bool first_block = true;
         held_block block_{};
         format::block_reader in_{};
         bool valid_ = false;
@@ -13983,6 +14767,7 @@ private:
         if (fetch(where.offset, into) && right()) return {};
         auto const again = file_->fetch_uncached(where.offset, into);
         if (again && right()) return {};
+        if (!again && is_shortage(again.error().code)) return again;
         tell(again ? damage::corrupt_block : damage::unreadable, where,
              again ? "the block does not verify when it is read"
                    : "the medium cannot read these bytes: " + to_string(again.error()),
@@ -14022,11 +14807,11 @@ private:
             return {};
         std::lock_guard const hold{m_};
         if (ready_.load(std::memory_order_relaxed)) return {};
-        KEEL_TRY(file_->ready());
+        KEEL_TRY_LET(open, file_->keep_open()); // so that no part of it looks damaged for want of a descriptor
         bool silent = false;
         bool const has_header = load_header(silent);
         if (!has_header && silent && silence_.may_answer_later()) return failure(medium_is_silent(0));
-        if (!has_header) find_layout();
+        if (!has_header) find_layout(*open);
         filter_slots_ = std::vector<std::atomic<std::byte const*>>(static_cast<std::size_t>(header_.filter_blocks));
         if (!load_root(has_header)) KEEL_TRY(make_index_locked(header_.root));
         ready_.store(true, std::memory_order_release);
@@ -14058,12 +14843,12 @@ private:
         return false;
     }
     /// What the headers said, as far as the frames tell. The filter is done without: what a key sets in it, only they know.
-    void find_layout() const {
+    void find_layout(file_type const& file) const {
         auto const end = of_.size - format::header_bytes;
         header_ = {.lsns = {of_.is_placeholder() ? lsn{} : of_.lsns.first, of_.lsns.last},
                    .blocks_end = end,
                    .root = {static_cast<std::uint32_t>(end), 0}};
-        frame_walk<file_type> frames{file_->file(), of_.salt, of_.size};
+        frame_walk<file_type> frames{file, of_.salt, of_.size};
         for (std::uint64_t at = format::table_frames_begin; at < end;) {
             auto const f = frames.at(at, end);
             bool const behind_records = f.believed &&
@@ -14101,6 +14886,8 @@ private:
         std::lock_guard const hold{m_};
         if (auto const* there = filter_slots_[number].load(std::memory_order_relaxed); there != nullptr) return there;
         if (filterless_) return nullptr;
+        auto const open = file_->keep_open();
+        if (!open) return nullptr; // not now
         auto frame = std::make_unique<std::vector<std::byte>>();
         auto const bytes = static_cast<std::uint32_t>(format::frame_bytes(format::table_filter_block_bytes));
         auto const offset = static_cast<std::uint32_t>(header_.filter_offset(number));
@@ -14131,13 +14918,14 @@ private:
         into.finish();
         return in.whole() && !into.empty() && into.in_order();
     }
-    /// An index block; nothing where it does not verify.
-    [[nodiscard]] fence_list const* index_block(std::size_t i) const {
+    /// An index block; nothing where it does not verify. Errors: those of opening the file.
+    [[nodiscard]] result<fence_list const*> index_block(std::size_t i) const {
         auto& slot = index_slots_[i];
         if (auto const* there = slot.load(std::memory_order_acquire); there != nullptr) [[likely]]
             return there;
         std::lock_guard const hold{m_};
         if (auto const* there = slot.load(std::memory_order_relaxed); there != nullptr) return there;
+        KEEL_TRY_LET(open, file_->keep_open());
         std::vector<std::byte> frame;
         auto fences = std::make_unique<fence_list>();
         if (!read_frame(root_.where(i), format::frame_type::fence, frame)) return nullptr;
@@ -14158,7 +14946,8 @@ private:
     }
     result<void> make_index_locked(format::block_place where) const {
         if (made_ready_.load(std::memory_order_relaxed)) return {};
-        frame_walk<file_type> frames{file_->file(), of_.salt, of_.size};
+        KEEL_TRY_LET(open, file_->keep_open());
+        frame_walk<file_type> frames{*open, of_.salt, of_.size};
         block_source blocks{.of = *this};
         auto const index_begin = header_.filter_offset(header_.filter_blocks);
         index_maker<file_type, block_source> maker{
@@ -14493,7 +15282,7 @@ private:
     /// From where the cursor stands up to `to`.
     template <class Cursor>
     [[nodiscard]] static lsn first_newer(Cursor& at, std::optional<std::string> const& to, lsn since) {
-        for (; at.valid(); at.next()) {
+        for (; at.valid(); at.pass()) { // the newest version of a key comes first
             auto const v = at.current();
             if (to && v.key >= *to) break;
             if (v.at > since && !v.key.empty()) return v.at;
@@ -14689,10 +15478,16 @@ public:
     using table_type = typename view_type::table_type;
     using fs_type = typename Config::file_system;
 
-    explicit levels(fs_type fs, std::size_t cache_bytes)
-        : fs_{std::move(fs)},
+    explicit levels(fs_type fs, std::size_t cache_bytes, table::open_file_limits open_files = {})
+        : fs_{std::move(fs)}, open_files_{std::make_shared<table::open_file_list>(open_files)},
           cache_{std::make_shared<table::read_cache>(cache_bytes, Config::table_access::caches_blocks)},
-          now_{std::make_shared<view_type const>(empty_view(damage_))} {}
+          now_{std::make_shared<view_type const>(empty_view(damage_))} {
+        // What writes needs a descriptor more than a reader that can open its file again.
+        io::make_room_with(fs_, [files = std::weak_ptr{open_files_}] {
+            auto const here = files.lock();
+            return here && here->close_one();
+        });
+    }
 
     [[nodiscard]] std::shared_ptr<view_type const> view() const { return now_.get(); }
     /// The moments that readers hold.
@@ -14706,7 +15501,7 @@ public:
         std::shared_ptr<table::lazy_file<fs_type> const> file; // chunks of one segment share it
         for (auto& [segment, scanned] : parts) {
             if (!file || file->path() != segment.path)
-                file = std::make_shared<table::lazy_file<fs_type> const>(fs_, segment.path);
+                file = std::make_shared<table::lazy_file<fs_type> const>(fs_, segment.path, open_files_);
             next.runs.push_back(
                 std::make_shared<run const>(file, std::move(segment), std::move(scanned), cache_, listener_));
         }
@@ -14714,19 +15509,36 @@ public:
         publish(std::move(next));
     }
 
-    /// Opens every file there is. Errors: not_found where a writer beside this one has removed one since it was listed.
+    /// Opens every file there is, to be kept open: a writer beside this one, which does not know of it, may remove any of them. What cannot be
+    /// opened does not keep the others from being. Errors: no_descriptor, where they are more than may be open; not_found where the
+    /// writer has removed one since it was listed; else that of the first file that cannot be opened.
     [[nodiscard]] result<void> hold_files() const {
         auto const now = view();
-        for (auto const& r : now->runs) KEEL_TRY(r->opened());
+        std::set<std::string_view> names; // chunks of one segment share a file
+        for (auto const& r : now->runs) names.insert(r->source().path);
         for (auto const& level : now->tables)
-            for (auto const& t : level) KEEL_TRY(t->opened());
-        return {};
+            for (auto const& t : level) names.insert(t->path());
+        auto const most = open_files_->limits().files;
+        if (names.size() > most) return more_files_than(most, names.size());
+        result<void> all;
+        auto const hold = [&all](auto const& part) -> result<void> {
+            auto held = part->keep_open_for_good();
+            if (!held && is_shortage(held.error().code)) return held;
+            if (!held && (all || held.error().code == errc::not_found)) all = std::move(held);
+            return {};
+        };
+        for (auto const& r : now->runs) KEEL_TRY(hold(r));
+        for (auto const& level : now->tables)
+            for (auto const& t : level) KEEL_TRY(hold(t));
+        return all;
     }
+    /// The files that are open to be read from.
+    [[nodiscard]] table::open_file_list const& open_files() const noexcept { return *open_files_; }
 
     /// A table as this store reads it.
     [[nodiscard]] std::shared_ptr<table_type const> serve(format::table_entry const& entry,
                                                           wal::layout const& paths) const {
-        return std::make_shared<table_type const>(fs_, paths.table(entry.id), entry, cache_, listener_);
+        return std::make_shared<table_type const>(fs_, paths.table(entry.id), entry, cache_, listener_, open_files_);
     }
     /// Takes tables and the records of whole segments out and puts other tables in, in one step. What comes back is the files of the
     /// segments, as far as any reader had them.
@@ -14817,6 +15629,13 @@ public:
     }
 
 private:
+    [[nodiscard]] static tl::unexpected<error> more_files_than(std::uint64_t most, std::size_t there) {
+        return failure(
+            errc::no_descriptor,
+            "an opening that only reads keeps all files of the store open, which are " + std::to_string(there) +
+                ", and may open " + std::to_string(most) +
+                ": raise the limit of open files (ulimit -n), or open_options::open_files where that is set");
+    }
     [[nodiscard]] static view_type empty_view(std::shared_ptr<found_damage> damage) {
         view_type none;
         none.damage = std::move(damage);
@@ -14824,7 +15643,7 @@ private:
     }
     [[nodiscard]] std::shared_ptr<run const> serve(wal::closed_segment segment,
                                                    std::shared_ptr<wal::sorted_index const> scanned) const {
-        return std::make_shared<run const>(fs_, std::move(segment), std::move(scanned), cache_, listener_);
+        return std::make_shared<run const>(fs_, std::move(segment), std::move(scanned), cache_, listener_, open_files_);
     }
     void publish(view_type next) {
         std::ranges::sort(next.runs, std::ranges::greater{}, [](auto const& r) {
@@ -14842,6 +15661,7 @@ private:
     }
 
     fs_type fs_;
+    std::shared_ptr<table::open_file_list> open_files_;
     std::shared_ptr<found_damage> damage_{std::make_shared<found_damage>()};
     std::shared_ptr<table::damage_listener const> listener_{std::make_shared<table::damage_listener const>(
         [noted = damage_](finding what) { noted->note(std::move(what)); })};
@@ -15802,7 +16622,7 @@ enum class direction : std::uint8_t { forward, backward };
 
 /// Whether a walk has no use in going on behind this: nothing else can be read either, or not now.
 [[nodiscard]] constexpr bool ends_every_walk(errc code) noexcept {
-    return code == errc::closed || code == errc::crashed || code == errc::cancelled || code == errc::out_of_memory;
+    return code == errc::closed || code == errc::crashed || code == errc::cancelled || is_shortage(code);
 }
 
 /// Walks the tables of one level, which follow each other by key: one at a time is open.
@@ -15906,8 +16726,8 @@ struct met_damage {
     }
 };
 
-/// Every version of every key in some parts of a store: by key, of one key the newest first; or the other way round. One thread's.
-/// What is walked must outlive it. The same version may stand in two parts: then it comes twice.
+/// Versions of every key in some parts of a store: by key, of one key the newest first; or the other way round. Forward it can be all of
+/// them. One thread's. What is walked must outlive it. The same version may stand in two parts: then it comes twice.
 template <class Config>
 class version_merge {
 public:
@@ -15917,25 +16737,33 @@ public:
     using damage_type = met_damage<run, table_type>;
 
     /// From the first key not less than `from` on (forward), or from the last key less than `to`, or the last of all, back; where to stop is
-    /// up to the caller. Of what cannot be read, that counts which is in these bounds and not newer than `snapshot`.
+    /// up to the caller. Of what cannot be read, that counts which is in these bounds and not newer than `snapshot`. `which`: of each key all
+    /// versions; or what is not newer than `snapshot` and the newest of its part, and maybe others.
     explicit version_merge(direction way, std::optional<std::string> from = {}, std::optional<std::string> to = {},
-                           lsn snapshot = lsn_max)
-        : way_{way}, from_{std::move(from)}, to_{std::move(to)}, snapshot_{snapshot} {}
+                           lsn snapshot = lsn_max, table::versions which = table::versions::all)
+        : way_{way}, from_{std::move(from)}, to_{std::move(to)}, snapshot_{snapshot}, which_{which} {}
 
-    void add(table::memtable const& part) { enter(memory_part{part}, 0); }
+    /// So many parts will be added: then none is moved.
+    void expect(std::size_t parts) {
+        parts_.reserve(parts);
+        levels_.reserve(parts);
+        heap_.reserve(parts);
+    }
+    void add(table::memtable const& part) { enter<memory_part>(0, part, snapshot_, which_); }
     void add(std::shared_ptr<run const> part) {
         auto const& counted = part->source().counted;
-        if (!counted.empty() && counted.front().first <= snapshot_) enter(run_part{std::move(part)}, 0);
+        bool const any = !counted.empty() && counted.front().first <= snapshot_;
+        if (any) enter<run_part>(0, std::move(part), snapshot_, which_);
     }
     /// The tables of one level, which share no key.
     void add(std::vector<std::shared_ptr<table_type const>> const& level, std::size_t number) {
-        if (!level.empty()) enter(level_part{level}, number);
+        if (!level.empty()) enter<level_part>(number, level);
     }
     /// One that shares keys with others, as tables of level 0 do.
     void add(std::shared_ptr<table_type const> const& table) {
         auto const& t = table->entry();
         bool const apart = (to_ && t.smallest >= *to_) || (from_ && t.ends_before(*from_));
-        if (!apart && table->oldest() <= snapshot_) enter(table_part{table}, 0);
+        if (!apart && table->oldest() <= snapshot_) enter<table_part>(0, table);
     }
     template <class Levels>
     void add_levels(Levels const& levels) {
@@ -15945,7 +16773,7 @@ public:
     /// Behind the last add().
     void begin() {
         for (std::size_t i = 0; i < parts_.size(); ++i) {
-            standing now{.what = {}, .part = i};
+            standing now{.what = {}, .part = i, .prefix = 0};
             if (std::visit([&](auto& p) { return look(p, now); }, parts_[i])) heap_.push_back(now);
         }
         std::ranges::make_heap(heap_, later());
@@ -15957,35 +16785,16 @@ public:
     /// The part that top() is from.
     [[nodiscard]] std::size_t part() const noexcept { return heap_.front().part; }
     void advance() {
-        auto& first = heap_.front();
-        auto const step = [&](auto& p) {
-            way_ == direction::forward ? p.next() : p.previous();
-            return look(p, first);
-        };
-        if (!std::visit(step, parts_[first.part])) {
-            first = heap_.back();
-            heap_.pop_back();
-        }
-        sift_down();
+        step([this](auto& p) { way_ == direction::forward ? p.next() : p.previous(); });
     }
-    /// Forward to the next version that is of another key than top().
+    /// Forward to the next version that is of another key than top(). Each part passes its versions of the key in one go.
     void pass() {
-        if (heap_.size() == 1) { // as long as it is in one part, nothing is to be put in order
-            auto& only = heap_.front();
-            auto const step = [&](auto& p) {
-                if constexpr (requires { p.pass(); }) {
-                    p.pass();
-                    return look(p, only);
-                } else {
-                    return pass_in(p, only);
-                }
-            };
-            if (!std::visit(step, parts_[only.part])) heap_.clear();
-            return;
-        }
+        // As long as it is in one part, nothing is to be put in order; of a segment more versions of the key may come.
+        bool const is_alone = heap_.size() == 1 && !std::holds_alternative<run_part>(parts_[part()]);
+        if (is_alone) return step([](auto& p) { p.pass(); });
         passed_.assign(top().key);
         passes_ = true;
-        do advance();
+        do step([](auto& p) { p.pass(); });
         while (valid() && keel::detail::same_text(top().key, passed_.view()));
         passes_ = false;
     }
@@ -16019,6 +16828,7 @@ private:
     struct standing {
         table::version what;
         std::size_t part;
+        std::uint64_t prefix; ///< of the key: most differ there
     };
 
     /// Whether top(), which is of the same level as this, is from another table.
@@ -16026,33 +16836,34 @@ private:
         auto const* const level = std::get_if<level_part>(&parts_[part()]);
         return level != nullptr && than.tab && level->table() != than.tab;
     }
-    template <class Part>
-    void enter(Part p, std::size_t level) {
+    template <class Part, class... Arguments>
+    void enter(std::size_t level, Arguments&&... arguments) {
+        levels_.push_back(level);
+        auto& added = parts_.emplace_back(std::in_place_type<Part>, std::forward<Arguments>(arguments)...);
+        auto& p = *std::get_if<Part>(&added);
         if (way_ == direction::forward) p.seek(from_ ? std::string_view{*from_} : std::string_view{});
         else if (to_) p.seek_before(*to_);
         else p.seek_last();
-        parts_.emplace_back(std::move(p));
-        levels_.push_back(level);
     }
-    template <class Part>
-    [[nodiscard]] bool pass_in(Part& p, standing& here) {
-        passed_.assign(top().key);
-        passes_ = true;
-        bool there = true;
-        do {
-            p.next();
-            there = look(p, here);
-        } while (there && keel::detail::same_text(here.what.key, passed_.view()));
-        passes_ = false;
-        return there;
+    /// The part that top() is from moves, and takes its place among the others.
+    template <class Move>
+    void step(Move const& move) {
+        auto& first = heap_.front();
+        auto const moved = [&](auto& p) {
+            move(p);
+            return look(p, first);
+        };
+        if (!std::visit(moved, parts_[first.part])) {
+            first = heap_.back();
+            heap_.pop_back();
+        }
+        sift_down();
     }
     /// Where a part stands now; false at its end.
     template <class Part>
     [[nodiscard]] bool look(Part& p, standing& here) {
-        if (p.valid()) [[likely]] {
-            here.what = p.current();
-            return true;
-        }
+        if (p.valid()) [[likely]]
+            return stand_on(p, here);
         if constexpr (requires { p.trouble(); })
             if (p.trouble()) return pass_damage(p, here);
         return false;
@@ -16067,8 +16878,13 @@ private:
             note(p, here.part);
             way_ == direction::forward ? p.leave_forward() : p.leave_backward();
         }
-        if (p.valid()) here.what = p.current();
-        return p.valid();
+        return p.valid() && stand_on(p, here);
+    }
+    template <class Part>
+    [[nodiscard]] static bool stand_on(Part const& p, standing& here) {
+        here.what = p.current();
+        here.prefix = format::key_prefix(here.what.key);
+        return true;
     }
     template <class Part>
     void note(Part& p, std::size_t part) {
@@ -16089,6 +16905,7 @@ private:
     /// Heap order: what comes last in the walk is the least.
     [[nodiscard]] auto later() const noexcept {
         return [way = way_](standing const& a, standing const& b) {
+            if (a.prefix != b.prefix) return (a.prefix > b.prefix) == (way == direction::forward);
             auto const order = a.what.key.compare(b.what.key);
             if (way == direction::forward) return order != 0 ? order > 0 : a.what.at < b.what.at;
             return order != 0 ? order < 0 : a.what.at > b.what.at;
@@ -16109,6 +16926,7 @@ private:
     std::optional<std::string> from_;
     std::optional<std::string> to_;
     lsn snapshot_;
+    table::versions which_;
     std::vector<any_part> parts_{};
     std::vector<std::size_t> levels_{}; ///< of the parts
     std::vector<standing> heap_{};
@@ -16135,7 +16953,8 @@ public:
         standing_on_ = false;
         stopped_.reset();
         unread_.clear();
-        all_.emplace(way, from, to, snapshot_);
+        all_.emplace(way, from, to, snapshot_, table::versions::newest_seen);
+        all_->expect(of_->memory.size() + of_->runs.size() + of_->tables.front().size() + of_->tables.size());
         for (auto const& m : of_->memory) all_->add(*m);
         for (auto const& r : of_->runs) all_->add(r);
         all_->add_levels(of_->tables);
@@ -17453,51 +18272,125 @@ class space_reserve {
 public:
     space_reserve(Fs fs, std::string path) : fs_{std::move(fs)}, path_{std::move(path)} {}
 
-    [[nodiscard]] bool is_there() const noexcept { return there_; }
+    [[nodiscard]] bool is_there() const noexcept { return bytes_ != 0; }
 
-    /// Makes the file where it is missing or shorter than `bytes`. Errors: no_space, and the machine's.
+    /// Makes the file where it is missing, and makes it longer where it is shorter than `bytes`. Errors: no_space, and the machine's; then
+    /// what was there is there still.
     [[nodiscard]] result<void> make(std::uint64_t bytes) {
-        if (there_) return {};
-        if (auto const status = fs_.status(path_);
-            status && status->kind == io::file_kind::regular && status->size >= bytes) {
-            there_ = true;
-            return {};
+        if (bytes_ >= bytes) return {};
+        std::uint64_t there = 0;
+        if (auto const status = fs_.status(path_); status && status->kind == io::file_kind::regular)
+            there = status->size;
+        if (there < bytes) {
+            auto done = fill(there, bytes);
+            // Half of a first one would only take what room there is.
+            if (!done && there == 0) static_cast<void>(fs_.remove(path_));
+            KEEL_TRY(done);
         }
-        if (auto gone = remove(); !gone) return gone;
-        auto done = fill(bytes);
-        if (!done) static_cast<void>(remove()); // half a reserve would only take what room there is
-        there_ = done.has_value();
-        return done;
+        bytes_ = std::max(there, bytes);
+        return {};
     }
 
     /// Gives the room back. False: there was none to give. Also what an earlier run left, though nobody asked for it yet.
     [[nodiscard]] bool spend() {
-        there_ = false;
+        bytes_ = 0;
         return fs_.remove(path_).has_value();
     }
 
 private:
     static constexpr std::uint64_t write_bytes = 256 * KiB;
 
-    result<void> fill(std::uint64_t bytes) {
-        std::vector<std::byte> const zeros(static_cast<std::size_t>(std::min(bytes, write_bytes)));
-        KEEL_TRY_LET(file, fs_.open(path_, io::access::read_write, io::creation::must_not_exist));
+    result<void> fill(std::uint64_t from, std::uint64_t bytes) {
+        std::vector<std::byte> const zeros(static_cast<std::size_t>(std::min(bytes - from, write_bytes)));
+        KEEL_TRY_LET(file, fs_.open(path_, io::access::read_write, io::creation::if_missing));
         KEEL_TRY(file.allocate(bytes));
-        for (std::uint64_t at = 0; at < bytes; at += zeros.size())
+        for (auto at = from; at < bytes; at += zeros.size())
             KEEL_TRY(file.write(at, byte_view{zeros}.first(
                                         static_cast<std::size_t>(std::min<std::uint64_t>(zeros.size(), bytes - at)))));
         return file.sync(); // until then some file systems have only promised the blocks
     }
-    result<void> remove() {
-        auto gone = fs_.remove(path_);
-        if (!gone && gone.error().code == errc::not_found) return {};
-        return gone;
-    }
 
     Fs fs_;
     std::string path_;
-    bool there_ = false;
+    std::uint64_t bytes_ = 0; ///< how long it is; 0: it is not known to be there
 };
+
+} // namespace keel::inline v0::wal
+
+#endif
+
+// ---- keel/wal/segment_growth.hpp ----
+#ifndef KEEL_WAL_SEGMENT_GROWTH_HPP
+#define KEEL_WAL_SEGMENT_GROWTH_HPP
+
+// How large the next segment of the log is. A store begins with segments of 64 KiB. Each segment that was used for more than its half is
+// followed by one twice as large, up to the policy's size; where it was filled so fast that rolling over costs more than writing, by one that
+// is sixteen times as large. So a store with one key takes little, and a store under load rolls over twice before 16 MiB. A batch that fits a
+// segment of the policy's size is always accepted: the log rolls to a segment that is large enough.
+//
+// An opening begins with a size that follows from what the store holds, and not from its last segment: a large store grows to the policy's
+// size at once, and a small one that is opened for one put a thousand times stays small.
+
+namespace keel::inline v0::wal {
+
+/// The smallest size of a store's segments. Not less, because smaller segments have smaller blocks, and all segments that one opening makes
+/// have the same.
+[[nodiscard]] constexpr std::uint64_t smallest_segment(std::uint64_t policy_bytes) noexcept {
+    return std::min(policy_bytes, 64 * KiB);
+}
+/// How many times as large the next segment is, when one was filled for more than its half in so many nanoseconds.
+[[nodiscard]] constexpr std::uint64_t growth_factor(std::uint64_t filled_in_ns) noexcept {
+    constexpr std::uint64_t fast_ns = 100'000'000;
+    return filled_in_ns < fast_ns ? 16 : 2;
+}
+/// Bytes of frames that a segment of this size takes.
+[[nodiscard]] constexpr std::uint64_t frames_room(std::uint64_t segment_bytes) noexcept {
+    return format::frames_limit(segment_bytes) - format::frames_begin(segment_bytes);
+}
+
+/// What a fresh segment must have room for.
+struct segment_demand {
+    std::uint64_t frames = 0; ///< bytes, marks among them
+    std::uint64_t keyed = 0;  ///< how many of the records are to be in an index; 0: there need not be one
+
+    /// Whether a segment of this size has room for the frames and for an index of them.
+    [[nodiscard]] constexpr bool fits(std::uint64_t bytes) const noexcept {
+        if (frames > frames_room(bytes)) return false;
+        return keyed == 0 || format::index_fits(format::frames_begin(bytes) + frames, keyed, bytes);
+    }
+    /// The smallest size from `at_least` on, by doubling, that fits; the policy's where none smaller does. That one takes the frames of every
+    /// batch that is accepted, if need be without an index.
+    [[nodiscard]] constexpr std::uint64_t segment_bytes(std::uint64_t at_least,
+                                                        std::uint64_t policy_bytes) const noexcept {
+        auto bytes = at_least;
+        while (bytes < policy_bytes && !fits(bytes)) bytes *= 2;
+        return std::min(bytes, policy_bytes);
+    }
+};
+
+/// Whole blocks of a sealed segment between its sections and its footer: no reader has a use for them. `length` is 0 where there are none.
+[[nodiscard]] constexpr byte_range spare_blocks(format::segment_seal const& seal, std::uint64_t bytes) noexcept {
+    constexpr std::uint64_t unit = 4 * KiB; // of file systems
+    auto const block = format::block_bytes(bytes);
+    auto const sections = format::index_shape{block, seal.count}.bytes() +
+                          format::filter_shape{block, seal.count}.bytes();
+    auto const begin = format::rounded_up(format::sections_begin(seal.data_end, bytes) + sections, unit);
+    auto const end = format::footer_offset(bytes) / unit * unit;
+    return begin < end ? byte_range{begin, end - begin} : byte_range{};
+}
+
+/// Bytes of records and tables that a store holds; unused room in segments does not count.
+[[nodiscard]] inline std::uint64_t bytes_held(format::manifest_state const& state) noexcept {
+    std::uint64_t bytes = 0;
+    for (auto const& [id, segment] : state.segments)
+        if (segment.seal) bytes += segment.seal->data_end - format::frames_begin(segment.size);
+    for (auto const& [id, table] : state.tables) bytes += table.size;
+    return bytes;
+}
+/// The size of the first segment of an opening: a sixty-fourth of what the store holds, within bounds.
+[[nodiscard]] constexpr std::uint64_t first_segment_bytes(std::uint64_t held, std::uint64_t policy_bytes) noexcept {
+    return std::clamp(std::bit_floor(held / 64), smallest_segment(policy_bytes), policy_bytes);
+}
 
 } // namespace keel::inline v0::wal
 
@@ -17532,6 +18425,7 @@ enum class room : std::uint8_t {
 struct prepared_segment {
     segment_id id{};
     std::uint64_t salt = 0;
+    std::uint64_t bytes = 0; ///< size of the file
 };
 
 template <checksum_policy C, io::file_system Fs>
@@ -17540,11 +18434,13 @@ public:
     using fs_type = Fs;
     using manifest_type = manifest_store<C, fs_type>;
 
-    /// `segment_bytes`: size of the files it makes.
+    /// `segment_bytes`: the policy's size, to which segments grow (wal/segment_growth.hpp).
     segment_keeper(fs_type fs, layout paths, manifest_type manifest, format::store_id store, std::uint64_t branch,
                    std::uint64_t segment_bytes, std::uint64_t (*entropy)(), std::uint64_t (*clock_ns)())
         : fs_{std::move(fs)}, paths_{std::move(paths)}, manifest_{std::move(manifest)}, store_{store}, branch_{branch},
-          segment_bytes_{segment_bytes}, entropy_{entropy}, clock_ns_{clock_ns}, reserve_{fs_, paths_.reserve()} {}
+          first_own_{manifest_.state().next_segment}, bytes_max_{segment_bytes},
+          next_bytes_{first_segment_bytes(bytes_held(manifest_.state()), segment_bytes)}, entropy_{entropy},
+          clock_ns_{clock_ns}, reserve_{fs_, paths_.reserve()} {}
 
     [[nodiscard]] layout const& paths() const noexcept { return paths_; }
     [[nodiscard]] fs_type& fs() noexcept { return fs_; }
@@ -17621,22 +18517,50 @@ public:
         return ready_.size();
     }
 
+    /// Segments that are prepared from here on are at least so large, as far as the policy has it.
+    void grow_to(std::uint64_t bytes) noexcept {
+        std::lock_guard const hold{m_};
+        next_bytes_ = std::max(next_bytes_, std::min(bytes, bytes_max_));
+    }
     /// Makes a segment ready where none is.
     [[nodiscard]] result<void> make_ready() {
         std::lock_guard const hold{m_};
-        return ready_.empty() ? prepare_locked(room::ordinary) : result<void>{};
+        return ready_.empty() ? prepare_locked(next_bytes_, room::ordinary) : result<void>{};
     }
 
-    /// The registered segment that is used next, preparing one where none is ready. It stays ready until take_first_ready().
-    [[nodiscard]] result<prepared_segment> first_ready(room from) {
+    /// The registered segment that is used next, with room for what is wanted, preparing one where none is ready. It stays ready until
+    /// take_first_ready().
+    [[nodiscard]] result<prepared_segment> first_ready(segment_demand const& wanted, room from) {
         std::lock_guard const hold{m_};
-        if (ready_.empty()) KEEL_TRY(prepare_locked(from));
+        if (made_) KEEL_TRY(register_made(from));
+        auto const bytes = wanted.segment_bytes(smallest_segment(bytes_max_), bytes_max_);
+        // Segments are used in the order of their ids: one that is too small is given up before a larger one is prepared.
+        while (!ready_.empty() && ready_.front().bytes < bytes) KEEL_TRY(give_up_first_ready());
+        if (ready_.empty()) KEEL_TRY(prepare_locked(std::max(bytes, next_bytes_), from));
         return ready_.front();
     }
-    /// It is written to from here on. By the thread that asked for it.
+    /// It is written to from here on, and those behind it are no smaller. By the thread that asked for it.
     void take_first_ready() noexcept {
         std::lock_guard const hold{m_};
+        next_bytes_ = std::max(next_bytes_, ready_.front().bytes);
         ready_.erase(ready_.begin());
+    }
+
+    /// For an orderly end: what the manifest learns of segments that were prepared and not used.
+    void add_retire_unused(format::edit_builder& edit) const {
+        std::lock_guard const hold{m_};
+        for (auto const& p : ready_) edit.retired(p.id);
+    }
+    /// That is durable: removes their files, and those kept to be recycled. What is not removed is left to the next opening, as is a file
+    /// whose registration failed: a crash may have kept that.
+    void remove_unused() {
+        std::lock_guard const hold{m_};
+        if ((ready_.empty() && used_.empty()) || !manifest_.check_identity()) return;
+        for (auto const& p : ready_) static_cast<void>(fs_.remove(paths_.segment(p.id)));
+        for (auto const& f : used_) static_cast<void>(fs_.remove(f.path));
+        ready_.clear();
+        used_.clear();
+        static_cast<void>(fs_.sync_directory(paths_.log()));
     }
 
     /// Makes sure of the room that a full disk will not give. Errors: no_space, and the machine's; nothing is lost by them.
@@ -17679,7 +18603,10 @@ private:
         auto const status = fs_.status(path);
         if (!status || !holds(path, e))
             return {}; // gone, or another segment under this name, or one that cannot be told
-        bool const reusable = status->link_count == 1 && status->size == segment_bytes_ && used_.size() < used_max;
+        // An earlier opening may have given blocks in its middle back.
+        bool const is_whole = e.id.value >= first_own_;
+        bool const reusable = is_whole && status->link_count == 1 && status->size == next_bytes_ &&
+                              used_.size() < used_max;
         if (reusable && !in_use) {
             used_.push_back({path, e.size});
             return {};
@@ -17693,6 +18620,7 @@ private:
         std::uint64_t size;
     };
     static constexpr std::size_t used_max = 2;
+    static constexpr std::uint64_t reserve_step = 16 * KiB; ///< else it would have to grow with every edit
     static constexpr std::size_t fill_bytes =
         4 * KiB; // larger writes leave large folios behind, which make small writes slow
 
@@ -17716,7 +18644,8 @@ private:
 
     /// A segment, and the manifest written anew.
     [[nodiscard]] std::uint64_t reserve_bytes() const {
-        return segment_bytes_ + std::max<std::uint64_t>(4 * manifest_.snapshot_bytes(), 2 * format::manifest_bytes_min);
+        auto const manifest = std::max<std::uint64_t>(4 * manifest_.snapshot_bytes(), 2 * format::manifest_bytes_min);
+        return next_bytes_ + format::rounded_up(manifest, reserve_step);
     }
     /// Whether an attempt that failed so is worth repeating: there is room now that was kept for this.
     [[nodiscard]] bool makes_room(error const& why, room from) {
@@ -17754,48 +18683,61 @@ private:
         leftovers_.clear();
     }
 
-    result<void> prepare_locked(room from) {
-        if (!made_) KEEL_TRY(make_segment(from));
+    /// The oldest prepared segment is not used. Its file goes once no crash brings its registration back.
+    result<void> give_up_first_ready() {
+        auto const id = ready_.front().id;
         format::edit_builder edit;
-        edit.prepared(made_->id, made_->salt, segment_bytes_, made_->id);
+        edit.retired(id);
+        KEEL_TRY(commit_locked(edit, room::reserved));
+        ready_.erase(ready_.begin());
+        static_cast<void>(fs_.remove(paths_.segment(id))); // else it is left to the next opening
+        return {};
+    }
+    result<void> prepare_locked(std::uint64_t bytes, room from) {
+        if (!made_) KEEL_TRY(make_segment(bytes, from));
+        return register_made(from);
+    }
+    result<void> register_made(room from) {
+        format::edit_builder edit;
+        edit.prepared(made_->id, made_->salt, made_->bytes, made_->id);
         ready_.reserve(ready_.size() + 1);
         KEEL_TRY(commit_locked(edit, from));
         ready_.push_back(*std::exchange(made_, std::nullopt));
         return {};
     }
 
-    result<void> make_segment(room from) {
+    result<void> make_segment(std::uint64_t bytes, room from) {
         auto id = manifest_.state().next_segment;
         while (static_cast<std::uint32_t>(id) == 0) ++id;
         format::segment_header header{.checksum = checksum_id{C::id}, .store = store_, .id = {id}};
         header.salt = format::salt_of(header.id, static_cast<std::uint32_t>(entropy_()));
         header.branch = branch_;
         header.created_ns = clock_ns_();
-        header.size = segment_bytes_;
+        header.size = bytes;
         header.durable_edit = manifest_.durable_edit();
         header.place = header.id;
         auto const block = format::encode<C>(header);
-        auto made = make_file(block, paths_.segment(header.id));
-        if (!made && makes_room(made.error(), from)) made = make_file(block, paths_.segment(header.id));
+        auto made = make_file(bytes, block, paths_.segment(header.id));
+        if (!made && makes_room(made.error(), from)) made = make_file(bytes, block, paths_.segment(header.id));
         KEEL_TRY(made);
-        made_ = prepared_segment{header.id, header.salt};
+        made_ = prepared_segment{header.id, header.salt, bytes};
         return {};
     }
 
-    result<void> make_file(format::header_block const& header, std::string const& path) {
+    result<void> make_file(std::uint64_t bytes, format::header_block const& header, std::string const& path) {
         KEEL_TRY(manifest_.check_identity());
         std::string from = paths_.segment_temporary();
         // Held while the file gets its new life: who reads from then on knows it only as what it becomes.
         auto const nobody_reads = double_lock<fs_type>::take(fs_, paths_.log(), paths_.readers(),
                                                              io::lock_mode::exclusive);
-        while (!used_.empty() && (!nobody_reads || used_.back().size != segment_bytes_)) {
+        while (!used_.empty() && (!nobody_reads || used_.back().size != bytes)) {
             static_cast<void>(fs_.remove(used_.back().path)); // what is not removed is a leftover next time
             used_.pop_back();
         }
         bool const recycled = !used_.empty();
         if (recycled) from = used_.back().path;
         else if (auto gone = fs_.remove(from); !gone && gone.error().code != errc::not_found) return gone;
-        auto done = begin_life(from, path, recycled, header);
+        auto done = begin_life(bytes, from, path, recycled, header);
         if (recycled) used_.pop_back();
         if (!done) static_cast<void>(fs_.remove(from)); // half made it only takes room; a leftover next time
         KEEL_TRY(done);
@@ -17803,23 +18745,23 @@ private:
         return fs_.sync_directory(paths_.log());
     }
     /// Makes a file of zeros, or of one that is used no more, the segment of this header, under its name.
-    result<void> begin_life(std::string const& from, std::string const& path, bool recycled,
+    result<void> begin_life(std::uint64_t bytes, std::string const& from, std::string const& path, bool recycled,
                             format::header_block const& header) {
         KEEL_TRY_LET(file, fs_.open(from, io::access::read_write,
                                     recycled ? io::creation::must_exist : io::creation::must_not_exist));
-        if (!recycled) KEEL_TRY(fill(file));
+        if (!recycled) KEEL_TRY(fill(file, bytes));
         KEEL_TRY(file.write(0, header));
-        KEEL_TRY(file.write(format::second_header_offset(segment_bytes_), header));
+        KEEL_TRY(file.write(format::second_header_offset(bytes), header));
         KEEL_TRY(file.sync());
         KEEL_TRY(manifest_.check_identity()); // filling takes a while
         return fs_.rename(from, path);
     }
 
-    result<void> fill(typename fs_type::file& file) {
-        KEEL_TRY(file.allocate(segment_bytes_));
+    result<void> fill(typename fs_type::file& file, std::uint64_t bytes) {
+        KEEL_TRY(file.allocate(bytes));
         if (!fills_) return {};
         std::array<std::byte, fill_bytes> const zeros{};
-        for (std::uint64_t at = 0; at < segment_bytes_; at += fill_bytes) KEEL_TRY(file.write(at, zeros));
+        for (std::uint64_t at = 0; at < bytes; at += fill_bytes) KEEL_TRY(file.write(at, zeros));
         return {};
     }
 
@@ -17829,7 +18771,9 @@ private:
     manifest_type manifest_;
     format::store_id store_;
     std::uint64_t branch_;
-    std::uint64_t segment_bytes_;
+    std::uint64_t first_own_;  ///< id: segments from there on were made by this opening
+    std::uint64_t bytes_max_;  ///< of a segment: the policy's size
+    std::uint64_t next_bytes_; ///< size of the segment that is prepared next, unless more is wanted
     bool fills_ = true;
     std::uint64_t (*entropy_)();
     std::uint64_t (*clock_ns_)();
@@ -17985,6 +18929,53 @@ public:
 private:
     std::uint64_t rate_;
     std::chrono::steady_clock::time_point started_{std::chrono::steady_clock::now()};
+};
+
+} // namespace keel::inline v0::detail
+
+#endif
+
+// ---- keel/engine/version_filter.hpp ----
+#ifndef KEEL_ENGINE_VERSION_FILTER_HPP
+#define KEEL_ENGINE_VERSION_FILTER_HPP
+
+// Which versions of a key a merge keeps. A moment sees of each key the newest version at or below it. So a version is seen if a moment lies
+// at or behind it and in front of the next newer version of its key. Moments that are held later lie at or behind the last one here, so
+// everything that is newer than that is kept. All other versions are forgotten, also between two moments.
+//
+// The newest version of a key is always kept by this, so a commit that asks whether a key was changed finds the same answer.
+
+namespace keel::inline v0::detail {
+
+/// One thread's. A version costs the logarithm of the number of moments.
+class version_filter {
+public:
+    /// `moments`: all that are held, in order, and last the one which no later one is before.
+    explicit version_filter(std::vector<lsn> moments) : moments_{std::move(moments)}, end_{moments_.size()} {
+        KEEL_ASSERT(!moments_.empty());
+    }
+
+    /// The next version is the newest one of another key.
+    void begin_key() noexcept {
+        end_ = moments_.size();
+        newer_ = {};
+    }
+    /// The versions of a key, the newest first. Whether no moment sees this one.
+    [[nodiscard]] bool hides(lsn at) noexcept {
+        auto const newer = std::exchange(newer_, at);
+        if (!newer || at > moments_.back()) return false;
+        auto const first = moments_.begin();
+        auto const sees_newer = std::lower_bound(first, first + static_cast<std::ptrdiff_t>(end_), newer);
+        end_ = static_cast<std::size_t>(sees_newer - first);
+        return end_ == 0 || moments_[end_ - 1] < at;
+    }
+    /// Whether every moment sees this version or a newer one of its key, so that all older ones are hidden.
+    [[nodiscard]] bool hides_all_behind(lsn at) const noexcept { return at <= moments_.front(); }
+
+private:
+    std::vector<lsn> moments_;
+    std::size_t end_; ///< the moments in front of it do not see the last version asked about, but perhaps older ones
+    lsn newer_{};     ///< the last version asked about; 0: none of this key
 };
 
 } // namespace keel::inline v0::detail
@@ -19811,6 +20802,9 @@ public:
         std::ranges::sort(out_.segments, {}, [](found_segment const& s) { return s.entry.place; });
     }
 
+    /// Why a file that is there could not be opened: what is said of missing segments may not be true then.
+    [[nodiscard]] std::optional<error> const& refused() const noexcept { return refused_; }
+
 private:
     using life = std::pair<segment_id, std::uint64_t>;
 
@@ -19826,6 +20820,7 @@ private:
             marks_read_[i] = true;
             auto const file = fs_.open(files_[i].path, io::access::read_only, io::creation::must_exist);
             if (file) files_[i].marks = find_marks<C>(*file, files_[i].bytes, cancel_);
+            else if (!refused_ && file.error().code != errc::not_found) refused_ = file.error();
         }
         return files_[i].marks;
     }
@@ -20060,6 +21055,7 @@ private:
     std::vector<seen_file>& files_;
     std::stop_token cancel_;
     std::vector<bool> taken_;
+    std::optional<error> refused_{};
     std::vector<bool> marks_read_;
     std::map<std::string, std::size_t, std::less<>> by_name_{};
     std::map<life, std::vector<std::size_t>> by_life_{};
@@ -20323,7 +21319,9 @@ public:
         note_placeholders();
         note_manifest_damage();
         forget_foreign_note();
-        segment_matcher<C, fs_type>{fs_, out_, files_, cancel_}.run();
+        segment_matcher<C, fs_type> matcher{fs_, out_, files_, cancel_};
+        matcher.run();
+        if (matcher.refused()) return failure(*matcher.refused());
         return {};
     }
 
@@ -20918,9 +21916,7 @@ void in_parallel(std::size_t count, unsigned threads, Job const& job, Tick const
         std::unique_lock hold{m};
         ++running;
         hold.unlock();
-        try {
-            crew.emplace_back(work);
-        } catch (...) { // the machine gives no more of them: those that there are do it all, or this one
+        if (!io::start_thread([&] { crew.emplace_back(work); })) { // those that there are do it all, or this one
             hold.lock();
             --running;
             break;
@@ -22267,23 +23263,24 @@ public:
     explicit medium_check(fs_type& fs) : fs_{fs} {}
 
     result<void> run(examination const& e) {
-        for (auto const& place : e.stock.refused)
-            if (answers(place.path, place.offset, place.length)) return answers_again(place.path, place.offset);
+        for (auto const& place : e.stock.refused) KEEL_TRY(ask(place.path, place.offset, place.length));
         for (std::size_t i = 0; i < e.runs.size(); ++i)
             for (auto const& bad : e.runs[i].unreadable)
                 for (auto at = bad.offset; at < bad.offset + bad.length; at += sector_bytes)
-                    if (answers(e.stock.segments[i].path, at, sector_bytes))
-                        return answers_again(e.stock.segments[i].path, at);
+                    KEEL_TRY(ask(e.stock.segments[i].path, at, sector_bytes));
         return {};
     }
 
 private:
     static constexpr std::uint64_t sector_bytes = wal::window<typename fs_type::file>::sector_bytes;
 
-    [[nodiscard]] bool answers(std::string const& path, std::uint64_t offset, std::uint64_t length) {
+    /// Errors: it answers, or there is no descriptor to ask with.
+    [[nodiscard]] result<void> ask(std::string const& path, std::uint64_t offset, std::uint64_t length) {
         auto file = fs_.open(path, io::access::read_only, io::creation::must_exist);
+        if (!file && is_shortage(file.error().code)) return failure(std::move(file).error());
         std::vector<std::byte> bytes(static_cast<std::size_t>(length));
-        return file && file->read(offset, bytes).has_value();
+        if (file && file->read(offset, bytes)) return answers_again(path, offset);
+        return {};
     }
     [[nodiscard]] static result<void> answers_again(std::string const& path, std::uint64_t offset) {
         return failure(
@@ -22530,6 +23527,15 @@ namespace keel::inline v0::wal {
     return frame - format::frame_header_bytes;
 }
 
+/// A segment that was sealed, for whoever reads it back.
+template <class File>
+struct sealed_segment {
+    closed_segment what{};
+    format::segment_seal seal{};
+    std::optional<File> file{};           ///< the one it was written through
+    std::shared_ptr<void const> pinned{}; ///< while it is held the file is not recycled
+};
+
 template <class Config>
 class active_segment {
 public:
@@ -22539,17 +23545,19 @@ public:
     using mapping_type = typename fs_type::mapping;
     static constexpr bool mapped = Config::durability::path == write_path::mapped;
 
-    static constexpr std::uint64_t segment_bytes = Config::segment_bytes;
-    static constexpr std::uint64_t frames_begin = format::frames_begin(segment_bytes);
-    static constexpr std::uint64_t limit = format::frames_limit(segment_bytes);
-    static constexpr std::uint64_t block = format::block_bytes(segment_bytes);
+    /// A segment is as large as the policy says, or smaller (wal/segment_growth.hpp); all of them have the same blocks.
+    static constexpr std::uint64_t bytes_max = Config::segment_bytes;
+    static constexpr std::uint64_t block = format::block_bytes(bytes_max);
+    static_assert(block == format::block_bytes(smallest_segment(bytes_max)));
+    static constexpr std::uint64_t frames_begin = format::frames_begin(bytes_max);
     static constexpr std::uint64_t mark_room = format::frame_bytes(format::mark_bytes);
-    static constexpr std::uint64_t batch_bytes_max = batch_bytes_max_of(segment_bytes);
+    static constexpr std::uint64_t batch_bytes_max = batch_bytes_max_of(bytes_max);
 
     /// What a header says when the segment becomes active.
     struct origin {
         segment_id id{};
         std::uint64_t salt = 0;
+        std::uint64_t bytes = 0; ///< size of the file
         std::uint64_t branch = 0;
         format::segment_link previous{};
         lsn first{};
@@ -22559,13 +23567,15 @@ public:
 
     active_segment(origin const& from, file_type file, std::optional<mapping_type> mapping, index_builder memory)
         : file_{std::move(file)}, mapping_{std::move(mapping)}, from_{from}, encoder_{from.salt, from.first},
-          chunks_{segment_bytes, from.salt, std::move(memory)}, first_time_ns_{from.now_ns},
-          last_time_ns_{from.now_ns} {}
+          chunks_{from.bytes, from.salt, std::move(memory)}, first_time_ns_{from.now_ns}, last_time_ns_{from.now_ns} {}
     active_segment(active_segment const&) = delete;
     active_segment& operator=(active_segment const&) = delete;
 
     [[nodiscard]] segment_id id() const noexcept { return from_.id; }
     [[nodiscard]] std::uint64_t salt() const noexcept { return from_.salt; }
+    /// Size of the file, and where its frames end at the latest.
+    [[nodiscard]] std::uint64_t bytes() const noexcept { return from_.bytes; }
+    [[nodiscard]] std::uint64_t limit() const noexcept { return format::frames_limit(from_.bytes); }
     [[nodiscard]] lsn first() const noexcept { return from_.first; }
     [[nodiscard]] lsn void_from() const noexcept { return from_.void_from; }
     [[nodiscard]] format::segment_link const& previous() const noexcept { return from_.previous; }
@@ -22580,6 +23590,8 @@ public:
     [[nodiscard]] std::uint64_t newest_index() const noexcept { return newest_index_; }
     /// The index of its keys is not made any more: their memory, for the next segment.
     [[nodiscard]] index_builder give_memory() noexcept { return chunks_.give_memory(); }
+    /// It is sealed: its file, for whoever reads it back. Nothing else may be done with this object afterwards.
+    [[nodiscard]] file_type give_file() noexcept { return std::move(file_); }
 
     // ---- room ---------------------------------------------------------------------------------------------------------------
 
@@ -22587,13 +23599,15 @@ public:
     /// the index: without one it is found by a scan.
     [[nodiscard]] bool has_room(std::uint64_t bytes, std::uint64_t keyed) const noexcept {
         auto const after = end_ + bytes;
-        if (records_ == 0) return after - mark_room <= limit;
-        return after + mark_room <= limit && format::index_fits(after + mark_room, keyed_ + keyed, segment_bytes);
+        if (records_ == 0) return after - mark_room <= limit();
+        return after + mark_room <= limit() && format::index_fits(after + mark_room, keyed_ + keyed, from_.bytes);
     }
+    /// So much of it is used that the next one should be larger.
+    [[nodiscard]] bool is_half_full() const noexcept { return end_ >= bytes() / 2; }
     /// It has no record yet, and more than the mark that every segment begins with.
     [[nodiscard]] bool has_spare_mark() const noexcept { return records_ == 0 && end_ > frames_begin + mark_room; }
     /// Room for a closing mark, which needs no more behind it.
-    [[nodiscard]] bool has_room_to_close() const noexcept { return end_ + mark_room <= limit; }
+    [[nodiscard]] bool has_room_to_close() const noexcept { return end_ + mark_room <= limit(); }
     /// Bytes from the last frame to where a mark shares no block with it: a filler frame that long goes in between.
     [[nodiscard]] std::uint64_t bytes_to_next_block() const noexcept {
         auto const gap = format::rounded_up(end_, block) - end_;
@@ -22685,7 +23699,7 @@ public:
     [[nodiscard]] result<void> write_header(format::segment_header const& header) {
         auto const bytes = format::encode<C>(header);
         KEEL_TRY(file_.write(0, bytes));
-        return file_.write(format::second_header_offset(segment_bytes), bytes);
+        return file_.write(format::second_header_offset(from_.bytes), bytes);
     }
     [[nodiscard]] result<void> write(frame_group const& group) { return file_.write(group.offset, group.bytes); }
     /// Stores the group into the mapping, or, if it is large, writes it to the file that is mapped; its first tag last: a killed process
@@ -22701,7 +23715,7 @@ public:
     [[nodiscard]] error why_store_failed(frame_group const& group, error seen) {
         if (group.bytes.size() >= written_from) return seen; // it was a write, which says why
         auto const status = file_.status();
-        if (!status || status->size != segment_bytes) return seen; // cut short: a write would make it grow
+        if (!status || status->size != bytes()) return seen; // cut short: a write would make it grow
         auto const again = file_.write(group.offset + 4, byte_view{group.bytes}.subspan(4));
         return again || again.error().code != errc::no_space ? seen : again.error();
     }
@@ -22773,16 +23787,24 @@ public:
                               .first = from_.first,
                               .begin = frames_begin,
                               .end = seal.data_end,
-                              .segment_bytes = segment_bytes,
+                              .segment_bytes = bytes(),
                               .counted = {seal.range},
                               .records = seal.count};
         format::segment_footer footer{.seal = seal};
         KEEL_TRY(write_index_of(closed));
         for (auto const& section : {closed.index, closed.filter})
             if (section) footer.sections[footer.section_count++] = *section;
-        KEEL_TRY(file_.write(format::footer_offset(segment_bytes), format::encode<C>(footer)));
+        KEEL_TRY(file_.write(format::footer_offset(bytes()), format::encode<C>(footer)));
         KEEL_TRY(file_.sync());
         return closed;
+    }
+
+    /// Its seal is in the manifest, and it is not recycled: blocks that the seal did not use go back to the disk where the file system can.
+    void give_back_spare(format::segment_seal const& seal) {
+        if constexpr (io::punches_holes<file_type>) {
+            auto const spare = spare_blocks(seal, bytes());
+            if (spare.length != 0) file_.punch_hole(spare.offset, spare.length);
+        }
     }
 
 private:
@@ -22790,17 +23812,16 @@ private:
     /// Mapped path: bytes stored since the disk was last asked to write. The kernel writes back in pieces of a few MiB anyway.
     static constexpr std::uint64_t hand_over_bytes = 2 * MiB;
     /// Mapped path: from so many bytes on one system call costs less than a page fault for each page. Both write the same page cache.
-    static constexpr std::uint64_t written_from = std::min(8 * KiB, segment_bytes / 8);
+    static constexpr std::uint64_t written_from = std::min(8 * KiB, bytes_max / 8);
 
     /// Index and filter are made of the keys as they were encoded: a reader that follows them verifies what it finds.
     result<void> write_index_of(closed_segment& what) {
         auto const& keys = chunks_.keys();
-        if (keys.size() == 0 || keys.size() != what.records ||
-            !format::index_fits(what.end, what.records, segment_bytes))
+        if (keys.size() == 0 || keys.size() != what.records || !format::index_fits(what.end, what.records, bytes()))
             return {};
-        auto at = format::sections_begin(what.end, segment_bytes);
+        auto at = format::sections_begin(what.end, bytes());
         auto filter = keys.filter({block, what.records});
-        KEEL_TRY_LET(index, write_index<C>(file_, keys.sorted(), what.salt, at, segment_bytes));
+        KEEL_TRY_LET(index, write_index<C>(file_, keys.sorted(), what.salt, at, bytes()));
         what.index = index;
         at += index.length;
         if (filter.empty()) return {};
@@ -23418,10 +24439,11 @@ public:
     static constexpr bool mapped = State::mapped;
 
     /// `previous`: what the header says of the segment before. `first`: the first LSN it takes. `void_from`: LSNs from there on count in no
-    /// segment before this one; none: all count. Records that are staged from here on lie in it. Throws std::bad_alloc.
+    /// segment before this one; none: all count. `wanted`: what it must have room for. Records that are staged from here on lie in it. Throws
+    /// std::bad_alloc.
     [[nodiscard]] static result<activation> prepare(State& of, leader&, format::segment_link const& previous, lsn first,
-                                                    lsn void_from, room from) {
-        KEEL_TRY_LET(next, of.keeper.first_ready(from));
+                                                    lsn void_from, segment_demand const& wanted, room from) {
+        KEEL_TRY_LET(next, of.keeper.first_ready(wanted, from));
         KEEL_TRY_LET(file, of.keeper.fs().open(of.keeper.paths().segment(next.id), io::access::read_write,
                                                io::creation::must_exist));
         std::optional<typename segment_type::mapping_type> mapping;
@@ -23432,6 +24454,7 @@ public:
         activation out{of};
         out.fresh_ = std::make_unique<segment_type>(typename segment_type::origin{.id = next.id,
                                                                                   .salt = next.salt,
+                                                                                  .bytes = next.bytes,
                                                                                   .branch = of.keeper.branch(),
                                                                                   .previous = previous,
                                                                                   .first = first,
@@ -23494,7 +24517,7 @@ private:
             .checksum = checksum_id{C::id}, .store = of_->keeper.store(), .id = fresh_->id(), .salt = fresh_->salt()};
         h.branch = of_->keeper.branch();
         h.created_ns = fresh_->created_ns();
-        h.size = segment_type::segment_bytes;
+        h.size = fresh_->bytes();
         h.first = fresh_->first();
         h.durable_mark = of_->durable;
         h.durable_edit = of_->keeper.durable_edit();
@@ -23512,7 +24535,7 @@ private:
                 .salt = fresh_->salt(),
                 .first = fresh_->first(),
                 .begin = segment_type::frames_begin,
-                .limit = segment_type::limit,
+                .limit = fresh_->limit(),
                 .open = true,
                 .counted = {{fresh_->first(), lsn_max}}};
     }
@@ -23650,7 +24673,10 @@ public:
     result<void> rewrite(leader& lead, format::segment_link const& link, std::vector<old_frames> const& parts,
                          lsn void_from, lsn says) {
         auto const was_durable = s_.durable;
-        KEEL_TRY_LET(next, activation<State>::prepare(s_, lead, link, link.last.next(), says, room::reserved));
+        // Where they leave no room for an index there is none: a larger segment may be more than the reserve pays for.
+        segment_demand wanted{.frames = 2 * segment_type::mark_room};
+        for (auto const& part : parts) wanted.frames += part.frames.bytes.size();
+        KEEL_TRY_LET(next, activation<State>::prepare(s_, lead, link, link.last.next(), says, wanted, room::reserved));
         auto& out = next.group();
         for (auto const& part : parts)
             for_each_record(part.frames.bytes, part.first, [&](lsn at, format::frame_view const& frame) {
@@ -23786,9 +24812,9 @@ public:
     first_activation(State& s, fail_over<State>& over, writer_start& start) noexcept
         : s_{s}, fail_over_{over}, start_{start} {}
 
-    /// Makes the log ready to take records. Nothing behind its old end is acknowledged before all of that is proven durable. Errors: the
+    /// Makes the log ready to take records, `wanted` of them at once. Nothing behind its old end is acknowledged before all of that is proven durable. Errors: the
     /// machine's; writing has stopped. Throws std::bad_alloc: the next write tries again.
-    result<void> run(leader& lead) {
+    result<void> run(leader& lead, segment_demand const& wanted) {
         KEEL_TRY(stop_unless(sync_unproven(), "the log's old end could not be synced: "));
         KEEL_TRY(stop_unless(adopt_files(), "the manifest could not be written: "));
         if (!start_.tails.empty()) {
@@ -23800,7 +24826,7 @@ public:
             start_.tails.clear();
         }
         s_.durable = std::max(s_.durable, start_.last);
-        return activate(lead, start_.previous, start_.cut_needed ? s_.next : lsn{});
+        return activate(lead, wanted);
     }
     /// The segment that was active is sealed, and `link` is what the next one says of it.
     void sealed(format::segment_link const& link) noexcept {
@@ -23889,8 +24915,9 @@ private:
         if (done) start_.tails.clear();
         return done;
     }
-    result<void> activate(leader& lead, format::segment_link const& previous, lsn void_from) {
-        auto next = activation<State>::prepare(s_, lead, previous, s_.next, void_from, room::ordinary);
+    result<void> activate(leader& lead, segment_demand const& wanted) {
+        auto const void_from = start_.cut_needed ? s_.next : lsn{};
+        auto next = activation<State>::prepare(s_, lead, start_.previous, s_.next, void_from, wanted, room::ordinary);
         KEEL_TRY(stop_unless(next, "no segment could be made ready: "));
         KEEL_TRY(stop_unless(next->write(lead, false), "no segment could be made ready: "));
         next->install(lead, false);
@@ -24180,6 +25207,8 @@ public:
     using notes_type = typename state_type::notes_type;
     using events_type = typename state_type::events_type;
     static constexpr bool mapped = state_type::mapped;
+    static constexpr bool reads_sealed_back = Config::seal_check::reads_sealed_back;
+    using sealed_list = std::list<sealed_segment<typename fs_type::file>>;
     /// The most bytes of frames that one batch may take.
     static constexpr std::uint64_t batch_bytes_max = segment_type::batch_bytes_max;
 
@@ -24211,8 +25240,19 @@ public:
         KEEL_TRY(lsns_are_left(batch.size()));
         KEEL_TRY(ready_for(bytes, keyed_in(batch), hold));
         KEEL_TRY(allowed([&](auto const& visit) { each_pending(visit); }));
-        return path_.commit(batch, hold);
+        auto written = path_.commit(batch, hold);
+        if constexpr (mapped && D::sync_interval_ms != 0)
+            if (written && syncs_writes_.load(std::memory_order_relaxed)) [[unlikely]] // what fails shows in state()
+                static_cast<void>(keel::detail::guarded([&] { return sync_up_to(*written, hold); }));
+        if constexpr (reads_sealed_back) {
+            bool const some = !sealed_.empty();
+            hold.unlock();
+            if (some && after_seal_) after_seal_();
+        }
+        return written;
     }
+    /// Whether nothing but the writes themselves can keep the interval between two syncs: then each one syncs.
+    void sync_writes(bool yes) noexcept { syncs_writes_.store(yes, std::memory_order_relaxed); }
     /// Everything up to `at`, which a write returned, survives power loss once this returns.
     [[nodiscard]] result<void> make_durable(lsn at) {
         lock_type hold{s_.m};
@@ -24261,7 +25301,7 @@ public:
         // What a dead process left accepted is proven by writing it again.
         if (!s_.active && !s_.lead.is_taken()) {
             auto lead = s_.lead.take(hold);
-            KEEL_TRY(first_.run(lead));
+            KEEL_TRY(first_.run(lead, {}));
         }
         KEEL_TRY(sync_up_to(s_.accepted, hold));
         return s_.nothing_lost();
@@ -24274,12 +25314,28 @@ public:
     }
     /// Ends the segment that is written to, so that everything written so far is in segments that take no more records.
     [[nodiscard]] result<void> roll_over() {
-        lock_type hold{s_.m};
-        auto lead = s_.lead.take(hold);
-        bring_out_pending(lead);
-        if (!writable()) return s_.refuse();
-        if (!s_.active || s_.active->records() == 0) return {};
-        return roll(lead);
+        auto const done = roll_over_now();
+        if constexpr (reads_sealed_back)
+            if (after_seal_) after_seal_();
+        return done;
+    }
+
+    // ---- segments that are read back --------------------------------------------------------------------------------------------
+
+    /// `call` is made without the mutex, by a thread that sealed a segment, when what it wrote is acknowledged. It takes the segment by
+    /// take_sealed(). Set before the first write.
+    void after_seal(std::function<void()> call) { after_seal_ = std::move(call); }
+    /// One that was sealed, and that nobody has taken; empty where there is none. It is not recycled while it is held.
+    [[nodiscard]] sealed_list take_sealed() noexcept {
+        std::lock_guard const hold{s_.m};
+        sealed_list out;
+        if (!sealed_.empty()) out.splice(out.end(), sealed_, sealed_.begin());
+        return out;
+    }
+    /// It could not be read back for want of memory: the next one who asks gets it again.
+    void give_back_sealed(sealed_list one) noexcept {
+        std::lock_guard const hold{s_.m};
+        sealed_.splice(sealed_.begin(), one);
     }
 
     // ---- now and then ---------------------------------------------------------------------------------------------------------
@@ -24287,6 +25343,7 @@ public:
     /// What a background thread does, or a program without one now and then: idle marks, interval syncs, a segment in reserve.
     /// `quiet`: nothing was written for a while. Failures show in state(). Throws std::bad_alloc; the next call goes on.
     void housekeep(bool quiet) {
+        bool prepares = false;
         {
             lock_type hold{s_.m};
             if (s_.closing || s_.lead.is_taken()) return;
@@ -24298,9 +25355,11 @@ public:
             bool const marks = quiet && s_.active && writable() && s_.durable >= s_.accepted && s_.marked < s_.durable;
             if (marks) static_cast<void>(put_idle_mark(lead));
             if (!writable()) return;
+            prepares = is_busy();
+            if (prepares) follow_growth();
         }
         // Not having a segment ready, or the reserve, is no failure yet: roll-over tries again, and says so.
-        if (s_.keeper.make_ready()) static_cast<void>(s_.keeper.keep_reserve());
+        if (!prepares || s_.keeper.make_ready()) static_cast<void>(s_.keeper.keep_reserve());
     }
     /// Writing has stopped for a cause that passes by itself: housekeep() looks whether it has.
     [[nodiscard]] bool waits_for_resources() const noexcept { return s_.health.heals_itself(); }
@@ -24326,8 +25385,8 @@ public:
             s_.closing = true; // who waits for room is refused, who waits for the leader is served
             done = keel::detail::guarded([&] { return end_in_order(lead); });
             if (!never_writes_) s_.note();
-            if (done && s_.active && s_.health.is_writable())
-                done = keel::detail::guarded([&] { return seal_active(); });
+            if (done && !never_writes_ && s_.health.is_writable())
+                done = keel::detail::guarded([&] { return seal_last(); });
             if (done) done = keel::detail::guarded([&] { return s_.nothing_lost(); });
             s_.health.close();
         }
@@ -24374,6 +25433,22 @@ public:
         s_.visible_cv.wait_for(hold, patience, [&] { return visible() > seen || s_.closing; });
         return visible();
     }
+    /// A commit was refused because of the record with this LSN, which may not be visible yet.
+    void note_conflict(lsn at) noexcept {
+        auto newest = conflict_.load(std::memory_order_relaxed);
+        while (newest < at.value && !conflict_.compare_exchange_weak(newest, at.value, std::memory_order_relaxed)) {}
+    }
+    /// Waits until the newest record that a commit was refused for is visible, or will not be: writing it failed, or the store is closed.
+    /// Where no other thread brings it out this one does. Where there is none: two loads.
+    void wait_for_conflict() {
+        auto const at = conflict_.load(std::memory_order_relaxed);
+        if (visible().value >= at) [[likely]]
+            return;
+        wait_settled({at});
+        // A failed write gave the LSN back: later calls do not ask for the mutex because of it.
+        auto settled = at;
+        conflict_.compare_exchange_strong(settled, 0, std::memory_order_relaxed);
+    }
     /// The segment records are written to, if any: retention leaves it alone.
     [[nodiscard]] segment_id active_segment() const {
         std::lock_guard const hold{s_.m};
@@ -24400,6 +25475,14 @@ private:
     static constexpr int segments_per_call = 2; ///< given up for one call of commit_external()
 
     [[nodiscard]] bool writable() const noexcept { return !s_.closing && s_.health.is_writable(); }
+    [[nodiscard]] result<void> roll_over_now() {
+        lock_type hold{s_.m};
+        auto lead = s_.lead.take(hold);
+        bring_out_pending(lead);
+        if (!writable()) return s_.refuse();
+        if (!s_.active || s_.active->records() == 0) return {};
+        return roll(lead, {});
+    }
     void wake_all() noexcept {
         s_.lead.wake_all();
         s_.visible_cv.notify_all();
@@ -24444,22 +25527,41 @@ private:
                 s_.lead.wait(hold);
             } else {
                 auto lead = s_.lead.take(hold);
-                KEEL_TRY(make_room(lead));
+                KEEL_TRY(make_room({bytes + 2 * segment_type::mark_room, keyed}, lead));
             }
         }
     }
     /// One step towards room for a batch. Errors: writing has stopped, or nothing has changed.
-    result<void> make_room(leader& lead) {
+    result<void> make_room(segment_demand const& wanted, leader& lead) {
         if (!path_.may_go_on()) static_cast<void>(path_.settle(lead));
-        else if (!s_.active) return first_.run(lead);
+        else if (!s_.active) return first_.run(lead, wanted);
         else if (!s_.pending.empty()) bring_out_pending(lead);
-        else return roll(lead);
+        else return roll(lead, wanted);
         return {};
     }
     /// Written path: marks alone, or a group whose callers have not got the leadership yet. They are told what became of it.
     void bring_out_pending(leader& lead) noexcept {
         if constexpr (!mapped)
             while (s_.active && !s_.pending.empty()) static_cast<void>(path_.commit_as_leader(lead));
+    }
+    /// Waits until `at` is visible, or nothing is on its way that has it.
+    void wait_settled(lsn at) {
+        lock_type hold{s_.m};
+        // An LSN that was given back after a failed write may be taken anew: that record is waited for like the first.
+        while (visible() < at && at < s_.next && !s_.closing) {
+            if (s_.lead.is_taken()) {
+                s_.lead.wait(hold);
+                continue;
+            }
+            auto lead = s_.lead.take(hold);
+            if (!commit_pending(lead)) return;
+        }
+    }
+    /// False: no record waits for a leader.
+    bool commit_pending(leader& lead) noexcept {
+        if (!s_.active || s_.pending.batches.empty() || (mapped && path_.may_go_on())) return false;
+        static_cast<void>(mapped ? path_.settle(lead) : path_.sync(lead));
+        return true;
     }
     /// An active segment with room for `bytes`, nothing pending, all that was accepted durable; and the leadership.
     result<leader> all_durable(std::uint64_t bytes, lock_type& hold) {
@@ -24534,18 +25636,31 @@ private:
 
     // ---- roll-over --------------------------------------------------------------------------------------------------------------
 
-    /// Seals the active segment and activates the next. Nothing is pending.
-    result<void> roll(leader& lead) {
-        if (s_.active->first() == s_.next) return failure(errc::too_large, "a fresh segment has no room for it");
+    /// A segment is prepared ahead once its turn is near: the active one is half full, or the log has grown and rolls over. So a store that
+    /// gets little has no more than the segment it writes to.
+    [[nodiscard]] bool is_busy() const noexcept {
+        return s_.active->is_half_full() || (has_rolled_ && s_.active->bytes() >= segment_type::bytes_max);
+    }
+    void follow_growth() noexcept {
+        if (!s_.active->is_half_full()) return;
+        // A clock that was set back says a huge time, and so that it was slow.
+        s_.keeper.grow_to(growth_factor(s_.clock_ns() - s_.active->created_ns()) * s_.active->bytes());
+    }
+    /// Seals the active segment and activates the next, with room for what is wanted. Nothing is pending.
+    result<void> roll(leader& lead, segment_demand const& wanted) {
+        if (s_.active->first() == s_.next && s_.active->bytes() >= segment_type::bytes_max)
+            return failure(errc::too_large, "a fresh segment has no room for it");
+        follow_growth();
         // A full disk shows here, before anything is changed: the write is refused, and the active segment stays as it is.
-        if (auto ready = s_.keeper.make_ready(); !ready) {
+        if (auto ready = s_.keeper.first_ready(wanted, room::ordinary); !ready) {
             s_.health.stop_writing("no segment could be made ready: ", ready.error());
             s_.segment_usable = true;
-            return ready;
+            return failure(std::move(ready).error());
         }
+        has_rolled_ = true;
         KEEL_TRY(sync_and_seal(lead));
         if (s_.active) return {}; // it was abandoned instead, and another one is active already
-        return first_.run(lead);
+        return first_.run(lead, wanted);
     }
     /// Errors: writing has stopped.
     result<void> sync_and_seal(leader& lead) noexcept {
@@ -24555,19 +25670,22 @@ private:
             s_.active->note_synced(s_.active->newest_block_batch());
             s_.durable = s_.accepted;
         }
-        auto sealed = keel::detail::guarded([&] { return seal_active(); });
+        auto sealed = keel::detail::guarded([&] { return seal_active({}, at_seal::log_goes_on); });
         if (sealed || !s_.health.is_writable()) return sealed;
         return fail_over_.abandon(lead, sealed.error());
     }
+    enum class at_seal : std::uint8_t { log_goes_on, log_ends };
+
     /// Index and footer, sync, and the manifest's word of it. All frames are durable already. After this nothing is written to the file, and
-    /// no segment is active.
-    result<void> seal_active() {
+    /// no segment is active. `edit`: what the manifest learns with it. Where the log ends, the room that is left goes back to the disk.
+    result<void> seal_active(format::edit_builder edit, at_seal then) {
         auto const seal = s_.active->seal(s_.next.before());
         auto const link = format::link_of(seal, format::segment_end::rolled);
         catalog::update listing{s_.parts};
         listing.close(seal.range.last, link);
         KEEL_TRY_LET(closed, s_.active->write_seal(seal));
-        format::edit_builder edit;
+        sealed_list unread; // made before the edit: what follows that must not fail
+        if constexpr (reads_sealed_back) unread.push_back({.what = closed, .seal = seal});
         edit.sealed(seal);
         if (auto done = keel::detail::guarded([&] { return s_.keeper.commit(edit); }); !done) {
             s_.health.stop_writing("the manifest could not be written: ", done.error());
@@ -24575,7 +25693,13 @@ private:
         }
         listing.commit();
         s_.sink.sealed(std::move(closed));
+        if (then == at_seal::log_ends) keel::detail::if_memory_lasts([&] { s_.active->give_back_spare(seal); });
         s_.index_memory = s_.active->give_memory();
+        if constexpr (reads_sealed_back) {
+            if (auto const part = s_.parts.find(seal.range.first)) unread.front().pinned = part->pin;
+            unread.front().file.emplace(s_.active->give_file());
+            sealed_.splice(sealed_.end(), unread);
+        }
         s_.active.reset();
         first_.sealed(link);
         s_.events.push(observe::segment_sealed{seal.id, seal.range});
@@ -24602,10 +25726,19 @@ private:
         if (never_writes_) return {};
         if (!s_.pending.batches.empty()) bring_out_pending(lead); // a mark alone goes with the closing one
         if (!s_.health.is_writable()) return refuse_to_close();   // what was accepted may not be on the disk
-        if (!s_.active && s_.durable < s_.accepted) KEEL_TRY(first_.run(lead));
+        if (!s_.active && s_.durable < s_.accepted) KEEL_TRY(first_.run(lead, {}));
         if (!s_.active) return {};
         if (s_.durable < s_.accepted) KEEL_TRY(path_.sync(lead));
         return put_closing_mark(lead);
+    }
+    /// Seals the active segment, and gives up what was prepared and is not used: one edit says both.
+    result<void> seal_last() {
+        format::edit_builder edit;
+        s_.keeper.add_retire_unused(edit);
+        if (s_.active) KEEL_TRY(seal_active(std::move(edit), at_seal::log_ends));
+        else if (!edit.empty() && !s_.keeper.commit(edit)) return {}; // they stay prepared
+        keel::detail::if_memory_lasts([&] { s_.keeper.remove_unused(); });
+        return {};
     }
     [[nodiscard]] tl::unexpected<error> refuse_to_close() {
         s_.closing = false;
@@ -24619,8 +25752,14 @@ private:
     fail_over<state_type> fail_over_;
     first_activation<state_type> first_;
     path_type path_;
-    bool never_writes_;                 ///< opened read-only, or a repair failed: no segment is ever activated
-    std::atomic<bool> mark_due_{false}; // relaxed: a hint
+    sealed_list sealed_{};                  ///< only where the policy has them read back
+    std::function<void()> after_seal_{};    ///< likewise
+    bool never_writes_;                     ///< opened read-only, or a repair failed: no segment is ever activated
+    std::atomic<bool> mark_due_{false};     // relaxed: a hint
+    std::atomic<bool> syncs_writes_{false}; // relaxed: set before the write that needs it
+    std::atomic<std::uint64_t> conflict_{
+        0};                   // relaxed: whoever was told of a conflict has seen the store that came before
+    bool has_rolled_ = false; ///< one segment was not enough for this opening
 };
 
 } // namespace keel::inline v0::wal
@@ -25208,7 +26347,8 @@ private:
         auto last = notes_->last();
         bool const ours = last.store == stock.store && last.branch == stock.branch;
         if (!ours) last = {};
-        if (options_.max_recovery_attempts != 0 && last.attempts >= options_.max_recovery_attempts) {
+        auto const most = options_.max_recovery_attempts.value_or(Config::recovery_attempts::recovery_attempts_max);
+        if (most != 0 && last.attempts >= most) {
             notes_.reset();
             return failure(errc::recovery_attempts,
                            "recovery was begun " + std::to_string(last.attempts) +
@@ -25437,6 +26577,139 @@ template <class Config, scan_sink Sink>
 
 #endif
 
+// ---- keel/recovery/read_back.hpp ----
+#ifndef KEEL_RECOVERY_READ_BACK_HPP
+#define KEEL_RECOVERY_READ_BACK_HPP
+
+// Reads a segment that was just sealed back from the medium and compares it with what the writer knows of it: its seal, which was made in
+// memory. Reads only. So a write that the medium made wrong, elsewhere or not at all is found while the page cache may still be right.
+
+namespace keel::inline v0::recovery {
+
+/// A file of which every read goes past the page cache. The file must outlive it.
+template <class File>
+class uncached_file {
+public:
+    explicit uncached_file(File const& of) noexcept : of_{&of} {}
+    [[nodiscard]] result<std::size_t> read(std::uint64_t offset, byte_span out) const {
+        return of_->read_uncached(offset, out);
+    }
+    [[nodiscard]] result<std::size_t> read_uncached(std::uint64_t offset, byte_span out) const {
+        return of_->read_uncached(offset, out);
+    }
+    [[nodiscard]] std::string const& path() const noexcept { return of_->path(); }
+
+private:
+    File const* of_;
+};
+
+/// One thread's.
+template <checksum_policy C, class File>
+class segment_read_back {
+public:
+    segment_read_back(File const& file, wal::closed_segment const& of, format::segment_seal const& seal)
+        : file_{file}, medium_{file}, of_{of}, seal_{seal} {}
+
+    /// What is not on the medium as it was written. Throws std::bad_alloc.
+    [[nodiscard]] std::vector<finding> run() {
+        check_headers();
+        check_frames();
+        check_sections();
+        check_footer();
+        return std::move(found_);
+    }
+
+private:
+    void check_headers() {
+        for (auto const at : {std::uint64_t{0}, format::second_header_offset(of_.segment_bytes)}) {
+            auto const seen = format::decode_segment_header<C>(block_at(at));
+            // One that was written when the segment was prepared verifies, too.
+            bool const ours = seen.good() && seen.header.id == of_.id && seen.header.salt == of_.salt &&
+                              seen.header.first == of_.first && seen.header.state != format::segment_state::prepared;
+            if (!ours) add({.kind = damage::header_damaged, .offset = at, .length = format::header_bytes}, "a header");
+        }
+    }
+    void check_frames() {
+        no_sink nobody;
+        auto const run = scan_segment<C>(medium_, geometry(), nobody);
+        for (auto const& bad : run.bad) add_frames(bad);
+        bool const to_its_end = seal_.count == 0 || run.last == seal_.range.last;
+        if ((run.aggregate == seal_.aggregate && to_its_end) || !run.bad.empty()) return;
+        // Nothing is damaged, and not all is there: it was written nowhere, or to another place.
+        bad_bytes rest{.offset = run.data_end, .length = of_.end - std::min(of_.end, run.data_end)};
+        rest.lsns = {run.last < seal_.range.first ? seal_.range.first : run.last.next(), seal_.range.last};
+        rest.is_data = !rest.lsns.empty();
+        if (rest.length == 0) add({.kind = damage::seal_mismatch, .length = of_.end}, "the frames, taken together,");
+        else add_frames(rest);
+    }
+    void check_sections() {
+        std::vector<format::segment_section> sections;
+        for (auto const& section : {of_.index, of_.filter})
+            if (section) sections.push_back(*section);
+        for (auto const& bad : wal::damaged_blocks<C>(medium_, of_.salt, of_.segment_bytes, sections))
+            add({.kind = damage::damaged_filler, .offset = bad.offset, .length = bad.length}, "the index");
+    }
+    void check_footer() {
+        auto const at = format::footer_offset(of_.segment_bytes);
+        auto const seen = format::decode_segment_footer<C>(block_at(at));
+        if (seen.good && seen.footer.seal == seal_) return;
+        add({.kind = damage::damaged_filler, .offset = at, .length = format::header_bytes}, "the footer");
+    }
+
+    [[nodiscard]] segment_geometry geometry() const {
+        return {.id = of_.id, .salt = of_.salt, .first = of_.first, .begin = of_.begin, .limit = of_.end};
+    }
+    /// What cannot be read is zeros, which no block is.
+    [[nodiscard]] format::header_block block_at(std::uint64_t offset) const {
+        format::header_block block{};
+        for (int tries = 0; tries < 2; ++tries)
+            if (auto const got = medium_.read(offset, block); got && *got == block.size()) return block;
+        return format::header_block{};
+    }
+    void add_frames(bad_bytes const& bad) {
+        auto const records = bad.is_data ? lsn_range{std::max(bad.lsns.first, seal_.range.first),
+                                                     std::min(bad.lsns.last, seal_.range.last)}
+                                         : lsn_range{};
+        bool const cached = is_in_page_cache(bad);
+        add({.kind = records.size() != 0 ? damage::corrupt_record : damage::damaged_filler,
+             .offset = bad.offset,
+             .length = bad.length,
+             .lsns = records.size() != 0 ? records : lsn_range{},
+             .expected = bad.expected,
+             .found = bad.found,
+             .lost = cached ? 0 : records.size()},
+            bad.unreadable ? "a frame, which the machine does not read,"
+            : cached       ? "a frame, which the page cache still has,"
+                           : "a frame");
+    }
+    /// Whether a cached read still gives these frames as they were written.
+    [[nodiscard]] bool is_in_page_cache(bad_bytes const& bad) {
+        no_sink nobody;
+        if (!cached_) cached_ = scan_segment<C>(file_, geometry(), nobody);
+        if (cached_->aggregate == seal_.aggregate) return true;
+        auto const touches = [&](bad_bytes const& other) {
+            return other.offset < bad.offset + bad.length && bad.offset < other.offset + other.length;
+        };
+        return cached_->data_end >= bad.offset + bad.length && std::ranges::none_of(cached_->bad, touches);
+    }
+    void add(finding what, std::string const& which) {
+        what.file = of_.path;
+        what.detail = which + " does not verify when the segment is read back after its seal";
+        found_.push_back(std::move(what));
+    }
+
+    File const& file_;
+    uncached_file<File> medium_;
+    wal::closed_segment const& of_;
+    format::segment_seal const& seal_;
+    std::optional<segment_run> cached_{};
+    std::vector<finding> found_{};
+};
+
+} // namespace keel::inline v0::recovery
+
+#endif
+
 // ---- keel/wal/keeper_thread.hpp ----
 #ifndef KEEL_WAL_KEEPER_THREAD_HPP
 #define KEEL_WAL_KEEPER_THREAD_HPP
@@ -25454,11 +26727,8 @@ public:
     static constexpr auto resource_step =
         std::chrono::milliseconds(500); ///< between two looks whether a full disk has room again
 
-    explicit keeper_thread(Core& core)
-        : thread_{[this, &core](std::stop_token stop) {
-              io::block_asynchronous_signals();
-              run(core, stop);
-          }} {}
+    /// Throws where the machine gives no thread: made within io::start_thread().
+    explicit keeper_thread(Core& core) : thread_{[this, &core](std::stop_token stop) { run(core, stop); }} {}
 
 private:
     void run(Core& core, std::stop_token const& stop) noexcept {
@@ -25696,6 +26966,7 @@ public:
           ledger_{std::move(opened.ledger)}, gone_{std::move(opened.gone)},
           writer_{*keeper_, *parts_, sink, *events_, std::move(opened.notes), std::move(opened.start), options} {
         background_ = options.background_thread && !options.read_only;
+        if constexpr (writer_type::reads_sealed_back) writer_.after_seal([this] { read_sealed_back(); });
     }
     ~log_core() { static_cast<void>(close()); }
     log_core(log_core const&) = delete;
@@ -25707,35 +26978,51 @@ public:
         if ((read += keys) < reads_much) [[likely]]
             return;
         read = 0;
-        keel::detail::if_memory_lasts([this] { static_cast<void>(before_write()); }); // whoever writes is told
+        if (awake_.load(std::memory_order_acquire)) [[likely]]
+            return;
+        std::lock_guard const hold{starting_};
+        start_background();
     }
-    /// Called in front of whatever writes: the first call starts what runs in the background, so that opening starts no thread. Errors:
-    /// io_error, where the machine gives none: nothing was written, and the next call tries again.
+    /// Called in front of whatever writes: the first call starts what runs in the background, so that opening starts no thread. Where the
+    /// machine gives none, later calls try again, at most once a second, and until then do that work themselves, a piece at a time.
     result<void> before_write() {
         if (awake_.load(std::memory_order_acquire)) [[likely]]
             return {};
-        std::lock_guard const hold{starting_};
-        if (awake_.load(std::memory_order_relaxed)) return {};
-        try {
-            if (background_ && !thread_) thread_.emplace(*this);
-            has_thread_.store(background_, std::memory_order_release);
-            if (background_ && on_first_write_) on_first_write_();
-        } catch (std::system_error const& why) {
-            return failure(
-                error{.code = errc::io_error,
-                      .message = std::string{"nothing was done: the machine gives no thread for what runs in "
-                                             "the background: "} +
-                                 why.what(),
-                      .cause = why.code().value(),
-                      .retryable = true});
-        }
-        awake_.store(true, std::memory_order_release);
+        std::unique_lock hold{starting_};
+        start_background();
+        auto const now = std::chrono::steady_clock::now();
+        if (awake_.load(std::memory_order_relaxed) || now < next_turn_) return {};
+        std::unique_lock const turn{by_hand_, std::try_to_lock}; // else another writer is at it
+        if (!turn.owns_lock()) return {};
+        next_turn_ = now + turn_every;
+        bool const keeps_log = !thread_;
+        auto const other = other_work_;
+        hold.unlock();
+        if (keeps_log) keel::detail::if_memory_lasts([this] { housekeep(false); });
+        if (other && other->by_hand) other->by_hand();
         return {};
     }
-    /// What else starts then; nothing: nothing more.
-    void on_first_write(std::function<void()> start) {
+    /// What else runs in the background.
+    struct background_work {
+        std::function<result<void>()> start{}; ///< its thread. Errors: as of io::start_thread()
+        std::function<void()>
+            by_hand{}; ///< does a piece of it on the calling thread, because it has none; does not throw
+    };
+    /// That starts with the first write, too.
+    void on_first_write(background_work other) {
+        auto const shared = std::make_shared<background_work const>(std::move(other));
         std::lock_guard const hold{starting_};
-        on_first_write_ = std::move(start);
+        other_work_ = shared;
+    }
+    /// Nothing more starts, and nobody does that work when this returns. `stop()` makes whoever does it end soon.
+    template <class Stop>
+    void forget_other_work(Stop const& stop) noexcept {
+        {
+            std::lock_guard const hold{starting_};
+            other_work_ = nullptr;
+        }
+        stop();
+        std::lock_guard const nobody{by_hand_};
     }
 
     /// Never throws.
@@ -25743,6 +27030,7 @@ public:
         lifetime_->end();
         stop_threads();
         auto done = writer_.close();
+        if constexpr (writer_type::reads_sealed_back) read_sealed_back(); // as long as the lock is held
         unlock();
         events_->deliver();
         return done;
@@ -25768,20 +27056,8 @@ public:
 
     /// Damage that was met after opening: logged, told to the observer, and the reason for being degraded.
     void tell(std::vector<finding> found) {
-        if (found.empty() || !lifetime_->is_open())
-            return; // read after the end: what was found may be another process's work
-        for (auto& f : found) f.file = keeper_->paths().inside(f.file);
-        {
-            std::lock_guard const hold{telling_};
-            // The store goes on without the log of it.
-            if (!read_only_ && keeper_->check_identity())
-                static_cast<void>(recovery::log_corruption(fs_, keeper_->paths(), found, clock_ns_()));
-        }
-        for (auto const& f : found) events_->push(observe::damage_found{f});
-        writer_.add_condition(state_cause::damage, "damage was found while reading: " + found.front().file + " at " +
-                                                       std::to_string(found.front().offset) +
-                                                       "; see the corruption log");
-        if (!has_thread_.load(std::memory_order_acquire)) events_->deliver(); // nobody else may
+        if (!lifetime_->is_open()) return; // read after the end: what was found may be another process's work
+        tell_of_own(std::move(found), "while reading");
     }
     /// One of the other events.
     template <class Event>
@@ -25793,6 +27069,7 @@ public:
     /// What the background thread does, or a program without one.
     void housekeep(bool quiet) {
         writer_.housekeep(quiet);
+        if constexpr (writer_type::reads_sealed_back) read_sealed_back(); // what its writer had no memory for
         events_->deliver();
     }
 
@@ -25837,6 +27114,66 @@ public:
 
 private:
     static constexpr std::size_t reads_much = 4096;
+    static constexpr auto retry_after = std::chrono::seconds(1); ///< a thread that was refused
+    static constexpr auto turn_every =
+        std::chrono::milliseconds(20); ///< what threads would do, by a writer: as often as they look
+
+    /// With starting_ held. What cannot be started is told in state(), and tried again by a later call.
+    void start_background() noexcept {
+        auto const now = std::chrono::steady_clock::now();
+        if (awake_.load(std::memory_order_relaxed) || now < next_try_) return;
+        next_try_ = now + retry_after;
+        auto const started = keel::detail::guarded([this]() -> result<void> {
+            if (!background_) return {};
+            if (!thread_) KEEL_TRY(io::start_thread([this] { thread_.emplace(*this); }));
+            return other_work_ && other_work_->start ? other_work_->start() : result<void>{};
+        });
+        bool const by_hand = background_ && !thread_;
+        has_thread_.store(thread_.has_value(), std::memory_order_release);
+        writer_.sync_writes(by_hand);
+        if (by_hand) writer_.mark_due();
+        if (started) {
+            if (std::exchange(is_told_, false)) writer_.end_condition(state_cause::resources);
+            awake_.store(true, std::memory_order_release);
+            return;
+        }
+        is_told_ = true;
+        keel::detail::if_memory_lasts([&] {
+            writer_.add_condition(state_cause::resources,
+                                  "writers do what runs in the background, until a thread for it can be started: " +
+                                      to_string(started.error()));
+        });
+    }
+
+    /// The files are this process's. `when`: for people.
+    void tell_of_own(std::vector<finding> found, char const* when) {
+        if (found.empty()) return;
+        for (auto& f : found) f.file = keeper_->paths().inside(f.file);
+        {
+            std::lock_guard const hold{telling_};
+            // The store goes on without the log of it.
+            if (!read_only_ && keeper_->check_identity())
+                static_cast<void>(recovery::log_corruption(fs_, keeper_->paths(), found, clock_ns_()));
+        }
+        for (auto const& f : found) events_->push(observe::damage_found{f});
+        writer_.add_condition(state_cause::damage, std::string{"damage was found "} + when + ": " + found.front().file +
+                                                       " at " + std::to_string(found.front().offset) +
+                                                       "; see the corruption log");
+        if (!has_thread_.load(std::memory_order_acquire)) events_->deliver(); // nobody else may
+    }
+    /// Verifies the segments that were sealed since, on the medium, and tells what is wrong with them. Where memory is refused the next call
+    /// goes on.
+    void read_sealed_back() noexcept {
+        for (auto one = writer_.take_sealed(); !one.empty(); one = writer_.take_sealed()) {
+            auto const& s = one.front();
+            using reading = recovery::segment_read_back<typename Config::checksum, typename fs_type::file>;
+            auto const done = keel::detail::guarded([&]() -> result<void> {
+                tell_of_own(reading{*s.file, s.what, s.seal}.run(), "when a segment was read back after its seal");
+                return {};
+            });
+            if (!done) return writer_.give_back_sealed(std::move(one));
+        }
+    }
 
     struct given_up {
         std::vector<format::segment_entry> segments{};
@@ -25899,11 +27236,15 @@ private:
     std::vector<segment_id> gone_; ///< segments that are registered, gone, and may have held records
     std::mutex retention_;         ///< one truncate_before at a time
     writer_type writer_;
-    std::mutex starting_;                 ///< guards what follows
-    bool background_ = false;             ///< threads may be started
-    std::atomic<bool> awake_{false};      // release: a thread that sees it need not ask again
-    std::atomic<bool> has_thread_{false}; // release: the thread that delivers events is there
-    std::function<void()> on_first_write_{};
+    std::mutex starting_;                               ///< guards what follows
+    bool background_ = false;                           ///< threads may be started
+    std::atomic<bool> awake_{false};                    // release: a thread that sees it need not ask again
+    std::atomic<bool> has_thread_{false};               // release: the thread that delivers events is there
+    std::chrono::steady_clock::time_point next_try_{};  ///< to start what was refused
+    std::chrono::steady_clock::time_point next_turn_{}; ///< of what is done by hand meanwhile
+    bool is_told_ = false;                              ///< that this is so
+    std::shared_ptr<background_work const> other_work_{};
+    std::mutex by_hand_; ///< one thread at a time; taken with starting_ held, and held behind it
     std::optional<wal::keeper_thread<log_core, typename Config::durability>> thread_{};
 };
 
@@ -26248,7 +27589,7 @@ private:
     /// What a burst of writes left in the log is merged once nobody writes: readers then have sorted tables, and the segments are free.
     result<bool> merge_rest(std::stop_token const& stop) {
         // Nobody asked for a segment's end: it must not be what finds the disk full, and stops writes.
-        if (core_.keeper().ready() == 0) return false;
+        if (!core_.keeper().make_ready()) return false;
         KEEL_TRY(core_.writer().roll_over());
         return choose_and_run(stop, [](compaction_picker<merging>& pick) { return pick.rest(); });
     }
@@ -26340,8 +27681,7 @@ private:
 
     result<void> merge(job_type const& job, std::stop_token const& stop, merge_output<merging>& out,
                        unread_type& unread) {
-        // Versions that only moments before this one could see are forgotten.
-        auto const oldest = levels_.held().oldest([&] { return core_.writer().visible(); });
+        version_filter seen{levels_.held().all([&] { return core_.writer().visible(); })};
         version_merge<reading_config<Config>> in{direction::forward};
         for (auto const& m : job.memory) in.add(*m);
         for (auto const& r : job.runs) in.add(r);
@@ -26379,9 +27719,9 @@ private:
             last = v.at;
             from_log += v.at > job.floor_before && !ingested;
             if (v.key.empty()) continue; // the log's word of something that was ingested
-            if (new_key) superseded = false;
-            bool const forgotten = superseded;
-            if (v.at <= oldest) superseded = true;
+            if (new_key) seen.begin_key();
+            bool const forgotten = seen.hides(v.at);
+            superseded = seen.hides_all_behind(v.at);
             bool const erased_for_good = superseded && v.tombstone && job.bottom && !stands_above(v.key, job, unread);
             if (forgotten || erased_for_good) {
                 ++dropped;
@@ -27118,6 +28458,9 @@ struct storage_report {
     std::uint64_t log_waiting = 0;    ///< bytes of the log that could be merged now
     std::uint64_t write_rate = 0;     ///< bytes a second that may be written, because merging is behind; 0: any
     std::uint64_t stalled_writes = 0; ///< that waited for that
+    std::uint64_t open_files = 0;     ///< tables and segments that are open to be read,
+    std::uint64_t open_files_max = 0; ///< and how many may be
+    std::uint64_t mapped_files = 0;   ///< which are read without being open
     std::chrono::nanoseconds stalled_time{};
 };
 
@@ -27137,12 +28480,115 @@ struct storage_report {
     if (r.log_waiting != 0)
         text += "; " + kib(r.log_waiting) + " of log wait" +
                 (r.write_rate != 0 ? ", writes are slowed to " + kib(r.write_rate) + " a second" : "");
+    if (r.open_files != 0 || r.mapped_files != 0)
+        text += "; " + std::to_string(r.open_files) + " of " + std::to_string(r.open_files_max) + " files open, " +
+                std::to_string(r.mapped_files) + " mapped";
     if (r.stalled_writes != 0) {
         auto const waited = std::chrono::duration_cast<std::chrono::milliseconds>(r.stalled_time).count();
         text += "; " + std::to_string(r.stalled_writes) + " writes waited " + std::to_string(waited) + " ms";
     }
     return text;
 }
+
+} // namespace keel::inline v0
+
+#endif
+
+// ---- keel/engine/transact.hpp ----
+#ifndef KEEL_ENGINE_TRANSACT_HPP
+#define KEEL_ENGINE_TRANSACT_HPP
+
+// engine::transact() and engine::update(): a function runs in a transaction, and runs again in a new one where another commit came first.
+//
+// A new transaction begins behind the record that the last one met: begin() waits until that is visible. So each round of conflicts lets one
+// commit through and costs one sync. The pause before each further run doubles and is a random part of that, so that threads that met at one
+// key do not meet there again at the same time.
+
+namespace keel::inline v0 {
+
+/// How often a transaction is run again that another commit came before.
+struct transact_options {
+    unsigned attempts = 128;                   ///< runs of the function at most; 0 is taken as 1
+    std::chrono::microseconds backoff_min{50}; ///< the longest pause before the second run; it doubles from run to run
+    std::chrono::microseconds backoff_max{10'000}; ///< and is never longer than this
+};
+
+/// What a transaction's function returned in the run that was committed, and the LSN of its last write.
+template <class T>
+struct committed {
+    T value;
+    lsn at{};
+};
+
+namespace detail {
+
+/// result<T> for a function that returns T or result<T>; T may be void.
+template <class T>
+struct as_result : std::type_identity<result<std::remove_cvref_t<T>>> {};
+template <class T>
+struct as_result<result<T>> : std::type_identity<result<T>> {};
+
+/// What `fn` returns, as a result. Exceptions of `fn` pass.
+template <class Fn, class... Args>
+[[nodiscard]] auto call_for_result(Fn& fn, Args&&... args) {
+    using given = std::invoke_result_t<Fn&, Args...>;
+    using out = typename as_result<std::remove_cvref_t<given>>::type;
+    if constexpr (std::is_void_v<given>) {
+        std::invoke(fn, std::forward<Args>(args)...);
+        return out{};
+    } else {
+        return out{std::invoke(fn, std::forward<Args>(args)...)};
+    }
+}
+
+/// Pauses between the runs of one transaction. One thread's.
+class backoff {
+public:
+    explicit backoff(transact_options const& how) : max_{how.backoff_max}, longest_{how.backoff_min} {}
+
+    /// `conflict`: the LSN that was met; threads that meet the same one pause differently.
+    void pause(lsn conflict) {
+        if (!chance_) {
+            auto const thread = std::hash<std::thread::id>{}(std::this_thread::get_id());
+            chance_.emplace(static_cast<std::minstd_rand::result_type>(thread ^ (thread >> 32) ^ conflict.value));
+            chance_->discard(1);
+        }
+        auto const longest = std::max(std::min(longest_, max_), std::chrono::microseconds{0}).count();
+        std::uniform_int_distribution<std::chrono::microseconds::rep> some{0, longest};
+        std::this_thread::sleep_for(std::chrono::microseconds{some(*chance_)});
+        if (longest_ < max_) longest_ *= 2;
+    }
+
+private:
+    std::chrono::microseconds max_;
+    std::chrono::microseconds longest_;
+    std::optional<std::minstd_rand> chance_{};
+};
+
+/// Runs `fn(transaction&)` and commits by `commit(transaction&)`, until no other commit came first. `begin()` gives a transaction.
+template <class Begin, class Fn, class Commit>
+[[nodiscard]] auto run_until_committed(Begin const& begin, Fn& fn, Commit const& commit, transact_options const& how) {
+    using transaction = decltype(begin());
+    using given_type = decltype(call_for_result(fn, std::declval<transaction&>()));
+    using value = typename given_type::value_type;
+    using out = std::conditional_t<std::is_void_v<value>, result<lsn>, result<committed<value>>>;
+    backoff between{how};
+    for (unsigned run = 1;; ++run) {
+        auto tx = begin();
+        auto given = call_for_result(fn, tx);
+        if (!given) return out{failure(std::move(given).error())};
+        result<lsn> at = commit(tx);
+        if constexpr (std::is_void_v<value>) {
+            if (at) return out{*at};
+        } else {
+            if (at) return out{committed<value>{std::move(*given), *at}};
+        }
+        if (at.error().code != errc::conflict || run >= how.attempts) return out{failure(std::move(at).error())};
+        between.pause(at.error().at);
+    }
+}
+
+} // namespace detail
 
 } // namespace keel::inline v0
 
@@ -27327,8 +28773,8 @@ public:
     [[nodiscard]] transaction_scan<reading> scan(on_damage how) { return scan(range{}, how); }
 
     /// Writes everything as one batch and ends the transaction, whatever comes of it. Returns the LSN of its last write, once that is
-    /// as safe as the durability policy says; without writes, its moment. Errors: conflict (another one was first: run it again;
-    /// `error::at` is the other's LSN), invalid_argument (it has ended before), corruption (whether another was first cannot be told: what
+    /// as safe as the durability policy says; without writes, its moment. Errors: conflict (another one was first: run it again, which
+    /// engine::transact() does; `error::at` is the other's LSN, which begin() waits for), invalid_argument (it has ended before), corruption (whether another was first cannot be told: what
     /// would say so does not verify), and those of a write.
     [[nodiscard]] result<lsn> commit() {
         if (auto const goes = goes_on(); !goes) {
@@ -27349,6 +28795,7 @@ public:
                              .value = value ? as_bytes(*value) : byte_view{}});
         KEEL_TRY(core->before_write());
         auto done = write_if_unchanged(*core, *levels, batch);
+        if (!done && done.error().code == errc::conflict) core->writer().note_conflict(done.error().at);
         levels->view()->tell_damage();
         writes_.clear();
         return done;
@@ -27426,7 +28873,7 @@ private:
     result<void> check_pending(EachPending const& each_pending) const {
         lsn with{};
         each_pending([&](lsn at, std::string_view key) {
-            if (!with && concerns(key)) with = at;
+            if (concerns(key)) with = at; // the newest: until that is visible the same conflict would come again
         });
         if (with) return conflict(with);
         return {};
@@ -27476,9 +28923,9 @@ enum class file_names { must_stand, may_be_gone };
 
 /// A file that is open can be read without its name, but not by the next one who opens the store.
 template <class Part>
-[[nodiscard]] result<typename Part::file_type const*> open_file_of(Part const& of, file_names names) {
+[[nodiscard]] auto open_file_of(Part const& of, file_names names) -> decltype(of.keep_open()) {
     if (names == file_names::must_stand) KEEL_TRY(of.named());
-    return of.opened();
+    return of.keep_open();
 }
 
 /// Adds what one segment shows to the report; quick: whether it is there and can be opened. Errors: the machine's, where it cannot.
@@ -27487,8 +28934,8 @@ template <class Config>
                                           file_names names, recovery_report& report) {
     using C = typename Config::checksum;
     auto const& of = run_of.source();
-    KEEL_TRY_LET(opened, open_file_of(run_of, names));
-    auto const& file = *opened;
+    KEEL_TRY_LET(open, open_file_of(run_of, names));
+    auto const& file = *open;
     if (how == verify_depth::quick) return {};
     recovery::no_sink nobody;
     auto const run = recovery::scan_segment<C>(
@@ -27533,7 +28980,7 @@ template <class Config>
 [[nodiscard]] result<void> verify_table(typename level_view<Config>::table_type const& of, verify_depth how,
                                         file_names names, recovery_report& report) {
     using C = typename Config::checksum;
-    KEEL_TRY_LET(file, open_file_of(of, names));
+    KEEL_TRY_LET(open, open_file_of(of, names));
     ++report.tables;
     if (of.entry().is_placeholder()) {
         report.findings.push_back(table::finding_of_placeholder(of.entry(), of.path()));
@@ -27541,7 +28988,7 @@ template <class Config>
     }
     if (how == verify_depth::quick) return {};
     KEEL_TRY_LET(seen, (table::check_table<C, typename Config::compression, typename Config::file_system>(
-                           *file, of.path(), of.entry(), [](table::version const&) {})));
+                           *open, of.path(), of.entry(), [](table::version const&) {})));
     report.bytes += seen.bytes;
     report.table_records += seen.records;
     if (!seen.findings.empty()) of.note_damaged();
@@ -27550,6 +28997,35 @@ template <class Config>
 }
 
 } // namespace keel::inline v0::detail
+
+#endif
+
+// ---- keel/io/limits.hpp ----
+#ifndef KEEL_IO_LIMITS_HPP
+#define KEEL_IO_LIMITS_HPP
+
+// What the system allows this process, as it is now. The host may change it while a store is open.
+
+namespace keel::inline v0::io {
+
+namespace detail {
+
+/// The largest number there is where nothing limits it, or the system does not say.
+template <class Resource>
+[[nodiscard]] std::uint64_t limit_of(Resource what) noexcept {
+    rlimit now{};
+    if (::getrlimit(what, &now) != 0 || now.rlim_cur == RLIM_INFINITY) return std::numeric_limits<std::uint64_t>::max();
+    return now.rlim_cur;
+}
+
+} // namespace detail
+
+/// How many files this process may have open (ulimit -n).
+[[nodiscard]] inline std::uint64_t open_files_allowed() noexcept { return detail::limit_of(RLIMIT_NOFILE); }
+/// How many bytes of address space it may use (ulimit -v).
+[[nodiscard]] inline std::uint64_t address_space_allowed() noexcept { return detail::limit_of(RLIMIT_AS); }
+
+} // namespace keel::inline v0::io
 
 #endif
 
@@ -27844,10 +29320,52 @@ public:
         return report;
     }
 
-    /// A transaction that reads from this moment (engine/transaction.hpp).
+    /// A transaction that reads from this moment (engine/transaction.hpp). After a commit that said `conflict`, of whatever thread, it waits
+    /// until the record that came first is visible: a transaction that reads behind that record would meet it again. That is one sync at
+    /// most, and none where no commit has met a record that is on its way to the disk; snapshot() and get() never wait.
     [[nodiscard]] transaction begin() const {
         if (!is_open()) return transaction{lifetime_};
+        core_->writer().wait_for_conflict();
         return {*core_, *levels_, hold_moment(), lifetime_};
+    }
+
+    /// Runs `fn(transaction&)` and commits what it did; where another commit came first, runs it again in a new transaction that sees that one,
+    /// after a short pause, as often as `how` says. `fn` returns T or result<T>, and T may be void:
+    ///   void, result<void>   result<lsn>            the LSN of the last write, as transaction::commit() has it
+    ///   T, result<T>         result<committed<T>>   the value, and that LSN
+    /// An error that `fn` returns is the answer, as it is, and nothing was written; an exception of it passes, and nothing was written. `fn` may
+    /// run several times, so what it does to anything but its transaction it does several times. It must not end the transaction.
+    /// It holds no lock, and may call the store. Any thread; threads that change the same keys take turns.
+    /// Errors: those of `fn`; conflict (another commit came first in each run); invalid_argument (`fn` ended the transaction); those of a write.
+    template <std::invocable<transaction&> Fn>
+    [[nodiscard]] auto transact(Fn&& fn, transact_options const& how = {}) {
+        return run_transaction(fn, how, [](transaction& tx) { return tx.commit(); });
+    }
+    /// The same, and what was written survives power loss when this returns, whatever the durability policy. On an error of the sync it may
+    /// be there all the same; it is not run again then.
+    template <std::invocable<transaction&> Fn>
+    [[nodiscard]] auto transact(Fn&& fn, transact_options const& how, durable_t) {
+        return run_transaction(fn, how, [](transaction& tx) { return tx.commit(durable); });
+    }
+    template <std::invocable<transaction&> Fn>
+    [[nodiscard]] auto transact(Fn&& fn, durable_t) {
+        return transact(fn, transact_options{}, durable);
+    }
+
+    /// Sets a key to what `fn` makes of its value: `fn(std::optional<std::string> const& old)` gives the new value, or an optional one, where
+    /// nothing erases the key; either may be in a result, whose error is the answer, and nothing was written. Nothing comes between
+    /// the read and the write: as of transact(). Returns the LSN of the write.
+    template <std::invocable<std::optional<std::string> const&> Fn>
+    [[nodiscard]] result<lsn> update(slice key, Fn&& fn, transact_options const& how = {}) {
+        return transact([&](transaction& tx) { return change_value(tx, key, fn); }, how);
+    }
+    template <std::invocable<std::optional<std::string> const&> Fn>
+    [[nodiscard]] result<lsn> update(slice key, Fn&& fn, transact_options const& how, durable_t) {
+        return transact([&](transaction& tx) { return change_value(tx, key, fn); }, how, durable);
+    }
+    template <std::invocable<std::optional<std::string> const&> Fn>
+    [[nodiscard]] result<lsn> update(slice key, Fn&& fn, durable_t) {
+        return update(key, fn, transact_options{}, durable);
     }
 
     /// Merges all records into the tables of one level, whatever the compaction policy says, and gives the log's segments back. Reads
@@ -27904,6 +29422,10 @@ public:
         out.stalled_time = delay.waited;
         out.write_rate = delay.rate;
         out.log_waiting = merging_->work.log_bytes();
+        auto const& files = levels_->open_files();
+        out.open_files = files.open();
+        out.open_files_max = files.limits().files;
+        out.mapped_files = files.mapped();
         return out;
     }
 
@@ -27933,7 +29455,6 @@ public:
     /// A scan that is under way ends with `closed` at its next step. Errors: as of sync(); the store is closed all the same.
     [[nodiscard]] result<void> close() {
         if (!is_here()) return why_closed();
-        core_->on_first_write({});
         merging_->stop();
         return core_->close();
     }
@@ -27963,7 +29484,6 @@ public:
     /// Lets go of everything without touching the disk, as a killed process does.
     void abandon() noexcept {
         if (!is_here()) return;
-        core_->on_first_write({});
         merging_->stop();
         core_->abandon();
     }
@@ -28008,17 +29528,24 @@ private:
         merging(core_type& core, levels_type& levels, open_options const& options)
             : work{core, levels, options.merge_bytes_per_second, gives_up_records(options)}, core_{core} {}
 
-        void start() {
-            thread_.emplace(work, core_.writer());
+        /// Errors: the machine gives no thread.
+        [[nodiscard]] result<void> start() {
+            KEEL_TRY(io::start_thread([this] { thread_.emplace(work, core_.writer()); }));
+            by_hand_.leave();
             awake_.store(true, std::memory_order_release);
+            return {};
         }
         void stop() noexcept {
+            core_.forget_other_work([this] { by_hand_.stop(); });
             awake_.store(false, std::memory_order_relaxed);
             thread_.reset();
         }
         void wait_for_room(std::uint64_t bytes) {
             if (awake_.load(std::memory_order_acquire)) thread_->wait_for_room(bytes);
+            else by_hand_.wait_for_room();
         }
+        /// What the thread would do now.
+        void work_by_hand() noexcept { by_hand_.run(work, core_.writer()); }
         [[nodiscard]] detail::write_delay::report_type delay() const {
             return awake_.load(std::memory_order_acquire) ? thread_->delay() : detail::write_delay::report_type{};
         }
@@ -28030,6 +29557,7 @@ private:
         core_type& core_;
         std::atomic<bool> awake_{false};
         std::optional<thread_type> thread_{};
+        detail::compaction_by_hand<compactor_type, policy, typename core_type::writer_type> by_hand_{};
     };
     basic_engine() = default;
 
@@ -28044,6 +29572,8 @@ private:
             if (!options.read_only) return db;
             auto held = db.levels_->hold_files();
             if (held) return db;
+            // What is not held may be gone when it is asked for.
+            if (is_shortage(held.error().code)) return failure(std::move(held).error());
             // A missing file was found and told of; one that has gone since is a merge beside this.
             if (held.error().code != errc::not_found || db.recovery().damaged()) return db;
             if (turn == recovery::looks_max) return failure(std::move(held).error());
@@ -28061,7 +29591,10 @@ private:
         auto& records = opened->exam.report.replayed_records;
         KEEL_TRY_LET(parts, recovery::indexed_segments<typename Config::checksum>(bound, std::move(opened->served),
                                                                                   std::move(collected), records));
-        *out.levels_ = std::make_shared<levels_type>(bound, static_cast<std::size_t>(options.cache_bytes));
+        *out.levels_ = std::make_shared<levels_type>(bound, static_cast<std::size_t>(options.cache_bytes),
+                                                     table::open_file_limits::of(options.open_files, options.read_only,
+                                                                                 io::open_files_allowed(),
+                                                                                 io::address_space_allowed()));
         out.levels_->mount(std::move(parts), opened->exam.stock.state.tables, opened->exam.stock.paths);
         opened->exam.report.replay_time = std::chrono::steady_clock::now() - started;
         *out.core_ = std::make_shared<core_type>(std::move(*opened), **out.levels_, events, options);
@@ -28071,7 +29604,9 @@ private:
         out.levels_->damage().tell_to(tellers(*out.core_));
         *out.merging_ = std::make_unique<merging>(**out.core_, **out.levels_, options);
         out.lifetime_ = out.core_->lifetime();
-        if constexpr (policy::log_bytes != 0) out.core_->on_first_write([m = (*out.merging_).get()] { m->start(); });
+        if constexpr (policy::log_bytes != 0)
+            out.core_->on_first_write({.start = [m = (*out.merging_).get()] { return m->start(); },
+                                       .by_hand = [m = (*out.merging_).get()] { m->work_by_hand(); }});
         return out;
     }
 
@@ -28081,7 +29616,7 @@ private:
     [[nodiscard]] tl::unexpected<error> why_closed() const { return wal::why_closed(lifetime_.get()); }
     void let_go() noexcept {
         if (!is_here()) return;
-        core_->on_first_write({}); // a transaction may still hold the core for its commit
+        merging_->stop(); // a transaction may still hold the core for its commit
         *merging_ = nullptr;
         *core_ = nullptr;
     }
@@ -28098,6 +29633,21 @@ private:
     template <class Scan>
     [[nodiscard]] Scan refuse(error why) const {
         return Scan{lifetime_, std::move(why)};
+    }
+    template <class Fn, class Commit>
+    [[nodiscard]] auto run_transaction(Fn& fn, transact_options const& how, Commit const& commit) {
+        using answer = decltype(detail::run_until_committed([this] { return begin(); }, fn, commit, how));
+        if (!is_open()) [[unlikely]]
+            return answer{why_closed()};
+        return detail::run_until_committed([this] { return begin(); }, fn, commit, how);
+    }
+    template <class Fn>
+    [[nodiscard]] static result<void> change_value(transaction& tx, slice key, Fn& fn) {
+        KEEL_TRY_LET(const old, tx.get(key));
+        auto made = detail::call_for_result(fn, old);
+        if (!made) return failure(std::move(made).error());
+        std::optional<std::string> const next{*std::move(made)};
+        return next ? tx.put(key, *next) : tx.erase(key);
     }
     /// A write that has to survive power loss.
     result<lsn> kept(result<lsn> written) {

@@ -170,10 +170,10 @@ public:
         std::lock_guard const hold{m_};
         for (auto const& p : ready_) edit.retired(p.id);
     }
-    /// That is durable: removes their files, and those kept to be recycled. What is not removed is left to the next opening.
+    /// That is durable: removes their files, and those kept to be recycled. What is not removed is left to the next opening, as is a file
+    /// whose registration failed: a crash may have kept that.
     void remove_unused() {
         std::lock_guard const hold{m_};
-        if (made_) ready_.push_back(*std::exchange(made_, std::nullopt));
         if ((ready_.empty() && used_.empty()) || !manifest_.check_identity()) return;
         for (auto const& p : ready_) static_cast<void>(fs_.remove(paths_.segment(p.id)));
         for (auto const& f : used_) static_cast<void>(fs_.remove(f.path));

@@ -615,7 +615,7 @@ private:
     std::atomic<bool> mark_due_{false};     // relaxed: a hint
     std::atomic<bool> syncs_writes_{false}; // relaxed: set before the write that needs it
     std::atomic<std::uint64_t> conflict_{
-        0}; // relaxed: whoever was told of a conflict has seen the store that came before
+        0};                   // relaxed: whoever was told of a conflict has seen the store that came before
     bool has_rolled_ = false; ///< one segment was not enough for this opening
 };
 
