@@ -32,7 +32,7 @@ template <io::file_system Fs>
 class lazy_file {
 public:
     using file_type = typename Fs::file;
-    using shared_file = std::shared_ptr<file_type const>;
+    using shared_file = std::shared_ptr<file_type>;
 
     lazy_file(Fs fs, std::string path, std::shared_ptr<open_file_list> open_files)
         : fs_{std::move(fs)}, path_{std::move(path)}, open_files_{std::move(open_files)} {}
@@ -128,14 +128,14 @@ private:
     /// With the entry's mutex held.
     [[nodiscard]] result<shared_file> open_alone() const {
         entry_.is_used.store(true, std::memory_order_relaxed);
-        if (entry_.file) return std::static_pointer_cast<file_type const>(entry_.file);
+        if (entry_.file) return std::static_pointer_cast<file_type>(entry_.file);
         open_files_->make_room();
         auto fs = fs_;
         auto const ask = [&] { return fs.open(path_, io::access::read_only, io::creation::must_exist); };
         auto opened = ask();
         while (!opened && opened.error().code == errc::no_descriptor && open_files_->close_one()) opened = ask();
         if (!opened) return failure(std::move(opened).error());
-        auto file = std::make_shared<file_type const>(std::move(*opened));
+        auto file = std::make_shared<file_type>(std::move(*opened));
         open_files_->add(entry_);
         entry_.file = file;
         return file;

@@ -50,7 +50,7 @@ public:
     /// One file. Its owner forgets it before it dies.
     struct entry {
         std::mutex m; ///< held while the file is opened; guards what follows
-        std::shared_ptr<void const>
+        std::shared_ptr<void>
             file{};                ///< nothing: it is closed. Whoever has a share reads on after it was closed here
         std::uint64_t keepers = 0; ///< while there are any it is not closed
         std::atomic<bool> is_used{false};    ///< since the search for a victim came by; relaxed: a hint
@@ -93,7 +93,7 @@ public:
     }
     /// Closes a file that was not used lately; false: all are in use.
     bool close_one() noexcept {
-        std::shared_ptr<void const> victim; // goes behind the mutex: closing may take a while
+        std::shared_ptr<void> victim; // goes behind the mutex: closing may take a while
         std::lock_guard const hold{m_};
         for (auto steps = 2 * listed_.size(); steps != 0 && !victim; --steps) victim = look_at_next();
         return victim != nullptr;
@@ -114,7 +114,7 @@ public:
 
 private:
     /// What the next one had, if it can be closed. With m_ held.
-    [[nodiscard]] std::shared_ptr<void const> look_at_next() noexcept {
+    [[nodiscard]] std::shared_ptr<void> look_at_next() noexcept {
         if (hand_ >= listed_.size()) hand_ = 0;
         auto& e = *listed_[hand_];
         std::unique_lock const alone{e.m, std::try_to_lock};
