@@ -212,8 +212,14 @@ TEST_CASE("P14: a store of this format is written byte for byte as it is kept") 
     for (std::string const how : {"closed", "killed", "merged"}) {
         auto const kept = load_folder(folder / how);
         auto const written = kept_store(how == "killed" ? ending::process_crash : ending::closed, how == "merged");
-        CHECK(written.files() == kept.files());
-        for (auto const& path : kept.files()) {
+        // What a merge had given up was kept to be recycled when these were made; an orderly end removes it.
+        auto expected = kept.files();
+        if (how == "merged")
+            std::erase_if(expected, [](std::string const& path) {
+                return path == "db/log/0000000000000001.seg" || path == "db/log/0000000000000002.seg";
+            });
+        CHECK(written.files() == expected);
+        for (auto const& path : expected) {
             INFO(path);
             CHECK(difference(*written.contents(path), *kept.contents(path)) == "");
         }

@@ -98,14 +98,14 @@ seen hit_each(io::fault_class on, io::fault_kind how) {
     for (std::uint64_t at = 1; at <= sound.operations; ++at) {
         INFO(std::string{io::name_of(how)} << " at " << at);
         auto const got = fill_segment<Store>(io::fault{.kind = how, .on = on, .at = at, .seed = at}, on);
-        bool const found = got.reason.find("read back after its seal") != std::string::npos;
+        bool const is_told = got.reason.find("read back after its seal") != std::string::npos;
         bool const first = got.told.find("0000000000000001.seg") != std::string::npos;
-        CHECK(found == !got.told.empty());
+        CHECK(is_told == !got.told.empty());
         bool const damaged = differs(got.bytes, sound.bytes);
         out.damaged += damaged;
         out.found += first;
         if constexpr (Store::config_type::seal_check::reads_sealed_back) CHECK(first == damaged);
-        else CHECK(!found);
+        else CHECK(!is_told);
     }
     return out;
 }

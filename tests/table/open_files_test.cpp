@@ -128,7 +128,7 @@ TEST_CASE("open files: who reads a file while it is closed for another reads on"
     scene all{3, {.files = 2}};
     auto& list = *all.list;
     table::open_file_list::entry one;
-    auto const file = std::make_shared<int const>(7);
+    auto const file = std::make_shared<int>(7);
     one.file = file;
     list.add(one);
     std::weak_ptr<void const> const in_use = one.file;
