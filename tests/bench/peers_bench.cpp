@@ -10,6 +10,8 @@
 //   get_1_while_putting, get_8_while_putting   so many threads get random ones while one more puts them anew
 //   scan_updated       walks over 1 to 100 keys and one insertion for nineteen of them, second by second: before, while a thread puts keys
 //                      anew that come as YCSB draws them, right after, and once nothing in the folder changes any more
+//   put_for_long       keys that do not come again, for KEEL_BENCH_SECONDS (30): the rate of each second, the longest puts. Only with
+//                      --only put_for_long
 //   append_synced_N    puts that survive power loss, by N threads
 //   scan               keel's log alone: open with one thread, records of 128 bytes with their frames; checks all, keeps nothing
 //   recovery           open after a crash, all of 2 Mi records in the log, every byte of it verified; one thread
@@ -159,6 +161,13 @@ private:
                 return who.name == "keel_log" ? figures{} : bench::batch_100(who, at, order);
             });
         }
+        // Only where it is asked for: peers that write in place take minutes to fill their folder again.
+        if (std::ranges::find(what_.only, "put_for_long") != what_.only.end())
+            each("put_for_long", [&](peer const& who, std::string const& at) {
+                auto const* const text = std::getenv("KEEL_BENCH_SECONDS");
+                auto const seconds = text != nullptr ? std::max(1, std::atoi(text)) : 30;
+                return bench::put_for_long(who, at, static_cast<unsigned>(seconds));
+            });
         each("append_synced_1",
              [&](peer const& who, std::string const& at) { return bench::append_synced(who, at, 1, 4000); });
         each("append_synced_8",

@@ -94,6 +94,56 @@ inline figures batch_100(peer const& who, std::string const& folder, key_order o
     return {{"rate", count / watch.wall() / 1e3, "k/s"}};
 }
 
+/// Puts of keys that do not come again, as fast as they go, for `seconds`: the rate of each second (of a longer run the lowest of each ten),
+/// and how long single puts took.
+inline figures put_for_long(peer const& who, std::string const& folder, unsigned seconds) {
+    auto const store = who.open(folder, mode::unsynced);
+    auto const group = seconds > 60 ? 10U : 1U;
+    std::vector<std::uint64_t> by_microsecond(1'000'000, 0);
+    std::vector<double> rates;
+    std::uint64_t total = 0;
+    double longest = 0;
+    using clock = std::chrono::steady_clock;
+    auto before = clock::now();
+    for (auto end = before; rates.size() < seconds;) {
+        end += std::chrono::seconds(1);
+        std::uint64_t done = 0;
+        while (before < end) {
+            put_records(*store, total++, 1);
+            auto const now = clock::now();
+            auto const took = std::chrono::duration<double, std::micro>(now - before).count();
+            before = now;
+            longest = std::max(longest, took);
+            ++by_microsecond[std::min(static_cast<std::size_t>(took), by_microsecond.size() - 1)];
+            ++done;
+        }
+        rates.push_back(static_cast<double>(done) / 1e3);
+        for (; before >= end + std::chrono::seconds(1) && rates.size() < seconds; end += std::chrono::seconds(1))
+            rates.push_back(0); // a put took that long
+    }
+    figures out;
+    for (std::size_t i = 0; i < rates.size(); i += group) {
+        auto const last = std::min(i + group, rates.size());
+        auto const lowest = *std::min_element(rates.begin() + static_cast<std::ptrdiff_t>(i),
+                                              rates.begin() + static_cast<std::ptrdiff_t>(last));
+        out.push_back({"second_" + std::to_string(last), lowest, "k/s"});
+    }
+    std::ranges::sort(rates);
+    out.push_back({"median", rates[rates.size() / 2], "k/s"});
+    out.push_back({"slowest", rates.front(), "k/s"});
+    out.push_back({"total", static_cast<double>(total) / 1e6, "M"});
+    auto const quantile = [&](double part) {
+        auto left = static_cast<double>(total) * part;
+        std::size_t us = 0;
+        while (us + 1 < by_microsecond.size() && (left -= static_cast<double>(by_microsecond[us])) > 0) ++us;
+        return static_cast<double>(us) / 1e3;
+    };
+    out.push_back({"p99.9", quantile(0.999), "ms"});
+    out.push_back({"p99.99", quantile(0.9999), "ms"});
+    out.push_back({"longest", longest / 1e3, "ms"});
+    return out;
+}
+
 // ---- reading ----------------------------------------------------------------------------------------------------------
 
 inline constexpr std::uint64_t loaded_keys = 1 << 20;
