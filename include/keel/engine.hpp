@@ -313,7 +313,7 @@ public:
         if (!is_open()) [[unlikely]]
             return why_closed();
         KEEL_TRY(core_->before_write());
-        KEEL_TRY(core_->writer().roll_over());
+        KEEL_TRY(seal_for_merge());
         KEEL_TRY(merging_->work.all());
         return merging_->work.damaged();
     }
@@ -328,7 +328,7 @@ public:
         auto const found = damaged_tables(0);
         if (found == 0) return found;
         if (damaged_tables(1) != found) { // those of level 0 go down with the log
-            KEEL_TRY(core_->writer().roll_over());
+            KEEL_TRY(seal_for_merge());
             KEEL_TRY(merging_->work.all());
         }
         KEEL_TRY(merging_->work.damaged());
@@ -382,11 +382,14 @@ public:
             return why_closed();
         return core_->accept_loss();
     }
-    /// After a failure that left the store read-only: tries to become writable again.
+    /// After a failure that left the store read-only: tries to become writable again. Where the disk is full, what of the log is superseded
+    /// is given back first, out of the reserve if need be.
     [[nodiscard]] result<void> resume() {
         if (!is_open()) [[unlikely]]
             return why_closed();
-        return core_->writer().resume();
+        auto done = core_->writer().resume();
+        if (done || done.error().code != errc::no_space || core_->read_only()) return done;
+        return merging_->work.make_room() ? core_->writer().resume() : done;
     }
     /// Syncs, marks the orderly end, lets the lock go. The destructor does the same and cannot tell of a failure. Safe to call twice.
     /// A scan that is under way ends with `closed` at its next step. Errors: as of sync(); the store is closed all the same.
@@ -413,9 +416,11 @@ public:
         if (!is_open()) return;
         core_->housekeep(quiet);
         if (core_->writer().state() == engine_state::closed || core_->read_only()) return;
-        if (auto done = merging_->work.step({}, quiet); !done)
+        auto const done = merging_->work.step({}, quiet);
+        if (!done)
             core_->writer().add_condition(state_cause::compaction,
                                           "merging the log into tables failed: " + to_string(done.error()));
+        else if (*done) core_->writer().end_condition(state_cause::compaction);
         core_->events().deliver();
     }
     /// Lets go of everything without touching the disk, as a killed process does.
@@ -435,6 +440,12 @@ private:
     /// Who reads beside a writer finds files that are gone since.
     [[nodiscard]] detail::file_names file_names() const noexcept {
         return core_->read_only() ? detail::file_names::may_be_gone : detail::file_names::must_stand;
+    }
+    /// Ends the segment that is written to, so that it can be merged. On a full disk what is sealed already is worth merging, too.
+    result<void> seal_for_merge() {
+        auto done = core_->writer().seal();
+        if (!done && done.error().code == errc::no_space) return {};
+        return done;
     }
     /// Tells of all that the report has then.
     result<void> verify_tables(verify_depth how, recovery_report& report) const {

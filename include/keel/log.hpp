@@ -158,8 +158,8 @@ public:
         if (!has_thread_.load(std::memory_order_acquire)) events_->deliver(); // nobody else may
     }
     /// What the background thread does, or a program without one.
-    void housekeep(bool quiet) {
-        writer_.housekeep(quiet);
+    void housekeep(bool quiet, bool prepares = true) {
+        writer_.housekeep(quiet, prepares);
         if constexpr (writer_type::reads_sealed_back) read_sealed_back(); // what its writer had no memory for
         events_->deliver();
     }

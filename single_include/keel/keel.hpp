@@ -9734,6 +9734,7 @@ public:
     static constexpr auto step_every = std::chrono::milliseconds(20);
     static constexpr auto look_every = std::chrono::milliseconds(5); ///< at the log, from within a merge
     static constexpr auto quiet_after = std::chrono::seconds(1); ///< without a write: what is left of the log is merged
+    static constexpr auto room_every = std::chrono::milliseconds(500); ///< on a full disk: room comes without a word
     static constexpr auto retry_after = std::chrono::seconds(1); ///< a merge that failed; twice as long each time,
     static constexpr auto retry_most =
         std::chrono::seconds(64); ///< up to this: what is damaged is read for nothing each time
@@ -9781,8 +9782,12 @@ private:
                 });
             }
             std::unique_lock hold{m_};
-            wake_.wait_for(hold, stop, done ? std::chrono::milliseconds(step_every) : patience, [] { return false; });
-            if (!done) patience = std::min<std::chrono::milliseconds>(2 * patience, retry_most);
+            auto const pause = done ? std::chrono::milliseconds(step_every) : patience;
+            wake_.wait_for(hold, stop, pause, [] { return false; });
+            if (!done)
+                patience = done.error().code == errc::no_space
+                               ? room_every
+                               : std::min<std::chrono::milliseconds>(2 * patience, retry_most);
         }
         delay_.off();
     }
@@ -10804,10 +10809,9 @@ class open_file_list {
 public:
     /// One file. Its owner forgets it before it dies.
     struct entry {
-        std::mutex m; ///< held while the file is opened; guards what follows
-        std::shared_ptr<void const>
-            file{};                ///< nothing: it is closed. Whoever has a share reads on after it was closed here
-        std::uint64_t keepers = 0; ///< while there are any it is not closed
+        std::mutex m;                 ///< held while the file is opened; guards what follows
+        std::shared_ptr<void> file{}; ///< nothing: it is closed. Whoever has a share reads on after it was closed here
+        std::uint64_t keepers = 0;    ///< while there are any it is not closed
         std::atomic<bool> is_used{false};    ///< since the search for a victim came by; relaxed: a hint
         std::atomic<bool> was_closed{false}; ///< for others; relaxed: a hint
         std::size_t place = not_listed;      ///< guarded by the list's mutex
@@ -10848,7 +10852,7 @@ public:
     }
     /// Closes a file that was not used lately; false: all are in use.
     bool close_one() noexcept {
-        std::shared_ptr<void const> victim; // goes behind the mutex: closing may take a while
+        std::shared_ptr<void> victim; // goes behind the mutex: closing may take a while
         std::lock_guard const hold{m_};
         for (auto steps = 2 * listed_.size(); steps != 0 && !victim; --steps) victim = look_at_next();
         return victim != nullptr;
@@ -10869,7 +10873,7 @@ public:
 
 private:
     /// What the next one had, if it can be closed. With m_ held.
-    [[nodiscard]] std::shared_ptr<void const> look_at_next() noexcept {
+    [[nodiscard]] std::shared_ptr<void> look_at_next() noexcept {
         if (hand_ >= listed_.size()) hand_ = 0;
         auto& e = *listed_[hand_];
         std::unique_lock const alone{e.m, std::try_to_lock};
@@ -10921,7 +10925,7 @@ template <io::file_system Fs>
 class lazy_file {
 public:
     using file_type = typename Fs::file;
-    using shared_file = std::shared_ptr<file_type const>;
+    using shared_file = std::shared_ptr<file_type>;
 
     lazy_file(Fs fs, std::string path, std::shared_ptr<open_file_list> open_files)
         : fs_{std::move(fs)}, path_{std::move(path)}, open_files_{std::move(open_files)} {}
@@ -11017,14 +11021,14 @@ private:
     /// With the entry's mutex held.
     [[nodiscard]] result<shared_file> open_alone() const {
         entry_.is_used.store(true, std::memory_order_relaxed);
-        if (entry_.file) return std::static_pointer_cast<file_type const>(entry_.file);
+        if (entry_.file) return std::static_pointer_cast<file_type>(entry_.file);
         open_files_->make_room();
         auto fs = fs_;
         auto const ask = [&] { return fs.open(path_, io::access::read_only, io::creation::must_exist); };
         auto opened = ask();
         while (!opened && opened.error().code == errc::no_descriptor && open_files_->close_one()) opened = ask();
         if (!opened) return failure(std::move(opened).error());
-        auto file = std::make_shared<file_type const>(std::move(*opened));
+        auto file = std::make_shared<file_type>(std::move(*opened));
         open_files_->add(entry_);
         entry_.file = file;
         return file;
@@ -16193,6 +16197,17 @@ public:
         for (auto const& p : log_) bytes += p->limit - p->begin;
         return bytes >= policy::log_bytes / 16 && bytes * policy::fanout >= bytes_of(view_->tables[1]);
     }
+    /// On a full disk: the oldest segment of the log alone, into a first level that is no larger, where one can be had. That takes least room,
+    /// no more than the reserve has for it, and gives the segment back.
+    [[nodiscard]] result<std::optional<job_type>> for_room() const {
+        if (log_.empty()) return std::optional<job_type>{};
+        // Merged with a small first level it takes less room than beside it: what is superseded goes.
+        bool const in_the_way = bytes_of(view_->tables[1]) > state_.segments.at(log_.front()->id).size;
+        if (auto const free = first_empty(); in_the_way && free < levels) return std::optional{one_down(free - 1)};
+        std::size_t count = 1;
+        while (count < log_.size() && may_leave(log_, count) == 0) ++count;
+        return of_log(may_leave(log_, count) != 0 ? may_leave(log_, count) : log_.size());
+    }
     /// The log, however short.
     [[nodiscard]] result<std::optional<job_type>> rest() {
         if (log_.empty()) return std::optional<job_type>{};
@@ -18272,34 +18287,48 @@ class space_reserve {
 public:
     space_reserve(Fs fs, std::string path) : fs_{std::move(fs)}, path_{std::move(path)} {}
 
-    [[nodiscard]] bool is_there() const noexcept { return bytes_ != 0; }
-
     /// Makes the file where it is missing, and makes it longer where it is shorter than `bytes`. Errors: no_space, and the machine's; then
     /// what was there is there still.
     [[nodiscard]] result<void> make(std::uint64_t bytes) {
-        if (bytes_ >= bytes) return {};
-        std::uint64_t there = 0;
-        if (auto const status = fs_.status(path_); status && status->kind == io::file_kind::regular)
-            there = status->size;
+        if (written_ >= bytes) return {};
+        auto there = written_;
+        if (claimed_ == 0) there = size();
         if (there < bytes) {
             auto done = fill(there, bytes);
             // Half of a first one would only take what room there is.
-            if (!done && there == 0) static_cast<void>(fs_.remove(path_));
+            if (!done && there == 0 && claimed_ == 0) static_cast<void>(fs_.remove(path_));
             KEEL_TRY(done);
         }
-        bytes_ = std::max(there, bytes);
+        written_ = std::max(there, bytes);
+        return {};
+    }
+    /// Takes the blocks only, which is quick; make() writes them. Errors: as of make().
+    [[nodiscard]] result<void> claim(std::uint64_t bytes) {
+        if (std::max(written_, claimed_) >= bytes) return {};
+        if (auto const there = size(); claimed_ == 0 && there != 0) written_ = there; // an earlier run's
+        if (written_ >= bytes) return {};
+        KEEL_TRY_LET(file, fs_.open(path_, io::access::read_write, io::creation::if_missing));
+        auto done = file.allocate(bytes);
+        if (!done && written_ == 0 && claimed_ == 0) static_cast<void>(fs_.remove(path_));
+        KEEL_TRY(done);
+        claimed_ = bytes;
         return {};
     }
 
     /// Gives the room back. False: there was none to give. Also what an earlier run left, though nobody asked for it yet.
     [[nodiscard]] bool spend() {
-        bytes_ = 0;
+        written_ = 0;
+        claimed_ = 0;
         return fs_.remove(path_).has_value();
     }
 
 private:
     static constexpr std::uint64_t write_bytes = 256 * KiB;
 
+    [[nodiscard]] std::uint64_t size() {
+        auto const status = fs_.status(path_);
+        return status && status->kind == io::file_kind::regular ? status->size : 0;
+    }
     result<void> fill(std::uint64_t from, std::uint64_t bytes) {
         std::vector<std::byte> const zeros(static_cast<std::size_t>(std::min(bytes - from, write_bytes)));
         KEEL_TRY_LET(file, fs_.open(path_, io::access::read_write, io::creation::if_missing));
@@ -18312,7 +18341,8 @@ private:
 
     Fs fs_;
     std::string path_;
-    std::uint64_t bytes_ = 0; ///< how long it is; 0: it is not known to be there
+    std::uint64_t written_ = 0; ///< bytes of it that were; 0: it is not known to be there
+    std::uint64_t claimed_ = 0; ///< bytes whose blocks were taken, and may not be written; 0: none
 };
 
 } // namespace keel::inline v0::wal
@@ -18525,7 +18555,7 @@ public:
     /// Makes a segment ready where none is.
     [[nodiscard]] result<void> make_ready() {
         std::lock_guard const hold{m_};
-        return ready_.empty() ? prepare_locked(next_bytes_, room::ordinary) : result<void>{};
+        return ready_.empty() ? prepare_largest(smallest_segment(bytes_max_), room::ordinary) : result<void>{};
     }
 
     /// The registered segment that is used next, with room for what is wanted, preparing one where none is ready. It stays ready until
@@ -18536,7 +18566,7 @@ public:
         auto const bytes = wanted.segment_bytes(smallest_segment(bytes_max_), bytes_max_);
         // Segments are used in the order of their ids: one that is too small is given up before a larger one is prepared.
         while (!ready_.empty() && ready_.front().bytes < bytes) KEEL_TRY(give_up_first_ready());
-        if (ready_.empty()) KEEL_TRY(prepare_locked(std::max(bytes, next_bytes_), from));
+        if (ready_.empty()) KEEL_TRY(prepare_largest(bytes, from));
         return ready_.front();
     }
     /// It is written to from here on, and those behind it are no smaller. By the thread that asked for it.
@@ -18566,7 +18596,26 @@ public:
     /// Makes sure of the room that a full disk will not give. Errors: no_space, and the machine's; nothing is lost by them.
     [[nodiscard]] result<void> keep_reserve() {
         std::lock_guard const hold{m_};
-        return reserve_.make(reserve_bytes());
+        if (is_lent_) return lent();
+        return with_smaller_segments([&] { return reserve_.make(reserve_bytes()); });
+    }
+    /// The same in little time: what is taken is written by keep_reserve().
+    [[nodiscard]] result<void> claim_reserve() {
+        std::lock_guard const hold{m_};
+        if (is_lent_) return lent();
+        return with_smaller_segments([&] { return reserve_.claim(reserve_bytes()); });
+    }
+
+    /// Lends the reserve's room to what frees more, until end_loan(): nothing else is prepared meanwhile. False: there is none.
+    /// keep_reserve() makes it again.
+    [[nodiscard]] bool lend_reserve() {
+        std::lock_guard const hold{m_};
+        is_lent_ = reserve_.spend();
+        return is_lent_;
+    }
+    void end_loan() noexcept {
+        std::lock_guard const hold{m_};
+        is_lent_ = false;
     }
 
     [[nodiscard]] result<void> commit(format::edit_builder const& edit) {
@@ -18642,10 +18691,24 @@ private:
         return any;
     }
 
-    /// A segment, and the manifest written anew.
+    static tl::unexpected<error> lent() {
+        return failure(error{.code = errc::no_space,
+                             .message = "the disk is full, and what was kept for that is in use to free some of it",
+                             .retryable = true});
+    }
+    /// The next segments are no larger than what the disk has a reserve for.
+    template <class Make>
+    result<void> with_smaller_segments(Make const& make) {
+        for (;;) {
+            auto done = make();
+            if (done || done.error().code != errc::no_space || next_bytes_ <= smallest_segment(bytes_max_)) return done;
+            next_bytes_ = half_of(next_bytes_);
+        }
+    }
+    /// The smallest merge, of a segment and as much of the first level, or a segment to write on in; and the manifest written anew.
     [[nodiscard]] std::uint64_t reserve_bytes() const {
         auto const manifest = std::max<std::uint64_t>(4 * manifest_.snapshot_bytes(), 2 * format::manifest_bytes_min);
-        return next_bytes_ + format::rounded_up(manifest, reserve_step);
+        return 2 * next_bytes_ + format::rounded_up(manifest, reserve_step);
     }
     /// Whether an attempt that failed so is worth repeating: there is room now that was kept for this.
     [[nodiscard]] bool makes_room(error const& why, room from) {
@@ -18692,6 +18755,20 @@ private:
         ready_.erase(ready_.begin());
         static_cast<void>(fs_.remove(paths_.segment(id))); // else it is left to the next opening
         return {};
+    }
+    /// Of the size that is the next one's turn, or, where there is no room for that, of a smaller one, down to `least`.
+    result<void> prepare_largest(std::uint64_t least, room from) {
+        if (is_lent_ && from == room::ordinary) return lent();
+        for (auto bytes = std::max(least, next_bytes_); bytes > least; bytes = std::max(least, half_of(bytes))) {
+            auto done = prepare_locked(bytes, room::ordinary);
+            if (done || done.error().code != errc::no_space || made_) return done;
+            next_bytes_ = std::max(least, half_of(bytes)); // it grows again as it is filled
+        }
+        return prepare_locked(least, from);
+    }
+    [[nodiscard]] std::uint64_t half_of(std::uint64_t bytes) const noexcept {
+        auto const smallest = smallest_segment(bytes_max_);
+        return std::max(smallest, bytes / 2 / smallest * smallest);
     }
     result<void> prepare_locked(std::uint64_t bytes, room from) {
         if (!made_) KEEL_TRY(make_segment(bytes, from));
@@ -18775,6 +18852,7 @@ private:
     std::uint64_t bytes_max_;  ///< of a segment: the policy's size
     std::uint64_t next_bytes_; ///< size of the segment that is prepared next, unless more is wanted
     bool fills_ = true;
+    bool is_lent_ = false; ///< the reserve's room: to somebody who frees more
     std::uint64_t (*entropy_)();
     std::uint64_t (*clock_ns_)();
     std::vector<prepared_segment> ready_{}; ///< one or two, the oldest first
@@ -24233,6 +24311,8 @@ public:
         store_failed{}; ///< mapped path: a store into the active segment failed, and a leader was busy: it fails over
     bool segment_usable =
         false; ///< read-only, and nothing has happened to the active segment: it goes on being written to
+    bool only_erases =
+        false; ///< the disk is full, and what is written comes out of the reserve: nothing is taken but what frees space
     index_builder index_memory{}; ///< of a segment that needs it no more, for the next one
     bool has_written = false;     ///< a segment was activated: all that opening found is durable, or was written anew
     frame_group pending{};        ///< encoded, not yet taken by a leader
@@ -24249,10 +24329,14 @@ public:
 
     // ---- health -------------------------------------------------------------------------------------------------------------
 
+    /// Want of space has stopped writing, for all or for what takes some.
+    [[nodiscard]] bool lacks_space() const noexcept {
+        return only_erases || (!health.is_writable() && health.cause() == state_cause::no_space);
+    }
     /// Why a write, or a sync, is refused now.
     [[nodiscard]] tl::unexpected<error> refuse() const {
         if (closing || health.is_closed()) return failure(errc::closed, "the store is closed");
-        switch (health.cause()) {
+        switch (only_erases && health.is_writable() ? state_cause::no_space : health.cause()) {
         case state_cause::opened_read_only:
             return failure(errc::read_only, "the store was opened read-only: open it without read_only to write to it");
         case state_cause::no_space:
@@ -24917,7 +25001,8 @@ private:
     }
     result<void> activate(leader& lead, segment_demand const& wanted) {
         auto const void_from = start_.cut_needed ? s_.next : lsn{};
-        auto next = activation<State>::prepare(s_, lead, start_.previous, s_.next, void_from, wanted, room::ordinary);
+        auto next = activation<State>::prepare(s_, lead, start_.previous, s_.next, void_from, wanted,
+                                               s_.only_erases ? room::reserved : room::ordinary);
         KEEL_TRY(stop_unless(next, "no segment could be made ready: "));
         KEEL_TRY(stop_unless(next->write(lead, false), "no segment could be made ready: "));
         next->install(lead, false);
@@ -25238,6 +25323,8 @@ public:
         if (bytes > batch_bytes_max) return too_large(batch.size(), bytes);
         lock_type hold{s_.m};
         KEEL_TRY(lsns_are_left(batch.size()));
+        if (s_.lacks_space()) [[unlikely]]
+            KEEL_TRY(write_on_full_disk(batch, hold));
         KEEL_TRY(ready_for(bytes, keyed_in(batch), hold));
         KEEL_TRY(allowed([&](auto const& visit) { each_pending(visit); }));
         auto written = path_.commit(batch, hold);
@@ -25320,6 +25407,14 @@ public:
         return done;
     }
 
+    /// The same without beginning another one, which the next write does: that takes no room on a full disk.
+    [[nodiscard]] result<void> seal() {
+        auto const done = seal_now();
+        if constexpr (reads_sealed_back)
+            if (after_seal_) after_seal_();
+        return done;
+    }
+
     // ---- segments that are read back --------------------------------------------------------------------------------------------
 
     /// `call` is made without the mutex, by a thread that sealed a segment, when what it wrote is acknowledged. It takes the segment by
@@ -25342,27 +25437,36 @@ public:
 
     /// What a background thread does, or a program without one now and then: idle marks, interval syncs, a segment in reserve.
     /// `quiet`: nothing was written for a while. Failures show in state(). Throws std::bad_alloc; the next call goes on.
-    void housekeep(bool quiet) {
-        bool prepares = false;
+    /// `prepares`: a segment and the reserve are made ready, too, where they are wanted; lacks_room() says whether that failed.
+    void housekeep(bool quiet, bool prepares = true) {
         {
             lock_type hold{s_.m};
             if (s_.closing || s_.lead.is_taken()) return;
             auto lead = s_.lead.take(hold);
-            if (s_.health.heals_itself()) static_cast<void>(resume_as_leader(lead));
+            if (prepares && (s_.health.heals_itself() || s_.only_erases)) static_cast<void>(resume_as_leader(lead));
             if (!s_.active || !writable()) return;
             if constexpr (mapped && D::sync_interval_ms != 0)
                 if (s_.durable < s_.accepted) static_cast<void>(path_.sync(lead));
             bool const marks = quiet && s_.active && writable() && s_.durable >= s_.accepted && s_.marked < s_.durable;
             if (marks) static_cast<void>(put_idle_mark(lead));
             if (!writable()) return;
-            prepares = is_busy();
-            if (prepares) follow_growth();
+            if (!prepares || s_.only_erases) return;
+            if (is_busy()) follow_growth();
+            else prepares = false;
         }
         // Not having a segment ready, or the reserve, is no failure yet: roll-over tries again, and says so.
-        if (!prepares || s_.keeper.make_ready()) static_cast<void>(s_.keeper.keep_reserve());
+        bool const reserved = s_.keeper.keep_reserve().has_value();
+        lacks_room_.store(!reserved || (prepares && !s_.keeper.make_ready()), std::memory_order_relaxed);
     }
+    /// What housekeep() prepares could not be had last time: whoever calls it often lets some time pass.
+    [[nodiscard]] bool lacks_room() const noexcept { return lacks_room_.load(std::memory_order_relaxed); }
     /// Writing has stopped for a cause that passes by itself: housekeep() looks whether it has.
     [[nodiscard]] bool waits_for_resources() const noexcept { return s_.health.heals_itself(); }
+    /// Want of space has stopped writing, or all of it but erasing.
+    [[nodiscard]] bool lacks_space() const {
+        std::lock_guard const hold{s_.m};
+        return s_.lacks_space();
+    }
     /// The next write puts a mark with the time first: called once a second.
     void mark_due() noexcept { mark_due_.store(true, std::memory_order_relaxed); }
 
@@ -25371,7 +25475,7 @@ public:
         lock_type hold{s_.m};
         auto lead = s_.lead.take(hold);
         if (s_.closing || never_writes_) return s_.refuse();
-        if (s_.health.state() != engine_state::read_only) return {};
+        if (s_.health.state() != engine_state::read_only && !s_.only_erases) return {};
         return resume_as_leader(lead);
     }
 
@@ -25483,6 +25587,16 @@ private:
         if (!s_.active || s_.active->records() == 0) return {};
         return roll(lead, {});
     }
+    [[nodiscard]] result<void> seal_now() {
+        lock_type hold{s_.m};
+        auto lead = s_.lead.take(hold);
+        bring_out_pending(lead);
+        // Where a fresh segment was refused for want of space nothing has happened to the one that is written to.
+        bool const is_sound = writable() || (s_.lacks_space() && s_.segment_usable);
+        if (s_.closing || never_writes_ || !is_sound) return s_.refuse();
+        if (!s_.active || s_.active->records() == 0) return {};
+        return sync_and_seal(lead);
+    }
     void wake_all() noexcept {
         s_.lead.wake_all();
         s_.visible_cv.notify_all();
@@ -25507,6 +25621,33 @@ private:
         auto const tell = [&](lsn at, format::frame_view const& frame) { visit(at, as_text(frame.key())); };
         for_each_record(s_.in_flight.bytes, s_.active->first(), tell);
         for_each_record(s_.pending.bytes, s_.active->first(), tell);
+    }
+
+    // ---- a full disk ------------------------------------------------------------------------------------------------------------
+
+    /// Writes go on for what only erases, with a small segment out of the reserve if need be. Errors: it does more, or not even that can be
+    /// had.
+    result<void> write_on_full_disk(std::span<operation const> batch, lock_type& hold) {
+        auto const erases = [](operation const& op) { return op.type == format::frame_type::erase && !op.key.empty(); };
+        if (s_.closing || never_writes_ || !std::ranges::all_of(batch, erases)) return s_.refuse();
+        if (s_.only_erases && writable()) return {};
+        auto lead = s_.lead.take(hold);
+        if (s_.closing) return s_.refuse();
+        if (!s_.lacks_space() || s_.only_erases) return {}; // somebody else has seen to it
+        s_.keeper.retry();
+        KEEL_TRY(s_.keeper.settle());
+        if (s_.active && !s_.segment_usable) KEEL_TRY(fail_over_.restart_after_visible(lead));
+        s_.segment_usable = false;
+        s_.only_erases = true;
+        s_.health.add_condition(state_cause::no_space,
+                                s_.health.reason() + "; what only erases is written, out of the reserve");
+        s_.health.resume_writing();
+        return {};
+    }
+    /// There is room again, or not even for erasing.
+    void end_only_erases() noexcept {
+        if (!std::exchange(s_.only_erases, false)) return;
+        s_.health.end_condition(state_cause::no_space);
     }
 
     // ---- room -----------------------------------------------------------------------------------------------------------------
@@ -25652,7 +25793,12 @@ private:
             return failure(errc::too_large, "a fresh segment has no room for it");
         follow_growth();
         // A full disk shows here, before anything is changed: the write is refused, and the active segment stays as it is.
-        if (auto ready = s_.keeper.first_ready(wanted, room::ordinary); !ready) {
+        // Before the disk can be full there is a reserve for what frees space then.
+        auto ready = s_.only_erases ? s_.keeper.first_ready(wanted, room::reserved)
+                                    : s_.keeper.claim_reserve().and_then(
+                                          [&] { return s_.keeper.first_ready(wanted, room::ordinary); });
+        if (!ready) {
+            end_only_erases();
             s_.health.stop_writing("no segment could be made ready: ", ready.error());
             s_.segment_usable = true;
             return failure(std::move(ready).error());
@@ -25712,9 +25858,13 @@ private:
         s_.keeper.retry();
         // What an edit that failed has left must not be there after what is written from here on.
         KEEL_TRY(s_.keeper.settle());
-        if (s_.health.heals_itself()) {
+        if (s_.health.heals_itself() || s_.only_erases) {
+            KEEL_TRY(s_.keeper.keep_reserve()); // first: what frees space is worth more than what takes some
             KEEL_TRY(s_.keeper.make_ready());
-            KEEL_TRY(s_.keeper.keep_reserve());
+        }
+        if (s_.only_erases) {
+            end_only_erases();
+            return {};
         }
         if (s_.active && !s_.segment_usable) KEEL_TRY(fail_over_.restart_after_visible(lead));
         s_.segment_usable = false;
@@ -25756,6 +25906,7 @@ private:
     std::function<void()> after_seal_{};    ///< likewise
     bool never_writes_;                     ///< opened read-only, or a repair failed: no segment is ever activated
     std::atomic<bool> mark_due_{false};     // relaxed: a hint
+    std::atomic<bool> lacks_room_{false};   // relaxed: a hint
     std::atomic<bool> syncs_writes_{false}; // relaxed: set before the write that needs it
     std::atomic<std::uint64_t> conflict_{
         0};                   // relaxed: whoever was told of a conflict has seen the store that came before
@@ -26725,7 +26876,7 @@ class keeper_thread {
 public:
     static constexpr auto quiet_after = std::chrono::milliseconds(20);
     static constexpr auto resource_step =
-        std::chrono::milliseconds(500); ///< between two looks whether a full disk has room again
+        std::chrono::milliseconds(250); ///< between two looks whether a full disk has room again
 
     /// Throws where the machine gives no thread: made within io::start_thread().
     explicit keeper_thread(Core& core) : thread_{[this, &core](std::stop_token stop) { run(core, stop); }} {}
@@ -26739,6 +26890,7 @@ private:
         auto seen = writer.visible();
         auto last_change = std::chrono::steady_clock::now();
         auto last_mark = last_change;
+        auto last_prepared = last_change;
         for (std::unique_lock hold{m_}; !stop.stop_requested();) {
             cv_.wait_for(hold, stop, writer.waits_for_resources() ? resource_step : step, [] { return false; });
             auto const now = std::chrono::steady_clock::now();
@@ -26749,7 +26901,10 @@ private:
                 writer.mark_due();
                 last_mark = now;
             }
-            keel::detail::if_memory_lasts([&] { core.housekeep(now - last_change >= quiet_after); });
+            // A full disk is not asked for the same room at every turn.
+            bool const prepares = !writer.lacks_room() || now - last_prepared >= resource_step;
+            if (prepares) last_prepared = now;
+            keel::detail::if_memory_lasts([&] { core.housekeep(now - last_change >= quiet_after, prepares); });
         }
     }
 
@@ -27067,8 +27222,8 @@ public:
         if (!has_thread_.load(std::memory_order_acquire)) events_->deliver(); // nobody else may
     }
     /// What the background thread does, or a program without one.
-    void housekeep(bool quiet) {
-        writer_.housekeep(quiet);
+    void housekeep(bool quiet, bool prepares = true) {
+        writer_.housekeep(quiet, prepares);
         if constexpr (writer_type::reads_sealed_back) read_sealed_back(); // what its writer had no memory for
         events_->deliver();
     }
@@ -27514,11 +27669,23 @@ public:
     [[nodiscard]] result<void> all(std::stop_token const& stop = {}) {
         std::lock_guard const hold{m_};
         forget_stuck(); // whoever asks wants it tried
-        auto done = choose_and_run(stop, [](compaction_picker<merging>& pick) { return pick.all(); });
+        auto const everything = [](compaction_picker<merging>& pick) { return pick.all(); };
+        auto done = choose_and_run(stop, everything);
         dispose();
+        // All of it at once takes room for all of it. What the log gives back piece by piece may be that.
+        if (!done && done.error().code == errc::no_space && gain_room(stop)) {
+            done = choose_and_run(stop, everything);
+            dispose();
+        }
         if (!done) return failure(std::move(done).error());
         if (!stuck_.empty()) return failure(why_stuck_);
         return {};
+    }
+    /// On a full disk: merges the log segment by segment, out of the reserve where there is nothing else, and gives each back. False: that
+    /// gave nothing back.
+    [[nodiscard]] bool make_room(std::stop_token const& stop = {}) {
+        std::lock_guard const hold{m_};
+        return gain_room(stop);
     }
     /// Writes the tables that are known to be damaged anew, but for those that wait for the log. What cannot be read of them is left behind.
     /// Errors: as of step().
@@ -27575,7 +27742,53 @@ private:
         return {std::move(parts), std::move(view), core_.manifest()};
     }
 
+    [[nodiscard]] bool may_merge() const {
+        auto const health = core_.writer().state();
+        bool const writes = health == engine_state::healthy || health == engine_state::degraded;
+        return writes || (health == engine_state::read_only && core_.writer().lacks_space());
+    }
+    bool gain_room(std::stop_token const& stop) {
+        auto const before = bytes_given_back();
+        for (;;) {
+            auto const done = merge_for_room(stop);
+            dispose();
+            if (!done || !*done) return bytes_given_back() != before;
+        }
+    }
+    /// What frees space on a full disk: one segment of the log at a time, in the end the one that was written to; then all levels, for what
+    /// was erased. Where there is no room for the tables they become, the reserve is spent on that.
+    result<bool> merge_for_room(std::stop_token const& stop) {
+        auto const segment = [](compaction_picker<merging>& pick) { return pick.for_room(); };
+        auto done = merge_with_reserve(stop, segment);
+        bool const is_urgent = core_.writer().lacks_space();
+        if (done && !*done && is_urgent && core_.writer().seal()) done = merge_with_reserve(stop, segment);
+        if (done && !*done && is_urgent) {
+            std::vector<format::table_id> tables;
+            for (auto const& level : levels_.view()->tables)
+                for (auto const& t : level) tables.push_back(t->entry().id);
+            if (tables == merged_for_room_) return done;
+            merged_for_room_ = std::move(tables);
+            done = merge_with_reserve(stop, [](compaction_picker<merging>& pick) { return pick.all(); });
+        }
+        return done;
+    }
+    template <class Choose>
+    result<bool> merge_with_reserve(std::stop_token const& stop, Choose const& choose) {
+        auto done = guarded([&] { return choose_and_run(stop, choose); });
+        if (done || done.error().code != errc::no_space || !core_.keeper().lend_reserve()) return done;
+        done = guarded([&] { return choose_and_run(stop, choose); });
+        dispose(); // before others take the room
+        core_.keeper().end_loan();
+        return done;
+    }
+
     result<bool> merge_next(std::stop_token const& stop, bool quiet) {
+        if (core_.writer().lacks_space()) return merge_for_room(stop);
+        auto done = guarded([&] { return merge_due(stop, quiet); });
+        if (done || done.error().code != errc::no_space) return done;
+        return merge_for_room(stop); // before writes stop, too
+    }
+    result<bool> merge_due(std::stop_token const& stop, bool quiet) {
         bool rest = false;
         auto const done = choose_and_run(stop, [&](compaction_picker<merging>& pick) {
             auto job = pick.due(turns_);
@@ -27597,8 +27810,7 @@ private:
     result<bool> choose_and_run(std::stop_token const& stop, Choose const& choose) {
         show_switch(); // of a merge that was refused memory for it
         for (;;) {
-            auto const health = core_.writer().state();
-            if (health != engine_state::healthy && health != engine_state::degraded) return false;
+            if (!may_merge()) return false;
             auto const known = stuck_.size();
             auto const [parts, view, state] = now();
             compaction_picker<merging> pick{view, parts, *state, core_.writer().has_written(), stuck_};
@@ -27932,10 +28144,11 @@ private:
 
     /// Files that the manifest no longer names and no reader holds. One that cannot be removed now is left to the next opening.
     void dispose() {
+        bool const keeps_no_file = core_.writer().lacks_space(); // to be recycled
         std::erase_if(old_segments_, [&](auto& old) {
             if (old.file.use_count() > 1 || core_.parts().pinned(old.entry.id)) return false;
             old.file.reset();
-            static_cast<void>(core_.keeper().dispose(old.entry, false));
+            static_cast<void>(core_.keeper().dispose(old.entry, keeps_no_file));
             return true;
         });
         std::erase_if(old_tables_, [&](auto& old) {
@@ -27958,6 +28171,7 @@ private:
     std::mutex m_;
     std::mutex preparing_; ///< held during that I/O
     table_ids ids_{};
+    std::vector<format::table_id> merged_for_room_{}; ///< tried last, on a full disk: again it would give nothing more
     compaction_turns turns_{};
     std::function<void()> const* meanwhile_ = nullptr; ///< of the step that runs; or nothing
     std::atomic<std::uint64_t> given_back_{0};
@@ -29376,7 +29590,7 @@ public:
         if (!is_open()) [[unlikely]]
             return why_closed();
         KEEL_TRY(core_->before_write());
-        KEEL_TRY(core_->writer().roll_over());
+        KEEL_TRY(seal_for_merge());
         KEEL_TRY(merging_->work.all());
         return merging_->work.damaged();
     }
@@ -29391,7 +29605,7 @@ public:
         auto const found = damaged_tables(0);
         if (found == 0) return found;
         if (damaged_tables(1) != found) { // those of level 0 go down with the log
-            KEEL_TRY(core_->writer().roll_over());
+            KEEL_TRY(seal_for_merge());
             KEEL_TRY(merging_->work.all());
         }
         KEEL_TRY(merging_->work.damaged());
@@ -29445,11 +29659,14 @@ public:
             return why_closed();
         return core_->accept_loss();
     }
-    /// After a failure that left the store read-only: tries to become writable again.
+    /// After a failure that left the store read-only: tries to become writable again. Where the disk is full, what of the log is superseded
+    /// is given back first, out of the reserve if need be.
     [[nodiscard]] result<void> resume() {
         if (!is_open()) [[unlikely]]
             return why_closed();
-        return core_->writer().resume();
+        auto done = core_->writer().resume();
+        if (done || done.error().code != errc::no_space || core_->read_only()) return done;
+        return merging_->work.make_room() ? core_->writer().resume() : done;
     }
     /// Syncs, marks the orderly end, lets the lock go. The destructor does the same and cannot tell of a failure. Safe to call twice.
     /// A scan that is under way ends with `closed` at its next step. Errors: as of sync(); the store is closed all the same.
@@ -29476,9 +29693,11 @@ public:
         if (!is_open()) return;
         core_->housekeep(quiet);
         if (core_->writer().state() == engine_state::closed || core_->read_only()) return;
-        if (auto done = merging_->work.step({}, quiet); !done)
+        auto const done = merging_->work.step({}, quiet);
+        if (!done)
             core_->writer().add_condition(state_cause::compaction,
                                           "merging the log into tables failed: " + to_string(done.error()));
+        else if (*done) core_->writer().end_condition(state_cause::compaction);
         core_->events().deliver();
     }
     /// Lets go of everything without touching the disk, as a killed process does.
@@ -29498,6 +29717,12 @@ private:
     /// Who reads beside a writer finds files that are gone since.
     [[nodiscard]] detail::file_names file_names() const noexcept {
         return core_->read_only() ? detail::file_names::may_be_gone : detail::file_names::must_stand;
+    }
+    /// Ends the segment that is written to, so that it can be merged. On a full disk what is sealed already is worth merging, too.
+    result<void> seal_for_merge() {
+        auto done = core_->writer().seal();
+        if (!done && done.error().code == errc::no_space) return {};
+        return done;
     }
     /// Tells of all that the report has then.
     result<void> verify_tables(verify_depth how, recovery_report& report) const {

@@ -162,6 +162,17 @@ public:
         for (auto const& p : log_) bytes += p->limit - p->begin;
         return bytes >= policy::log_bytes / 16 && bytes * policy::fanout >= bytes_of(view_->tables[1]);
     }
+    /// On a full disk: the oldest segment of the log alone, into a first level that is no larger, where one can be had. That takes least room,
+    /// no more than the reserve has for it, and gives the segment back.
+    [[nodiscard]] result<std::optional<job_type>> for_room() const {
+        if (log_.empty()) return std::optional<job_type>{};
+        // Merged with a small first level it takes less room than beside it: what is superseded goes.
+        bool const in_the_way = bytes_of(view_->tables[1]) > state_.segments.at(log_.front()->id).size;
+        if (auto const free = first_empty(); in_the_way && free < levels) return std::optional{one_down(free - 1)};
+        std::size_t count = 1;
+        while (count < log_.size() && may_leave(log_, count) == 0) ++count;
+        return of_log(may_leave(log_, count) != 0 ? may_leave(log_, count) : log_.size());
+    }
     /// The log, however short.
     [[nodiscard]] result<std::optional<job_type>> rest() {
         if (log_.empty()) return std::optional<job_type>{};

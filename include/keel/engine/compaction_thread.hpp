@@ -32,6 +32,7 @@ public:
     static constexpr auto step_every = std::chrono::milliseconds(20);
     static constexpr auto look_every = std::chrono::milliseconds(5); ///< at the log, from within a merge
     static constexpr auto quiet_after = std::chrono::seconds(1); ///< without a write: what is left of the log is merged
+    static constexpr auto room_every = std::chrono::milliseconds(500); ///< on a full disk: room comes without a word
     static constexpr auto retry_after = std::chrono::seconds(1); ///< a merge that failed; twice as long each time,
     static constexpr auto retry_most =
         std::chrono::seconds(64); ///< up to this: what is damaged is read for nothing each time
@@ -79,8 +80,12 @@ private:
                 });
             }
             std::unique_lock hold{m_};
-            wake_.wait_for(hold, stop, done ? std::chrono::milliseconds(step_every) : patience, [] { return false; });
-            if (!done) patience = std::min<std::chrono::milliseconds>(2 * patience, retry_most);
+            auto const pause = done ? std::chrono::milliseconds(step_every) : patience;
+            wake_.wait_for(hold, stop, pause, [] { return false; });
+            if (!done)
+                patience = done.error().code == errc::no_space
+                               ? room_every
+                               : std::min<std::chrono::milliseconds>(2 * patience, retry_most);
         }
         delay_.off();
     }

@@ -98,11 +98,23 @@ public:
     [[nodiscard]] result<void> all(std::stop_token const& stop = {}) {
         std::lock_guard const hold{m_};
         forget_stuck(); // whoever asks wants it tried
-        auto done = choose_and_run(stop, [](compaction_picker<merging>& pick) { return pick.all(); });
+        auto const everything = [](compaction_picker<merging>& pick) { return pick.all(); };
+        auto done = choose_and_run(stop, everything);
         dispose();
+        // All of it at once takes room for all of it. What the log gives back piece by piece may be that.
+        if (!done && done.error().code == errc::no_space && gain_room(stop)) {
+            done = choose_and_run(stop, everything);
+            dispose();
+        }
         if (!done) return failure(std::move(done).error());
         if (!stuck_.empty()) return failure(why_stuck_);
         return {};
+    }
+    /// On a full disk: merges the log segment by segment, out of the reserve where there is nothing else, and gives each back. False: that
+    /// gave nothing back.
+    [[nodiscard]] bool make_room(std::stop_token const& stop = {}) {
+        std::lock_guard const hold{m_};
+        return gain_room(stop);
     }
     /// Writes the tables that are known to be damaged anew, but for those that wait for the log. What cannot be read of them is left behind.
     /// Errors: as of step().
@@ -159,7 +171,53 @@ private:
         return {std::move(parts), std::move(view), core_.manifest()};
     }
 
+    [[nodiscard]] bool may_merge() const {
+        auto const health = core_.writer().state();
+        bool const writes = health == engine_state::healthy || health == engine_state::degraded;
+        return writes || (health == engine_state::read_only && core_.writer().lacks_space());
+    }
+    bool gain_room(std::stop_token const& stop) {
+        auto const before = bytes_given_back();
+        for (;;) {
+            auto const done = merge_for_room(stop);
+            dispose();
+            if (!done || !*done) return bytes_given_back() != before;
+        }
+    }
+    /// What frees space on a full disk: one segment of the log at a time, in the end the one that was written to; then all levels, for what
+    /// was erased. Where there is no room for the tables they become, the reserve is spent on that.
+    result<bool> merge_for_room(std::stop_token const& stop) {
+        auto const segment = [](compaction_picker<merging>& pick) { return pick.for_room(); };
+        auto done = merge_with_reserve(stop, segment);
+        bool const is_urgent = core_.writer().lacks_space();
+        if (done && !*done && is_urgent && core_.writer().seal()) done = merge_with_reserve(stop, segment);
+        if (done && !*done && is_urgent) {
+            std::vector<format::table_id> tables;
+            for (auto const& level : levels_.view()->tables)
+                for (auto const& t : level) tables.push_back(t->entry().id);
+            if (tables == merged_for_room_) return done;
+            merged_for_room_ = std::move(tables);
+            done = merge_with_reserve(stop, [](compaction_picker<merging>& pick) { return pick.all(); });
+        }
+        return done;
+    }
+    template <class Choose>
+    result<bool> merge_with_reserve(std::stop_token const& stop, Choose const& choose) {
+        auto done = guarded([&] { return choose_and_run(stop, choose); });
+        if (done || done.error().code != errc::no_space || !core_.keeper().lend_reserve()) return done;
+        done = guarded([&] { return choose_and_run(stop, choose); });
+        dispose(); // before others take the room
+        core_.keeper().end_loan();
+        return done;
+    }
+
     result<bool> merge_next(std::stop_token const& stop, bool quiet) {
+        if (core_.writer().lacks_space()) return merge_for_room(stop);
+        auto done = guarded([&] { return merge_due(stop, quiet); });
+        if (done || done.error().code != errc::no_space) return done;
+        return merge_for_room(stop); // before writes stop, too
+    }
+    result<bool> merge_due(std::stop_token const& stop, bool quiet) {
         bool rest = false;
         auto const done = choose_and_run(stop, [&](compaction_picker<merging>& pick) {
             auto job = pick.due(turns_);
@@ -181,8 +239,7 @@ private:
     result<bool> choose_and_run(std::stop_token const& stop, Choose const& choose) {
         show_switch(); // of a merge that was refused memory for it
         for (;;) {
-            auto const health = core_.writer().state();
-            if (health != engine_state::healthy && health != engine_state::degraded) return false;
+            if (!may_merge()) return false;
             auto const known = stuck_.size();
             auto const [parts, view, state] = now();
             compaction_picker<merging> pick{view, parts, *state, core_.writer().has_written(), stuck_};
@@ -516,10 +573,11 @@ private:
 
     /// Files that the manifest no longer names and no reader holds. One that cannot be removed now is left to the next opening.
     void dispose() {
+        bool const keeps_no_file = core_.writer().lacks_space(); // to be recycled
         std::erase_if(old_segments_, [&](auto& old) {
             if (old.file.use_count() > 1 || core_.parts().pinned(old.entry.id)) return false;
             old.file.reset();
-            static_cast<void>(core_.keeper().dispose(old.entry, false));
+            static_cast<void>(core_.keeper().dispose(old.entry, keeps_no_file));
             return true;
         });
         std::erase_if(old_tables_, [&](auto& old) {
@@ -542,6 +600,7 @@ private:
     std::mutex m_;
     std::mutex preparing_; ///< held during that I/O
     table_ids ids_{};
+    std::vector<format::table_id> merged_for_room_{}; ///< tried last, on a full disk: again it would give nothing more
     compaction_turns turns_{};
     std::function<void()> const* meanwhile_ = nullptr; ///< of the step that runs; or nothing
     std::atomic<std::uint64_t> given_back_{0};

@@ -49,10 +49,9 @@ class open_file_list {
 public:
     /// One file. Its owner forgets it before it dies.
     struct entry {
-        std::mutex m; ///< held while the file is opened; guards what follows
-        std::shared_ptr<void>
-            file{};                ///< nothing: it is closed. Whoever has a share reads on after it was closed here
-        std::uint64_t keepers = 0; ///< while there are any it is not closed
+        std::mutex m;                 ///< held while the file is opened; guards what follows
+        std::shared_ptr<void> file{}; ///< nothing: it is closed. Whoever has a share reads on after it was closed here
+        std::uint64_t keepers = 0;    ///< while there are any it is not closed
         std::atomic<bool> is_used{false};    ///< since the search for a victim came by; relaxed: a hint
         std::atomic<bool> was_closed{false}; ///< for others; relaxed: a hint
         std::size_t place = not_listed;      ///< guarded by the list's mutex

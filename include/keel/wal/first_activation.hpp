@@ -141,7 +141,8 @@ private:
     }
     result<void> activate(leader& lead, segment_demand const& wanted) {
         auto const void_from = start_.cut_needed ? s_.next : lsn{};
-        auto next = activation<State>::prepare(s_, lead, start_.previous, s_.next, void_from, wanted, room::ordinary);
+        auto next = activation<State>::prepare(s_, lead, start_.previous, s_.next, void_from, wanted,
+                                               s_.only_erases ? room::reserved : room::ordinary);
         KEEL_TRY(stop_unless(next, "no segment could be made ready: "));
         KEEL_TRY(stop_unless(next->write(lead, false), "no segment could be made ready: "));
         next->install(lead, false);

@@ -24,7 +24,7 @@ class keeper_thread {
 public:
     static constexpr auto quiet_after = std::chrono::milliseconds(20);
     static constexpr auto resource_step =
-        std::chrono::milliseconds(500); ///< between two looks whether a full disk has room again
+        std::chrono::milliseconds(250); ///< between two looks whether a full disk has room again
 
     /// Throws where the machine gives no thread: made within io::start_thread().
     explicit keeper_thread(Core& core) : thread_{[this, &core](std::stop_token stop) { run(core, stop); }} {}
@@ -38,6 +38,7 @@ private:
         auto seen = writer.visible();
         auto last_change = std::chrono::steady_clock::now();
         auto last_mark = last_change;
+        auto last_prepared = last_change;
         for (std::unique_lock hold{m_}; !stop.stop_requested();) {
             cv_.wait_for(hold, stop, writer.waits_for_resources() ? resource_step : step, [] { return false; });
             auto const now = std::chrono::steady_clock::now();
@@ -48,7 +49,10 @@ private:
                 writer.mark_due();
                 last_mark = now;
             }
-            keel::detail::if_memory_lasts([&] { core.housekeep(now - last_change >= quiet_after); });
+            // A full disk is not asked for the same room at every turn.
+            bool const prepares = !writer.lacks_room() || now - last_prepared >= resource_step;
+            if (prepares) last_prepared = now;
+            keel::detail::if_memory_lasts([&] { core.housekeep(now - last_change >= quiet_after, prepares); });
         }
     }
 

@@ -25,34 +25,48 @@ class space_reserve {
 public:
     space_reserve(Fs fs, std::string path) : fs_{std::move(fs)}, path_{std::move(path)} {}
 
-    [[nodiscard]] bool is_there() const noexcept { return bytes_ != 0; }
-
     /// Makes the file where it is missing, and makes it longer where it is shorter than `bytes`. Errors: no_space, and the machine's; then
     /// what was there is there still.
     [[nodiscard]] result<void> make(std::uint64_t bytes) {
-        if (bytes_ >= bytes) return {};
-        std::uint64_t there = 0;
-        if (auto const status = fs_.status(path_); status && status->kind == io::file_kind::regular)
-            there = status->size;
+        if (written_ >= bytes) return {};
+        auto there = written_;
+        if (claimed_ == 0) there = size();
         if (there < bytes) {
             auto done = fill(there, bytes);
             // Half of a first one would only take what room there is.
-            if (!done && there == 0) static_cast<void>(fs_.remove(path_));
+            if (!done && there == 0 && claimed_ == 0) static_cast<void>(fs_.remove(path_));
             KEEL_TRY(done);
         }
-        bytes_ = std::max(there, bytes);
+        written_ = std::max(there, bytes);
+        return {};
+    }
+    /// Takes the blocks only, which is quick; make() writes them. Errors: as of make().
+    [[nodiscard]] result<void> claim(std::uint64_t bytes) {
+        if (std::max(written_, claimed_) >= bytes) return {};
+        if (auto const there = size(); claimed_ == 0 && there != 0) written_ = there; // an earlier run's
+        if (written_ >= bytes) return {};
+        KEEL_TRY_LET(file, fs_.open(path_, io::access::read_write, io::creation::if_missing));
+        auto done = file.allocate(bytes);
+        if (!done && written_ == 0 && claimed_ == 0) static_cast<void>(fs_.remove(path_));
+        KEEL_TRY(done);
+        claimed_ = bytes;
         return {};
     }
 
     /// Gives the room back. False: there was none to give. Also what an earlier run left, though nobody asked for it yet.
     [[nodiscard]] bool spend() {
-        bytes_ = 0;
+        written_ = 0;
+        claimed_ = 0;
         return fs_.remove(path_).has_value();
     }
 
 private:
     static constexpr std::uint64_t write_bytes = 256 * KiB;
 
+    [[nodiscard]] std::uint64_t size() {
+        auto const status = fs_.status(path_);
+        return status && status->kind == io::file_kind::regular ? status->size : 0;
+    }
     result<void> fill(std::uint64_t from, std::uint64_t bytes) {
         std::vector<std::byte> const zeros(static_cast<std::size_t>(std::min(bytes - from, write_bytes)));
         KEEL_TRY_LET(file, fs_.open(path_, io::access::read_write, io::creation::if_missing));
@@ -65,7 +79,8 @@ private:
 
     Fs fs_;
     std::string path_;
-    std::uint64_t bytes_ = 0; ///< how long it is; 0: it is not known to be there
+    std::uint64_t written_ = 0; ///< bytes of it that were; 0: it is not known to be there
+    std::uint64_t claimed_ = 0; ///< bytes whose blocks were taken, and may not be written; 0: none
 };
 
 } // namespace keel::inline v0::wal

@@ -144,7 +144,7 @@ public:
     /// Makes a segment ready where none is.
     [[nodiscard]] result<void> make_ready() {
         std::lock_guard const hold{m_};
-        return ready_.empty() ? prepare_locked(next_bytes_, room::ordinary) : result<void>{};
+        return ready_.empty() ? prepare_largest(smallest_segment(bytes_max_), room::ordinary) : result<void>{};
     }
 
     /// The registered segment that is used next, with room for what is wanted, preparing one where none is ready. It stays ready until
@@ -155,7 +155,7 @@ public:
         auto const bytes = wanted.segment_bytes(smallest_segment(bytes_max_), bytes_max_);
         // Segments are used in the order of their ids: one that is too small is given up before a larger one is prepared.
         while (!ready_.empty() && ready_.front().bytes < bytes) KEEL_TRY(give_up_first_ready());
-        if (ready_.empty()) KEEL_TRY(prepare_locked(std::max(bytes, next_bytes_), from));
+        if (ready_.empty()) KEEL_TRY(prepare_largest(bytes, from));
         return ready_.front();
     }
     /// It is written to from here on, and those behind it are no smaller. By the thread that asked for it.
@@ -185,7 +185,26 @@ public:
     /// Makes sure of the room that a full disk will not give. Errors: no_space, and the machine's; nothing is lost by them.
     [[nodiscard]] result<void> keep_reserve() {
         std::lock_guard const hold{m_};
-        return reserve_.make(reserve_bytes());
+        if (is_lent_) return lent();
+        return with_smaller_segments([&] { return reserve_.make(reserve_bytes()); });
+    }
+    /// The same in little time: what is taken is written by keep_reserve().
+    [[nodiscard]] result<void> claim_reserve() {
+        std::lock_guard const hold{m_};
+        if (is_lent_) return lent();
+        return with_smaller_segments([&] { return reserve_.claim(reserve_bytes()); });
+    }
+
+    /// Lends the reserve's room to what frees more, until end_loan(): nothing else is prepared meanwhile. False: there is none.
+    /// keep_reserve() makes it again.
+    [[nodiscard]] bool lend_reserve() {
+        std::lock_guard const hold{m_};
+        is_lent_ = reserve_.spend();
+        return is_lent_;
+    }
+    void end_loan() noexcept {
+        std::lock_guard const hold{m_};
+        is_lent_ = false;
     }
 
     [[nodiscard]] result<void> commit(format::edit_builder const& edit) {
@@ -261,10 +280,24 @@ private:
         return any;
     }
 
-    /// A segment, and the manifest written anew.
+    static tl::unexpected<error> lent() {
+        return failure(error{.code = errc::no_space,
+                             .message = "the disk is full, and what was kept for that is in use to free some of it",
+                             .retryable = true});
+    }
+    /// The next segments are no larger than what the disk has a reserve for.
+    template <class Make>
+    result<void> with_smaller_segments(Make const& make) {
+        for (;;) {
+            auto done = make();
+            if (done || done.error().code != errc::no_space || next_bytes_ <= smallest_segment(bytes_max_)) return done;
+            next_bytes_ = half_of(next_bytes_);
+        }
+    }
+    /// The smallest merge, of a segment and as much of the first level, or a segment to write on in; and the manifest written anew.
     [[nodiscard]] std::uint64_t reserve_bytes() const {
         auto const manifest = std::max<std::uint64_t>(4 * manifest_.snapshot_bytes(), 2 * format::manifest_bytes_min);
-        return next_bytes_ + format::rounded_up(manifest, reserve_step);
+        return 2 * next_bytes_ + format::rounded_up(manifest, reserve_step);
     }
     /// Whether an attempt that failed so is worth repeating: there is room now that was kept for this.
     [[nodiscard]] bool makes_room(error const& why, room from) {
@@ -311,6 +344,20 @@ private:
         ready_.erase(ready_.begin());
         static_cast<void>(fs_.remove(paths_.segment(id))); // else it is left to the next opening
         return {};
+    }
+    /// Of the size that is the next one's turn, or, where there is no room for that, of a smaller one, down to `least`.
+    result<void> prepare_largest(std::uint64_t least, room from) {
+        if (is_lent_ && from == room::ordinary) return lent();
+        for (auto bytes = std::max(least, next_bytes_); bytes > least; bytes = std::max(least, half_of(bytes))) {
+            auto done = prepare_locked(bytes, room::ordinary);
+            if (done || done.error().code != errc::no_space || made_) return done;
+            next_bytes_ = std::max(least, half_of(bytes)); // it grows again as it is filled
+        }
+        return prepare_locked(least, from);
+    }
+    [[nodiscard]] std::uint64_t half_of(std::uint64_t bytes) const noexcept {
+        auto const smallest = smallest_segment(bytes_max_);
+        return std::max(smallest, bytes / 2 / smallest * smallest);
     }
     result<void> prepare_locked(std::uint64_t bytes, room from) {
         if (!made_) KEEL_TRY(make_segment(bytes, from));
@@ -394,6 +441,7 @@ private:
     std::uint64_t bytes_max_;  ///< of a segment: the policy's size
     std::uint64_t next_bytes_; ///< size of the segment that is prepared next, unless more is wanted
     bool fills_ = true;
+    bool is_lent_ = false; ///< the reserve's room: to somebody who frees more
     std::uint64_t (*entropy_)();
     std::uint64_t (*clock_ns_)();
     std::vector<prepared_segment> ready_{}; ///< one or two, the oldest first

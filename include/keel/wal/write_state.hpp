@@ -78,6 +78,8 @@ public:
         store_failed{}; ///< mapped path: a store into the active segment failed, and a leader was busy: it fails over
     bool segment_usable =
         false; ///< read-only, and nothing has happened to the active segment: it goes on being written to
+    bool only_erases =
+        false; ///< the disk is full, and what is written comes out of the reserve: nothing is taken but what frees space
     index_builder index_memory{}; ///< of a segment that needs it no more, for the next one
     bool has_written = false;     ///< a segment was activated: all that opening found is durable, or was written anew
     frame_group pending{};        ///< encoded, not yet taken by a leader
@@ -94,10 +96,14 @@ public:
 
     // ---- health -------------------------------------------------------------------------------------------------------------
 
+    /// Want of space has stopped writing, for all or for what takes some.
+    [[nodiscard]] bool lacks_space() const noexcept {
+        return only_erases || (!health.is_writable() && health.cause() == state_cause::no_space);
+    }
     /// Why a write, or a sync, is refused now.
     [[nodiscard]] tl::unexpected<error> refuse() const {
         if (closing || health.is_closed()) return failure(errc::closed, "the store is closed");
-        switch (health.cause()) {
+        switch (only_erases && health.is_writable() ? state_cause::no_space : health.cause()) {
         case state_cause::opened_read_only:
             return failure(errc::read_only, "the store was opened read-only: open it without read_only to write to it");
         case state_cause::no_space:

@@ -95,6 +95,8 @@ public:
         if (bytes > batch_bytes_max) return too_large(batch.size(), bytes);
         lock_type hold{s_.m};
         KEEL_TRY(lsns_are_left(batch.size()));
+        if (s_.lacks_space()) [[unlikely]]
+            KEEL_TRY(write_on_full_disk(batch, hold));
         KEEL_TRY(ready_for(bytes, keyed_in(batch), hold));
         KEEL_TRY(allowed([&](auto const& visit) { each_pending(visit); }));
         auto written = path_.commit(batch, hold);
@@ -177,6 +179,14 @@ public:
         return done;
     }
 
+    /// The same without beginning another one, which the next write does: that takes no room on a full disk.
+    [[nodiscard]] result<void> seal() {
+        auto const done = seal_now();
+        if constexpr (reads_sealed_back)
+            if (after_seal_) after_seal_();
+        return done;
+    }
+
     // ---- segments that are read back --------------------------------------------------------------------------------------------
 
     /// `call` is made without the mutex, by a thread that sealed a segment, when what it wrote is acknowledged. It takes the segment by
@@ -199,27 +209,36 @@ public:
 
     /// What a background thread does, or a program without one now and then: idle marks, interval syncs, a segment in reserve.
     /// `quiet`: nothing was written for a while. Failures show in state(). Throws std::bad_alloc; the next call goes on.
-    void housekeep(bool quiet) {
-        bool prepares = false;
+    /// `prepares`: a segment and the reserve are made ready, too, where they are wanted; lacks_room() says whether that failed.
+    void housekeep(bool quiet, bool prepares = true) {
         {
             lock_type hold{s_.m};
             if (s_.closing || s_.lead.is_taken()) return;
             auto lead = s_.lead.take(hold);
-            if (s_.health.heals_itself()) static_cast<void>(resume_as_leader(lead));
+            if (prepares && (s_.health.heals_itself() || s_.only_erases)) static_cast<void>(resume_as_leader(lead));
             if (!s_.active || !writable()) return;
             if constexpr (mapped && D::sync_interval_ms != 0)
                 if (s_.durable < s_.accepted) static_cast<void>(path_.sync(lead));
             bool const marks = quiet && s_.active && writable() && s_.durable >= s_.accepted && s_.marked < s_.durable;
             if (marks) static_cast<void>(put_idle_mark(lead));
             if (!writable()) return;
-            prepares = is_busy();
-            if (prepares) follow_growth();
+            if (!prepares || s_.only_erases) return;
+            if (is_busy()) follow_growth();
+            else prepares = false;
         }
         // Not having a segment ready, or the reserve, is no failure yet: roll-over tries again, and says so.
-        if (!prepares || s_.keeper.make_ready()) static_cast<void>(s_.keeper.keep_reserve());
+        bool const reserved = s_.keeper.keep_reserve().has_value();
+        lacks_room_.store(!reserved || (prepares && !s_.keeper.make_ready()), std::memory_order_relaxed);
     }
+    /// What housekeep() prepares could not be had last time: whoever calls it often lets some time pass.
+    [[nodiscard]] bool lacks_room() const noexcept { return lacks_room_.load(std::memory_order_relaxed); }
     /// Writing has stopped for a cause that passes by itself: housekeep() looks whether it has.
     [[nodiscard]] bool waits_for_resources() const noexcept { return s_.health.heals_itself(); }
+    /// Want of space has stopped writing, or all of it but erasing.
+    [[nodiscard]] bool lacks_space() const {
+        std::lock_guard const hold{s_.m};
+        return s_.lacks_space();
+    }
     /// The next write puts a mark with the time first: called once a second.
     void mark_due() noexcept { mark_due_.store(true, std::memory_order_relaxed); }
 
@@ -228,7 +247,7 @@ public:
         lock_type hold{s_.m};
         auto lead = s_.lead.take(hold);
         if (s_.closing || never_writes_) return s_.refuse();
-        if (s_.health.state() != engine_state::read_only) return {};
+        if (s_.health.state() != engine_state::read_only && !s_.only_erases) return {};
         return resume_as_leader(lead);
     }
 
@@ -340,6 +359,16 @@ private:
         if (!s_.active || s_.active->records() == 0) return {};
         return roll(lead, {});
     }
+    [[nodiscard]] result<void> seal_now() {
+        lock_type hold{s_.m};
+        auto lead = s_.lead.take(hold);
+        bring_out_pending(lead);
+        // Where a fresh segment was refused for want of space nothing has happened to the one that is written to.
+        bool const is_sound = writable() || (s_.lacks_space() && s_.segment_usable);
+        if (s_.closing || never_writes_ || !is_sound) return s_.refuse();
+        if (!s_.active || s_.active->records() == 0) return {};
+        return sync_and_seal(lead);
+    }
     void wake_all() noexcept {
         s_.lead.wake_all();
         s_.visible_cv.notify_all();
@@ -364,6 +393,33 @@ private:
         auto const tell = [&](lsn at, format::frame_view const& frame) { visit(at, as_text(frame.key())); };
         for_each_record(s_.in_flight.bytes, s_.active->first(), tell);
         for_each_record(s_.pending.bytes, s_.active->first(), tell);
+    }
+
+    // ---- a full disk ------------------------------------------------------------------------------------------------------------
+
+    /// Writes go on for what only erases, with a small segment out of the reserve if need be. Errors: it does more, or not even that can be
+    /// had.
+    result<void> write_on_full_disk(std::span<operation const> batch, lock_type& hold) {
+        auto const erases = [](operation const& op) { return op.type == format::frame_type::erase && !op.key.empty(); };
+        if (s_.closing || never_writes_ || !std::ranges::all_of(batch, erases)) return s_.refuse();
+        if (s_.only_erases && writable()) return {};
+        auto lead = s_.lead.take(hold);
+        if (s_.closing) return s_.refuse();
+        if (!s_.lacks_space() || s_.only_erases) return {}; // somebody else has seen to it
+        s_.keeper.retry();
+        KEEL_TRY(s_.keeper.settle());
+        if (s_.active && !s_.segment_usable) KEEL_TRY(fail_over_.restart_after_visible(lead));
+        s_.segment_usable = false;
+        s_.only_erases = true;
+        s_.health.add_condition(state_cause::no_space,
+                                s_.health.reason() + "; what only erases is written, out of the reserve");
+        s_.health.resume_writing();
+        return {};
+    }
+    /// There is room again, or not even for erasing.
+    void end_only_erases() noexcept {
+        if (!std::exchange(s_.only_erases, false)) return;
+        s_.health.end_condition(state_cause::no_space);
     }
 
     // ---- room -----------------------------------------------------------------------------------------------------------------
@@ -509,7 +565,12 @@ private:
             return failure(errc::too_large, "a fresh segment has no room for it");
         follow_growth();
         // A full disk shows here, before anything is changed: the write is refused, and the active segment stays as it is.
-        if (auto ready = s_.keeper.first_ready(wanted, room::ordinary); !ready) {
+        // Before the disk can be full there is a reserve for what frees space then.
+        auto ready = s_.only_erases ? s_.keeper.first_ready(wanted, room::reserved)
+                                    : s_.keeper.claim_reserve().and_then(
+                                          [&] { return s_.keeper.first_ready(wanted, room::ordinary); });
+        if (!ready) {
+            end_only_erases();
             s_.health.stop_writing("no segment could be made ready: ", ready.error());
             s_.segment_usable = true;
             return failure(std::move(ready).error());
@@ -569,9 +630,13 @@ private:
         s_.keeper.retry();
         // What an edit that failed has left must not be there after what is written from here on.
         KEEL_TRY(s_.keeper.settle());
-        if (s_.health.heals_itself()) {
+        if (s_.health.heals_itself() || s_.only_erases) {
+            KEEL_TRY(s_.keeper.keep_reserve()); // first: what frees space is worth more than what takes some
             KEEL_TRY(s_.keeper.make_ready());
-            KEEL_TRY(s_.keeper.keep_reserve());
+        }
+        if (s_.only_erases) {
+            end_only_erases();
+            return {};
         }
         if (s_.active && !s_.segment_usable) KEEL_TRY(fail_over_.restart_after_visible(lead));
         s_.segment_usable = false;
@@ -613,6 +678,7 @@ private:
     std::function<void()> after_seal_{};    ///< likewise
     bool never_writes_;                     ///< opened read-only, or a repair failed: no segment is ever activated
     std::atomic<bool> mark_due_{false};     // relaxed: a hint
+    std::atomic<bool> lacks_room_{false};   // relaxed: a hint
     std::atomic<bool> syncs_writes_{false}; // relaxed: set before the write that needs it
     std::atomic<std::uint64_t> conflict_{
         0};                   // relaxed: whoever was told of a conflict has seen the store that came before
