@@ -443,9 +443,10 @@ private:
     }
     /// Ends the segment that is written to, so that it can be merged. On a full disk what is sealed already is worth merging, too.
     result<void> seal_for_merge() {
-        auto done = core_->writer().seal();
-        if (!done && done.error().code == errc::no_space) return {};
-        return done;
+        auto done = core_->writer().roll_over();
+        if (done || done.error().code != errc::no_space) return done;
+        static_cast<void>(core_->writer().seal()); // takes no room
+        return {};
     }
     /// Tells of all that the report has then.
     result<void> verify_tables(verify_depth how, recovery_report& report) const {

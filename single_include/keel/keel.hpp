@@ -21497,7 +21497,14 @@ private:
                                    std::string{C::name} + "): open it with the policy it was made with",
                                out_.paths.root());
         }
-        if (out_.exists && files_.empty() && (out_.manifest.copies[0].trouble.empty() == false))
+        bool const none_is_read = out_.exists && files_.empty() && !out_.manifest.copies[0].trouble.empty();
+        if (none_is_read && has_tables_)
+            return failure(
+                errc::corruption,
+                "neither manifest can be read and there is no segment to rebuild them from: wal-recovery dump "
+                "gives what the tables hold, or restore a backup",
+                out_.paths.manifest(0));
+        if (none_is_read)
             return failure(
                 errc::not_a_store,
                 "neither manifest can be read and there is no segment to rebuild them from; restore a backup",
@@ -27783,6 +27790,7 @@ private:
     }
 
     result<bool> merge_next(std::stop_token const& stop, bool quiet) {
+        if (Config::compaction::log_bytes == 0) return false; // only when asked
         if (core_.writer().lacks_space()) return merge_for_room(stop);
         auto done = guarded([&] { return merge_due(stop, quiet); });
         if (done || done.error().code != errc::no_space) return done;
@@ -29720,9 +29728,10 @@ private:
     }
     /// Ends the segment that is written to, so that it can be merged. On a full disk what is sealed already is worth merging, too.
     result<void> seal_for_merge() {
-        auto done = core_->writer().seal();
-        if (!done && done.error().code == errc::no_space) return {};
-        return done;
+        auto done = core_->writer().roll_over();
+        if (done || done.error().code != errc::no_space) return done;
+        static_cast<void>(core_->writer().seal()); // takes no room
+        return {};
     }
     /// Tells of all that the report has then.
     result<void> verify_tables(verify_depth how, recovery_report& report) const {

@@ -212,6 +212,7 @@ private:
     }
 
     result<bool> merge_next(std::stop_token const& stop, bool quiet) {
+        if (Config::compaction::log_bytes == 0) return false; // only when asked
         if (core_.writer().lacks_space()) return merge_for_room(stop);
         auto done = guarded([&] { return merge_due(stop, quiet); });
         if (done || done.error().code != errc::no_space) return done;

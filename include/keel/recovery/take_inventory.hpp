@@ -154,7 +154,14 @@ private:
                                    std::string{C::name} + "): open it with the policy it was made with",
                                out_.paths.root());
         }
-        if (out_.exists && files_.empty() && (out_.manifest.copies[0].trouble.empty() == false))
+        bool const none_is_read = out_.exists && files_.empty() && !out_.manifest.copies[0].trouble.empty();
+        if (none_is_read && has_tables_)
+            return failure(
+                errc::corruption,
+                "neither manifest can be read and there is no segment to rebuild them from: wal-recovery dump "
+                "gives what the tables hold, or restore a backup",
+                out_.paths.manifest(0));
+        if (none_is_read)
             return failure(
                 errc::not_a_store,
                 "neither manifest can be read and there is no segment to rebuild them from; restore a backup",
