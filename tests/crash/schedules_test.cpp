@@ -136,8 +136,8 @@ bool replay(run_name const& name) {
     return true;
 }
 
-constexpr std::uint64_t most = sanitized ? 10 : 1200;
-constexpr std::uint64_t sample = sanitized ? 4 : 300;
+constexpr std::uint64_t most = sanitized ? 10 : 800;
+constexpr std::uint64_t sample = sanitized ? 4 : 200;
 constexpr std::uint64_t allocation_step = sanitized ? 60 : 1;
 
 } // namespace
