@@ -263,7 +263,7 @@ public:
     [[nodiscard]] transaction begin() const {
         if (!is_open()) return transaction{lifetime_};
         core_->writer().wait_for_conflict();
-        return {*core_, *levels_, hold_moment(), lifetime_};
+        return {*core_, *levels_, hold_moment(), lifetime_, merging_->delay()};
     }
 
     /// Runs `fn(transaction&)` and commits what it did; where another commit came first, runs it again in a new transaction that sees that one,
@@ -354,7 +354,7 @@ public:
         out.merge_bytes_read = done.bytes_read;
         out.merge_bytes_written = done.bytes_written;
         out.records_dropped = done.records_dropped;
-        auto const delay = merging_->delay();
+        auto const delay = merging_->delay()->report();
         out.stalled_writes = delay.waits;
         out.stalled_time = delay.waited;
         out.write_rate = delay.rate;
@@ -479,7 +479,7 @@ private:
 
         /// Errors: the machine gives no thread.
         [[nodiscard]] result<void> start() {
-            KEEL_TRY(io::start_thread([this] { thread_.emplace(work, core_.writer()); }));
+            KEEL_TRY(io::start_thread([this] { thread_.emplace(work, core_.writer(), *delay_); }));
             by_hand_.leave();
             awake_.store(true, std::memory_order_release);
             return {};
@@ -490,20 +490,20 @@ private:
             thread_.reset();
         }
         void wait_for_room(std::uint64_t bytes) {
-            if (awake_.load(std::memory_order_acquire)) thread_->wait_for_room(bytes);
+            if (awake_.load(std::memory_order_acquire)) delay_->wait(bytes);
             else by_hand_.wait_for_room();
         }
         /// What the thread would do now.
         void work_by_hand() noexcept { by_hand_.run(work, core_.writer()); }
-        [[nodiscard]] detail::write_delay::report_type delay() const {
-            return awake_.load(std::memory_order_acquire) ? thread_->delay() : detail::write_delay::report_type{};
-        }
+        /// Shared with transactions, which may outlive this: then it makes nobody wait.
+        [[nodiscard]] std::shared_ptr<detail::write_delay> const& delay() const noexcept { return delay_; }
 
         compactor_type work;
 
     private:
         using thread_type = detail::compaction_thread<compactor_type, policy, typename core_type::writer_type>;
         core_type& core_;
+        std::shared_ptr<detail::write_delay> delay_{std::make_shared<detail::write_delay>(thread_type::log_bytes_max)};
         std::atomic<bool> awake_{false};
         std::optional<thread_type> thread_{};
         detail::compaction_by_hand<compactor_type, policy, typename core_type::writer_type> by_hand_{};

@@ -9722,7 +9722,7 @@ template <class Start>
 // The background thread that merges, and what it says of how far behind it is. All of the work is in compactor::step(); this only decides
 // when. Asynchronous signals stay with the host's threads.
 //
-// Thread rules: any number of writers call wait_for_room() (engine/write_delay.hpp).
+// Thread rules: what writers wait for is engine/write_delay.hpp.
 
 #include <thread>
 
@@ -9741,15 +9741,12 @@ public:
     /// So much log may wait to be merged; from half of it on writers wait, too.
     static constexpr std::uint64_t log_bytes_max = 8 * Policy::log_bytes;
 
-    compaction_thread(Compactor& work, Writer& writer)
-        : thread_{[this, &work, &writer](std::stop_token stop) {
+    /// `delay`: what it tells how far behind it is.
+    compaction_thread(Compactor& work, Writer& writer, write_delay& delay)
+        : delay_{delay}, thread_{[this, &work, &writer](std::stop_token stop) {
               io::block_asynchronous_signals();
               run(work, writer, stop);
           }} {}
-
-    /// Called by a writer before it writes so many bytes: waits a little where the log has grown too far ahead of the tables.
-    void wait_for_room(std::uint64_t bytes) { delay_.wait(bytes); }
-    [[nodiscard]] write_delay::report_type delay() const { return delay_.report(); }
 
 private:
     using clock = std::chrono::steady_clock;
@@ -9817,7 +9814,7 @@ private:
         delay_.gave_back(bytes, now - std::exchange(busy_since_, now));
     }
 
-    write_delay delay_{log_bytes_max};
+    write_delay& delay_;
     // The thread's own.
     std::uint64_t waiting_ = 0;    ///< bytes of log that could be merged when it looked last between two merges
     std::uint64_t in_log_ = 0;     ///< bytes of all of the log then
@@ -28943,9 +28940,9 @@ public:
 
     basic_transaction(std::weak_ptr<core_type> core, std::shared_ptr<levels_type const> levels,
                       std::shared_ptr<detail::moments::hold const> held,
-                      std::shared_ptr<wal::store_lifetime const> lifetime)
+                      std::shared_ptr<wal::store_lifetime const> lifetime, std::shared_ptr<detail::write_delay> delay)
         : core_{std::move(core)}, levels_{std::move(levels)}, moment_{held->at()}, held_{std::move(held)},
-          lifetime_{std::move(lifetime)} {}
+          lifetime_{std::move(lifetime)}, delay_{std::move(delay)} {}
     /// One of a store that may not be used. `lifetime`: nothing, or of that store.
     explicit basic_transaction(std::shared_ptr<wal::store_lifetime const> lifetime) : lifetime_{std::move(lifetime)} {}
     basic_transaction(basic_transaction&&) noexcept = default;
@@ -29015,7 +29012,10 @@ public:
             batch.push_back({.type = value ? format::frame_type::put : format::frame_type::erase,
                              .key = as_bytes(key),
                              .value = value ? as_bytes(*value) : byte_view{}});
+        std::uint64_t bytes = 0;
+        for (auto const& op : batch) bytes += format::frame_bytes(op.key.size() + op.value.size());
         KEEL_TRY(core->before_write());
+        delay_->wait(bytes);
         auto done = write_if_unchanged(*core, *levels, batch);
         if (!done && done.error().code == errc::conflict) core->writer().note_conflict(done.error().at);
         levels->view()->tell_damage();
@@ -29121,6 +29121,7 @@ private:
     lsn moment_{};
     io::process_bound<std::shared_ptr<detail::moments::hold const>> held_{}; // likewise
     std::shared_ptr<wal::store_lifetime const> lifetime_{};
+    std::shared_ptr<detail::write_delay> delay_{}; ///< nothing: of a store that may not be used
     bool ended_ = false;
     detail::own_writes writes_{};
     std::set<std::string, std::less<>> read_{}; // both only where the policy validates reads
@@ -29548,7 +29549,7 @@ public:
     [[nodiscard]] transaction begin() const {
         if (!is_open()) return transaction{lifetime_};
         core_->writer().wait_for_conflict();
-        return {*core_, *levels_, hold_moment(), lifetime_};
+        return {*core_, *levels_, hold_moment(), lifetime_, merging_->delay()};
     }
 
     /// Runs `fn(transaction&)` and commits what it did; where another commit came first, runs it again in a new transaction that sees that one,
@@ -29639,7 +29640,7 @@ public:
         out.merge_bytes_read = done.bytes_read;
         out.merge_bytes_written = done.bytes_written;
         out.records_dropped = done.records_dropped;
-        auto const delay = merging_->delay();
+        auto const delay = merging_->delay()->report();
         out.stalled_writes = delay.waits;
         out.stalled_time = delay.waited;
         out.write_rate = delay.rate;
@@ -29764,7 +29765,7 @@ private:
 
         /// Errors: the machine gives no thread.
         [[nodiscard]] result<void> start() {
-            KEEL_TRY(io::start_thread([this] { thread_.emplace(work, core_.writer()); }));
+            KEEL_TRY(io::start_thread([this] { thread_.emplace(work, core_.writer(), *delay_); }));
             by_hand_.leave();
             awake_.store(true, std::memory_order_release);
             return {};
@@ -29775,20 +29776,20 @@ private:
             thread_.reset();
         }
         void wait_for_room(std::uint64_t bytes) {
-            if (awake_.load(std::memory_order_acquire)) thread_->wait_for_room(bytes);
+            if (awake_.load(std::memory_order_acquire)) delay_->wait(bytes);
             else by_hand_.wait_for_room();
         }
         /// What the thread would do now.
         void work_by_hand() noexcept { by_hand_.run(work, core_.writer()); }
-        [[nodiscard]] detail::write_delay::report_type delay() const {
-            return awake_.load(std::memory_order_acquire) ? thread_->delay() : detail::write_delay::report_type{};
-        }
+        /// Shared with transactions, which may outlive this: then it makes nobody wait.
+        [[nodiscard]] std::shared_ptr<detail::write_delay> const& delay() const noexcept { return delay_; }
 
         compactor_type work;
 
     private:
         using thread_type = detail::compaction_thread<compactor_type, policy, typename core_type::writer_type>;
         core_type& core_;
+        std::shared_ptr<detail::write_delay> delay_{std::make_shared<detail::write_delay>(thread_type::log_bytes_max)};
         std::atomic<bool> awake_{false};
         std::optional<thread_type> thread_{};
         detail::compaction_by_hand<compactor_type, policy, typename core_type::writer_type> by_hand_{};

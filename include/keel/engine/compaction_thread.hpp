@@ -5,7 +5,7 @@
 // The background thread that merges, and what it says of how far behind it is. All of the work is in compactor::step(); this only decides
 // when. Asynchronous signals stay with the host's threads.
 //
-// Thread rules: any number of writers call wait_for_room() (engine/write_delay.hpp).
+// Thread rules: what writers wait for is engine/write_delay.hpp.
 
 #include <keel/detail/guarded.hpp>
 #include <keel/engine/write_delay.hpp>
@@ -39,15 +39,12 @@ public:
     /// So much log may wait to be merged; from half of it on writers wait, too.
     static constexpr std::uint64_t log_bytes_max = 8 * Policy::log_bytes;
 
-    compaction_thread(Compactor& work, Writer& writer)
-        : thread_{[this, &work, &writer](std::stop_token stop) {
+    /// `delay`: what it tells how far behind it is.
+    compaction_thread(Compactor& work, Writer& writer, write_delay& delay)
+        : delay_{delay}, thread_{[this, &work, &writer](std::stop_token stop) {
               io::block_asynchronous_signals();
               run(work, writer, stop);
           }} {}
-
-    /// Called by a writer before it writes so many bytes: waits a little where the log has grown too far ahead of the tables.
-    void wait_for_room(std::uint64_t bytes) { delay_.wait(bytes); }
-    [[nodiscard]] write_delay::report_type delay() const { return delay_.report(); }
 
 private:
     using clock = std::chrono::steady_clock;
@@ -115,7 +112,7 @@ private:
         delay_.gave_back(bytes, now - std::exchange(busy_since_, now));
     }
 
-    write_delay delay_{log_bytes_max};
+    write_delay& delay_;
     // The thread's own.
     std::uint64_t waiting_ = 0;    ///< bytes of log that could be merged when it looked last between two merges
     std::uint64_t in_log_ = 0;     ///< bytes of all of the log then

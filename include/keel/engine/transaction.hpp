@@ -14,6 +14,7 @@
 #include <keel/config.hpp>
 #include <keel/engine/batch.hpp>
 #include <keel/engine/scan.hpp>
+#include <keel/engine/write_delay.hpp>
 #include <keel/error.hpp>
 #include <keel/format/frame.hpp>
 #include <keel/io/process.hpp>
@@ -151,9 +152,9 @@ public:
 
     basic_transaction(std::weak_ptr<core_type> core, std::shared_ptr<levels_type const> levels,
                       std::shared_ptr<detail::moments::hold const> held,
-                      std::shared_ptr<wal::store_lifetime const> lifetime)
+                      std::shared_ptr<wal::store_lifetime const> lifetime, std::shared_ptr<detail::write_delay> delay)
         : core_{std::move(core)}, levels_{std::move(levels)}, moment_{held->at()}, held_{std::move(held)},
-          lifetime_{std::move(lifetime)} {}
+          lifetime_{std::move(lifetime)}, delay_{std::move(delay)} {}
     /// One of a store that may not be used. `lifetime`: nothing, or of that store.
     explicit basic_transaction(std::shared_ptr<wal::store_lifetime const> lifetime) : lifetime_{std::move(lifetime)} {}
     basic_transaction(basic_transaction&&) noexcept = default;
@@ -223,7 +224,10 @@ public:
             batch.push_back({.type = value ? format::frame_type::put : format::frame_type::erase,
                              .key = as_bytes(key),
                              .value = value ? as_bytes(*value) : byte_view{}});
+        std::uint64_t bytes = 0;
+        for (auto const& op : batch) bytes += format::frame_bytes(op.key.size() + op.value.size());
         KEEL_TRY(core->before_write());
+        delay_->wait(bytes);
         auto done = write_if_unchanged(*core, *levels, batch);
         if (!done && done.error().code == errc::conflict) core->writer().note_conflict(done.error().at);
         levels->view()->tell_damage();
@@ -329,6 +333,7 @@ private:
     lsn moment_{};
     io::process_bound<std::shared_ptr<detail::moments::hold const>> held_{}; // likewise
     std::shared_ptr<wal::store_lifetime const> lifetime_{};
+    std::shared_ptr<detail::write_delay> delay_{}; ///< nothing: of a store that may not be used
     bool ended_ = false;
     detail::own_writes writes_{};
     std::set<std::string, std::less<>> read_{}; // both only where the policy validates reads
