@@ -194,7 +194,9 @@ TEST_CASE("log run: a walk past versions tells of every key whose newest seen ve
         for (bool const forward : {true, false}) {
             auto const got = walked(of, lsn{snapshot}, forward);
             std::map<std::string, std::uint64_t> newest{got.seen.begin(), got.seen.end()};
-            for (auto const& [key, at] : newest_seen(keys, {{lsn{1}, lsn{last}}}, snapshot)) {
+            for (auto const& one : newest_seen(keys, {{lsn{1}, lsn{last}}}, snapshot)) {
+                auto const& key = one.first;
+                auto const at = one.second;
                 auto const tells = [&](auto const& d) { return d.may_hold(key) && d.lsns.last == lsn{at}; };
                 if (hurt.contains(at)) RC_ASSERT(std::ranges::any_of(got.damage, tells));
                 else RC_ASSERT(newest[key] == at);
