@@ -367,6 +367,7 @@ private:
         bool const is_sound = writable() || (s_.lacks_space() && s_.segment_usable);
         if (s_.closing || never_writes_ || !is_sound) return s_.refuse();
         if (!s_.active || s_.active->records() == 0) return {};
+        s_.segment_usable = false; // where sealing fails the file may be half sealed
         return sync_and_seal(lead);
     }
     void wake_all() noexcept {
