@@ -313,9 +313,11 @@ public:
         if (!is_open()) [[unlikely]]
             return why_closed();
         KEEL_TRY(core_->before_write());
-        KEEL_TRY(seal_for_merge());
+        auto const sealed = seal_for_merge();
+        if (!sealed && !core_->writer().lacks_space()) return sealed;
         KEEL_TRY(merging_->work.all());
-        return merging_->work.damaged();
+        KEEL_TRY(merging_->work.damaged());
+        return sealed; // what could not be sealed is not merged, and may not be durable
     }
     /// Verifies every table as verify() does, and writes those that are damaged anew: what it cannot read is left behind, as by compact().
     /// Gives how many they were. Reads and writes go on meanwhile. Errors: as of compact().
@@ -441,12 +443,10 @@ private:
     [[nodiscard]] detail::file_names file_names() const noexcept {
         return core_->read_only() ? detail::file_names::may_be_gone : detail::file_names::must_stand;
     }
-    /// Ends the segment that is written to, so that it can be merged. On a full disk what is sealed already is worth merging, too.
+    /// Ends the segment that is written to, so that it can be merged: on a full disk without a fresh one.
     result<void> seal_for_merge() {
         auto done = core_->writer().roll_over();
-        if (done || done.error().code != errc::no_space) return done;
-        static_cast<void>(core_->writer().seal()); // takes no room
-        return {};
+        return done || !core_->writer().lacks_space() ? done : core_->writer().seal();
     }
     /// Tells of all that the report has then.
     result<void> verify_tables(verify_depth how, recovery_report& report) const {
