@@ -313,11 +313,15 @@ public:
         if (!is_open()) [[unlikely]]
             return why_closed();
         KEEL_TRY(core_->before_write());
-        auto const sealed = seal_for_merge();
-        if (!sealed && !core_->writer().lacks_space()) return sealed;
+        if (auto const sealed = seal_for_merge(); !sealed) {
+            // On a full disk: what is sealed already gives room, and then the rest can be.
+            if (!core_->writer().lacks_space()) return sealed;
+            KEEL_TRY(merging_->work.all());
+            KEEL_TRY(core_->writer().resume());
+            KEEL_TRY(seal_for_merge());
+        }
         KEEL_TRY(merging_->work.all());
-        KEEL_TRY(merging_->work.damaged());
-        return sealed; // what could not be sealed is not merged, and may not be durable
+        return merging_->work.damaged();
     }
     /// Verifies every table as verify() does, and writes those that are damaged anew: what it cannot read is left behind, as by compact().
     /// Gives how many they were. Reads and writes go on meanwhile. Errors: as of compact().

@@ -113,7 +113,7 @@ void refuse_all_memory(std::uint64_t step) {
     if (long_minutes().count() != 0)
         for (auto const& p : programs_of_threads()) refuse(p, 5);
     tell<Durability>("allocations", sum);
-    if (all) CHECK(sum.hits > (sanitized ? 400 : 3000));
+    if (all) CHECK(sum.hits > (sanitized ? 250 : 3000));
 }
 
 template <class Durability>

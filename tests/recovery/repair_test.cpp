@@ -96,7 +96,7 @@ std::vector<std::string> texts(Log const& log) {
 
 /// What an undo gives back. Hints aside, and the name that segments are made under: what stands there is written over.
 bool outside_quarantine(std::string_view path) {
-    return !path.starts_with("db/quarantine") && path != "db/notes" && path != "db/lock" &&
+    return !path.starts_with("db/quarantine") && path != "db/notes" && path != "db/lock" && path != "db/reserve" &&
            path != "db/log/prepare.tmp";
 }
 std::string receipt(io::memory const& disk, std::string const& number = "0000000000000001",

@@ -73,8 +73,7 @@ public:
     }
     [[nodiscard]] result<void> write(std::uint64_t offset, byte_view in) {
         KEEL_TRY(check_writable(offset));
-        auto const known = size_.get();
-        if (offset <= known && in.size() <= known - offset) return write_at(file_, path_, offset, in);
+        // Also where the file does not grow: the limit may have come down since it did.
         KEEL_TRY(write_growing(file_, path_, offset, in));
         if (!in.empty()) size_.reaches(offset + in.size());
         return {};
