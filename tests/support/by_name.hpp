@@ -5,6 +5,8 @@
 // by_name<Inner>: a user's own file system, as the contract allows it: it can neither be bound to a folder nor lock one. It remembers which
 // folders were synced.
 
+#include "forwarding_fs.hpp"
+
 #include <keel/error.hpp>
 #include <keel/io/concept.hpp>
 
@@ -16,14 +18,17 @@
 namespace keel::test {
 
 template <io::file_system Inner>
-class by_name {
+class by_name : public forwarding_fs<Inner> {
+    using base = forwarding_fs<Inner>;
+    using base::inner_;
+
 public:
     using file = typename Inner::file;
     using mapping = typename Inner::mapping;
     using lock_type = typename Inner::lock_type;
 
     by_name() = default;
-    explicit by_name(Inner inner) : inner_{std::move(inner)} {}
+    explicit by_name(Inner inner) : base{std::move(inner)} {}
 
     [[nodiscard]] Inner& inner() noexcept { return inner_; }
     /// What stood at the path of each sync_directory(), in order.
@@ -32,24 +37,12 @@ public:
     [[nodiscard]] result<file> open(std::string const& path, io::access how, io::creation make) {
         return inner_.open(path, how, make);
     }
-    [[nodiscard]] result<lock_type> lock(std::string const& path, io::lock_mode mode) {
-        return inner_.lock(path, mode);
-    }
-    [[nodiscard]] result<std::vector<io::directory_entry>> list(std::string const& path) { return inner_.list(path); }
-    [[nodiscard]] result<io::file_status> status(std::string const& path) { return inner_.status(path); }
-    [[nodiscard]] result<void> make_directory(std::string const& path) { return inner_.make_directory(path); }
-    [[nodiscard]] result<void> rename(std::string const& from, std::string const& to) {
-        return inner_.rename(from, to);
-    }
-    [[nodiscard]] result<void> remove(std::string const& path) { return inner_.remove(path); }
     [[nodiscard]] result<void> sync_directory(std::string const& path) {
         if (auto const status = inner_.status(path)) synced_->push_back(status->identity);
         return inner_.sync_directory(path);
     }
-    [[nodiscard]] io::boot_id boot() { return inner_.boot(); }
 
 private:
-    Inner inner_{};
     std::shared_ptr<std::vector<io::file_identity>> synced_{std::make_shared<std::vector<io::file_identity>>()};
 };
 

@@ -5,6 +5,8 @@
 // counting<Inner>: a file system that works as Inner does and counts the bytes read of and written to each file. Copies count together. A
 // test may have something done in front of each sync of a file.
 
+#include "forwarding_fs.hpp"
+
 #include <keel/error.hpp>
 #include <keel/io/concept.hpp>
 #include <keel/types.hpp>
@@ -21,7 +23,10 @@
 namespace keel::test {
 
 template <io::file_system Inner>
-class counting {
+class counting : public forwarding_fs<Inner> {
+    using base = forwarding_fs<Inner>;
+    using base::inner_;
+
     struct counters {
         std::mutex m;
         std::map<std::string, std::uint64_t> read;
@@ -69,24 +74,12 @@ public:
     };
 
     counting() = default;
-    explicit counting(Inner inner) : inner_{std::move(inner)} {}
+    explicit counting(Inner inner) : base{std::move(inner)} {}
 
     [[nodiscard]] result<file> open(std::string const& path, io::access how, io::creation make) {
         KEEL_TRY_LET(opened, inner_.open(path, how, make));
         return file{std::move(opened), all_};
     }
-    [[nodiscard]] result<lock_type> lock(std::string const& path, io::lock_mode mode) {
-        return inner_.lock(path, mode);
-    }
-    [[nodiscard]] result<std::vector<io::directory_entry>> list(std::string const& path) { return inner_.list(path); }
-    [[nodiscard]] result<io::file_status> status(std::string const& path) { return inner_.status(path); }
-    [[nodiscard]] result<void> make_directory(std::string const& path) { return inner_.make_directory(path); }
-    [[nodiscard]] result<void> rename(std::string const& from, std::string const& to) {
-        return inner_.rename(from, to);
-    }
-    [[nodiscard]] result<void> remove(std::string const& path) { return inner_.remove(path); }
-    [[nodiscard]] result<void> sync_directory(std::string const& path) { return inner_.sync_directory(path); }
-    [[nodiscard]] io::boot_id boot() { return inner_.boot(); }
 
     /// Called with the file's path, by whichever thread syncs it. Set before the first call of a file.
     void before_sync(std::function<void(std::string const&)> what) const { all_->before_sync = std::move(what); }
@@ -114,7 +107,6 @@ private:
         auto const at = of.find(path);
         return at == of.end() ? 0 : at->second;
     }
-    Inner inner_{};
     std::shared_ptr<counters> all_{std::make_shared<counters>()};
 };
 

@@ -5,6 +5,8 @@
 // few_files<Inner>: a file system that works as Inner does, counts the files that are open, and opens no more than it was told to: then
 // it says what a process gets at its limit of open files. Mappings can be refused, too. Copies count together.
 
+#include "forwarding_fs.hpp"
+
 #include <keel/error.hpp>
 #include <keel/io/concept.hpp>
 #include <keel/types.hpp>
@@ -22,7 +24,10 @@
 namespace keel::test {
 
 template <io::file_system Inner>
-class few_files {
+class few_files : public forwarding_fs<Inner> {
+    using base = forwarding_fs<Inner>;
+    using base::inner_;
+
     struct counters {
         std::atomic<int> most{std::numeric_limits<int>::max()};
         std::atomic<int> open{0};
@@ -87,7 +92,7 @@ public:
     };
 
     few_files() = default;
-    explicit few_files(Inner inner) : inner_{std::move(inner)} {}
+    explicit few_files(Inner inner) : base{std::move(inner)} {}
 
     [[nodiscard]] result<file> open(std::string const& path, io::access how, io::creation make) {
         ++all_->openings;
@@ -100,18 +105,6 @@ public:
         KEEL_TRY_LET(opened, inner_.open(path, how, make));
         return file{std::move(opened), all_};
     }
-    [[nodiscard]] result<lock_type> lock(std::string const& path, io::lock_mode mode) {
-        return inner_.lock(path, mode);
-    }
-    [[nodiscard]] result<std::vector<io::directory_entry>> list(std::string const& path) { return inner_.list(path); }
-    [[nodiscard]] result<io::file_status> status(std::string const& path) { return inner_.status(path); }
-    [[nodiscard]] result<void> make_directory(std::string const& path) { return inner_.make_directory(path); }
-    [[nodiscard]] result<void> rename(std::string const& from, std::string const& to) {
-        return inner_.rename(from, to);
-    }
-    [[nodiscard]] result<void> remove(std::string const& path) { return inner_.remove(path); }
-    [[nodiscard]] result<void> sync_directory(std::string const& path) { return inner_.sync_directory(path); }
-    [[nodiscard]] io::boot_id boot() { return inner_.boot(); }
 
     /// As many may be open from here on.
     void allow(int files) const noexcept { all_->most = files; }
@@ -123,7 +116,6 @@ public:
     [[nodiscard]] int openings() const noexcept { return all_->openings; }
 
 private:
-    Inner inner_{};
     std::shared_ptr<counters> all_{std::make_shared<counters>()};
 };
 
