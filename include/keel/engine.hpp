@@ -167,7 +167,7 @@ public:
             return why_closed();
         KEEL_TRY(core_->before_write());
         KEEL_TRY(core_->writer().takes_writes());
-        merging_->wait_for_room(0);
+        merging_->wait_for_room({});
         KEEL_TRY_LET(ids, merging_->work.ids());
         detail::ingestion<Config> all{**core_, **levels_, *ids};
         for (auto&& kv : sorted) KEEL_TRY(all.add(slice{std::get<0>(kv)}.text(), slice{std::get<1>(kv)}.text()));
@@ -493,8 +493,8 @@ private:
             awake_.store(false, std::memory_order_relaxed);
             thread_.reset();
         }
-        void wait_for_room(std::uint64_t bytes) {
-            if (awake_.load(std::memory_order_acquire)) delay_->wait(bytes);
+        void wait_for_room(std::span<wal::operation const> batch) {
+            if (awake_.load(std::memory_order_acquire)) delay_->wait(batch);
             else by_hand_.wait_for_room();
         }
         /// What the thread would do now.
@@ -507,7 +507,8 @@ private:
     private:
         using thread_type = detail::compaction_thread<compactor_type, policy, typename core_type::writer_type>;
         core_type& core_;
-        std::shared_ptr<detail::write_delay> delay_{std::make_shared<detail::write_delay>(thread_type::log_bytes_max)};
+        std::shared_ptr<detail::write_delay> delay_{
+            std::make_shared<detail::write_delay>(detail::log_bytes_max<policy>)};
         std::atomic<bool> awake_{false};
         std::optional<thread_type> thread_{};
         detail::compaction_by_hand<compactor_type, policy, typename core_type::writer_type> by_hand_{};
@@ -613,13 +614,9 @@ private:
     result<lsn> commit(std::span<wal::operation const> batch) {
         if (!is_open()) [[unlikely]]
             return why_closed();
-        std::uint64_t bytes = 0;
-        for (auto const& op : batch) {
-            KEEL_TRY(detail::check_record(as_text(op.key), op.value.size()));
-            bytes += format::frame_bytes(op.key.size() + op.value.size());
-        }
+        for (auto const& op : batch) KEEL_TRY(detail::check_record(as_text(op.key), op.value.size()));
         KEEL_TRY(core_->before_write());
-        merging_->wait_for_room(bytes);
+        merging_->wait_for_room(batch);
         return core_->writer().write(batch);
     }
     using view_type = typename levels_type::view_type;

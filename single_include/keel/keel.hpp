@@ -9468,90 +9468,6 @@ void if_memory_lasts(Work&& work) noexcept {
 
 #endif
 
-// ---- keel/engine/compaction_by_hand.hpp ----
-#ifndef KEEL_ENGINE_COMPACTION_BY_HAND_HPP
-#define KEEL_ENGINE_COMPACTION_BY_HAND_HPP
-
-// Merging where the machine gives no thread for it: a writer does one merge at a time, between two of its writes. While the log is far
-// ahead of the tables the other writers wait for that one, each write a little: so the log does not grow for ever.
-//
-// Thread rules: run() by one thread at a time; any number of threads call the others. is_behind_ (relaxed) is a hint that spares writers
-// the mutex.
-
-#include <condition_variable>
-
-namespace keel::inline v0::detail {
-
-template <class Compactor, class Policy, class Writer>
-class compaction_by_hand {
-public:
-    static constexpr auto retry_after = std::chrono::seconds(1);      ///< a merge that failed
-    static constexpr auto wait_most = std::chrono::milliseconds(100); ///< one write
-    /// So much log may wait to be merged before other writers wait, too.
-    static constexpr std::uint64_t log_bytes_max = 8 * Policy::log_bytes;
-
-    /// Does the merge that is due, if there is one; more of them while the log is far ahead. Failures show in state().
-    void run(Compactor& work, Writer& writer) noexcept {
-        auto const now = std::chrono::steady_clock::now();
-        if (now < not_before_) return;
-        begin(work);
-        auto const stop = stop_.get_token();
-        auto const step = [&] { return guarded([&] { return work.step(stop, false); }); };
-        auto done = step();
-        while (done && *done && is_far_ahead(work) && !stop.stop_requested()) done = step();
-        end();
-        if (done && *done) writer.end_condition(state_cause::compaction);
-        if (done || done.error().code == errc::cancelled) return;
-        not_before_ = now + retry_after;
-        if_memory_lasts([&] {
-            writer.add_condition(state_cause::compaction,
-                                 "merging the log into tables failed and is tried again: " + to_string(done.error()));
-        });
-    }
-    /// Called by a writer before it writes.
-    void wait_for_room() {
-        if (!is_behind_.load(std::memory_order_relaxed)) [[likely]]
-            return;
-        std::unique_lock hold{m_};
-        done_.wait_for(hold, wait_most, [this] { return !runs_; });
-    }
-    /// A thread does it from here on.
-    void leave() noexcept { is_behind_.store(false, std::memory_order_relaxed); }
-    /// Whoever runs it ends soon, and nobody waits for it.
-    void stop() noexcept {
-        leave();
-        stop_.request_stop();
-    }
-
-private:
-    void begin(Compactor& work) noexcept {
-        static_cast<void>(is_far_ahead(work));
-        std::lock_guard const hold{m_};
-        runs_ = true;
-    }
-    void end() noexcept {
-        std::lock_guard const hold{m_};
-        runs_ = false;
-        done_.notify_all();
-    }
-    /// The log; as it was last seen where memory is refused.
-    [[nodiscard]] bool is_far_ahead(Compactor& work) noexcept {
-        if_memory_lasts([&] { is_behind_.store(work.log_bytes() > log_bytes_max, std::memory_order_relaxed); });
-        return is_behind_.load(std::memory_order_relaxed);
-    }
-
-    std::mutex m_;
-    std::condition_variable done_;
-    bool runs_ = false;
-    std::atomic<bool> is_behind_{false};
-    std::stop_source stop_{};
-    std::chrono::steady_clock::time_point not_before_{}; ///< of who runs it
-};
-
-} // namespace keel::inline v0::detail
-
-#endif
-
 // ---- keel/engine/write_delay.hpp ----
 #ifndef KEEL_ENGINE_WRITE_DELAY_HPP
 #define KEEL_ENGINE_WRITE_DELAY_HPP
@@ -9563,7 +9479,13 @@ private:
 // Thread rules: any number of writers call wait(), one thread all else but report(). rate_ and line_ are relaxed: a writer that sees an old
 // rate waits as it was right a moment ago.
 
+#include <condition_variable>
+
 namespace keel::inline v0::detail {
+
+/// So much log may wait to be merged before writers wait for all they write. From half of it on they wait for some.
+template <class Policy>
+inline constexpr std::uint64_t log_bytes_max = 8 * Policy::log_bytes;
 
 class write_delay {
 public:
@@ -9577,11 +9499,15 @@ public:
     /// `limit`: bytes of log in front of which it should settle.
     explicit write_delay(std::uint64_t limit) noexcept : half_{std::max<std::uint64_t>(limit / 2, 1)} {}
 
-    /// Called by a writer before it writes so many bytes.
+    /// Called by a writer before it writes this.
+    void wait(std::span<wal::operation const> batch) {
+        if (rate_.load(std::memory_order_relaxed) != 0) [[unlikely]]
+            wait(wal::frame_bytes_of(batch));
+    }
+    /// The same for so many bytes.
     void wait(std::uint64_t bytes) {
         auto const rate = rate_.load(std::memory_order_relaxed);
-        if (rate == 0) [[likely]]
-            return;
+        if (rate == 0) return;
         auto const now = clock::now().time_since_epoch();
         auto const cost = std::chrono::nanoseconds(
             static_cast<std::int64_t>(1e9 * static_cast<double>(bytes) / static_cast<double>(rate)));
@@ -9643,6 +9569,86 @@ private:
     std::condition_variable room_;
     std::uint64_t waits_ = 0;
     std::chrono::nanoseconds waited_{};
+};
+
+} // namespace keel::inline v0::detail
+
+#endif
+
+// ---- keel/engine/compaction_by_hand.hpp ----
+#ifndef KEEL_ENGINE_COMPACTION_BY_HAND_HPP
+#define KEEL_ENGINE_COMPACTION_BY_HAND_HPP
+
+// Merging where the machine gives no thread for it: a writer does one merge at a time, between two of its writes. While the log is far
+// ahead of the tables the other writers wait for that one, each write a little: so the log does not grow for ever.
+//
+// Thread rules: run() by one thread at a time; any number of threads call the others. is_behind_ (relaxed) is a hint that spares writers
+// the mutex.
+
+namespace keel::inline v0::detail {
+
+template <class Compactor, class Policy, class Writer>
+class compaction_by_hand {
+public:
+    static constexpr auto retry_after = std::chrono::seconds(1);      ///< a merge that failed
+    static constexpr auto wait_most = std::chrono::milliseconds(100); ///< one write
+
+    /// Does the merge that is due, if there is one; more of them while the log is far ahead. Failures show in state().
+    void run(Compactor& work, Writer& writer) noexcept {
+        auto const now = std::chrono::steady_clock::now();
+        if (now < not_before_) return;
+        begin(work);
+        auto const stop = stop_.get_token();
+        auto const step = [&] { return guarded([&] { return work.step(stop, false); }); };
+        auto done = step();
+        while (done && *done && is_far_ahead(work) && !stop.stop_requested()) done = step();
+        end();
+        if (done && *done) writer.end_condition(state_cause::compaction);
+        if (done || done.error().code == errc::cancelled) return;
+        not_before_ = now + retry_after;
+        if_memory_lasts([&] {
+            writer.add_condition(state_cause::compaction,
+                                 "merging the log into tables failed and is tried again: " + to_string(done.error()));
+        });
+    }
+    /// Called by a writer before it writes.
+    void wait_for_room() {
+        if (!is_behind_.load(std::memory_order_relaxed)) [[likely]]
+            return;
+        std::unique_lock hold{m_};
+        done_.wait_for(hold, wait_most, [this] { return !runs_; });
+    }
+    /// A thread does it from here on.
+    void leave() noexcept { is_behind_.store(false, std::memory_order_relaxed); }
+    /// Whoever runs it ends soon, and nobody waits for it.
+    void stop() noexcept {
+        leave();
+        stop_.request_stop();
+    }
+
+private:
+    void begin(Compactor& work) noexcept {
+        static_cast<void>(is_far_ahead(work));
+        std::lock_guard const hold{m_};
+        runs_ = true;
+    }
+    void end() noexcept {
+        std::lock_guard const hold{m_};
+        runs_ = false;
+        done_.notify_all();
+    }
+    /// The log; as it was last seen where memory is refused.
+    [[nodiscard]] bool is_far_ahead(Compactor& work) noexcept {
+        if_memory_lasts([&] { is_behind_.store(work.log_bytes() > log_bytes_max<Policy>, std::memory_order_relaxed); });
+        return is_behind_.load(std::memory_order_relaxed);
+    }
+
+    std::mutex m_;
+    std::condition_variable done_;
+    bool runs_ = false;
+    std::atomic<bool> is_behind_{false};
+    std::stop_source stop_{};
+    std::chrono::steady_clock::time_point not_before_{}; ///< of who runs it
 };
 
 } // namespace keel::inline v0::detail
@@ -9737,8 +9743,6 @@ public:
     static constexpr auto retry_after = std::chrono::seconds(1); ///< a merge that failed; twice as long each time,
     static constexpr auto retry_most =
         std::chrono::seconds(64); ///< up to this: what is damaged is read for nothing each time
-    /// So much log may wait to be merged; from half of it on writers wait, too.
-    static constexpr std::uint64_t log_bytes_max = 8 * Policy::log_bytes;
 
     /// `delay`: what it tells how far behind it is.
     compaction_thread(Compactor& work, Writer& writer, write_delay& delay)
@@ -16199,7 +16203,7 @@ public:
         if (log_.empty()) return std::optional<job_type>{};
         // Merged with a small first level it takes less room than beside it: what is superseded goes.
         bool const in_the_way = bytes_of(view_->tables[1]) > state_.segments.at(log_.front()->id).size;
-        if (auto const free = first_empty(); in_the_way && free < levels) return std::optional{one_down(free - 1)};
+        if (auto const free = first_empty(); in_the_way && free < levels_end) return std::optional{one_down(free - 1)};
         std::size_t count = 1;
         while (count < log_.size() && may_leave(log_, count) == 0) ++count;
         return of_log(may_leave(log_, count) != 0 ? may_leave(log_, count) : log_.size());
@@ -16416,7 +16420,7 @@ private:
         if (auto joined = small_tables(small_most)) return joined;
         auto const free = first_empty();
         bool const in_the_way = 2 * bytes_of(view_->tables[1]) > std::min(log_bytes_, slice_bytes);
-        if (in_the_way && free < levels) {
+        if (in_the_way && free < levels_end) {
             if (turns.draining == free - 1) turns.draining = free;
             return std::optional{one_down(free - 1)};
         }
@@ -16429,16 +16433,16 @@ private:
         plan_drain(turns, job->bytes);
         return job;
     }
-    /// Levels that take tables of the log: from 1 to levels - 1.
-    static constexpr std::size_t levels = format::table_levels;
+    /// Tables of the log go into levels from 1 up to, and without, this one.
+    static constexpr std::size_t levels_end = format::table_levels;
     [[nodiscard]] std::size_t first_empty() const noexcept {
         std::size_t n = 1;
-        while (n < levels && !view_->tables[n].empty()) ++n;
+        while (n < levels_end && !view_->tables[n].empty()) ++n;
         return n;
     }
     [[nodiscard]] std::uint64_t empty_levels() const noexcept {
         std::uint64_t n = 0;
-        for (std::size_t i = 1; i < levels; ++i) n += view_->tables[i].empty();
+        for (std::size_t i = 1; i < levels_end; ++i) n += view_->tables[i].empty();
         return n;
     }
     /// All tables of a level, to the empty one below it.
@@ -16459,7 +16463,7 @@ private:
     [[nodiscard]] std::size_t worth_draining() const noexcept {
         std::size_t best = 0;
         std::pair<double, double> least{};
-        for (std::size_t n = 1; n + 1 < levels; ++n) {
+        for (std::size_t n = 1; n + 1 < levels_end; ++n) {
             if (view_->tables[n].empty() || view_->tables[n + 1].empty()) continue;
             auto const cost = drain_cost(n);
             auto const work = static_cast<double>(bytes_of(view_->tables[n]) + bytes_of(view_->tables[n + 1]));
@@ -16487,10 +16491,10 @@ private:
 
     // ---- small tables -------------------------------------------------------------------------------------------------------
 
-    /// Small tables that stand side by side, as one, where a level has so many of them or more; nothing where none has. A table takes part beside others of its size class: so no byte
-    /// is written more than a few times for each class.
+    /// Small tables that stand side by side, as one, where a level has `from` of them or more; nothing where none has. A table takes part
+    /// beside others of its size class: so no byte is written more than a few times for each class.
     [[nodiscard]] std::optional<job_type> small_tables(std::ptrdiff_t from) const {
-        for (std::size_t n = 1; n < levels; ++n) {
+        for (std::size_t n = 1; n < levels_end; ++n) {
             auto const is_small = [](auto const& t) { return t->entry().size < policy::table_bytes / 2; };
             if (std::ranges::count_if(view_->tables[n], is_small) < from) continue;
             for (auto size = std::max<std::uint64_t>(policy::table_bytes >> 15, 1); size <= policy::table_bytes / 2;
@@ -18602,17 +18606,27 @@ public:
         return with_smaller_segments([&] { return reserve_.claim(reserve_bytes()); });
     }
 
-    /// Lends the reserve's room to what frees more, until end_loan(): nothing else is prepared meanwhile. False: there is none.
-    /// keep_reserve() makes it again.
-    [[nodiscard]] bool lend_reserve() {
-        std::lock_guard const hold{m_};
-        is_lent_ = reserve_.spend();
-        return is_lent_;
-    }
-    void end_loan() noexcept {
-        std::lock_guard const hold{m_};
-        is_lent_ = false;
-    }
+    /// The reserve's room, lent to what frees more: nothing else is prepared as long as this lives. keep_reserve() makes the reserve again.
+    class loan {
+    public:
+        explicit loan(segment_keeper& from) : from_{from} {
+            std::lock_guard const hold{from_.m_};
+            from_.is_lent_ = from_.reserve_.spend();
+            is_given_ = from_.is_lent_;
+        }
+        loan(loan const&) = delete;
+        loan& operator=(loan const&) = delete;
+        ~loan() {
+            std::lock_guard const hold{from_.m_};
+            from_.is_lent_ = false;
+        }
+        /// False: there is none.
+        [[nodiscard]] bool is_given() const noexcept { return is_given_; }
+
+    private:
+        segment_keeper& from_;
+        bool is_given_ = false;
+    };
 
     [[nodiscard]] result<void> commit(format::edit_builder const& edit) {
         std::lock_guard const hold{m_};
@@ -24334,7 +24348,7 @@ public:
 
     /// Want of space has stopped writing, for all or for what takes some.
     [[nodiscard]] bool lacks_space() const noexcept {
-        return only_erases || (!health.is_writable() && health.cause() == state_cause::no_space);
+        return health.is_writable() ? only_erases : health.cause() == state_cause::no_space;
     }
     /// Why a write, or a sync, is refused now.
     [[nodiscard]] tl::unexpected<error> refuse() const {
@@ -24899,8 +24913,8 @@ public:
     first_activation(State& s, fail_over<State>& over, writer_start& start) noexcept
         : s_{s}, fail_over_{over}, start_{start} {}
 
-    /// Makes the log ready to take records, `wanted` of them at once. Nothing behind its old end is acknowledged before all of that is proven durable. Errors: the
-    /// machine's; writing has stopped. Throws std::bad_alloc: the next write tries again.
+    /// Makes the log ready to take records. `wanted`: what the segment must have room for. Nothing behind the log's old end is acknowledged
+    /// before all of that is proven durable. Errors: the machine's; writing has stopped. Throws std::bad_alloc: the next write tries again.
     result<void> run(leader& lead, segment_demand const& wanted) {
         KEEL_TRY(stop_unless(sync_unproven(), "the log's old end could not be synced: "));
         KEEL_TRY(stop_unless(adopt_files(), "the manifest could not be written: "));
@@ -25446,7 +25460,8 @@ public:
             lock_type hold{s_.m};
             if (s_.closing || s_.lead.is_taken()) return;
             auto lead = s_.lead.take(hold);
-            if (prepares && (s_.health.heals_itself() || s_.only_erases)) static_cast<void>(resume_as_leader(lead));
+            bool const waits = s_.health.is_writable() ? s_.only_erases : s_.health.heals_itself();
+            if (prepares && waits) static_cast<void>(resume_as_leader(lead));
             if (!s_.active || !writable()) return;
             if constexpr (mapped && D::sync_interval_ms != 0)
                 if (s_.durable < s_.accepted) static_cast<void>(path_.sync(lead));
@@ -25569,7 +25584,7 @@ public:
     /// Errors: those that a write would have now, for want of a store that takes any.
     [[nodiscard]] result<void> takes_writes() const {
         std::lock_guard const hold{s_.m};
-        if (!writable()) return s_.refuse();
+        if (!writable() || s_.only_erases) return s_.refuse();
         return {};
     }
     /// Whether this opening has written: all that was found is durable then, or was written anew.
@@ -25637,14 +25652,15 @@ private:
         if (s_.only_erases && writable()) return {};
         auto lead = s_.lead.take(hold);
         if (s_.closing) return s_.refuse();
-        if (!s_.lacks_space() || s_.only_erases) return {}; // somebody else has seen to it
+        if (!s_.lacks_space() || writable()) return {}; // somebody else has seen to it
+        auto why = s_.health.short_of(
+            [&] { return s_.health.reason() + "; what only erases is written, out of the reserve"; });
         s_.keeper.retry();
         KEEL_TRY(s_.keeper.settle());
         if (s_.active && !s_.segment_usable) KEEL_TRY(fail_over_.restart_after_visible(lead));
         s_.segment_usable = false;
         s_.only_erases = true;
-        s_.health.add_condition(state_cause::no_space,
-                                s_.health.reason() + "; what only erases is written, out of the reserve");
+        s_.health.add_condition(state_cause::no_space, std::move(why));
         s_.health.resume_writing();
         return {};
     }
@@ -25866,10 +25882,8 @@ private:
             KEEL_TRY(s_.keeper.keep_reserve()); // first: what frees space is worth more than what takes some
             KEEL_TRY(s_.keeper.make_ready());
         }
-        if (s_.only_erases) {
-            end_only_erases();
-            return {};
-        }
+        end_only_erases();
+        if (s_.health.is_writable()) return {};
         if (s_.active && !s_.segment_usable) KEEL_TRY(fail_over_.restart_after_visible(lead));
         s_.segment_usable = false;
         s_.health.end_condition(state_cause::device);
@@ -27685,8 +27699,8 @@ public:
         if (!stuck_.empty()) return failure(why_stuck_);
         return {};
     }
-    /// On a full disk: merges the log segment by segment, out of the reserve where there is nothing else, and gives each back. False: that
-    /// gave nothing back.
+    /// On a full disk: merges the log segment by segment, out of the reserve where there is nothing else, and gives each back. False: there
+    /// was nothing to merge, or no room even for that.
     [[nodiscard]] bool make_room(std::stop_token const& stop = {}) {
         std::lock_guard const hold{m_};
         return gain_room(stop);
@@ -27752,11 +27766,10 @@ private:
         return writes || (health == engine_state::read_only && core_.writer().lacks_space());
     }
     bool gain_room(std::stop_token const& stop) {
-        auto const before = bytes_given_back();
-        for (;;) {
+        for (bool gained = false;; gained = true) {
             auto const done = merge_for_room(stop);
             dispose();
-            if (!done || !*done) return bytes_given_back() != before;
+            if (!done || !*done) return gained;
         }
     }
     /// What frees space on a full disk: one segment of the log at a time, in the end the one that was written to; then all levels, for what
@@ -27779,10 +27792,11 @@ private:
     template <class Choose>
     result<bool> merge_with_reserve(std::stop_token const& stop, Choose const& choose) {
         auto done = guarded([&] { return choose_and_run(stop, choose); });
-        if (done || done.error().code != errc::no_space || !core_.keeper().lend_reserve()) return done;
+        if (done || done.error().code != errc::no_space) return done;
+        typename core_type::keeper_type::loan const room{core_.keeper()};
+        if (!room.is_given()) return done;
         done = guarded([&] { return choose_and_run(stop, choose); });
         dispose(); // before others take the room
-        core_.keeper().end_loan();
         return done;
     }
 
@@ -27791,7 +27805,8 @@ private:
         if (core_.writer().lacks_space()) return merge_for_room(stop);
         auto done = guarded([&] { return merge_due(stop, quiet); });
         if (done || done.error().code != errc::no_space) return done;
-        return merge_for_room(stop); // before writes stop, too
+        auto const gained = merge_for_room(stop); // before writes stop, too
+        return gained && !*gained ? done : gained;
     }
     result<bool> merge_due(std::stop_token const& stop, bool quiet) {
         bool rest = false;
@@ -28993,8 +29008,8 @@ public:
 
     /// Writes everything as one batch and ends the transaction, whatever comes of it. Returns the LSN of its last write, once that is
     /// as safe as the durability policy says; without writes, its moment. Errors: conflict (another one was first: run it again, which
-    /// engine::transact() does; `error::at` is the other's LSN, which begin() waits for), invalid_argument (it has ended before), corruption (whether another was first cannot be told: what
-    /// would say so does not verify), and those of a write.
+    /// engine::transact() does; `error::at` is the other's LSN, which begin() waits for), invalid_argument (it has ended before), corruption
+    /// (whether another was first cannot be told: what would say so does not verify), and those of a write.
     [[nodiscard]] result<lsn> commit() {
         if (auto const goes = goes_on(); !goes) {
             rollback();
@@ -29012,10 +29027,8 @@ public:
             batch.push_back({.type = value ? format::frame_type::put : format::frame_type::erase,
                              .key = as_bytes(key),
                              .value = value ? as_bytes(*value) : byte_view{}});
-        std::uint64_t bytes = 0;
-        for (auto const& op : batch) bytes += format::frame_bytes(op.key.size() + op.value.size());
         KEEL_TRY(core->before_write());
-        delay_->wait(bytes);
+        delay_->wait(batch);
         auto done = write_if_unchanged(*core, *levels, batch);
         if (!done && done.error().code == errc::conflict) core->writer().note_conflict(done.error().at);
         levels->view()->tell_damage();
@@ -29453,7 +29466,7 @@ public:
             return why_closed();
         KEEL_TRY(core_->before_write());
         KEEL_TRY(core_->writer().takes_writes());
-        merging_->wait_for_room(0);
+        merging_->wait_for_room({});
         KEEL_TRY_LET(ids, merging_->work.ids());
         detail::ingestion<Config> all{**core_, **levels_, *ids};
         for (auto&& kv : sorted) KEEL_TRY(all.add(slice{std::get<0>(kv)}.text(), slice{std::get<1>(kv)}.text()));
@@ -29779,8 +29792,8 @@ private:
             awake_.store(false, std::memory_order_relaxed);
             thread_.reset();
         }
-        void wait_for_room(std::uint64_t bytes) {
-            if (awake_.load(std::memory_order_acquire)) delay_->wait(bytes);
+        void wait_for_room(std::span<wal::operation const> batch) {
+            if (awake_.load(std::memory_order_acquire)) delay_->wait(batch);
             else by_hand_.wait_for_room();
         }
         /// What the thread would do now.
@@ -29793,7 +29806,8 @@ private:
     private:
         using thread_type = detail::compaction_thread<compactor_type, policy, typename core_type::writer_type>;
         core_type& core_;
-        std::shared_ptr<detail::write_delay> delay_{std::make_shared<detail::write_delay>(thread_type::log_bytes_max)};
+        std::shared_ptr<detail::write_delay> delay_{
+            std::make_shared<detail::write_delay>(detail::log_bytes_max<policy>)};
         std::atomic<bool> awake_{false};
         std::optional<thread_type> thread_{};
         detail::compaction_by_hand<compactor_type, policy, typename core_type::writer_type> by_hand_{};
@@ -29899,13 +29913,9 @@ private:
     result<lsn> commit(std::span<wal::operation const> batch) {
         if (!is_open()) [[unlikely]]
             return why_closed();
-        std::uint64_t bytes = 0;
-        for (auto const& op : batch) {
-            KEEL_TRY(detail::check_record(as_text(op.key), op.value.size()));
-            bytes += format::frame_bytes(op.key.size() + op.value.size());
-        }
+        for (auto const& op : batch) KEEL_TRY(detail::check_record(as_text(op.key), op.value.size()));
         KEEL_TRY(core_->before_write());
-        merging_->wait_for_room(bytes);
+        merging_->wait_for_room(batch);
         return core_->writer().write(batch);
     }
     using view_type = typename levels_type::view_type;

@@ -139,6 +139,9 @@ TEST_CASE("full disk: of live data only erasing frees some, and it is taken when
             auto const put = db->put("other", "value");
             REQUIRE(!put);
             CHECK(put.error().code == keel::errc::no_space);
+            auto const ingested = db->ingest(std::map<std::string, std::string>{{"other", "value"}});
+            REQUIRE(!ingested);
+            CHECK(ingested.error().code == keel::errc::no_space);
         }
     }
     check_content(*db, there.content);

@@ -168,7 +168,7 @@ public:
         if (log_.empty()) return std::optional<job_type>{};
         // Merged with a small first level it takes less room than beside it: what is superseded goes.
         bool const in_the_way = bytes_of(view_->tables[1]) > state_.segments.at(log_.front()->id).size;
-        if (auto const free = first_empty(); in_the_way && free < levels) return std::optional{one_down(free - 1)};
+        if (auto const free = first_empty(); in_the_way && free < levels_end) return std::optional{one_down(free - 1)};
         std::size_t count = 1;
         while (count < log_.size() && may_leave(log_, count) == 0) ++count;
         return of_log(may_leave(log_, count) != 0 ? may_leave(log_, count) : log_.size());
@@ -385,7 +385,7 @@ private:
         if (auto joined = small_tables(small_most)) return joined;
         auto const free = first_empty();
         bool const in_the_way = 2 * bytes_of(view_->tables[1]) > std::min(log_bytes_, slice_bytes);
-        if (in_the_way && free < levels) {
+        if (in_the_way && free < levels_end) {
             if (turns.draining == free - 1) turns.draining = free;
             return std::optional{one_down(free - 1)};
         }
@@ -398,16 +398,16 @@ private:
         plan_drain(turns, job->bytes);
         return job;
     }
-    /// Levels that take tables of the log: from 1 to levels - 1.
-    static constexpr std::size_t levels = format::table_levels;
+    /// Tables of the log go into levels from 1 up to, and without, this one.
+    static constexpr std::size_t levels_end = format::table_levels;
     [[nodiscard]] std::size_t first_empty() const noexcept {
         std::size_t n = 1;
-        while (n < levels && !view_->tables[n].empty()) ++n;
+        while (n < levels_end && !view_->tables[n].empty()) ++n;
         return n;
     }
     [[nodiscard]] std::uint64_t empty_levels() const noexcept {
         std::uint64_t n = 0;
-        for (std::size_t i = 1; i < levels; ++i) n += view_->tables[i].empty();
+        for (std::size_t i = 1; i < levels_end; ++i) n += view_->tables[i].empty();
         return n;
     }
     /// All tables of a level, to the empty one below it.
@@ -428,7 +428,7 @@ private:
     [[nodiscard]] std::size_t worth_draining() const noexcept {
         std::size_t best = 0;
         std::pair<double, double> least{};
-        for (std::size_t n = 1; n + 1 < levels; ++n) {
+        for (std::size_t n = 1; n + 1 < levels_end; ++n) {
             if (view_->tables[n].empty() || view_->tables[n + 1].empty()) continue;
             auto const cost = drain_cost(n);
             auto const work = static_cast<double>(bytes_of(view_->tables[n]) + bytes_of(view_->tables[n + 1]));
@@ -456,10 +456,10 @@ private:
 
     // ---- small tables -------------------------------------------------------------------------------------------------------
 
-    /// Small tables that stand side by side, as one, where a level has so many of them or more; nothing where none has. A table takes part beside others of its size class: so no byte
-    /// is written more than a few times for each class.
+    /// Small tables that stand side by side, as one, where a level has `from` of them or more; nothing where none has. A table takes part
+    /// beside others of its size class: so no byte is written more than a few times for each class.
     [[nodiscard]] std::optional<job_type> small_tables(std::ptrdiff_t from) const {
-        for (std::size_t n = 1; n < levels; ++n) {
+        for (std::size_t n = 1; n < levels_end; ++n) {
             auto const is_small = [](auto const& t) { return t->entry().size < policy::table_bytes / 2; };
             if (std::ranges::count_if(view_->tables[n], is_small) < from) continue;
             for (auto size = std::max<std::uint64_t>(policy::table_bytes >> 15, 1); size <= policy::table_bytes / 2;

@@ -9,6 +9,7 @@
 // the mutex.
 
 #include <keel/detail/guarded.hpp>
+#include <keel/engine/write_delay.hpp>
 #include <keel/error.hpp>
 #include <keel/state.hpp>
 #include <keel/types.hpp>
@@ -27,8 +28,6 @@ class compaction_by_hand {
 public:
     static constexpr auto retry_after = std::chrono::seconds(1);      ///< a merge that failed
     static constexpr auto wait_most = std::chrono::milliseconds(100); ///< one write
-    /// So much log may wait to be merged before other writers wait, too.
-    static constexpr std::uint64_t log_bytes_max = 8 * Policy::log_bytes;
 
     /// Does the merge that is due, if there is one; more of them while the log is far ahead. Failures show in state().
     void run(Compactor& work, Writer& writer) noexcept {
@@ -76,7 +75,7 @@ private:
     }
     /// The log; as it was last seen where memory is refused.
     [[nodiscard]] bool is_far_ahead(Compactor& work) noexcept {
-        if_memory_lasts([&] { is_behind_.store(work.log_bytes() > log_bytes_max, std::memory_order_relaxed); });
+        if_memory_lasts([&] { is_behind_.store(work.log_bytes() > log_bytes_max<Policy>, std::memory_order_relaxed); });
         return is_behind_.load(std::memory_order_relaxed);
     }
 

@@ -36,8 +36,6 @@ public:
     static constexpr auto retry_after = std::chrono::seconds(1); ///< a merge that failed; twice as long each time,
     static constexpr auto retry_most =
         std::chrono::seconds(64); ///< up to this: what is damaged is read for nothing each time
-    /// So much log may wait to be merged; from half of it on writers wait, too.
-    static constexpr std::uint64_t log_bytes_max = 8 * Policy::log_bytes;
 
     /// `delay`: what it tells how far behind it is.
     compaction_thread(Compactor& work, Writer& writer, write_delay& delay)

@@ -110,8 +110,8 @@ public:
         if (!stuck_.empty()) return failure(why_stuck_);
         return {};
     }
-    /// On a full disk: merges the log segment by segment, out of the reserve where there is nothing else, and gives each back. False: that
-    /// gave nothing back.
+    /// On a full disk: merges the log segment by segment, out of the reserve where there is nothing else, and gives each back. False: there
+    /// was nothing to merge, or no room even for that.
     [[nodiscard]] bool make_room(std::stop_token const& stop = {}) {
         std::lock_guard const hold{m_};
         return gain_room(stop);
@@ -177,11 +177,10 @@ private:
         return writes || (health == engine_state::read_only && core_.writer().lacks_space());
     }
     bool gain_room(std::stop_token const& stop) {
-        auto const before = bytes_given_back();
-        for (;;) {
+        for (bool gained = false;; gained = true) {
             auto const done = merge_for_room(stop);
             dispose();
-            if (!done || !*done) return bytes_given_back() != before;
+            if (!done || !*done) return gained;
         }
     }
     /// What frees space on a full disk: one segment of the log at a time, in the end the one that was written to; then all levels, for what
@@ -204,10 +203,11 @@ private:
     template <class Choose>
     result<bool> merge_with_reserve(std::stop_token const& stop, Choose const& choose) {
         auto done = guarded([&] { return choose_and_run(stop, choose); });
-        if (done || done.error().code != errc::no_space || !core_.keeper().lend_reserve()) return done;
+        if (done || done.error().code != errc::no_space) return done;
+        typename core_type::keeper_type::loan const room{core_.keeper()};
+        if (!room.is_given()) return done;
         done = guarded([&] { return choose_and_run(stop, choose); });
         dispose(); // before others take the room
-        core_.keeper().end_loan();
         return done;
     }
 
@@ -216,7 +216,8 @@ private:
         if (core_.writer().lacks_space()) return merge_for_room(stop);
         auto done = guarded([&] { return merge_due(stop, quiet); });
         if (done || done.error().code != errc::no_space) return done;
-        return merge_for_room(stop); // before writes stop, too
+        auto const gained = merge_for_room(stop); // before writes stop, too
+        return gained && !*gained ? done : gained;
     }
     result<bool> merge_due(std::stop_token const& stop, bool quiet) {
         bool rest = false;

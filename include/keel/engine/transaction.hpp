@@ -205,8 +205,8 @@ public:
 
     /// Writes everything as one batch and ends the transaction, whatever comes of it. Returns the LSN of its last write, once that is
     /// as safe as the durability policy says; without writes, its moment. Errors: conflict (another one was first: run it again, which
-    /// engine::transact() does; `error::at` is the other's LSN, which begin() waits for), invalid_argument (it has ended before), corruption (whether another was first cannot be told: what
-    /// would say so does not verify), and those of a write.
+    /// engine::transact() does; `error::at` is the other's LSN, which begin() waits for), invalid_argument (it has ended before), corruption
+    /// (whether another was first cannot be told: what would say so does not verify), and those of a write.
     [[nodiscard]] result<lsn> commit() {
         if (auto const goes = goes_on(); !goes) {
             rollback();
@@ -224,10 +224,8 @@ public:
             batch.push_back({.type = value ? format::frame_type::put : format::frame_type::erase,
                              .key = as_bytes(key),
                              .value = value ? as_bytes(*value) : byte_view{}});
-        std::uint64_t bytes = 0;
-        for (auto const& op : batch) bytes += format::frame_bytes(op.key.size() + op.value.size());
         KEEL_TRY(core->before_write());
-        delay_->wait(bytes);
+        delay_->wait(batch);
         auto done = write_if_unchanged(*core, *levels, batch);
         if (!done && done.error().code == errc::conflict) core->writer().note_conflict(done.error().at);
         levels->view()->tell_damage();

@@ -10,6 +10,7 @@
 // rate waits as it was right a moment ago.
 
 #include <keel/types.hpp>
+#include <keel/wal/group.hpp>
 
 #include <algorithm>
 #include <atomic>
@@ -17,8 +18,13 @@
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
+#include <span>
 
 namespace keel::inline v0::detail {
+
+/// So much log may wait to be merged before writers wait for all they write. From half of it on they wait for some.
+template <class Policy>
+inline constexpr std::uint64_t log_bytes_max = 8 * Policy::log_bytes;
 
 class write_delay {
 public:
@@ -32,11 +38,15 @@ public:
     /// `limit`: bytes of log in front of which it should settle.
     explicit write_delay(std::uint64_t limit) noexcept : half_{std::max<std::uint64_t>(limit / 2, 1)} {}
 
-    /// Called by a writer before it writes so many bytes.
+    /// Called by a writer before it writes this.
+    void wait(std::span<wal::operation const> batch) {
+        if (rate_.load(std::memory_order_relaxed) != 0) [[unlikely]]
+            wait(wal::frame_bytes_of(batch));
+    }
+    /// The same for so many bytes.
     void wait(std::uint64_t bytes) {
         auto const rate = rate_.load(std::memory_order_relaxed);
-        if (rate == 0) [[likely]]
-            return;
+        if (rate == 0) return;
         auto const now = clock::now().time_since_epoch();
         auto const cost = std::chrono::nanoseconds(
             static_cast<std::int64_t>(1e9 * static_cast<double>(bytes) / static_cast<double>(rate)));

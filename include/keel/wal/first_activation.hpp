@@ -36,8 +36,8 @@ public:
     first_activation(State& s, fail_over<State>& over, writer_start& start) noexcept
         : s_{s}, fail_over_{over}, start_{start} {}
 
-    /// Makes the log ready to take records, `wanted` of them at once. Nothing behind its old end is acknowledged before all of that is proven durable. Errors: the
-    /// machine's; writing has stopped. Throws std::bad_alloc: the next write tries again.
+    /// Makes the log ready to take records. `wanted`: what the segment must have room for. Nothing behind the log's old end is acknowledged
+    /// before all of that is proven durable. Errors: the machine's; writing has stopped. Throws std::bad_alloc: the next write tries again.
     result<void> run(leader& lead, segment_demand const& wanted) {
         KEEL_TRY(stop_unless(sync_unproven(), "the log's old end could not be synced: "));
         KEEL_TRY(stop_unless(adopt_files(), "the manifest could not be written: "));

@@ -195,17 +195,27 @@ public:
         return with_smaller_segments([&] { return reserve_.claim(reserve_bytes()); });
     }
 
-    /// Lends the reserve's room to what frees more, until end_loan(): nothing else is prepared meanwhile. False: there is none.
-    /// keep_reserve() makes it again.
-    [[nodiscard]] bool lend_reserve() {
-        std::lock_guard const hold{m_};
-        is_lent_ = reserve_.spend();
-        return is_lent_;
-    }
-    void end_loan() noexcept {
-        std::lock_guard const hold{m_};
-        is_lent_ = false;
-    }
+    /// The reserve's room, lent to what frees more: nothing else is prepared as long as this lives. keep_reserve() makes the reserve again.
+    class loan {
+    public:
+        explicit loan(segment_keeper& from) : from_{from} {
+            std::lock_guard const hold{from_.m_};
+            from_.is_lent_ = from_.reserve_.spend();
+            is_given_ = from_.is_lent_;
+        }
+        loan(loan const&) = delete;
+        loan& operator=(loan const&) = delete;
+        ~loan() {
+            std::lock_guard const hold{from_.m_};
+            from_.is_lent_ = false;
+        }
+        /// False: there is none.
+        [[nodiscard]] bool is_given() const noexcept { return is_given_; }
+
+    private:
+        segment_keeper& from_;
+        bool is_given_ = false;
+    };
 
     [[nodiscard]] result<void> commit(format::edit_builder const& edit) {
         std::lock_guard const hold{m_};

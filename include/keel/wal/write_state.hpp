@@ -98,7 +98,7 @@ public:
 
     /// Want of space has stopped writing, for all or for what takes some.
     [[nodiscard]] bool lacks_space() const noexcept {
-        return only_erases || (!health.is_writable() && health.cause() == state_cause::no_space);
+        return health.is_writable() ? only_erases : health.cause() == state_cause::no_space;
     }
     /// Why a write, or a sync, is refused now.
     [[nodiscard]] tl::unexpected<error> refuse() const {

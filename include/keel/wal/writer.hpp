@@ -215,7 +215,8 @@ public:
             lock_type hold{s_.m};
             if (s_.closing || s_.lead.is_taken()) return;
             auto lead = s_.lead.take(hold);
-            if (prepares && (s_.health.heals_itself() || s_.only_erases)) static_cast<void>(resume_as_leader(lead));
+            bool const waits = s_.health.is_writable() ? s_.only_erases : s_.health.heals_itself();
+            if (prepares && waits) static_cast<void>(resume_as_leader(lead));
             if (!s_.active || !writable()) return;
             if constexpr (mapped && D::sync_interval_ms != 0)
                 if (s_.durable < s_.accepted) static_cast<void>(path_.sync(lead));
@@ -338,7 +339,7 @@ public:
     /// Errors: those that a write would have now, for want of a store that takes any.
     [[nodiscard]] result<void> takes_writes() const {
         std::lock_guard const hold{s_.m};
-        if (!writable()) return s_.refuse();
+        if (!writable() || s_.only_erases) return s_.refuse();
         return {};
     }
     /// Whether this opening has written: all that was found is durable then, or was written anew.
@@ -406,14 +407,15 @@ private:
         if (s_.only_erases && writable()) return {};
         auto lead = s_.lead.take(hold);
         if (s_.closing) return s_.refuse();
-        if (!s_.lacks_space() || s_.only_erases) return {}; // somebody else has seen to it
+        if (!s_.lacks_space() || writable()) return {}; // somebody else has seen to it
+        auto why = s_.health.short_of(
+            [&] { return s_.health.reason() + "; what only erases is written, out of the reserve"; });
         s_.keeper.retry();
         KEEL_TRY(s_.keeper.settle());
         if (s_.active && !s_.segment_usable) KEEL_TRY(fail_over_.restart_after_visible(lead));
         s_.segment_usable = false;
         s_.only_erases = true;
-        s_.health.add_condition(state_cause::no_space,
-                                s_.health.reason() + "; what only erases is written, out of the reserve");
+        s_.health.add_condition(state_cause::no_space, std::move(why));
         s_.health.resume_writing();
         return {};
     }
@@ -635,10 +637,8 @@ private:
             KEEL_TRY(s_.keeper.keep_reserve()); // first: what frees space is worth more than what takes some
             KEEL_TRY(s_.keeper.make_ready());
         }
-        if (s_.only_erases) {
-            end_only_erases();
-            return {};
-        }
+        end_only_erases();
+        if (s_.health.is_writable()) return {};
         if (s_.active && !s_.segment_usable) KEEL_TRY(fail_over_.restart_after_visible(lead));
         s_.segment_usable = false;
         s_.health.end_condition(state_cause::device);
