@@ -25461,7 +25461,7 @@ public:
             if (s_.closing || s_.lead.is_taken()) return;
             auto lead = s_.lead.take(hold);
             bool const waits = s_.health.is_writable() ? s_.only_erases : s_.health.heals_itself();
-            if (prepares && waits) static_cast<void>(resume_as_leader(lead));
+            if (prepares && waits && !resume_as_leader(lead)) lacks_room_.store(true, std::memory_order_relaxed);
             if (!s_.active || !writable()) return;
             if constexpr (mapped && D::sync_interval_ms != 0)
                 if (s_.durable < s_.accepted) static_cast<void>(path_.sync(lead));
