@@ -478,6 +478,36 @@ TEST_CASE("on_damage: a record that was overwritten later ends no scan, where th
     CHECK(silent > 5);
 }
 
+TEST_CASE("R5.10: a damaged record of a smaller key does not hide that the key's own newest one is damaged, too") {
+    bool is_unreadable = false; // or its bytes are wrong
+    SUBCASE("wrong bytes") {}
+    SUBCASE("unreadable") { is_unreadable = true; }
+    keel::io::memory disk;
+    std::string const key = "their first eight bytes are the same: 2";
+    auto db = store::open("db", uncached(), disk);
+    REQUIRE(db->put("a", "so they share none"));
+    REQUIRE(db->put("their first eight bytes are the same: 1", "v"));
+    REQUIRE(db->ingest(std::map<std::string, std::string>{{key, "older"}}));
+    REQUIRE(db->put(key, "newest"));
+    REQUIRE(db->close());
+
+    auto const log = files_ending(disk, ".seg").at(0);
+    auto const bytes = *disk.contents(log);
+    auto const text = keel::as_text(keel::byte_view{bytes});
+    auto const first = text.find("their first");
+    auto const end = text.find("newest") + 6;
+    REQUIRE(first < end);
+    if (is_unreadable) REQUIRE(disk.fail_reads(log, first, end - first));
+    else REQUIRE(disk.corrupt(log, first, keel::byte_view{std::vector<std::byte>(end - first)}));
+
+    auto again = store::open("db", uncached(), disk);
+    REQUIRE(again);
+    auto const got = again->get(key);
+    REQUIRE(!got);
+    CHECK(got.error().code == (is_unreadable ? keel::errc::io_error : keel::errc::corruption));
+    CHECK(got.error().at == keel::lsn{4});
+}
+
 TEST_CASE("on_damage: a table that is gone is one gap, and nothing else is missing") {
     keel::io::memory disk;
     auto db = store::open("db", uncached(), disk);

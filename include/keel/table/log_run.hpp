@@ -426,6 +426,7 @@ public:
                 KEEL_TRY_LET(from, at_.lower_bound(*alike_, key_, snapshot_, into));
                 alike_->first = from;
             }
+            std::optional<error> unread;
             for (auto i = alike_->first; i < alike_->last; ++i) {
                 KEEL_TRY_LET(e, at_.entry(i));
                 if (is_unknown(e)) continue;
@@ -435,26 +436,34 @@ public:
                 if (!seen) {
                     // Of a version that nobody sees, or of another key, it says nothing.
                     if (!counts || !at_.range_of(i, seen.error()).may_hold(key_)) continue;
-                    return failure(seen.error());
+                    if (is_shortage(seen.error().code)) return failure(seen.error());
+                    // It may be of a smaller key, and a newer version of this one come behind it.
+                    if (!unread || unread->at < at) {
+                        unread = seen.error();
+                        unread->at = at; // the machine's errors do not say
+                    }
+                    continue;
                 }
                 auto const order = into.what.key.compare(key_);
                 if (order > 0) break;
-                if (order == 0 && counts) return newest_is_known(at, true);
+                if (order == 0 && counts) return newest_is_known(at, true, unread);
             }
-            return newest_is_known(than, false);
+            return newest_is_known(than, false, unread);
         }
 
     private:
-        /// `found`, unless a record that the index does not know may be a version of the key that is newer than `at`.
-        [[nodiscard]] result<bool> newest_is_known(lsn at, bool found) const {
-            if (of_->heap_.load(std::memory_order_acquire) == nullptr || of_->unknown_.empty()) [[likely]]
-                return found;
-            for (auto const& u : of_->unknown_)
-                if (u.may_hold(key_) && u.lsns.last > at && u.lsns.first <= snapshot_) {
-                    auto why = u.why;
-                    why.at = u.lsns.last;
-                    return failure(std::move(why));
+        /// `found`, unless `unread`, or a record that the index does not know, may be a version of the key that is newer than `at`.
+        [[nodiscard]] result<bool> newest_is_known(lsn at, bool found, std::optional<error>& unread) const {
+            if (unread && unread->at <= at) unread.reset();
+            if (of_->heap_.load(std::memory_order_acquire) != nullptr) [[unlikely]]
+                for (auto const& u : of_->unknown_) {
+                    bool const newer = u.lsns.last > (unread ? unread->at : at) && u.lsns.first <= snapshot_;
+                    if (!newer || !u.may_hold(key_)) continue;
+                    unread = u.why;
+                    unread->at = u.lsns.last;
                 }
+            if (unread) [[unlikely]]
+                return failure(std::move(*unread));
             return found;
         }
 
