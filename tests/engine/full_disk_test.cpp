@@ -176,7 +176,7 @@ TEST_CASE("full disk: killed while it gets out of it, nothing is lost") {
 }
 
 TEST_CASE("full disk: room that another program gives back is taken up without a word, however little was free") {
-    auto disk = small_disk(64 * keel::MiB);
+    auto disk = small_disk(16 * keel::MiB);
     auto db = store_type::open("db", model::test_options(), disk);
     REQUIRE(db);
     auto there = fill(*db, 200); // the log is far ahead of the tables
