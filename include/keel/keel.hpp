@@ -42,8 +42,7 @@
 #include <keel/io/schedule.hpp>
 
 #include <keel/config.hpp>
-#include <keel/engine.hpp>
-#include <keel/log.hpp>
+#include <keel/instantiate.hpp>
 #include <keel/recovery/undo.hpp>
 
 #endif

@@ -950,6 +950,33 @@ private:
 
 #endif
 
+// ---- keel/format/frame_type.hpp ----
+#ifndef KEEL_FORMAT_FRAME_TYPE_HPP
+#define KEEL_FORMAT_FRAME_TYPE_HPP
+
+namespace keel::inline v0::format {
+
+/// What a frame holds. Under 64: data, takes an LSN. The numbers are on disk and never reused.
+enum class frame_type : std::uint8_t {
+    put = 1,       ///< payload: key, value
+    erase = 2,     ///< payload: key
+    message = 3,   ///< payload: bytes appended through keel::log; key size 0
+    edit = 32,     ///< manifest: operations that happen together
+    snapshot = 33, ///< manifest: operations that build the whole state from nothing
+    mark = 64,     ///< format/mark.hpp
+    index = 65,    ///< sorted index over a chunk
+    loss = 66,     ///< LSN ranges declared lost by a repair; format/mark.hpp
+    block = 67,    ///< table: records in key order; format/block.hpp
+    filter = 68,   ///< table: lines of a filter
+    fence = 69,    ///< table: an index block
+    root = 70,     ///< table: the index over the index blocks
+    packed = 71,   ///< table: a `block`, compressed; format/table.hpp
+};
+
+} // namespace keel::inline v0::format
+
+#endif
+
 // ---- keel/policy/checksum/concept.hpp ----
 #ifndef KEEL_POLICY_CHECKSUM_CONCEPT_HPP
 #define KEEL_POLICY_CHECKSUM_CONCEPT_HPP
@@ -1009,22 +1036,6 @@ inline constexpr std::size_t key_bytes_max = 65535;
 inline constexpr std::uint32_t mark_unknown = 0xFFFFFFFF;
 static_assert(frame_header_bytes == 4 + 4 + 4 + 2 + 1 + 1 + 4 + 4 + 8);
 
-/// What a frame holds. Under 64: data, takes an LSN. The numbers are on disk and never reused.
-enum class frame_type : std::uint8_t {
-    put = 1,       ///< payload: key, value
-    erase = 2,     ///< payload: key
-    message = 3,   ///< payload: bytes appended through keel::log; key size 0
-    edit = 32,     ///< manifest: operations that happen together
-    snapshot = 33, ///< manifest: operations that build the whole state from nothing
-    mark = 64,     ///< format/mark.hpp
-    index = 65,    ///< sorted index over a chunk
-    loss = 66,     ///< LSN ranges declared lost by a repair; format/mark.hpp
-    block = 67,    ///< table: records in key order; format/block.hpp
-    filter = 68,   ///< table: lines of a filter
-    fence = 69,    ///< table: an index block
-    root = 70,     ///< table: the index over the index blocks
-    packed = 71,   ///< table: a `block`, compressed; format/table.hpp
-};
 [[nodiscard]] constexpr bool takes_lsn(frame_type type) noexcept { return static_cast<std::uint8_t>(type) < 64; }
 
 enum frame_flags : std::uint8_t { begins_batch = 1, ends_batch = 2, whole_batch = 3 };
@@ -2234,6 +2245,39 @@ struct repair_choice {
 
 #endif
 
+// ---- keel/io/machine.hpp ----
+#ifndef KEEL_IO_MACHINE_HPP
+#define KEEL_IO_MACHINE_HPP
+
+// The machine's clock and its random numbers.
+
+#include <ctime>
+
+#include <sys/random.h>
+#include <unistd.h>
+
+namespace keel::inline v0 {
+
+/// Nanoseconds since 1970, as the machine's clock has them.
+[[nodiscard]] inline std::uint64_t system_clock_ns() {
+    std::timespec now{};
+    static_cast<void>(std::timespec_get(&now, TIME_UTC));
+    return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(now.tv_nsec);
+}
+/// A random number from the kernel. Where that has none (Linux before 3.17), one made from the clock and the process's number.
+[[nodiscard]] inline std::uint64_t machine_entropy() {
+    std::uint64_t out = 0;
+    if (::getentropy(&out, sizeof(out)) == 0) return out;
+    out = system_clock_ns() + (static_cast<std::uint64_t>(::getpid()) << 40);
+    out = (out ^ (out >> 30)) * 0xBF58476D1CE4E5B9; // SplitMix64 (Steele et al., 2014)
+    out = (out ^ (out >> 27)) * 0x94D049BB133111EB;
+    return out ^ (out >> 31);
+}
+
+} // namespace keel::inline v0
+
+#endif
+
 // ---- keel/recovery/options.hpp ----
 #ifndef KEEL_RECOVERY_OPTIONS_HPP
 #define KEEL_RECOVERY_OPTIONS_HPP
@@ -2241,7 +2285,6 @@ struct repair_choice {
 // What a caller may say when opening, and what they are told while it goes on.
 
 #include <chrono>
-#include <random>
 #include <stop_token>
 
 namespace keel::inline v0 {
@@ -2270,16 +2313,6 @@ struct recovery_progress {
     std::chrono::nanoseconds elapsed{};
     std::chrono::nanoseconds left{}; ///< at the rate so far; 0 while unknown
 };
-
-/// Nanoseconds since 1970, as the machine's clock has them.
-[[nodiscard]] inline std::uint64_t system_clock_ns() {
-    return static_cast<std::uint64_t>(
-        std::chrono::nanoseconds(std::chrono::system_clock::now().time_since_epoch()).count());
-}
-[[nodiscard]] inline std::uint64_t machine_entropy() {
-    std::random_device device;
-    return std::uint64_t{device()} << 32 | device();
-}
 
 /// How much of a store is verified before it serves.
 enum class verify_depth : std::uint8_t {
@@ -3153,6 +3186,86 @@ struct by_hand {
 
 #endif
 
+// ---- keel/fwd.hpp ----
+#ifndef KEEL_FWD_HPP
+#define KEEL_FWD_HPP
+
+// The names of the policies that keel brings, declared: enough to write `using store = keel::engine<keel::durability::every_write>;`
+// without their definitions. Those of compression::zstd and compression::lz4 stand in headers of their own, which need these libraries.
+
+namespace keel::inline v0 {
+
+/// Which model answers each axis (config.hpp).
+template <class... Policies>
+struct config;
+
+template <std::uint64_t Bytes>
+struct segment_size;
+template <unsigned Attempts>
+struct max_attempts;
+
+namespace io {
+class posix;
+class memory;
+template <class Inner>
+class faulty;
+} // namespace io
+
+namespace checksum {
+class crc32;
+class crc32c;
+class sha3_64;
+class xxh3_64;
+} // namespace checksum
+
+namespace compaction {
+struct by_hand;
+template <std::uint64_t LogBytes = std::uint64_t{64} << 20, std::uint32_t Fanout = 8>
+struct leveled;
+} // namespace compaction
+
+namespace compression {
+struct none;
+} // namespace compression
+
+namespace durability {
+struct every_write;
+struct group_commit;
+template <std::uint32_t Ms>
+struct interval;
+struct os_buffered;
+} // namespace durability
+
+namespace isolation {
+struct serializable;
+struct snapshot;
+} // namespace isolation
+
+namespace observe {
+struct none;
+} // namespace observe
+
+namespace repair {
+struct partial_reconstruct;
+struct refuse;
+struct rollback;
+struct skip_corrupted;
+} // namespace repair
+
+namespace seal_check {
+struct none;
+struct read_back;
+} // namespace seal_check
+
+namespace table_access {
+struct cached;
+struct mapped;
+} // namespace table_access
+
+} // namespace keel::inline v0
+
+#endif
+
 // ---- keel/policy/compaction/leveled.hpp ----
 #ifndef KEEL_POLICY_COMPACTION_LEVELED_HPP
 #define KEEL_POLICY_COMPACTION_LEVELED_HPP
@@ -3163,7 +3276,7 @@ namespace keel::inline v0::compaction {
 /// one above it before tables of it are merged into the next (O'Neil et al., "The log-structured merge-tree", 1996). After a second
 /// without a write what is left of the log is merged, too, where it is a sixteenth of that or more, and not small beside the first
 /// level. The default.
-template <std::uint64_t LogBytes = 64 * MiB, std::uint32_t Fanout = 8>
+template <std::uint64_t LogBytes, std::uint32_t Fanout>
 struct leveled {
     static_assert(LogBytes >= 8 * KiB, "keel: compaction::leveled merges 8 KiB of log or more at a time");
     static_assert(Fanout >= 2, "keel: compaction::leveled needs a fanout of 2 or more");
@@ -3731,7 +3844,6 @@ concept observer_policy = std::movable<O> &&
 // itself leaves on disk; the tool's JSON has a library of its own.
 
 #include <cstdio>
-#include <ctime>
 
 namespace keel::inline v0::observe {
 
@@ -6833,7 +6945,6 @@ struct errno_meaning {
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/types.h>
-#include <unistd.h>
 
 namespace keel::inline v0::io::detail {
 
@@ -9112,6 +9223,147 @@ using recovering_config =
 
 #endif
 
+// ---- keel/engine/transact.hpp ----
+#ifndef KEEL_ENGINE_TRANSACT_HPP
+#define KEEL_ENGINE_TRANSACT_HPP
+
+// engine::transact() and engine::update(): a function runs in a transaction, and runs again in a new one where another commit came first.
+//
+// A new transaction begins behind the record that the last one met: begin() waits until that is visible. So each round of conflicts lets one
+// commit through and costs one sync. The pause before each further run doubles and is a random part of that, so that threads that met at one
+// key do not meet there again at the same time.
+
+namespace keel::inline v0 {
+
+/// How often a transaction is run again that another commit came before.
+struct transact_options {
+    unsigned attempts = 128;                   ///< runs of the function at most; 0 is taken as 1
+    std::chrono::microseconds backoff_min{50}; ///< the longest pause before the second run; it doubles from run to run
+    std::chrono::microseconds backoff_max{10'000}; ///< and is never longer than this
+};
+
+/// What a transaction's function returned in the run that was committed, and the LSN of its last write.
+template <class T>
+struct committed {
+    T value;
+    lsn at{};
+};
+
+namespace detail {
+
+/// result<T> for a function that returns T or result<T>; T may be void.
+template <class T>
+struct as_result : std::type_identity<result<std::remove_cvref_t<T>>> {};
+template <class T>
+struct as_result<result<T>> : std::type_identity<result<T>> {};
+
+/// What `fn` returns, as a result. Exceptions of `fn` pass.
+template <class Fn, class... Args>
+[[nodiscard]] auto call_for_result(Fn& fn, Args&&... args) {
+    using given = std::invoke_result_t<Fn&, Args...>;
+    using out = typename as_result<std::remove_cvref_t<given>>::type;
+    if constexpr (std::is_void_v<given>) {
+        std::invoke(fn, std::forward<Args>(args)...);
+        return out{};
+    } else {
+        return out{std::invoke(fn, std::forward<Args>(args)...)};
+    }
+}
+
+/// Runs `fn(transaction&)` and commits by `commit(transaction&)`, until no other commit came first. `begin()` gives a transaction;
+/// `pause(runs, conflict)` is called before the next run, where the last one of so many met that LSN.
+template <class Begin, class Fn, class Commit, class Pause>
+[[nodiscard]] auto run_until_committed(Begin const& begin, Fn& fn, Commit const& commit, Pause const& pause,
+                                       transact_options const& how) {
+    using transaction = decltype(begin());
+    using given_type = decltype(call_for_result(fn, std::declval<transaction&>()));
+    using value = typename given_type::value_type;
+    using out = std::conditional_t<std::is_void_v<value>, result<lsn>, result<committed<value>>>;
+    for (unsigned run = 1;; ++run) {
+        auto tx = begin();
+        auto given = call_for_result(fn, tx);
+        if (!given) return out{failure(std::move(given).error())};
+        result<lsn> at = commit(tx);
+        if constexpr (std::is_void_v<value>) {
+            if (at) return out{*at};
+        } else {
+            if (at) return out{committed<value>{std::move(*given), *at}};
+        }
+        if (at.error().code != errc::conflict || run >= how.attempts) return out{failure(std::move(at).error())};
+        pause(run, at.error().at);
+    }
+}
+
+} // namespace detail
+
+} // namespace keel::inline v0
+
+#endif
+
+// ---- keel/engine/backoff.hpp ----
+#ifndef KEEL_ENGINE_BACKOFF_HPP
+#define KEEL_ENGINE_BACKOFF_HPP
+
+// The pause before a transaction runs again (engine/transact.hpp).
+
+#include <random>
+#include <thread>
+
+namespace keel::inline v0::detail {
+
+/// A random part of a time that doubles with each run. `runs`: so many there were. `conflict`: the LSN that the last one met; threads that
+/// meet the same one pause differently.
+inline void pause_before_run(transact_options const& how, unsigned runs, lsn conflict) {
+    auto longest = how.backoff_min;
+    for (; runs > 1 && longest < how.backoff_max; --runs) longest *= 2;
+    longest = std::max(std::min(longest, how.backoff_max), std::chrono::microseconds{0});
+    auto const thread = std::hash<std::thread::id>{}(std::this_thread::get_id());
+    std::minstd_rand chance{static_cast<std::minstd_rand::result_type>(thread ^ (thread >> 32) ^ conflict.value)};
+    chance.discard(1);
+    std::uniform_int_distribution<std::chrono::microseconds::rep> some{0, longest.count()};
+    std::this_thread::sleep_for(std::chrono::microseconds{some(chance)});
+}
+
+} // namespace keel::inline v0::detail
+
+#endif
+
+// ---- keel/detail/guarded.hpp ----
+#ifndef KEEL_DETAIL_GUARDED_HPP
+#define KEEL_DETAIL_GUARDED_HPP
+
+// Where an exception must not pass: steps that have changed something already, background threads, destructors. The only exception that
+// keel lets out is std::bad_alloc; here it becomes an error that itself needs no memory.
+
+namespace keel::inline v0::detail {
+
+/// Memory was refused. The text is short enough to need no allocation.
+[[nodiscard]] inline error memory_refused() noexcept {
+    return {.code = errc::out_of_memory, .message = "memory refused", .retryable = true};
+}
+
+/// What `work()` returns, a result; memory_refused() where it throws std::bad_alloc.
+template <class Work>
+[[nodiscard]] auto guarded(Work&& work) noexcept -> decltype(work()) {
+    try {
+        return std::forward<Work>(work)();
+    } catch (std::bad_alloc const&) {
+        return failure(memory_refused());
+    }
+}
+
+/// Runs `work()`, whose failure for want of memory costs nothing but what it would have done.
+template <class Work>
+void if_memory_lasts(Work&& work) noexcept {
+    try {
+        std::forward<Work>(work)();
+    } catch (std::bad_alloc const&) {}
+}
+
+} // namespace keel::inline v0::detail
+
+#endif
+
 // ---- keel/format/mark.hpp ----
 #ifndef KEEL_FORMAT_MARK_HPP
 #define KEEL_FORMAT_MARK_HPP
@@ -9350,121 +9602,6 @@ inline void keep_last_block(frame_group& kept, frame_group const& done, std::uin
 }
 
 } // namespace keel::inline v0::wal
-
-#endif
-
-// ---- keel/engine/batch.hpp ----
-#ifndef KEEL_ENGINE_BATCH_HPP
-#define KEEL_ENGINE_BATCH_HPP
-
-// A write batch: operations that are there together or not at all.
-
-namespace keel::inline v0 {
-
-namespace detail {
-/// A key that the log can hold. Errors: invalid_argument (empty), too_large.
-[[nodiscard]] inline result<void> check_key(std::string_view key) {
-    if (key.empty()) return failure(errc::invalid_argument, "a key has at least one byte");
-    if (key.size() > format::key_bytes_max)
-        return failure(errc::too_large, "the key has " + std::to_string(key.size()) + " bytes, the limit is " +
-                                            std::to_string(format::key_bytes_max) + ": store long names as values");
-    return {};
-}
-/// A record that the log can hold and a table can take from it. Errors: those of its key; too_large.
-[[nodiscard]] inline result<void> check_record(std::string_view key, std::size_t value_bytes) {
-    KEEL_TRY(check_key(key));
-    if (value_bytes > format::record_bytes_max - key.size())
-        return failure(errc::too_large, "key and value have " + std::to_string(key.size()) + " and " +
-                                            std::to_string(value_bytes) + " bytes, the limit for both is " +
-                                            std::to_string(format::record_bytes_max) + ": store it in parts");
-    return {};
-}
-} // namespace detail
-
-/// Collects puts and erases for one atomic write. Copies what it is given. One thread per object.
-class write_batch {
-public:
-    void put(slice key, slice value) { add(format::frame_type::put, key.text(), value.text()); }
-    void erase(slice key) { add(format::frame_type::erase, key.text(), {}); }
-    void clear() noexcept {
-        bytes_.clear();
-        parts_.clear();
-    }
-    [[nodiscard]] bool empty() const noexcept { return parts_.empty(); }
-    [[nodiscard]] std::size_t size() const noexcept { return parts_.size(); }
-
-    /// The operations, as views into this batch: valid until it changes.
-    [[nodiscard]] std::vector<wal::operation> operations() const {
-        std::vector<wal::operation> out;
-        out.reserve(parts_.size());
-        std::size_t at = 0;
-        for (auto const& p : parts_) {
-            auto const all = as_bytes(bytes_).subspan(at, p.key + p.value);
-            out.push_back({.type = p.type, .key = all.first(p.key), .value = all.subspan(p.key)});
-            at += p.key + p.value;
-        }
-        return out;
-    }
-
-private:
-    struct part {
-        format::frame_type type;
-        std::size_t key;
-        std::size_t value;
-    };
-    /// Throws std::bad_alloc, and the batch is as before.
-    void add(format::frame_type type, std::string_view key, std::string_view value) {
-        auto const before = bytes_.size();
-        parts_.push_back({type, key.size(), value.size()});
-        try {
-            bytes_.append(key).append(value);
-        } catch (...) {
-            bytes_.resize(before);
-            parts_.pop_back();
-            throw;
-        }
-    }
-    std::string bytes_;
-    std::vector<part> parts_;
-};
-
-} // namespace keel::inline v0
-
-#endif
-
-// ---- keel/detail/guarded.hpp ----
-#ifndef KEEL_DETAIL_GUARDED_HPP
-#define KEEL_DETAIL_GUARDED_HPP
-
-// Where an exception must not pass: steps that have changed something already, background threads, destructors. The only exception that
-// keel lets out is std::bad_alloc; here it becomes an error that itself needs no memory.
-
-namespace keel::inline v0::detail {
-
-/// Memory was refused. The text is short enough to need no allocation.
-[[nodiscard]] inline error memory_refused() noexcept {
-    return {.code = errc::out_of_memory, .message = "memory refused", .retryable = true};
-}
-
-/// What `work()` returns, a result; memory_refused() where it throws std::bad_alloc.
-template <class Work>
-[[nodiscard]] auto guarded(Work&& work) noexcept -> decltype(work()) {
-    try {
-        return std::forward<Work>(work)();
-    } catch (std::bad_alloc const&) {
-        return failure(memory_refused());
-    }
-}
-
-/// Runs `work()`, whose failure for want of memory costs nothing but what it would have done.
-template <class Work>
-void if_memory_lasts(Work&& work) noexcept {
-    try {
-        std::forward<Work>(work)();
-    } catch (std::bad_alloc const&) {}
-}
-
-} // namespace keel::inline v0::detail
 
 #endif
 
@@ -9728,8 +9865,6 @@ template <class Start>
 // when. Asynchronous signals stay with the host's threads.
 //
 // Thread rules: what writers wait for is engine/write_delay.hpp.
-
-#include <thread>
 
 namespace keel::inline v0::detail {
 
@@ -17013,8 +17148,9 @@ public:
         return at_end();
     }
 
-    [[nodiscard]] std::string_view key() const noexcept { return seen_.key; }
-    [[nodiscard]] std::string_view value() const noexcept { return seen_.value; }
+    /// Both stand where they are as long as this does.
+    [[nodiscard]] std::string_view const& key() const noexcept { return seen_.key; }
+    [[nodiscard]] std::string_view const& value() const noexcept { return seen_.value; }
     /// The version's LSN.
     [[nodiscard]] lsn at() const noexcept { return seen_.at; }
     /// Why it ended before its end.
@@ -19026,53 +19162,6 @@ public:
 private:
     std::uint64_t rate_;
     std::chrono::steady_clock::time_point started_{std::chrono::steady_clock::now()};
-};
-
-} // namespace keel::inline v0::detail
-
-#endif
-
-// ---- keel/engine/version_filter.hpp ----
-#ifndef KEEL_ENGINE_VERSION_FILTER_HPP
-#define KEEL_ENGINE_VERSION_FILTER_HPP
-
-// Which versions of a key a merge keeps. A moment sees of each key the newest version at or below it. So a version is seen if a moment lies
-// at or behind it and in front of the next newer version of its key. Moments that are held later lie at or behind the last one here, so
-// everything that is newer than that is kept. All other versions are forgotten, also between two moments.
-//
-// The newest version of a key is always kept by this, so a commit that asks whether a key was changed finds the same answer.
-
-namespace keel::inline v0::detail {
-
-/// One thread's. A version costs the logarithm of the number of moments.
-class version_filter {
-public:
-    /// `moments`: all that are held, in order, and last the one which no later one is before.
-    explicit version_filter(std::vector<lsn> moments) : moments_{std::move(moments)}, end_{moments_.size()} {
-        KEEL_ASSERT(!moments_.empty());
-    }
-
-    /// The next version is the newest one of another key.
-    void begin_key() noexcept {
-        end_ = moments_.size();
-        newer_ = {};
-    }
-    /// The versions of a key, the newest first. Whether no moment sees this one.
-    [[nodiscard]] bool hides(lsn at) noexcept {
-        auto const newer = std::exchange(newer_, at);
-        if (!newer || at > moments_.back()) return false;
-        auto const first = moments_.begin();
-        auto const sees_newer = std::lower_bound(first, first + static_cast<std::ptrdiff_t>(end_), newer);
-        end_ = static_cast<std::size_t>(sees_newer - first);
-        return end_ == 0 || moments_[end_ - 1] < at;
-    }
-    /// Whether every moment sees this version or a newer one of its key, so that all older ones are hidden.
-    [[nodiscard]] bool hides_all_behind(lsn at) const noexcept { return at <= moments_.front(); }
-
-private:
-    std::vector<lsn> moments_;
-    std::size_t end_; ///< the moments in front of it do not see the last version asked about, but perhaps older ones
-    lsn newer_{};     ///< the last version asked about; 0: none of this key
 };
 
 } // namespace keel::inline v0::detail
@@ -26893,7 +26982,7 @@ private:
 #define KEEL_WAL_KEEPER_THREAD_HPP
 
 // The one background thread of a log: idle marks after 20 ms of quiet, interval syncs, a mark with the time once a second, a
-// segment in reserve, events for the observer. All of it is in log_core::housekeep(); this only decides when. Where memory is refused the
+// segment in reserve, events for the observer. All of it is in store_core::housekeep(); this only decides when. Where memory is refused the
 // next turn goes on. Asynchronous signals stay with the host's threads.
 
 namespace keel::inline v0::wal {
@@ -26944,12 +27033,9 @@ private:
 
 #endif
 
-// ---- keel/wal/reader.hpp ----
-#ifndef KEEL_WAL_READER_HPP
-#define KEEL_WAL_READER_HPP
-
-// Reading the log back, record by record in LSN order, across segments, beside a running writer. Every record is verified before
-// it is handed out. One thread per reader; it pins the segment it stands in, so retention does not pull it away.
+// ---- keel/wal/log_record.hpp ----
+#ifndef KEEL_WAL_LOG_RECORD_HPP
+#define KEEL_WAL_LOG_RECORD_HPP
 
 namespace keel::inline v0 {
 
@@ -26964,6 +27050,15 @@ struct log_record {
 };
 
 } // namespace keel::inline v0
+
+#endif
+
+// ---- keel/wal/reader.hpp ----
+#ifndef KEEL_WAL_READER_HPP
+#define KEEL_WAL_READER_HPP
+
+// Reading the log back, record by record in LSN order, across segments, beside a running writer. Every record is verified before
+// it is handed out. One thread per reader; it pins the segment it stands in, so retention does not pull it away.
 
 namespace keel::inline v0::wal {
 
@@ -27119,12 +27214,11 @@ private:
 
 #endif
 
-// ---- keel/log.hpp ----
-#ifndef KEEL_LOG_HPP
-#define KEEL_LOG_HPP
+// ---- keel/engine/store_core.hpp ----
+#ifndef KEEL_ENGINE_STORE_CORE_HPP
+#define KEEL_ENGINE_STORE_CORE_HPP
 
-// The write-ahead log on its own: append bytes, read them back by LSN, follow the tail, give up what is no longer needed.
-// `keel::log<Policies...>` for applications that keep their own state; the engine stands on the same parts.
+// What the store and the log have in common: recovered segments, the writer, the catalog, the background thread.
 
 namespace keel::inline v0 {
 
@@ -27133,7 +27227,7 @@ namespace detail {
 /// A recovered store with its writer, its catalog and its background thread: what log and engine have in common.
 /// Lives on the heap and does not move, because the writer refers into it.
 template <class Config, wal::record_sink Sink>
-class log_core {
+class store_core {
 public:
     using fs_type = typename Config::file_system;
     using writer_type = wal::writer<Config, Sink>;
@@ -27141,7 +27235,7 @@ public:
     using events_type = typename writer_type::events_type;
 
     template <class Opened>
-    log_core(Opened opened, Sink& sink, std::shared_ptr<events_type> events, open_options const& options)
+    store_core(Opened opened, Sink& sink, std::shared_ptr<events_type> events, open_options const& options)
         : fs_{std::move(opened.fs)}, clock_ns_{options.clock_ns}, read_only_{options.read_only},
           events_{std::move(events)}, identity_{std::move(opened.identity)}, readers_{std::move(opened.readers)},
           keeper_{std::move(opened.keeper)}, parts_{std::move(opened.parts)}, report_{std::move(opened.exam.report)},
@@ -27150,9 +27244,9 @@ public:
         background_ = options.background_thread && !options.read_only;
         if constexpr (writer_type::reads_sealed_back) writer_.after_seal([this] { read_sealed_back(); });
     }
-    ~log_core() { static_cast<void>(close()); }
-    log_core(log_core const&) = delete;
-    log_core& operator=(log_core const&) = delete;
+    ~store_core() { static_cast<void>(close()); }
+    store_core(store_core const&) = delete;
+    store_core& operator=(store_core const&) = delete;
 
     /// Called by readers, with how much they read about: who reads much gets what runs in the background, too, without having written.
     void after_read(std::size_t keys) {
@@ -27427,204 +27521,59 @@ private:
     bool is_told_ = false;                              ///< that this is so
     std::shared_ptr<background_work const> other_work_{};
     std::mutex by_hand_; ///< one thread at a time; taken with starting_ held, and held behind it
-    std::optional<wal::keeper_thread<log_core, typename Config::durability>> thread_{};
+    std::optional<wal::keeper_thread<store_core, typename Config::durability>> thread_{};
 };
 
 } // namespace detail
 
-/// The log over one configuration. Moves; not copyable. All calls may come from several threads at once, close() and moves apart.
-/// After close(), in an object that was moved from, and in a process that was forked from the one that opened it, every call says
-/// closed; in such a process nothing is done, by the destructor either.
-template <class Config>
-class basic_log {
-    using core_type = detail::log_core<detail::writing_config<Config>, wal::discard_records>;
-    using lifetime_type = std::shared_ptr<wal::store_lifetime const>;
+} // namespace keel::inline v0
 
+#endif
+
+// ---- keel/engine/version_filter.hpp ----
+#ifndef KEEL_ENGINE_VERSION_FILTER_HPP
+#define KEEL_ENGINE_VERSION_FILTER_HPP
+
+// Which versions of a key a merge keeps. A moment sees of each key the newest version at or below it. So a version is seen if a moment lies
+// at or behind it and in front of the next newer version of its key. Moments that are held later lie at or behind the last one here, so
+// everything that is newer than that is kept. All other versions are forgotten, also between two moments.
+//
+// The newest version of a key is always kept by this, so a commit that asks whether a key was changed finds the same answer.
+
+namespace keel::inline v0::detail {
+
+/// One thread's. A version costs the logarithm of the number of moments.
+class version_filter {
 public:
-    using config_type = Config;
-    using file_system = typename Config::file_system;
-    using observer = typename Config::observer;
-
-    /// The longest record: it fits one segment.
-    static constexpr std::uint64_t record_bytes_max = wal::record_bytes_max_of(Config::segment_bytes);
-
-    /// Opens the log in this folder, or makes one, and recovers it. Errors: not_found, not_a_store, wrong_format, wrong_policy,
-    /// locked, corruption (where the repair policy refuses), recovery_attempts, cancelled, and the machine's.
-    [[nodiscard]] static result<basic_log> open(std::string directory, open_options const& options = {},
-                                                file_system fs = {})
-        requires std::default_initializable<observer>
-    {
-        return open(std::move(directory), options, std::move(fs), observer{});
-    }
-    /// The same with an observer of your own, which may hold a logger.
-    [[nodiscard]] static result<basic_log> open(std::string directory, open_options const& options, file_system fs,
-                                                observer told) {
-        auto events = std::make_shared<typename core_type::events_type>(std::move(told));
-        std::vector<recovery::no_sink> sinks;
-        auto opened = recovery::open_store<detail::recovering_config<Config>>(
-            fs, std::move(directory), Config::segment_bytes, options, *events, sinks);
-        if (!opened) {
-            events->deliver();
-            return failure(std::move(opened).error());
-        }
-        basic_log out;
-        *out.sink_ = std::make_unique<wal::discard_records>();
-        *out.core_ = std::make_unique<core_type>(std::move(*opened), **out.sink_, events, options);
-        out.lifetime_ = out.core_->lifetime();
-        events->deliver();
-        return out;
+    /// `moments`: all that are held, in order, and last the one which no later one is before.
+    explicit version_filter(std::vector<lsn> moments) : moments_{std::move(moments)}, end_{moments_.size()} {
+        KEEL_ASSERT(!moments_.empty());
     }
 
-    /// Appends one record. Returns its LSN, once it is as safe as the durability policy says. too_large: nothing was written.
-    [[nodiscard]] result<lsn> append(slice record) {
-        auto const bytes = record.bytes();
-        return append_batch(std::span{&bytes, 1});
+    /// The next version is the newest one of another key.
+    void begin_key() noexcept {
+        end_ = moments_.size();
+        newer_ = {};
     }
-    /// The same, and the record survives power loss when this returns its LSN, whatever the durability policy. On an error of the sync the
-    /// record may be there all the same.
-    [[nodiscard]] result<lsn> append(slice record, durable_t) {
-        KEEL_TRY_LET(at, append(record));
-        KEEL_TRY(core_->writer().make_durable(at));
-        return at;
+    /// The versions of a key, the newest first. Whether no moment sees this one.
+    [[nodiscard]] bool hides(lsn at) noexcept {
+        auto const newer = std::exchange(newer_, at);
+        if (!newer || at > moments_.back()) return false;
+        auto const first = moments_.begin();
+        auto const sees_newer = std::lower_bound(first, first + static_cast<std::ptrdiff_t>(end_), newer);
+        end_ = static_cast<std::size_t>(sees_newer - first);
+        return end_ == 0 || moments_[end_ - 1] < at;
     }
-
-    /// Appends records that are there together or not at all; they take consecutive LSNs, the last of which is returned.
-    [[nodiscard]] result<lsn> append_batch(std::span<byte_view const> records) {
-        KEEL_TRY(wal::check_open(lifetime_));
-        if (records.empty()) return failure(errc::invalid_argument, "an empty batch has no LSN");
-        std::vector<wal::operation> batch;
-        batch.reserve(records.size());
-        for (auto const& r : records) batch.push_back({.type = format::frame_type::message, .value = r});
-        KEEL_TRY(core_->before_write());
-        return core_->writer().write(batch);
-    }
-    /// The same for any other range of records, and for a list in braces.
-    template <slice_range Records>
-        requires(!std::convertible_to<Records, std::span<byte_view const>>)
-    [[nodiscard]] result<lsn> append_batch(Records&& records) {
-        std::vector<byte_view> all;
-        for (slice const r : records) all.push_back(r.bytes());
-        return append_batch(std::span<byte_view const>{all});
-    }
-    [[nodiscard]] result<lsn> append_batch(std::initializer_list<slice> records) {
-        return append_batch(std::span{records.begin(), records.size()});
-    }
-
-    /// Reads records in LSN order. Once the log is closed it says closed: its files may be another process's by then. One thread per
-    /// reader.
-    class reader {
-    public:
-        /// The next record; nothing at the end of what is visible now (call again to follow the tail).
-        [[nodiscard]] result<std::optional<log_record>> next() {
-            KEEL_TRY(wal::check_open(lifetime_));
-            auto record = inner_->next(core_->writer().visible());
-            if (!record) KEEL_TRY(wal::check_open(lifetime_)); // what was read meanwhile may be another process's
-            return record;
-        }
-        /// The next record, waiting for one as long as `patience`.
-        [[nodiscard]] result<std::optional<log_record>> next(std::chrono::nanoseconds patience) {
-            auto record = next();
-            if (!record || *record) return record;
-            static_cast<void>(core_->writer().wait_visible(position().before(), patience));
-            return next();
-        }
-        [[nodiscard]] lsn position() const noexcept { return *inner_ ? inner_->position() : lsn{}; }
-
-    private:
-        friend basic_log;
-        using inner_type = std::optional<wal::reader<typename Config::checksum, file_system>>;
-        reader(inner_type inner, core_type* core, lifetime_type lifetime)
-            : inner_{std::move(inner)}, core_{core}, lifetime_{std::move(lifetime)} {}
-        io::process_bound<inner_type> inner_; ///< nothing: the log was closed already
-        core_type* core_;
-        lifetime_type lifetime_;
-    };
-
-    /// A reader that begins at the first record at or behind `from`.
-    [[nodiscard]] reader read_from(lsn from) const {
-        if (!lifetime_ || !lifetime_->is_open()) return reader{std::nullopt, nullptr, lifetime_};
-        return reader{wal::reader<typename Config::checksum, file_system>{core_->fs(), core_->parts(), from},
-                      (*core_).get(), lifetime_};
-    }
-
-    /// All records accepted before the call survive power loss once it returns. Errors: read_only, closed, the machine's; io_error, where
-    /// accepted records were lost to a sync that failed before, until accept_loss().
-    [[nodiscard]] result<void> sync() {
-        KEEL_TRY(wal::check_open(lifetime_));
-        KEEL_TRY(core_->before_write());
-        return core_->writer().sync();
-    }
-    /// Records in front of `upto` are no longer needed: whole segments of them are recycled or removed.
-    [[nodiscard]] result<void> truncate_before(lsn upto) {
-        KEEL_TRY(wal::check_open(lifetime_));
-        return core_->truncate_before(upto);
-    }
-    /// Says that somebody knows of all that was declared lost, or may be lost, up to now: state() is no longer degraded for it, and later
-    /// opens show it as accepted. What this open found stays in recovery(). Errors: read_only (of an opening that never writes), closed,
-    /// the machine's; then nothing is accepted.
-    [[nodiscard]] result<void> accept_loss() {
-        KEEL_TRY(wal::check_open(lifetime_));
-        return core_->accept_loss();
-    }
-    /// After a failure that left the log read-only: tries to become writable again. What was not acknowledged is given up.
-    [[nodiscard]] result<void> resume() {
-        KEEL_TRY(wal::check_open(lifetime_));
-        return core_->writer().resume();
-    }
-    /// Syncs, marks the orderly end, lets the lock go. The destructor does the same and cannot tell of a failure. Safe to call twice.
-    /// Errors: as of sync(); the log is closed all the same.
-    [[nodiscard]] result<void> close() {
-        if (!is_here()) return wal::why_closed(lifetime_.get());
-        return core_->close();
-    }
-
-    /// The oldest record there is; 0 where there is none.
-    [[nodiscard]] lsn first_lsn() const {
-        if (!is_here()) return {};
-        auto const first = core_->parts().next_counted(lsn{1});
-        return first > last_lsn() ? lsn{} : first;
-    }
-    /// The newest record readers see; declared losses count.
-    [[nodiscard]] lsn last_lsn() const noexcept { return lifetime_ ? core_->writer().visible() : lsn{}; }
-    /// All up to here survives power loss.
-    [[nodiscard]] lsn durable_lsn() const { return is_here() ? core_->writer().durable() : lsn{}; }
-    [[nodiscard]] engine_state state() const { return is_here() ? core_->writer().state() : engine_state::closed; }
-    [[nodiscard]] std::string state_reason() const {
-        return is_here() ? core_->writer().state_reason() : wal::why_closed(lifetime_.get()).value().message;
-    }
-    [[nodiscard]] recovery_report const& recovery() const noexcept {
-        static recovery_report const none{};
-        return *core_ ? core_->report() : none;
-    }
-
-    /// What the background thread does; for programs opened without one. `quiet`: nothing was appended for a while.
-    void housekeep(bool quiet = true) {
-        if (lifetime_ && lifetime_->is_open()) core_->housekeep(quiet);
-    }
-    /// Lets go of everything without touching the disk, as a killed process does.
-    void abandon() noexcept {
-        if (is_here()) core_->abandon();
-    }
+    /// Whether every moment sees this version or a newer one of its key, so that all older ones are hidden.
+    [[nodiscard]] bool hides_all_behind(lsn at) const noexcept { return at <= moments_.front(); }
 
 private:
-    basic_log() = default;
-    /// There is a log, and this is the process that opened it.
-    [[nodiscard]] bool is_here() const noexcept { return lifetime_ && lifetime_->is_here(); }
-
-    io::process_bound<std::unique_ptr<wal::discard_records>> sink_{};
-    io::process_bound<std::unique_ptr<core_type>> core_{}; // refers to the sink: goes first
-    lifetime_type lifetime_{};
+    std::vector<lsn> moments_;
+    std::size_t end_; ///< the moments in front of it do not see the last version asked about, but perhaps older ones
+    lsn newer_{};     ///< the last version asked about; 0: none of this key
 };
 
-/// The log with these policies, in any order, each with a default (config.hpp).
-template <class... Policies>
-using log = basic_log<config<Policies...>>;
-/// The same under a name that collides with nothing: under `using namespace keel` the name `log` alone is ambiguous once <cmath>, which has
-/// a ::log, was included.
-template <class... Policies>
-using record_log = log<Policies...>;
-
-} // namespace keel::inline v0
+} // namespace keel::inline v0::detail
 
 #endif
 
@@ -27665,7 +27614,7 @@ public:
     using fs_type = typename Config::file_system;
     using C = typename Config::checksum;
     using levels_type = levels<reading_config<Config>>;
-    using core_type = log_core<writing_config<Config>, levels_type>;
+    using core_type = store_core<writing_config<Config>, levels_type>;
     using merging = merging_config<Config>;
     using job_type = compaction_job<merging>;
     using table_type = typename levels_type::table_type;
@@ -28219,6 +28168,104 @@ private:
 
 #endif
 
+// ---- keel/engine/batch.hpp ----
+#ifndef KEEL_ENGINE_BATCH_HPP
+#define KEEL_ENGINE_BATCH_HPP
+
+// A write batch: operations that are there together or not at all.
+
+namespace keel::inline v0 {
+
+/// Collects puts and erases for one atomic write. Copies what it is given. One thread per object.
+class write_batch {
+public:
+    void put(slice key, slice value) { add(false, key.text(), value.text()); }
+    void erase(slice key) { add(true, key.text(), {}); }
+    void clear() noexcept {
+        bytes_.clear();
+        parts_.clear();
+    }
+    [[nodiscard]] bool empty() const noexcept { return parts_.empty(); }
+    [[nodiscard]] std::size_t size() const noexcept { return parts_.size(); }
+
+    /// Calls `visit(erases, key, value)` for each operation in order; the views are valid until the batch changes.
+    template <class Visit>
+    void for_each(Visit&& visit) const {
+        std::string_view rest{bytes_};
+        for (auto const& p : parts_) {
+            visit(p.erases, rest.substr(0, p.key), rest.substr(p.key, p.value));
+            rest.remove_prefix(p.key + p.value);
+        }
+    }
+
+private:
+    struct part {
+        bool erases;
+        std::size_t key;
+        std::size_t value;
+    };
+    /// Throws std::bad_alloc, and the batch is as before.
+    void add(bool erases, std::string_view key, std::string_view value) {
+        auto const before = bytes_.size();
+        parts_.push_back({erases, key.size(), value.size()});
+        try {
+            bytes_.append(key).append(value);
+        } catch (...) {
+            bytes_.resize(before);
+            parts_.pop_back();
+            throw;
+        }
+    }
+    std::string bytes_;
+    std::vector<part> parts_;
+};
+
+} // namespace keel::inline v0
+
+#endif
+
+// ---- keel/engine/operations.hpp ----
+#ifndef KEEL_ENGINE_OPERATIONS_HPP
+#define KEEL_ENGINE_OPERATIONS_HPP
+
+// What a store asks of a record before the log takes it, and a batch as the log wants it.
+
+namespace keel::inline v0::detail {
+
+/// A key that the log can hold. Errors: invalid_argument (empty), too_large.
+[[nodiscard]] inline result<void> check_key(std::string_view key) {
+    if (key.empty()) return failure(errc::invalid_argument, "a key has at least one byte");
+    if (key.size() > format::key_bytes_max)
+        return failure(errc::too_large, "the key has " + std::to_string(key.size()) + " bytes, the limit is " +
+                                            std::to_string(format::key_bytes_max) + ": store long names as values");
+    return {};
+}
+/// A record that the log can hold and a table can take from it. Errors: those of its key; too_large.
+[[nodiscard]] inline result<void> check_record(std::string_view key, std::size_t value_bytes) {
+    KEEL_TRY(check_key(key));
+    if (value_bytes > format::record_bytes_max - key.size())
+        return failure(errc::too_large, "key and value have " + std::to_string(key.size()) + " and " +
+                                            std::to_string(value_bytes) + " bytes, the limit for both is " +
+                                            std::to_string(format::record_bytes_max) + ": store it in parts");
+    return {};
+}
+
+/// The operations of a batch, as views into it: valid until it changes.
+[[nodiscard]] inline std::vector<wal::operation> operations_of(write_batch const& batch) {
+    std::vector<wal::operation> out;
+    out.reserve(batch.size());
+    batch.for_each([&](bool erases, std::string_view key, std::string_view value) {
+        out.push_back({.type = erases ? format::frame_type::erase : format::frame_type::put,
+                       .key = as_bytes(key),
+                       .value = as_bytes(value)});
+    });
+    return out;
+}
+
+} // namespace keel::inline v0::detail
+
+#endif
+
 // ---- keel/engine/ingestion.hpp ----
 #ifndef KEEL_ENGINE_INGESTION_HPP
 #define KEEL_ENGINE_INGESTION_HPP
@@ -28237,7 +28284,7 @@ template <class Config>
 class ingestion {
 public:
     using levels_type = levels<reading_config<Config>>;
-    using core_type = log_core<writing_config<Config>, levels_type>;
+    using core_type = store_core<writing_config<Config>, levels_type>;
     using table_type = typename levels_type::table_type;
 
     ingestion(core_type& core, levels_type& parts, table_ids& ids)
@@ -28304,18 +28351,111 @@ private:
 
 #endif
 
-// ---- keel/engine/scan.hpp ----
-#ifndef KEEL_ENGINE_SCAN_HPP
-#define KEEL_ENGINE_SCAN_HPP
+// ---- keel/engine/snapshot.hpp ----
+#ifndef KEEL_ENGINE_SNAPSHOT_HPP
+#define KEEL_ENGINE_SNAPSHOT_HPP
 
-// Reading many keys in order: which ones (range, prefix), as of when (snapshot), and the loop over them:
-//
-//   auto all = db.scan();
-//   for (auto&& [key, value] : all) ...
-//   if (auto whole = all.status(); !whole) ...     the loop ended early: a key could not be read
-//
-// A loop cannot notice by itself that it ended early. So a scan that did, because of damage, and that is let go of without having been
-// asked for its status() or its gaps(), tells the observer (observe::scan_unchecked), and is an assertion that fails in debug builds.
+// A moment of a store's history, for reads that must not change.
+
+namespace keel::inline v0 {
+
+/// A moment of a store's history: reads through it never change. Small; copies share the moment. Outlives nothing: using it with
+/// another store, or with a later opening of the same one, is invalid_argument. While it lives the store keeps the versions it sees.
+class snapshot {
+public:
+    /// `held`: keeps the moment as long as it lives. `of`: where the store has its moments.
+    snapshot(std::shared_ptr<void const> held, void const* of, lsn at) noexcept
+        : held_{std::move(held)}, of_{of}, at_{at} {}
+
+    /// 0: it was taken from a store that was closed.
+    [[nodiscard]] lsn at() const noexcept { return *held_ ? at_ : lsn{}; }
+    /// `of`: where a store has its moments.
+    [[nodiscard]] bool belongs_to(void const* of) const noexcept { return *held_ && of_ == of; }
+
+private:
+    io::process_bound<std::shared_ptr<void const>> held_;
+    void const* of_;
+    lsn at_;
+};
+
+namespace detail {
+[[nodiscard]] inline error of_another_store() {
+    return {.code = errc::invalid_argument,
+            .message = "the snapshot was taken from another store, or from an earlier opening of this one"};
+}
+} // namespace detail
+
+} // namespace keel::inline v0
+
+#endif
+
+// ---- keel/engine/storage_report.hpp ----
+#ifndef KEEL_ENGINE_STORAGE_REPORT_HPP
+#define KEEL_ENGINE_STORAGE_REPORT_HPP
+
+// Where a store's bytes are, and what merging them cost: what basic_engine::storage() gives.
+
+namespace keel::inline v0 {
+
+/// Where a store's bytes are, and what merging cost since it was opened.
+struct storage_report {
+    static constexpr std::size_t levels_max = 7; ///< of tables; as many as the manifest has
+    struct level {
+        std::uint64_t tables = 0;
+        std::uint64_t bytes = 0;
+        std::uint64_t records = 0; ///< all versions, tombstones among them
+    };
+    std::uint64_t segments = 0;             ///< of the log, prepared ones among them
+    std::uint64_t log_bytes = 0;            ///< their size
+    std::array<level, levels_max> levels{}; ///< the first: what was ingested and not merged yet
+    std::uint64_t merges = 0;
+    std::uint64_t merge_bytes_read = 0;
+    std::uint64_t merge_bytes_written = 0;
+    std::uint64_t records_dropped = 0;
+    std::uint64_t log_waiting = 0;    ///< bytes of the log that could be merged now
+    std::uint64_t write_rate = 0;     ///< bytes a second that may be written, because merging is behind; 0: any
+    std::uint64_t stalled_writes = 0; ///< that waited for that
+    std::uint64_t open_files = 0;     ///< tables and segments that are open to be read,
+    std::uint64_t open_files_max = 0; ///< and how many may be
+    std::uint64_t mapped_files = 0;   ///< which are read without being open
+    std::chrono::nanoseconds stalled_time{};
+};
+
+/// "3 segments of 192 KiB; level 1: 2 tables, 4096 KiB, 900 records; 5 merges read 9000 KiB, wrote 4096 KiB, dropped 17 records; ..."
+[[nodiscard]] inline std::string to_string(storage_report const& r) {
+    auto const kib = [](std::uint64_t bytes) { return std::to_string((bytes + KiB - 1) / KiB) + " KiB"; };
+    auto text = std::to_string(r.segments) + " segments of " + kib(r.log_bytes);
+    for (std::size_t i = 0; i < r.levels.size(); ++i) {
+        auto const& l = r.levels[i];
+        if (l.tables == 0) continue;
+        text += "; level " + std::to_string(i) + ": " + std::to_string(l.tables) + " tables, " + kib(l.bytes) + ", " +
+                std::to_string(l.records) + " records";
+    }
+    if (r.merges != 0)
+        text += "; " + std::to_string(r.merges) + " merges read " + kib(r.merge_bytes_read) + ", wrote " +
+                kib(r.merge_bytes_written) + ", dropped " + std::to_string(r.records_dropped) + " records";
+    if (r.log_waiting != 0)
+        text += "; " + kib(r.log_waiting) + " of log wait" +
+                (r.write_rate != 0 ? ", writes are slowed to " + kib(r.write_rate) + " a second" : "");
+    if (r.open_files != 0 || r.mapped_files != 0)
+        text += "; " + std::to_string(r.open_files) + " of " + std::to_string(r.open_files_max) + " files open, " +
+                std::to_string(r.mapped_files) + " mapped";
+    if (r.stalled_writes != 0) {
+        auto const waited = std::chrono::duration_cast<std::chrono::milliseconds>(r.stalled_time).count();
+        text += "; " + std::to_string(r.stalled_writes) + " writes waited " + std::to_string(waited) + " ms";
+    }
+    return text;
+}
+
+} // namespace keel::inline v0
+
+#endif
+
+// ---- keel/engine/range.hpp ----
+#ifndef KEEL_ENGINE_RANGE_HPP
+#define KEEL_ENGINE_RANGE_HPP
+
+// Which keys a scan goes over, what it does where some cannot be read, and what it says of those.
 
 namespace keel::inline v0 {
 
@@ -28367,6 +28507,45 @@ struct key_gap {
 
 namespace detail {
 
+/// {from} or {from, to}; none: all keys. Errors: invalid_argument, where there are more.
+[[nodiscard]] inline result<range> range_between(std::initializer_list<slice> from_to) {
+    if (from_to.size() > 2)
+        return failure(errc::invalid_argument,
+                       "a scan has two bounds at most, {from, to}; use multi_get() for several keys");
+    range out;
+    if (from_to.size() > 0) out.from = std::string{from_to.begin()->text()};
+    if (from_to.size() > 1) out.to = std::string{from_to.begin()[1].text()};
+    return out;
+}
+
+/// What a walk over a range has before it when it stands in front of `key`, or on it.
+[[nodiscard]] inline range rest_of(range which, std::string_view key) {
+    if (which.reverse) {
+        std::string behind{key};
+        behind += '\0'; // the next key there can be
+        if (!which.to || behind < *which.to) which.to = std::move(behind);
+    } else if (!which.from || *which.from < key) {
+        which.from = key;
+    }
+    return which;
+}
+
+} // namespace detail
+
+} // namespace keel::inline v0
+
+#endif
+
+// ---- keel/engine/range_walk.hpp ----
+#ifndef KEEL_ENGINE_RANGE_WALK_HPP
+#define KEEL_ENGINE_RANGE_WALK_HPP
+
+// The walk behind a scan. It notices that the store was closed, and that it ended early because of damage and nobody asked: a loop cannot
+// notice by itself that it ended early. A walk that did, and that is let go of without having been asked for its status() or its gaps(),
+// tells the observer (observe::scan_unchecked), and is an assertion that fails in debug builds.
+
+namespace keel::inline v0::detail {
+
 /// That a scan ended early because of damage, until somebody asks.
 class unasked_damage {
 public:
@@ -28405,104 +28584,33 @@ private:
     std::optional<error> why_{};
 };
 
-/// {from} or {from, to}; none: all keys. Errors: invalid_argument, where there are more.
-[[nodiscard]] inline result<range> range_between(std::initializer_list<slice> from_to) {
-    if (from_to.size() > 2)
-        return failure(errc::invalid_argument,
-                       "a scan has two bounds at most, {from, to}; use multi_get() for several keys");
-    range out;
-    if (from_to.size() > 0) out.from = std::string{from_to.begin()->text()};
-    if (from_to.size() > 1) out.to = std::string{from_to.begin()[1].text()};
-    return out;
-}
-
-/// What a walk over a range has before it when it stands in front of `key`, or on it.
-[[nodiscard]] inline range rest_of(range which, std::string_view key) {
-    if (which.reverse) {
-        std::string behind{key};
-        behind += '\0'; // the next key there can be
-        if (!which.to || behind < *which.to) which.to = std::move(behind);
-    } else if (!which.from || *which.from < key) {
-        which.from = key;
-    }
-    return which;
-}
-
-} // namespace detail
-
-namespace detail {
-[[nodiscard]] inline error of_another_store() {
-    return {.code = errc::invalid_argument,
-            .message = "the snapshot was taken from another store, or from an earlier opening of this one"};
-}
-} // namespace detail
-
-/// A moment of a store's history: reads through it never change. Small; copies share the moment. Outlives nothing: using it with
-/// another store, or with a later opening of the same one, is invalid_argument. While it lives the store keeps the versions it sees.
-class snapshot {
+/// A walk over the keys of a range at one moment: what a scan does (engine/scan.hpp). Keeps its data alive. One thread's.
+template <class Config>
+class range_walk {
 public:
-    explicit snapshot(std::shared_ptr<detail::moments::hold const> held) noexcept : held_{std::move(held)} {}
-
-    /// 0: it was taken from a store that was closed.
-    [[nodiscard]] lsn at() const noexcept { return *held_ ? held_->at() : lsn{}; }
-    [[nodiscard]] bool belongs_to(detail::moments const& of) const noexcept { return *held_ && held_->of() == &of; }
-
-private:
-    io::process_bound<std::shared_ptr<detail::moments::hold const>> held_;
-};
-
-/// The iterator of every scan: single pass, in step with its scan, which must outlive it and stay where it is.
-template <class Scan>
-class scan_iterator {
-public:
-    using iterator_concept = std::input_iterator_tag;
-    using value_type = typename Scan::value_type;
-    using difference_type = std::ptrdiff_t;
-
-    scan_iterator() = default;
-    explicit scan_iterator(Scan* of) noexcept : of_{of} {}
-    /// Key and value, or the key alone; the views are valid until the iterator moves on.
-    [[nodiscard]] value_type operator*() const noexcept { return of_->current(); }
-    scan_iterator& operator++() {
-        of_->advance();
-        return *this;
-    }
-    void operator++(int) { ++*this; }
-    [[nodiscard]] bool operator==(std::default_sentinel_t) const noexcept { return of_ == nullptr || !of_->valid(); }
-
-private:
-    Scan* of_ = nullptr;
-};
-
-/// Each key of a scan with its value.
-using key_and_value = std::pair<std::string_view, std::string_view>;
-
-/// What a scan gives: `for (auto&& [key, value] : scan)`; of db->keys(...), `for (auto key : scan)`. The scan keeps its data alive. One
-/// pass, one thread; begin() and seek() start it anew, and iterators of before go along. Where a record does not verify or cannot be read
-/// it ends early, or goes on behind it, as on_damage says: status() and gaps() tell. At the next step after the store was closed it ends,
-/// because from then on another process may write over the files or remove them: status() says so, too. What an iterator gave before
-/// stays valid until it moves on.
-template <class Config, class Row = key_and_value>
-class basic_scan {
-public:
-    using iterator = scan_iterator<basic_scan>;
-    using value_type = Row;
-
-    basic_scan(std::shared_ptr<detail::level_view<Config> const> of, lsn snapshot, range which,
+    range_walk(std::shared_ptr<level_view<Config> const> of, lsn snapshot, range which,
                std::shared_ptr<wal::store_lifetime const> lifetime, on_damage how = on_damage::stop)
-        : which_{std::move(which)}, at_{detail::merge_cursor<Config>{std::move(of), snapshot, how == on_damage::skip}},
+        : which_{std::move(which)}, at_{merge_cursor<Config>{std::move(of), snapshot, how == on_damage::skip}},
           lifetime_{std::move(lifetime)} {}
     /// One that has no keys, because of `why`, or of a store that may not be used. `lifetime`: nothing, or of that store.
-    explicit basic_scan(std::shared_ptr<wal::store_lifetime const> lifetime, std::optional<error> why = {})
-        : basic_scan{nullptr, {}, {}, std::move(lifetime)} {
+    explicit range_walk(std::shared_ptr<wal::store_lifetime const> lifetime, std::optional<error> why = {})
+        : range_walk{nullptr, {}, {}, std::move(lifetime)} {
         refused_ = std::move(why);
         closed_ = true;
     }
 
-    [[nodiscard]] iterator begin() { return start(which_); }
-    /// At the first key that is not in front of `key` in the direction of the scan, within its range.
-    [[nodiscard]] iterator seek(slice key) { return start(detail::rest_of(which_, key.text())); }
-    [[nodiscard]] static std::default_sentinel_t end() noexcept { return {}; }
+    /// At the first key.
+    void start() { start(which_); }
+    /// At the first key that is not in front of `key` in the direction of the walk, within its range.
+    void seek(std::string_view key) { start(rest_of(which_, key)); }
+    [[gnu::always_inline]] void advance() {
+        if (may_go_on()) valid_ = at_->step();
+        check();
+    }
+    [[nodiscard]] bool valid() const noexcept { return valid_; }
+    [[nodiscard]] std::string_view const& key() const noexcept { return at_->key(); }
+    [[nodiscard]] std::string_view const& value() const noexcept { return at_->value(); }
+    [[nodiscard]] bool ended_early() const noexcept { return closed_ || at_->trouble().has_value(); }
 
     /// Whether it went to its end: look at it behind the loop. With on_damage::stop that means that all keys were seen that there are. Errors:
     /// corruption, closed, and the machine's.
@@ -28528,35 +28636,20 @@ public:
     }
 
 private:
-    friend iterator;
-    template <class>
-    friend class transaction_scan;
-    [[nodiscard]] bool valid() const noexcept { return valid_; }
-    [[nodiscard]] bool ended_early() const noexcept { return closed_ || at_->trouble().has_value(); }
-    [[nodiscard]] value_type current() const noexcept {
-        if constexpr (std::is_same_v<Row, key_and_value>) return {at_->key(), at_->value()};
-        else return at_->key();
-    }
-    [[nodiscard]] iterator start(range const& part) {
+    void start(range const& part) {
         unasked_->forget();
         if (may_go_on())
-            valid_ = at_->start(part.reverse ? detail::direction::backward : detail::direction::forward, part.from,
-                                part.to);
-        check();
-        return iterator{this};
-    }
-    void advance() {
-        if (may_go_on()) valid_ = at_->step();
+            valid_ = at_->start(part.reverse ? direction::backward : direction::forward, part.from, part.to);
         check();
     }
     [[nodiscard]] bool is_here() const noexcept { return lifetime_ && lifetime_->is_here(); }
-    [[nodiscard]] bool may_go_on() noexcept {
+    [[nodiscard, gnu::always_inline]] bool may_go_on() noexcept {
         if (!closed_ && lifetime_ && lifetime_->is_open()) [[likely]]
             return true;
         closed_ = true;
         return valid_ = false;
     }
-    void check() {
+    [[gnu::always_inline]] void check() {
         // Trouble met while the store was closed may be another process's work on the files.
         if (!valid_ && !closed_ && at_->trouble()) closed_ = !lifetime_->is_open();
         if (!valid_) {
@@ -28568,278 +28661,119 @@ private:
     }
 
     range which_;
-    io::process_bound<detail::merge_cursor<Config>> at_;
+    io::process_bound<merge_cursor<Config>> at_;
     std::shared_ptr<wal::store_lifetime const> lifetime_; ///< nothing: of an object that was moved from
     bool valid_ = false;
     bool closed_ = false;            ///< it ended because the store was closed, or never began
     std::optional<error> refused_{}; ///< why it never began
-    mutable io::process_bound<detail::unasked_damage> unasked_{};
-};
-
-} // namespace keel::inline v0
-
-#endif
-
-// ---- keel/engine/scan_calls.hpp ----
-#ifndef KEEL_ENGINE_SCAN_CALLS_HPP
-#define KEEL_ENGINE_SCAN_CALLS_HPP
-
-// The ways to ask a store for a scan: scan(...) gives keys with their values, keys(...) the keys alone.
-//
-//   db.scan()                      all keys                  db.scan(snapshot)               as of a moment
-//   db.scan({"a", "b"})            from "a", below "b"       db.scan({}, snapshot)           likewise
-//   db.scan({"a"})                 from "a" to the end       db.scan({"a", "b"}, snapshot)
-//   db.scan(keel::prefix{"user:"}) that begin so             db.scan(keel::on_damage::skip)  goes on behind damage
-//   db.scan(keel::range{.to = "b", .reverse = true})         ... and each with on_damage behind it
-
-namespace keel::inline v0::detail {
-
-/// Gives `Store` its calls. Store::walk<Scan>(range, snapshot const* or null, on_damage) makes the scan, and Store::refuse<Scan>(error) one
-/// that has no keys and says why.
-template <class Store, class Scan, class Keys>
-class scan_calls {
-    using moment = keel::snapshot;
-
-public:
-    /// Keys in order, with their values: all of them, a range, a prefix; now, or as of a snapshot of this store. Where a key cannot be read
-    /// the scan ends early, or goes on behind it (on_damage). Ask its status(), or its gaps(), behind the loop: they also say what is wrong
-    /// with the call. invalid_argument: the snapshot was taken from another store, or more than two bounds were given.
-    [[nodiscard]] Scan scan(range which = {}, on_damage how = on_damage::stop) const {
-        return walk<Scan>(std::move(which), nullptr, how);
-    }
-    [[nodiscard]] Scan scan(range which, moment const& as_of, on_damage how = on_damage::stop) const {
-        return walk<Scan>(std::move(which), &as_of, how);
-    }
-    [[nodiscard]] Scan scan(prefix const& which, on_damage how = on_damage::stop) const {
-        return walk<Scan>(which.as_range(), nullptr, how);
-    }
-    [[nodiscard]] Scan scan(prefix const& which, moment const& as_of, on_damage how = on_damage::stop) const {
-        return walk<Scan>(which.as_range(), &as_of, how);
-    }
-    [[nodiscard]] Scan scan(std::initializer_list<slice> from_to, on_damage how = on_damage::stop) const {
-        return between<Scan>(from_to, nullptr, how);
-    }
-    [[nodiscard]] Scan scan(std::initializer_list<slice> from_to, moment const& as_of,
-                            on_damage how = on_damage::stop) const {
-        return between<Scan>(from_to, &as_of, how);
-    }
-    [[nodiscard]] Scan scan(moment const& as_of, on_damage how = on_damage::stop) const {
-        return walk<Scan>({}, &as_of, how);
-    }
-    [[nodiscard]] Scan scan(on_damage how) const { return walk<Scan>({}, nullptr, how); }
-
-    /// The same without the values.
-    [[nodiscard]] Keys keys(range which = {}, on_damage how = on_damage::stop) const {
-        return walk<Keys>(std::move(which), nullptr, how);
-    }
-    [[nodiscard]] Keys keys(range which, moment const& as_of, on_damage how = on_damage::stop) const {
-        return walk<Keys>(std::move(which), &as_of, how);
-    }
-    [[nodiscard]] Keys keys(prefix const& which, on_damage how = on_damage::stop) const {
-        return walk<Keys>(which.as_range(), nullptr, how);
-    }
-    [[nodiscard]] Keys keys(prefix const& which, moment const& as_of, on_damage how = on_damage::stop) const {
-        return walk<Keys>(which.as_range(), &as_of, how);
-    }
-    [[nodiscard]] Keys keys(std::initializer_list<slice> from_to, on_damage how = on_damage::stop) const {
-        return between<Keys>(from_to, nullptr, how);
-    }
-    [[nodiscard]] Keys keys(std::initializer_list<slice> from_to, moment const& as_of,
-                            on_damage how = on_damage::stop) const {
-        return between<Keys>(from_to, &as_of, how);
-    }
-    [[nodiscard]] Keys keys(moment const& as_of, on_damage how = on_damage::stop) const {
-        return walk<Keys>({}, &as_of, how);
-    }
-    [[nodiscard]] Keys keys(on_damage how) const { return walk<Keys>({}, nullptr, how); }
-
-protected:
-    scan_calls() = default;
-    scan_calls(scan_calls&&) noexcept = default;
-    scan_calls& operator=(scan_calls&&) noexcept = default;
-    ~scan_calls() = default;
-
-private:
-    template <class S>
-    [[nodiscard]] S walk(range which, moment const* as_of, on_damage how) const {
-        return static_cast<Store const&>(*this).template walk<S>(std::move(which), as_of, how);
-    }
-    template <class S>
-    [[nodiscard]] S between(std::initializer_list<slice> from_to, moment const* as_of, on_damage how) const {
-        auto which = range_between(from_to);
-        if (!which) return static_cast<Store const&>(*this).template refuse<S>(std::move(which).error());
-        return walk<S>(std::move(*which), as_of, how);
-    }
+    mutable io::process_bound<unasked_damage> unasked_{};
 };
 
 } // namespace keel::inline v0::detail
 
 #endif
 
-// ---- keel/engine/storage_report.hpp ----
-#ifndef KEEL_ENGINE_STORAGE_REPORT_HPP
-#define KEEL_ENGINE_STORAGE_REPORT_HPP
+// ---- keel/engine/store_walk.hpp ----
+#ifndef KEEL_ENGINE_STORE_WALK_HPP
+#define KEEL_ENGINE_STORE_WALK_HPP
 
-// Where a store's bytes are, and what merging them cost: what basic_engine::storage() gives.
+// What every scan walks with: the store at one moment, and for a transaction its own writes on top of that.
 
-namespace keel::inline v0 {
+namespace keel::inline v0::detail {
 
-/// Where a store's bytes are, and what merging cost since it was opened.
-struct storage_report {
-    struct level {
-        std::uint64_t tables = 0;
-        std::uint64_t bytes = 0;
-        std::uint64_t records = 0; ///< all versions, tombstones among them
-    };
-    std::uint64_t segments = 0;                       ///< of the log, prepared ones among them
-    std::uint64_t log_bytes = 0;                      ///< their size
-    std::array<level, format::table_levels> levels{}; ///< the first: what was ingested and not merged yet
-    std::uint64_t merges = 0;
-    std::uint64_t merge_bytes_read = 0;
-    std::uint64_t merge_bytes_written = 0;
-    std::uint64_t records_dropped = 0;
-    std::uint64_t log_waiting = 0;    ///< bytes of the log that could be merged now
-    std::uint64_t write_rate = 0;     ///< bytes a second that may be written, because merging is behind; 0: any
-    std::uint64_t stalled_writes = 0; ///< that waited for that
-    std::uint64_t open_files = 0;     ///< tables and segments that are open to be read,
-    std::uint64_t open_files_max = 0; ///< and how many may be
-    std::uint64_t mapped_files = 0;   ///< which are read without being open
-    std::chrono::nanoseconds stalled_time{};
-};
+/// What a transaction has written: a value, or nothing where it erased.
+using own_writes = std::map<std::string, std::optional<std::string>, std::less<>>;
 
-/// "3 segments of 192 KiB; level 1: 2 tables, 4096 KiB, 900 records; 5 merges read 9000 KiB, wrote 4096 KiB, dropped 17 records; ..."
-[[nodiscard]] inline std::string to_string(storage_report const& r) {
-    auto const kib = [](std::uint64_t bytes) { return std::to_string((bytes + KiB - 1) / KiB) + " KiB"; };
-    auto text = std::to_string(r.segments) + " segments of " + kib(r.log_bytes);
-    for (std::size_t i = 0; i < r.levels.size(); ++i) {
-        auto const& l = r.levels[i];
-        if (l.tables == 0) continue;
-        text += "; level " + std::to_string(i) + ": " + std::to_string(l.tables) + " tables, " + kib(l.bytes) + ", " +
-                std::to_string(l.records) + " records";
-    }
-    if (r.merges != 0)
-        text += "; " + std::to_string(r.merges) + " merges read " + kib(r.merge_bytes_read) + ", wrote " +
-                kib(r.merge_bytes_written) + ", dropped " + std::to_string(r.records_dropped) + " records";
-    if (r.log_waiting != 0)
-        text += "; " + kib(r.log_waiting) + " of log wait" +
-                (r.write_rate != 0 ? ", writes are slowed to " + kib(r.write_rate) + " a second" : "");
-    if (r.open_files != 0 || r.mapped_files != 0)
-        text += "; " + std::to_string(r.open_files) + " of " + std::to_string(r.open_files_max) + " files open, " +
-                std::to_string(r.mapped_files) + " mapped";
-    if (r.stalled_writes != 0) {
-        auto const waited = std::chrono::duration_cast<std::chrono::milliseconds>(r.stalled_time).count();
-        text += "; " + std::to_string(r.stalled_writes) + " writes waited " + std::to_string(waited) + " ms";
-    }
-    return text;
+[[nodiscard]] inline bool lies_in(range const& which, std::string_view key) noexcept {
+    return (!which.from || key >= *which.from) && (!which.to || key < *which.to);
 }
 
-} // namespace keel::inline v0
-
-#endif
-
-// ---- keel/engine/transact.hpp ----
-#ifndef KEEL_ENGINE_TRANSACT_HPP
-#define KEEL_ENGINE_TRANSACT_HPP
-
-// engine::transact() and engine::update(): a function runs in a transaction, and runs again in a new one where another commit came first.
-//
-// A new transaction begins behind the record that the last one met: begin() waits until that is visible. So each round of conflicts lets one
-// commit through and costs one sync. The pause before each further run doubles and is a random part of that, so that threads that met at one
-// key do not meet there again at the same time.
-
-namespace keel::inline v0 {
-
-/// How often a transaction is run again that another commit came before.
-struct transact_options {
-    unsigned attempts = 128;                   ///< runs of the function at most; 0 is taken as 1
-    std::chrono::microseconds backoff_min{50}; ///< the longest pause before the second run; it doubles from run to run
-    std::chrono::microseconds backoff_max{10'000}; ///< and is never longer than this
-};
-
-/// What a transaction's function returned in the run that was committed, and the LSN of its last write.
-template <class T>
-struct committed {
-    T value;
-    lsn at{};
-};
-
-namespace detail {
-
-/// result<T> for a function that returns T or result<T>; T may be void.
-template <class T>
-struct as_result : std::type_identity<result<std::remove_cvref_t<T>>> {};
-template <class T>
-struct as_result<result<T>> : std::type_identity<result<T>> {};
-
-/// What `fn` returns, as a result. Exceptions of `fn` pass.
-template <class Fn, class... Args>
-[[nodiscard]] auto call_for_result(Fn& fn, Args&&... args) {
-    using given = std::invoke_result_t<Fn&, Args...>;
-    using out = typename as_result<std::remove_cvref_t<given>>::type;
-    if constexpr (std::is_void_v<given>) {
-        std::invoke(fn, std::forward<Args>(args)...);
-        return out{};
-    } else {
-        return out{std::invoke(fn, std::forward<Args>(args)...)};
-    }
-}
-
-/// Pauses between the runs of one transaction. One thread's.
-class backoff {
+/// One pass, one thread. Of a transaction, whose writes must outlive it: keys and values are valid until it moves on or the transaction
+/// writes.
+template <class Config>
+class store_walk {
 public:
-    explicit backoff(transact_options const& how) : max_{how.backoff_max}, longest_{how.backoff_min} {}
+    explicit store_walk(range_walk<Config> base) : base_{std::move(base)} {}
+    store_walk(range_walk<Config> base, own_writes const& own, range which)
+        : base_{std::move(base)}, own_{&own}, which_{std::move(which)} {}
 
-    /// `conflict`: the LSN that was met; threads that meet the same one pause differently.
-    void pause(lsn conflict) {
-        if (!chance_) {
-            auto const thread = std::hash<std::thread::id>{}(std::this_thread::get_id());
-            chance_.emplace(static_cast<std::minstd_rand::result_type>(thread ^ (thread >> 32) ^ conflict.value));
-            chance_->discard(1);
-        }
-        auto const longest = std::max(std::min(longest_, max_), std::chrono::microseconds{0}).count();
-        std::uniform_int_distribution<std::chrono::microseconds::rep> some{0, longest};
-        std::this_thread::sleep_for(std::chrono::microseconds{some(*chance_)});
-        if (longest_ < max_) longest_ *= 2;
+    void start() {
+        if (own_ != nullptr) place(which_);
+        base_.start();
+        if (own_ != nullptr) settle();
     }
+    void seek(std::string_view key) {
+        if (own_ != nullptr) place(rest_of(which_, key));
+        base_.seek(key);
+        if (own_ != nullptr) settle();
+    }
+    [[gnu::always_inline]] void step() {
+        if (own_ == nullptr) return base_.advance();
+        if (from_own_) pass_own();
+        else base_.advance();
+        settle();
+    }
+    [[nodiscard]] bool valid() const noexcept { return own_ == nullptr ? base_.valid() : valid_; }
+    /// Both stand where they are until the next step.
+    [[nodiscard]] std::string_view const& key() const noexcept { return from_own_ ? own_key_ : base_.key(); }
+    [[nodiscard]] std::string_view const& value() const noexcept { return from_own_ ? own_value_ : base_.value(); }
+    [[nodiscard]] result<void> status() const { return base_.status(); }
+    /// The transaction's own writes are never missing.
+    [[nodiscard]] std::vector<key_gap> gaps() const { return base_.gaps(); }
 
 private:
-    std::chrono::microseconds max_;
-    std::chrono::microseconds longest_;
-    std::optional<std::minstd_rand> chance_{};
+    void place(range const& part) {
+        first_ = part.from ? own_->lower_bound(*part.from) : own_->begin();
+        last_ = part.to ? own_->lower_bound(*part.to) : own_->end();
+        if (part.from && part.to && *part.to < *part.from) last_ = first_;
+    }
+    [[nodiscard]] own_writes::const_iterator own() const noexcept { return which_.reverse ? std::prev(last_) : first_; }
+    void pass_own() noexcept {
+        if (which_.reverse) --last_;
+        else ++first_;
+    }
+    /// The next key of either side; where both have it, the transaction's own write counts.
+    void settle() {
+        for (;;) {
+            bool const has_base = base_.valid();
+            bool const has_own = first_ != last_;
+            // A base that ended in an error has no next key to compare with: the scan ends there, too.
+            valid_ = (has_base || has_own) && !base_.ended_early();
+            from_own_ = false;
+            if (!valid_) return;
+            from_own_ = has_own && (!has_base || !comes_first(base_.key(), own()->first));
+            if (!from_own_) return;
+            if (has_base && base_.key() == own()->first) base_.advance();
+            if (own()->second) {
+                own_key_ = own()->first;
+                own_value_ = *own()->second;
+                return;
+            }
+            pass_own();
+        }
+    }
+    [[nodiscard]] bool comes_first(std::string_view a, std::string_view b) const noexcept {
+        return which_.reverse ? a > b : a < b;
+    }
+
+    range_walk<Config> base_;
+    own_writes const* own_ = nullptr; ///< nothing: it is no transaction's
+    range which_{};
+    own_writes::const_iterator first_{}; // own writes not passed yet: [first_, last_)
+    own_writes::const_iterator last_{};
+    std::string_view own_key_{}; // where the walk stands on an own write
+    std::string_view own_value_{};
+    bool valid_ = false;
+    bool from_own_ = false;
 };
 
-/// Runs `fn(transaction&)` and commits by `commit(transaction&)`, until no other commit came first. `begin()` gives a transaction.
-template <class Begin, class Fn, class Commit>
-[[nodiscard]] auto run_until_committed(Begin const& begin, Fn& fn, Commit const& commit, transact_options const& how) {
-    using transaction = decltype(begin());
-    using given_type = decltype(call_for_result(fn, std::declval<transaction&>()));
-    using value = typename given_type::value_type;
-    using out = std::conditional_t<std::is_void_v<value>, result<lsn>, result<committed<value>>>;
-    backoff between{how};
-    for (unsigned run = 1;; ++run) {
-        auto tx = begin();
-        auto given = call_for_result(fn, tx);
-        if (!given) return out{failure(std::move(given).error())};
-        result<lsn> at = commit(tx);
-        if constexpr (std::is_void_v<value>) {
-            if (at) return out{*at};
-        } else {
-            if (at) return out{committed<value>{std::move(*given), *at}};
-        }
-        if (at.error().code != errc::conflict || run >= how.attempts) return out{failure(std::move(at).error())};
-        between.pause(at.error().at);
-    }
-}
-
-} // namespace detail
-
-} // namespace keel::inline v0
+} // namespace keel::inline v0::detail
 
 #endif
 
-// ---- keel/engine/transaction.hpp ----
-#ifndef KEEL_ENGINE_TRANSACTION_HPP
-#define KEEL_ENGINE_TRANSACTION_HPP
+// ---- keel/engine/transaction_body.hpp ----
+#ifndef KEEL_ENGINE_TRANSACTION_BODY_HPP
+#define KEEL_ENGINE_TRANSACTION_BODY_HPP
 
 // Transactions: reads of one moment, writes of one's own on top, and a commit that is one batch of the log. Optimistic: nothing is
 // locked while a transaction runs. Whether it may commit is decided at the moment its batch takes its LSNs, when the writer's mutex
@@ -28850,138 +28784,38 @@ template <class Begin, class Fn, class Commit>
 // since is asked for, which is in memory; where a seal or a merge has put it into a file meanwhile, the look without the mutex is
 // repeated. Parts that have nothing newer than the transaction's moment are not read at all, damaged or not.
 
-namespace keel::inline v0 {
-
-namespace detail {
-
-/// What a transaction has written: a value, or nothing where it erased.
-using own_writes = std::map<std::string, std::optional<std::string>, std::less<>>;
-
-[[nodiscard]] inline bool lies_in(range const& which, std::string_view key) noexcept {
-    return (!which.from || key >= *which.from) && (!which.to || key < *which.to);
-}
-
-} // namespace detail
-
-/// A scan of a transaction: the store at its moment, with its own writes on top. One pass, one thread. Views are valid until the
-/// iterator moves on or the transaction writes; the transaction must outlive the scan.
-template <class Config>
-class transaction_scan {
-public:
-    using iterator = scan_iterator<transaction_scan>;
-    using value_type = key_and_value;
-
-    transaction_scan(basic_scan<Config> base, detail::own_writes const& own, range which)
-        : base_{std::move(base)}, own_{&own}, which_{std::move(which)} {}
-
-    [[nodiscard]] iterator begin() {
-        place(which_);
-        at_ = base_.begin();
-        settle();
-        return iterator{this};
-    }
-    /// As of basic_scan.
-    [[nodiscard]] iterator seek(slice key) {
-        place(detail::rest_of(which_, key.text()));
-        at_ = base_.seek(key);
-        settle();
-        return iterator{this};
-    }
-    [[nodiscard]] static std::default_sentinel_t end() noexcept { return {}; }
-
-    /// As of basic_scan.
-    [[nodiscard]] result<void> status() const { return base_.status(); }
-    /// As of basic_scan. The transaction's own writes are never missing.
-    [[nodiscard]] std::vector<key_gap> gaps() const { return base_.gaps(); }
-
-private:
-    friend iterator;
-    [[nodiscard]] bool valid() const noexcept { return valid_; }
-    [[nodiscard]] value_type current() const noexcept { return current_; }
-    void place(range const& part) {
-        first_ = part.from ? own_->lower_bound(*part.from) : own_->begin();
-        last_ = part.to ? own_->lower_bound(*part.to) : own_->end();
-        if (part.from && part.to && *part.to < *part.from) last_ = first_;
-    }
-    [[nodiscard]] detail::own_writes::const_iterator own() const noexcept {
-        return which_.reverse ? std::prev(last_) : first_;
-    }
-    void pass_own() noexcept {
-        if (which_.reverse) --last_;
-        else ++first_;
-    }
-    void advance() {
-        if (from_own_) pass_own();
-        else ++at_;
-        settle();
-    }
-    /// The next key of either side; where both have it, the transaction's own write counts.
-    void settle() {
-        for (;;) {
-            bool const has_base = at_ != base_.end();
-            bool const has_own = first_ != last_;
-            // A base that ended in an error has no next key to compare with: the scan ends there, too.
-            valid_ = (has_base || has_own) && !base_.ended_early();
-            if (!valid_) return;
-            from_own_ = has_own && (!has_base || !comes_first((*at_).first, own()->first));
-            if (!from_own_) {
-                current_ = *at_;
-                return;
-            }
-            if (has_base && (*at_).first == own()->first) ++at_;
-            if (own()->second) {
-                current_ = {own()->first, *own()->second};
-                return;
-            }
-            pass_own();
-        }
-    }
-    [[nodiscard]] bool comes_first(std::string_view a, std::string_view b) const noexcept {
-        return which_.reverse ? a > b : a < b;
-    }
-
-    basic_scan<Config> base_;
-    typename basic_scan<Config>::iterator at_{};
-    detail::own_writes const* own_;
-    range which_;
-    detail::own_writes::const_iterator first_{}; // own writes not passed yet: [first_, last_)
-    detail::own_writes::const_iterator last_{};
-    value_type current_{};
-    bool valid_ = false;
-    bool from_own_ = false;
-};
+namespace keel::inline v0::detail {
 
 /// One transaction of a store. Ends with commit() or rollback(); one that is let go of is rolled back, and leaves nothing. Moves, is
 /// not copyable; one thread at a time. It may outlive its store: once that is closed, reading and committing say closed.
 template <class Config>
-class basic_transaction {
-    using reading = detail::reading_config<Config>;
+class transaction_body {
+    using reading = reading_config<Config>;
 
 public:
     using isolation = typename Config::isolation;
-    using levels_type = detail::levels<reading>;
-    using core_type = detail::log_core<detail::writing_config<Config>, levels_type>;
+    using levels_type = levels<reading>;
+    using core_type = store_core<writing_config<Config>, levels_type>;
 
-    basic_transaction(std::weak_ptr<core_type> core, std::shared_ptr<levels_type const> levels,
-                      std::shared_ptr<detail::moments::hold const> held,
-                      std::shared_ptr<wal::store_lifetime const> lifetime, std::shared_ptr<detail::write_delay> delay)
+    transaction_body(std::weak_ptr<core_type> core, std::shared_ptr<levels_type const> levels,
+                     std::shared_ptr<moments::hold const> held, std::shared_ptr<wal::store_lifetime const> lifetime,
+                     std::shared_ptr<write_delay> delay)
         : core_{std::move(core)}, levels_{std::move(levels)}, moment_{held->at()}, held_{std::move(held)},
           lifetime_{std::move(lifetime)}, delay_{std::move(delay)} {}
     /// One of a store that may not be used. `lifetime`: nothing, or of that store.
-    explicit basic_transaction(std::shared_ptr<wal::store_lifetime const> lifetime) : lifetime_{std::move(lifetime)} {}
-    basic_transaction(basic_transaction&&) noexcept = default;
-    basic_transaction& operator=(basic_transaction&&) noexcept = default;
-    basic_transaction(basic_transaction const&) = delete;
-    basic_transaction& operator=(basic_transaction const&) = delete;
+    explicit transaction_body(std::shared_ptr<wal::store_lifetime const> lifetime) : lifetime_{std::move(lifetime)} {}
+    transaction_body(transaction_body&&) noexcept = default;
+    transaction_body& operator=(transaction_body&&) noexcept = default;
+    transaction_body(transaction_body const&) = delete;
+    transaction_body& operator=(transaction_body const&) = delete;
 
     /// The moment it reads from: the last LSN that was visible when it began.
     [[nodiscard]] lsn moment() const noexcept { return moment_; }
 
     /// The value of a key: of this transaction's own last write, else as of its moment; nothing where it has none.
-    [[nodiscard]] result<std::optional<std::string>> get(slice asked) {
+    [[nodiscard]] result<std::optional<std::string>> get(std::string_view key) {
         if (ended_ || !lifetime_ || !lifetime_->is_open()) [[unlikely]]
             return failure(goes_on().error());
-        auto const key = asked.text();
         if (auto const mine = writes_.find(key); mine != writes_.end()) return mine->second;
         if constexpr (isolation::validates_reads) read_.emplace(key);
         auto const view = levels_->view();
@@ -28991,29 +28825,22 @@ public:
         return *found ? std::move((*found)->value) : std::optional<std::string>{};
     }
     /// Errors: invalid_argument (empty key, or the transaction has ended), too_large (the key).
-    [[nodiscard]] result<void> put(slice key, slice value) { return change(key.text(), std::string{value.text()}); }
-    [[nodiscard]] result<void> erase(slice key) { return change(key.text(), std::nullopt); }
+    [[nodiscard]] result<void> put(std::string_view key, std::string_view value) {
+        return change(key, std::string{value});
+    }
+    [[nodiscard]] result<void> erase(std::string_view key) { return change(key, std::nullopt); }
 
     /// Keys in order, its own writes among them. Nothing once the transaction has ended.
-    [[nodiscard]] transaction_scan<reading> scan(range which = {}, on_damage how = on_damage::stop) {
-        using scan_type = basic_scan<reading>;
-        if (!lifetime_ || !lifetime_->is_open()) return {scan_type{lifetime_}, writes_, {}};
-        if (!*levels_)
-            return {scan_type{std::make_shared<detail::level_view<reading>>(), {}, {}, lifetime_}, writes_, {}};
+    [[nodiscard]] store_walk<reading> walk_over(range which, on_damage how) {
+        using base = range_walk<reading>;
+        if (!lifetime_ || !lifetime_->is_open()) return {base{lifetime_}, writes_, {}};
+        if (!*levels_) return {base{std::make_shared<level_view<reading>>(), {}, {}, lifetime_}, writes_, {}};
         if constexpr (isolation::validates_reads) scanned_.push_back(which);
-        return {scan_type{levels_->view(), moment_, which, lifetime_, how}, writes_, which};
+        return {base{levels_->view(), moment_, which, lifetime_, how}, writes_, which};
     }
-    [[nodiscard]] transaction_scan<reading> scan(prefix const& which, on_damage how = on_damage::stop) {
-        return scan(which.as_range(), how);
+    [[nodiscard]] store_walk<reading> no_walk(error why) const {
+        return {range_walk<reading>{lifetime_, std::move(why)}, writes_, {}};
     }
-    /// From the first bound, below the second: {"a", "b"}; {"a"} goes to the end. invalid_argument, in status(): there are more.
-    [[nodiscard]] transaction_scan<reading> scan(std::initializer_list<slice> from_to,
-                                                 on_damage how = on_damage::stop) {
-        auto which = detail::range_between(from_to);
-        if (!which) return {basic_scan<reading>{lifetime_, std::move(which).error()}, writes_, {}};
-        return scan(std::move(*which), how);
-    }
-    [[nodiscard]] transaction_scan<reading> scan(on_damage how) { return scan(range{}, how); }
 
     /// Writes everything as one batch and ends the transaction, whatever comes of it. Returns the LSN of its last write, once that is
     /// as safe as the durability policy says; without writes, its moment. Errors: conflict (another one was first: run it again, which
@@ -29079,7 +28906,7 @@ private:
     result<void> change(std::string_view key, std::optional<std::string> value) {
         if (!lifetime_ || !lifetime_->is_here()) return wal::why_closed(lifetime_.get());
         if (ended_) return ended(); // that the store was closed is commit()'s to say
-        KEEL_TRY(detail::check_record(key, value ? value->size() : 0));
+        KEEL_TRY(check_record(key, value ? value->size() : 0));
         writes_.insert_or_assign(std::string{key}, std::move(value));
         return {};
     }
@@ -29103,7 +28930,7 @@ private:
         }
     }
     /// Whether anything was changed behind `since`.
-    result<void> check(detail::level_view<reading> const& view, lsn since) const {
+    result<void> check(level_view<reading> const& view, lsn since) const {
         for (auto const& [key, value] : writes_) KEEL_TRY(unchanged(view, key, since));
         for (auto const& key : read_) KEEL_TRY(unchanged(view, key, since));
         for (auto const& which : scanned_) {
@@ -29122,8 +28949,7 @@ private:
         if (with) return conflict(with);
         return {};
     }
-    [[nodiscard]] result<void> unchanged(detail::level_view<reading> const& view, std::string_view key,
-                                         lsn since) const {
+    [[nodiscard]] result<void> unchanged(level_view<reading> const& view, std::string_view key, lsn since) const {
         KEEL_TRY_LET(at, view.newer(key, since));
         if (at) return conflict(at);
         return {};
@@ -29131,7 +28957,7 @@ private:
     [[nodiscard]] bool concerns(std::string_view key) const {
         if (writes_.contains(key) || read_.contains(key)) return true;
         for (auto const& which : scanned_)
-            if (detail::lies_in(which, key)) return true;
+            if (lies_in(which, key)) return true;
         return false;
     }
 
@@ -29141,16 +28967,16 @@ private:
     std::weak_ptr<core_type> core_{};
     io::process_bound<std::shared_ptr<levels_type const>> levels_{}; // nothing once it has ended, or of a closed store
     lsn moment_{};
-    io::process_bound<std::shared_ptr<detail::moments::hold const>> held_{}; // likewise
+    io::process_bound<std::shared_ptr<moments::hold const>> held_{}; // likewise
     std::shared_ptr<wal::store_lifetime const> lifetime_{};
-    std::shared_ptr<detail::write_delay> delay_{}; ///< nothing: of a store that may not be used
+    std::shared_ptr<write_delay> delay_{}; ///< nothing: of a store that may not be used
     bool ended_ = false;
-    detail::own_writes writes_{};
+    own_writes writes_{};
     std::set<std::string, std::less<>> read_{}; // both only where the policy validates reads
     std::vector<range> scanned_{};
 };
 
-} // namespace keel::inline v0
+} // namespace keel::inline v0::detail
 
 #endif
 
@@ -29341,169 +29167,105 @@ indexed_segments(Fs& fs, std::vector<served_segment> served, std::vector<index_c
 
 #endif
 
-// ---- keel/engine.hpp ----
-#ifndef KEEL_ENGINE_HPP
-#define KEEL_ENGINE_HPP
+// ---- keel/engine/engine_body.hpp ----
+#ifndef KEEL_ENGINE_ENGINE_BODY_HPP
+#define KEEL_ENGINE_ENGINE_BODY_HPP
 
-// The store: ordered keys and values over the write-ahead log, which is its level zero: records are read from where they were written.
+// What is behind a store's face (store.hpp): ordered keys and values over the write-ahead log, which is its level zero: records are read
+// from where they were written.
 //
 // put -> wal/writer (log, group commit) -> table/memtable -> visible to readers; a segment that is full is sealed with a sorted index
 // and served from there (engine/levels.hpp); behind, segments and tables are merged into tables (engine/compactor.hpp). Readers take
 // no lock that is held during I/O of a writer or a merge.
 
-namespace keel::inline v0 {
+namespace keel::inline v0::detail {
 
-/// A store over one configuration. Moves; not copyable. All calls may come from several threads at once, close() and moves apart.
-/// After close(), in an object that was moved from, and in a process that was forked from the one that opened it, every call says
-/// closed; in such a process nothing is done, by the destructor either.
+/// A store over one configuration. Does not move. Thread rules and errors: as of basic_engine, of which each call here is one.
 template <class Config>
-class basic_engine : public detail::scan_calls<basic_engine<Config>, basic_scan<detail::reading_config<Config>>,
-                                               basic_scan<detail::reading_config<Config>, std::string_view>> {
-    using reading = detail::reading_config<Config>;
-
-public:
-    using config_type = Config;
-    using transaction = basic_transaction<Config>;
-    using key_scan = basic_scan<reading>;
-    using keys_only = basic_scan<reading, std::string_view>;
+class engine_body {
+    using reading = reading_config<Config>;
+    using levels_type = levels<reading>;
+    using core_type = store_core<writing_config<Config>, levels_type>;
+    using compactor_type = compactor<Config>;
+    using policy = typename Config::compaction;
     using file_system = typename Config::file_system;
     using observer = typename Config::observer;
+    using events_type = typename core_type::events_type;
 
-    /// The longest key.
-    static constexpr std::uint64_t key_bytes_max = format::key_bytes_max;
-    /// The most bytes that key and value have together: a record fits one segment, and a table.
-    static constexpr std::uint64_t record_bytes_max = std::min(wal::record_bytes_max_of(Config::segment_bytes),
-                                                               format::record_bytes_max);
+public:
+    static constexpr auto erase_batch_bytes = std::min(64 * KiB, core_type::writer_type::batch_bytes_max);
 
-    /// Opens the store in this folder, or makes one, and recovers it: see recovery() for what was found. With `read_only` it is what the
-    /// store was at this moment, whoever writes to it meanwhile, restarts or merges: open again to see more. Errors: not_found,
-    /// not_a_store, wrong_format, wrong_policy, locked, corruption (where the repair policy refuses), recovery_attempts,
-    /// cancelled, and the machine's.
-    [[nodiscard]] static result<basic_engine> open(std::string directory, open_options const& options = {},
-                                                   file_system fs = {})
-        requires std::default_initializable<observer>
-    {
-        return open(std::move(directory), options, std::move(fs), observer{});
-    }
-    /// The same with an observer of your own, which may hold a logger.
-    [[nodiscard]] static result<basic_engine> open(std::string directory, open_options const& options, file_system fs,
-                                                   observer told) {
+    [[nodiscard]] static result<std::unique_ptr<engine_body>> open(std::string const& directory,
+                                                                   open_options const& options, file_system fs,
+                                                                   observer told) {
         auto const events = std::make_shared<events_type>(std::move(told));
         auto db = open_beside_writers(directory, options, fs, events);
         events->deliver();
         return db;
     }
 
-    basic_engine(basic_engine&&) noexcept = default;
-    basic_engine& operator=(basic_engine&& other) noexcept {
-        let_go(); // before the levels it writes to
-        levels_ = std::move(other.levels_);
-        core_ = std::move(other.core_);
-        merging_ = std::move(other.merging_);
-        lifetime_ = std::move(other.lifetime_);
-        return *this;
-    }
-    ~basic_engine() { let_go(); }
+    /// Errors: closed.
+    [[nodiscard]] result<void> check_open() const { return wal::check_open(lifetime_); }
 
-    /// Sets the value of a key. Returns the LSN once the write is as safe as the durability policy says. Errors: invalid_argument
-    /// (empty key), too_large (nothing was written), read_only, outcome_unknown, closed.
-    [[nodiscard]] result<lsn> put(slice key, slice value) {
-        wal::operation const op{.type = format::frame_type::put, .key = key.bytes(), .value = value.bytes()};
+    engine_body(engine_body const&) = delete;
+    engine_body& operator=(engine_body const&) = delete;
+    ~engine_body() { let_go(); }
+
+    [[nodiscard]] result<lsn> put(std::string_view key, std::string_view value) {
+        wal::operation const op{.type = format::frame_type::put, .key = as_bytes(key), .value = as_bytes(value)};
         return commit(std::span{&op, 1});
     }
-    /// Removes a key; it need not be there.
-    [[nodiscard]] result<lsn> erase(slice key) {
-        wal::operation const op{.type = format::frame_type::erase, .key = key.bytes()};
+    [[nodiscard]] result<lsn> erase(std::string_view key) {
+        wal::operation const op{.type = format::frame_type::erase, .key = as_bytes(key)};
         return commit(std::span{&op, 1});
     }
-    /// The same, and what was written survives power loss when this returns its LSN, whatever the durability policy. On an error of the sync
-    /// the write may be there all the same.
-    [[nodiscard]] result<lsn> put(slice key, slice value, durable_t) { return kept(put(key, value)); }
-    [[nodiscard]] result<lsn> erase(slice key, durable_t) { return kept(erase(key)); }
-    [[nodiscard]] result<lsn> write(write_batch const& batch, durable_t) { return kept(write(batch)); }
-
-    /// Removes every key of a range that has a value when the call begins; returns how many. Takes time in proportion to them. As many as
-    /// fit go in one batch: a range of a few hundred keys is gone as a whole or not at all, of a larger one a crash or an error may
-    /// leave the end; asking again removes the rest. Errors: those of a write, and of a scan.
-    [[nodiscard]] result<std::uint64_t> erase(range const& which) {
-        auto all = this->keys(which);
-        write_batch part;
-        std::uint64_t part_bytes = 0; // of the log
-        std::uint64_t done = 0;
-        auto const commit_part = [&]() -> result<void> {
-            if (part.empty()) return {};
-            auto const count = part.size();
-            KEEL_TRY(write(part));
-            done += count;
-            part.clear();
-            part_bytes = 0;
-            return {};
-        };
-        for (auto const key : all) {
-            auto const bytes = format::frame_bytes(key.size());
-            if (part_bytes + bytes > erase_batch_bytes) KEEL_TRY(commit_part());
-            part.erase(key);
-            part_bytes += bytes;
-        }
-        KEEL_TRY(all.status());
-        KEEL_TRY(commit_part());
-        return done;
-    }
-    [[nodiscard]] result<std::uint64_t> erase(prefix const& which) { return erase(which.as_range()); }
-
-    /// All of the batch or nothing. Returns the LSN of its last operation.
     [[nodiscard]] result<lsn> write(write_batch const& batch) {
         if (batch.empty()) return failure(errc::invalid_argument, "an empty batch has no LSN");
-        auto const operations = batch.operations();
+        auto const operations = operations_of(batch);
         return commit(operations);
     }
+    /// A write that has to survive power loss.
+    [[nodiscard]] result<lsn> kept(result<lsn> written) {
+        if (written) KEEL_TRY(core_->writer().make_durable(*written));
+        return written;
+    }
 
-    /// Adds sorted data in one step, without the log: written once, into tables, with one LSN for all of it, which is returned. It is there
-    /// as a whole or not at all, survives power loss whatever the durability policy, and takes the place of what its keys had. `sorted` is
-    /// an input range of pairs of key and value, each text or bytes (slice), in bytewise order of the keys, each key once.
-    /// Writers wait only for the last step, a few syncs. Memory: a key of each block, and 8 bytes a key, of one table at a time.
-    /// Errors: invalid_argument (out of order, an empty key, no element), too_large, no_space, read_only, closed, and those of a scan that is
-    /// ingested: nothing was ingested;
-    /// outcome_unknown: the store is read-only, and the next open tells.
-    template <std::ranges::input_range Sorted>
-        requires requires(std::ranges::range_reference_t<Sorted> kv) {
-            slice{std::get<0>(kv)};
-            slice{std::get<1>(kv)};
-        }
-    [[nodiscard]] result<lsn> ingest(Sorted&& sorted) {
+    /// One call of ingest(). Refers to this and goes first.
+    [[nodiscard]] result<std::unique_ptr<ingestion<Config>>> begin_ingest() {
         if (!is_open()) [[unlikely]]
             return why_closed();
         KEEL_TRY(core_->before_write());
         KEEL_TRY(core_->writer().takes_writes());
         merging_->wait_for_room({});
         KEEL_TRY_LET(ids, merging_->work.ids());
-        detail::ingestion<Config> all{**core_, **levels_, *ids};
-        for (auto&& kv : sorted) KEEL_TRY(all.add(slice{std::get<0>(kv)}.text(), slice{std::get<1>(kv)}.text()));
-        if constexpr (requires { result<void>{sorted.status()}; }) KEEL_TRY(sorted.status()); // a scan that ended early
+        return std::make_unique<ingestion<Config>>(**core_, **levels_, *ids);
+    }
+    [[nodiscard]] result<lsn> finish_ingest(ingestion<Config>& all) {
         auto done = all.finish();
         // Level 0 is merged with the log up to there, which has to take no more records for it.
         if (done && merging_->work.ingested_needs_roll_over()) static_cast<void>(core_->writer().roll_over());
         return done;
     }
 
-    /// The value of a key now, or as of a snapshot; nothing where it has none.
-    [[nodiscard]] result<std::optional<std::string>> get(slice key) const {
+    [[nodiscard]] result<std::optional<std::string>> get(std::string_view key) const {
         if (!is_open()) [[unlikely]]
             return why_closed();
         auto const view = levels_->view(); // first this, then the moment
-        return get_at(*view, key.text(), core_->writer().visible());
+        return get_at(*view, key, core_->writer().visible());
     }
-    [[nodiscard]] result<std::optional<std::string>> get(slice key, snapshot const& as_of) const {
+    [[nodiscard]] result<std::optional<std::string>> get(std::string_view key, keel::snapshot const& as_of) const {
         if (!is_open()) [[unlikely]]
             return why_closed();
-        if (!as_of.belongs_to(levels_->held())) return failure(detail::of_another_store());
-        return get_at(*levels_->view(), key.text(), as_of.at());
+        if (!as_of.belongs_to(&levels_->held())) return failure(of_another_store());
+        return get_at(*levels_->view(), key, as_of.at());
     }
 
-    /// This moment, for reads that must not change. Reading through it needs the store, which keeps what it sees as long as it lives.
-    [[nodiscard]] keel::snapshot snapshot() const { return keel::snapshot{is_open() ? hold_moment() : nullptr}; }
-
-    /// The values of several keys at one moment, in the order asked for.
+    [[nodiscard]] keel::snapshot snapshot() const {
+        if (!is_open()) return {nullptr, nullptr, {}};
+        auto held = hold_moment();
+        auto const at = held->at();
+        return {std::move(held), &levels_->held(), at};
+    }
     [[nodiscard]] result<std::vector<std::optional<std::string>>> multi_get(
         std::span<std::string_view const> keys) const {
         if (!is_open()) [[unlikely]]
@@ -29520,6 +29282,662 @@ public:
         return out;
     }
 
+    [[nodiscard]] result<std::uint64_t> approximate_size(range const& which) const {
+        if (!is_open()) [[unlikely]]
+            return why_closed();
+        auto const view = levels_->view();
+        auto size = view->approximate_size(which.from, which.to);
+        view->tell_damage();
+        return size;
+    }
+    [[nodiscard]] result<recovery_report> verify(verify_depth how = verify_depth::deep) const {
+        if (!is_open()) [[unlikely]]
+            return why_closed();
+        recovery_report report;
+        auto const view = levels_->view();
+        auto const names = names_to_expect();
+        segment_id last{};
+        for (auto const& r : view->runs) { // chunks of one segment stand together
+            report.segments += std::exchange(last, r->source().id) != last;
+            KEEL_TRY(verify_segment<reading>(*r, how, names, report));
+        }
+        if (how == verify_depth::quick) report.mounted_segments = report.segments;
+        KEEL_TRY(verify_tables(how, report));
+        return report;
+    }
+
+    [[nodiscard]] transaction_body<Config> begin() const {
+        if (!is_open()) return transaction_body<Config>{lifetime_};
+        core_->writer().wait_for_conflict();
+        return {*core_, *levels_, hold_moment(), lifetime_, merging_->delay()};
+    }
+    [[nodiscard]] store_walk<reading> walk_over(range which, keel::snapshot const* as_of, on_damage how) const {
+        if (!is_open()) return store_walk<reading>{range_walk<reading>{lifetime_}};
+        if (as_of != nullptr && !as_of->belongs_to(&levels_->held())) return no_walk(of_another_store());
+        core_->after_read(scan_reads);
+        auto view = levels_->view(); // first this, then the moment
+        auto const at = as_of != nullptr ? as_of->at() : core_->writer().visible();
+        return store_walk<reading>{range_walk<reading>{std::move(view), at, std::move(which), lifetime_, how}};
+    }
+    /// One that has no keys, because of `why`.
+    [[nodiscard]] store_walk<reading> no_walk(error why) const {
+        return store_walk<reading>{range_walk<reading>{lifetime_, std::move(why)}};
+    }
+
+    [[nodiscard]] result<void> compact() {
+        if (!is_open()) [[unlikely]]
+            return why_closed();
+        KEEL_TRY(core_->before_write());
+        if (auto const sealed = seal_for_merge(); !sealed) {
+            // On a full disk: what is sealed already gives room, and then the rest can be.
+            if (!core_->writer().lacks_space()) return sealed;
+            KEEL_TRY(merging_->work.all());
+            KEEL_TRY(core_->writer().resume());
+            KEEL_TRY(seal_for_merge());
+        }
+        KEEL_TRY(merging_->work.all());
+        return merging_->work.damaged();
+    }
+    [[nodiscard]] result<std::uint64_t> repair_tables() {
+        if (!is_open()) [[unlikely]]
+            return why_closed();
+        KEEL_TRY(core_->before_write());
+        recovery_report report;
+        KEEL_TRY(verify_tables(verify_depth::deep, report));
+        auto const found = damaged_tables(0);
+        if (found == 0) return found;
+        if (damaged_tables(1) != found) { // those of level 0 go down with the log
+            KEEL_TRY(seal_for_merge());
+            KEEL_TRY(merging_->work.all());
+        }
+        KEEL_TRY(merging_->work.damaged());
+        if (damaged_tables(0) == 0) return found;
+        return failure(errc::read_only, "tables stay as they are: " + core_->writer().state_reason());
+    }
+    [[nodiscard]] storage_report storage() const {
+        static_assert(storage_report::levels_max == format::table_levels);
+        storage_report out;
+        if (!is_here()) return out;
+        auto const manifest = core_->manifest();
+        for (auto const& [id, s] : manifest->segments) {
+            ++out.segments;
+            out.log_bytes += s.size;
+        }
+        for (auto const& [id, t] : manifest->tables) {
+            ++out.levels[t.level].tables;
+            out.levels[t.level].bytes += t.size;
+            out.levels[t.level].records += t.records;
+        }
+        auto const done = merging_->work.counters();
+        out.merges = done.merges;
+        out.merge_bytes_read = done.bytes_read;
+        out.merge_bytes_written = done.bytes_written;
+        out.records_dropped = done.records_dropped;
+        auto const delay = merging_->delay()->report();
+        out.stalled_writes = delay.waits;
+        out.stalled_time = delay.waited;
+        out.write_rate = delay.rate;
+        out.log_waiting = merging_->work.log_bytes();
+        auto const& files = levels_->open_files();
+        out.open_files = files.open();
+        out.open_files_max = files.limits().files;
+        out.mapped_files = files.mapped();
+        return out;
+    }
+
+    [[nodiscard]] result<void> sync() {
+        if (!is_open()) [[unlikely]]
+            return why_closed();
+        KEEL_TRY(core_->before_write());
+        return core_->writer().sync();
+    }
+    [[nodiscard]] result<void> accept_loss() {
+        if (!is_open()) [[unlikely]]
+            return why_closed();
+        return core_->accept_loss();
+    }
+    [[nodiscard]] result<void> resume() {
+        if (!is_open()) [[unlikely]]
+            return why_closed();
+        auto done = core_->writer().resume();
+        if (done || done.error().code != errc::no_space || core_->read_only()) return done;
+        return merging_->work.make_room() ? core_->writer().resume() : done;
+    }
+    [[nodiscard]] result<void> close() {
+        if (!is_here()) return why_closed();
+        merging_->stop();
+        return core_->close();
+    }
+
+    [[nodiscard]] lsn last_lsn() const noexcept { return lifetime_ ? core_->writer().visible() : lsn{}; }
+    [[nodiscard]] lsn durable_lsn() const { return is_here() ? core_->writer().durable() : lsn{}; }
+    [[nodiscard]] engine_state state() const { return is_here() ? core_->writer().state() : engine_state::closed; }
+    [[nodiscard]] std::string state_reason() const {
+        return is_here() ? core_->writer().state_reason() : why_closed().value().message;
+    }
+    [[nodiscard]] recovery_report const& recovery() const noexcept {
+        static recovery_report const none{};
+        return *core_ ? core_->report() : none;
+    }
+
+    void housekeep(bool quiet = true) {
+        if (!is_open()) return;
+        core_->housekeep(quiet);
+        if (core_->writer().state() == engine_state::closed || core_->read_only()) return;
+        auto const done = merging_->work.step({}, quiet);
+        if (!done)
+            core_->writer().add_condition(state_cause::compaction,
+                                          "merging the log into tables failed: " + to_string(done.error()));
+        else if (*done) core_->writer().end_condition(state_cause::compaction);
+        core_->events().deliver();
+    }
+    void abandon() noexcept {
+        if (!is_here()) return;
+        merging_->stop();
+        core_->abandon();
+    }
+
+private:
+    static constexpr std::size_t scan_reads = 16; ///< keys that beginning a scan is worth
+    /// Who reads beside a writer finds files that are gone since.
+    [[nodiscard]] file_names names_to_expect() const noexcept {
+        return core_->read_only() ? file_names::may_be_gone : file_names::must_stand;
+    }
+    /// Ends the segment that is written to, so that it can be merged: on a full disk without a fresh one.
+    result<void> seal_for_merge() {
+        auto done = core_->writer().roll_over();
+        return done || !core_->writer().lacks_space() ? done : core_->writer().seal();
+    }
+    /// Tells of all that the report has then.
+    result<void> verify_tables(verify_depth how, recovery_report& report) const {
+        auto const view = levels_->view();
+        for (auto const& level : view->tables)
+            for (auto const& t : level) KEEL_TRY(verify_table<reading>(*t, how, names_to_expect(), report));
+        for (auto const& f : report.findings) levels_->damage().note(f);
+        view->tell_damage();
+        return {};
+    }
+    /// How many are known to be, from this level on.
+    [[nodiscard]] std::uint64_t damaged_tables(std::size_t level) const {
+        std::uint64_t n = 0;
+        auto const view = levels_->view();
+        for (; level < view->tables.size(); ++level)
+            for (auto const& t : view->tables[level]) n += t->is_damaged() && !t->entry().is_placeholder();
+        return n;
+    }
+    /// Whether the repair policy gives up a record that nothing can heal, and keeps all others.
+    [[nodiscard]] static bool gives_up_records(open_options const& options) {
+        finding const lost{.kind = damage::corrupt_record, .lost = 1};
+        return Config::repair_for(options.repair).decide(lost) == decision::declare_lost;
+    }
+    /// Refers to core and levels: goes first. thread_ is set once, by the first write or many reads, and let go of by close(), which no
+    /// other call may run beside; awake_ (release) publishes it (acquire).
+    class merging {
+    public:
+        merging(core_type& core, levels_type& levels, open_options const& options)
+            : work{core, levels, options.merge_bytes_per_second, gives_up_records(options)}, core_{core} {}
+
+        /// Errors: the machine gives no thread.
+        [[nodiscard]] result<void> start() {
+            KEEL_TRY(io::start_thread([this] { thread_.emplace(work, core_.writer(), *delay_); }));
+            by_hand_.leave();
+            awake_.store(true, std::memory_order_release);
+            return {};
+        }
+        void stop() noexcept {
+            core_.forget_other_work([this] { by_hand_.stop(); });
+            awake_.store(false, std::memory_order_relaxed);
+            thread_.reset();
+        }
+        void wait_for_room(std::span<wal::operation const> batch) {
+            if (awake_.load(std::memory_order_acquire)) delay_->wait(batch);
+            else by_hand_.wait_for_room();
+        }
+        /// What the thread would do now.
+        void work_by_hand() noexcept { by_hand_.run(work, core_.writer()); }
+        /// Shared with transactions, which may outlive this: then it makes nobody wait.
+        [[nodiscard]] std::shared_ptr<write_delay> const& delay() const noexcept { return delay_; }
+
+        compactor_type work;
+
+    private:
+        using thread_type = compaction_thread<compactor_type, policy, typename core_type::writer_type>;
+        core_type& core_;
+        std::shared_ptr<write_delay> delay_{std::make_shared<write_delay>(log_bytes_max<policy>)};
+        std::atomic<bool> awake_{false};
+        std::optional<thread_type> thread_{};
+        compaction_by_hand<compactor_type, policy, typename core_type::writer_type> by_hand_{};
+    };
+    engine_body() = default;
+
+    /// One that only reads starts over where a writer beside it has removed files since they were listed.
+    [[nodiscard]] static result<std::unique_ptr<engine_body>> open_beside_writers(
+        std::string const& directory, open_options const& options, file_system& fs,
+        std::shared_ptr<events_type> const& events) {
+        for (int turn = 0;; ++turn) {
+            KEEL_TRY_LET(db, open_once(directory, options, fs, events));
+            if (!options.read_only) return db;
+            auto held = db->levels_->hold_files();
+            if (held) return db;
+            // What is not held may be gone when it is asked for.
+            if (is_shortage(held.error().code)) return failure(std::move(held).error());
+            // A missing file was found and told of; one that has gone since is a merge beside this.
+            if (held.error().code != errc::not_found || db->recovery().damaged()) return db;
+            if (turn == recovery::looks_max) return failure(std::move(held).error());
+        }
+    }
+    [[nodiscard]] static result<std::unique_ptr<engine_body>> open_once(std::string const& directory,
+                                                                        open_options const& options, file_system& fs,
+                                                                        std::shared_ptr<events_type> const& events) {
+        std::vector<recovery::index_collector> collected;
+        auto opened = recovery::open_store<recovering_config<Config>>(fs, directory, Config::segment_bytes, options,
+                                                                      *events, collected);
+        if (!opened) return failure(std::move(opened).error());
+        auto const started = std::chrono::steady_clock::now();
+        auto bound = opened->fs;
+        std::unique_ptr<engine_body> here{new engine_body};
+        auto& out = *here;
+        auto& records = opened->exam.report.replayed_records;
+        KEEL_TRY_LET(parts, recovery::indexed_segments<typename Config::checksum>(bound, std::move(opened->served),
+                                                                                  std::move(collected), records));
+        *out.levels_ = std::make_shared<levels_type>(bound, static_cast<std::size_t>(options.cache_bytes),
+                                                     table::open_file_limits::of(options.open_files, options.read_only,
+                                                                                 io::open_files_allowed(),
+                                                                                 io::address_space_allowed()));
+        out.levels_->mount(std::move(parts), opened->exam.stock.state.tables, opened->exam.stock.paths);
+        opened->exam.report.replay_time = std::chrono::steady_clock::now() - started;
+        *out.core_ = std::make_shared<core_type>(std::move(*opened), **out.levels_, events, options);
+        auto told = out.core_->report().findings;
+        for (auto& f : told) f.file = out.core_->keeper().paths().path(f.file);
+        out.levels_->damage().is_known(told);
+        out.levels_->damage().tell_to(tellers(*out.core_));
+        *out.merging_ = std::make_unique<merging>(**out.core_, **out.levels_, options);
+        out.lifetime_ = out.core_->lifetime();
+        if constexpr (policy::log_bytes != 0)
+            out.core_->on_first_write({.start = [m = (*out.merging_).get()] { return m->start(); },
+                                       .by_hand = [m = (*out.merging_).get()] { m->work_by_hand(); }});
+        return here;
+    }
+
+    /// There is a store, and this is the process that opened it.
+    [[nodiscard]] bool is_here() const noexcept { return lifetime_ && lifetime_->is_here(); }
+    [[nodiscard]] bool is_open() const noexcept { return lifetime_ && lifetime_->is_open(); }
+    [[nodiscard]] tl::unexpected<error> why_closed() const { return wal::why_closed(lifetime_.get()); }
+    void let_go() noexcept {
+        if (!is_here()) return;
+        merging_->stop(); // a transaction may still hold the core for its commit
+        *merging_ = nullptr;
+        *core_ = nullptr;
+    }
+    [[nodiscard]] auto hold_moment() const {
+        return levels_->held().take([&] { return core_->writer().visible(); });
+    }
+    result<lsn> commit(std::span<wal::operation const> batch) {
+        if (!is_open()) [[unlikely]]
+            return why_closed();
+        for (auto const& op : batch) KEEL_TRY(check_record(as_text(op.key), op.value.size()));
+        KEEL_TRY(core_->before_write());
+        merging_->wait_for_room(batch);
+        return core_->writer().write(batch);
+    }
+    using view_type = typename levels_type::view_type;
+    result<std::optional<std::string>> get_at(view_type const& view, std::string_view key, lsn at) const {
+        core_->after_read(1);
+        auto found = view.find(key, at);
+        view.tell_damage();
+        if (!found) return failure(std::move(found).error());
+        if (!*found) return std::optional<std::string>{};
+        return std::move((*found)->value);
+    }
+    /// Damage that a read came upon is an event like any other (R1.3). A scan may outlive the store: then nobody is told.
+    [[nodiscard]] static found_damage::receiver tellers(std::weak_ptr<core_type> core) {
+        return {.found =
+                    [core](std::vector<finding> found) {
+                        if (auto const here = core.lock()) here->tell(std::move(found));
+                    },
+                .scan_unchecked =
+                    [core](error const& why) {
+                        if (auto const here = core.lock()) here->tell_event(observe::scan_unchecked{why});
+                    }};
+    }
+
+    io::process_bound<std::shared_ptr<levels_type>> levels_{};
+    /// Refers to the levels: goes first; shared for the moment of a commit only.
+    io::process_bound<std::shared_ptr<core_type>> core_{};
+    io::process_bound<std::unique_ptr<merging>> merging_{};
+    std::shared_ptr<wal::store_lifetime const> lifetime_{}; ///< nothing: moved from
+};
+
+} // namespace keel::inline v0::detail
+
+#endif
+
+// ---- keel/engine/scan.hpp ----
+#ifndef KEEL_ENGINE_SCAN_HPP
+#define KEEL_ENGINE_SCAN_HPP
+
+// Reading many keys in order, and the loop over them:
+//
+//   auto all = db.scan();
+//   for (auto&& [key, value] : all) ...
+//   if (auto whole = all.status(); !whole) ...     the loop ended early: a key could not be read
+
+namespace keel::inline v0 {
+
+namespace detail {
+
+template <class Config>
+struct walk_body;
+
+/// What a scan walks with. Knows where what it stands on is, so that only a step is a call.
+template <class Config>
+class walk {
+public:
+    using handle = std::unique_ptr<walk_body<Config>, void (*)(walk_body<Config>*)>;
+    explicit walk(handle of) noexcept : body_{std::move(of)} {}
+
+    void start();
+    void seek(slice key);
+    void step();
+    [[nodiscard]] bool valid() const noexcept { return valid_; }
+    [[nodiscard]] std::string_view key() const noexcept { return *key_; }
+    [[nodiscard]] std::string_view value() const noexcept { return *value_; }
+    [[nodiscard]] result<void> status() const;
+    [[nodiscard]] std::vector<key_gap> gaps() const;
+
+private:
+    void look() noexcept;
+
+    handle body_; ///< nothing: moved from
+    std::string_view const* key_ =
+        nullptr; ///< in the body: a copy of what was just written there would have to wait for it
+    std::string_view const* value_ = nullptr;
+    bool valid_ = false;
+};
+
+} // namespace detail
+
+/// The iterator of every scan: single pass, in step with its scan, which must outlive it and stay where it is.
+template <class Scan>
+class scan_iterator {
+public:
+    using iterator_concept = std::input_iterator_tag;
+    using value_type = typename Scan::value_type;
+    using difference_type = std::ptrdiff_t;
+
+    scan_iterator() = default;
+    explicit scan_iterator(Scan* of) noexcept : of_{of} {}
+    /// Key and value, or the key alone; the views are valid until the iterator moves on.
+    [[nodiscard]] value_type operator*() const noexcept { return of_->current(); }
+    scan_iterator& operator++() {
+        of_->advance();
+        return *this;
+    }
+    void operator++(int) { ++*this; }
+    [[nodiscard]] bool operator==(std::default_sentinel_t) const noexcept { return of_ == nullptr || !of_->valid(); }
+
+private:
+    Scan* of_ = nullptr;
+};
+
+/// Each key of a scan with its value.
+using key_and_value = std::pair<std::string_view, std::string_view>;
+
+/// What a scan gives: `for (auto&& [key, value] : scan)`; of db->keys(...), `for (auto key : scan)`. The scan keeps its data alive. One
+/// pass, one thread; begin() and seek() start it anew, and iterators of before go along. Where a record does not verify or cannot be read
+/// it ends early, or goes on behind it, as on_damage says: status() and gaps() tell. At the next step after the store was closed it ends,
+/// because from then on another process may write over the files or remove them: status() says so, too. What an iterator gave before
+/// stays valid until it moves on.
+/// `Walk` is what it walks with (detail::walk).
+template <class Walk, class Row = key_and_value>
+class basic_scan {
+public:
+    using iterator = scan_iterator<basic_scan>;
+    using value_type = Row;
+
+    explicit basic_scan(Walk walk) noexcept : walk_{std::move(walk)} {}
+
+    [[nodiscard]] iterator begin() {
+        walk_.start();
+        return iterator{this};
+    }
+    /// At the first key that is not in front of `key` in the direction of the scan, within its range.
+    [[nodiscard]] iterator seek(slice key) {
+        walk_.seek(key);
+        return iterator{this};
+    }
+    [[nodiscard]] static std::default_sentinel_t end() noexcept { return {}; }
+
+    /// Whether it went to its end: look at it behind the loop. With on_damage::stop that means that all keys were seen that there are. Errors:
+    /// corruption, closed, and the machine's.
+    [[nodiscard]] result<void> status() const { return walk_.status(); }
+    /// What could not be read on the way, in the order of the scan; nothing: no key is missing. With on_damage::stop it has where the
+    /// scan ended. Gaps may touch.
+    [[nodiscard]] std::vector<key_gap> gaps() const { return walk_.gaps(); }
+
+private:
+    friend iterator;
+    [[nodiscard]] bool valid() const noexcept { return walk_.valid(); }
+    [[nodiscard]] value_type current() const noexcept {
+        if constexpr (std::is_same_v<Row, key_and_value>) return {walk_.key(), walk_.value()};
+        else return walk_.key();
+    }
+    void advance() { walk_.step(); }
+
+    Walk walk_;
+};
+
+} // namespace keel::inline v0
+
+#endif
+
+// ---- keel/engine/scan_calls.hpp ----
+#ifndef KEEL_ENGINE_SCAN_CALLS_HPP
+#define KEEL_ENGINE_SCAN_CALLS_HPP
+
+// The ways to ask a store for a scan: scan(...) gives keys with their values, keys(...) the keys alone.
+//
+//   db.scan()                      all keys                  db.scan(snapshot)               as of a moment
+//   db.scan({"a", "b"})            from "a", below "b"       db.scan({}, snapshot)           likewise
+//   db.scan({"a"})                 from "a" to the end       db.scan({"a", "b"}, snapshot)
+//   db.scan(keel::prefix{"user:"}) that begin so             db.scan(keel::on_damage::skip)  goes on behind damage
+//   db.scan(keel::range{.to = "b", .reverse = true})         ... and each with on_damage behind it
+
+namespace keel::inline v0::detail {
+
+/// Gives `Store` its calls. Store::walk_over(range, snapshot const* or null, on_damage) is what a scan walks with, and
+/// Store::no_walk(error) walks over no keys and says why.
+template <class Store, class Scan, class Keys>
+class scan_calls {
+    using moment = keel::snapshot;
+
+public:
+    /// Keys in order, with their values: all of them, a range, a prefix; now, or as of a snapshot of this store. Where a key cannot be read
+    /// the scan ends early, or goes on behind it (on_damage). Ask its status(), or its gaps(), behind the loop: they also say what is wrong
+    /// with the call. invalid_argument: the snapshot was taken from another store, or more than two bounds were given.
+    [[nodiscard]] Scan scan(range which = {}, on_damage how = on_damage::stop) const {
+        return walk<Scan>(std::move(which), nullptr, how);
+    }
+    [[nodiscard]] Scan scan(range which, moment const& as_of, on_damage how = on_damage::stop) const {
+        return walk<Scan>(std::move(which), &as_of, how);
+    }
+    [[nodiscard]] Scan scan(prefix const& which, on_damage how = on_damage::stop) const {
+        return walk<Scan>(which.as_range(), nullptr, how);
+    }
+    [[nodiscard]] Scan scan(prefix const& which, moment const& as_of, on_damage how = on_damage::stop) const {
+        return walk<Scan>(which.as_range(), &as_of, how);
+    }
+    [[nodiscard]] Scan scan(std::initializer_list<slice> from_to, on_damage how = on_damage::stop) const {
+        return between<Scan>(from_to, nullptr, how);
+    }
+    [[nodiscard]] Scan scan(std::initializer_list<slice> from_to, moment const& as_of,
+                            on_damage how = on_damage::stop) const {
+        return between<Scan>(from_to, &as_of, how);
+    }
+    [[nodiscard]] Scan scan(moment const& as_of, on_damage how = on_damage::stop) const {
+        return walk<Scan>({}, &as_of, how);
+    }
+    [[nodiscard]] Scan scan(on_damage how) const { return walk<Scan>({}, nullptr, how); }
+
+    /// The same without the values.
+    [[nodiscard]] Keys keys(range which = {}, on_damage how = on_damage::stop) const {
+        return walk<Keys>(std::move(which), nullptr, how);
+    }
+    [[nodiscard]] Keys keys(range which, moment const& as_of, on_damage how = on_damage::stop) const {
+        return walk<Keys>(std::move(which), &as_of, how);
+    }
+    [[nodiscard]] Keys keys(prefix const& which, on_damage how = on_damage::stop) const {
+        return walk<Keys>(which.as_range(), nullptr, how);
+    }
+    [[nodiscard]] Keys keys(prefix const& which, moment const& as_of, on_damage how = on_damage::stop) const {
+        return walk<Keys>(which.as_range(), &as_of, how);
+    }
+    [[nodiscard]] Keys keys(std::initializer_list<slice> from_to, on_damage how = on_damage::stop) const {
+        return between<Keys>(from_to, nullptr, how);
+    }
+    [[nodiscard]] Keys keys(std::initializer_list<slice> from_to, moment const& as_of,
+                            on_damage how = on_damage::stop) const {
+        return between<Keys>(from_to, &as_of, how);
+    }
+    [[nodiscard]] Keys keys(moment const& as_of, on_damage how = on_damage::stop) const {
+        return walk<Keys>({}, &as_of, how);
+    }
+    [[nodiscard]] Keys keys(on_damage how) const { return walk<Keys>({}, nullptr, how); }
+
+protected:
+    scan_calls() = default;
+    scan_calls(scan_calls&&) noexcept = default;
+    scan_calls& operator=(scan_calls&&) noexcept = default;
+    ~scan_calls() = default;
+
+private:
+    template <class S>
+    [[nodiscard]] S walk(range which, moment const* as_of, on_damage how) const {
+        return S{static_cast<Store const&>(*this).walk_over(std::move(which), as_of, how)};
+    }
+    template <class S>
+    [[nodiscard]] S between(std::initializer_list<slice> from_to, moment const* as_of, on_damage how) const {
+        auto which = range_between(from_to);
+        if (!which) return S{static_cast<Store const&>(*this).no_walk(std::move(which).error())};
+        return walk<S>(std::move(*which), as_of, how);
+    }
+};
+
+} // namespace keel::inline v0::detail
+
+#endif
+
+// ---- keel/store.hpp ----
+#ifndef KEEL_STORE_HPP
+#define KEEL_STORE_HPP
+
+// The store as a program sees it: ordered keys and values that survive. This header only declares, and compiles in a second. In a program
+// whose files include it, one file includes keel/keel.hpp and has the code made:
+//
+//   using store = keel::engine<keel::durability::every_write>;
+//   template class keel::basic_engine<store::config_type>;
+//
+// A program that includes keel/keel.hpp everywhere needs no such line.
+
+namespace keel::inline v0 {
+
+namespace detail {
+template <class Config>
+class engine_body;
+template <class Config>
+class transaction_body;
+template <class Config>
+class ingestion;
+template <class Config>
+struct members_by_pointer;
+template <class Config>
+[[nodiscard]] constexpr std::uint64_t record_bytes_max_of() noexcept;
+template <class Config>
+[[nodiscard]] constexpr std::uint64_t key_bytes_max_of() noexcept;
+} // namespace detail
+
+/// A store over one configuration. Moves; not copyable. All calls may come from several threads at once, close() and moves apart.
+/// After close(), in an object that was moved from, and in a process that was forked from the one that opened it, every call says
+/// closed; in such a process nothing is done, by the destructor either.
+template <class Config>
+class basic_engine : public detail::scan_calls<basic_engine<Config>, basic_scan<detail::walk<Config>>,
+                                               basic_scan<detail::walk<Config>, std::string_view>> {
+public:
+    class transaction;
+    using config_type = Config;
+    using key_scan = basic_scan<detail::walk<Config>>;
+    using keys_only = basic_scan<detail::walk<Config>, std::string_view>;
+
+    /// The longest key.
+    static constexpr std::uint64_t key_bytes_max = detail::key_bytes_max_of<Config>();
+    /// The most bytes that key and value have together: a record fits one segment, and a table.
+    static constexpr std::uint64_t record_bytes_max = detail::record_bytes_max_of<Config>();
+
+    /// Opens the store in this folder, or makes one, and recovers it: see recovery() for what was found. With `read_only` it is what the
+    /// store was at this moment, whoever writes to it meanwhile, restarts or merges: open again to see more. Errors: not_found,
+    /// not_a_store, wrong_format, wrong_policy, locked, corruption (where the repair policy refuses), recovery_attempts,
+    /// cancelled, and the machine's.
+    [[nodiscard]] static result<basic_engine> open(std::string directory, open_options const& options = {});
+    /// The same through this file system, of the type that the configuration has.
+    template <class C = Config, class Fs = typename C::file_system>
+    [[nodiscard]] static result<basic_engine> open(std::string directory, open_options const& options, Fs fs);
+    /// The same with an observer of your own, which may hold a logger.
+    template <class C = Config, class Fs = typename C::file_system, class Observer = typename C::observer>
+    [[nodiscard]] static result<basic_engine> open(std::string directory, open_options const& options, Fs fs,
+                                                   Observer told);
+
+    basic_engine(basic_engine&& other) noexcept;
+    basic_engine& operator=(basic_engine&& other) noexcept;
+    ~basic_engine();
+
+    /// Sets the value of a key. Returns the LSN once the write is as safe as the durability policy says. Errors: invalid_argument
+    /// (empty key), too_large (nothing was written), read_only, outcome_unknown, closed.
+    [[nodiscard]] result<lsn> put(slice key, slice value);
+    /// Removes a key; it need not be there.
+    [[nodiscard]] result<lsn> erase(slice key);
+    /// All of the batch or nothing. Returns the LSN of its last operation.
+    [[nodiscard]] result<lsn> write(write_batch const& batch);
+    /// The same, and what was written survives power loss when this returns its LSN, whatever the durability policy. On an error of the sync
+    /// the write may be there all the same.
+    [[nodiscard]] result<lsn> put(slice key, slice value, durable_t);
+    [[nodiscard]] result<lsn> erase(slice key, durable_t);
+    [[nodiscard]] result<lsn> write(write_batch const& batch, durable_t);
+
+    /// Removes every key of a range that has a value when the call begins; returns how many. Takes time in proportion to them. As many as
+    /// fit go in one batch: a range of a few hundred keys is gone as a whole or not at all, of a larger one a crash or an error may
+    /// leave the end; asking again removes the rest. Errors: those of a write, and of a scan.
+    [[nodiscard]] result<std::uint64_t> erase(range const& which);
+    [[nodiscard]] result<std::uint64_t> erase(prefix const& which) { return erase(which.as_range()); }
+
+    /// Adds sorted data in one step, without the log: written once, into tables, with one LSN for all of it, which is returned. It is there
+    /// as a whole or not at all, survives power loss whatever the durability policy, and takes the place of what its keys had. `sorted` is
+    /// an input range of pairs of key and value, each text or bytes (slice), in bytewise order of the keys, each key once.
+    /// Writers wait only for the last step, a few syncs. Memory: a key of each block, and 8 bytes a key, of one table at a time.
+    /// Errors: invalid_argument (out of order, an empty key, no element), too_large, no_space, read_only, closed, and those of a scan that is
+    /// ingested: nothing was ingested;
+    /// outcome_unknown: the store is read-only, and the next open tells.
+    template <std::ranges::input_range Sorted>
+        requires requires(std::ranges::range_reference_t<Sorted> kv) {
+            slice{std::get<0>(kv)};
+            slice{std::get<1>(kv)};
+        }
+    [[nodiscard]] result<lsn> ingest(Sorted&& sorted) {
+        KEEL_TRY_LET(all, begin_ingest());
+        for (auto&& kv : sorted) KEEL_TRY(add_sorted(*all, slice{std::get<0>(kv)}, slice{std::get<1>(kv)}));
+        if constexpr (requires { result<void>{sorted.status()}; }) KEEL_TRY(sorted.status()); // a scan that ended early
+        return finish_ingest(*all);
+    }
+
+    /// The value of a key now, or as of a snapshot; nothing where it has none.
+    [[nodiscard]] result<std::optional<std::string>> get(slice key) const;
+    [[nodiscard]] result<std::optional<std::string>> get(slice key, snapshot const& as_of) const;
+
+    /// This moment, for reads that must not change. Reading through it needs the store, which keeps what it sees as long as it lives.
+    [[nodiscard]] keel::snapshot snapshot() const;
+
+    /// The values of several keys at one moment, in the order asked for.
+    [[nodiscard]] result<std::vector<std::optional<std::string>>> multi_get(
+        std::span<std::string_view const> keys) const;
     /// The same for any other range of keys, and for a list in braces.
     template <slice_range Keys>
         requires(!std::convertible_to<Keys, std::span<std::string_view const>>)
@@ -29534,14 +29952,7 @@ public:
 
     /// About how many bytes on the disk hold the keys of a range, all their versions among them, to a block or so for each file. Reads
     /// indexes, no records. What was written last and is in memory, too, is not counted.
-    [[nodiscard]] result<std::uint64_t> approximate_size(range const& which) const {
-        if (!is_open()) [[unlikely]]
-            return why_closed();
-        auto const view = levels_->view();
-        auto size = view->approximate_size(which.from, which.to);
-        view->tell_damage();
-        return size;
-    }
+    [[nodiscard]] result<std::uint64_t> approximate_size(range const& which) const;
     [[nodiscard]] result<std::uint64_t> approximate_size(prefix const& which) const {
         return approximate_size(which.as_range());
     }
@@ -29549,30 +29960,12 @@ public:
     /// Verifies the segments that take no more records, and the tables, while the store serves: with `deep` every byte of them, with
     /// `quick` nothing but that they are there and can be opened. Findings are events, make the store degraded and stand in the corruption
     /// log; nothing is changed.
-    [[nodiscard]] result<recovery_report> verify(verify_depth how = verify_depth::deep) const {
-        if (!is_open()) [[unlikely]]
-            return why_closed();
-        recovery_report report;
-        auto const view = levels_->view();
-        auto const names = file_names();
-        segment_id last{};
-        for (auto const& r : view->runs) { // chunks of one segment stand together
-            report.segments += std::exchange(last, r->source().id) != last;
-            KEEL_TRY(detail::verify_segment<reading>(*r, how, names, report));
-        }
-        if (how == verify_depth::quick) report.mounted_segments = report.segments;
-        KEEL_TRY(verify_tables(how, report));
-        return report;
-    }
+    [[nodiscard]] result<recovery_report> verify(verify_depth how = verify_depth::deep) const;
 
-    /// A transaction that reads from this moment (engine/transaction.hpp). After a commit that said `conflict`, of whatever thread, it waits
+    /// A transaction that reads from this moment. After a commit that said `conflict`, of whatever thread, it waits
     /// until the record that came first is visible: a transaction that reads behind that record would meet it again. That is one sync at
     /// most, and none where no commit has met a record that is on its way to the disk; snapshot() and get() never wait.
-    [[nodiscard]] transaction begin() const {
-        if (!is_open()) return transaction{lifetime_};
-        core_->writer().wait_for_conflict();
-        return {*core_, *levels_, hold_moment(), lifetime_, merging_->delay()};
-    }
+    [[nodiscard]] transaction begin() const;
 
     /// Runs `fn(transaction&)` and commits what it did; where another commit came first, runs it again in a new transaction that sees that one,
     /// after a short pause, as often as `how` says. `fn` returns T or result<T>, and T may be void:
@@ -29617,291 +30010,65 @@ public:
     /// and writes go on meanwhile; what they write is not waited for. What cannot be read is left behind: the damaged file goes to
     /// quarantine/, and its keys keep the answer they had, an error. Errors: corruption (part of the log does not verify and stays,
     /// once all else is merged), no_space, those of a write. Nothing is lost by them.
-    [[nodiscard]] result<void> compact() {
-        if (!is_open()) [[unlikely]]
-            return why_closed();
-        KEEL_TRY(core_->before_write());
-        if (auto const sealed = seal_for_merge(); !sealed) {
-            // On a full disk: what is sealed already gives room, and then the rest can be.
-            if (!core_->writer().lacks_space()) return sealed;
-            KEEL_TRY(merging_->work.all());
-            KEEL_TRY(core_->writer().resume());
-            KEEL_TRY(seal_for_merge());
-        }
-        KEEL_TRY(merging_->work.all());
-        return merging_->work.damaged();
-    }
+    [[nodiscard]] result<void> compact();
     /// Verifies every table as verify() does, and writes those that are damaged anew: what it cannot read is left behind, as by compact().
     /// Gives how many they were. Reads and writes go on meanwhile. Errors: as of compact().
-    [[nodiscard]] result<std::uint64_t> repair_tables() {
-        if (!is_open()) [[unlikely]]
-            return why_closed();
-        KEEL_TRY(core_->before_write());
-        recovery_report report;
-        KEEL_TRY(verify_tables(verify_depth::deep, report));
-        auto const found = damaged_tables(0);
-        if (found == 0) return found;
-        if (damaged_tables(1) != found) { // those of level 0 go down with the log
-            KEEL_TRY(seal_for_merge());
-            KEEL_TRY(merging_->work.all());
-        }
-        KEEL_TRY(merging_->work.damaged());
-        if (damaged_tables(0) == 0) return found;
-        return failure(errc::read_only, "tables stay as they are: " + core_->writer().state_reason());
-    }
+    [[nodiscard]] result<std::uint64_t> repair_tables();
     /// Where the bytes are, and what merging them costs.
-    [[nodiscard]] storage_report storage() const {
-        storage_report out;
-        if (!is_here()) return out;
-        auto const manifest = core_->manifest();
-        for (auto const& [id, s] : manifest->segments) {
-            ++out.segments;
-            out.log_bytes += s.size;
-        }
-        for (auto const& [id, t] : manifest->tables) {
-            ++out.levels[t.level].tables;
-            out.levels[t.level].bytes += t.size;
-            out.levels[t.level].records += t.records;
-        }
-        auto const done = merging_->work.counters();
-        out.merges = done.merges;
-        out.merge_bytes_read = done.bytes_read;
-        out.merge_bytes_written = done.bytes_written;
-        out.records_dropped = done.records_dropped;
-        auto const delay = merging_->delay()->report();
-        out.stalled_writes = delay.waits;
-        out.stalled_time = delay.waited;
-        out.write_rate = delay.rate;
-        out.log_waiting = merging_->work.log_bytes();
-        auto const& files = levels_->open_files();
-        out.open_files = files.open();
-        out.open_files_max = files.limits().files;
-        out.mapped_files = files.mapped();
-        return out;
-    }
+    [[nodiscard]] storage_report storage() const;
 
     /// All writes accepted before the call survive power loss once it returns. Errors: read_only, closed, the machine's; io_error, where
     /// accepted records were lost to a sync that failed before, until accept_loss().
-    [[nodiscard]] result<void> sync() {
-        if (!is_open()) [[unlikely]]
-            return why_closed();
-        KEEL_TRY(core_->before_write());
-        return core_->writer().sync();
-    }
+    [[nodiscard]] result<void> sync();
     /// Says that somebody knows of all that was declared lost, or may be lost, up to now: state() is no longer degraded for it, and later
     /// opens show it as accepted. What this open found stays in recovery(). Errors: read_only (of an opening that never writes), closed,
     /// the machine's; then nothing is accepted.
-    [[nodiscard]] result<void> accept_loss() {
-        if (!is_open()) [[unlikely]]
-            return why_closed();
-        return core_->accept_loss();
-    }
+    [[nodiscard]] result<void> accept_loss();
     /// After a failure that left the store read-only: tries to become writable again. Where the disk is full, what of the log is superseded
     /// is given back first, out of the reserve if need be.
-    [[nodiscard]] result<void> resume() {
-        if (!is_open()) [[unlikely]]
-            return why_closed();
-        auto done = core_->writer().resume();
-        if (done || done.error().code != errc::no_space || core_->read_only()) return done;
-        return merging_->work.make_room() ? core_->writer().resume() : done;
-    }
+    [[nodiscard]] result<void> resume();
     /// Syncs, marks the orderly end, lets the lock go. The destructor does the same and cannot tell of a failure. Safe to call twice.
     /// A scan that is under way ends with `closed` at its next step. Errors: as of sync(); the store is closed all the same.
-    [[nodiscard]] result<void> close() {
-        if (!is_here()) return why_closed();
-        merging_->stop();
-        return core_->close();
-    }
+    [[nodiscard]] result<void> close();
 
-    [[nodiscard]] lsn last_lsn() const noexcept { return lifetime_ ? core_->writer().visible() : lsn{}; }
-    [[nodiscard]] lsn durable_lsn() const { return is_here() ? core_->writer().durable() : lsn{}; }
-    [[nodiscard]] engine_state state() const { return is_here() ? core_->writer().state() : engine_state::closed; }
-    [[nodiscard]] std::string state_reason() const {
-        return is_here() ? core_->writer().state_reason() : why_closed().value().message;
-    }
+    [[nodiscard]] lsn last_lsn() const noexcept;
+    [[nodiscard]] lsn durable_lsn() const;
+    [[nodiscard]] engine_state state() const;
+    [[nodiscard]] std::string state_reason() const;
     /// What this open found and did.
-    [[nodiscard]] recovery_report const& recovery() const noexcept {
-        static recovery_report const none{};
-        return *core_ ? core_->report() : none;
-    }
+    [[nodiscard]] recovery_report const& recovery() const noexcept;
 
     /// What the background thread does; for programs opened without one. `quiet`: nothing was written for a while.
-    void housekeep(bool quiet = true) {
-        if (!is_open()) return;
-        core_->housekeep(quiet);
-        if (core_->writer().state() == engine_state::closed || core_->read_only()) return;
-        auto const done = merging_->work.step({}, quiet);
-        if (!done)
-            core_->writer().add_condition(state_cause::compaction,
-                                          "merging the log into tables failed: " + to_string(done.error()));
-        else if (*done) core_->writer().end_condition(state_cause::compaction);
-        core_->events().deliver();
-    }
+    void housekeep(bool quiet = true);
     /// Lets go of everything without touching the disk, as a killed process does.
-    void abandon() noexcept {
-        if (!is_here()) return;
-        merging_->stop();
-        core_->abandon();
-    }
+    void abandon() noexcept;
 
 private:
-    using levels_type = detail::levels<reading>;
-    using core_type = detail::log_core<detail::writing_config<Config>, levels_type>;
-    using compactor_type = detail::compactor<Config>;
-    using policy = typename Config::compaction;
-    static constexpr std::size_t scan_reads = 16; ///< keys that beginning a scan is worth
-    static constexpr auto erase_batch_bytes = std::min(64 * KiB, core_type::writer_type::batch_bytes_max);
-    /// Who reads beside a writer finds files that are gone since.
-    [[nodiscard]] detail::file_names file_names() const noexcept {
-        return core_->read_only() ? detail::file_names::may_be_gone : detail::file_names::must_stand;
-    }
-    /// Ends the segment that is written to, so that it can be merged: on a full disk without a fresh one.
-    result<void> seal_for_merge() {
-        auto done = core_->writer().roll_over();
-        return done || !core_->writer().lacks_space() ? done : core_->writer().seal();
-    }
-    /// Tells of all that the report has then.
-    result<void> verify_tables(verify_depth how, recovery_report& report) const {
-        auto const view = levels_->view();
-        for (auto const& level : view->tables)
-            for (auto const& t : level) KEEL_TRY(detail::verify_table<reading>(*t, how, file_names(), report));
-        for (auto const& f : report.findings) levels_->damage().note(f);
-        view->tell_damage();
-        return {};
-    }
-    /// How many are known to be, from this level on.
-    [[nodiscard]] std::uint64_t damaged_tables(std::size_t level) const {
-        std::uint64_t n = 0;
-        auto const view = levels_->view();
-        for (; level < view->tables.size(); ++level)
-            for (auto const& t : view->tables[level]) n += t->is_damaged() && !t->entry().is_placeholder();
-        return n;
-    }
-    /// Whether the repair policy gives up a record that nothing can heal, and keeps all others.
-    [[nodiscard]] static bool gives_up_records(open_options const& options) {
-        finding const lost{.kind = damage::corrupt_record, .lost = 1};
-        return Config::repair_for(options.repair).decide(lost) == decision::declare_lost;
-    }
-    /// Refers to core and levels: goes first. thread_ is set once, by the first write or many reads, and let go of by close(), which no
-    /// other call may run beside; awake_ (release) publishes it (acquire).
-    class merging {
-    public:
-        merging(core_type& core, levels_type& levels, open_options const& options)
-            : work{core, levels, options.merge_bytes_per_second, gives_up_records(options)}, core_{core} {}
-
-        /// Errors: the machine gives no thread.
-        [[nodiscard]] result<void> start() {
-            KEEL_TRY(io::start_thread([this] { thread_.emplace(work, core_.writer(), *delay_); }));
-            by_hand_.leave();
-            awake_.store(true, std::memory_order_release);
-            return {};
-        }
-        void stop() noexcept {
-            core_.forget_other_work([this] { by_hand_.stop(); });
-            awake_.store(false, std::memory_order_relaxed);
-            thread_.reset();
-        }
-        void wait_for_room(std::span<wal::operation const> batch) {
-            if (awake_.load(std::memory_order_acquire)) delay_->wait(batch);
-            else by_hand_.wait_for_room();
-        }
-        /// What the thread would do now.
-        void work_by_hand() noexcept { by_hand_.run(work, core_.writer()); }
-        /// Shared with transactions, which may outlive this: then it makes nobody wait.
-        [[nodiscard]] std::shared_ptr<detail::write_delay> const& delay() const noexcept { return delay_; }
-
-        compactor_type work;
-
-    private:
-        using thread_type = detail::compaction_thread<compactor_type, policy, typename core_type::writer_type>;
-        core_type& core_;
-        std::shared_ptr<detail::write_delay> delay_{
-            std::make_shared<detail::write_delay>(detail::log_bytes_max<policy>)};
-        std::atomic<bool> awake_{false};
-        std::optional<thread_type> thread_{};
-        detail::compaction_by_hand<compactor_type, policy, typename core_type::writer_type> by_hand_{};
-    };
-    basic_engine() = default;
-
-    using events_type = typename core_type::events_type;
-
-    /// One that only reads starts over where a writer beside it has removed files since they were listed.
-    [[nodiscard]] static result<basic_engine> open_beside_writers(std::string const& directory,
-                                                                  open_options const& options, file_system& fs,
-                                                                  std::shared_ptr<events_type> const& events) {
-        for (int turn = 0;; ++turn) {
-            KEEL_TRY_LET(db, open_once(directory, options, fs, events));
-            if (!options.read_only) return db;
-            auto held = db.levels_->hold_files();
-            if (held) return db;
-            // What is not held may be gone when it is asked for.
-            if (is_shortage(held.error().code)) return failure(std::move(held).error());
-            // A missing file was found and told of; one that has gone since is a merge beside this.
-            if (held.error().code != errc::not_found || db.recovery().damaged()) return db;
-            if (turn == recovery::looks_max) return failure(std::move(held).error());
-        }
-    }
-    [[nodiscard]] static result<basic_engine> open_once(std::string const& directory, open_options const& options,
-                                                        file_system& fs, std::shared_ptr<events_type> const& events) {
-        std::vector<recovery::index_collector> collected;
-        auto opened = recovery::open_store<detail::recovering_config<Config>>(fs, directory, Config::segment_bytes,
-                                                                              options, *events, collected);
-        if (!opened) return failure(std::move(opened).error());
-        auto const started = std::chrono::steady_clock::now();
-        auto bound = opened->fs;
-        basic_engine out;
-        auto& records = opened->exam.report.replayed_records;
-        KEEL_TRY_LET(parts, recovery::indexed_segments<typename Config::checksum>(bound, std::move(opened->served),
-                                                                                  std::move(collected), records));
-        *out.levels_ = std::make_shared<levels_type>(bound, static_cast<std::size_t>(options.cache_bytes),
-                                                     table::open_file_limits::of(options.open_files, options.read_only,
-                                                                                 io::open_files_allowed(),
-                                                                                 io::address_space_allowed()));
-        out.levels_->mount(std::move(parts), opened->exam.stock.state.tables, opened->exam.stock.paths);
-        opened->exam.report.replay_time = std::chrono::steady_clock::now() - started;
-        *out.core_ = std::make_shared<core_type>(std::move(*opened), **out.levels_, events, options);
-        auto told = out.core_->report().findings;
-        for (auto& f : told) f.file = out.core_->keeper().paths().path(f.file);
-        out.levels_->damage().is_known(told);
-        out.levels_->damage().tell_to(tellers(*out.core_));
-        *out.merging_ = std::make_unique<merging>(**out.core_, **out.levels_, options);
-        out.lifetime_ = out.core_->lifetime();
-        if constexpr (policy::log_bytes != 0)
-            out.core_->on_first_write({.start = [m = (*out.merging_).get()] { return m->start(); },
-                                       .by_hand = [m = (*out.merging_).get()] { m->work_by_hand(); }});
-        return out;
-    }
-
-    /// There is a store, and this is the process that opened it.
-    [[nodiscard]] bool is_here() const noexcept { return lifetime_ && lifetime_->is_here(); }
-    [[nodiscard]] bool is_open() const noexcept { return lifetime_ && lifetime_->is_open(); }
-    [[nodiscard]] tl::unexpected<error> why_closed() const { return wal::why_closed(lifetime_.get()); }
-    void let_go() noexcept {
-        if (!is_here()) return;
-        merging_->stop(); // a transaction may still hold the core for its commit
-        *merging_ = nullptr;
-        *core_ = nullptr;
-    }
+    using body = detail::engine_body<Config>;
+    using ingest_handle = std::unique_ptr<detail::ingestion<Config>, void (*)(detail::ingestion<Config>*)>;
     friend class detail::scan_calls<basic_engine, key_scan, keys_only>;
-    template <class Scan>
-    [[nodiscard]] Scan walk(range which, keel::snapshot const* as_of, on_damage how) const {
-        if (!is_open()) return Scan{lifetime_};
-        if (as_of != nullptr && !as_of->belongs_to(levels_->held())) return refuse<Scan>(detail::of_another_store());
-        core_->after_read(scan_reads);
-        auto view = levels_->view(); // first this, then the moment
-        auto const at = as_of != nullptr ? as_of->at() : core_->writer().visible();
-        return {std::move(view), at, std::move(which), lifetime_, how};
-    }
-    template <class Scan>
-    [[nodiscard]] Scan refuse(error why) const {
-        return Scan{lifetime_, std::move(why)};
-    }
+
+    explicit basic_engine(std::unique_ptr<body> of) noexcept;
+    /// So that an explicit instantiation of this class brings what is no member of it: calls that are templates, the steps of a scan.
+    static detail::members_by_pointer<Config> const members_by_pointer_;
+
+    [[nodiscard]] detail::walk<Config> walk_over(range which, keel::snapshot const* as_of, on_damage how) const;
+    [[nodiscard]] detail::walk<Config> no_walk(error why) const;
+    [[nodiscard]] result<ingest_handle> begin_ingest();
+    [[nodiscard]] static result<void> add_sorted(detail::ingestion<Config>& to, slice key, slice value);
+    [[nodiscard]] result<lsn> finish_ingest(detail::ingestion<Config>& all);
+    [[nodiscard]] result<void> check_open() const;
+    static void pause_before_run(transact_options const& how, unsigned runs, lsn conflict);
+
     template <class Fn, class Commit>
     [[nodiscard]] auto run_transaction(Fn& fn, transact_options const& how, Commit const& commit) {
-        using answer = decltype(detail::run_until_committed([this] { return begin(); }, fn, commit, how));
-        if (!is_open()) [[unlikely]]
-            return answer{why_closed()};
-        return detail::run_until_committed([this] { return begin(); }, fn, commit, how);
+        auto const run = [&] {
+            return detail::run_until_committed([this] { return begin(); }, fn, commit,
+                                               [&](unsigned runs, lsn met) { pause_before_run(how, runs, met); }, how);
+        };
+        if (auto open = check_open(); !open) [[unlikely]]
+            return decltype(run()){failure(std::move(open).error())};
+        return run();
     }
     template <class Fn>
     [[nodiscard]] static result<void> change_value(transaction& tx, slice key, Fn& fn) {
@@ -29911,48 +30078,65 @@ private:
         std::optional<std::string> const next{*std::move(made)};
         return next ? tx.put(key, *next) : tx.erase(key);
     }
-    /// A write that has to survive power loss.
-    result<lsn> kept(result<lsn> written) {
-        if (written) KEEL_TRY(core_->writer().make_durable(*written));
-        return written;
-    }
-    [[nodiscard]] auto hold_moment() const {
-        return levels_->held().take([&] { return core_->writer().visible(); });
-    }
-    result<lsn> commit(std::span<wal::operation const> batch) {
-        if (!is_open()) [[unlikely]]
-            return why_closed();
-        for (auto const& op : batch) KEEL_TRY(detail::check_record(as_text(op.key), op.value.size()));
-        KEEL_TRY(core_->before_write());
-        merging_->wait_for_room(batch);
-        return core_->writer().write(batch);
-    }
-    using view_type = typename levels_type::view_type;
-    result<std::optional<std::string>> get_at(view_type const& view, std::string_view key, lsn at) const {
-        core_->after_read(1);
-        auto found = view.find(key, at);
-        view.tell_damage();
-        if (!found) return failure(std::move(found).error());
-        if (!*found) return std::optional<std::string>{};
-        return std::move((*found)->value);
-    }
-    /// Damage that a read came upon is an event like any other (R1.3). A scan may outlive the store: then nobody is told.
-    [[nodiscard]] static detail::found_damage::receiver tellers(std::weak_ptr<core_type> core) {
-        return {.found =
-                    [core](std::vector<finding> found) {
-                        if (auto const here = core.lock()) here->tell(std::move(found));
-                    },
-                .scan_unchecked =
-                    [core](error const& why) {
-                        if (auto const here = core.lock()) here->tell_event(observe::scan_unchecked{why});
-                    }};
-    }
 
-    io::process_bound<std::shared_ptr<levels_type>> levels_{};
-    /// Refers to the levels: goes first; shared for the moment of a commit only.
-    io::process_bound<std::shared_ptr<core_type>> core_{};
-    io::process_bound<std::unique_ptr<merging>> merging_{};
-    std::shared_ptr<wal::store_lifetime const> lifetime_{}; ///< nothing: moved from
+    std::unique_ptr<body> body_; ///< nothing: moved from
+};
+
+/// One transaction of a store. Ends with commit() or rollback(); one that is let go of is rolled back, and leaves nothing. Moves, is
+/// not copyable; one thread at a time. It may outlive its store: once that is closed, reading and committing say closed.
+template <class Config>
+class basic_engine<Config>::transaction {
+public:
+    using scan_type = key_scan;
+
+    transaction(transaction&& other) noexcept;
+    transaction& operator=(transaction&& other) noexcept;
+    ~transaction();
+
+    /// The moment it reads from: the last LSN that was visible when it began.
+    [[nodiscard]] lsn moment() const noexcept;
+
+    /// The value of a key: of this transaction's own last write, else as of its moment; nothing where it has none.
+    [[nodiscard]] result<std::optional<std::string>> get(slice key);
+    /// Errors: invalid_argument (empty key, or the transaction has ended), too_large (the key).
+    [[nodiscard]] result<void> put(slice key, slice value);
+    [[nodiscard]] result<void> erase(slice key);
+
+    /// Keys in order, its own writes among them. Nothing once the transaction has ended. Views are valid until the iterator moves on or the
+    /// transaction writes; the transaction must outlive the scan.
+    [[nodiscard]] scan_type scan(range which = {}, on_damage how = on_damage::stop) {
+        return scan_type{walk_over(std::move(which), how)};
+    }
+    [[nodiscard]] scan_type scan(prefix const& which, on_damage how = on_damage::stop) {
+        return scan(which.as_range(), how);
+    }
+    /// From the first bound, below the second: {"a", "b"}; {"a"} goes to the end. invalid_argument, in status(): there are more.
+    [[nodiscard]] scan_type scan(std::initializer_list<slice> from_to, on_damage how = on_damage::stop) {
+        auto which = detail::range_between(from_to);
+        if (!which) return scan_type{no_walk(std::move(which).error())};
+        return scan(std::move(*which), how);
+    }
+    [[nodiscard]] scan_type scan(on_damage how) { return scan(range{}, how); }
+
+    /// Writes everything as one batch and ends the transaction, whatever comes of it. Returns the LSN of its last write, once that is
+    /// as safe as the durability policy says; without writes, its moment. Errors: conflict (another one was first: run it again, which
+    /// engine::transact() does; `error::at` is the other's LSN, which begin() waits for), invalid_argument (it has ended before), corruption
+    /// (whether another was first cannot be told: what would say so does not verify), and those of a write.
+    [[nodiscard]] result<lsn> commit();
+    /// The same, and what was written survives power loss when this returns, whatever the durability policy. On an error of the sync the
+    /// transaction may be there all the same.
+    [[nodiscard]] result<lsn> commit(durable_t);
+    /// Ends the transaction; nothing of it was written.
+    void rollback() noexcept;
+
+private:
+    friend basic_engine;
+    using body = detail::transaction_body<Config>;
+    explicit transaction(std::unique_ptr<body> of) noexcept;
+    [[nodiscard]] detail::walk<Config> walk_over(range which, on_damage how);
+    [[nodiscard]] detail::walk<Config> no_walk(error why) const;
+
+    std::unique_ptr<body> body_; ///< nothing: moved from
 };
 
 /// The store with these policies, in any order, each with a default (config.hpp).
@@ -29960,6 +30144,909 @@ template <class... Policies>
 using engine = basic_engine<config<Policies...>>;
 
 } // namespace keel::inline v0
+
+#endif
+
+// ---- keel/engine/definitions.hpp ----
+#ifndef KEEL_ENGINE_DEFINITIONS_HPP
+#define KEEL_ENGINE_DEFINITIONS_HPP
+
+// The definitions of what store.hpp declares: each call goes to what is behind the face (engine/engine_body.hpp).
+
+namespace keel::inline v0 {
+
+namespace detail {
+
+template <class Config>
+constexpr std::uint64_t key_bytes_max_of() noexcept {
+    return format::key_bytes_max;
+}
+template <class Config>
+constexpr std::uint64_t record_bytes_max_of() noexcept {
+    return std::min(wal::record_bytes_max_of(Config::segment_bytes), format::record_bytes_max);
+}
+
+// ---- a scan's steps ---------------------------------------------------------------------------------------------------------
+
+template <class Config>
+struct walk_body {
+    store_walk<reading_config<Config>> all;
+};
+template <class Config>
+[[nodiscard]] walk<Config> walk_with(store_walk<reading_config<Config>> all) {
+    using body = walk_body<Config>;
+    return walk<Config>{typename walk<Config>::handle{new body{std::move(all)}, [](body* done) { delete done; }}};
+}
+/// Of an object that was moved from.
+template <class Config>
+[[nodiscard]] store_walk<reading_config<Config>> nothing_to_walk() {
+    using reading = reading_config<Config>;
+    return store_walk<reading>{range_walk<reading>{std::shared_ptr<wal::store_lifetime const>{}}};
+}
+
+template <class Config>
+[[gnu::always_inline]] inline void walk<Config>::look() noexcept {
+    valid_ = body_ && body_->all.valid();
+    if (!valid_) return;
+    key_ = &body_->all.key();
+    value_ = &body_->all.value();
+}
+template <class Config>
+void walk<Config>::start() {
+    if (body_) body_->all.start();
+    look();
+}
+template <class Config>
+void walk<Config>::seek(slice key) {
+    if (body_) body_->all.seek(key.text());
+    look();
+}
+template <class Config>
+void walk<Config>::step() {
+    if (body_) body_->all.step();
+    look();
+}
+template <class Config>
+result<void> walk<Config>::status() const {
+    if (!body_) return wal::why_closed(nullptr);
+    return body_->all.status();
+}
+template <class Config>
+std::vector<key_gap> walk<Config>::gaps() const {
+    if (!body_) return {};
+    return body_->all.gaps();
+}
+
+// ---- what an explicit instantiation would not bring ----------------------------------------------------------------------------
+
+template <class Config>
+struct members_by_pointer {
+    using store = basic_engine<Config>;
+    using fs = typename Config::file_system;
+    using observer = typename Config::observer;
+    using steps = walk<Config>;
+
+    result<store> (*open)(std::string, open_options const&, fs) = &store::template open<Config, fs>;
+    result<store> (*open_observed)(std::string, open_options const&, fs,
+                                   observer) = &store::template open<Config, fs, observer>;
+    void (steps::*start)() = &steps::start;
+    void (steps::*seek)(slice) = &steps::seek;
+    void (steps::*step)() = &steps::step;
+    result<void> (steps::*status)() const = &steps::status;
+    std::vector<key_gap> (steps::*gaps)() const = &steps::gaps;
+};
+
+} // namespace detail
+
+template <class Config>
+detail::members_by_pointer<Config> const basic_engine<Config>::members_by_pointer_{};
+
+// ---- opening ----------------------------------------------------------------------------------------------------------------
+
+template <class Config>
+template <class C, class Fs, class Observer>
+result<basic_engine<Config>> basic_engine<Config>::open(std::string directory, open_options const& options, Fs fs,
+                                                        Observer told) {
+    static_assert(std::convertible_to<Fs, typename Config::file_system>,
+                  "keel: open() was given a file system of another type than the store's configuration has");
+    static_assert(std::convertible_to<Observer, typename Config::observer>,
+                  "keel: open() was given an observer of another type than the store's configuration has");
+    KEEL_TRY_LET(here, body::open(directory, options, std::move(fs), std::move(told)));
+    return basic_engine{std::move(here)};
+}
+template <class Config>
+template <class C, class Fs>
+result<basic_engine<Config>> basic_engine<Config>::open(std::string directory, open_options const& options, Fs fs) {
+    using observer = typename Config::observer;
+    if constexpr (std::default_initializable<observer>)
+        return open(std::move(directory), options, std::move(fs), observer{});
+    else return failure(errc::invalid_argument, "this store's observer cannot be made by default: pass one to open()");
+}
+template <class Config>
+result<basic_engine<Config>> basic_engine<Config>::open(std::string directory, open_options const& options) {
+    return open(std::move(directory), options, typename Config::file_system{});
+}
+template <class Config>
+basic_engine<Config>::basic_engine(std::unique_ptr<body> of) noexcept : body_{std::move(of)} {}
+template <class Config>
+basic_engine<Config>::basic_engine(basic_engine&& other) noexcept : body_{std::move(other.body_)} {}
+template <class Config>
+basic_engine<Config>& basic_engine<Config>::operator=(basic_engine&& other) noexcept {
+    body_ = std::move(other.body_);
+    return *this;
+}
+template <class Config>
+basic_engine<Config>::~basic_engine() = default;
+
+// ---- calls ------------------------------------------------------------------------------------------------------------------
+
+template <class Config>
+result<lsn> basic_engine<Config>::put(slice key, slice value) {
+    if (!body_) [[unlikely]]
+        return wal::why_closed(nullptr);
+    return body_->put(key.text(), value.text());
+}
+template <class Config>
+result<lsn> basic_engine<Config>::erase(slice key) {
+    if (!body_) [[unlikely]]
+        return wal::why_closed(nullptr);
+    return body_->erase(key.text());
+}
+template <class Config>
+result<lsn> basic_engine<Config>::write(write_batch const& batch) {
+    if (!body_) [[unlikely]]
+        return wal::why_closed(nullptr);
+    return body_->write(batch);
+}
+template <class Config>
+result<lsn> basic_engine<Config>::put(slice key, slice value, durable_t) {
+    if (!body_) [[unlikely]]
+        return wal::why_closed(nullptr);
+    return body_->kept(body_->put(key.text(), value.text()));
+}
+template <class Config>
+result<lsn> basic_engine<Config>::erase(slice key, durable_t) {
+    if (!body_) [[unlikely]]
+        return wal::why_closed(nullptr);
+    return body_->kept(body_->erase(key.text()));
+}
+template <class Config>
+result<lsn> basic_engine<Config>::write(write_batch const& batch, durable_t) {
+    if (!body_) [[unlikely]]
+        return wal::why_closed(nullptr);
+    return body_->kept(body_->write(batch));
+}
+template <class Config>
+result<std::uint64_t> basic_engine<Config>::erase(range const& which) {
+    auto all = this->keys(which);
+    write_batch part;
+    std::uint64_t part_bytes = 0; // of the log
+    std::uint64_t done = 0;
+    auto const commit_part = [&]() -> result<void> {
+        if (part.empty()) return {};
+        auto const count = part.size();
+        KEEL_TRY(write(part));
+        done += count;
+        part.clear();
+        part_bytes = 0;
+        return {};
+    };
+    for (auto const key : all) {
+        auto const bytes = format::frame_bytes(key.size());
+        if (part_bytes + bytes > body::erase_batch_bytes) KEEL_TRY(commit_part());
+        part.erase(key);
+        part_bytes += bytes;
+    }
+    KEEL_TRY(all.status());
+    KEEL_TRY(commit_part());
+    return done;
+}
+
+template <class Config>
+result<std::optional<std::string>> basic_engine<Config>::get(slice key) const {
+    if (!body_) [[unlikely]]
+        return wal::why_closed(nullptr);
+    return body_->get(key.text());
+}
+template <class Config>
+result<std::optional<std::string>> basic_engine<Config>::get(slice key, keel::snapshot const& as_of) const {
+    if (!body_) [[unlikely]]
+        return wal::why_closed(nullptr);
+    return body_->get(key.text(), as_of);
+}
+template <class Config>
+snapshot basic_engine<Config>::snapshot() const {
+    return body_ ? body_->snapshot() : keel::snapshot{nullptr, nullptr, {}};
+}
+template <class Config>
+result<std::vector<std::optional<std::string>>> basic_engine<Config>::multi_get(
+    std::span<std::string_view const> keys) const {
+    if (!body_) [[unlikely]]
+        return wal::why_closed(nullptr);
+    return body_->multi_get(keys);
+}
+template <class Config>
+result<std::uint64_t> basic_engine<Config>::approximate_size(range const& which) const {
+    if (!body_) [[unlikely]]
+        return wal::why_closed(nullptr);
+    return body_->approximate_size(which);
+}
+template <class Config>
+result<recovery_report> basic_engine<Config>::verify(verify_depth how) const {
+    if (!body_) [[unlikely]]
+        return wal::why_closed(nullptr);
+    return body_->verify(how);
+}
+template <class Config>
+auto basic_engine<Config>::begin() const -> transaction {
+    if (!body_) return transaction{nullptr};
+    return transaction{std::make_unique<detail::transaction_body<Config>>(body_->begin())};
+}
+template <class Config>
+result<void> basic_engine<Config>::compact() {
+    if (!body_) [[unlikely]]
+        return wal::why_closed(nullptr);
+    return body_->compact();
+}
+template <class Config>
+result<std::uint64_t> basic_engine<Config>::repair_tables() {
+    if (!body_) [[unlikely]]
+        return wal::why_closed(nullptr);
+    return body_->repair_tables();
+}
+template <class Config>
+storage_report basic_engine<Config>::storage() const {
+    if (!body_) [[unlikely]]
+        return {};
+    return body_->storage();
+}
+template <class Config>
+result<void> basic_engine<Config>::sync() {
+    if (!body_) [[unlikely]]
+        return wal::why_closed(nullptr);
+    return body_->sync();
+}
+template <class Config>
+result<void> basic_engine<Config>::accept_loss() {
+    if (!body_) [[unlikely]]
+        return wal::why_closed(nullptr);
+    return body_->accept_loss();
+}
+template <class Config>
+result<void> basic_engine<Config>::resume() {
+    if (!body_) [[unlikely]]
+        return wal::why_closed(nullptr);
+    return body_->resume();
+}
+template <class Config>
+result<void> basic_engine<Config>::close() {
+    if (!body_) [[unlikely]]
+        return wal::why_closed(nullptr);
+    return body_->close();
+}
+
+template <class Config>
+lsn basic_engine<Config>::last_lsn() const noexcept {
+    return body_ ? body_->last_lsn() : lsn{};
+}
+template <class Config>
+lsn basic_engine<Config>::durable_lsn() const {
+    return body_ ? body_->durable_lsn() : lsn{};
+}
+template <class Config>
+engine_state basic_engine<Config>::state() const {
+    return body_ ? body_->state() : engine_state::closed;
+}
+template <class Config>
+std::string basic_engine<Config>::state_reason() const {
+    return body_ ? body_->state_reason() : wal::why_closed(nullptr).value().message;
+}
+template <class Config>
+recovery_report const& basic_engine<Config>::recovery() const noexcept {
+    static recovery_report const none{};
+    return body_ ? body_->recovery() : none;
+}
+template <class Config>
+void basic_engine<Config>::housekeep(bool quiet) {
+    if (body_) body_->housekeep(quiet);
+}
+template <class Config>
+void basic_engine<Config>::abandon() noexcept {
+    if (body_) body_->abandon();
+}
+
+template <class Config>
+detail::walk<Config> basic_engine<Config>::walk_over(range which, keel::snapshot const* as_of, on_damage how) const {
+    return detail::walk_with<Config>(body_ ? body_->walk_over(std::move(which), as_of, how)
+                                           : detail::nothing_to_walk<Config>());
+}
+template <class Config>
+detail::walk<Config> basic_engine<Config>::no_walk(error why) const {
+    return detail::walk_with<Config>(body_ ? body_->no_walk(std::move(why)) : detail::nothing_to_walk<Config>());
+}
+template <class Config>
+auto basic_engine<Config>::begin_ingest() -> result<ingest_handle> {
+    using call = detail::ingestion<Config>;
+    if (!body_) return wal::why_closed(nullptr);
+    KEEL_TRY_LET(all, body_->begin_ingest());
+    return ingest_handle{all.release(), [](call* done) { delete done; }};
+}
+template <class Config>
+result<void> basic_engine<Config>::add_sorted(detail::ingestion<Config>& to, slice key, slice value) {
+    return to.add(key.text(), value.text());
+}
+template <class Config>
+result<lsn> basic_engine<Config>::finish_ingest(detail::ingestion<Config>& all) {
+    return body_->finish_ingest(all);
+}
+template <class Config>
+result<void> basic_engine<Config>::check_open() const {
+    if (!body_) return wal::why_closed(nullptr);
+    return body_->check_open();
+}
+template <class Config>
+void basic_engine<Config>::pause_before_run(transact_options const& how, unsigned runs, lsn conflict) {
+    detail::pause_before_run(how, runs, conflict);
+}
+
+// ---- transactions -----------------------------------------------------------------------------------------------------------
+
+template <class Config>
+basic_engine<Config>::transaction::transaction(std::unique_ptr<body> of) noexcept : body_{std::move(of)} {}
+template <class Config>
+basic_engine<Config>::transaction::transaction(transaction&& other) noexcept = default;
+template <class Config>
+auto basic_engine<Config>::transaction::operator=(transaction&& other) noexcept -> transaction& = default;
+template <class Config>
+basic_engine<Config>::transaction::~transaction() = default;
+
+template <class Config>
+lsn basic_engine<Config>::transaction::moment() const noexcept {
+    return body_ ? body_->moment() : lsn{};
+}
+template <class Config>
+result<std::optional<std::string>> basic_engine<Config>::transaction::get(slice key) {
+    if (!body_) [[unlikely]]
+        return wal::why_closed(nullptr);
+    return body_->get(key.text());
+}
+template <class Config>
+result<void> basic_engine<Config>::transaction::put(slice key, slice value) {
+    if (!body_) [[unlikely]]
+        return wal::why_closed(nullptr);
+    return body_->put(key.text(), value.text());
+}
+template <class Config>
+result<void> basic_engine<Config>::transaction::erase(slice key) {
+    if (!body_) [[unlikely]]
+        return wal::why_closed(nullptr);
+    return body_->erase(key.text());
+}
+template <class Config>
+result<lsn> basic_engine<Config>::transaction::commit() {
+    if (!body_) [[unlikely]]
+        return wal::why_closed(nullptr);
+    return body_->commit();
+}
+template <class Config>
+result<lsn> basic_engine<Config>::transaction::commit(durable_t) {
+    if (!body_) [[unlikely]]
+        return wal::why_closed(nullptr);
+    return body_->commit(durable);
+}
+template <class Config>
+void basic_engine<Config>::transaction::rollback() noexcept {
+    if (body_) body_->rollback();
+}
+template <class Config>
+detail::walk<Config> basic_engine<Config>::transaction::walk_over(range which, on_damage how) {
+    return detail::walk_with<Config>(body_ ? body_->walk_over(std::move(which), how)
+                                           : detail::nothing_to_walk<Config>());
+}
+template <class Config>
+detail::walk<Config> basic_engine<Config>::transaction::no_walk(error why) const {
+    return detail::walk_with<Config>(body_ ? body_->no_walk(std::move(why)) : detail::nothing_to_walk<Config>());
+}
+
+} // namespace keel::inline v0
+
+#endif
+
+// ---- keel/engine.hpp ----
+#ifndef KEEL_ENGINE_HPP
+#define KEEL_ENGINE_HPP
+
+// The store, and the code behind it.
+
+#endif
+
+// ---- keel/engine/log_body.hpp ----
+#ifndef KEEL_ENGINE_LOG_BODY_HPP
+#define KEEL_ENGINE_LOG_BODY_HPP
+
+// What is behind the face of a log (record_log.hpp).
+
+namespace keel::inline v0::detail {
+
+/// A log over one configuration. Does not move. Thread rules and errors: as of basic_log, of which each call here is one.
+template <class Config>
+class log_body {
+    using core_type = store_core<writing_config<Config>, wal::discard_records>;
+    using lifetime_type = std::shared_ptr<wal::store_lifetime const>;
+
+    using file_system = typename Config::file_system;
+    using observer = typename Config::observer;
+
+public:
+    [[nodiscard]] static result<std::unique_ptr<log_body>> open(std::string directory, open_options const& options,
+                                                                file_system fs, observer told) {
+        auto events = std::make_shared<typename core_type::events_type>(std::move(told));
+        std::vector<recovery::no_sink> sinks;
+        auto opened = recovery::open_store<recovering_config<Config>>(fs, std::move(directory), Config::segment_bytes,
+                                                                      options, *events, sinks);
+        if (!opened) {
+            events->deliver();
+            return failure(std::move(opened).error());
+        }
+        std::unique_ptr<log_body> out{new log_body};
+        *out->sink_ = std::make_unique<wal::discard_records>();
+        *out->core_ = std::make_unique<core_type>(std::move(*opened), **out->sink_, events, options);
+        out->lifetime_ = out->core_->lifetime();
+        events->deliver();
+        return out;
+    }
+
+    [[nodiscard]] result<lsn> append(byte_view record) { return append_batch(std::span{&record, 1}); }
+    /// A write that has to survive power loss.
+    [[nodiscard]] result<lsn> kept(result<lsn> written) {
+        if (written) KEEL_TRY(core_->writer().make_durable(*written));
+        return written;
+    }
+    [[nodiscard]] result<lsn> append_batch(std::span<byte_view const> records) {
+        KEEL_TRY(wal::check_open(lifetime_));
+        if (records.empty()) return failure(errc::invalid_argument, "an empty batch has no LSN");
+        std::vector<wal::operation> batch;
+        batch.reserve(records.size());
+        for (auto const& r : records) batch.push_back({.type = format::frame_type::message, .value = r});
+        KEEL_TRY(core_->before_write());
+        return core_->writer().write(batch);
+    }
+    class reader {
+    public:
+        /// The next record; nothing at the end of what is visible now (call again to follow the tail).
+        [[nodiscard]] result<std::optional<log_record>> next() {
+            KEEL_TRY(wal::check_open(lifetime_));
+            auto record = inner_->next(core_->writer().visible());
+            if (!record) KEEL_TRY(wal::check_open(lifetime_)); // what was read meanwhile may be another process's
+            return record;
+        }
+        /// The next record, waiting for one as long as `patience`.
+        [[nodiscard]] result<std::optional<log_record>> next(std::chrono::nanoseconds patience) {
+            auto record = next();
+            if (!record || *record) return record;
+            static_cast<void>(core_->writer().wait_visible(position().before(), patience));
+            return next();
+        }
+        [[nodiscard]] lsn position() const noexcept { return *inner_ ? inner_->position() : lsn{}; }
+
+    private:
+        friend log_body;
+        using inner_type = std::optional<wal::reader<typename Config::checksum, file_system>>;
+        reader(inner_type inner, core_type* core, lifetime_type lifetime)
+            : inner_{std::move(inner)}, core_{core}, lifetime_{std::move(lifetime)} {}
+        io::process_bound<inner_type> inner_; ///< nothing: the log was closed already
+        core_type* core_;
+        lifetime_type lifetime_;
+    };
+
+    /// A reader that begins at the first record at or behind `from`.
+    [[nodiscard]] reader read_from(lsn from) const {
+        if (!lifetime_ || !lifetime_->is_open()) return reader{std::nullopt, nullptr, lifetime_};
+        return reader{wal::reader<typename Config::checksum, file_system>{core_->fs(), core_->parts(), from},
+                      (*core_).get(), lifetime_};
+    }
+
+    [[nodiscard]] result<void> sync() {
+        KEEL_TRY(wal::check_open(lifetime_));
+        KEEL_TRY(core_->before_write());
+        return core_->writer().sync();
+    }
+    [[nodiscard]] result<void> truncate_before(lsn upto) {
+        KEEL_TRY(wal::check_open(lifetime_));
+        return core_->truncate_before(upto);
+    }
+    [[nodiscard]] result<void> accept_loss() {
+        KEEL_TRY(wal::check_open(lifetime_));
+        return core_->accept_loss();
+    }
+    [[nodiscard]] result<void> resume() {
+        KEEL_TRY(wal::check_open(lifetime_));
+        return core_->writer().resume();
+    }
+    [[nodiscard]] result<void> close() {
+        if (!is_here()) return wal::why_closed(lifetime_.get());
+        return core_->close();
+    }
+
+    /// The oldest record there is; 0 where there is none.
+    [[nodiscard]] lsn first_lsn() const {
+        if (!is_here()) return {};
+        auto const first = core_->parts().next_counted(lsn{1});
+        return first > last_lsn() ? lsn{} : first;
+    }
+    /// The newest record readers see; declared losses count.
+    [[nodiscard]] lsn last_lsn() const noexcept { return lifetime_ ? core_->writer().visible() : lsn{}; }
+    /// All up to here survives power loss.
+    [[nodiscard]] lsn durable_lsn() const { return is_here() ? core_->writer().durable() : lsn{}; }
+    [[nodiscard]] engine_state state() const { return is_here() ? core_->writer().state() : engine_state::closed; }
+    [[nodiscard]] std::string state_reason() const {
+        return is_here() ? core_->writer().state_reason() : wal::why_closed(lifetime_.get()).value().message;
+    }
+    [[nodiscard]] recovery_report const& recovery() const noexcept {
+        static recovery_report const none{};
+        return *core_ ? core_->report() : none;
+    }
+
+    /// What the background thread does; for programs opened without one. `quiet`: nothing was appended for a while.
+    void housekeep(bool quiet = true) {
+        if (lifetime_ && lifetime_->is_open()) core_->housekeep(quiet);
+    }
+    /// Lets go of everything without touching the disk, as a killed process does.
+    void abandon() noexcept {
+        if (is_here()) core_->abandon();
+    }
+
+private:
+    log_body() = default;
+    /// There is a log, and this is the process that opened it.
+    [[nodiscard]] bool is_here() const noexcept { return lifetime_ && lifetime_->is_here(); }
+
+    io::process_bound<std::unique_ptr<wal::discard_records>> sink_{};
+    io::process_bound<std::unique_ptr<core_type>> core_{}; // refers to the sink: goes first
+    lifetime_type lifetime_{};
+};
+
+} // namespace keel::inline v0::detail
+
+#endif
+
+// ---- keel/record_log.hpp ----
+#ifndef KEEL_RECORD_LOG_HPP
+#define KEEL_RECORD_LOG_HPP
+
+// The write-ahead log on its own, as a program sees it: append bytes, read them back by LSN, follow the tail, give up what is no longer
+// needed. For applications that keep their own state; the store stands on the same parts. This header only declares, as store.hpp does.
+
+namespace keel::inline v0 {
+
+namespace detail {
+template <class Config>
+class log_body;
+template <class Config>
+struct log_reader_body;
+template <class Config>
+struct log_members_by_pointer;
+template <class Config>
+[[nodiscard]] constexpr std::uint64_t log_record_bytes_max_of() noexcept;
+} // namespace detail
+
+/// The log over one configuration. Moves; not copyable. All calls may come from several threads at once, close() and moves apart.
+/// After close(), in an object that was moved from, and in a process that was forked from the one that opened it, every call says
+/// closed; in such a process nothing is done, by the destructor either.
+template <class Config>
+class basic_log {
+public:
+    using config_type = Config;
+
+    /// The longest record: it fits one segment.
+    static constexpr std::uint64_t record_bytes_max = detail::log_record_bytes_max_of<Config>();
+
+    /// Opens the log in this folder, or makes one, and recovers it. Errors: not_found, not_a_store, wrong_format, wrong_policy,
+    /// locked, corruption (where the repair policy refuses), recovery_attempts, cancelled, and the machine's.
+    [[nodiscard]] static result<basic_log> open(std::string directory, open_options const& options = {});
+    /// The same through this file system, of the type that the configuration has.
+    template <class C = Config, class Fs = typename C::file_system>
+    [[nodiscard]] static result<basic_log> open(std::string directory, open_options const& options, Fs fs);
+    /// The same with an observer of your own, which may hold a logger.
+    template <class C = Config, class Fs = typename C::file_system, class Observer = typename C::observer>
+    [[nodiscard]] static result<basic_log> open(std::string directory, open_options const& options, Fs fs,
+                                                Observer told);
+
+    basic_log(basic_log&& other) noexcept;
+    basic_log& operator=(basic_log&& other) noexcept;
+    ~basic_log();
+
+    /// Appends one record. Returns its LSN, once it is as safe as the durability policy says. too_large: nothing was written.
+    [[nodiscard]] result<lsn> append(slice record);
+    /// The same, and the record survives power loss when this returns its LSN, whatever the durability policy. On an error of the sync the
+    /// record may be there all the same.
+    [[nodiscard]] result<lsn> append(slice record, durable_t);
+
+    /// Appends records that are there together or not at all; they take consecutive LSNs, the last of which is returned.
+    [[nodiscard]] result<lsn> append_batch(std::span<byte_view const> records);
+    /// The same for any other range of records, and for a list in braces.
+    template <slice_range Records>
+        requires(!std::convertible_to<Records, std::span<byte_view const>>)
+    [[nodiscard]] result<lsn> append_batch(Records&& records) {
+        std::vector<byte_view> all;
+        for (slice const r : records) all.push_back(r.bytes());
+        return append_batch(std::span<byte_view const>{all});
+    }
+    [[nodiscard]] result<lsn> append_batch(std::initializer_list<slice> records) {
+        return append_batch(std::span{records.begin(), records.size()});
+    }
+
+    /// Reads records in LSN order. Once the log is closed it says closed: its files may be another process's by then. One thread per
+    /// reader.
+    class reader {
+    public:
+        reader(reader&& other) noexcept;
+        reader& operator=(reader&& other) noexcept;
+        ~reader();
+
+        /// The next record; nothing at the end of what is visible now (call again to follow the tail).
+        [[nodiscard]] result<std::optional<log_record>> next();
+        /// The next record, waiting for one as long as `patience`.
+        [[nodiscard]] result<std::optional<log_record>> next(std::chrono::nanoseconds patience);
+        [[nodiscard]] lsn position() const noexcept;
+
+    private:
+        friend basic_log;
+        using body = detail::log_reader_body<Config>;
+        explicit reader(std::unique_ptr<body> of) noexcept;
+        std::unique_ptr<body> body_; ///< nothing: moved from
+    };
+    /// A reader that begins at the first record at or behind `from`.
+    [[nodiscard]] reader read_from(lsn from) const;
+
+    /// All records accepted before the call survive power loss once it returns. Errors: read_only, closed, the machine's; io_error, where
+    /// accepted records were lost to a sync that failed before, until accept_loss().
+    [[nodiscard]] result<void> sync();
+    /// Records in front of `upto` are no longer needed: whole segments of them are recycled or removed.
+    [[nodiscard]] result<void> truncate_before(lsn upto);
+    /// Says that somebody knows of all that was declared lost, or may be lost, up to now: state() is no longer degraded for it, and later
+    /// opens show it as accepted. What this open found stays in recovery(). Errors: read_only (of an opening that never writes), closed,
+    /// the machine's; then nothing is accepted.
+    [[nodiscard]] result<void> accept_loss();
+    /// After a failure that left the log read-only: tries to become writable again. What was not acknowledged is given up.
+    [[nodiscard]] result<void> resume();
+    /// Syncs, marks the orderly end, lets the lock go. The destructor does the same and cannot tell of a failure. Safe to call twice.
+    /// Errors: as of sync(); the log is closed all the same.
+    [[nodiscard]] result<void> close();
+
+    /// The oldest record there is; 0 where there is none.
+    [[nodiscard]] lsn first_lsn() const;
+    /// The newest record readers see; declared losses count.
+    [[nodiscard]] lsn last_lsn() const noexcept;
+    /// All up to here survives power loss.
+    [[nodiscard]] lsn durable_lsn() const;
+    [[nodiscard]] engine_state state() const;
+    [[nodiscard]] std::string state_reason() const;
+    [[nodiscard]] recovery_report const& recovery() const noexcept;
+
+    /// What the background thread does; for programs opened without one. `quiet`: nothing was appended for a while.
+    void housekeep(bool quiet = true);
+    /// Lets go of everything without touching the disk, as a killed process does.
+    void abandon() noexcept;
+
+private:
+    using body = detail::log_body<Config>;
+    explicit basic_log(std::unique_ptr<body> of) noexcept;
+    /// So that an explicit instantiation of this class brings the calls that are templates.
+    static detail::log_members_by_pointer<Config> const members_by_pointer_;
+
+    std::unique_ptr<body> body_; ///< nothing: moved from
+};
+
+/// The log with these policies, in any order, each with a default (config.hpp).
+template <class... Policies>
+using log = basic_log<config<Policies...>>;
+/// The same under a name that collides with nothing: under `using namespace keel` the name `log` alone is ambiguous once <cmath>, which has
+/// a ::log, was included.
+template <class... Policies>
+using record_log = log<Policies...>;
+
+} // namespace keel::inline v0
+
+#endif
+
+// ---- keel/engine/log_definitions.hpp ----
+#ifndef KEEL_ENGINE_LOG_DEFINITIONS_HPP
+#define KEEL_ENGINE_LOG_DEFINITIONS_HPP
+
+// The definitions of what record_log.hpp declares: each call goes to what is behind the face (engine/log_body.hpp).
+
+namespace keel::inline v0 {
+
+namespace detail {
+
+template <class Config>
+constexpr std::uint64_t log_record_bytes_max_of() noexcept {
+    return wal::record_bytes_max_of(Config::segment_bytes);
+}
+template <class Config>
+struct log_reader_body {
+    explicit log_reader_body(typename log_body<Config>::reader from) : at{std::move(from)} {}
+    typename log_body<Config>::reader at;
+};
+template <class Config>
+struct log_members_by_pointer {
+    using log = basic_log<Config>;
+    using fs = typename Config::file_system;
+    using observer = typename Config::observer;
+
+    result<log> (*open)(std::string, open_options const&, fs) = &log::template open<Config, fs>;
+    result<log> (*open_observed)(std::string, open_options const&, fs,
+                                 observer) = &log::template open<Config, fs, observer>;
+};
+
+} // namespace detail
+
+template <class Config>
+detail::log_members_by_pointer<Config> const basic_log<Config>::members_by_pointer_{};
+
+template <class Config>
+template <class C, class Fs, class Observer>
+result<basic_log<Config>> basic_log<Config>::open(std::string directory, open_options const& options, Fs fs,
+                                                  Observer told) {
+    static_assert(std::convertible_to<Fs, typename Config::file_system>,
+                  "keel: open() was given a file system of another type than the log's configuration has");
+    static_assert(std::convertible_to<Observer, typename Config::observer>,
+                  "keel: open() was given an observer of another type than the log's configuration has");
+    KEEL_TRY_LET(here, body::open(std::move(directory), options, std::move(fs), std::move(told)));
+    return basic_log{std::move(here)};
+}
+template <class Config>
+template <class C, class Fs>
+result<basic_log<Config>> basic_log<Config>::open(std::string directory, open_options const& options, Fs fs) {
+    using observer = typename Config::observer;
+    if constexpr (std::default_initializable<observer>)
+        return open(std::move(directory), options, std::move(fs), observer{});
+    else return failure(errc::invalid_argument, "this log's observer cannot be made by default: pass one to open()");
+}
+template <class Config>
+result<basic_log<Config>> basic_log<Config>::open(std::string directory, open_options const& options) {
+    return open(std::move(directory), options, typename Config::file_system{});
+}
+template <class Config>
+basic_log<Config>::basic_log(std::unique_ptr<body> of) noexcept : body_{std::move(of)} {}
+template <class Config>
+basic_log<Config>::basic_log(basic_log&& other) noexcept = default;
+template <class Config>
+basic_log<Config>& basic_log<Config>::operator=(basic_log&& other) noexcept = default;
+template <class Config>
+basic_log<Config>::~basic_log() = default;
+
+template <class Config>
+result<lsn> basic_log<Config>::append(slice record) {
+    if (!body_) [[unlikely]]
+        return wal::why_closed(nullptr);
+    return body_->append(record.bytes());
+}
+template <class Config>
+result<lsn> basic_log<Config>::append(slice record, durable_t) {
+    if (!body_) [[unlikely]]
+        return wal::why_closed(nullptr);
+    return body_->kept(body_->append(record.bytes()));
+}
+template <class Config>
+result<lsn> basic_log<Config>::append_batch(std::span<byte_view const> records) {
+    if (!body_) [[unlikely]]
+        return wal::why_closed(nullptr);
+    return body_->append_batch(records);
+}
+template <class Config>
+result<void> basic_log<Config>::truncate_before(lsn upto) {
+    if (!body_) [[unlikely]]
+        return wal::why_closed(nullptr);
+    return body_->truncate_before(upto);
+}
+template <class Config>
+result<void> basic_log<Config>::sync() {
+    if (!body_) [[unlikely]]
+        return wal::why_closed(nullptr);
+    return body_->sync();
+}
+template <class Config>
+result<void> basic_log<Config>::accept_loss() {
+    if (!body_) [[unlikely]]
+        return wal::why_closed(nullptr);
+    return body_->accept_loss();
+}
+template <class Config>
+result<void> basic_log<Config>::resume() {
+    if (!body_) [[unlikely]]
+        return wal::why_closed(nullptr);
+    return body_->resume();
+}
+template <class Config>
+result<void> basic_log<Config>::close() {
+    if (!body_) [[unlikely]]
+        return wal::why_closed(nullptr);
+    return body_->close();
+}
+
+template <class Config>
+lsn basic_log<Config>::first_lsn() const {
+    return body_ ? body_->first_lsn() : lsn{};
+}
+template <class Config>
+lsn basic_log<Config>::last_lsn() const noexcept {
+    return body_ ? body_->last_lsn() : lsn{};
+}
+template <class Config>
+lsn basic_log<Config>::durable_lsn() const {
+    return body_ ? body_->durable_lsn() : lsn{};
+}
+template <class Config>
+engine_state basic_log<Config>::state() const {
+    return body_ ? body_->state() : engine_state::closed;
+}
+template <class Config>
+std::string basic_log<Config>::state_reason() const {
+    return body_ ? body_->state_reason() : wal::why_closed(nullptr).value().message;
+}
+template <class Config>
+recovery_report const& basic_log<Config>::recovery() const noexcept {
+    static recovery_report const none{};
+    return body_ ? body_->recovery() : none;
+}
+template <class Config>
+void basic_log<Config>::housekeep(bool quiet) {
+    if (body_) body_->housekeep(quiet);
+}
+template <class Config>
+void basic_log<Config>::abandon() noexcept {
+    if (body_) body_->abandon();
+}
+
+template <class Config>
+basic_log<Config>::reader::reader(std::unique_ptr<body> of) noexcept : body_{std::move(of)} {}
+template <class Config>
+basic_log<Config>::reader::reader(reader&& other) noexcept = default;
+template <class Config>
+auto basic_log<Config>::reader::operator=(reader&& other) noexcept -> reader& = default;
+template <class Config>
+basic_log<Config>::reader::~reader() = default;
+
+template <class Config>
+result<std::optional<log_record>> basic_log<Config>::reader::next() {
+    if (!body_) return wal::why_closed(nullptr);
+    return body_->at.next();
+}
+template <class Config>
+result<std::optional<log_record>> basic_log<Config>::reader::next(std::chrono::nanoseconds patience) {
+    if (!body_) return wal::why_closed(nullptr);
+    return body_->at.next(patience);
+}
+template <class Config>
+lsn basic_log<Config>::reader::position() const noexcept {
+    return body_ ? body_->at.position() : lsn{};
+}
+template <class Config>
+auto basic_log<Config>::read_from(lsn from) const -> reader {
+    if (!body_) return reader{nullptr};
+    return reader{std::make_unique<detail::log_reader_body<Config>>(body_->read_from(from))};
+}
+
+} // namespace keel::inline v0
+
+#endif
+
+// ---- keel/log.hpp ----
+#ifndef KEEL_LOG_HPP
+#define KEEL_LOG_HPP
+
+// The log on its own, and the code behind it.
+
+#endif
+
+// ---- keel/instantiate.hpp ----
+#ifndef KEEL_INSTANTIATE_HPP
+#define KEEL_INSTANTIATE_HPP
+
+// The code behind store.hpp and record_log.hpp, for the one file of a program that has it made (store.hpp). keel.hpp has it, too, and all
+// policies.
 
 #endif
 

@@ -39,7 +39,7 @@ public:
     static constexpr int keys = 40;
     using counters = std::array<std::atomic<std::uint64_t>, keys>;
 
-    restless_writer(std::string folder, keel::open_options options, typename Store::file_system fs)
+    restless_writer(std::string folder, keel::open_options options, typename Store::config_type::file_system fs)
         : folder_{std::move(folder)}, options_{std::move(options)}, fs_{std::move(fs)}, db_{*open()} {}
 
     void run(std::atomic<bool> const& enough) {
@@ -69,7 +69,7 @@ private:
 
     std::string folder_;
     keel::open_options options_;
-    typename Store::file_system fs_;
+    typename Store::config_type::file_system fs_;
     Store db_;
     counters issued_{};
     counters acknowledged_{};
@@ -78,7 +78,8 @@ private:
 
 /// Opens while the writer writes: what was acknowledged before is there, nothing that was issued after, and no trouble.
 template <class Store>
-void read_beside(std::string const& folder, keel::open_options const& options, typename Store::file_system fs) {
+void read_beside(std::string const& folder, keel::open_options const& options,
+                 typename Store::config_type::file_system fs) {
     restless_writer<Store> writer{folder, options, fs};
     std::atomic<bool> enough{false};
     std::thread at_work{[&] { writer.run(enough); }};

@@ -174,9 +174,9 @@ TEST_CASE("closed: a read that fails while the store is being closed is the end 
         view->tables[1].push_back(
             std::make_shared<view_type::table_type const>(disk, paths.table(entry.id), entry, cache, listener));
         view->finish();
-        keel::basic_scan<reading> scan{view, keel::lsn_max, {}, lifetime};
+        keel::detail::range_walk<reading> scan{view, keel::lsn_max, {}, lifetime};
         int seen = 0;
-        for (auto&& row : scan) seen += row.second.size() == 100;
+        for (scan.start(); scan.valid(); scan.advance()) seen += scan.value().size() == 100;
         CHECK(seen < 60);
         REQUIRE_FALSE(scan.status());
         CHECK(scan.status().error().code == (closes ? errc::closed : errc::corruption));

@@ -36,11 +36,14 @@ LAYERS = [
     (r"recovery/", 11),
     (r"observe/", 12),
     (r"(config|text)\.hpp", 13),
-    (r"log\.hpp", 14),
+    (r"engine/store_core\.hpp", 14),
+    (r"engine/(definitions|log_definitions)\.hpp", 17),
     (r"engine/", 15),
-    (r"engine\.hpp", 16),
-    (r"keel\.hpp", 17),
-    (r"tool/|tool\.hpp", 18),
+    (r"(store|record_log)\.hpp", 16),
+    (r"(engine|log)\.hpp", 18),
+    (r"instantiate\.hpp", 19),
+    (r"keel\.hpp", 20),
+    (r"tool/|tool\.hpp", 21),
 ]
 # Only these may name a policy model; every other header knows the axis by its concept.
 NAMES_MODELS = r"policy/|config\.hpp|keel\.hpp|tool"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include <keel/table/table_writer.hpp>
 
-#include <keel/engine/batch.hpp>
+#include <keel/engine/operations.hpp>
 #include <keel/io/memory.hpp>
 #include <keel/policy/checksum/crc32c.hpp>
 #include <keel/policy/compression/none.hpp>

@@ -246,7 +246,7 @@ TEST_CASE("writer: a loss that comes while an earlier one is accepted is told al
 
 TEST_CASE("writer: the largest batch has room in a fresh segment, also behind the mark of a write that was refused") {
     using settings = keel::config<keel::io::memory, keel::segment_size<64 * KiB>>;
-    using core_type = keel::detail::log_core<settings, keel::wal::discard_records>;
+    using core_type = keel::detail::store_core<settings, keel::wal::discard_records>;
     auto const events = std::make_shared<core_type::events_type>(settings::observer{});
     auto const options = model::test_options();
     std::vector<keel::recovery::no_sink> sinks;

@@ -25,10 +25,10 @@
 #include <keel/engine/merge.hpp>
 #include <keel/engine/merge_damage.hpp>
 #include <keel/engine/merge_output.hpp>
+#include <keel/engine/store_core.hpp>
 #include <keel/engine/version_filter.hpp>
 #include <keel/error.hpp>
 #include <keel/format/manifest.hpp>
-#include <keel/log.hpp>
 #include <keel/observe/concept.hpp>
 #include <keel/table/placeholder.hpp>
 #include <keel/table/silent_medium.hpp>
@@ -67,7 +67,7 @@ public:
     using fs_type = typename Config::file_system;
     using C = typename Config::checksum;
     using levels_type = levels<reading_config<Config>>;
-    using core_type = log_core<writing_config<Config>, levels_type>;
+    using core_type = store_core<writing_config<Config>, levels_type>;
     using merging = merging_config<Config>;
     using job_type = compaction_job<merging>;
     using table_type = typename levels_type::table_type;

@@ -10,13 +10,13 @@
 // is durable, so no power loss takes it back or gives it to anything else. (5) Readers see them, then the LSN becomes visible.
 
 #include <keel/config.hpp>
-#include <keel/engine/batch.hpp>
 #include <keel/engine/compactor.hpp>
 #include <keel/engine/levels.hpp>
 #include <keel/engine/merge_output.hpp>
+#include <keel/engine/operations.hpp>
+#include <keel/engine/store_core.hpp>
 #include <keel/error.hpp>
 #include <keel/format/manifest.hpp>
-#include <keel/log.hpp>
 #include <keel/types.hpp>
 
 #include <cstdint>
@@ -33,7 +33,7 @@ template <class Config>
 class ingestion {
 public:
     using levels_type = levels<reading_config<Config>>;
-    using core_type = log_core<writing_config<Config>, levels_type>;
+    using core_type = store_core<writing_config<Config>, levels_type>;
     using table_type = typename levels_type::table_type;
 
     ingestion(core_type& core, levels_type& parts, table_ids& ids)

@@ -412,8 +412,9 @@ public:
         return at_end();
     }
 
-    [[nodiscard]] std::string_view key() const noexcept { return seen_.key; }
-    [[nodiscard]] std::string_view value() const noexcept { return seen_.value; }
+    /// Both stand where they are as long as this does.
+    [[nodiscard]] std::string_view const& key() const noexcept { return seen_.key; }
+    [[nodiscard]] std::string_view const& value() const noexcept { return seen_.value; }
     /// The version's LSN.
     [[nodiscard]] lsn at() const noexcept { return seen_.at; }
     /// Why it ended before its end.

@@ -10,7 +10,8 @@
 //   db.scan(keel::prefix{"user:"}) that begin so             db.scan(keel::on_damage::skip)  goes on behind damage
 //   db.scan(keel::range{.to = "b", .reverse = true})         ... and each with on_damage behind it
 
-#include <keel/engine/scan.hpp>
+#include <keel/engine/range.hpp>
+#include <keel/engine/snapshot.hpp>
 #include <keel/error.hpp>
 #include <keel/types.hpp>
 
@@ -20,8 +21,8 @@
 
 namespace keel::inline v0::detail {
 
-/// Gives `Store` its calls. Store::walk<Scan>(range, snapshot const* or null, on_damage) makes the scan, and Store::refuse<Scan>(error) one
-/// that has no keys and says why.
+/// Gives `Store` its calls. Store::walk_over(range, snapshot const* or null, on_damage) is what a scan walks with, and
+/// Store::no_walk(error) walks over no keys and says why.
 template <class Store, class Scan, class Keys>
 class scan_calls {
     using moment = keel::snapshot;
@@ -88,12 +89,12 @@ protected:
 private:
     template <class S>
     [[nodiscard]] S walk(range which, moment const* as_of, on_damage how) const {
-        return static_cast<Store const&>(*this).template walk<S>(std::move(which), as_of, how);
+        return S{static_cast<Store const&>(*this).walk_over(std::move(which), as_of, how)};
     }
     template <class S>
     [[nodiscard]] S between(std::initializer_list<slice> from_to, moment const* as_of, on_damage how) const {
         auto which = range_between(from_to);
-        if (!which) return static_cast<Store const&>(*this).template refuse<S>(std::move(which).error());
+        if (!which) return S{static_cast<Store const&>(*this).no_walk(std::move(which).error())};
         return walk<S>(std::move(*which), as_of, how);
     }
 };

@@ -4,11 +4,11 @@
 
 // Where a store's bytes are, and what merging them cost: what basic_engine::storage() gives.
 
-#include <keel/format/manifest.hpp>
 #include <keel/types.hpp>
 
 #include <array>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -16,14 +16,15 @@ namespace keel::inline v0 {
 
 /// Where a store's bytes are, and what merging cost since it was opened.
 struct storage_report {
+    static constexpr std::size_t levels_max = 7; ///< of tables; as many as the manifest has
     struct level {
         std::uint64_t tables = 0;
         std::uint64_t bytes = 0;
         std::uint64_t records = 0; ///< all versions, tombstones among them
     };
-    std::uint64_t segments = 0;                       ///< of the log, prepared ones among them
-    std::uint64_t log_bytes = 0;                      ///< their size
-    std::array<level, format::table_levels> levels{}; ///< the first: what was ingested and not merged yet
+    std::uint64_t segments = 0;             ///< of the log, prepared ones among them
+    std::uint64_t log_bytes = 0;            ///< their size
+    std::array<level, levels_max> levels{}; ///< the first: what was ingested and not merged yet
     std::uint64_t merges = 0;
     std::uint64_t merge_bytes_read = 0;
     std::uint64_t merge_bytes_written = 0;

@@ -11,13 +11,10 @@
 #include <keel/error.hpp>
 #include <keel/types.hpp>
 
-#include <algorithm>
 #include <chrono>
 #include <functional>
 #include <optional>
-#include <random>
 #include <string>
-#include <thread>
 #include <type_traits>
 #include <utility>
 
@@ -58,38 +55,15 @@ template <class Fn, class... Args>
     }
 }
 
-/// Pauses between the runs of one transaction. One thread's.
-class backoff {
-public:
-    explicit backoff(transact_options const& how) : max_{how.backoff_max}, longest_{how.backoff_min} {}
-
-    /// `conflict`: the LSN that was met; threads that meet the same one pause differently.
-    void pause(lsn conflict) {
-        if (!chance_) {
-            auto const thread = std::hash<std::thread::id>{}(std::this_thread::get_id());
-            chance_.emplace(static_cast<std::minstd_rand::result_type>(thread ^ (thread >> 32) ^ conflict.value));
-            chance_->discard(1);
-        }
-        auto const longest = std::max(std::min(longest_, max_), std::chrono::microseconds{0}).count();
-        std::uniform_int_distribution<std::chrono::microseconds::rep> some{0, longest};
-        std::this_thread::sleep_for(std::chrono::microseconds{some(*chance_)});
-        if (longest_ < max_) longest_ *= 2;
-    }
-
-private:
-    std::chrono::microseconds max_;
-    std::chrono::microseconds longest_;
-    std::optional<std::minstd_rand> chance_{};
-};
-
-/// Runs `fn(transaction&)` and commits by `commit(transaction&)`, until no other commit came first. `begin()` gives a transaction.
-template <class Begin, class Fn, class Commit>
-[[nodiscard]] auto run_until_committed(Begin const& begin, Fn& fn, Commit const& commit, transact_options const& how) {
+/// Runs `fn(transaction&)` and commits by `commit(transaction&)`, until no other commit came first. `begin()` gives a transaction;
+/// `pause(runs, conflict)` is called before the next run, where the last one of so many met that LSN.
+template <class Begin, class Fn, class Commit, class Pause>
+[[nodiscard]] auto run_until_committed(Begin const& begin, Fn& fn, Commit const& commit, Pause const& pause,
+                                       transact_options const& how) {
     using transaction = decltype(begin());
     using given_type = decltype(call_for_result(fn, std::declval<transaction&>()));
     using value = typename given_type::value_type;
     using out = std::conditional_t<std::is_void_v<value>, result<lsn>, result<committed<value>>>;
-    backoff between{how};
     for (unsigned run = 1;; ++run) {
         auto tx = begin();
         auto given = call_for_result(fn, tx);
@@ -101,7 +75,7 @@ template <class Begin, class Fn, class Commit>
             if (at) return out{committed<value>{std::move(*given), *at}};
         }
         if (at.error().code != errc::conflict || run >= how.attempts) return out{failure(std::move(at).error())};
-        between.pause(at.error().at);
+        pause(run, at.error().at);
     }
 }
 

@@ -12,6 +12,7 @@
 // Salt and offset enter both sums, so neither a frame of a former life nor one written to the wrong place verifies.
 
 #include <keel/format/endian.hpp>
+#include <keel/format/frame_type.hpp>
 #include <keel/policy/checksum/concept.hpp>
 #include <keel/types.hpp>
 
@@ -29,22 +30,6 @@ inline constexpr std::size_t key_bytes_max = 65535;
 inline constexpr std::uint32_t mark_unknown = 0xFFFFFFFF;
 static_assert(frame_header_bytes == 4 + 4 + 4 + 2 + 1 + 1 + 4 + 4 + 8);
 
-/// What a frame holds. Under 64: data, takes an LSN. The numbers are on disk and never reused.
-enum class frame_type : std::uint8_t {
-    put = 1,       ///< payload: key, value
-    erase = 2,     ///< payload: key
-    message = 3,   ///< payload: bytes appended through keel::log; key size 0
-    edit = 32,     ///< manifest: operations that happen together
-    snapshot = 33, ///< manifest: operations that build the whole state from nothing
-    mark = 64,     ///< format/mark.hpp
-    index = 65,    ///< sorted index over a chunk
-    loss = 66,     ///< LSN ranges declared lost by a repair; format/mark.hpp
-    block = 67,    ///< table: records in key order; format/block.hpp
-    filter = 68,   ///< table: lines of a filter
-    fence = 69,    ///< table: an index block
-    root = 70,     ///< table: the index over the index blocks
-    packed = 71,   ///< table: a `block`, compressed; format/table.hpp
-};
 [[nodiscard]] constexpr bool takes_lsn(frame_type type) noexcept { return static_cast<std::uint8_t>(type) < 64; }
 
 enum frame_flags : std::uint8_t { begins_batch = 1, ends_batch = 2, whole_batch = 3 };

@@ -4,6 +4,7 @@
 
 // What a caller may say when opening, and what they are told while it goes on.
 
+#include <keel/io/machine.hpp>
 #include <keel/policy/repair/concept.hpp>
 #include <keel/types.hpp>
 
@@ -11,7 +12,6 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
-#include <random>
 #include <stop_token>
 #include <string_view>
 
@@ -41,16 +41,6 @@ struct recovery_progress {
     std::chrono::nanoseconds elapsed{};
     std::chrono::nanoseconds left{}; ///< at the rate so far; 0 while unknown
 };
-
-/// Nanoseconds since 1970, as the machine's clock has them.
-[[nodiscard]] inline std::uint64_t system_clock_ns() {
-    return static_cast<std::uint64_t>(
-        std::chrono::nanoseconds(std::chrono::system_clock::now().time_since_epoch()).count());
-}
-[[nodiscard]] inline std::uint64_t machine_entropy() {
-    std::random_device device;
-    return std::uint64_t{device()} << 32 | device();
-}
 
 /// How much of a store is verified before it serves.
 enum class verify_depth : std::uint8_t {

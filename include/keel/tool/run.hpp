@@ -92,7 +92,7 @@ template <class Config>
 /// Runs one command. `words`: those behind the program's name. Returns the exit code; throws nothing.
 template <class Engine>
 [[nodiscard]] int run(std::span<std::string const> words, std::ostream& out, std::ostream& err,
-                      typename Engine::file_system fs = {}, terminal look = {}) {
+                      typename Engine::config_type::file_system fs = {}, terminal look = {}) {
     detail::console to{out, err, look};
     detail::command_line line;
     try {
@@ -116,7 +116,7 @@ template <class Engine>
 [[nodiscard]] int run(int argc, char const* const* argv) {
     std::vector<std::string> const words(argv + (argc > 0 ? 1 : 0), argv + argc);
     auto const code = run<Engine>(std::span<std::string const>{words}, std::cout, std::cerr,
-                                  typename Engine::file_system{}, detail::this_terminal());
+                                  typename Engine::config_type::file_system{}, detail::this_terminal());
     std::cout.flush();
     return std::cout ? code : detail::exit_unusable;
 }

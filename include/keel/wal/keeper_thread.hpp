@@ -3,7 +3,7 @@
 #define KEEL_WAL_KEEPER_THREAD_HPP
 
 // The one background thread of a log: idle marks after 20 ms of quiet, interval syncs, a mark with the time once a second, a
-// segment in reserve, events for the observer. All of it is in log_core::housekeep(); this only decides when. Where memory is refused the
+// segment in reserve, events for the observer. All of it is in store_core::housekeep(); this only decides when. Where memory is refused the
 // next turn goes on. Asynchronous signals stay with the host's threads.
 
 #include <keel/detail/guarded.hpp>

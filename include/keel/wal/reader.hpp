@@ -10,26 +10,13 @@
 #include <keel/format/segment_header.hpp>
 #include <keel/types.hpp>
 #include <keel/wal/catalog.hpp>
+#include <keel/wal/log_record.hpp>
 #include <keel/wal/window.hpp>
 
 #include <memory>
 #include <optional>
 #include <string>
 #include <utility>
-
-namespace keel::inline v0 {
-
-/// One record of the log. The views are valid until the reader moves on.
-struct log_record {
-    lsn at{};
-    format::frame_type type = format::frame_type::message;
-    bool begins_batch = true;
-    bool ends_batch = true;
-    byte_view key{};
-    byte_view value{}; ///< for a message: all of it
-};
-
-} // namespace keel::inline v0
 
 namespace keel::inline v0::wal {
 

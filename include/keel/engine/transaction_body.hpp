@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-#ifndef KEEL_ENGINE_TRANSACTION_HPP
-#define KEEL_ENGINE_TRANSACTION_HPP
+#ifndef KEEL_ENGINE_TRANSACTION_BODY_HPP
+#define KEEL_ENGINE_TRANSACTION_BODY_HPP
 
 // Transactions: reads of one moment, writes of one's own on top, and a commit that is one batch of the log. Optimistic: nothing is
 // locked while a transaction runs. Whether it may commit is decided at the moment its batch takes its LSNs, when the writer's mutex
@@ -12,13 +12,15 @@
 // repeated. Parts that have nothing newer than the transaction's moment are not read at all, damaged or not.
 
 #include <keel/config.hpp>
-#include <keel/engine/batch.hpp>
-#include <keel/engine/scan.hpp>
+#include <keel/engine/moments.hpp>
+#include <keel/engine/operations.hpp>
+#include <keel/engine/range.hpp>
+#include <keel/engine/store_core.hpp>
+#include <keel/engine/store_walk.hpp>
 #include <keel/engine/write_delay.hpp>
 #include <keel/error.hpp>
 #include <keel/format/frame.hpp>
 #include <keel/io/process.hpp>
-#include <keel/log.hpp>
 #include <keel/policy/isolation/concept.hpp>
 #include <keel/types.hpp>
 #include <keel/wal/group.hpp>
@@ -27,9 +29,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <functional>
-#include <initializer_list>
-#include <iterator>
-#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -38,138 +37,38 @@
 #include <utility>
 #include <vector>
 
-namespace keel::inline v0 {
-
-namespace detail {
-
-/// What a transaction has written: a value, or nothing where it erased.
-using own_writes = std::map<std::string, std::optional<std::string>, std::less<>>;
-
-[[nodiscard]] inline bool lies_in(range const& which, std::string_view key) noexcept {
-    return (!which.from || key >= *which.from) && (!which.to || key < *which.to);
-}
-
-} // namespace detail
-
-/// A scan of a transaction: the store at its moment, with its own writes on top. One pass, one thread. Views are valid until the
-/// iterator moves on or the transaction writes; the transaction must outlive the scan.
-template <class Config>
-class transaction_scan {
-public:
-    using iterator = scan_iterator<transaction_scan>;
-    using value_type = key_and_value;
-
-    transaction_scan(basic_scan<Config> base, detail::own_writes const& own, range which)
-        : base_{std::move(base)}, own_{&own}, which_{std::move(which)} {}
-
-    [[nodiscard]] iterator begin() {
-        place(which_);
-        at_ = base_.begin();
-        settle();
-        return iterator{this};
-    }
-    /// As of basic_scan.
-    [[nodiscard]] iterator seek(slice key) {
-        place(detail::rest_of(which_, key.text()));
-        at_ = base_.seek(key);
-        settle();
-        return iterator{this};
-    }
-    [[nodiscard]] static std::default_sentinel_t end() noexcept { return {}; }
-
-    /// As of basic_scan.
-    [[nodiscard]] result<void> status() const { return base_.status(); }
-    /// As of basic_scan. The transaction's own writes are never missing.
-    [[nodiscard]] std::vector<key_gap> gaps() const { return base_.gaps(); }
-
-private:
-    friend iterator;
-    [[nodiscard]] bool valid() const noexcept { return valid_; }
-    [[nodiscard]] value_type current() const noexcept { return current_; }
-    void place(range const& part) {
-        first_ = part.from ? own_->lower_bound(*part.from) : own_->begin();
-        last_ = part.to ? own_->lower_bound(*part.to) : own_->end();
-        if (part.from && part.to && *part.to < *part.from) last_ = first_;
-    }
-    [[nodiscard]] detail::own_writes::const_iterator own() const noexcept {
-        return which_.reverse ? std::prev(last_) : first_;
-    }
-    void pass_own() noexcept {
-        if (which_.reverse) --last_;
-        else ++first_;
-    }
-    void advance() {
-        if (from_own_) pass_own();
-        else ++at_;
-        settle();
-    }
-    /// The next key of either side; where both have it, the transaction's own write counts.
-    void settle() {
-        for (;;) {
-            bool const has_base = at_ != base_.end();
-            bool const has_own = first_ != last_;
-            // A base that ended in an error has no next key to compare with: the scan ends there, too.
-            valid_ = (has_base || has_own) && !base_.ended_early();
-            if (!valid_) return;
-            from_own_ = has_own && (!has_base || !comes_first((*at_).first, own()->first));
-            if (!from_own_) {
-                current_ = *at_;
-                return;
-            }
-            if (has_base && (*at_).first == own()->first) ++at_;
-            if (own()->second) {
-                current_ = {own()->first, *own()->second};
-                return;
-            }
-            pass_own();
-        }
-    }
-    [[nodiscard]] bool comes_first(std::string_view a, std::string_view b) const noexcept {
-        return which_.reverse ? a > b : a < b;
-    }
-
-    basic_scan<Config> base_;
-    typename basic_scan<Config>::iterator at_{};
-    detail::own_writes const* own_;
-    range which_;
-    detail::own_writes::const_iterator first_{}; // own writes not passed yet: [first_, last_)
-    detail::own_writes::const_iterator last_{};
-    value_type current_{};
-    bool valid_ = false;
-    bool from_own_ = false;
-};
+namespace keel::inline v0::detail {
 
 /// One transaction of a store. Ends with commit() or rollback(); one that is let go of is rolled back, and leaves nothing. Moves, is
 /// not copyable; one thread at a time. It may outlive its store: once that is closed, reading and committing say closed.
 template <class Config>
-class basic_transaction {
-    using reading = detail::reading_config<Config>;
+class transaction_body {
+    using reading = reading_config<Config>;
 
 public:
     using isolation = typename Config::isolation;
-    using levels_type = detail::levels<reading>;
-    using core_type = detail::log_core<detail::writing_config<Config>, levels_type>;
+    using levels_type = levels<reading>;
+    using core_type = store_core<writing_config<Config>, levels_type>;
 
-    basic_transaction(std::weak_ptr<core_type> core, std::shared_ptr<levels_type const> levels,
-                      std::shared_ptr<detail::moments::hold const> held,
-                      std::shared_ptr<wal::store_lifetime const> lifetime, std::shared_ptr<detail::write_delay> delay)
+    transaction_body(std::weak_ptr<core_type> core, std::shared_ptr<levels_type const> levels,
+                     std::shared_ptr<moments::hold const> held, std::shared_ptr<wal::store_lifetime const> lifetime,
+                     std::shared_ptr<write_delay> delay)
         : core_{std::move(core)}, levels_{std::move(levels)}, moment_{held->at()}, held_{std::move(held)},
           lifetime_{std::move(lifetime)}, delay_{std::move(delay)} {}
     /// One of a store that may not be used. `lifetime`: nothing, or of that store.
-    explicit basic_transaction(std::shared_ptr<wal::store_lifetime const> lifetime) : lifetime_{std::move(lifetime)} {}
-    basic_transaction(basic_transaction&&) noexcept = default;
-    basic_transaction& operator=(basic_transaction&&) noexcept = default;
-    basic_transaction(basic_transaction const&) = delete;
-    basic_transaction& operator=(basic_transaction const&) = delete;
+    explicit transaction_body(std::shared_ptr<wal::store_lifetime const> lifetime) : lifetime_{std::move(lifetime)} {}
+    transaction_body(transaction_body&&) noexcept = default;
+    transaction_body& operator=(transaction_body&&) noexcept = default;
+    transaction_body(transaction_body const&) = delete;
+    transaction_body& operator=(transaction_body const&) = delete;
 
     /// The moment it reads from: the last LSN that was visible when it began.
     [[nodiscard]] lsn moment() const noexcept { return moment_; }
 
     /// The value of a key: of this transaction's own last write, else as of its moment; nothing where it has none.
-    [[nodiscard]] result<std::optional<std::string>> get(slice asked) {
+    [[nodiscard]] result<std::optional<std::string>> get(std::string_view key) {
         if (ended_ || !lifetime_ || !lifetime_->is_open()) [[unlikely]]
             return failure(goes_on().error());
-        auto const key = asked.text();
         if (auto const mine = writes_.find(key); mine != writes_.end()) return mine->second;
         if constexpr (isolation::validates_reads) read_.emplace(key);
         auto const view = levels_->view();
@@ -179,29 +78,22 @@ public:
         return *found ? std::move((*found)->value) : std::optional<std::string>{};
     }
     /// Errors: invalid_argument (empty key, or the transaction has ended), too_large (the key).
-    [[nodiscard]] result<void> put(slice key, slice value) { return change(key.text(), std::string{value.text()}); }
-    [[nodiscard]] result<void> erase(slice key) { return change(key.text(), std::nullopt); }
+    [[nodiscard]] result<void> put(std::string_view key, std::string_view value) {
+        return change(key, std::string{value});
+    }
+    [[nodiscard]] result<void> erase(std::string_view key) { return change(key, std::nullopt); }
 
     /// Keys in order, its own writes among them. Nothing once the transaction has ended.
-    [[nodiscard]] transaction_scan<reading> scan(range which = {}, on_damage how = on_damage::stop) {
-        using scan_type = basic_scan<reading>;
-        if (!lifetime_ || !lifetime_->is_open()) return {scan_type{lifetime_}, writes_, {}};
-        if (!*levels_)
-            return {scan_type{std::make_shared<detail::level_view<reading>>(), {}, {}, lifetime_}, writes_, {}};
+    [[nodiscard]] store_walk<reading> walk_over(range which, on_damage how) {
+        using base = range_walk<reading>;
+        if (!lifetime_ || !lifetime_->is_open()) return {base{lifetime_}, writes_, {}};
+        if (!*levels_) return {base{std::make_shared<level_view<reading>>(), {}, {}, lifetime_}, writes_, {}};
         if constexpr (isolation::validates_reads) scanned_.push_back(which);
-        return {scan_type{levels_->view(), moment_, which, lifetime_, how}, writes_, which};
+        return {base{levels_->view(), moment_, which, lifetime_, how}, writes_, which};
     }
-    [[nodiscard]] transaction_scan<reading> scan(prefix const& which, on_damage how = on_damage::stop) {
-        return scan(which.as_range(), how);
+    [[nodiscard]] store_walk<reading> no_walk(error why) const {
+        return {range_walk<reading>{lifetime_, std::move(why)}, writes_, {}};
     }
-    /// From the first bound, below the second: {"a", "b"}; {"a"} goes to the end. invalid_argument, in status(): there are more.
-    [[nodiscard]] transaction_scan<reading> scan(std::initializer_list<slice> from_to,
-                                                 on_damage how = on_damage::stop) {
-        auto which = detail::range_between(from_to);
-        if (!which) return {basic_scan<reading>{lifetime_, std::move(which).error()}, writes_, {}};
-        return scan(std::move(*which), how);
-    }
-    [[nodiscard]] transaction_scan<reading> scan(on_damage how) { return scan(range{}, how); }
 
     /// Writes everything as one batch and ends the transaction, whatever comes of it. Returns the LSN of its last write, once that is
     /// as safe as the durability policy says; without writes, its moment. Errors: conflict (another one was first: run it again, which
@@ -267,7 +159,7 @@ private:
     result<void> change(std::string_view key, std::optional<std::string> value) {
         if (!lifetime_ || !lifetime_->is_here()) return wal::why_closed(lifetime_.get());
         if (ended_) return ended(); // that the store was closed is commit()'s to say
-        KEEL_TRY(detail::check_record(key, value ? value->size() : 0));
+        KEEL_TRY(check_record(key, value ? value->size() : 0));
         writes_.insert_or_assign(std::string{key}, std::move(value));
         return {};
     }
@@ -291,7 +183,7 @@ private:
         }
     }
     /// Whether anything was changed behind `since`.
-    result<void> check(detail::level_view<reading> const& view, lsn since) const {
+    result<void> check(level_view<reading> const& view, lsn since) const {
         for (auto const& [key, value] : writes_) KEEL_TRY(unchanged(view, key, since));
         for (auto const& key : read_) KEEL_TRY(unchanged(view, key, since));
         for (auto const& which : scanned_) {
@@ -310,8 +202,7 @@ private:
         if (with) return conflict(with);
         return {};
     }
-    [[nodiscard]] result<void> unchanged(detail::level_view<reading> const& view, std::string_view key,
-                                         lsn since) const {
+    [[nodiscard]] result<void> unchanged(level_view<reading> const& view, std::string_view key, lsn since) const {
         KEEL_TRY_LET(at, view.newer(key, since));
         if (at) return conflict(at);
         return {};
@@ -319,7 +210,7 @@ private:
     [[nodiscard]] bool concerns(std::string_view key) const {
         if (writes_.contains(key) || read_.contains(key)) return true;
         for (auto const& which : scanned_)
-            if (detail::lies_in(which, key)) return true;
+            if (lies_in(which, key)) return true;
         return false;
     }
 
@@ -329,15 +220,15 @@ private:
     std::weak_ptr<core_type> core_{};
     io::process_bound<std::shared_ptr<levels_type const>> levels_{}; // nothing once it has ended, or of a closed store
     lsn moment_{};
-    io::process_bound<std::shared_ptr<detail::moments::hold const>> held_{}; // likewise
+    io::process_bound<std::shared_ptr<moments::hold const>> held_{}; // likewise
     std::shared_ptr<wal::store_lifetime const> lifetime_{};
-    std::shared_ptr<detail::write_delay> delay_{}; ///< nothing: of a store that may not be used
+    std::shared_ptr<write_delay> delay_{}; ///< nothing: of a store that may not be used
     bool ended_ = false;
-    detail::own_writes writes_{};
+    own_writes writes_{};
     std::set<std::string, std::less<>> read_{}; // both only where the policy validates reads
     std::vector<range> scanned_{};
 };
 
-} // namespace keel::inline v0
+} // namespace keel::inline v0::detail
 
 #endif

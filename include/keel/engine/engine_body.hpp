@@ -1,0 +1,473 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_ENGINE_ENGINE_BODY_HPP
+#define KEEL_ENGINE_ENGINE_BODY_HPP
+
+// What is behind a store's face (store.hpp): ordered keys and values over the write-ahead log, which is its level zero: records are read
+// from where they were written.
+//
+// put -> wal/writer (log, group commit) -> table/memtable -> visible to readers; a segment that is full is sealed with a sorted index
+// and served from there (engine/levels.hpp); behind, segments and tables are merged into tables (engine/compactor.hpp). Readers take
+// no lock that is held during I/O of a writer or a merge.
+
+#include <keel/engine/compaction_by_hand.hpp>
+#include <keel/engine/compaction_thread.hpp>
+#include <keel/engine/compactor.hpp>
+#include <keel/engine/found_damage.hpp>
+#include <keel/engine/ingestion.hpp>
+#include <keel/engine/levels.hpp>
+#include <keel/engine/operations.hpp>
+#include <keel/engine/snapshot.hpp>
+#include <keel/engine/storage_report.hpp>
+#include <keel/engine/store_core.hpp>
+#include <keel/engine/store_walk.hpp>
+#include <keel/engine/transaction_body.hpp>
+#include <keel/engine/verify.hpp>
+#include <keel/io/limits.hpp>
+#include <keel/io/process.hpp>
+#include <keel/io/thread.hpp>
+#include <keel/recovery/index_collector.hpp>
+#include <keel/wal/store_lifetime.hpp>
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace keel::inline v0::detail {
+
+/// A store over one configuration. Does not move. Thread rules and errors: as of basic_engine, of which each call here is one.
+template <class Config>
+class engine_body {
+    using reading = reading_config<Config>;
+    using levels_type = levels<reading>;
+    using core_type = store_core<writing_config<Config>, levels_type>;
+    using compactor_type = compactor<Config>;
+    using policy = typename Config::compaction;
+    using file_system = typename Config::file_system;
+    using observer = typename Config::observer;
+    using events_type = typename core_type::events_type;
+
+public:
+    static constexpr auto erase_batch_bytes = std::min(64 * KiB, core_type::writer_type::batch_bytes_max);
+
+    [[nodiscard]] static result<std::unique_ptr<engine_body>> open(std::string const& directory,
+                                                                   open_options const& options, file_system fs,
+                                                                   observer told) {
+        auto const events = std::make_shared<events_type>(std::move(told));
+        auto db = open_beside_writers(directory, options, fs, events);
+        events->deliver();
+        return db;
+    }
+
+    /// Errors: closed.
+    [[nodiscard]] result<void> check_open() const { return wal::check_open(lifetime_); }
+
+    engine_body(engine_body const&) = delete;
+    engine_body& operator=(engine_body const&) = delete;
+    ~engine_body() { let_go(); }
+
+    [[nodiscard]] result<lsn> put(std::string_view key, std::string_view value) {
+        wal::operation const op{.type = format::frame_type::put, .key = as_bytes(key), .value = as_bytes(value)};
+        return commit(std::span{&op, 1});
+    }
+    [[nodiscard]] result<lsn> erase(std::string_view key) {
+        wal::operation const op{.type = format::frame_type::erase, .key = as_bytes(key)};
+        return commit(std::span{&op, 1});
+    }
+    [[nodiscard]] result<lsn> write(write_batch const& batch) {
+        if (batch.empty()) return failure(errc::invalid_argument, "an empty batch has no LSN");
+        auto const operations = operations_of(batch);
+        return commit(operations);
+    }
+    /// A write that has to survive power loss.
+    [[nodiscard]] result<lsn> kept(result<lsn> written) {
+        if (written) KEEL_TRY(core_->writer().make_durable(*written));
+        return written;
+    }
+
+    /// One call of ingest(). Refers to this and goes first.
+    [[nodiscard]] result<std::unique_ptr<ingestion<Config>>> begin_ingest() {
+        if (!is_open()) [[unlikely]]
+            return why_closed();
+        KEEL_TRY(core_->before_write());
+        KEEL_TRY(core_->writer().takes_writes());
+        merging_->wait_for_room({});
+        KEEL_TRY_LET(ids, merging_->work.ids());
+        return std::make_unique<ingestion<Config>>(**core_, **levels_, *ids);
+    }
+    [[nodiscard]] result<lsn> finish_ingest(ingestion<Config>& all) {
+        auto done = all.finish();
+        // Level 0 is merged with the log up to there, which has to take no more records for it.
+        if (done && merging_->work.ingested_needs_roll_over()) static_cast<void>(core_->writer().roll_over());
+        return done;
+    }
+
+    [[nodiscard]] result<std::optional<std::string>> get(std::string_view key) const {
+        if (!is_open()) [[unlikely]]
+            return why_closed();
+        auto const view = levels_->view(); // first this, then the moment
+        return get_at(*view, key, core_->writer().visible());
+    }
+    [[nodiscard]] result<std::optional<std::string>> get(std::string_view key, keel::snapshot const& as_of) const {
+        if (!is_open()) [[unlikely]]
+            return why_closed();
+        if (!as_of.belongs_to(&levels_->held())) return failure(of_another_store());
+        return get_at(*levels_->view(), key, as_of.at());
+    }
+
+    [[nodiscard]] keel::snapshot snapshot() const {
+        if (!is_open()) return {nullptr, nullptr, {}};
+        auto held = hold_moment();
+        auto const at = held->at();
+        return {std::move(held), &levels_->held(), at};
+    }
+    [[nodiscard]] result<std::vector<std::optional<std::string>>> multi_get(
+        std::span<std::string_view const> keys) const {
+        if (!is_open()) [[unlikely]]
+            return why_closed();
+        auto const view = levels_->view();
+        auto const at = core_->writer().visible();
+        core_->after_read(keys.size());
+        std::vector<std::optional<std::string>> out(keys.size());
+        auto done = view->find_all(keys, at, [&](std::size_t i, auto found) {
+            if (found) out[i] = std::move(found->value);
+        });
+        view->tell_damage();
+        if (!done) return failure(std::move(done).error());
+        return out;
+    }
+
+    [[nodiscard]] result<std::uint64_t> approximate_size(range const& which) const {
+        if (!is_open()) [[unlikely]]
+            return why_closed();
+        auto const view = levels_->view();
+        auto size = view->approximate_size(which.from, which.to);
+        view->tell_damage();
+        return size;
+    }
+    [[nodiscard]] result<recovery_report> verify(verify_depth how = verify_depth::deep) const {
+        if (!is_open()) [[unlikely]]
+            return why_closed();
+        recovery_report report;
+        auto const view = levels_->view();
+        auto const names = names_to_expect();
+        segment_id last{};
+        for (auto const& r : view->runs) { // chunks of one segment stand together
+            report.segments += std::exchange(last, r->source().id) != last;
+            KEEL_TRY(verify_segment<reading>(*r, how, names, report));
+        }
+        if (how == verify_depth::quick) report.mounted_segments = report.segments;
+        KEEL_TRY(verify_tables(how, report));
+        return report;
+    }
+
+    [[nodiscard]] transaction_body<Config> begin() const {
+        if (!is_open()) return transaction_body<Config>{lifetime_};
+        core_->writer().wait_for_conflict();
+        return {*core_, *levels_, hold_moment(), lifetime_, merging_->delay()};
+    }
+    [[nodiscard]] store_walk<reading> walk_over(range which, keel::snapshot const* as_of, on_damage how) const {
+        if (!is_open()) return store_walk<reading>{range_walk<reading>{lifetime_}};
+        if (as_of != nullptr && !as_of->belongs_to(&levels_->held())) return no_walk(of_another_store());
+        core_->after_read(scan_reads);
+        auto view = levels_->view(); // first this, then the moment
+        auto const at = as_of != nullptr ? as_of->at() : core_->writer().visible();
+        return store_walk<reading>{range_walk<reading>{std::move(view), at, std::move(which), lifetime_, how}};
+    }
+    /// One that has no keys, because of `why`.
+    [[nodiscard]] store_walk<reading> no_walk(error why) const {
+        return store_walk<reading>{range_walk<reading>{lifetime_, std::move(why)}};
+    }
+
+    [[nodiscard]] result<void> compact() {
+        if (!is_open()) [[unlikely]]
+            return why_closed();
+        KEEL_TRY(core_->before_write());
+        if (auto const sealed = seal_for_merge(); !sealed) {
+            // On a full disk: what is sealed already gives room, and then the rest can be.
+            if (!core_->writer().lacks_space()) return sealed;
+            KEEL_TRY(merging_->work.all());
+            KEEL_TRY(core_->writer().resume());
+            KEEL_TRY(seal_for_merge());
+        }
+        KEEL_TRY(merging_->work.all());
+        return merging_->work.damaged();
+    }
+    [[nodiscard]] result<std::uint64_t> repair_tables() {
+        if (!is_open()) [[unlikely]]
+            return why_closed();
+        KEEL_TRY(core_->before_write());
+        recovery_report report;
+        KEEL_TRY(verify_tables(verify_depth::deep, report));
+        auto const found = damaged_tables(0);
+        if (found == 0) return found;
+        if (damaged_tables(1) != found) { // those of level 0 go down with the log
+            KEEL_TRY(seal_for_merge());
+            KEEL_TRY(merging_->work.all());
+        }
+        KEEL_TRY(merging_->work.damaged());
+        if (damaged_tables(0) == 0) return found;
+        return failure(errc::read_only, "tables stay as they are: " + core_->writer().state_reason());
+    }
+    [[nodiscard]] storage_report storage() const {
+        static_assert(storage_report::levels_max == format::table_levels);
+        storage_report out;
+        if (!is_here()) return out;
+        auto const manifest = core_->manifest();
+        for (auto const& [id, s] : manifest->segments) {
+            ++out.segments;
+            out.log_bytes += s.size;
+        }
+        for (auto const& [id, t] : manifest->tables) {
+            ++out.levels[t.level].tables;
+            out.levels[t.level].bytes += t.size;
+            out.levels[t.level].records += t.records;
+        }
+        auto const done = merging_->work.counters();
+        out.merges = done.merges;
+        out.merge_bytes_read = done.bytes_read;
+        out.merge_bytes_written = done.bytes_written;
+        out.records_dropped = done.records_dropped;
+        auto const delay = merging_->delay()->report();
+        out.stalled_writes = delay.waits;
+        out.stalled_time = delay.waited;
+        out.write_rate = delay.rate;
+        out.log_waiting = merging_->work.log_bytes();
+        auto const& files = levels_->open_files();
+        out.open_files = files.open();
+        out.open_files_max = files.limits().files;
+        out.mapped_files = files.mapped();
+        return out;
+    }
+
+    [[nodiscard]] result<void> sync() {
+        if (!is_open()) [[unlikely]]
+            return why_closed();
+        KEEL_TRY(core_->before_write());
+        return core_->writer().sync();
+    }
+    [[nodiscard]] result<void> accept_loss() {
+        if (!is_open()) [[unlikely]]
+            return why_closed();
+        return core_->accept_loss();
+    }
+    [[nodiscard]] result<void> resume() {
+        if (!is_open()) [[unlikely]]
+            return why_closed();
+        auto done = core_->writer().resume();
+        if (done || done.error().code != errc::no_space || core_->read_only()) return done;
+        return merging_->work.make_room() ? core_->writer().resume() : done;
+    }
+    [[nodiscard]] result<void> close() {
+        if (!is_here()) return why_closed();
+        merging_->stop();
+        return core_->close();
+    }
+
+    [[nodiscard]] lsn last_lsn() const noexcept { return lifetime_ ? core_->writer().visible() : lsn{}; }
+    [[nodiscard]] lsn durable_lsn() const { return is_here() ? core_->writer().durable() : lsn{}; }
+    [[nodiscard]] engine_state state() const { return is_here() ? core_->writer().state() : engine_state::closed; }
+    [[nodiscard]] std::string state_reason() const {
+        return is_here() ? core_->writer().state_reason() : why_closed().value().message;
+    }
+    [[nodiscard]] recovery_report const& recovery() const noexcept {
+        static recovery_report const none{};
+        return *core_ ? core_->report() : none;
+    }
+
+    void housekeep(bool quiet = true) {
+        if (!is_open()) return;
+        core_->housekeep(quiet);
+        if (core_->writer().state() == engine_state::closed || core_->read_only()) return;
+        auto const done = merging_->work.step({}, quiet);
+        if (!done)
+            core_->writer().add_condition(state_cause::compaction,
+                                          "merging the log into tables failed: " + to_string(done.error()));
+        else if (*done) core_->writer().end_condition(state_cause::compaction);
+        core_->events().deliver();
+    }
+    void abandon() noexcept {
+        if (!is_here()) return;
+        merging_->stop();
+        core_->abandon();
+    }
+
+private:
+    static constexpr std::size_t scan_reads = 16; ///< keys that beginning a scan is worth
+    /// Who reads beside a writer finds files that are gone since.
+    [[nodiscard]] file_names names_to_expect() const noexcept {
+        return core_->read_only() ? file_names::may_be_gone : file_names::must_stand;
+    }
+    /// Ends the segment that is written to, so that it can be merged: on a full disk without a fresh one.
+    result<void> seal_for_merge() {
+        auto done = core_->writer().roll_over();
+        return done || !core_->writer().lacks_space() ? done : core_->writer().seal();
+    }
+    /// Tells of all that the report has then.
+    result<void> verify_tables(verify_depth how, recovery_report& report) const {
+        auto const view = levels_->view();
+        for (auto const& level : view->tables)
+            for (auto const& t : level) KEEL_TRY(verify_table<reading>(*t, how, names_to_expect(), report));
+        for (auto const& f : report.findings) levels_->damage().note(f);
+        view->tell_damage();
+        return {};
+    }
+    /// How many are known to be, from this level on.
+    [[nodiscard]] std::uint64_t damaged_tables(std::size_t level) const {
+        std::uint64_t n = 0;
+        auto const view = levels_->view();
+        for (; level < view->tables.size(); ++level)
+            for (auto const& t : view->tables[level]) n += t->is_damaged() && !t->entry().is_placeholder();
+        return n;
+    }
+    /// Whether the repair policy gives up a record that nothing can heal, and keeps all others.
+    [[nodiscard]] static bool gives_up_records(open_options const& options) {
+        finding const lost{.kind = damage::corrupt_record, .lost = 1};
+        return Config::repair_for(options.repair).decide(lost) == decision::declare_lost;
+    }
+    /// Refers to core and levels: goes first. thread_ is set once, by the first write or many reads, and let go of by close(), which no
+    /// other call may run beside; awake_ (release) publishes it (acquire).
+    class merging {
+    public:
+        merging(core_type& core, levels_type& levels, open_options const& options)
+            : work{core, levels, options.merge_bytes_per_second, gives_up_records(options)}, core_{core} {}
+
+        /// Errors: the machine gives no thread.
+        [[nodiscard]] result<void> start() {
+            KEEL_TRY(io::start_thread([this] { thread_.emplace(work, core_.writer(), *delay_); }));
+            by_hand_.leave();
+            awake_.store(true, std::memory_order_release);
+            return {};
+        }
+        void stop() noexcept {
+            core_.forget_other_work([this] { by_hand_.stop(); });
+            awake_.store(false, std::memory_order_relaxed);
+            thread_.reset();
+        }
+        void wait_for_room(std::span<wal::operation const> batch) {
+            if (awake_.load(std::memory_order_acquire)) delay_->wait(batch);
+            else by_hand_.wait_for_room();
+        }
+        /// What the thread would do now.
+        void work_by_hand() noexcept { by_hand_.run(work, core_.writer()); }
+        /// Shared with transactions, which may outlive this: then it makes nobody wait.
+        [[nodiscard]] std::shared_ptr<write_delay> const& delay() const noexcept { return delay_; }
+
+        compactor_type work;
+
+    private:
+        using thread_type = compaction_thread<compactor_type, policy, typename core_type::writer_type>;
+        core_type& core_;
+        std::shared_ptr<write_delay> delay_{std::make_shared<write_delay>(log_bytes_max<policy>)};
+        std::atomic<bool> awake_{false};
+        std::optional<thread_type> thread_{};
+        compaction_by_hand<compactor_type, policy, typename core_type::writer_type> by_hand_{};
+    };
+    engine_body() = default;
+
+    /// One that only reads starts over where a writer beside it has removed files since they were listed.
+    [[nodiscard]] static result<std::unique_ptr<engine_body>> open_beside_writers(
+        std::string const& directory, open_options const& options, file_system& fs,
+        std::shared_ptr<events_type> const& events) {
+        for (int turn = 0;; ++turn) {
+            KEEL_TRY_LET(db, open_once(directory, options, fs, events));
+            if (!options.read_only) return db;
+            auto held = db->levels_->hold_files();
+            if (held) return db;
+            // What is not held may be gone when it is asked for.
+            if (is_shortage(held.error().code)) return failure(std::move(held).error());
+            // A missing file was found and told of; one that has gone since is a merge beside this.
+            if (held.error().code != errc::not_found || db->recovery().damaged()) return db;
+            if (turn == recovery::looks_max) return failure(std::move(held).error());
+        }
+    }
+    [[nodiscard]] static result<std::unique_ptr<engine_body>> open_once(std::string const& directory,
+                                                                        open_options const& options, file_system& fs,
+                                                                        std::shared_ptr<events_type> const& events) {
+        std::vector<recovery::index_collector> collected;
+        auto opened = recovery::open_store<recovering_config<Config>>(fs, directory, Config::segment_bytes, options,
+                                                                      *events, collected);
+        if (!opened) return failure(std::move(opened).error());
+        auto const started = std::chrono::steady_clock::now();
+        auto bound = opened->fs;
+        std::unique_ptr<engine_body> here{new engine_body};
+        auto& out = *here;
+        auto& records = opened->exam.report.replayed_records;
+        KEEL_TRY_LET(parts, recovery::indexed_segments<typename Config::checksum>(bound, std::move(opened->served),
+                                                                                  std::move(collected), records));
+        *out.levels_ = std::make_shared<levels_type>(bound, static_cast<std::size_t>(options.cache_bytes),
+                                                     table::open_file_limits::of(options.open_files, options.read_only,
+                                                                                 io::open_files_allowed(),
+                                                                                 io::address_space_allowed()));
+        out.levels_->mount(std::move(parts), opened->exam.stock.state.tables, opened->exam.stock.paths);
+        opened->exam.report.replay_time = std::chrono::steady_clock::now() - started;
+        *out.core_ = std::make_shared<core_type>(std::move(*opened), **out.levels_, events, options);
+        auto told = out.core_->report().findings;
+        for (auto& f : told) f.file = out.core_->keeper().paths().path(f.file);
+        out.levels_->damage().is_known(told);
+        out.levels_->damage().tell_to(tellers(*out.core_));
+        *out.merging_ = std::make_unique<merging>(**out.core_, **out.levels_, options);
+        out.lifetime_ = out.core_->lifetime();
+        if constexpr (policy::log_bytes != 0)
+            out.core_->on_first_write({.start = [m = (*out.merging_).get()] { return m->start(); },
+                                       .by_hand = [m = (*out.merging_).get()] { m->work_by_hand(); }});
+        return here;
+    }
+
+    /// There is a store, and this is the process that opened it.
+    [[nodiscard]] bool is_here() const noexcept { return lifetime_ && lifetime_->is_here(); }
+    [[nodiscard]] bool is_open() const noexcept { return lifetime_ && lifetime_->is_open(); }
+    [[nodiscard]] tl::unexpected<error> why_closed() const { return wal::why_closed(lifetime_.get()); }
+    void let_go() noexcept {
+        if (!is_here()) return;
+        merging_->stop(); // a transaction may still hold the core for its commit
+        *merging_ = nullptr;
+        *core_ = nullptr;
+    }
+    [[nodiscard]] auto hold_moment() const {
+        return levels_->held().take([&] { return core_->writer().visible(); });
+    }
+    result<lsn> commit(std::span<wal::operation const> batch) {
+        if (!is_open()) [[unlikely]]
+            return why_closed();
+        for (auto const& op : batch) KEEL_TRY(check_record(as_text(op.key), op.value.size()));
+        KEEL_TRY(core_->before_write());
+        merging_->wait_for_room(batch);
+        return core_->writer().write(batch);
+    }
+    using view_type = typename levels_type::view_type;
+    result<std::optional<std::string>> get_at(view_type const& view, std::string_view key, lsn at) const {
+        core_->after_read(1);
+        auto found = view.find(key, at);
+        view.tell_damage();
+        if (!found) return failure(std::move(found).error());
+        if (!*found) return std::optional<std::string>{};
+        return std::move((*found)->value);
+    }
+    /// Damage that a read came upon is an event like any other (R1.3). A scan may outlive the store: then nobody is told.
+    [[nodiscard]] static found_damage::receiver tellers(std::weak_ptr<core_type> core) {
+        return {.found =
+                    [core](std::vector<finding> found) {
+                        if (auto const here = core.lock()) here->tell(std::move(found));
+                    },
+                .scan_unchecked =
+                    [core](error const& why) {
+                        if (auto const here = core.lock()) here->tell_event(observe::scan_unchecked{why});
+                    }};
+    }
+
+    io::process_bound<std::shared_ptr<levels_type>> levels_{};
+    /// Refers to the levels: goes first; shared for the moment of a commit only.
+    io::process_bound<std::shared_ptr<core_type>> core_{};
+    io::process_bound<std::unique_ptr<merging>> merging_{};
+    std::shared_ptr<wal::store_lifetime const> lifetime_{}; ///< nothing: moved from
+};
+
+} // namespace keel::inline v0::detail
+
+#endif

@@ -1,0 +1,345 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_ENGINE_STORE_CORE_HPP
+#define KEEL_ENGINE_STORE_CORE_HPP
+
+// What the store and the log have in common: recovered segments, the writer, the catalog, the background thread.
+
+#include <keel/config.hpp>
+#include <keel/detail/guarded.hpp>
+#include <keel/error.hpp>
+#include <keel/io/process.hpp>
+#include <keel/io/thread.hpp>
+#include <keel/observe/event_queue.hpp>
+#include <keel/recovery/opening.hpp>
+#include <keel/recovery/read_back.hpp>
+#include <keel/recovery/report.hpp>
+#include <keel/wal/keeper_thread.hpp>
+#include <keel/wal/reader.hpp>
+#include <keel/wal/store_identity.hpp>
+#include <keel/wal/store_lifetime.hpp>
+#include <keel/wal/writer.hpp>
+
+#include <atomic>
+#include <chrono>
+#include <concepts>
+#include <functional>
+#include <initializer_list>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <ranges>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace keel::inline v0 {
+
+namespace detail {
+
+/// A recovered store with its writer, its catalog and its background thread: what log and engine have in common.
+/// Lives on the heap and does not move, because the writer refers into it.
+template <class Config, wal::record_sink Sink>
+class store_core {
+public:
+    using fs_type = typename Config::file_system;
+    using writer_type = wal::writer<Config, Sink>;
+    using keeper_type = typename writer_type::keeper_type;
+    using events_type = typename writer_type::events_type;
+
+    template <class Opened>
+    store_core(Opened opened, Sink& sink, std::shared_ptr<events_type> events, open_options const& options)
+        : fs_{std::move(opened.fs)}, clock_ns_{options.clock_ns}, read_only_{options.read_only},
+          events_{std::move(events)}, identity_{std::move(opened.identity)}, readers_{std::move(opened.readers)},
+          keeper_{std::move(opened.keeper)}, parts_{std::move(opened.parts)}, report_{std::move(opened.exam.report)},
+          ledger_{std::move(opened.ledger)}, gone_{std::move(opened.gone)},
+          writer_{*keeper_, *parts_, sink, *events_, std::move(opened.notes), std::move(opened.start), options} {
+        background_ = options.background_thread && !options.read_only;
+        if constexpr (writer_type::reads_sealed_back) writer_.after_seal([this] { read_sealed_back(); });
+    }
+    ~store_core() { static_cast<void>(close()); }
+    store_core(store_core const&) = delete;
+    store_core& operator=(store_core const&) = delete;
+
+    /// Called by readers, with how much they read about: who reads much gets what runs in the background, too, without having written.
+    void after_read(std::size_t keys) {
+        static thread_local std::size_t read = 0; // in any store: it is no more than a sign that one is used
+        if ((read += keys) < reads_much) [[likely]]
+            return;
+        read = 0;
+        if (awake_.load(std::memory_order_acquire)) [[likely]]
+            return;
+        std::lock_guard const hold{starting_};
+        start_background();
+    }
+    /// Called in front of whatever writes: the first call starts what runs in the background, so that opening starts no thread. Where the
+    /// machine gives none, later calls try again, at most once a second, and until then do that work themselves, a piece at a time.
+    result<void> before_write() {
+        if (awake_.load(std::memory_order_acquire)) [[likely]]
+            return {};
+        std::unique_lock hold{starting_};
+        start_background();
+        auto const now = std::chrono::steady_clock::now();
+        if (awake_.load(std::memory_order_relaxed) || now < next_turn_) return {};
+        std::unique_lock const turn{by_hand_, std::try_to_lock}; // else another writer is at it
+        if (!turn.owns_lock()) return {};
+        next_turn_ = now + turn_every;
+        bool const keeps_log = !thread_;
+        auto const other = other_work_;
+        hold.unlock();
+        if (keeps_log) keel::detail::if_memory_lasts([this] { housekeep(false); });
+        if (other && other->by_hand) other->by_hand();
+        return {};
+    }
+    /// What else runs in the background.
+    struct background_work {
+        std::function<result<void>()> start{}; ///< its thread. Errors: as of io::start_thread()
+        std::function<void()>
+            by_hand{}; ///< does a piece of it on the calling thread, because it has none; does not throw
+    };
+    /// That starts with the first write, too.
+    void on_first_write(background_work other) {
+        auto const shared = std::make_shared<background_work const>(std::move(other));
+        std::lock_guard const hold{starting_};
+        other_work_ = shared;
+    }
+    /// Nothing more starts, and nobody does that work when this returns. `stop()` makes whoever does it end soon.
+    template <class Stop>
+    void forget_other_work(Stop const& stop) noexcept {
+        {
+            std::lock_guard const hold{starting_};
+            other_work_ = nullptr;
+        }
+        stop();
+        std::lock_guard const nobody{by_hand_};
+    }
+
+    /// Never throws.
+    result<void> close() noexcept {
+        lifetime_->end();
+        stop_threads();
+        auto done = writer_.close();
+        if constexpr (writer_type::reads_sealed_back) read_sealed_back(); // as long as the lock is held
+        unlock();
+        events_->deliver();
+        return done;
+    }
+    void abandon() noexcept {
+        lifetime_->end();
+        stop_threads();
+        writer_.abandon();
+        unlock();
+    }
+    /// Shared by all that reads from the store.
+    [[nodiscard]] std::shared_ptr<wal::store_lifetime const> lifetime() const noexcept { return lifetime_; }
+
+    [[nodiscard]] writer_type& writer() noexcept { return writer_; }
+    [[nodiscard]] writer_type const& writer() const noexcept { return writer_; }
+    [[nodiscard]] recovery_report const& report() const noexcept { return report_; }
+    [[nodiscard]] events_type& events() noexcept { return *events_; }
+    [[nodiscard]] wal::catalog& parts() noexcept { return *parts_; }
+    [[nodiscard]] keeper_type& keeper() noexcept { return *keeper_; }
+    [[nodiscard]] fs_type const& fs() const noexcept { return fs_; }
+    [[nodiscard]] bool read_only() const noexcept { return read_only_; }
+    [[nodiscard]] std::shared_ptr<format::manifest_state const> manifest() const { return keeper_->state(); }
+
+    /// Damage that was met after opening: logged, told to the observer, and the reason for being degraded.
+    void tell(std::vector<finding> found) {
+        if (!lifetime_->is_open()) return; // read after the end: what was found may be another process's work
+        tell_of_own(std::move(found), "while reading");
+    }
+    /// One of the other events.
+    template <class Event>
+    void tell_event(Event const& what) {
+        if (!lifetime_->is_here()) return;
+        events_->push(what);
+        if (!has_thread_.load(std::memory_order_acquire)) events_->deliver(); // nobody else may
+    }
+    /// What the background thread does, or a program without one.
+    void housekeep(bool quiet, bool prepares = true) {
+        writer_.housekeep(quiet, prepares);
+        if constexpr (writer_type::reads_sealed_back) read_sealed_back(); // what its writer had no memory for
+        events_->deliver();
+    }
+
+    /// Notes that somebody knows of every loss there is, so that no later open shows it.
+    result<void> accept_loss() {
+        std::lock_guard const hold{accepting_};
+        if (writer_.state() == engine_state::closed) return failure(errc::closed, "the store is closed");
+        if (read_only_)
+            return failure(errc::read_only, "the store was opened read-only: open it for writing to accept its losses, "
+                                            "or use wal-recovery accept-loss");
+        auto const known = keeper_->state();
+        format::edit_builder edit;
+        for (auto const id : gone_)
+            if (known->segments.contains(id)) edit.retired(id);
+        if (!edit.empty()) KEEL_TRY(keeper_->commit(edit));
+        KEEL_TRY(keeper_->check_identity());
+        auto const next = recovery::accepted_now(ledger_, known->losses, report_);
+        KEEL_TRY(recovery::write_ledger<typename Config::checksum>(fs_, keeper_->paths(), keeper_->store(), next));
+        ledger_ = next;
+        writer_.accept_losses(known->losses);
+        writer_.end_condition(state_cause::unknown_extent);
+        if (!has_thread_.load(std::memory_order_acquire)) events_->deliver(); // nobody else may
+        return {};
+    }
+
+    /// Gives up whole segments in front of `upto`. On an error of the manifest nothing is given up, or all of it once the log is opened
+    /// again; on one of a file that could not be removed it is, and the next opening removes the file.
+    result<void> truncate_before(lsn upto) {
+        std::lock_guard const hold{retention_};
+        if (writer_.state() == engine_state::closed) return failure(errc::closed, "the log is closed");
+        auto const gone = oldest_in_front_of(upto);
+        if (gone.segments.empty()) return {};
+        format::edit_builder edit;
+        keeper_type::give_up(edit, gone.segments, gone.base, gone.floor);
+        KEEL_TRY(keeper_->commit(edit));
+        for (auto const& e : gone.segments) parts_->retire(e.id);
+        result<void> done;
+        for (auto const& e : gone.segments)
+            if (auto disposed = keeper_->dispose(e, parts_->pinned(e.id)); !disposed && done) done = disposed;
+        return done;
+    }
+
+private:
+    static constexpr std::size_t reads_much = 4096;
+    static constexpr auto retry_after = std::chrono::seconds(1); ///< a thread that was refused
+    static constexpr auto turn_every =
+        std::chrono::milliseconds(20); ///< what threads would do, by a writer: as often as they look
+
+    /// With starting_ held. What cannot be started is told in state(), and tried again by a later call.
+    void start_background() noexcept {
+        auto const now = std::chrono::steady_clock::now();
+        if (awake_.load(std::memory_order_relaxed) || now < next_try_) return;
+        next_try_ = now + retry_after;
+        auto const started = keel::detail::guarded([this]() -> result<void> {
+            if (!background_) return {};
+            if (!thread_) KEEL_TRY(io::start_thread([this] { thread_.emplace(*this); }));
+            return other_work_ && other_work_->start ? other_work_->start() : result<void>{};
+        });
+        bool const by_hand = background_ && !thread_;
+        has_thread_.store(thread_.has_value(), std::memory_order_release);
+        writer_.sync_writes(by_hand);
+        if (by_hand) writer_.mark_due();
+        if (started) {
+            if (std::exchange(is_told_, false)) writer_.end_condition(state_cause::resources);
+            awake_.store(true, std::memory_order_release);
+            return;
+        }
+        is_told_ = true;
+        keel::detail::if_memory_lasts([&] {
+            writer_.add_condition(state_cause::resources,
+                                  "writers do what runs in the background, until a thread for it can be started: " +
+                                      to_string(started.error()));
+        });
+    }
+
+    /// The files are this process's. `when`: for people.
+    void tell_of_own(std::vector<finding> found, char const* when) {
+        if (found.empty()) return;
+        for (auto& f : found) f.file = keeper_->paths().inside(f.file);
+        {
+            std::lock_guard const hold{telling_};
+            // The store goes on without the log of it.
+            if (!read_only_ && keeper_->check_identity())
+                static_cast<void>(recovery::log_corruption(fs_, keeper_->paths(), found, clock_ns_()));
+        }
+        for (auto const& f : found) events_->push(observe::damage_found{f});
+        writer_.add_condition(state_cause::damage, std::string{"damage was found "} + when + ": " + found.front().file +
+                                                       " at " + std::to_string(found.front().offset) +
+                                                       "; see the corruption log");
+        if (!has_thread_.load(std::memory_order_acquire)) events_->deliver(); // nobody else may
+    }
+    /// Verifies the segments that were sealed since, on the medium, and tells what is wrong with them. Where memory is refused the next call
+    /// goes on.
+    void read_sealed_back() noexcept {
+        for (auto one = writer_.take_sealed(); !one.empty(); one = writer_.take_sealed()) {
+            auto const& s = one.front();
+            using reading = recovery::segment_read_back<typename Config::checksum, typename fs_type::file>;
+            auto const done = keel::detail::guarded([&]() -> result<void> {
+                tell_of_own(reading{*s.file, s.what, s.seal}.run(), "when a segment was read back after its seal");
+                return {};
+            });
+            if (!done) return writer_.give_back_sealed(std::move(one));
+        }
+    }
+
+    struct given_up {
+        std::vector<format::segment_entry> segments{};
+        format::segment_link base{}; ///< the last one of them
+        lsn floor{};
+    };
+    /// The oldest segments, as many as hold nothing at or behind `upto`. One that a crash left without a seal goes like the others once
+    /// this opening has written: what counts of it is durable then, and nothing more comes to it.
+    [[nodiscard]] given_up oldest_in_front_of(lsn upto) const {
+        auto const known = keeper_->state();
+        bool const proven = writer_.has_written();
+        given_up out{.base = known->base, .floor = known->floor};
+        auto base = out.base;
+        auto floor = out.floor;
+        std::size_t take = 0;
+        for (auto const& part : parts_->all()) {
+            auto const at = known->segments.find(part->id);
+            if (at == known->segments.end()) continue;
+            auto const last = part->counted.empty() ? lsn{} : part->counted.back().last;
+            auto const& seal = at->second.seal;
+            if (part->open || part->id == writer_.active_segment() || last >= upto || (!seal && !proven)) break;
+            auto const link = seal ? format::link_of(*seal, format::segment_end::rolled) : wal::link_of(*part);
+            if (link.id) base = link;
+            floor = std::max({floor, last, seal ? seal->range.last : lsn{}});
+            out.segments.push_back(at->second);
+            // A file below the floor is known to be given up by its header's first LSN: one that holds nothing waits for those behind it.
+            if (part->first > floor) continue;
+            take = out.segments.size();
+            out.base = base;
+            out.floor = floor;
+        }
+        out.segments.resize(take);
+        return out;
+    }
+
+    void stop_threads() noexcept {
+        std::lock_guard const hold{starting_};
+        background_ = false;
+        thread_.reset();
+        has_thread_.store(false, std::memory_order_release);
+    }
+    void unlock() noexcept {
+        if (identity_) identity_->release();
+        readers_.reset();
+    }
+
+    std::shared_ptr<wal::store_lifetime> lifetime_{std::make_shared<wal::store_lifetime>()};
+    fs_type fs_;
+    std::uint64_t (*clock_ns_)();
+    bool read_only_;
+    std::mutex telling_; ///< one entry in the corruption log at a time
+    std::shared_ptr<events_type> events_;
+    std::shared_ptr<wal::store_identity<fs_type>> identity_;
+    std::optional<wal::double_lock<fs_type>> readers_;
+    std::unique_ptr<keeper_type> keeper_;
+    std::unique_ptr<wal::catalog> parts_;
+    recovery_report report_;
+    std::mutex accepting_; ///< one accept_loss at a time; guards what follows
+    recovery::loss_ledger ledger_;
+    std::vector<segment_id> gone_; ///< segments that are registered, gone, and may have held records
+    std::mutex retention_;         ///< one truncate_before at a time
+    writer_type writer_;
+    std::mutex starting_;                               ///< guards what follows
+    bool background_ = false;                           ///< threads may be started
+    std::atomic<bool> awake_{false};                    // release: a thread that sees it need not ask again
+    std::atomic<bool> has_thread_{false};               // release: the thread that delivers events is there
+    std::chrono::steady_clock::time_point next_try_{};  ///< to start what was refused
+    std::chrono::steady_clock::time_point next_turn_{}; ///< of what is done by hand meanwhile
+    bool is_told_ = false;                              ///< that this is so
+    std::shared_ptr<background_work const> other_work_{};
+    std::mutex by_hand_; ///< one thread at a time; taken with starting_ held, and held behind it
+    std::optional<wal::keeper_thread<store_core, typename Config::durability>> thread_{};
+};
+
+} // namespace detail
+
+} // namespace keel::inline v0
+
+#endif

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef KEEL_IO_MACHINE_HPP
+#define KEEL_IO_MACHINE_HPP
+
+// The machine's clock and its random numbers.
+
+#include <cstdint>
+#include <ctime>
+
+#include <sys/random.h>
+#include <unistd.h>
+
+namespace keel::inline v0 {
+
+/// Nanoseconds since 1970, as the machine's clock has them.
+[[nodiscard]] inline std::uint64_t system_clock_ns() {
+    std::timespec now{};
+    static_cast<void>(std::timespec_get(&now, TIME_UTC));
+    return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(now.tv_nsec);
+}
+/// A random number from the kernel. Where that has none (Linux before 3.17), one made from the clock and the process's number.
+[[nodiscard]] inline std::uint64_t machine_entropy() {
+    std::uint64_t out = 0;
+    if (::getentropy(&out, sizeof(out)) == 0) return out;
+    out = system_clock_ns() + (static_cast<std::uint64_t>(::getpid()) << 40);
+    out = (out ^ (out >> 30)) * 0xBF58476D1CE4E5B9; // SplitMix64 (Steele et al., 2014)
+    out = (out ^ (out >> 27)) * 0x94D049BB133111EB;
+    return out ^ (out >> 31);
+}
+
+} // namespace keel::inline v0
+
+#endif
