@@ -7,6 +7,14 @@
 
 // The small types that every other header uses: places in the write history, names of segments, views of bytes.
 
+#if __cplusplus < 202002L
+#error "keel needs C++20: compile with -std=c++20 or later. What the compiler says after this follows from it."
+#elif !defined(__cpp_exceptions)
+#error "keel needs exceptions: memory that is refused is a std::bad_alloc. Compile without -fno-exceptions."
+#elif __SIZEOF_POINTER__ < 8
+#error "keel needs a 64-bit target: it maps files of several GiB."
+#endif
+
 #include <compare>
 #include <concepts>
 #include <cstddef>
