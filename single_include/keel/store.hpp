@@ -1493,7 +1493,8 @@ public:
     /// not_a_store, wrong_format, wrong_policy, locked, corruption (where the repair policy refuses), recovery_attempts,
     /// cancelled, and the machine's.
     [[nodiscard]] static result<basic_engine> open(std::string directory, open_options const& options = {});
-    /// The same through this file system, of the type that the configuration has.
+    /// The same through this file system, of the type that the configuration has. Errors of these two also: invalid_argument, where the
+    /// observer has no default constructor; pass one.
     template <class C = Config, class Fs = typename C::file_system>
     [[nodiscard]] static result<basic_engine> open(std::string directory, open_options const& options, Fs fs);
     /// The same with an observer of your own, which may hold a logger.

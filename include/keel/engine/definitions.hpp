@@ -15,6 +15,7 @@
 
 #include <algorithm>
 #include <concepts>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <span>

@@ -28,8 +28,11 @@
 #include <keel/recovery/index_collector.hpp>
 #include <keel/wal/store_lifetime.hpp>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <span>
