@@ -52,12 +52,15 @@ private:
     return out;
 }
 
-/// Runs `body` in a child process: what it returned, or the signal that ended it plus 1000.
+/// Runs `body` in a child process: what it returned, or the signal that ended it plus 1000; SIGALRM after two minutes.
 template <class Body>
 int in_child(Body&& body) {
     auto const child = ::fork();
     if (child < 0) throw std::runtime_error{"cannot fork"};
-    if (child == 0) ::_exit(body());
+    if (child == 0) {
+        ::alarm(120);
+        ::_exit(body());
+    }
     int status = 0;
     while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {}
     return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
