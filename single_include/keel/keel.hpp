@@ -1914,6 +1914,9 @@ template <checksum_policy C>
 //   f.status()                       result<file_status>
 //   f.begin_sync(mapping, offset, bytes)  void               may be left out; a hint that these bytes of a mapping of it change no more:
 //                                                            writing them may begin, and a later sync tells what went wrong
+//   f.write_back(offset, bytes)      void                    may be left out; a hint that these bytes, which were written, change no
+//                                                            more: they begin to go to the disk, and those just before them have
+//                                                            gone when it returns. A later sync waits for less, as do others' syncs
 //   f.punch_hole(offset, bytes)      void                    may be left out; the file needs no blocks for these bytes: they are zero
 //                                                            from here on, or as they were where this file system cannot, and the
 //                                                            size stays. Nobody reads or writes them meanwhile. A write there may
@@ -8409,6 +8412,15 @@ public:
         static_cast<void>(::sync_file_range(file_.get(), static_cast<off64_t>(offset), static_cast<off64_t>(bytes),
                                             SYNC_FILE_RANGE_WRITE));
     }
+    /// As begin_sync(), of bytes that were written. Waits for as many bytes before them, which were handed over the last time: who writes
+    /// much has little on its way to the disk at one time, and a sync of somebody else's does not stand behind all of it.
+    void write_back(std::uint64_t offset, std::uint64_t bytes) const noexcept {
+        auto const from = static_cast<off64_t>(offset);
+        auto const length = static_cast<off64_t>(bytes);
+        static_cast<void>(::sync_file_range(file_.get(), from, length, SYNC_FILE_RANGE_WRITE));
+        if (from < length) return;
+        static_cast<void>(::sync_file_range(file_.get(), from - length, length, SYNC_FILE_RANGE_WAIT_BEFORE));
+    }
     [[nodiscard]] result<void> allocate(std::uint64_t bytes) {
         KEEL_TRY(check_writable(0));
         if (bytes == 0) return {};
@@ -14050,6 +14062,7 @@ public:
 
 private:
     static constexpr std::size_t flush_bytes = 256 * KiB;
+    static constexpr std::uint64_t hand_over_bytes = MiB; ///< a few milliseconds of a disk's time
 
     table_writer(typename Fs::file file, table_birth const& birth) : file_{std::move(file)} {
         header_.store = birth.store;
@@ -14137,6 +14150,10 @@ private:
         KEEL_TRY(file_.write(written_, waiting_));
         written_ += waiting_.size();
         waiting_.clear();
+        if constexpr (requires { file_.write_back(written_, written_); }) {
+            for (; written_ - handed_over_ >= hand_over_bytes; handed_over_ += hand_over_bytes)
+                file_.write_back(handed_over_, hand_over_bytes);
+        }
         return {};
     }
 
@@ -14151,6 +14168,7 @@ private:
     std::uint8_t compression_ = 0;                       ///< of the packed blocks, once there is one
     std::uint64_t at_ = format::table_frames_begin;      ///< of the next frame
     std::uint64_t written_ = format::table_frames_begin; ///< of what waits
+    std::uint64_t handed_over_ = 0;                      ///< the disk was asked to take what is before it
 };
 
 } // namespace keel::inline v0::table

@@ -50,6 +50,9 @@
 //   f.status()                       result<file_status>
 //   f.begin_sync(mapping, offset, bytes)  void               may be left out; a hint that these bytes of a mapping of it change no more:
 //                                                            writing them may begin, and a later sync tells what went wrong
+//   f.write_back(offset, bytes)      void                    may be left out; a hint that these bytes, which were written, change no
+//                                                            more: they begin to go to the disk, and those just before them have
+//                                                            gone when it returns. A later sync waits for less, as do others' syncs
 //   f.punch_hole(offset, bytes)      void                    may be left out; the file needs no blocks for these bytes: they are zero
 //                                                            from here on, or as they were where this file system cannot, and the
 //                                                            size stays. Nobody reads or writes them meanwhile. A write there may

@@ -86,6 +86,15 @@ public:
         static_cast<void>(::sync_file_range(file_.get(), static_cast<off64_t>(offset), static_cast<off64_t>(bytes),
                                             SYNC_FILE_RANGE_WRITE));
     }
+    /// As begin_sync(), of bytes that were written. Waits for as many bytes before them, which were handed over the last time: who writes
+    /// much has little on its way to the disk at one time, and a sync of somebody else's does not stand behind all of it.
+    void write_back(std::uint64_t offset, std::uint64_t bytes) const noexcept {
+        auto const from = static_cast<off64_t>(offset);
+        auto const length = static_cast<off64_t>(bytes);
+        static_cast<void>(::sync_file_range(file_.get(), from, length, SYNC_FILE_RANGE_WRITE));
+        if (from < length) return;
+        static_cast<void>(::sync_file_range(file_.get(), from - length, length, SYNC_FILE_RANGE_WAIT_BEFORE));
+    }
     [[nodiscard]] result<void> allocate(std::uint64_t bytes) {
         KEEL_TRY(check_writable(0));
         if (bytes == 0) return {};

@@ -95,6 +95,7 @@ public:
 
 private:
     static constexpr std::size_t flush_bytes = 256 * KiB;
+    static constexpr std::uint64_t hand_over_bytes = MiB; ///< a few milliseconds of a disk's time
 
     table_writer(typename Fs::file file, table_birth const& birth) : file_{std::move(file)} {
         header_.store = birth.store;
@@ -182,6 +183,10 @@ private:
         KEEL_TRY(file_.write(written_, waiting_));
         written_ += waiting_.size();
         waiting_.clear();
+        if constexpr (requires { file_.write_back(written_, written_); }) {
+            for (; written_ - handed_over_ >= hand_over_bytes; handed_over_ += hand_over_bytes)
+                file_.write_back(handed_over_, hand_over_bytes);
+        }
         return {};
     }
 
@@ -196,6 +201,7 @@ private:
     std::uint8_t compression_ = 0;                       ///< of the packed blocks, once there is one
     std::uint64_t at_ = format::table_frames_begin;      ///< of the next frame
     std::uint64_t written_ = format::table_frames_begin; ///< of what waits
+    std::uint64_t handed_over_ = 0;                      ///< the disk was asked to take what is before it
 };
 
 } // namespace keel::inline v0::table
