@@ -18777,6 +18777,13 @@ public:
         return with_smaller_segments([&] { return reserve_.claim(reserve_bytes()); });
     }
 
+    /// Nobody is writing. Where the last file was put aside a while ago, few of them are kept to be recycled.
+    void rest() {
+        std::lock_guard const hold{m_};
+        if (used_.size() <= used_when_quiet || clock_ns_() - used_since_ns_ < quiet_ns) return;
+        if (manifest_.check_identity()) remove_used(used_when_quiet);
+    }
+
     /// The reserve's room, lent to what frees more: nothing else is prepared as long as this lives. keep_reserve() makes the reserve again.
     class loan {
     public:
@@ -18784,6 +18791,7 @@ public:
             std::lock_guard const hold{from_.m_};
             from_.is_lent_ = from_.reserve_.spend();
             is_given_ = from_.is_lent_;
+            if (is_given_) from_.remove_used(0);
         }
         loan(loan const&) = delete;
         loan& operator=(loan const&) = delete;
@@ -18839,6 +18847,7 @@ private:
                               used_.size() < used_max;
         if (reusable && !in_use) {
             used_.push_back({path, e.size});
+            used_since_ns_ = clock_ns_();
             return {};
         }
         KEEL_TRY(fs_.remove(path));
@@ -18849,7 +18858,10 @@ private:
         std::string path;
         std::uint64_t size;
     };
-    static constexpr std::size_t used_max = 2;
+    /// As many as a merge gives back: one that is written over again needs no new blocks, and its syncs no journal of the file system.
+    static constexpr std::size_t used_max = 8;
+    static constexpr std::size_t used_when_quiet = 2; ///< what the first writes after a pause want
+    static constexpr std::uint64_t quiet_ns = 1'000'000'000;
     static constexpr std::uint64_t reserve_step = 16 * KiB; ///< else it would have to grow with every edit
     static constexpr std::size_t fill_bytes =
         4 * KiB; // larger writes leave large folios behind, which make small writes slow
@@ -18877,11 +18889,18 @@ private:
                              .message = "the disk is full, and what was kept for that is in use to free some of it",
                              .retryable = true});
     }
+    /// Removes files that are kept to be recycled, but for so many. Whether there was one; what is not removed is left to the next opening.
+    bool remove_used(std::size_t kept) noexcept {
+        bool const some = used_.size() > kept;
+        for (; used_.size() > kept; used_.pop_back()) static_cast<void>(fs_.remove(used_.back().path));
+        return some;
+    }
     /// The next segments are no larger than what the disk has a reserve for.
     template <class Make>
     result<void> with_smaller_segments(Make const& make) {
         for (;;) {
             auto done = make();
+            if (!done && done.error().code == errc::no_space && remove_used(0)) continue;
             if (done || done.error().code != errc::no_space || next_bytes_ <= smallest_segment(bytes_max_)) return done;
             next_bytes_ = half_of(next_bytes_);
         }
@@ -19040,6 +19059,7 @@ private:
     /// Its file is there, the edit that registers it failed. A crash may keep that edit nonetheless: the file stays what it says.
     std::optional<prepared_segment> made_{};
     std::vector<used_file> used_{};
+    std::uint64_t used_since_ns_ = 0; ///< when one was added last
     std::vector<std::string> leftovers_{};
     std::vector<segment_id> gone_{};
     mutable std::shared_ptr<format::manifest_state const> shown_{}; ///< made anew when it is asked for behind an edit
@@ -25596,6 +25616,7 @@ public:
             if (is_busy()) follow_growth();
             else prepares = false;
         }
+        if (quiet) s_.keeper.rest();
         // Not having a segment ready, or the reserve, is no failure yet: roll-over tries again, and says so.
         bool const reserved = s_.keeper.keep_reserve().has_value();
         lacks_room_.store(!reserved || (prepares && !s_.keeper.make_ready()), std::memory_order_relaxed);

@@ -227,6 +227,7 @@ public:
             if (is_busy()) follow_growth();
             else prepares = false;
         }
+        if (quiet) s_.keeper.rest();
         // Not having a segment ready, or the reserve, is no failure yet: roll-over tries again, and says so.
         bool const reserved = s_.keeper.keep_reserve().has_value();
         lacks_room_.store(!reserved || (prepares && !s_.keeper.make_ready()), std::memory_order_relaxed);
