@@ -15910,6 +15910,8 @@ class catalog {
     using pin_map = std::map<segment_id, std::weak_ptr<void const>>;
 
 public:
+    enum seal_state : std::uint8_t { with_seal, without_seal };
+
     /// Several changes that take effect together. Making them ready may throw std::bad_alloc, and then the catalog is as before.
     class update {
     public:
@@ -15932,12 +15934,14 @@ public:
             of_->parts_.reserve(of_->parts_.size() + added_.size());
         }
         /// The segment takes no more records; those after `last` are elsewhere or nowhere.
-        void close(lsn last, format::segment_link const& link) {
+        void close(lsn last, format::segment_link const& link) { close(last, link, with_seal); }
+        /// `seal`: whether one that was rolled is sealed, too.
+        void close(lsn last, format::segment_link const& link, seal_state seal) {
             auto* const p = change(link.id, last);
             if (p == nullptr) return;
             p->open = false;
             p->limit = std::max(p->begin, link.end);
-            p->sealed = link.ended == format::segment_end::rolled;
+            p->sealed = link.ended == format::segment_end::rolled && seal == with_seal;
             p->link = link;
         }
         /// Its records after `last` are elsewhere.
@@ -25073,8 +25077,8 @@ public:
         s_.durable = std::max(s_.durable, start_.last);
         return activate(lead, wanted);
     }
-    /// The segment that was active is sealed, and `link` is what the next one says of it.
-    void sealed(format::segment_link const& link) noexcept {
+    /// The segment that was active takes no more, and `link` is what the next one says of it.
+    void ended(format::segment_link const& link) noexcept {
         start_.previous = link;
         start_.cut_needed = false;
     }
@@ -25300,6 +25304,225 @@ private:
 
 #endif
 
+// ---- keel/wal/sealing.hpp ----
+#ifndef KEEL_WAL_SEALING_HPP
+#define KEEL_WAL_SEALING_HPP
+
+// How a segment is ended: index, filter and footer behind its frames, a sync, and the manifest's word of it. There are two ways.
+//
+//   seal()     by the thread that ends the segment, before the next one is active
+//   leave()    the next one is activated first, and a thread that comes for housekeeping seals this one behind it. No put waits for it
+//
+// Why the second is safe: all frames of a segment survive power loss before either begins, and the header behind it says where they end, with
+// their digests. So a crash in between leaves a segment without a seal that a later header names as rolled, which every opening reads, and
+// recovery/seal_proven.hpp seals. Until the manifest knows of the seal, a footer means nothing.
+//
+// One segment at a time is left; its records stay in memory until it is sealed. A segment is left only where somebody has come for
+// housekeeping since the last one was: in a program without a background thread that keeps no house, nobody would seal it.
+//
+// Thread rules: every call is made with the writer's mutex held; a call that is given the lock, or the leadership with it, lets go of it for
+// I/O and takes it again. The thread that has set is_busy_ works on left_ without the mutex, and nobody else touches that meanwhile.
+
+namespace keel::inline v0::wal {
+
+/// What comes behind a segment that is sealed.
+enum class at_seal : std::uint8_t {
+    log_goes_on,
+    log_ends, ///< the room that the segment has left goes back to the disk
+};
+
+/// `ReadsBack`: segments are kept for somebody who reads them back.
+template <class State, bool ReadsBack>
+class sealing {
+    using lock_type = typename State::lock_type;
+    using leader = typename State::leader;
+    using segment_type = typename State::segment_type;
+
+public:
+    using sealed_list = std::list<sealed_segment<typename State::fs_type::file>>;
+
+    explicit sealing(State& s) noexcept : s_{s} {}
+
+    /// Seals the segment that is written to; no segment is active then. All of its frames survive power loss already. `edit`: what the
+    /// manifest learns with it. Gives what the next header says of it. Errors: of the file, which is not written to again; of the manifest,
+    /// and then writing has stopped.
+    [[nodiscard]] result<format::segment_link> seal(leader&, format::edit_builder edit, at_seal then) {
+        auto const seal = s_.active->seal(s_.next.before());
+        auto const link = format::link_of(seal, format::segment_end::rolled);
+        catalog::update listing{s_.parts};
+        listing.close(seal.range.last, link);
+        KEEL_TRY_LET(closed, s_.active->write_seal(seal));
+        auto unread = place_for(closed, seal);
+        edit.sealed(seal);
+        if (auto done = keel::detail::guarded([&] { return s_.keeper.commit(edit); }); !done) {
+            s_.health.stop_writing(no_manifest, done.error());
+            return failure(std::move(done).error());
+        }
+        listing.commit();
+        if (then == at_seal::log_ends) keel::detail::if_memory_lasts([&] { s_.active->give_back_spare(seal); });
+        served(*s_.active, seal, std::move(closed), std::move(unread));
+        s_.active.reset();
+        return link;
+    }
+
+    // ---- behind the next segment --------------------------------------------------------------------------------------------------
+
+    /// Whether the segment that is written to may be left to somebody who seals it behind the next one.
+    [[nodiscard]] bool may_leave() const noexcept { return helped_ && !left_; }
+    /// One that was left is not sealed yet: before another one is ended, finish() is called.
+    [[nodiscard]] bool has_left() const noexcept { return left_ != nullptr; }
+
+    /// Leaves it; no segment is active then. All of its frames survive power loss already. Gives what the next header says of it. Throws
+    /// std::bad_alloc, and nothing has changed.
+    [[nodiscard]] format::segment_link leave(leader&) {
+        auto left = std::make_unique<left_segment>();
+        left->seal = s_.active->seal(s_.next.before());
+        left->segment = std::move(s_.active);
+        left_ = std::move(left);
+        helped_ = false;
+        return left_->link();
+    }
+
+    /// Somebody has come for housekeeping: seals what was left, without the leadership while that takes I/O.
+    void help(lock_type& hold) noexcept {
+        helped_ = true;
+        if (!left_ || is_busy_) return;
+        if (left_->is_open()) work(hold);
+        auto lead = s_.lead.take(hold);
+        static_cast<void>(conclude(lead, on_failure::later));
+    }
+    /// What was left is sealed when this returns, or it is certain that it will not be in this opening. Errors: the manifest could not be
+    /// written, and then writing has stopped, and the next call tries again; or memory was refused, and nothing has changed.
+    [[nodiscard]] result<void> finish(leader& lead) noexcept {
+        auto& hold = lead.lock();
+        done_cv_.wait(hold, [this] { return !is_busy_; });
+        if (!left_) return {};
+        if (left_->is_open()) work(hold);
+        return conclude(lead, on_failure::now);
+    }
+
+    // ---- segments that are read back ------------------------------------------------------------------------------------------------
+
+    [[nodiscard]] bool has_unread() const noexcept { return !unread_.empty(); }
+    /// One that was sealed, and that nobody has taken; empty where there is none. It is not recycled while it is held.
+    [[nodiscard]] sealed_list take_unread() noexcept {
+        sealed_list out;
+        if (!unread_.empty()) out.splice(out.end(), unread_, unread_.begin());
+        return out;
+    }
+    void give_back_unread(sealed_list one) noexcept { unread_.splice(unread_.begin(), one); }
+
+private:
+    static constexpr char const* no_manifest = "the manifest could not be written: ";
+    enum class on_failure : std::uint8_t {
+        later, ///< where memory was refused the next call tries again
+        now,
+    };
+
+    struct left_segment {
+        std::unique_ptr<segment_type> segment{};
+        format::segment_seal seal{};
+        std::optional<closed_segment> closed{}; ///< its seal is in the file
+        bool is_told = false;                   ///< and the manifest has it
+        std::optional<error> failed{};          ///< why either is not so
+
+        [[nodiscard]] bool is_open() const noexcept { return !is_told && !failed; }
+        [[nodiscard]] format::segment_link link() const noexcept {
+            return format::link_of(seal, format::segment_end::rolled);
+        }
+    };
+
+    /// The I/O, without the mutex.
+    void work(lock_type& hold) noexcept {
+        is_busy_ = true;
+        hold.unlock();
+        auto& left = *left_;
+        auto done = keel::detail::guarded([&]() -> result<void> {
+            if (!left.closed) {
+                KEEL_TRY_LET(closed, left.segment->write_seal(left.seal));
+                left.closed = std::move(closed);
+            }
+            format::edit_builder edit;
+            edit.sealed(left.seal);
+            return s_.keeper.commit(edit);
+        });
+        hold.lock();
+        left.is_told = done.has_value();
+        if (!done) left.failed = std::move(done).error();
+        is_busy_ = false;
+        done_cv_.notify_all();
+    }
+    /// What follows from it, by whoever has the leadership.
+    result<void> conclude(leader& lead, on_failure when) noexcept {
+        if (!left_ || is_busy_ || left_->is_open()) return {}; // somebody else was quicker
+        if (left_->is_told) return keel::detail::guarded([&] { return install(lead); });
+        auto const why = *std::exchange(left_->failed, std::nullopt);
+        if (left_->closed) return manifest_failed(why);
+        if (why.code == errc::out_of_memory && when == on_failure::later) return {};
+        return keel::detail::guarded([&] { return give_up(lead, why); });
+    }
+    /// Throws std::bad_alloc, and nothing has changed.
+    result<void> install(leader&) {
+        auto const& seal = left_->seal;
+        catalog::update listing{s_.parts};
+        listing.close(seal.range.last, left_->link());
+        auto unread = place_for(*left_->closed, seal);
+        listing.commit();
+        served(*left_->segment, seal, std::move(*left_->closed), std::move(unread));
+        left_.reset();
+        return {};
+    }
+    /// Nothing has happened to the segment that is written to. The seal is in the file; the manifest is tried again before anything else.
+    result<void> manifest_failed(error const& why) noexcept {
+        if (s_.health.is_writable()) {
+            s_.health.stop_writing(no_manifest, why);
+            s_.segment_usable = s_.active != nullptr;
+        }
+        return failure(why);
+    }
+    /// After a failed write or sync nobody writes to the file again. What counts of it was safe before, and stays in memory until it is
+    /// merged; the next opening reads it. Throws std::bad_alloc, and nothing has changed.
+    result<void> give_up(leader&, error const& why) {
+        catalog::update listing{s_.parts};
+        listing.close(left_->seal.range.last, left_->link(), catalog::without_seal);
+        listing.commit();
+        s_.health.add_condition(state_cause::device, s_.health.short_of([&] {
+            return "a segment could not be sealed, and keeps its records in memory: " + to_string(why);
+        }));
+        left_.reset();
+        return {};
+    }
+
+    /// Memory for what follows a seal that the manifest has.
+    [[nodiscard]] static sealed_list place_for(closed_segment const& what, format::segment_seal const& seal) {
+        sealed_list out;
+        if constexpr (ReadsBack) out.push_back({.what = what, .seal = seal});
+        return out;
+    }
+    void served(segment_type& segment, format::segment_seal const& seal, closed_segment closed,
+                sealed_list unread) noexcept {
+        s_.sink.sealed(std::move(closed));
+        s_.index_memory = segment.give_memory();
+        if constexpr (ReadsBack) {
+            if (auto const part = s_.parts.find(seal.range.first)) unread.front().pinned = part->pin;
+            unread.front().file.emplace(segment.give_file());
+            unread_.splice(unread_.end(), unread);
+        }
+        s_.events.push(observe::segment_sealed{seal.id, seal.range});
+    }
+
+    State& s_;
+    std::unique_ptr<left_segment> left_{};
+    bool is_busy_ = false;              ///< a thread works on left_ without the mutex
+    bool helped_ = false;               ///< somebody has come for housekeeping since a segment was left
+    std::condition_variable done_cv_{}; ///< is_busy_ has ended
+    sealed_list unread_{};
+};
+
+} // namespace keel::inline v0::wal
+
+#endif
+
 // ---- keel/wal/written_path.hpp ----
 #ifndef KEEL_WAL_WRITTEN_PATH_HPP
 #define KEEL_WAL_WRITTEN_PATH_HPP
@@ -25424,7 +25647,7 @@ private:
 //   written_path.hpp      every_write, group_commit         mapped_path.hpp      interval, os_buffered
 //   active_segment.hpp    the segment that is written to    activation.hpp       making a prepared segment the active one
 //   first_activation.hpp  the first write after opening     fail_over.hpp        after a failed write or sync
-//   health.hpp            what the store can do, and why
+//   sealing.hpp           ending a segment                  health.hpp           what the store can do, and why
 //
 // What is on the disk when something is acknowledged: its frames, by a sync that returned, in a segment whose name and registration were
 // durable before it was activated; and every frame before them, because a segment is synced before the next one is used. The mark in a frame
@@ -25454,7 +25677,8 @@ public:
     using events_type = typename state_type::events_type;
     static constexpr bool mapped = state_type::mapped;
     static constexpr bool reads_sealed_back = Config::seal_check::reads_sealed_back;
-    using sealed_list = std::list<sealed_segment<typename fs_type::file>>;
+    using sealing_type = sealing<state_type, reads_sealed_back>;
+    using sealed_list = typename sealing_type::sealed_list;
     /// The most bytes of frames that one batch may take.
     static constexpr std::uint64_t batch_bytes_max = segment_type::batch_bytes_max;
 
@@ -25462,7 +25686,8 @@ public:
            writer_start start, open_options const& options)
         : start_{std::move(start)},
           s_{keeper, parts, sink, events, std::move(notes), start_.last, start_.durable, options.clock_ns},
-          fail_over_{s_}, first_{s_, fail_over_, start_}, path_{s_, fail_over_}, never_writes_{start_.read_only} {
+          fail_over_{s_}, sealing_{s_}, first_{s_, fail_over_, start_}, path_{s_, fail_over_},
+          never_writes_{start_.read_only} {
         if (start_.read_only) s_.health.stop_writing(start_.cause, start_.reason);
         for (auto const& c : start_.conditions) s_.health.add_condition(c.what, c.why);
         if constexpr (mapped) keeper.leave_unfilled();
@@ -25493,7 +25718,7 @@ public:
             if (written && syncs_writes_.load(std::memory_order_relaxed)) [[unlikely]] // what fails shows in state()
                 static_cast<void>(keel::detail::guarded([&] { return sync_up_to(*written, hold); }));
         if constexpr (reads_sealed_back) {
-            bool const some = !sealed_.empty();
+            bool const some = sealing_.has_unread();
             hold.unlock();
             if (some && after_seal_) after_seal_();
         }
@@ -25584,24 +25809,23 @@ public:
     /// One that was sealed, and that nobody has taken; empty where there is none. It is not recycled while it is held.
     [[nodiscard]] sealed_list take_sealed() noexcept {
         std::lock_guard const hold{s_.m};
-        sealed_list out;
-        if (!sealed_.empty()) out.splice(out.end(), sealed_, sealed_.begin());
-        return out;
+        return sealing_.take_unread();
     }
     /// It could not be read back for want of memory: the next one who asks gets it again.
     void give_back_sealed(sealed_list one) noexcept {
         std::lock_guard const hold{s_.m};
-        sealed_.splice(sealed_.begin(), one);
+        sealing_.give_back_unread(std::move(one));
     }
 
     // ---- now and then ---------------------------------------------------------------------------------------------------------
 
-    /// What a background thread does, or a program without one now and then: idle marks, interval syncs, a segment in reserve.
+    /// What a background thread does, or a program without one now and then: sealing, idle marks, interval syncs, a segment in reserve.
     /// `quiet`: nothing was written for a while. Failures show in state(). Throws std::bad_alloc; the next call goes on.
     /// `prepares`: a segment and the reserve are made ready, too, where they are wanted; lacks_room() says whether that failed.
     void housekeep(bool quiet, bool prepares = true) {
         {
             lock_type hold{s_.m};
+            if (writable()) sealing_.help(hold);
             if (s_.closing || s_.lead.is_taken()) return;
             auto lead = s_.lead.take(hold);
             bool const waits = s_.health.is_writable() ? s_.only_erases : s_.health.heals_itself();
@@ -25653,7 +25877,7 @@ public:
             done = keel::detail::guarded([&] { return end_in_order(lead); });
             if (!never_writes_) s_.note();
             if (done && !never_writes_ && s_.health.is_writable())
-                done = keel::detail::guarded([&] { return seal_last(); });
+                done = keel::detail::guarded([&] { return seal_last(lead); });
             if (done) done = keel::detail::guarded([&] { return s_.nothing_lost(); });
             s_.health.close();
         }
@@ -25745,21 +25969,23 @@ private:
     [[nodiscard]] result<void> roll_over_now() {
         lock_type hold{s_.m};
         auto lead = s_.lead.take(hold);
+        if (writable()) KEEL_TRY(sealing_.finish(lead));
         bring_out_pending(lead);
         if (!writable()) return s_.refuse();
         if (!s_.active || s_.active->records() == 0) return {};
-        return roll(lead, {});
+        return roll(lead, {}, seals::at_once);
     }
     [[nodiscard]] result<void> seal_now() {
         lock_type hold{s_.m};
         auto lead = s_.lead.take(hold);
+        if (!s_.closing) KEEL_TRY(sealing_.finish(lead));
         bring_out_pending(lead);
         // Where a fresh segment was refused for want of space nothing has happened to the one that is written to.
         bool const is_sound = writable() || (s_.lacks_space() && s_.segment_usable);
         if (s_.closing || never_writes_ || !is_sound) return s_.refuse();
         if (!s_.active || s_.active->records() == 0) return {};
         s_.segment_usable = false; // where sealing fails the file may be half sealed
-        return sync_and_seal(lead);
+        return sync_and_seal(lead, seals::at_once);
     }
     void wake_all() noexcept {
         s_.lead.wake_all();
@@ -25842,7 +26068,8 @@ private:
         if (!path_.may_go_on()) static_cast<void>(path_.settle(lead));
         else if (!s_.active) return first_.run(lead, wanted);
         else if (!s_.pending.empty()) bring_out_pending(lead);
-        else return roll(lead, wanted);
+        else if (sealing_.has_left()) return sealing_.finish(lead);
+        else return roll(lead, wanted, sealing_.may_leave() ? seals::behind : seals::at_once);
         return {};
     }
     /// Written path: marks alone, or a group whose callers have not got the leadership yet. They are told what became of it.
@@ -25952,8 +26179,10 @@ private:
         // A clock that was set back says a huge time, and so that it was slow.
         s_.keeper.grow_to(growth_factor(s_.clock_ns() - s_.active->created_ns()) * s_.active->bytes());
     }
-    /// Seals the active segment and activates the next, with room for what is wanted. Nothing is pending.
-    result<void> roll(leader& lead, segment_demand const& wanted) {
+    enum class seals : std::uint8_t { at_once, behind };
+
+    /// Ends the active segment and activates the next, with room for what is wanted. Nothing is pending, and no segment was left.
+    result<void> roll(leader& lead, segment_demand const& wanted, seals when) {
         if (s_.active->first() == s_.next && s_.active->bytes() >= segment_type::bytes_max)
             return failure(errc::too_large, "a fresh segment has no room for it");
         follow_growth();
@@ -25969,51 +26198,29 @@ private:
             return failure(std::move(ready).error());
         }
         has_rolled_ = true;
-        KEEL_TRY(sync_and_seal(lead));
+        KEEL_TRY(sync_and_seal(lead, when));
         if (s_.active) return {}; // it was abandoned instead, and another one is active already
         return first_.run(lead, wanted);
     }
     /// Errors: writing has stopped.
-    result<void> sync_and_seal(leader& lead) noexcept {
+    result<void> sync_and_seal(leader& lead, seals when) noexcept {
         if constexpr (mapped) {
             auto const synced = keel::detail::guarded([&] { return s_.active->sync(); });
             if (!synced) return fail_over_.abandon(lead, synced.error());
             s_.active->note_synced(s_.active->newest_block_batch());
             s_.durable = s_.accepted;
         }
-        auto sealed = keel::detail::guarded([&] { return seal_active({}, at_seal::log_goes_on); });
+        auto sealed = keel::detail::guarded([&]() -> result<void> {
+            if (when == seals::at_once) return seal_active(lead, {}, at_seal::log_goes_on);
+            first_.ended(sealing_.leave(lead));
+            return {};
+        });
         if (sealed || !s_.health.is_writable()) return sealed;
         return fail_over_.abandon(lead, sealed.error());
     }
-    enum class at_seal : std::uint8_t { log_goes_on, log_ends };
-
-    /// Index and footer, sync, and the manifest's word of it. All frames are durable already. After this nothing is written to the file, and
-    /// no segment is active. `edit`: what the manifest learns with it. Where the log ends, the room that is left goes back to the disk.
-    result<void> seal_active(format::edit_builder edit, at_seal then) {
-        auto const seal = s_.active->seal(s_.next.before());
-        auto const link = format::link_of(seal, format::segment_end::rolled);
-        catalog::update listing{s_.parts};
-        listing.close(seal.range.last, link);
-        KEEL_TRY_LET(closed, s_.active->write_seal(seal));
-        sealed_list unread; // made before the edit: what follows that must not fail
-        if constexpr (reads_sealed_back) unread.push_back({.what = closed, .seal = seal});
-        edit.sealed(seal);
-        if (auto done = keel::detail::guarded([&] { return s_.keeper.commit(edit); }); !done) {
-            s_.health.stop_writing("the manifest could not be written: ", done.error());
-            return done;
-        }
-        listing.commit();
-        s_.sink.sealed(std::move(closed));
-        if (then == at_seal::log_ends) keel::detail::if_memory_lasts([&] { s_.active->give_back_spare(seal); });
-        s_.index_memory = s_.active->give_memory();
-        if constexpr (reads_sealed_back) {
-            if (auto const part = s_.parts.find(seal.range.first)) unread.front().pinned = part->pin;
-            unread.front().file.emplace(s_.active->give_file());
-            sealed_.splice(sealed_.end(), unread);
-        }
-        s_.active.reset();
-        first_.sealed(link);
-        s_.events.push(observe::segment_sealed{seal.id, seal.range});
+    result<void> seal_active(leader& lead, format::edit_builder edit, at_seal then) {
+        KEEL_TRY_LET(link, sealing_.seal(lead, std::move(edit), then));
+        first_.ended(link);
         return {};
     }
 
@@ -26023,6 +26230,7 @@ private:
         s_.keeper.retry();
         // What an edit that failed has left must not be there after what is written from here on.
         KEEL_TRY(s_.keeper.settle());
+        KEEL_TRY(sealing_.finish(lead));
         if (s_.health.heals_itself() || s_.only_erases) {
             KEEL_TRY(s_.keeper.keep_reserve()); // first: what frees space is worth more than what takes some
             KEEL_TRY(s_.keeper.make_ready());
@@ -26037,6 +26245,7 @@ private:
     }
     result<void> end_in_order(leader& lead) {
         if (never_writes_) return {};
+        if (s_.health.is_writable()) KEEL_TRY(sealing_.finish(lead));
         if (!s_.pending.batches.empty()) bring_out_pending(lead); // a mark alone goes with the closing one
         if (!s_.health.is_writable()) return refuse_to_close();   // what was accepted may not be on the disk
         if (!s_.active && s_.durable < s_.accepted) KEEL_TRY(first_.run(lead, {}));
@@ -26045,10 +26254,10 @@ private:
         return put_closing_mark(lead);
     }
     /// Seals the active segment, and gives up what was prepared and is not used: one edit says both.
-    result<void> seal_last() {
+    result<void> seal_last(leader& lead) {
         format::edit_builder edit;
         s_.keeper.add_retire_unused(edit);
-        if (s_.active) KEEL_TRY(seal_active(std::move(edit), at_seal::log_ends));
+        if (s_.active) KEEL_TRY(seal_active(lead, std::move(edit), at_seal::log_ends));
         else if (!edit.empty() && !s_.keeper.commit(edit)) return {}; // they stay prepared
         keel::detail::if_memory_lasts([&] { s_.keeper.remove_unused(); });
         return {};
@@ -26063,10 +26272,10 @@ private:
     writer_start start_;
     state_type s_;
     fail_over<state_type> fail_over_;
+    sealing_type sealing_;
     first_activation<state_type> first_;
     path_type path_;
-    sealed_list sealed_{};                  ///< only where the policy has them read back
-    std::function<void()> after_seal_{};    ///< likewise
+    std::function<void()> after_seal_{};    ///< only where the policy has segments read back
     bool never_writes_;                     ///< opened read-only, or a repair failed: no segment is ever activated
     std::atomic<bool> mark_due_{false};     // relaxed: a hint
     std::atomic<bool> lacks_room_{false};   // relaxed: a hint

@@ -67,6 +67,8 @@ class catalog {
     using pin_map = std::map<segment_id, std::weak_ptr<void const>>;
 
 public:
+    enum seal_state : std::uint8_t { with_seal, without_seal };
+
     /// Several changes that take effect together. Making them ready may throw std::bad_alloc, and then the catalog is as before.
     class update {
     public:
@@ -89,12 +91,14 @@ public:
             of_->parts_.reserve(of_->parts_.size() + added_.size());
         }
         /// The segment takes no more records; those after `last` are elsewhere or nowhere.
-        void close(lsn last, format::segment_link const& link) {
+        void close(lsn last, format::segment_link const& link) { close(last, link, with_seal); }
+        /// `seal`: whether one that was rolled is sealed, too.
+        void close(lsn last, format::segment_link const& link, seal_state seal) {
             auto* const p = change(link.id, last);
             if (p == nullptr) return;
             p->open = false;
             p->limit = std::max(p->begin, link.end);
-            p->sealed = link.ended == format::segment_end::rolled;
+            p->sealed = link.ended == format::segment_end::rolled && seal == with_seal;
             p->link = link;
         }
         /// Its records after `last` are elsewhere.

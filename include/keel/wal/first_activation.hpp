@@ -52,8 +52,8 @@ public:
         s_.durable = std::max(s_.durable, start_.last);
         return activate(lead, wanted);
     }
-    /// The segment that was active is sealed, and `link` is what the next one says of it.
-    void sealed(format::segment_link const& link) noexcept {
+    /// The segment that was active takes no more, and `link` is what the next one says of it.
+    void ended(format::segment_link const& link) noexcept {
         start_.previous = link;
         start_.cut_needed = false;
     }

@@ -7,7 +7,7 @@
 //   written_path.hpp      every_write, group_commit         mapped_path.hpp      interval, os_buffered
 //   active_segment.hpp    the segment that is written to    activation.hpp       making a prepared segment the active one
 //   first_activation.hpp  the first write after opening     fail_over.hpp        after a failed write or sync
-//   health.hpp            what the store can do, and why
+//   sealing.hpp           ending a segment                  health.hpp           what the store can do, and why
 //
 // What is on the disk when something is acknowledged: its frames, by a sync that returned, in a segment whose name and registration were
 // durable before it was activated; and every frame before them, because a segment is synced before the next one is used. The mark in a frame
@@ -29,6 +29,7 @@
 #include <keel/wal/fail_over.hpp>
 #include <keel/wal/first_activation.hpp>
 #include <keel/wal/mapped_path.hpp>
+#include <keel/wal/sealing.hpp>
 #include <keel/wal/segment_growth.hpp>
 #include <keel/wal/write_state.hpp>
 #include <keel/wal/writer_start.hpp>
@@ -38,7 +39,6 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
-#include <list>
 #include <mutex>
 #include <optional>
 #include <span>
@@ -65,7 +65,8 @@ public:
     using events_type = typename state_type::events_type;
     static constexpr bool mapped = state_type::mapped;
     static constexpr bool reads_sealed_back = Config::seal_check::reads_sealed_back;
-    using sealed_list = std::list<sealed_segment<typename fs_type::file>>;
+    using sealing_type = sealing<state_type, reads_sealed_back>;
+    using sealed_list = typename sealing_type::sealed_list;
     /// The most bytes of frames that one batch may take.
     static constexpr std::uint64_t batch_bytes_max = segment_type::batch_bytes_max;
 
@@ -73,7 +74,8 @@ public:
            writer_start start, open_options const& options)
         : start_{std::move(start)},
           s_{keeper, parts, sink, events, std::move(notes), start_.last, start_.durable, options.clock_ns},
-          fail_over_{s_}, first_{s_, fail_over_, start_}, path_{s_, fail_over_}, never_writes_{start_.read_only} {
+          fail_over_{s_}, sealing_{s_}, first_{s_, fail_over_, start_}, path_{s_, fail_over_},
+          never_writes_{start_.read_only} {
         if (start_.read_only) s_.health.stop_writing(start_.cause, start_.reason);
         for (auto const& c : start_.conditions) s_.health.add_condition(c.what, c.why);
         if constexpr (mapped) keeper.leave_unfilled();
@@ -104,7 +106,7 @@ public:
             if (written && syncs_writes_.load(std::memory_order_relaxed)) [[unlikely]] // what fails shows in state()
                 static_cast<void>(keel::detail::guarded([&] { return sync_up_to(*written, hold); }));
         if constexpr (reads_sealed_back) {
-            bool const some = !sealed_.empty();
+            bool const some = sealing_.has_unread();
             hold.unlock();
             if (some && after_seal_) after_seal_();
         }
@@ -195,24 +197,23 @@ public:
     /// One that was sealed, and that nobody has taken; empty where there is none. It is not recycled while it is held.
     [[nodiscard]] sealed_list take_sealed() noexcept {
         std::lock_guard const hold{s_.m};
-        sealed_list out;
-        if (!sealed_.empty()) out.splice(out.end(), sealed_, sealed_.begin());
-        return out;
+        return sealing_.take_unread();
     }
     /// It could not be read back for want of memory: the next one who asks gets it again.
     void give_back_sealed(sealed_list one) noexcept {
         std::lock_guard const hold{s_.m};
-        sealed_.splice(sealed_.begin(), one);
+        sealing_.give_back_unread(std::move(one));
     }
 
     // ---- now and then ---------------------------------------------------------------------------------------------------------
 
-    /// What a background thread does, or a program without one now and then: idle marks, interval syncs, a segment in reserve.
+    /// What a background thread does, or a program without one now and then: sealing, idle marks, interval syncs, a segment in reserve.
     /// `quiet`: nothing was written for a while. Failures show in state(). Throws std::bad_alloc; the next call goes on.
     /// `prepares`: a segment and the reserve are made ready, too, where they are wanted; lacks_room() says whether that failed.
     void housekeep(bool quiet, bool prepares = true) {
         {
             lock_type hold{s_.m};
+            if (writable()) sealing_.help(hold);
             if (s_.closing || s_.lead.is_taken()) return;
             auto lead = s_.lead.take(hold);
             bool const waits = s_.health.is_writable() ? s_.only_erases : s_.health.heals_itself();
@@ -264,7 +265,7 @@ public:
             done = keel::detail::guarded([&] { return end_in_order(lead); });
             if (!never_writes_) s_.note();
             if (done && !never_writes_ && s_.health.is_writable())
-                done = keel::detail::guarded([&] { return seal_last(); });
+                done = keel::detail::guarded([&] { return seal_last(lead); });
             if (done) done = keel::detail::guarded([&] { return s_.nothing_lost(); });
             s_.health.close();
         }
@@ -356,21 +357,23 @@ private:
     [[nodiscard]] result<void> roll_over_now() {
         lock_type hold{s_.m};
         auto lead = s_.lead.take(hold);
+        if (writable()) KEEL_TRY(sealing_.finish(lead));
         bring_out_pending(lead);
         if (!writable()) return s_.refuse();
         if (!s_.active || s_.active->records() == 0) return {};
-        return roll(lead, {});
+        return roll(lead, {}, seals::at_once);
     }
     [[nodiscard]] result<void> seal_now() {
         lock_type hold{s_.m};
         auto lead = s_.lead.take(hold);
+        if (!s_.closing) KEEL_TRY(sealing_.finish(lead));
         bring_out_pending(lead);
         // Where a fresh segment was refused for want of space nothing has happened to the one that is written to.
         bool const is_sound = writable() || (s_.lacks_space() && s_.segment_usable);
         if (s_.closing || never_writes_ || !is_sound) return s_.refuse();
         if (!s_.active || s_.active->records() == 0) return {};
         s_.segment_usable = false; // where sealing fails the file may be half sealed
-        return sync_and_seal(lead);
+        return sync_and_seal(lead, seals::at_once);
     }
     void wake_all() noexcept {
         s_.lead.wake_all();
@@ -453,7 +456,8 @@ private:
         if (!path_.may_go_on()) static_cast<void>(path_.settle(lead));
         else if (!s_.active) return first_.run(lead, wanted);
         else if (!s_.pending.empty()) bring_out_pending(lead);
-        else return roll(lead, wanted);
+        else if (sealing_.has_left()) return sealing_.finish(lead);
+        else return roll(lead, wanted, sealing_.may_leave() ? seals::behind : seals::at_once);
         return {};
     }
     /// Written path: marks alone, or a group whose callers have not got the leadership yet. They are told what became of it.
@@ -563,8 +567,10 @@ private:
         // A clock that was set back says a huge time, and so that it was slow.
         s_.keeper.grow_to(growth_factor(s_.clock_ns() - s_.active->created_ns()) * s_.active->bytes());
     }
-    /// Seals the active segment and activates the next, with room for what is wanted. Nothing is pending.
-    result<void> roll(leader& lead, segment_demand const& wanted) {
+    enum class seals : std::uint8_t { at_once, behind };
+
+    /// Ends the active segment and activates the next, with room for what is wanted. Nothing is pending, and no segment was left.
+    result<void> roll(leader& lead, segment_demand const& wanted, seals when) {
         if (s_.active->first() == s_.next && s_.active->bytes() >= segment_type::bytes_max)
             return failure(errc::too_large, "a fresh segment has no room for it");
         follow_growth();
@@ -580,51 +586,29 @@ private:
             return failure(std::move(ready).error());
         }
         has_rolled_ = true;
-        KEEL_TRY(sync_and_seal(lead));
+        KEEL_TRY(sync_and_seal(lead, when));
         if (s_.active) return {}; // it was abandoned instead, and another one is active already
         return first_.run(lead, wanted);
     }
     /// Errors: writing has stopped.
-    result<void> sync_and_seal(leader& lead) noexcept {
+    result<void> sync_and_seal(leader& lead, seals when) noexcept {
         if constexpr (mapped) {
             auto const synced = keel::detail::guarded([&] { return s_.active->sync(); });
             if (!synced) return fail_over_.abandon(lead, synced.error());
             s_.active->note_synced(s_.active->newest_block_batch());
             s_.durable = s_.accepted;
         }
-        auto sealed = keel::detail::guarded([&] { return seal_active({}, at_seal::log_goes_on); });
+        auto sealed = keel::detail::guarded([&]() -> result<void> {
+            if (when == seals::at_once) return seal_active(lead, {}, at_seal::log_goes_on);
+            first_.ended(sealing_.leave(lead));
+            return {};
+        });
         if (sealed || !s_.health.is_writable()) return sealed;
         return fail_over_.abandon(lead, sealed.error());
     }
-    enum class at_seal : std::uint8_t { log_goes_on, log_ends };
-
-    /// Index and footer, sync, and the manifest's word of it. All frames are durable already. After this nothing is written to the file, and
-    /// no segment is active. `edit`: what the manifest learns with it. Where the log ends, the room that is left goes back to the disk.
-    result<void> seal_active(format::edit_builder edit, at_seal then) {
-        auto const seal = s_.active->seal(s_.next.before());
-        auto const link = format::link_of(seal, format::segment_end::rolled);
-        catalog::update listing{s_.parts};
-        listing.close(seal.range.last, link);
-        KEEL_TRY_LET(closed, s_.active->write_seal(seal));
-        sealed_list unread; // made before the edit: what follows that must not fail
-        if constexpr (reads_sealed_back) unread.push_back({.what = closed, .seal = seal});
-        edit.sealed(seal);
-        if (auto done = keel::detail::guarded([&] { return s_.keeper.commit(edit); }); !done) {
-            s_.health.stop_writing("the manifest could not be written: ", done.error());
-            return done;
-        }
-        listing.commit();
-        s_.sink.sealed(std::move(closed));
-        if (then == at_seal::log_ends) keel::detail::if_memory_lasts([&] { s_.active->give_back_spare(seal); });
-        s_.index_memory = s_.active->give_memory();
-        if constexpr (reads_sealed_back) {
-            if (auto const part = s_.parts.find(seal.range.first)) unread.front().pinned = part->pin;
-            unread.front().file.emplace(s_.active->give_file());
-            sealed_.splice(sealed_.end(), unread);
-        }
-        s_.active.reset();
-        first_.sealed(link);
-        s_.events.push(observe::segment_sealed{seal.id, seal.range});
+    result<void> seal_active(leader& lead, format::edit_builder edit, at_seal then) {
+        KEEL_TRY_LET(link, sealing_.seal(lead, std::move(edit), then));
+        first_.ended(link);
         return {};
     }
 
@@ -634,6 +618,7 @@ private:
         s_.keeper.retry();
         // What an edit that failed has left must not be there after what is written from here on.
         KEEL_TRY(s_.keeper.settle());
+        KEEL_TRY(sealing_.finish(lead));
         if (s_.health.heals_itself() || s_.only_erases) {
             KEEL_TRY(s_.keeper.keep_reserve()); // first: what frees space is worth more than what takes some
             KEEL_TRY(s_.keeper.make_ready());
@@ -648,6 +633,7 @@ private:
     }
     result<void> end_in_order(leader& lead) {
         if (never_writes_) return {};
+        if (s_.health.is_writable()) KEEL_TRY(sealing_.finish(lead));
         if (!s_.pending.batches.empty()) bring_out_pending(lead); // a mark alone goes with the closing one
         if (!s_.health.is_writable()) return refuse_to_close();   // what was accepted may not be on the disk
         if (!s_.active && s_.durable < s_.accepted) KEEL_TRY(first_.run(lead, {}));
@@ -656,10 +642,10 @@ private:
         return put_closing_mark(lead);
     }
     /// Seals the active segment, and gives up what was prepared and is not used: one edit says both.
-    result<void> seal_last() {
+    result<void> seal_last(leader& lead) {
         format::edit_builder edit;
         s_.keeper.add_retire_unused(edit);
-        if (s_.active) KEEL_TRY(seal_active(std::move(edit), at_seal::log_ends));
+        if (s_.active) KEEL_TRY(seal_active(lead, std::move(edit), at_seal::log_ends));
         else if (!edit.empty() && !s_.keeper.commit(edit)) return {}; // they stay prepared
         keel::detail::if_memory_lasts([&] { s_.keeper.remove_unused(); });
         return {};
@@ -674,10 +660,10 @@ private:
     writer_start start_;
     state_type s_;
     fail_over<state_type> fail_over_;
+    sealing_type sealing_;
     first_activation<state_type> first_;
     path_type path_;
-    sealed_list sealed_{};                  ///< only where the policy has them read back
-    std::function<void()> after_seal_{};    ///< likewise
+    std::function<void()> after_seal_{};    ///< only where the policy has segments read back
     bool never_writes_;                     ///< opened read-only, or a repair failed: no segment is ever activated
     std::atomic<bool> mark_due_{false};     // relaxed: a hint
     std::atomic<bool> lacks_room_{false};   // relaxed: a hint
