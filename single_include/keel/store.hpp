@@ -1519,9 +1519,9 @@ public:
     [[nodiscard]] result<lsn> erase(slice key, durable_t);
     [[nodiscard]] result<lsn> write(write_batch const& batch, durable_t);
 
-    /// Removes every key of a range that has a value when the call begins; returns how many. Takes time in proportion to them. As many as
-    /// fit go in one batch: a range of a few hundred keys is gone as a whole or not at all, of a larger one a crash or an error may
-    /// leave the end; asking again removes the rest. Errors: those of a write, and of a scan.
+    /// Removes every key of a range that has a value when the call begins; returns how many. Takes time in proportion to them. A batch
+    /// removes as many as fit 64 KiB of log, or a smaller segment (1,365 keys of 16 bytes): a range of so many is gone as a whole or not at all.
+    /// Of a larger one a crash or an error may leave the end; asking again removes the rest. Errors: those of a write, and of a scan.
     [[nodiscard]] result<std::uint64_t> erase(range const& which);
     [[nodiscard]] result<std::uint64_t> erase(prefix const& which) { return erase(which.as_range()); }
 
