@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSL-1.0
 # check_install.sh BUILD_DIR: installs from a configured build directory into a scratch folder, and tries what is installed: the list of files,
 # the tool, its man page and its completion, pkg-config, CMake's find_package. A project that has keel as a subproject builds nothing of keel.
+# first_minutes.py does the same as a user does, from the README.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 build=$1
