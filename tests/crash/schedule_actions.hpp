@@ -46,9 +46,12 @@ public:
     performer(performer const&) = delete;
     performer& operator=(performer const&) = delete;
 
+    /// As open_options has it, of every opening from here on.
+    void open_files(std::uint64_t most) noexcept { open_files_ = most; }
     /// `background`: with the threads that keel starts. Only where all threads take turns.
     bool open(bool background) {
         auto options = run_options(background);
+        options.open_files = open_files_;
         if (damaged_) options.verify = keel::verify_depth::deep;
         auto opened = Store::open("store", options, fs_);
         if (!opened) return complain("does not open: " + keel::to_string(opened.error())), false;
@@ -341,6 +344,7 @@ private:
         if (how == act::reopen_damaged) damage();
         auto options = run_options();
         options.recovery_threads = 3;
+        options.open_files = open_files_;
         if (how == act::reopen_damaged) options.verify = keel::verify_depth::deep;
         auto opened = tried("open", [&] { return Store::open("store", options, fs_); });
         if (answered("open", opened)) store_ = std::make_unique<Store>(std::move(**opened));
@@ -512,6 +516,7 @@ private:
     keel::lsn conflict_{}; ///< the newest record that a commit was refused for
     bool tells_;
     bool damaged_ = false;
+    std::uint64_t open_files_ = 0;
     bool closing_ = false;
     bool closed_ = false;          ///< close() has returned,
     bool closed_in_order_ = false; ///< and said that all is well

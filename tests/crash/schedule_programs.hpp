@@ -87,7 +87,8 @@ struct program {
     actions prologue = {}; ///< by one thread, after it was opened
     std::vector<actions> threads = {};
     bool of_a_log = false;
-    bool background = false; ///< with the threads that keel starts: the first thread closes at its end
+    bool background = false;      ///< with the threads that keel starts: the first thread closes at its end
+    std::uint64_t open_files = 0; ///< as open_options has it
     std::vector<planned_trouble> troubles = {}; ///< beside those that are tried
 };
 
@@ -116,6 +117,24 @@ inline std::vector<program> const& programs_of_threads() {
          .before = {{put}},
          .prologue = {{put, large}, {put, large}},
          .threads = {{{put, large}, {batch}}, {{read}, {scan}, {read}}}},
+        // A segment is full, and somebody keeps house: it is sealed behind the next one, which is filled meanwhile.
+        {.name = "sealer",
+         .before = {{put}},
+         .prologue = {{put, large}, {idle}, {put, large}},
+         .threads = {{{put, large}, {put, large}, {put, large}, {read}}, {{idle}, {idle}}}},
+        // Five segments and a table, of which two may be open: each read closes what another one wants.
+        {.name = "few_files",
+         .before = {{put, large},
+                    {put, large},
+                    {put, large},
+                    {merge},
+                    {put, large},
+                    {put, large},
+                    {put, large},
+                    {put, large}},
+         .prologue = {{put, large}, {put, large}, {put, large}, {put, large}},
+         .threads = {{{put, large}, {merge}}, {{read}, {scan}}, {{snapshot}}},
+         .open_files = 2},
         {.name = "idler", .prologue = {{put}}, .threads = {{{put}, {put}}, {{idle}, {idle}}}},
         {.name = "transactions", .prologue = {{put}}, .threads = {{{transact}}, {{transact}}, {{put}}}},
         {.name = "retrier", .prologue = {{transact}}, .threads = {{{transact}, {transact}}, {{transact}}}},

@@ -66,6 +66,7 @@ public:
            std::uint64_t ticks_before)
         : what_{what}, disk_{prepared.after_process_crash()}, fs_{faulty_disk{disk_}}, order_{std::move(name.order)},
           how_{how}, acts_{disk_, fs_, there_before, std::move(name.troubles), !what.prologue.empty(), how.tells} {
+        acts_.open_files(what.open_files);
         ticks = ticks_before;
     }
 
