@@ -2,11 +2,9 @@
 #include "harness.hpp"
 
 #include <keel/engine/batch.hpp>
-#include <keel/policy/compression/any_of.hpp>
 #include <keel/policy/durability/every_write.hpp>
 
 #include <io/posix_folder.hpp>
-#include <support/run_lengths.hpp>
 
 #include <algorithm>
 #include <fstream>
@@ -35,7 +33,7 @@ T need(result<T> r) {
 
 template <class C>
 void fill(made_store& store, int records, bool orderly, std::function<void(io::memory&)> const& then) {
-    using engine_type = engine<C, io::memory, segment_size<16 * KiB>, durability::every_write>;
+    using engine_type = engine<C, io::memory, segment_size<16 * KiB>, durability::every_write, unpacks>;
     auto db = need(engine_type::open("db", quiet(), store.disk));
     for (int i = 0; i < records; ++i) {
         put_record const r{"key" + std::to_string(i),
@@ -72,8 +70,7 @@ made_store make(std::string const& checksum, int records, bool orderly, std::fun
 
 int wal_recovery_into(std::ostream& out, std::ostream& err, io::memory disk, std::vector<std::string> const& words,
                       keel::tool::terminal look) {
-    return keel::tool::run<engine<io::memory, compression::any_of<compression::none, test::run_lengths>>>(
-        words, out, err, std::move(disk), look);
+    return keel::tool::run<engine<io::memory, unpacks>>(words, out, err, std::move(disk), look);
 }
 
 answer wal_recovery(io::memory disk, std::vector<std::string> words, keel::tool::terminal look) {
@@ -98,7 +95,7 @@ made_store make_store_and_die(std::string const& checksum, int records, std::fun
 }
 
 void put_one_more(made_store& store) {
-    auto db = need(engine<io::memory>::open("db", quiet(), store.disk));
+    auto db = need(engine<io::memory, unpacks>::open("db", quiet(), store.disk));
     need(db.put("one", "more"));
     need(db.close());
 }

@@ -74,7 +74,7 @@ TEST_CASE("load: of versions that stand together the newest counts, and what com
 }
 
 TEST_CASE("load: what was ingested stands in tables, and the log's word of it is no record") {
-    using store = keel::engine<io::memory, segment_size<16 * KiB>>;
+    using store = keel::engine<io::memory, segment_size<16 * KiB>, unpacks>;
     io::memory disk;
     auto db = store::open("db", {.background_thread = false}, disk);
     REQUIRE(db);

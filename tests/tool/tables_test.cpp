@@ -23,7 +23,7 @@ using namespace keel::tests;
 namespace {
 
 /// As make_store, merged, with one record and one erased key in the log behind.
-template <class Compression = compression::none>
+template <class Compression = unpacks>
 made_store merged_tool_store() {
     auto store = make_store("crc32c");
     auto db = engine<io::memory, segment_size<16 * KiB>, Compression>::open("db", {.background_thread = false},
@@ -159,7 +159,7 @@ std::map<std::string, std::string> salvaged(io::memory const& disk, answer& dump
     auto const loaded = load(empty, dump.out);
     REQUIRE_MESSAGE(loaded.code == 0, loaded.err);
     std::map<std::string, std::string> all;
-    auto db = engine<io::memory>::open("db", {.background_thread = false}, empty);
+    auto db = engine<io::memory, unpacks>::open("db", {.background_thread = false}, empty);
     REQUIRE(db);
     auto scan = db->scan();
     for (auto&& [k, v] : scan) all.emplace(k, v);
@@ -173,7 +173,7 @@ TEST_CASE(
     std::map<std::string, std::string> expected;
     {
         // Another table above the first, with newer versions and an erased key, and newer ones still in the log.
-        auto db = engine<io::memory, segment_size<16 * KiB>, compaction::leveled<16 * KiB, 2>>::open(
+        auto db = engine<io::memory, segment_size<16 * KiB>, unpacks, compaction::leveled<16 * KiB, 2>>::open(
             "db", {.background_thread = false}, store.disk);
         REQUIRE(db);
         for (int i = 0; i < 200; ++i) REQUIRE(db->put("again" + std::to_string(i), std::string(200, 'a')));

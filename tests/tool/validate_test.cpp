@@ -181,13 +181,13 @@ TEST_CASE("validate: another format gives 2 and a message that names both") {
 }
 
 TEST_CASE("validate: a checksum nobody here knows gives 2 and names it") {
-    using strange = engine<test::sum8, io::memory, segment_size<32 * KiB>>;
+    using config = keel::config<test::sum8, io::memory, segment_size<32 * KiB>>;
     io::memory disk;
     {
-        auto db = strange::open("db", {.background_thread = false}, disk);
-        REQUIRE(db.has_value());
-        REQUIRE(db->put("a", "b").has_value());
-        REQUIRE(db->close().has_value());
+        auto log = basic_log<config>::open("db", {.background_thread = false}, disk);
+        REQUIRE(log.has_value());
+        REQUIRE(log->append("a").has_value());
+        REQUIRE(log->close().has_value());
     }
     auto const a = wal_recovery(disk, {"validate", "--json"});
     CHECK(a.code == 2);
@@ -196,7 +196,6 @@ TEST_CASE("validate: a checksum nobody here knows gives 2 and names it") {
           std::string::npos);
 
     // A tool that was built for that engine knows it, and everything that is shipped beside.
-    using config = strange::config_type;
     CHECK(*tool::detail::checksum_search<config>{disk, "db"}.run() == 0);
     CHECK(tool::detail::known_checksums<config>::names[0] == test::sum8::name);
     auto shipped = make_store("xxh3_64", 10);

@@ -13,10 +13,12 @@
 #include <keel/format/manifest.hpp>
 #include <keel/format/segment_header.hpp>
 #include <keel/format/table.hpp>
+#include <keel/io/concept.hpp>
 #include <keel/policy/checksum/crc32.hpp>
 #include <keel/policy/checksum/crc32c.hpp>
 #include <keel/policy/checksum/sha3_64.hpp>
 #include <keel/policy/checksum/xxh3_64.hpp>
+#include <keel/policy/compression/concept.hpp>
 #include <keel/recovery/take_inventory.hpp>
 #include <keel/wal/layout.hpp>
 
@@ -35,9 +37,11 @@ template <class Config, checksum_policy C>
 struct with_checksum : Config {
     using checksum = C;
 };
-/// A configuration over another file system.
-template <class Config, class Fs>
-struct over : Config {
+/// What examining a store reads of a configuration. All that examine with the same three share the code.
+template <checksum_policy C, compression_policy P, io::file_system Fs>
+struct examining {
+    using checksum = C;
+    using compression = P;
     using file_system = Fs;
 };
 
@@ -156,7 +160,8 @@ private:
     /// The policy under which taking stock finds segments although their headers are gone.
     [[nodiscard]] std::optional<std::size_t> by_marks() {
         auto const finds_segments = [&]<class C>() {
-            auto const stock = recovery::take_inventory<with_checksum<Config, C>>(fs_, paths_.root());
+            using examined = examining<C, typename Config::compression, fs_type>;
+            auto const stock = recovery::take_inventory<examined>(fs_, paths_.root());
             return stock && !stock->segments.empty();
         };
         for (std::size_t i = 0; i < known::size; ++i)

@@ -18,6 +18,9 @@ using synced_at_the_end = config<typename Config::checksum, typename Config::com
                                  typename Config::size_policy, durability::os_buffered>;
 template <class Config>
 using engine_of_tool = basic_engine<synced_at_the_end<Config>>;
+/// What repairs are written over: the code is that which this engine's opening has, too.
+template <class Config>
+using repairing = keel::detail::recovering_config<synced_at_the_end<Config>>;
 
 } // namespace keel::inline v0::tool::detail
 

@@ -145,16 +145,16 @@ inline void say_outcome(console& to, command_line const& line, repair_story cons
 
 template <class Config>
 [[nodiscard]] result<void> carry_out(typename Config::file_system& fs, repair_story& story,
-                                     recovery::identity_of<Config> identity) {
+                                     recovery::identity_of<repairing<Config>> identity) {
     open_options const options;
     auto& exam = story.before.exam;
-    KEEL_TRY(recovery::ask_the_medium_again<Config>(fs, exam, story.plan));
-    auto manifest = recovery::adopted_manifest<Config>(fs, exam.stock, options, std::move(identity));
-    auto carried = recovery::carry_out_repair<Config>(fs, exam, story.plan, options, story.strategy, manifest,
-                                                      story.before.findings);
+    KEEL_TRY(recovery::ask_the_medium_again<repairing<Config>>(fs, exam, story.plan));
+    auto manifest = recovery::adopted_manifest<repairing<Config>>(fs, exam.stock, options, std::move(identity));
+    auto carried = recovery::carry_out_repair<repairing<Config>>(fs, exam, story.plan, options, story.strategy,
+                                                                 manifest, story.before.findings);
     if (carried.done) story.done = std::move(*carried.done);
     KEEL_TRY(carried.outcome);
-    return recovery::remember_unknown<Config>(fs, exam, story.before.ledger);
+    return recovery::remember_unknown<repairing<Config>>(fs, exam, story.before.ledger);
 }
 
 /// Tables of which some bytes do not verify.
@@ -178,8 +178,8 @@ template <class Config>
 
 /// Holds the lock until the last of what shares it is gone.
 template <class Config>
-[[nodiscard]] recovery::identity_of<Config> identity_from(typename Config::file_system& fs, wal::layout const& paths,
-                                                          wal::double_lock<typename Config::file_system> held) {
+[[nodiscard]] recovery::identity_of<repairing<Config>> identity_from(
+    typename Config::file_system& fs, wal::layout const& paths, wal::double_lock<typename Config::file_system> held) {
     return std::make_shared<wal::store_identity<typename Config::file_system>>(fs, paths, std::move(held));
 }
 
@@ -226,7 +226,7 @@ template <class Config>
     wal::layout const paths{line.directory};
     KEEL_TRY(store_is_here<Config>(fs, line.directory));
     KEEL_TRY_LET(held, lock_store(fs, paths, io::lock_mode::exclusive));
-    KEEL_TRY_LET(number, recovery::undo_repair<Config>(fs, line.directory));
+    KEEL_TRY_LET(number, recovery::undo_repair<repairing<Config>>(fs, line.directory));
     KEEL_TRY_LET(now, look_at<Config>(fs, line, to));
     if (line.json) {
         auto o = to_json(now);
@@ -248,7 +248,7 @@ template <class Config>
     auto const open = seen.exam.report.declared_lost_lsn_ranges;
     bool const any = !open.empty() || seen.unknown();
     auto const identity = identity_from<Config>(fs, paths, std::move(held));
-    if (any) KEEL_TRY(recovery::accept_losses<Config>(fs, seen.exam, seen.ledger, open_options{}, identity));
+    if (any) KEEL_TRY(recovery::accept_losses<repairing<Config>>(fs, seen.exam, seen.ledger, open_options{}, identity));
     KEEL_TRY_LET(now, look_at<Config>(fs, line, to));
     if (line.json) {
         auto o = to_json(now);

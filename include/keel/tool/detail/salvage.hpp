@@ -38,19 +38,6 @@
 
 namespace keel::inline v0::tool::detail {
 
-/// Shows a store as one that has no tables: the log alone is examined without a manifest.
-template <class Fs>
-class without_tables : public view<Fs> {
-public:
-    using view<Fs>::view;
-
-    [[nodiscard]] result<std::vector<io::directory_entry>> list(std::string const& path) {
-        auto names = view<Fs>::list(path);
-        if (names) std::erase_if(*names, [](io::directory_entry const& e) { return e.name == "tables"; });
-        return names;
-    }
-};
-
 /// Whether taking stock failed with `why` because no manifest has a state, and there are tables that it would have known.
 template <class Config>
 [[nodiscard]] bool needs_salvage(typename Config::file_system fs, wal::layout const& paths, error const& why) {
@@ -67,7 +54,7 @@ class salvage {
     using fs_type = typename Config::file_system;
     using C = typename Config::checksum;
     using through = view<fs_type>;
-    using reading = keel::detail::reading_config<over<Config, through>>;
+    using reading = keel::detail::reading_config<Config>; // as the tool's engine has it: compiled once for both
     using table_type = typename keel::detail::level_view<reading>::table_type;
 
 public:
@@ -102,10 +89,11 @@ private:
     void say(std::string const& what) { to_.err << "wal-recovery: " << printable(what) << '\n'; }
 
     result<void> look_at_log() {
-        without_tables<fs_type> alone{fs_};
+        // Without a manifest the log is examined as that of a store without tables.
+        through alone{fs_, tool::detail::reading::cached, shown::without_tables};
         open_options options;
         options.read_only = true;
-        auto exam = recovery::examine<over<Config, without_tables<fs_type>>>(alone, paths_.root(), options);
+        auto exam = recovery::examine<looking<Config>>(alone, paths_.root(), options);
         if (!exam) {
             if (keel::detail::ends_every_walk(exam.error().code)) return failure(std::move(exam).error());
             say("the log is not in this dump: " + to_string(exam.error()));
@@ -133,7 +121,7 @@ private:
             auto const path = paths_.table_file(e.name);
             auto entry = entry_of(fs, path);
             if (entry)
-                tables_.push_back(std::make_shared<table_type const>(fs, path, std::move(*entry), cache_, listener_));
+                tables_.push_back(std::make_shared<table_type const>(fs_, path, std::move(*entry), cache_, listener_));
             else say("not in this dump: " + paths_.inside(path) + ", " + entry.error());
         }
         return {};

@@ -48,7 +48,7 @@ struct survey {
 };
 
 template <class Config>
-using looking = over<Config, view<typename Config::file_system>>;
+using looking = examining<typename Config::checksum, typename Config::compression, view<typename Config::file_system>>;
 
 /// Keeps writers out (shared) or everybody (exclusive). Empty where a read-only copy of a store has nothing to lock.
 template <class Fs>

@@ -2,9 +2,10 @@
 #ifndef KEEL_TOOL_DETAIL_VIEW_HPP
 #define KEEL_TOOL_DETAIL_VIEW_HPP
 
-// view<Fs>: another file system, to be looked at only. Everything but `repair` and `undo` reads through one of these, so that the
-// tool cannot write by mistake; whatever would change something is refused here, before it reaches the machine.
-// On demand every read goes past the page cache (`--deep`): what is seen then is what the medium holds.
+// view<Fs>: another file system, to be looked at only. Commands that examine a store read through one of these, so that they cannot write
+// by mistake; whatever would change something is refused here, before it reaches the machine.
+//   reading::past_the_cache   every read goes past the page cache (`--deep`): what is seen is what the medium holds.
+//   without_tables            shows the folder as one that has no tables.
 
 #include <keel/error.hpp>
 #include <keel/io/concept.hpp>
@@ -17,6 +18,7 @@
 namespace keel::inline v0::tool::detail {
 
 enum class reading : std::uint8_t { cached, past_the_cache };
+enum class shown : std::uint8_t { everything, without_tables };
 
 template <io::file_system Fs>
 class view {
@@ -54,7 +56,8 @@ public:
     };
 
     view() = default;
-    explicit view(Fs inner, reading how = reading::cached) : inner_{std::move(inner)}, how_{how} {}
+    explicit view(Fs inner, reading how = reading::cached, shown what = shown::everything)
+        : inner_{std::move(inner)}, how_{how}, what_{what} {}
 
     [[nodiscard]] result<file> open(std::string const& path, io::access how, io::creation make) {
         if (how != io::access::read_only || make != io::creation::must_exist) return refused(path);
@@ -65,7 +68,12 @@ public:
         if (mode != io::lock_mode::shared) return refused(path);
         return inner_.lock(path, mode);
     }
-    [[nodiscard]] result<std::vector<io::directory_entry>> list(std::string const& path) { return inner_.list(path); }
+    [[nodiscard]] result<std::vector<io::directory_entry>> list(std::string const& path) {
+        auto names = inner_.list(path);
+        if (names && what_ == shown::without_tables)
+            std::erase_if(*names, [](io::directory_entry const& e) { return e.name == "tables"; });
+        return names;
+    }
     [[nodiscard]] result<io::file_status> status(std::string const& path) { return inner_.status(path); }
     [[nodiscard]] result<void> make_directory(std::string const& path) { return refused(path); }
     [[nodiscard]] result<void> rename(std::string const& from, std::string const&) { return refused(from); }
@@ -76,6 +84,7 @@ public:
 private:
     Fs inner_{};
     reading how_ = reading::cached;
+    shown what_ = shown::everything;
 };
 
 } // namespace keel::inline v0::tool::detail
