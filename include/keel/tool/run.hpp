@@ -35,16 +35,20 @@
 #include <keel/tool/detail/repair.hpp>
 #include <keel/tool/detail/survey.hpp>
 #include <keel/tool/detail/validate.hpp>
+#include <keel/tool/detail/wrap.hpp>
 
+#include <cstddef>
 #include <cstdlib>
 #include <exception>
 #include <iostream>
 #include <new>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 namespace keel::inline v0::tool {
@@ -76,15 +80,53 @@ template <class Config>
         which, [&]<class C>() -> result<int> { return carry_out_command<with_checksum<Config, C>>(bound, line, to); });
 }
 
+/// What programs read is never broken into rows.
+[[nodiscard]] inline bool is_for_people(command_line const& line) noexcept {
+    return !line.json && line.what != command::dump;
+}
+
+/// A stream that breaks its lines at the width of the terminal behind another one; that one itself where nothing is to be broken.
+class rows_of_terminal {
+public:
+    rows_of_terminal(std::ostream& behind, std::size_t width) : behind_{behind} {
+        if (width == 0 || behind.rdbuf() == nullptr) return;
+        buffer_.emplace(*behind.rdbuf(), width);
+        rows_.emplace(&*buffer_);
+    }
+    rows_of_terminal(rows_of_terminal const&) = delete;
+    rows_of_terminal& operator=(rows_of_terminal const&) = delete;
+    ~rows_of_terminal() {
+        if (!rows_) return;
+        rows_->flush();
+        if (!*rows_) behind_.setstate(std::ios_base::badbit); // throws only where its owner wants that
+    }
+    [[nodiscard]] std::ostream& stream() noexcept { return rows_ ? *rows_ : behind_; }
+
+private:
+    std::ostream& behind_;
+    std::optional<wrapping_buffer> buffer_{};
+    std::optional<std::ostream> rows_{};
+};
+
 /// A terminal that has not asked to be spared.
 [[nodiscard]] inline bool shows(int descriptor) noexcept {
     auto const* const kind = std::getenv("TERM");
     return ::isatty(descriptor) == 1 && kind != nullptr && std::string_view{kind} != "dumb";
 }
+/// 0 where it is no terminal, or does not say.
+[[nodiscard]] inline std::size_t width_of(int descriptor) noexcept {
+    winsize size{};
+    bool const told = ::isatty(descriptor) == 1 && ::ioctl(descriptor, TIOCGWINSZ, &size) == 0;
+    constexpr std::size_t width_min = 20; // narrower rows help nobody
+    return told && size.ws_col >= width_min ? size.ws_col : 0;
+}
 [[nodiscard]] inline terminal this_terminal() noexcept {
     auto const* const no_color = std::getenv("NO_COLOR");
     bool const wanted = no_color == nullptr || *no_color == '\0';
-    return {.colour = wanted && shows(STDOUT_FILENO), .progress = shows(STDERR_FILENO)};
+    return {.colour = wanted && shows(STDOUT_FILENO),
+            .progress = shows(STDERR_FILENO),
+            .width = width_of(STDOUT_FILENO),
+            .err_width = width_of(STDERR_FILENO)};
 }
 
 } // namespace detail
@@ -93,12 +135,14 @@ template <class Config>
 template <class Engine>
 [[nodiscard]] int run(std::span<std::string const> words, std::ostream& out, std::ostream& err,
                       typename Engine::config_type::file_system fs = {}, terminal look = {}) {
-    detail::console to{out, err, look};
-    detail::command_line line;
     try {
-        auto parsed = detail::line_parser{}.run(words, to);
+        detail::rows_of_terminal messages{err, look.err_width};
+        detail::console plain{out, messages.stream(), look};
+        auto parsed = detail::line_parser{}.run(words, plain);
         if (parsed.exit) return *parsed.exit;
-        line = std::move(parsed.line);
+        auto& line = parsed.line;
+        detail::rows_of_terminal rows{out, detail::is_for_people(line) ? look.width : 0};
+        detail::console to{rows.stream(), messages.stream(), look};
         using config = typename Engine::config_type;
         auto const code = line.what == detail::command::load ? detail::load<config>(fs, line, to)
                                                              : detail::with_the_stores_checksum<config>(fs, line, to);

@@ -2,14 +2,17 @@
 #ifndef KEEL_TOOL_DETAIL_CONSOLE_HPP
 #define KEEL_TOOL_DETAIL_CONSOLE_HPP
 
-// Where the tool writes, and how it looks there: colours where a terminal wants them, plain text everywhere else.
+// Where the tool writes, and how it looks there: colours and rows of its width on a terminal, plain text and whole lines everywhere else.
 
+#include <keel/error.hpp>
 #include <keel/recovery/options.hpp>
+#include <keel/tool/detail/wrap.hpp>
 #include <keel/types.hpp>
 
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <ostream>
@@ -21,8 +24,10 @@ namespace keel::inline v0::tool {
 
 /// What the streams lead to. The defaults are those of a file or a pipe.
 struct terminal {
-    bool colour = false;   ///< `out` shows ANSI colours
-    bool progress = false; ///< `err` shows a line that is overwritten as the work goes on
+    bool colour = false;       ///< `out` shows ANSI colours
+    bool progress = false;     ///< `err` shows a line that is overwritten as the work goes on
+    std::size_t width = 0;     ///< columns of `out`: text for people is broken there; 0: lines stay whole
+    std::size_t err_width = 0; ///< columns of `err`
 };
 
 namespace detail {
@@ -41,6 +46,13 @@ struct console {
         return "\x1b[" + std::string{codes[static_cast<std::size_t>(how)]} + "m" + std::string{text} + "\x1b[0m";
     }
 };
+
+/// All that was printed has been taken.
+[[nodiscard]] inline result<void> is_written(console& to) {
+    to.out.flush();
+    if (to.out) return {};
+    return failure(errc::io_error, "the output could not be written; is there room where it goes?");
+}
 
 /// File names come from disks that others wrote: control characters in them must not reach a terminal.
 [[nodiscard]] inline std::string printable(std::string_view text) {
@@ -99,7 +111,8 @@ struct console {
     return text;
 }
 
-/// Rows of cells under a heading, columns as wide as their widest cell; the last column is not padded.
+/// Rows of cells under a heading, columns as wide as their widest cell; the last column is not padded. Where a row is wider than the
+/// terminal, the last cell of each stands below its row.
 class text_table {
 public:
     explicit text_table(std::vector<std::string> heading) { add(std::move(heading)); }
@@ -110,17 +123,26 @@ public:
         rows_.push_back(std::move(row));
     }
     void print(console const& to) const {
+        std::size_t widest = 0;
+        for (auto const w : widths_) widest += w + 2;
+        bool const last_below = to.look.width != 0 && widest > to.look.width;
         for (std::size_t r = 0; r < rows_.size(); ++r) {
             std::string line = "  ";
             for (std::size_t i = 0; i < rows_[r].size(); ++i) {
+                bool const is_last = i + 1 == rows_[r].size();
+                if (is_last && last_below) line = without_blanks_behind(line) + "\n      ";
                 line += rows_[r][i];
-                if (i + 1 < rows_[r].size()) line.append(widths_[i] - rows_[r][i].size() + 2, ' ');
+                if (!is_last) line.append(widths_[i] - rows_[r][i].size() + 2, ' ');
             }
             to.out << (r == 0 ? to.paint(style::bold, line) : line) << '\n';
         }
     }
 
 private:
+    [[nodiscard]] static std::string without_blanks_behind(std::string_view line) {
+        return std::string{line.substr(0, line.find_last_not_of(' ') + 1)};
+    }
+
     std::vector<std::vector<std::string>> rows_{};
     std::vector<std::size_t> widths_{};
 };
@@ -138,11 +160,13 @@ public:
         // What is over before anybody can read it is not worth a flicker.
         if (!to_.look.progress || p.bytes == 0 || p.elapsed < std::chrono::milliseconds(200)) return;
         shown_ = true;
-        to_.err << "\r\x1b[K" << name_of(p.phase) << ": " << p.segments_done << " of " << counted(p.segments, "segment")
-                << ", " << human_bytes(p.bytes_done) << " of " << human_bytes(p.bytes);
+        auto text = std::string{name_of(p.phase)} + ": " + std::to_string(p.segments_done) + " of " +
+                    counted(p.segments, "segment") + ", " + human_bytes(p.bytes_done) + " of " + human_bytes(p.bytes);
         auto const seconds = std::chrono::duration_cast<std::chrono::seconds>(p.left).count();
-        if (seconds > 0) to_.err << ", about " << seconds << " s left";
-        to_.err << std::flush;
+        if (seconds > 0) text += ", about " + std::to_string(seconds) + " s left";
+        // A row that the terminal breaks could not be taken away again.
+        if (to_.look.err_width > 1 && text.size() >= to_.look.err_width) text.resize(to_.look.err_width - 1);
+        to_.err << "\r\x1b[K" << text << std::flush;
     }
     void show_loaded(std::uint64_t records) {
         if (!to_.look.progress) return;

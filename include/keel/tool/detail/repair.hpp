@@ -134,7 +134,7 @@ inline void say_outcome(console& to, command_line const& line, repair_story cons
         story_to_json(to, line, story);
     } else {
         say_summary(to, story.before);
-        segment_map{story.before}.print(to);
+        segment_map{story.before, to.look.width}.print(to);
         say_findings(to, story.before.findings);
         say_outcome(to, line, story);
     }

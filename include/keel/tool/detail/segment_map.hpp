@@ -37,10 +37,14 @@ public:
     static constexpr std::size_t cells_max = 48;
     static constexpr std::size_t rows_max = 32;
 
-    explicit segment_map(survey const& s) : survey_{s} {
+    /// `width`: of the terminal; 0: any. Beside the picture there is room for the name of the file and its LSNs.
+    explicit segment_map(survey const& s, std::size_t width = 0) : survey_{s} {
+        constexpr std::size_t beside = 40;
+        constexpr std::size_t cells_min = 16;
+        auto const cells = width == 0 ? cells_max : std::clamp(width - std::min(width, beside), cells_min, cells_max);
         std::uint64_t longest = 0;
         for (auto const& segment : s.exam.stock.segments) longest = std::max(longest, bytes_of(segment));
-        while (cell_bytes_ * cells_max < longest) cell_bytes_ *= 2;
+        while (cell_bytes_ * cells < longest) cell_bytes_ *= 2;
         group_findings();
     }
 

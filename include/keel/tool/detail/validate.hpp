@@ -107,7 +107,7 @@ inline int say_survey(console& to, command_line const& line, survey const& s) {
             say_line(to, "deep",
                      "read past the page cache: " + counted(s.only_past_the_cache, "finding") + " only there, " +
                          counted(s.only_in_the_cache, "finding") + " only in the cache");
-        segment_map{s}.print(to);
+        segment_map{s, to.look.width}.print(to);
         say_findings(to, s.findings);
         say_what_to_do(to, s);
     }
