@@ -28,11 +28,11 @@ struct close_pipe {
     void operator()(std::FILE* pipe) const noexcept { static_cast<void>(::pclose(pipe)); }
 };
 
-/// The real program, its error output thrown away.
-program_answer program(std::string const& words) {
+/// The real program, its error output thrown away. `before`: what the shell does in front of it.
+program_answer program(std::string const& words, std::string const& before = "unset KEEL_DATA_DIR; ") {
     auto const* const path = std::getenv("KEEL_WAL_RECOVERY");
     REQUIRE_MESSAGE(path != nullptr, "KEEL_WAL_RECOVERY says where the program is");
-    auto const command = "'" + std::string{path} + "' " + words + " 2>/dev/null";
+    auto const command = before + "'" + std::string{path} + "' " + words + " 2>/dev/null";
     std::unique_ptr<std::FILE, close_pipe> pipe{::popen(command.c_str(), "r")};
     REQUIRE(pipe);
     program_answer a;
@@ -104,4 +104,21 @@ TEST_CASE("wal-recovery: a store that is open, and a folder that is none, give 2
     CHECK(program("validate --data-dir '" + folder / "nothing" + "'").code == 2);
     CHECK(program("validate").code == 2);
     CHECK(program("--help").code == 0);
+}
+
+TEST_CASE("wal-recovery: works on the folder that KEEL_DATA_DIR names, and on the current one where that is a store") {
+    tests::posix_folder const folder;
+    auto const dir = folder / "store";
+    auto const set = "cd / && KEEL_DATA_DIR='" + dir + "' ";
+    auto const inside = "unset KEEL_DATA_DIR; cd '" + dir + "' && ";
+    auto const outside = "unset KEEL_DATA_DIR; cd '" + (folder / "") + "' && ";
+    CHECK(program("load </dev/null", outside).code == 2); // makes nothing in a folder that nobody named
+    CHECK(program("load </dev/null", set).code == 0);
+    CHECK(program("repair --strategy partial", set).code == 0);
+    CHECK(program("repair --strategy partial", inside).code == 0);
+    CHECK(program("validate", outside).code == 2);
+    // The folder that is named comes first, then the variable.
+    CHECK(program("validate --data-dir '" + (folder / "nothing") + "'", set).code == 2);
+    CHECK(program("validate", "cd '" + dir + "' && KEEL_DATA_DIR='" + (folder / "nothing") + "' ").code == 2);
+    CHECK(program("validate", "cd '" + dir + "' && KEEL_DATA_DIR= ").code == 0);
 }

@@ -2,8 +2,7 @@
 #ifndef KEEL_TOOL_RUN_HPP
 #define KEEL_TOOL_RUN_HPP
 
-// wal-recovery, the command line over a store or a log: validate, repair, undo, inspect, dump, load, accept-loss. A template, so that a program with
-// policies of its own has a tool that knows them:
+// wal-recovery, the command line over a store or a log. A template, so that a program with policies of its own has a tool that knows them:
 //
 //   int main(int argc, char** argv) { return keel::tool::run<keel::engine<my_checksum>>(argc, argv); }
 //
@@ -11,17 +10,23 @@
 // Only the file system is the engine's, and so is the compression: it says which packed tables can be read, and compression::any_of
 // names several. Needs CLI11, nlohmann/json and xxHash; not part of the umbrella header.
 //
-//   validate --data-dir DIR [--deep] [--json]
-//   repair   --data-dir DIR --strategy skip|partial|rollback [--dry-run] [--json]
-//   undo     --data-dir DIR [--json]                (or repair --undo)
-//   inspect  --data-dir DIR [--json]
-//   dump     --data-dir DIR [--from-lsn N] [--json]
-//   load     --data-dir DIR [--input FILE] [--json]
-//   accept-loss --data-dir DIR [--json]
+//   validate    [--deep] [--memory-limit SIZE]
+//   inspect     [--memory-limit SIZE]
+//   dump        [--from-lsn N] [--memory-limit SIZE]
+//   load        [--input FILE]
+//   repair      --strategy skip|partial|rollback [--dry-run] [--memory-limit SIZE]
+//   undo                                            (or repair --undo)
+//   accept-loss
+//   help        [COMMAND]
+//
+// Each of them but help takes --json, and each that needs a store takes --data-dir DIR: by default the folder that KEEL_DATA_DIR names, else
+// the current folder where that is a store. The folder may also stand without --data-dir behind validate, inspect, dump, repair, undo and
+// accept-loss.
 //
 // Exit code 0: healthy, or done. 1: damage found; records were lost. 2: wrong usage, or the store cannot be read: there is none, an
 // engine holds its lock, another format, a checksum nobody here knows. 3: how many acknowledged records were lost is not known, and
 // nobody has accepted that. A torn tail is the trace of a crash and no damage.
+//
 // Only repair, undo and accept-loss write, and they hold the store's lock while they do; the others share it with each other. load makes a
 // new store, with the engine's own policies.
 
@@ -29,6 +34,7 @@
 #include <keel/tool/detail/checksum_of_store.hpp>
 #include <keel/tool/detail/command_line.hpp>
 #include <keel/tool/detail/console.hpp>
+#include <keel/tool/detail/data_dir.hpp>
 #include <keel/tool/detail/dump.hpp>
 #include <keel/tool/detail/inspect.hpp>
 #include <keel/tool/detail/load.hpp>
@@ -64,7 +70,8 @@ template <class Config>
     case command::inspect: return inspect<Config>(fs, line, to);
     case command::dump: return dump<Config>(fs, line, to);
     case command::accept_loss: return accept_loss<Config>(fs, line, to);
-    case command::load: break; // it needs no store
+    case command::load:
+    case command::help: break; // they need no store
     }
     return exit_unusable;
 }
@@ -78,6 +85,12 @@ template <class Config>
     KEEL_TRY_LET(which, checksum_search<looking<Config>>{through, line.directory}.run());
     return known_checksums<Config>::call(
         which, [&]<class C>() -> result<int> { return carry_out_command<with_checksum<Config, C>>(bound, line, to); });
+}
+
+template <class Config>
+[[nodiscard]] result<int> carry_out_line(typename Config::file_system& fs, command_line& line, console& to) {
+    KEEL_TRY(choose_folder(fs, line));
+    return line.what == command::load ? load<Config>(fs, line, to) : with_the_stores_checksum<Config>(fs, line, to);
 }
 
 /// What programs read is never broken into rows.
@@ -143,9 +156,7 @@ template <class Engine>
         auto& line = parsed.line;
         detail::rows_of_terminal rows{out, detail::is_for_people(line) ? look.width : 0};
         detail::console to{rows.stream(), messages.stream(), look};
-        using config = typename Engine::config_type;
-        auto const code = line.what == detail::command::load ? detail::load<config>(fs, line, to)
-                                                             : detail::with_the_stores_checksum<config>(fs, line, to);
+        auto const code = detail::carry_out_line<typename Engine::config_type>(fs, line, to);
         return code ? *code : detail::say_error(to, line, code.error());
     } catch (std::bad_alloc const&) {
         err << "wal-recovery: out_of_memory: the machine refused memory; nothing was left half done\n";

@@ -4,19 +4,28 @@
 
 // Words -> what is to be done. All of the command line's grammar and its help texts.
 
+#include <keel/error.hpp>
+#include <keel/format/segment_header.hpp>
 #include <keel/policy/repair/concept.hpp>
 #include <keel/tool/detail/console.hpp>
+#include <keel/tool/detail/number.hpp>
+#include <keel/tool/detail/spelling.hpp>
+#include <keel/tool/detail/wrap.hpp>
 #include <keel/types.hpp>
 #include <keel/version.hpp>
-
-#include <keel/format/segment_header.hpp>
 
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
+#include <array>
+#include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
+#include <sstream>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 namespace keel::inline v0::tool::detail {
@@ -26,17 +35,33 @@ inline constexpr int exit_damage = 1;
 inline constexpr int exit_unusable = 2;
 inline constexpr int exit_unknown = 3;
 
-enum class command : std::uint8_t { validate, repair, undo, inspect, dump, accept_loss, load };
+enum class command : std::uint8_t {
+    validate,
+    inspect,
+    dump,
+    load,
+    repair,
+    undo,
+    accept_loss,
+    help,
+};
+inline constexpr std::array<std::string_view, 8> command_names{"validate", "inspect", "dump",        "load",
+                                                               "repair",   "undo",    "accept-loss", "help"};
+
+/// Where the name of the folder comes from.
+enum class folder_source : std::uint8_t { named, environment, current };
 
 struct command_line {
     command what = command::validate;
-    std::string directory{};
+    std::string directory{}; ///< empty until choose_folder(), where nobody named one
+    folder_source folder = folder_source::named;
     bool json = false;
     bool deep = false;
     bool dry_run = false;
     repair_strategy strategy = repair_strategy::partial_reconstruct;
     lsn from{1};
     std::string input{"-"};
+    std::uint64_t memory_bytes = 0; ///< of the buffers that verify; 0: the library's choice
 };
 
 /// A command, or the exit code where the words were not one (a request for help among them).
@@ -45,139 +70,261 @@ struct parsed_line {
     std::optional<int> exit{};
 };
 
+/// Lists words by their names alone: their type says nothing more.
+class help_format : public CLI::Formatter {
+public:
+    std::string make_option(CLI::Option const* option, bool is_word) const override {
+        if (!is_word) return CLI::Formatter::make_option(option, is_word);
+        std::ostringstream out;
+        CLI::detail::format_help(out, make_option_name(option, true), make_option_desc(option), column_width_);
+        return out.str();
+    }
+};
+
 class line_parser {
 public:
     line_parser() {
-        app_.require_subcommand(1);
-        app_.set_version_flag("--version", "wal-recovery " + std::string{version} + ", store format " +
-                                               std::to_string(format::format_number));
-        app_.footer("Exit codes: 0 healthy or done; 1 damage found, or records were lost; 2 wrong usage, or the store "
-                    "cannot be read; 3 how much was lost is not known.\n"
-                    "Only repair, undo and accept-loss write, and load, which makes a new store. No command runs while "
-                    "an engine has the store open for writing.\n"
-                    "'wal-recovery COMMAND --help' says more.");
-        add_validate();
-        add_repair();
-        add_undo();
-        add_inspect();
-        add_dump();
-        add_accept_loss();
-        add_load();
+        app_.formatter(std::make_shared<help_format>());
+        app_.set_version_flag("-V,--version", "wal-recovery " + std::string{version} + ", store format " +
+                                                  std::to_string(format::format_number));
+        app_.set_help_flag("-h,--help", "Print this help, or that of a command");
+        app_.add_option("--data-dir", directory_, folder_help)->type_name("DIR");
+        app_.footer(
+            "Without --data-dir a command works on the folder that $KEEL_DATA_DIR names, else on the current folder "
+            "where that is a store.\n"
+            "Only repair, undo and accept-loss write, and load, which makes a new store. No command runs while an "
+            "engine "
+            "has the store open for writing.\n\n"
+            "Exit codes:\n"
+            "  0  healthy, or done\n"
+            "  1  damage found, or records were lost\n"
+            "  2  wrong usage, or the store cannot be read or written\n"
+            "  3  nobody can tell how many records were lost\n\n"
+            "'wal-recovery help COMMAND' says more.");
+        add_reading();
+        add_records();
+        add_repairing();
+        add_explaining();
     }
 
     [[nodiscard]] parsed_line run(std::span<std::string const> words, console& to) {
-        std::vector<std::string> reversed{words.rbegin(), words.rend()};
+        std::vector<std::string> all{words.begin(), words.end()};
+        if (auto const code = check_command(all, to)) return {.exit = code};
+        std::ranges::reverse(all);
         try {
-            app_.parse(std::move(reversed));
-            check_repair();
+            app_.parse(std::move(all));
+            take_over();
         } catch (CLI::ParseError const& e) {
-            auto const code = app_.exit(e, to.out, to.err);
-            return {.exit = code == 0 ? exit_done : exit_unusable};
+            return {.exit = answer(e, to)};
         }
-        for (auto* sub : app_.get_subcommands()) out_.what = command_of(sub->get_name());
-        if (undo_) out_.what = command::undo;
-        if (strategy_ == "skip") out_.strategy = repair_strategy::skip_corrupted;
-        if (strategy_ == "rollback") out_.strategy = repair_strategy::rollback;
-        out_.from = {from_};
-        // Findings name files inside the store: the folder is written without a slash at its end.
-        while (out_.directory.size() > 1 && out_.directory.back() == '/') out_.directory.pop_back();
         return {.line = out_};
     }
 
 private:
-    [[nodiscard]] static command command_of(std::string const& name) {
-        if (name == "repair") return command::repair;
-        if (name == "undo") return command::undo;
-        if (name == "inspect") return command::inspect;
-        if (name == "accept-loss") return command::accept_loss;
-        if (name == "load") return command::load;
-        return name == "dump" ? command::dump : command::validate;
+    static constexpr char const* folder_help = "The store's folder [default: $KEEL_DATA_DIR, else the current folder "
+                                               "where that is a store]";
+
+    // ---- words that are no command -------------------------------------------------------------------------------------------
+
+    /// The exit code where the line ends here: no command, or one that does not exist. Turns `help X` into `X --help`.
+    [[nodiscard]] static std::optional<int> check_command(std::vector<std::string>& words, console& to) {
+        auto const at = index_of_command(words);
+        if (at == words.size()) {
+            bool const asks = std::ranges::any_of(
+                words, [](auto const& w) { return w == "-h" || w == "--help" || w == "-V" || w == "--version"; });
+            if (asks) return std::nullopt;
+            return refuse(to, "no command is given; 'wal-recovery help' lists them");
+        }
+        if (words[at] == "help") {
+            auto const of = at + 1 < words.size() ? words[at + 1] : std::string{};
+            if (of.empty() || of == "help") words = {"--help"};
+            else if (is_command(of)) words = {of, "--help"};
+            return std::nullopt;
+        }
+        if (is_command(words[at])) return std::nullopt;
+        return refuse(to, "'" + printable(words[at]) + "' is no command" + did_you_mean(words[at], command_names) +
+                              hint_of_list(words[at]));
+    }
+    [[nodiscard]] static std::string hint_of_list(std::string_view word) {
+        return nearest_word(word, command_names).empty() ? "; 'wal-recovery help' lists them" : "";
+    }
+    /// The first word that is neither an option nor the value of --data-dir.
+    [[nodiscard]] static std::size_t index_of_command(std::vector<std::string> const& words) {
+        std::size_t at = 0;
+        while (at < words.size() && words[at].starts_with('-')) at += words[at] == "--data-dir" ? 2U : 1U;
+        return std::min(at, words.size());
+    }
+    [[nodiscard]] static bool is_command(std::string_view word) {
+        return std::ranges::find(command_names, word) != command_names.end();
+    }
+    static int refuse(console& to, std::string const& why) {
+        to.err << "wal-recovery: " << why << '\n';
+        return exit_unusable;
     }
 
-    CLI::App& add(std::string const& name, std::string const& about, std::string const& json) {
-        auto* const sub = app_.add_subcommand(name, about);
-        sub->add_option("--data-dir", out_.directory, "The store's folder")->required()->type_name("DIR");
+    [[nodiscard]] int answer(CLI::ParseError const& e, console& to) {
+        auto const parsed = app_.get_subcommands();
+        auto const* const sub = parsed.empty() ? nullptr : parsed.front();
+        if (e.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) {
+            bool const asks_version = dynamic_cast<CLI::CallForVersion const*>(&e) != nullptr;
+            constexpr std::size_t usual_width = 80;
+            auto const width = to.look.width != 0 ? to.look.width : usual_width;
+            if (asks_version) to.out << e.what() << '\n';
+            else to.out << help_text(width);
+            return exit_done;
+        }
+        auto const name = sub == nullptr ? std::string{} : sub->get_name();
+        std::string why = printable(e.what());
+        if (dynamic_cast<CLI::ExtrasError const*>(&e) != nullptr) why = unexpected_word(sub);
+        if (!why.ends_with('?')) why += "; see 'wal-recovery help" + (name.empty() ? "" : " " + name) + "'";
+        return refuse(to, (name.empty() ? "" : name + ": ") + why);
+    }
+    /// Of the command, where there is one.
+    [[nodiscard]] std::string help_text(std::size_t width) const {
+        auto text = wrapped(app_.help(), width);
+        while (text.ends_with('\n')) text.pop_back();
+        return text + '\n';
+    }
+    /// The first word that nothing takes, with the option that may be meant.
+    [[nodiscard]] std::string unexpected_word(CLI::App const* sub) const {
+        auto const extras = app_.remaining(true);
+        auto word = extras.empty() ? std::string{} : extras.front();
+        if (!word.starts_with('-')) return "'" + printable(word) + "' is one word too many";
+        word = word.substr(0, word.find('='));
+        std::vector<std::string> names;
+        for (auto const* option : (sub == nullptr ? static_cast<CLI::App const&>(app_) : *sub).get_options())
+            for (auto const& name : option->get_lnames()) names.push_back("--" + name);
+        return "'" + printable(word) + "' is no option" + did_you_mean(word, names);
+    }
+
+    // ---- the commands --------------------------------------------------------------------------------------------------------
+
+    /// `folder_as_word`: the folder may stand there without --data-dir, too.
+    CLI::App& add(command what, std::string const& about, std::string const& group, bool folder_as_word,
+                  std::string const& json = "Print one JSON object") {
+        auto* const sub = app_.add_subcommand(std::string{command_names[static_cast<std::size_t>(what)]}, about);
+        sub->group(group);
+        sub->callback([this, what] { out_.what = what; });
+        sub->add_option(folder_as_word ? "--data-dir,DIR" : "--data-dir", sub_directory_, folder_help)
+            ->type_name("DIR");
         sub->add_flag("--json", out_.json, json);
         return *sub;
     }
-    void add_validate() {
-        auto& sub = add("validate", "Verify every record and file; change nothing",
-                        "Print one JSON object with all findings");
-        sub.add_flag("--deep", out_.deep,
-                     "Read past the page cache: judge what the medium holds, not what memory remembers of it");
-        sub.footer(
+    /// An option that takes a number, with or without a unit.
+    template <class Take>
+    static void add_number(CLI::App& sub, std::string const& name, std::string const& about, std::string const& type,
+                           Take take) {
+        sub.add_option_function<std::string>(
+               name,
+               [name, take](std::string const& text) {
+                   auto const value = parse_number(text);
+                   if (!value) throw CLI::ValidationError(name, value.error().message);
+                   take(*value);
+               },
+               about)
+            ->type_name(type);
+    }
+    void add_memory(CLI::App& sub) {
+        add_number(sub, "--memory-limit", "Memory for the buffers that verify, e.g. 64MiB [default: 8MiB]", "SIZE",
+                   [this](std::uint64_t bytes) { out_.memory_bytes = bytes; });
+    }
+
+    void add_reading() {
+        std::string const group = "Look at a store (changes nothing)";
+        auto& validate = add(command::validate, "Verify every record and every file", group, true,
+                             "Print one JSON object with all findings");
+        validate.add_flag("--deep", out_.deep,
+                          "Read everything a second time past the page cache, and report what the disk holds");
+        add_memory(validate);
+        validate.footer(
             "A torn tail, which a crash leaves, is no damage: exit code 0. A loss that a repair declared is shown "
             "until "
-            "'wal-recovery accept-loss', and is no damage any more. Exit code 3, status \"unknown\": the end of the "
-            "log is gone, and nothing says how many records with it.");
+            "'wal-recovery accept-loss'; it is no damage any more. Exit code 3, status \"unknown\": the end of the log "
+            "is gone, and nothing says how many records went with it.");
+        add_memory(add(command::inspect, "Show the parts of a store: manifest, segments, tables, losses, quarantine",
+                       group, true));
+        auto& dump = add(command::dump, "Print every record with its LSN, the oldest first", group, true,
+                         "One JSON object per line; bytes that are no UTF-8 stand as key_hex and value_hex");
+        add_number(dump, "--from-lsn", "Begin at this LSN", "N", [this](std::uint64_t n) { out_.from = {n}; });
+        add_memory(dump);
+        dump.footer(
+            "A line: LSN, put|erase|message, whole|begins|inside|ends (its place in a batch), key and value in quotes, "
+            "with \\xNN for bytes that are not printable. 'wal-recovery load' and keel::format::parse read it back.\n"
+            "Exit code 1: acknowledged records are missing from the dump; they are named.\n"
+            "Where both manifests are gone and there are tables, the dump has the newest version of each key that "
+            "verifies. Exit code 3: nobody can tell what is missing, and erased keys may be among the records.");
     }
-    void add_repair() {
-        auto& sub = add("repair", "Heal what can be healed, deal with the rest by a strategy", "Print one JSON object");
-        sub.add_option("--strategy", strategy_, "What becomes of records that nothing can heal")
-            ->check(CLI::IsMember({"skip", "partial", "rollback"}))
-            ->type_name("NAME");
-        sub.add_flag("--dry-run", out_.dry_run, "Say what would be done; change nothing");
-        sub.add_flag("--undo", undo_, "The same as the command undo");
-        sub.footer(
-            "skip      drop the damaged records, keep all others\n"
-            "partial   rebuild from every copy there is, then keep what verifies\n"
-            "rollback  back to the last record before the first lost one\n\n"
-            "Damaged segments move to quarantine/ with a receipt; 'wal-recovery undo' puts them back as long as "
-            "nothing was written since.\n"
-            "Damaged tables are written anew, whatever the strategy, and move to quarantine/merged; that cannot be "
-            "undone.\n"
-            "A repair that was cut short goes on where it stopped. Exit code 1 where acknowledged records were lost, "
-            "3 where nobody knows how many. A healthy store is not changed.");
-    }
-    void add_undo() {
-        add("undo", "Take the last repair back, byte for byte", "Print one JSON object")
-            .footer("Refused (exit code 2) once anything was written after the repair.");
-    }
-    void add_inspect() {
-        add("inspect", "Show what the store consists of: manifest, segments, losses, quarantine",
-            "Print one JSON object");
-    }
-    void add_dump() {
-        auto& sub = add("dump", "Print every record that counts, oldest first, one per line",
-                        "One JSON object per line; bytes that are no UTF-8 stand as key_hex and value_hex instead of "
-                        "key and value");
-        sub.add_option("--from-lsn", from_, "Begin at this LSN")->type_name("N");
-        sub.footer("A line: LSN, put|erase|message, whole|begins|inside|ends (its place in a batch), key and value in "
-                   "quotes, with \\xNN for\n"
-                   "bytes that are not printable. keel::format::parse reads it back.\n"
-                   "Exit code 1 where acknowledged records are missing from it.\n"
-                   "Where both manifests are gone and there are tables: of each key the newest version that verifies. "
-                   "Exit code 3: nobody knows\nwhat is missing, and keys that were erased may be among the records.");
-    }
-    void add_accept_loss() {
-        add("accept-loss", "Say that the losses there are, are known: they are no longer shown as open",
-            "Print one JSON object")
-            .footer("Every open of the store shows a loss, and is degraded by it, until then. Nothing comes back by "
-                    "it, and "
-                    "nothing else is lost.");
-    }
-    void add_load() {
-        auto& sub = add("load", "Make a new store, or a log, of what dump printed", "Print one JSON object");
-        sub.add_option("--input", out_.input, "A file with the lines of dump, text or JSON; -: the standard input")
+    void add_records() {
+        std::string const group = "Make a store";
+        auto& load = add(command::load, "Make a new store, or a log, from what dump printed", group, false);
+        load.add_option("--input,FILE", out_.input,
+                        "A file with the lines of dump, text or JSON; -: the standard input")
             ->type_name("FILE");
-        sub.footer("What no repair can help is saved so:\n"
-                   "  wal-recovery dump --data-dir OLD > records    names what it has to leave out\n"
-                   "  wal-recovery load --data-dir NEW --input records\n"
-                   "Of a key whose newest version is lost an older one may be among the records. LSNs are given anew.");
+        load.footer("Where no repair can help, this saves what verifies:\n"
+                    "  wal-recovery dump --data-dir OLD > records\n"
+                    "  wal-recovery load --data-dir NEW --input records\n"
+                    "dump names the records that it has to leave out. Where the newest version of a key is lost, an "
+                    "older one may be among the records. Records get new LSNs.");
     }
-    void check_repair() const {
-        auto const* const sub = app_.get_subcommand("repair");
-        if (!sub->parsed()) return;
-        if (!undo_ && strategy_.empty()) throw CLI::RequiredError("repair: --strategy skip|partial|rollback");
+    void add_repairing() {
+        std::string const group = "Repair a store";
+        auto& repair = add(command::repair, "Heal what can be healed, and deal with the rest by a strategy", group,
+                           true);
+        repair.add_option("--strategy", strategy_, "What becomes of records that nothing can heal")
+            ->check(CLI::Validator{check_strategy, ""})
+            ->type_name("skip|partial|rollback");
+        repair.add_flag("--dry-run", out_.dry_run, "Say what would be done; change nothing");
+        repair.add_flag("--undo", undo_, "The same as the command undo");
+        add_memory(repair);
+        repair.footer(
+            "  skip      Drop the damaged records, keep all others.\n"
+            "  partial   Rebuild from every copy there is, then keep what verifies.\n"
+            "  rollback  Go back to the last record before the first lost one.\n\n"
+            "Damaged segments move to quarantine/ with a receipt; 'wal-recovery undo' puts them back as long as "
+            "nothing "
+            "was written since. Damaged tables are written anew, whatever the strategy, and move to quarantine/merged; "
+            "that cannot be undone.\n"
+            "A repair that was cut short goes on where it stopped. Exit code 1: acknowledged records were lost. Exit "
+            "code 3: nobody can tell how many. A healthy store is not changed.");
+        add(command::undo, "Take the last repair back, byte for byte", group, true)
+            .footer("Refused (exit code 2) once anything was written after the repair.");
+        add(command::accept_loss, "Confirm the losses that are known, so that they are no longer reported", group, true)
+            .footer("Until then every open of the store reports a loss and is degraded by it. The command brings "
+                    "nothing back, and loses nothing else.");
+    }
+    void add_explaining() {
+        std::string const group = "Help";
+        app_.add_subcommand("help", "Print this help, or that of a command")->group(group);
+    }
+    /// What CLI11 does not check, and what two options say together.
+    void take_over() {
+        out_.directory = sub_directory_.empty() ? directory_ : sub_directory_;
+        if (!sub_directory_.empty() && !directory_.empty() && sub_directory_ != directory_)
+            throw CLI::ValidationError("--data-dir", "two folders are named; give one");
+        if (strategy_ == "skip") out_.strategy = repair_strategy::skip_corrupted;
+        if (strategy_ == "rollback") out_.strategy = repair_strategy::rollback;
+        if (out_.what == command::repair) check_repair();
+    }
+    /// Why it is none; empty where it is one.
+    [[nodiscard]] static std::string check_strategy(std::string const& name) {
+        constexpr std::array<std::string_view, 3> known{"skip", "partial", "rollback"};
+        if (std::ranges::find(known, name) != known.end()) return {};
+        return "'" + name + "' is no strategy; there are skip, partial and rollback";
+    }
+    void check_repair() {
+        if (!undo_ && strategy_.empty())
+            throw CLI::ValidationError("--strategy", "it is missing; give one of skip, partial, rollback");
         if (undo_ && (out_.dry_run || !strategy_.empty()))
-            throw CLI::ExcludesError("--undo", "--strategy and --dry-run");
+            throw CLI::ValidationError("--undo", "it does not go with --strategy and --dry-run");
+        if (undo_) out_.what = command::undo;
     }
 
     CLI::App app_{"wal-recovery: look at a keel store or log, and repair it", "wal-recovery"};
     command_line out_{};
+    std::string directory_{};     ///< named in front of the command
+    std::string sub_directory_{}; ///< named behind it
     std::string strategy_{};
     bool undo_ = false;
-    std::uint64_t from_ = 1;
 };
 
 } // namespace keel::inline v0::tool::detail

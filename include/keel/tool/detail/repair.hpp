@@ -80,12 +80,14 @@ inline void say_plan(console& to, command_line const& line, repair_story const& 
            << to.paint(style::bold, line.dry_run ? "a repair would" : "the repair") << " (strategy " << story.strategy
            << ")\n";
     for (auto const& s : plan.segments)
-        to.out << "  " << (s.keep.empty() ? "sets aside, nothing in it counts: " : "builds anew without its damage: ")
+        to.out << "  "
+               << (s.keep.empty() ? "moves to quarantine, nothing in it counts: " : "writes anew without its damage: ")
                << printable(stock.paths.inside(stock.segments[s.segment].path)) << '\n';
     for (auto const id : plan.forget)
-        to.out << "  takes off the manifest, the file is gone: " << stock.paths.inside(stock.paths.segment(id)) << '\n';
+        to.out << "  removes from the manifest, the file is missing: " << stock.paths.inside(stock.paths.segment(id))
+               << '\n';
     for (auto const& path : story.tables)
-        to.out << "  writes anew what verifies of a table, the rest gets no answer: " << printable(path) << '\n';
+        to.out << "  writes anew what verifies of a table, its other keys have no answer: " << printable(path) << '\n';
     if (plan.rewrite_manifest) to.out << "  writes both manifests anew\n";
     if (!plan.declare.empty())
         to.out << "  declares lost: " << counted(plan.lost_records, "record") << ", LSN " << text_of(plan.declare)
@@ -96,14 +98,12 @@ inline void say_plan(console& to, command_line const& line, repair_story const& 
 inline void say_outcome(console& to, command_line const& line, repair_story const& story) {
     if (!story.changes_anything()) {
         if (story.before.unknown())
-            to.out << "\nA repair cannot bring back what is gone without a trace; put the file back from a copy, "
-                      "restore a "
-                      "backup, or say that the loss is known: wal-recovery accept-loss\n";
+            to.out << "\nA repair cannot bring back what is gone without a trace. Put the file back from a copy, "
+                      "restore a backup, or say that the loss is known:\n  wal-recovery accept-loss"
+                   << data_dir_words(line) << '\n';
         else
-            to.out << (story.before.damaged()
-                           ? "\nA repair can do nothing about these findings; restore a backup, or ask "
-                             "with the findings at hand.\n"
-                           : "\nNothing to repair; nothing was changed.\n");
+            to.out << (story.before.damaged() ? "\nA repair can do nothing about these findings; restore a backup.\n"
+                                              : "\nNothing to repair; nothing was changed.\n");
         return;
     }
     say_plan(to, line, story);
@@ -125,8 +125,7 @@ inline void say_outcome(console& to, command_line const& line, repair_story cons
              counted(story.plan.lost_records, "record") +
                  (story.plan.declare.empty() ? "" : ", LSN " + text_of(story.plan.declare)));
     say_findings(to, story.after->findings);
-    if (story.tables.empty())
-        to.out << "\nTo take this back: wal-recovery undo --data-dir " << printable(line.directory) << '\n';
+    if (story.tables.empty()) to.out << "\nTo take this back:\n  wal-recovery undo" << data_dir_words(line) << '\n';
 }
 
 [[nodiscard]] inline int say_story(console& to, command_line const& line, repair_story const& story) {
@@ -258,11 +257,10 @@ template <class Config>
         write(to.out, o);
         return exit_code_of(now);
     }
-    if (!any) to.out << "There is no loss that is not accepted; nothing was changed.\n\n";
+    if (!any) to.out << "There is no open loss; nothing was changed.\n\n";
     if (!open.empty()) to.out << "Accepted as lost: LSN " << text_of(open) << ".\n";
     for (auto const& u : seen.exam.report.unknown_extents)
-        to.out << "Accepted, whatever it was: what stood behind LSN " << u.after.value << " (" << printable(u.why)
-               << ").\n";
+        to.out << "Accepted: the unknown loss behind LSN " << u.after.value << " (" << printable(u.why) << ").\n";
     say_summary(to, now);
     return exit_code_of(now);
 }

@@ -10,6 +10,7 @@
 #include <keel/tool/detail/checksum_of_store.hpp>
 #include <keel/tool/detail/command_line.hpp>
 #include <keel/tool/detail/console.hpp>
+#include <keel/tool/detail/data_dir.hpp>
 #include <keel/tool/detail/json.hpp>
 #include <keel/tool/detail/view.hpp>
 #include <keel/wal/store_identity.hpp>
@@ -69,6 +70,7 @@ template <class Config>
     progress_line progress{to};
     open_options options;
     options.read_only = true;
+    options.memory_limit = line.memory_bytes;
     options.on_progress = [&](recovery_progress const& p) { progress.show(p); };
     KEEL_TRY_LET(exam, recovery::examine<looking<Config>>(through, line.directory, options));
     if (!exam.stock.exists)
@@ -134,10 +136,27 @@ inline void put_losses(json& o, survey const& s) {
     return o;
 }
 
+/// What to do about an error, where its own message does not say so: those of the machine, and of a folder that nobody named here.
+[[nodiscard]] inline std::string next_step(command_line const& line, error const& why) {
+    bool const about_folder = why.code == errc::not_found || why.code == errc::not_a_store;
+    if (about_folder && line.folder == folder_source::environment)
+        return "; the folder is the one that KEEL_DATA_DIR names; --data-dir DIR names another";
+    if (about_folder && line.directory == why.file && why.message.find("--data-dir") == std::string::npos)
+        return "; check --data-dir";
+    if (why.cause == 0) return {};
+    switch (why.code) {
+    case errc::no_permission: return "; run this as the user who owns the store";
+    case errc::io_error: return "; copy the folder to another disk before anything else";
+    case errc::no_space: return "; make room on the disk, then run this again";
+    case errc::no_descriptor: return "; raise the limit (ulimit -n), then run this again";
+    default: return {};
+    }
+}
+
 /// Says no: one line on `err`, or with --json one object on `out` that has every field a reader of validate looks for.
 inline int say_error(console& to, command_line const& line, error const& why) {
     if (!line.json) {
-        to.err << "wal-recovery: " << printable(to_string(why)) << '\n';
+        to.err << "wal-recovery: " << printable(to_string(why)) << next_step(line, why) << '\n';
         return exit_unusable;
     }
     json o;
@@ -201,7 +220,7 @@ inline void say_summary(console& to, survey const& s) {
                  "lost in earlier repairs: LSN " + text_of(r.declared_lost_lsn_ranges) +
                      " ('accept-loss' ends this line)");
     if (!r.accepted_lost_lsn_ranges.empty())
-        say_line(to, "accepted", "lost, and known to be: LSN " + text_of(r.accepted_lost_lsn_ranges));
+        say_line(to, "accepted", "lost, and confirmed: LSN " + text_of(r.accepted_lost_lsn_ranges));
     if (r.torn_tail_bytes != 0 || r.skipped_records != 0)
         say_line(to, "torn tail",
                  grouped(r.torn_tail_bytes) + " bytes, never acknowledged: the trace of a crash, no damage");

@@ -57,18 +57,15 @@ inline void compare(survey& cached, survey& medium) {
     medium.only_in_the_cache = invented.size();
 }
 
-inline void say_what_to_do(console& to, survey const& s) {
-    auto const dir = printable(s.exam.stock.paths.root());
+/// Nothing where nothing needs to be done.
+inline void say_what_to_do(console& to, command_line const& line, survey const& s) {
+    auto const dir = data_dir_words(line);
+    if (!s.damaged() && !s.unknown()) return;
     to.out << '\n';
-    if (!s.damaged() && !s.unknown()) {
-        to.out << "Nothing needs to be done.\n";
-        return;
-    }
     if (s.unknown())
         to.out << "What to do: put the missing file back from a copy, or restore a backup. Where there is none, go on "
-                  "without "
-                  "it, and say that the loss is known:\n"
-               << "  wal-recovery accept-loss --data-dir " << dir << '\n';
+                  "without it, and say that the loss is known:\n"
+               << "  wal-recovery accept-loss" << dir << '\n';
     if (!s.damaged()) return;
     auto const is_missing = [](finding const& f) { return f.kind == damage::missing_table; };
     auto const is_given_up = [](finding const& f) {
@@ -77,19 +74,19 @@ inline void say_what_to_do(console& to, survey const& s) {
     if (std::ranges::any_of(s.findings, is_missing))
         to.out << "What to do: put the missing tables back from a copy or a backup; no repair makes up what they held. "
                   "Where there is none, save what verifies into a new store:\n"
-               << "  wal-recovery dump --data-dir " << dir << " > records\n"
+               << "  wal-recovery dump" << dir << " > records\n"
                << "  wal-recovery load --data-dir NEW --input records\n";
     if (std::ranges::any_of(s.findings, is_given_up))
-        to.out
-            << "What to do: keys that have no answer since a repair or a merge have one again once they are written, "
-               "or erased. A backup may have them, or what is kept of the damaged file in quarantine/merged.\n";
+        to.out << "What to do: keys that have had no answer since a repair or a merge get one when they are written or "
+                  "erased. A backup may have their values, or the damaged file that is kept in quarantine/merged.\n";
     if (std::ranges::all_of(s.findings, [&](finding const& f) { return is_missing(f) || is_given_up(f); })) return;
-    to.out << "What to do: copy the folder first if the medium may be failing. Then see what a repair would do, and "
+    to.out << "What to do: copy the folder first if the disk may be failing. Then see what a repair would do, and "
               "repair:\n"
-           << "  wal-recovery repair --data-dir " << dir << " --strategy partial --dry-run\n"
-           << "  wal-recovery repair --data-dir " << dir << " --strategy partial\n";
+           << "  wal-recovery repair" << dir << " --strategy partial --dry-run\n"
+           << "  wal-recovery repair" << dir << " --strategy partial\n";
     if (!s.exam.found.lost.empty())
-        to.out << "Lost records cannot be healed here; a backup may have LSN " << text_of(s.exam.found.lost) << ".\n";
+        to.out << "A repair cannot heal LSN " << text_of(s.exam.found.lost) << "; a backup may have "
+               << (s.exam.report.lost_records == 1 ? "it" : "them") << ".\n";
 }
 
 inline int say_survey(console& to, command_line const& line, survey const& s) {
@@ -109,7 +106,7 @@ inline int say_survey(console& to, command_line const& line, survey const& s) {
                          counted(s.only_in_the_cache, "finding") + " only in the cache");
         segment_map{s, to.look.width}.print(to);
         say_findings(to, s.findings);
-        say_what_to_do(to, s);
+        say_what_to_do(to, line, s);
     }
     return exit_code_of(s);
 }
