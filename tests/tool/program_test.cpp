@@ -81,20 +81,25 @@ TEST_CASE("wal-recovery: validate, repair, undo, inspect and dump on a real disk
     CHECK(program("validate --json" + on).out == damaged.out);
 }
 
-TEST_CASE("wal-recovery: a store that is open, and a folder that is none, give 2") {
+TEST_CASE("wal-recovery: looks at a store that another process has open, and changes none") {
     tests::posix_folder const folder;
     auto const dir = folder / "store";
     {
         auto db = engine<>::open(dir, {.background_thread = false});
         REQUIRE(db.has_value());
         REQUIRE(db->put("a", "b").has_value());
-        CHECK(program("validate --data-dir '" + dir + "'").code == 2);
+        auto const seen = program("validate --json --data-dir '" + dir + "'");
+        CHECK(seen.code == 0);
+        CHECK(nlohmann::json::parse(seen.out)["in_use"] == true);
+        CHECK(nlohmann::json::parse(seen.out)["records"] == 1);
+        CHECK(program("dump --data-dir '" + dir + "'").out == "1 put whole \"a\" \"b\"\n");
+        CHECK(program("validate --deep --data-dir '" + dir + "'").code == 2);
         CHECK(program("repair --strategy skip --data-dir '" + dir + "'").code == 2);
         // That it is open does not hang on the name of a file in it, nor on the store's own.
         std::filesystem::remove(dir + "/lock");
         std::filesystem::create_directory_symlink("store", folder / "link");
         for (auto const& where : {dir, folder / "link", folder / "link/", folder / "link/."}) {
-            CHECK(program("validate --data-dir '" + where + "'").code == 2);
+            CHECK(nlohmann::json::parse(program("validate --json --data-dir '" + where + "'").out)["in_use"] == true);
             CHECK(program("repair --strategy skip --data-dir '" + where + "'").code == 2);
         }
     }

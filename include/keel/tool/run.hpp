@@ -27,8 +27,8 @@
 // engine holds its lock, another format, a checksum nobody here knows. 3: how many acknowledged records were lost is not known, and
 // nobody has accepted that. A torn tail is the trace of a crash and no damage.
 //
-// Only repair, undo and accept-loss write, and they hold the store's lock while they do; the others share it with each other. load makes a
-// new store, with the engine's own policies.
+// validate, inspect, dump and repair --dry-run change nothing. They run beside a writer, too; without one, they
+// keep writers out meanwhile. The others hold the store's lock. load makes a new store, with the engine's own policies.
 
 #include <keel/recovery/store_lock.hpp>
 #include <keel/tool/detail/checksum_of_store.hpp>

@@ -92,9 +92,8 @@ public:
         app_.footer(
             "Without --data-dir a command works on the folder that $KEEL_DATA_DIR names, else on the current folder "
             "where that is a store.\n"
-            "Only repair, undo and accept-loss write, and load, which makes a new store. No command runs while an "
-            "engine "
-            "has the store open for writing.\n\n"
+            "validate, inspect, dump and repair --dry-run change nothing, and also run while a program has the store "
+            "open. The other commands need the store for themselves.\n\n"
             "Exit codes:\n"
             "  0  healthy, or done\n"
             "  1  damage found, or records were lost\n"

@@ -44,21 +44,6 @@ template <checksum_policy C, compression_policy P, class Fs, class F>
     return {};
 }
 
-inline void add_bytes(json& o, char const* name, byte_view bytes) {
-    auto const text = as_text(bytes);
-    if (is_utf8(text)) {
-        o[name] = text;
-        return;
-    }
-    std::string digits;
-    digits.reserve(2 * text.size());
-    for (auto const b : bytes) {
-        digits += "0123456789abcdef"[std::to_integer<unsigned>(b) >> 4];
-        digits += "0123456789abcdef"[std::to_integer<unsigned>(b) & 15];
-    }
-    o[std::string{name} + "_hex"] = std::move(digits);
-}
-
 /// One record as one line of JSON.
 [[nodiscard]] inline std::string json_line(format::record_view const& r) {
     json o;
@@ -75,9 +60,10 @@ template <class Config>
 [[nodiscard]] result<int> dump(typename Config::file_system& fs, command_line const& line, console& to) {
     using through = view<typename Config::file_system>;
     wal::layout const paths{line.directory};
-    KEEL_TRY_LET(held, lock_store(fs, paths, io::lock_mode::shared));
     std::string text;
+    lsn newest = lsn_max;
     auto const put = [&](format::record_view const& r) {
+        if (r.at > newest) return false; // a writer may still take it back
         text.clear();
         if (line.json) text = json_line(r);
         else format::append_text(text, r);
@@ -85,23 +71,21 @@ template <class Config>
         to.out << text;
         return to.out.good();
     };
-    auto const is_written = [&]() -> result<void> {
-        to.out.flush();
-        if (to.out) return {};
-        return failure(errc::io_error, "the dump could not be written; is there room where it goes?");
-    };
-    auto looked = look_at<Config>(fs, line, to);
+    auto looked = look_without_writing<Config>(fs, line, to);
     if (!looked && needs_salvage<Config>(fs, paths, looked.error())) {
+        KEEL_TRY_LET(held, lock_store(fs, paths, io::lock_mode::shared));
         KEEL_TRY_LET(code, (salvage<Config>{fs, line, to}.run(put)));
-        KEEL_TRY(is_written());
+        KEEL_TRY(is_written(to));
         return code;
     }
-    KEEL_TRY_LET(seen, std::move(looked));
-    KEEL_TRY((each_table_record<typename Config::checksum, typename Config::compression>(through{fs}, seen.exam.stock,
-                                                                                         line.from, put)));
-    counted_records<typename Config::checksum, through> records{through{fs}, seen.exam, line.from};
+    KEEL_TRY_LET(session, std::move(looked));
+    auto const& seen = session.seen;
+    newest = seen.newest_acknowledged();
+    KEEL_TRY((each_table_record<typename Config::checksum, typename Config::compression>(
+        session.through, seen.exam.stock, line.from, put)));
+    counted_records<typename Config::checksum, through> records{session.through, seen.exam, line.from};
     KEEL_TRY(records.each(put));
-    KEEL_TRY(is_written());
+    KEEL_TRY(is_written(to));
     bool left_out = false;
     for (auto const& f : seen.findings)
         if ((f.kind == damage::corrupt_block && f.done != outcome::healed) || f.kind == damage::missing_table) {

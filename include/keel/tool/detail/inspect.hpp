@@ -151,6 +151,7 @@ struct segment_row {
     o["store_id"] = store_text(stock.store);
     o["format"] = format::format_number;
     o["checksum"] = s.checksum;
+    o["in_use"] = s.in_use;
     o["branch"] = stock.branch;
     o["edit"] = stock.state.edit;
     o["floor"] = stock.state.floor.value;
@@ -258,12 +259,10 @@ inline void say_inspection(console& to, survey const& s, std::vector<quarantine_
 template <class Config>
 [[nodiscard]] result<int> inspect(typename Config::file_system& fs, command_line const& line, console& to) {
     wal::layout const paths{line.directory};
-    KEEL_TRY_LET(held, lock_store(fs, paths, io::lock_mode::shared));
-    KEEL_TRY_LET(seen, look_at<Config>(fs, line, to));
-    view<typename Config::file_system> through{fs};
-    auto const quarantine = list_quarantine(through, paths);
-    if (line.json) write(to.out, inspect_json(seen, quarantine));
-    else say_inspection(to, seen, quarantine);
+    KEEL_TRY_LET(session, look_without_writing<Config>(fs, line, to));
+    auto const quarantine = list_quarantine(session.through, paths);
+    if (line.json) write(to.out, inspect_json(session.seen, quarantine));
+    else say_inspection(to, session.seen, quarantine);
     return exit_done;
 }
 

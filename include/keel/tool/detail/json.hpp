@@ -89,6 +89,22 @@ inline void write(std::ostream& to, json const& o) {
     return true;
 }
 
+/// A field with the bytes where they are text; else one with `_hex` behind its name and their hexadecimal digits.
+inline void add_bytes(json& o, char const* name, byte_view bytes) {
+    auto const text = as_text(bytes);
+    if (is_utf8(text)) {
+        o[name] = text;
+        return;
+    }
+    std::string digits;
+    digits.reserve(2 * text.size());
+    for (auto const b : bytes) {
+        digits += "0123456789abcdef"[std::to_integer<unsigned>(b) >> 4];
+        digits += "0123456789abcdef"[std::to_integer<unsigned>(b) & 15];
+    }
+    o[std::string{name} + "_hex"] = std::move(digits);
+}
+
 } // namespace keel::inline v0::tool::detail
 
 #endif

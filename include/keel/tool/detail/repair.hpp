@@ -191,12 +191,9 @@ template <class Config>
     return {};
 }
 
+/// What a repair would do about what was seen.
 template <class Config>
-[[nodiscard]] result<int> repair(typename Config::file_system& fs, command_line const& line, console& to) {
-    wal::layout const paths{line.directory};
-    KEEL_TRY(store_is_here<Config>(fs, line.directory));
-    KEEL_TRY_LET(held, lock_store(fs, paths, line.dry_run ? io::lock_mode::shared : io::lock_mode::exclusive));
-    KEEL_TRY_LET(seen, look_at<Config>(fs, line, to));
+[[nodiscard]] repair_story plan_story(typename Config::file_system& fs, command_line const& line, survey seen) {
     auto const choice = choice_of(line.strategy);
     auto const& stock = seen.exam.stock;
     std::set<segment_id> begun;
@@ -206,14 +203,28 @@ template <class Config>
     auto plan = recovery::plan_repair(seen.exam, choice, recovery::repair_scope::everything, begun);
     repair_story story{.before = std::move(seen), .plan = std::move(plan), .strategy = choice.name};
     story.tables = damaged_tables(story.before);
+    return story;
+}
+
+template <class Config>
+[[nodiscard]] result<int> repair(typename Config::file_system& fs, command_line const& line, console& to) {
+    wal::layout const paths{line.directory};
+    KEEL_TRY(store_is_here<Config>(fs, line.directory));
+    if (line.dry_run) {
+        KEEL_TRY_LET(session, look_without_writing<Config>(fs, line, to));
+        return say_story(to, line, plan_story<Config>(fs, line, std::move(session.seen)));
+    }
+    KEEL_TRY_LET(held, lock_store(fs, paths, io::lock_mode::exclusive));
+    KEEL_TRY_LET(seen, look_at<Config>(fs, line, to));
+    auto story = plan_story<Config>(fs, line, std::move(seen));
     auto identity = identity_from<Config>(fs, paths,
                                           std::move(held)); // until it has looked again, or an engine takes it
-    if (!line.dry_run) KEEL_TRY(carry_out<Config>(fs, story, identity));
-    if (!line.dry_run && !story.tables.empty()) {
+    KEEL_TRY(carry_out<Config>(fs, story, identity));
+    if (!story.tables.empty()) {
         identity.reset();
         KEEL_TRY(rewrite_tables<Config>(fs, line.directory));
     }
-    if (!line.dry_run && story.changes_anything()) {
+    if (story.changes_anything()) {
         KEEL_TRY_LET(after, look_at<Config>(fs, line, to));
         story.after.emplace(std::move(after));
     }

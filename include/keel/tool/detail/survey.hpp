@@ -4,9 +4,13 @@
 
 // What every command begins with: the lock, then an examination of the store that changes nothing; and what there is to say of it
 // in one JSON object or in a few lines.
+//
+// A store that another process has open is examined as well. What looks like damage then may be a change that is under way, so it is
+// looked at again, and believed where it stays. What the writer has not acknowledged yet is left out.
 
 #include <keel/recovery/examine.hpp>
 #include <keel/recovery/loss_ledger.hpp>
+#include <keel/recovery/store_lock.hpp>
 #include <keel/tool/detail/checksum_of_store.hpp>
 #include <keel/tool/detail/command_line.hpp>
 #include <keel/tool/detail/console.hpp>
@@ -16,6 +20,7 @@
 #include <keel/wal/store_identity.hpp>
 
 #include <algorithm>
+#include <chrono>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -32,6 +37,7 @@ struct survey {
     std::vector<finding> findings{};       ///< all of them, however many
     std::uint64_t only_past_the_cache = 0; ///< of those: --deep found them on the medium, the page cache hides them
     std::uint64_t only_in_the_cache = 0;   ///< mismatches that the medium does not have
+    bool in_use = false;                   ///< another process had the store open meanwhile
 
     survey(recovery::examination e, recovery::loss_ledger known, std::string_view sum)
         : exam{std::move(e)}, checksum{sum}, ledger{std::move(known)} {
@@ -45,6 +51,19 @@ struct survey {
     [[nodiscard]] bool damaged() const {
         return !exam.found.lost.empty() || exam.report.corrupted_records != 0 ||
                std::ranges::any_of(findings, &finding::is_corruption);
+    }
+    /// Beside a writer the end of the log is not torn: more is about to be written there.
+    void mark_in_use() {
+        in_use = true;
+        exam.report.torn_tail_bytes = 0;
+        exam.report.skipped_records = 0;
+        std::erase_if(findings, [](finding const& f) { return f.kind == damage::torn_tail; });
+    }
+    /// The newest record that the writer has acknowledged, beside one; without one, the newest there is.
+    [[nodiscard]] lsn newest_acknowledged() const {
+        auto const& stock = exam.stock;
+        if (!in_use || !stock.note || !stock.note_is_own) return lsn_max;
+        return std::max(stock.note->accepted, stock.state.floor);
     }
 };
 
@@ -64,9 +83,8 @@ template <class Fs>
 
 /// Examines the store through a view. Errors: those of the examination; not_found where the folder holds none.
 template <class Config>
-[[nodiscard]] result<survey> look_at(typename Config::file_system const& fs, command_line const& line, console& to,
-                                     reading how = reading::cached) {
-    view<typename Config::file_system> through{fs, how};
+[[nodiscard]] result<survey> look_at(view<typename Config::file_system> through, command_line const& line,
+                                     console& to) {
     progress_line progress{to};
     open_options options;
     options.read_only = true;
@@ -77,6 +95,60 @@ template <class Config>
         return failure(errc::not_found, "there is no store in this folder; check --data-dir", line.directory);
     KEEL_TRY_LET(ledger, recovery::read_ledger<typename Config::checksum>(through, exam.stock.paths, exam.stock.store));
     return survey{std::move(exam), std::move(ledger), Config::checksum::name};
+}
+
+/// The same for a command that has the lock already.
+template <class Config>
+[[nodiscard]] result<survey> look_at(typename Config::file_system const& fs, command_line const& line, console& to,
+                                     reading how = reading::cached) {
+    return look_at<Config>(view<typename Config::file_system>{fs, how}, line, to);
+}
+
+/// A store that was examined, and what keeps it as it is as long as this lives.
+template <class Fs>
+struct reading_session {
+    wal::double_lock<Fs> alone{};                  ///< nobody writes
+    std::optional<wal::double_lock<Fs>> readers{}; ///< beside a writer: no file is written over
+    view<Fs> through{};                            ///< what was examined can be read through this
+    survey seen;
+};
+
+/// Examines the store for a command that only reads, whether a writer has it open or not. Errors: those of look_at().
+template <class Config>
+[[nodiscard]] result<reading_session<typename Config::file_system>> look_without_writing(
+    typename Config::file_system& fs, command_line const& line, console& to) {
+    using fs_type = typename Config::file_system;
+    using session = reading_session<fs_type>;
+    constexpr int turns_min = 3;
+    constexpr std::chrono::seconds time_max{2};
+    auto const started = std::chrono::steady_clock::now();
+    wal::layout const paths{line.directory};
+    std::optional<wal::double_lock<fs_type>> readers;
+    for (int turn = 0;; ++turn) {
+        auto alone = lock_store(fs, paths, io::lock_mode::shared);
+        if (alone) {
+            view<fs_type> through{fs};
+            KEEL_TRY_LET(seen, look_at<Config>(through, line, to));
+            return session{.alone = std::move(*alone), .through = std::move(through), .seen = std::move(seen)};
+        }
+        if (alone.error().code != errc::locked) return failure(std::move(alone).error());
+        if (turn == 0) {
+            KEEL_TRY_LET(joined, recovery::detail::join_readers(fs, paths));
+            readers = std::move(joined);
+        }
+        view<fs_type> through{fs};
+        through.keep_open(paths);
+        auto seen = look_at<Config>(through, line, to);
+        bool const clear = seen && !seen->damaged() && !seen->unknown();
+        bool const long_enough = turn >= turns_min && std::chrono::steady_clock::now() - started > time_max;
+        if (!clear && turn < recovery::looks_max && !long_enough) {
+            recovery::detail::wait_a_little(turn);
+            continue;
+        }
+        KEEL_TRY(seen);
+        seen->mark_in_use();
+        return session{.readers = std::move(readers), .through = std::move(through), .seen = std::move(*seen)};
+    }
 }
 
 /// What both JSON and text call the state of a store.
@@ -114,6 +186,7 @@ inline void put_losses(json& o, survey const& s) {
     o["status"] = status_of(s);
     o["data_dir"] = s.exam.stock.paths.root();
     o["checksum"] = s.checksum;
+    o["in_use"] = s.in_use;
     o["segments"] = r.segments;
     o["records"] = r.records;
     o["tables"] = r.tables;
@@ -196,6 +269,7 @@ inline void say_summary(console& to, survey const& s) {
              printable(s.exam.stock.paths.root()) + " (checksum " + std::string{s.checksum} + ", format " +
                  std::to_string(format::format_number) + ")");
     say_line(to, "status", painted_status(to, s));
+    if (s.in_use) say_line(to, "in use", "a program has the store open; this is how it was a moment ago");
     say_line(to, "segments",
              grouped(r.segments) + ", " + size_of_log(s) +
                  (r.corrupted_segments != 0 ? ", " + grouped(r.corrupted_segments) + " damaged" : ""));

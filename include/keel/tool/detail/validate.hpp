@@ -62,6 +62,7 @@ inline void say_what_to_do(console& to, command_line const& line, survey const& 
     auto const dir = data_dir_words(line);
     if (!s.damaged() && !s.unknown()) return;
     to.out << '\n';
+    if (s.in_use) to.out << "Close the program that has the store open before anything else.\n";
     if (s.unknown())
         to.out << "What to do: put the missing file back from a copy, or restore a backup. Where there is none, go on "
                   "without it, and say that the loss is known:\n"
@@ -113,12 +114,15 @@ inline int say_survey(console& to, command_line const& line, survey const& s) {
 
 template <class Config>
 [[nodiscard]] result<int> validate(typename Config::file_system& fs, command_line const& line, console& to) {
-    wal::layout const paths{line.directory};
-    KEEL_TRY_LET(held, lock_store(fs, paths, io::lock_mode::shared));
-    KEEL_TRY_LET(seen, look_at<Config>(fs, line, to));
-    if (!line.deep) return say_survey(to, line, seen);
+    KEEL_TRY_LET(session, look_without_writing<Config>(fs, line, to));
+    if (!line.deep) return say_survey(to, line, session.seen);
+    if (session.seen.in_use)
+        return failure(errc::locked,
+                       "--deep compares the disk with the page cache, and a program writes to the store meanwhile: "
+                       "close it, or validate without --deep",
+                       line.directory);
     KEEL_TRY_LET(medium, look_at<Config>(fs, line, to, reading::past_the_cache));
-    compare(seen, medium);
+    compare(session.seen, medium);
     return say_survey(to, line, medium);
 }
 

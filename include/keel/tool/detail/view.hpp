@@ -5,12 +5,18 @@
 // view<Fs>: another file system, to be looked at only. Commands that examine a store read through one of these, so that they cannot write
 // by mistake; whatever would change something is refused here, before it reaches the machine.
 //   reading::past_the_cache   every read goes past the page cache (`--deep`): what is seen is what the medium holds.
+//   keep_open(paths)          opens the store's files now, and gives these handles from then on: a program that has the store open may
+//                             remove a file while it is examined, and what was examined is read once more by dump.
 //   without_tables            shows the folder as one that has no tables.
 
 #include <keel/error.hpp>
 #include <keel/io/concept.hpp>
 #include <keel/types.hpp>
+#include <keel/wal/layout.hpp>
 
+#include <iterator>
+#include <map>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -32,26 +38,26 @@ public:
 
     class file {
     public:
-        file(typename Fs::file inner, reading how) : inner_{std::move(inner)}, how_{how} {}
+        file(std::shared_ptr<typename Fs::file> inner, reading how) : inner_{std::move(inner)}, how_{how} {}
 
         [[nodiscard]] result<std::size_t> read(std::uint64_t offset, byte_span out) const {
-            return how_ == reading::cached ? inner_.read(offset, out) : inner_.read_uncached(offset, out);
+            return how_ == reading::cached ? inner_->read(offset, out) : inner_->read_uncached(offset, out);
         }
         [[nodiscard]] result<std::size_t> read_uncached(std::uint64_t offset, byte_span out) const {
-            return inner_.read_uncached(offset, out);
+            return inner_->read_uncached(offset, out);
         }
         [[nodiscard]] result<void> write(std::uint64_t, byte_view) { return refused(path()); }
         [[nodiscard]] result<void> sync() { return refused(path()); }
         [[nodiscard]] result<void> allocate(std::uint64_t) { return refused(path()); }
-        [[nodiscard]] result<io::file_status> status() const { return inner_.status(); }
+        [[nodiscard]] result<io::file_status> status() const { return inner_->status(); }
         [[nodiscard]] result<mapping> map(io::access how) {
             if (how != io::access::read_only) return refused(path());
-            return inner_.map(how);
+            return inner_->map(how);
         }
-        [[nodiscard]] std::string const& path() const noexcept { return inner_.path(); }
+        [[nodiscard]] std::string const& path() const noexcept { return inner_->path(); }
 
     private:
-        typename Fs::file inner_;
+        std::shared_ptr<typename Fs::file> inner_;
         reading how_;
     };
 
@@ -59,10 +65,29 @@ public:
     explicit view(Fs inner, reading how = reading::cached, shown what = shown::everything)
         : inner_{std::move(inner)}, how_{how}, what_{what} {}
 
+    /// Opens segments and tables, as far as the process may have files open. Call it before the manifest is read: what is removed from
+    /// then on can still be read, and what is gone already no manifest names.
+    void keep_open(wal::layout const& paths) {
+        kept_ = std::make_shared<handles>();
+        for (auto const& folder : {paths.log(), paths.tables()}) {
+            auto const names = inner_.list(folder);
+            if (!names) continue;
+            for (auto const& entry : *names) {
+                if (entry.kind != io::file_kind::regular) continue;
+                auto const path = folder + '/' + entry.name;
+                auto opened = inner_.open(path, io::access::read_only, io::creation::must_exist);
+                if (opened) kept_->emplace(path, std::make_shared<typename Fs::file>(std::move(*opened)));
+                else if (opened.error().code == errc::no_descriptor) return give_some_back();
+            }
+        }
+    }
+
     [[nodiscard]] result<file> open(std::string const& path, io::access how, io::creation make) {
         if (how != io::access::read_only || make != io::creation::must_exist) return refused(path);
+        if (kept_)
+            if (auto const known = kept_->find(path); known != kept_->end()) return file{known->second, how_};
         KEEL_TRY_LET(opened, inner_.open(path, how, make));
-        return file{std::move(opened), how_};
+        return file{std::make_shared<typename Fs::file>(std::move(opened)), how_};
     }
     [[nodiscard]] result<lock_type> lock(std::string const& path, io::lock_mode mode) {
         if (mode != io::lock_mode::shared) return refused(path);
@@ -82,9 +107,18 @@ public:
     [[nodiscard]] io::boot_id boot() { return inner_.boot(); }
 
 private:
+    using handles = std::map<std::string, std::shared_ptr<typename Fs::file>>;
+
+    /// Whoever examines needs some descriptors, too.
+    void give_some_back() {
+        constexpr std::size_t needed = 32;
+        for (std::size_t i = 0; i < needed && !kept_->empty(); ++i) kept_->erase(std::prev(kept_->end()));
+    }
+
     Fs inner_{};
     reading how_ = reading::cached;
     shown what_ = shown::everything;
+    std::shared_ptr<handles> kept_{}; ///< nothing: each file is opened when it is asked for
 };
 
 } // namespace keel::inline v0::tool::detail
