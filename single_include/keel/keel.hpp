@@ -13952,12 +13952,16 @@ template <compression_policy P, class Room>
 
 namespace keel::inline v0::format {
 
-/// In quotes, as in a record's text; the end of a long one is left out.
+/// In quotes, as in a record's text.
+[[nodiscard]] inline std::string quoted(std::string_view bytes) {
+    std::string out;
+    detail::append_quoted(out, as_bytes(bytes));
+    return out;
+}
+/// The same; the end of a long one is left out.
 [[nodiscard]] inline std::string quoted_key(std::string_view key) {
     constexpr std::size_t shown = 48;
-    std::string out;
-    detail::append_quoted(out, as_bytes(key.substr(0, shown)));
-    return key.size() > shown ? out + "..." : out;
+    return quoted(key.substr(0, shown)) + (key.size() > shown ? "..." : "");
 }
 
 /// `keys from "a" on and in front of "b"`; a single key, and ends that are open, by their names.

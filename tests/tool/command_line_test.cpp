@@ -92,7 +92,8 @@ TEST_CASE("command line: the folder stands in front of the command, behind it, o
                                                {"validate", "db"},
                                                {"inspect", "db"},
                                                {"dump", "db"},
-                                               {"repair", "db", "--strategy", "partial"}}) {
+                                               {"repair", "db", "--strategy", "partial"},
+                                               {"--data-dir", "db", "get", "key2"}}) {
         auto const a = tool_with(words, store.disk);
         CHECK_MESSAGE(a.code == 0, a.err);
     }
@@ -111,6 +112,7 @@ TEST_CASE("command line: numbers may have units and commas, and a bad one is nam
     auto const late = wal_recovery(store.disk, {"dump", "--from-lsn", "1k"});
     CHECK(late.code == 0);
     CHECK(late.out.empty());
+    CHECK(lines(wal_recovery(store.disk, {"scan", "--limit", "1,000"}).out).size() == 400);
     CHECK(wal_recovery(store.disk, {"validate", "--memory-limit", "64KiB"}).code == 0);
     for (auto const* bad : {"x", "1.5k", "64parsecs", "99999999999999999999"}) {
         auto const a = wal_recovery(store.disk, {"validate", "--memory-limit", bad});

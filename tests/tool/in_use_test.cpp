@@ -47,6 +47,8 @@ TEST_CASE("in use: what only reads looks at a store that a program has open, and
         auto const dump = wal_recovery(disk, {"dump"});
         CHECK(dump.code == 0);
         CHECK(lines(dump.out).size() == 20);
+        CHECK(wal_recovery(disk, {"get", "key2"}).out.starts_with("\"value 2 "));
+        CHECK(lines(wal_recovery(disk, {"scan"}).out).size() == 20);
         CHECK(wal_recovery(disk, {"repair", "--strategy", "skip", "--dry-run"}).code == 0);
         CHECK(disk.equal(before));
     });
@@ -56,8 +58,12 @@ TEST_CASE("in use: what only reads looks at a store that a program has open, and
 TEST_CASE("in use: what writes is refused, and says what to do") {
     while_open([](io::memory& disk) {
         auto const before = disk.after_process_crash();
-        for (auto const& words : std::vector<std::vector<std::string>>{
-                 {"repair", "--strategy", "skip"}, {"undo"}, {"accept-loss"}, {"validate", "--deep"}}) {
+        for (auto const& words : std::vector<std::vector<std::string>>{{"repair", "--strategy", "skip"},
+                                                                       {"undo"},
+                                                                       {"accept-loss"},
+                                                                       {"put", "a", "b"},
+                                                                       {"erase", "a"},
+                                                                       {"validate", "--deep"}}) {
             CAPTURE(words[0]);
             auto const a = wal_recovery(disk, words);
             CHECK(a.code == 2);
@@ -87,6 +93,7 @@ TEST_CASE("in use: damage that stays is reported, with the advice to close the p
         CHECK(says(a.out, "DAMAGED"));
         CHECK(says(a.out, "Close the program"));
         CHECK(wal_recovery(disk, {"dump"}).code == 1);
+        CHECK(wal_recovery(disk, {"get", "key5"}).code != 0);
     });
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 #include <keel/engine.hpp>
+#include <keel/version.hpp>
 
 #include <doctest/doctest.h>
 #include <io/posix_folder.hpp>
@@ -93,7 +94,9 @@ TEST_CASE("wal-recovery: looks at a store that another process has open, and cha
         CHECK(nlohmann::json::parse(seen.out)["in_use"] == true);
         CHECK(nlohmann::json::parse(seen.out)["records"] == 1);
         CHECK(program("dump --data-dir '" + dir + "'").out == "1 put whole \"a\" \"b\"\n");
+        CHECK(program("get a --data-dir '" + dir + "'").out == "\"b\"\n");
         CHECK(program("validate --deep --data-dir '" + dir + "'").code == 2);
+        CHECK(program("put a c --data-dir '" + dir + "'").code == 2);
         CHECK(program("repair --strategy skip --data-dir '" + dir + "'").code == 2);
         // That it is open does not hang on the name of a file in it, nor on the store's own.
         std::filesystem::remove(dir + "/lock");
@@ -119,6 +122,8 @@ TEST_CASE("wal-recovery: works on the folder that KEEL_DATA_DIR names, and on th
     auto const outside = "unset KEEL_DATA_DIR; cd '" + (folder / "") + "' && ";
     CHECK(program("load </dev/null", outside).code == 2); // makes nothing in a folder that nobody named
     CHECK(program("load </dev/null", set).code == 0);
+    CHECK(program("put key value", set).code == 0);
+    CHECK(program("get key --raw", inside).out == "value");
     CHECK(program("repair --strategy partial", set).code == 0);
     CHECK(program("repair --strategy partial", inside).code == 0);
     CHECK(program("validate", outside).code == 2);
@@ -126,4 +131,13 @@ TEST_CASE("wal-recovery: works on the folder that KEEL_DATA_DIR names, and on th
     CHECK(program("validate --data-dir '" + (folder / "nothing") + "'", set).code == 2);
     CHECK(program("validate", "cd '" + dir + "' && KEEL_DATA_DIR='" + (folder / "nothing") + "' ").code == 2);
     CHECK(program("validate", "cd '" + dir + "' && KEEL_DATA_DIR= ").code == 0);
+}
+
+TEST_CASE("wal-recovery: a value goes in and out through pipes, byte for byte") {
+    tests::posix_folder const folder;
+    auto const dir = folder / "store";
+    CHECK(program("load --data-dir '" + dir + "' </dev/null").code == 0);
+    CHECK(program("put key --input - --data-dir '" + dir + "'", "printf 'a\\000b\\n' | ").code == 0);
+    CHECK(program("get key --raw --data-dir '" + dir + "'").out == std::string("a\0b\n", 4));
+    CHECK(program("-V").out.starts_with("wal-recovery " + std::string{version}));
 }

@@ -13,6 +13,10 @@
 //   validate    [--deep] [--memory-limit SIZE]
 //   inspect     [--memory-limit SIZE]
 //   dump        [--from-lsn N] [--memory-limit SIZE]
+//   get         KEY [--raw]
+//   scan        [PREFIX] [--from KEY] [--to KEY] [--limit N] [--reverse] [--keys]
+//   put         KEY VALUE | KEY --input FILE
+//   erase       KEY
 //   load        [--input FILE]
 //   repair      --strategy skip|partial|rollback [--dry-run] [--memory-limit SIZE]
 //   undo                                            (or repair --undo)
@@ -25,9 +29,9 @@
 //
 // Exit code 0: healthy, or done. 1: damage found; records were lost. 2: wrong usage, or the store cannot be read: there is none, an
 // engine holds its lock, another format, a checksum nobody here knows. 3: how many acknowledged records were lost is not known, and
-// nobody has accepted that. A torn tail is the trace of a crash and no damage.
+// nobody has accepted that. 4: get found no value. A torn tail is the trace of a crash and no damage.
 //
-// validate, inspect, dump and repair --dry-run change nothing. They run beside a writer, too; without one, they
+// validate, inspect, dump, get, scan and repair --dry-run change nothing. They run beside a writer, too; without one, all but get and scan
 // keep writers out meanwhile. The others hold the store's lock. load makes a new store, with the engine's own policies.
 
 #include <keel/recovery/store_lock.hpp>
@@ -38,6 +42,8 @@
 #include <keel/tool/detail/dump.hpp>
 #include <keel/tool/detail/inspect.hpp>
 #include <keel/tool/detail/load.hpp>
+#include <keel/tool/detail/open_store.hpp>
+#include <keel/tool/detail/records.hpp>
 #include <keel/tool/detail/repair.hpp>
 #include <keel/tool/detail/survey.hpp>
 #include <keel/tool/detail/validate.hpp>
@@ -70,6 +76,16 @@ template <class Config>
     case command::inspect: return inspect<Config>(fs, line, to);
     case command::dump: return dump<Config>(fs, line, to);
     case command::accept_loss: return accept_loss<Config>(fs, line, to);
+    case command::get:
+    case command::scan: {
+        KEEL_TRY_LET(store, open_to<Config>(access::read, line.directory, fs));
+        return use_records(*store, line, to);
+    }
+    case command::put:
+    case command::erase: {
+        KEEL_TRY_LET(store, open_to<Config>(access::write, line.directory, fs));
+        return use_records(*store, line, to);
+    }
     case command::load:
     case command::help: break; // they need no store
     }
@@ -95,7 +111,8 @@ template <class Config>
 
 /// What programs read is never broken into rows.
 [[nodiscard]] inline bool is_for_people(command_line const& line) noexcept {
-    return !line.json && line.what != command::dump;
+    bool const are_records = line.what == command::dump || line.what == command::get || line.what == command::scan;
+    return !line.json && !are_records;
 }
 
 /// A stream that breaks its lines at the width of the terminal behind another one; that one itself where nothing is to be broken.

@@ -8,6 +8,7 @@
 #include <keel/format/segment_header.hpp>
 #include <keel/policy/repair/concept.hpp>
 #include <keel/tool/detail/console.hpp>
+#include <keel/tool/detail/key_word.hpp>
 #include <keel/tool/detail/number.hpp>
 #include <keel/tool/detail/spelling.hpp>
 #include <keel/tool/detail/wrap.hpp>
@@ -34,19 +35,24 @@ inline constexpr int exit_done = 0;
 inline constexpr int exit_damage = 1;
 inline constexpr int exit_unusable = 2;
 inline constexpr int exit_unknown = 3;
+inline constexpr int exit_no_value = 4; ///< of get alone: the key has no value
 
 enum class command : std::uint8_t {
     validate,
     inspect,
     dump,
+    get,
+    scan,
+    put,
+    erase,
     load,
     repair,
     undo,
     accept_loss,
     help,
 };
-inline constexpr std::array<std::string_view, 8> command_names{"validate", "inspect", "dump",        "load",
-                                                               "repair",   "undo",    "accept-loss", "help"};
+inline constexpr std::array<std::string_view, 12> command_names{
+    "validate", "inspect", "dump", "get", "scan", "put", "erase", "load", "repair", "undo", "accept-loss", "help"};
 
 /// Where the name of the folder comes from.
 enum class folder_source : std::uint8_t { named, environment, current };
@@ -62,6 +68,17 @@ struct command_line {
     lsn from{1};
     std::string input{"-"};
     std::uint64_t memory_bytes = 0; ///< of the buffers that verify; 0: the library's choice
+
+    std::string key{};
+    std::string value{};
+    bool value_from_input = false;
+    bool raw = false;
+    std::optional<std::string> first_key{};
+    std::optional<std::string> end_key{};
+    std::string prefix{};
+    std::optional<std::uint64_t> limit{};
+    bool reverse = false;
+    bool keys_only = false;
 };
 
 /// A command, or the exit code where the words were not one (a request for help among them).
@@ -92,13 +109,14 @@ public:
         app_.footer(
             "Without --data-dir a command works on the folder that $KEEL_DATA_DIR names, else on the current folder "
             "where that is a store.\n"
-            "validate, inspect, dump and repair --dry-run change nothing, and also run while a program has the store "
-            "open. The other commands need the store for themselves.\n\n"
+            "validate, inspect, dump, get, scan and repair --dry-run change nothing, and also run while a program has "
+            "the store open. The other commands need the store for themselves.\n\n"
             "Exit codes:\n"
             "  0  healthy, or done\n"
             "  1  damage found, or records were lost\n"
             "  2  wrong usage, or the store cannot be read or written\n"
-            "  3  nobody can tell how many records were lost\n\n"
+            "  3  nobody can tell how many records were lost\n"
+            "  4  get: the key has no value\n\n"
             "'wal-recovery help COMMAND' says more.");
         add_reading();
         add_records();
@@ -223,6 +241,21 @@ private:
                about)
             ->type_name(type);
     }
+    /// An option or a word that is a key or a value.
+    template <class Take>
+    static CLI::Option* add_bytes(CLI::App& sub, std::string const& name, std::string const& about,
+                                  std::string const& type, Take take) {
+        return sub
+            .add_option_function<std::string>(
+                name,
+                [type, take](std::string const& text) {
+                    auto bytes = bytes_of_word(text, type);
+                    if (!bytes) throw CLI::ValidationError(bytes.error().message);
+                    take(std::move(*bytes));
+                },
+                about)
+            ->type_name(type);
+    }
     void add_memory(CLI::App& sub) {
         add_number(sub, "--memory-limit", "Memory for the buffers that verify, e.g. 64MiB [default: 8MiB]", "SIZE",
                    [this](std::uint64_t bytes) { out_.memory_bytes = bytes; });
@@ -254,10 +287,45 @@ private:
             "verifies. Exit code 3: nobody can tell what is missing, and erased keys may be among the records.");
     }
     void add_records() {
-        std::string const group = "Make a store";
-        auto& load = add(command::load, "Make a new store, or a log, from what dump printed", group, false);
+        std::string const group = "Read and write records";
+        auto& get = add(command::get, "Print the value of a key", group, false);
+        add_key(get);
+        get.add_flag("--raw", out_.raw, "Print the bytes of the value as they are: no quotes, no line break");
+        get.footer(std::string{key_text} + "\nExit code 4: the key has no value. Nothing is printed then.");
+        auto& scan = add(command::scan, "Print keys and values in the order of the keys", group, false,
+                         "One JSON object per line; bytes that are no UTF-8 stand as key_hex and value_hex");
+        add_bytes(scan, "--prefix,PREFIX", "Only keys that begin with this", "PREFIX",
+                  [this](std::string bytes) { out_.prefix = std::move(bytes); });
+        add_bytes(scan, "--from", "From this key on, itself included", "KEY",
+                  [this](std::string bytes) { out_.first_key = std::move(bytes); });
+        add_bytes(scan, "--to", "Up to this key, itself not included", "KEY",
+                  [this](std::string bytes) { out_.end_key = std::move(bytes); });
+        add_number(scan, "--limit", "Stop after so many keys", "N", [this](std::uint64_t n) { out_.limit = n; });
+        scan.add_flag("--reverse", out_.reverse, "The largest key first");
+        scan.add_flag("--keys", out_.keys_only, "Print the keys without their values");
+        scan.footer(std::string{key_text} +
+                    "\n'wal-recovery load' reads the lines back. Exit code 1: keys cannot be read; they are named.");
+        auto& put = add(command::put, "Set the value of a key; it survives power loss once this returns", group, false);
+        add_key(put);
+        auto* const value = add_bytes(put, "VALUE", "The value", "VALUE",
+                                      [this](std::string bytes) { out_.value = std::move(bytes); });
+        put.add_option_function<std::string>(
+               "--input",
+               [this](std::string const& path) {
+                   out_.input = path;
+                   out_.value_from_input = true;
+               },
+               "Take the bytes of this file as the value; -: of the standard input")
+            ->type_name("FILE");
+        put_value_ = value;
+        put.footer(std::string{key_text} +
+                   "\nWhere opening the store finds lost records, nothing is written: repair it first.");
+        auto& erase = add(command::erase, "Remove a key; it need not be there", group, false);
+        add_key(erase);
+        erase.footer(key_text);
+        auto& load = add(command::load, "Make a new store, or a log, from what dump or scan printed", group, false);
         load.add_option("--input,FILE", out_.input,
-                        "A file with the lines of dump, text or JSON; -: the standard input")
+                        "A file with the lines of dump or scan, text or JSON; -: the standard input")
             ->type_name("FILE");
         load.footer("Where no repair can help, this saves what verifies:\n"
                     "  wal-recovery dump --data-dir OLD > records\n"
@@ -295,6 +363,10 @@ private:
         std::string const group = "Help";
         app_.add_subcommand("help", "Print this help, or that of a command")->group(group);
     }
+    void add_key(CLI::App& sub) {
+        add_bytes(sub, "KEY", "The key", "KEY", [this](std::string bytes) { out_.key = std::move(bytes); })->required();
+    }
+
     /// What CLI11 does not check, and what two options say together.
     void take_over() {
         out_.directory = sub_directory_.empty() ? directory_ : sub_directory_;
@@ -303,6 +375,13 @@ private:
         if (strategy_ == "skip") out_.strategy = repair_strategy::skip_corrupted;
         if (strategy_ == "rollback") out_.strategy = repair_strategy::rollback;
         if (out_.what == command::repair) check_repair();
+        if (out_.what == command::put && put_value_->count() == 0 && !out_.value_from_input)
+            throw CLI::ValidationError("VALUE", "a value is missing; give one, or --input FILE");
+        if (out_.what == command::put && put_value_->count() != 0 && out_.value_from_input)
+            throw CLI::ValidationError("--input", "the value is there already; give one of the two");
+        if (out_.raw && out_.json) throw CLI::ValidationError("--raw", "it does not go with --json");
+        if (out_.first_key && out_.end_key && *out_.end_key < *out_.first_key)
+            throw CLI::ValidationError("--to", "it comes before --from; no key lies between them");
     }
     /// Why it is none; empty where it is one.
     [[nodiscard]] static std::string check_strategy(std::string const& name) {
@@ -318,12 +397,18 @@ private:
         if (undo_) out_.what = command::undo;
     }
 
-    CLI::App app_{"wal-recovery: look at a keel store or log, and repair it", "wal-recovery"};
+    static constexpr char const* key_text =
+        "Keys and values are written as dump prints them, without the quotes: \\\\ for a backslash, \\xNN for the byte "
+        "with these hexadecimal digits. Put single quotes around them for the shell: 'user\\x00'.";
+
+    CLI::App app_{"wal-recovery: look at a keel store or log, read and write its records, and repair it",
+                  "wal-recovery"};
     command_line out_{};
     std::string directory_{};     ///< named in front of the command
     std::string sub_directory_{}; ///< named behind it
     std::string strategy_{};
     bool undo_ = false;
+    CLI::Option* put_value_ = nullptr;
 };
 
 } // namespace keel::inline v0::tool::detail

@@ -2,9 +2,9 @@
 #ifndef KEEL_TOOL_DETAIL_LOAD_HPP
 #define KEEL_TOOL_DETAIL_LOAD_HPP
 
-// `wal-recovery load`: the other half of dump. Reads its lines, text or JSON, and writes a new store, or a new log where the records are
-// messages. With dump it is the way out of a store that no repair can help: dump prints every record that verifies and names what it left
-// out, load makes a store of it.
+// `wal-recovery load`: the other half of dump and scan. Reads their lines, text or JSON, and writes a new store, or a new log where the
+// records are messages. With dump it is the way out of a store that no repair can help: dump prints every record that verifies and names
+// what it left out, load makes a store of it.
 //
 // Batches of the log stay whole. A dump has the versions that tables hold, too: of one key's that stand together, newest first, only the
 // first is written. LSNs are given anew.
@@ -45,16 +45,18 @@ namespace keel::inline v0::tool::detail {
     if (2 * out.size() == digits.size()) return out;
     return failure(errc::invalid_argument, name + "_hex is not an even number of hexadecimal digits");
 }
-[[nodiscard]] inline result<format::record> record_of_json(std::string_view line) {
+[[nodiscard]] inline result<format::record> record_of_json(std::string_view line, std::uint64_t number) {
     auto const o = json::parse(line, nullptr, false);
     if (!o.is_object()) return failure(errc::invalid_argument, "expected a JSON object");
     format::record r;
-    auto const type = o.value("type", json{});
+    auto const has = [&](char const* name) { return o.contains(name) || o.contains(std::string{name} + "_hex"); };
+    bool const of_scan = !o.contains("type") && !o.contains("lsn") && has("key") && has("value");
+    auto const type = of_scan ? json("put") : o.value("type", json{});
     if (type == "put") r.type = format::frame_type::put;
     else if (type == "erase") r.type = format::frame_type::erase;
     else if (type == "message") r.type = format::frame_type::message;
     else return failure(errc::invalid_argument, "expected a type: put, erase or message");
-    auto const at = o.value("lsn", json{});
+    auto const at = of_scan ? json(number) : o.value("lsn", json{});
     if (!at.is_number_unsigned()) return failure(errc::invalid_argument, "expected an lsn");
     r.at = {at.get<std::uint64_t>()};
     auto const is_set = [&](char const* name) { return o.value(name, json(true)) != json(false); };
@@ -64,6 +66,15 @@ namespace keel::inline v0::tool::detail {
     KEEL_TRY_LET(value, bytes_of_field(o, "value"));
     r.key = std::move(key);
     r.value = std::move(value);
+    return r;
+}
+
+/// A line of dump, or of scan, which has a key and its value alone. `number`: of the line.
+[[nodiscard]] inline result<format::record> record_of_line(std::string const& line, std::uint64_t number) {
+    if (line.front() == '{') return record_of_json(line, number);
+    if (line.front() != '"') return format::parse(line);
+    auto r = format::parse(std::to_string(number) + " put whole " + line);
+    if (!r) return failure(errc::invalid_argument, "expected a key and a value in double quotes, as scan prints them");
     return r;
 }
 
@@ -166,13 +177,12 @@ template <class Config>
     for (std::uint64_t number = 1; std::getline(in, line); ++number) {
         if (line.empty()) continue;
         if (number % shown_every == 0) progress.show_loaded(number);
-        auto done = line.front() == '{' ? record_of_json(line) : format::parse(line);
+        auto done = record_of_line(line, number);
         auto added = done ? to.add(std::move(*done)) : result<void>{failure(std::move(done).error())};
         if (added) continue;
         auto why = std::move(added).error();
         why.message = "line " + std::to_string(number) + ": " + why.message +
-                      "; the new store has what stands in front of it: mend the input, remove the folder, and load "
-                      "again";
+                      "; the new store has what comes before it: correct the input, remove the folder, and load again";
         return failure(std::move(why));
     }
     if (in.bad()) return failure(errc::io_error, "the input could not be read to its end");
