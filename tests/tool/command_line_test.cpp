@@ -73,6 +73,7 @@ TEST_CASE("command line: help is printed for all, and for each command in three 
     }
     CHECK(tool_with({"--help"}).out == all.out);
     CHECK(tool_with({"-h"}).out == all.out);
+    CHECK(says(tool_with({"help", "horizon"}).out, "acknowledged"));
 }
 
 TEST_CASE("command line: -V and --version print version and format") {
@@ -132,6 +133,7 @@ TEST_CASE("command line: on a terminal no row is wider than it, and elsewhere li
              std::vector<std::vector<std::string>>{{"validate", "db"},
                                                    {"inspect", "db"},
                                                    {"repair", "db", "--strategy", "skip", "--dry-run"},
+                                                   {"explain", "horizon"},
                                                    {"help"},
                                                    {"help", "repair"}}) {
             CAPTURE(words[0]);

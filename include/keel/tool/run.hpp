@@ -21,6 +21,7 @@
 //   repair      --strategy skip|partial|rollback [--dry-run] [--memory-limit SIZE]
 //   undo                                            (or repair --undo)
 //   accept-loss
+//   explain     [WORD]
 //   help        [COMMAND]
 //
 // Each of them but help takes --json, and each that needs a store takes --data-dir DIR: by default the folder that KEEL_DATA_DIR names, else
@@ -40,6 +41,7 @@
 #include <keel/tool/detail/console.hpp>
 #include <keel/tool/detail/data_dir.hpp>
 #include <keel/tool/detail/dump.hpp>
+#include <keel/tool/detail/glossary.hpp>
 #include <keel/tool/detail/inspect.hpp>
 #include <keel/tool/detail/load.hpp>
 #include <keel/tool/detail/open_store.hpp>
@@ -87,6 +89,7 @@ template <class Config>
         return use_records(*store, line, to);
     }
     case command::load:
+    case command::explain:
     case command::help: break; // they need no store
     }
     return exit_unusable;
@@ -105,6 +108,7 @@ template <class Config>
 
 template <class Config>
 [[nodiscard]] result<int> carry_out_line(typename Config::file_system& fs, command_line& line, console& to) {
+    if (line.what == command::explain) return explain(line, to);
     KEEL_TRY(choose_folder(fs, line));
     return line.what == command::load ? load<Config>(fs, line, to) : with_the_stores_checksum<Config>(fs, line, to);
 }

@@ -49,10 +49,12 @@ enum class command : std::uint8_t {
     repair,
     undo,
     accept_loss,
+    explain,
     help,
 };
-inline constexpr std::array<std::string_view, 12> command_names{
-    "validate", "inspect", "dump", "get", "scan", "put", "erase", "load", "repair", "undo", "accept-loss", "help"};
+inline constexpr std::array<std::string_view, 13> command_names{"validate",    "inspect", "dump", "get",    "scan",
+                                                                "put",         "erase",   "load", "repair", "undo",
+                                                                "accept-loss", "explain", "help"};
 
 /// Where the name of the folder comes from.
 enum class folder_source : std::uint8_t { named, environment, current };
@@ -79,6 +81,7 @@ struct command_line {
     std::optional<std::uint64_t> limit{};
     bool reverse = false;
     bool keys_only = false;
+    std::vector<std::string> words{}; ///< of explain
 };
 
 /// A command, or the exit code where the words were not one (a request for help among them).
@@ -117,7 +120,7 @@ public:
             "  2  wrong usage, or the store cannot be read or written\n"
             "  3  nobody can tell how many records were lost\n"
             "  4  get: the key has no value\n\n"
-            "'wal-recovery help COMMAND' says more.");
+            "'wal-recovery help COMMAND' says more; 'wal-recovery explain WORD' says what a word of the output means.");
         add_reading();
         add_records();
         add_repairing();
@@ -156,6 +159,7 @@ private:
             auto const of = at + 1 < words.size() ? words[at + 1] : std::string{};
             if (of.empty() || of == "help") words = {"--help"};
             else if (is_command(of)) words = {of, "--help"};
+            else if (!of.starts_with('-')) words[at] = "explain"; // a word of the output
             return std::nullopt;
         }
         if (is_command(words[at])) return std::nullopt;
@@ -361,6 +365,12 @@ private:
     }
     void add_explaining() {
         std::string const group = "Help";
+        auto* const explain = app_.add_subcommand("explain", "Say what a word of the output means; without one, list "
+                                                             "all words");
+        explain->group(group);
+        explain->callback([this] { out_.what = command::explain; });
+        explain->add_option("WORD", out_.words, "E.g. horizon, torn_tail, \"declared lost\"")->type_name("WORD");
+        explain->add_flag("--json", out_.json, "Print one JSON object");
         app_.add_subcommand("help", "Print this help, or that of a command")->group(group);
     }
     void add_key(CLI::App& sub) {
