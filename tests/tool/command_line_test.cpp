@@ -151,7 +151,7 @@ TEST_CASE("command line: on a terminal no row is wider than it, and elsewhere li
     CHECK(error.code == 2);
     CHECK(lines(error.err).size() > 1);
     auto const dump = tool_with({"dump", "db"}, store.disk, {.width = 40});
-    CHECK(widest(dump.out) > 40); // a program reads it
+    CHECK(dump.out == tool_with({"dump", "db"}, store.disk).out); // a program reads it
 }
 
 TEST_CASE("command line: advice is given where it helps, and names the folder as it was named") {

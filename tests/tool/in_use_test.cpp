@@ -5,7 +5,10 @@
 
 #include <doctest/doctest.h>
 
+#include <functional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 // The tool on a store that a program has open.
@@ -95,6 +98,26 @@ TEST_CASE("in use: damage that stays is reported, with the advice to close the p
         CHECK(wal_recovery(disk, {"dump"}).code == 1);
         CHECK(wal_recovery(disk, {"get", "key5"}).code != 0);
     });
+}
+
+TEST_CASE("in use: records that a writer has not acknowledged yet are left out, and the end of the log is not torn") {
+    recovery::examination exam{recovery::inventory{wal::layout{"db"}}};
+    exam.stock.note.emplace();
+    exam.stock.note->accepted = {5};
+    exam.stock.note_is_own = true;
+    exam.report.torn_tail_bytes = 100;
+    exam.found.findings.push_back({.kind = damage::torn_tail});
+    tool::detail::survey seen{std::move(exam), {}, "crc32c"};
+    CHECK(seen.newest_acknowledged() == lsn_max);
+    CHECK(seen.findings.size() == 1);
+    seen.mark_in_use();
+    CHECK(seen.newest_acknowledged() == lsn{5});
+    CHECK(seen.findings.empty());
+    CHECK(seen.exam.report.torn_tail_bytes == 0);
+    seen.exam.stock.state.floor = {7}; // what is in tables is not taken back
+    CHECK(seen.newest_acknowledged() == lsn{7});
+    seen.exam.stock.note_is_own = false;
+    CHECK(seen.newest_acknowledged() == lsn_max);
 }
 
 TEST_CASE("in use: what a writer removes while it is read can still be read through a view that keeps it open") {

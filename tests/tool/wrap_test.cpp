@@ -5,7 +5,8 @@
 
 #include <doctest/doctest.h>
 
-#include <algorithm>
+#include <chrono>
+#include <ostream>
 #include <sstream>
 #include <string>
 
