@@ -30,7 +30,7 @@ diff -u "$place/expected" "$place/installed" || fail "these are not the files th
 # ---- the tool, its man page and its completion know the same commands and options
 tool=$prefix/bin/wal-recovery
 "$tool" --version | grep -q '^wal-recovery [0-9]' || fail "wal-recovery --version says nothing"
-commands=$("$tool" --help | sed -n '/^Subcommands/,/^$/s/^  \([a-z][a-z-]*\) .*/\1/p')
+commands=$("$tool" --help | sed -n 's/^  \([a-z][a-z-]*\)  .*/\1/p')
 [[ -n $commands ]] || fail "wal-recovery --help lists no commands"
 man_text=$(tr -d '\\' <"$prefix/share/man/man1/wal-recovery.1")
 bash_text=$(<"$prefix/share/bash-completion/completions/wal-recovery")
