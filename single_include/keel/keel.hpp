@@ -1179,7 +1179,7 @@ template <checksum_policy C>
 // Header: written when the segment is prepared, completed when it becomes active, synced with its first group.
 //     0 magic u64 | 8 format u32 | 12 checksum_id u32 | 16 store_id 16 | 32 id u64 | 40 salt u64 | 48 branch u64
 //    56 created u64 (ns since 1970) | 64 size u64 | 72 first_lsn u64 | 80 durable_mark u64 | 88 durable_edit u64
-//    96 cut u64 (0: none) | 104 place u64 (the id it stands for: its own, or the one a repair replaced) | 112 state u8, 7 zero
+//    96 void_from u64 (0: none) | 104 place u64 (the id it stands for: its own, or the one a repair replaced) | 112 state u8, 7 zero
 //   120 previous: id u64 | 128 salt u64 | 136 last_lsn u64 | 144 end u64 | 152 aggregate u64 | 160 chain u64 | 168 ended u8
 //   then zeros                                       | 504 check u64 over bytes 0..503
 // Footer: 0 magic u64 | 8 id u64 | 16 salt u64 | 24 first_lsn u64 | 32 last_lsn u64 | 40 count u64 | 48 data_end u64
@@ -1263,7 +1263,7 @@ struct segment_header {
     lsn first{};
     lsn durable_mark{}; ///< below `first`, unless records that were durable elsewhere are copied here
     std::uint64_t durable_edit = 0;
-    lsn cut{};
+    lsn void_from{};
     segment_id place{};
     segment_state state = segment_state::prepared;
     segment_link previous{};
@@ -1290,7 +1290,7 @@ template <checksum_policy C>
     field_writer out{block};
     out.put(segment_magic).put(h.format).put(checksum_id{C::id}.value).put(byte_view{h.store});
     out.put(h.id).put(h.salt).put(h.branch).put(h.created_ns).put(h.size);
-    out.put(h.first).put(h.durable_mark).put(h.durable_edit).put(h.cut).put(h.place);
+    out.put(h.first).put(h.durable_mark).put(h.durable_edit).put(h.void_from).put(h.place);
     out.put(std::uint64_t{static_cast<std::uint8_t>(h.state)});
     out.put(h.previous.id).put(h.previous.salt).put(h.previous.last).put(h.previous.end);
     out.put(h.previous.aggregate).put(h.previous.chain).put(static_cast<std::uint8_t>(h.previous.ended));
@@ -1352,7 +1352,7 @@ template <checksum_policy C>
     h.first = in.get_lsn();
     h.durable_mark = in.get_lsn();
     h.durable_edit = in.get<std::uint64_t>();
-    h.cut = in.get_lsn();
+    h.void_from = in.get_lsn();
     h.place = in.get_segment();
     h.state = static_cast<segment_state>(in.get<std::uint64_t>());
     h.previous.id = in.get_segment();
@@ -1365,10 +1365,11 @@ template <checksum_policy C>
     bool const sane = h.id && h.place && h.place <= h.id && h.durable_edit <= lsn_highest.value &&
                       valid_segment_size(h.size) && static_cast<std::uint32_t>(h.salt) != 0 &&
                       h.state >= segment_state::prepared && h.state <= segment_state::rebuilt &&
-                      h.previous.ended <= segment_end::restored && h.first <= lsn_highest && h.cut <= lsn_highest &&
+                      h.previous.ended <= segment_end::restored && h.first <= lsn_highest &&
+                      h.void_from <= lsn_highest &&
                       (h.state == segment_state::prepared ||
                        (h.first && (h.durable_mark < h.first || h.previous.ended == segment_end::abandoned) &&
-                        (!h.cut || h.cut >= h.first)));
+                        (!h.void_from || h.void_from >= h.first)));
     out.problem = sane ? header_problem::none : header_problem::damaged;
     return out;
 }
@@ -3688,7 +3689,7 @@ namespace keel::inline v0 {
 ///   A::caches_blocks   bool              a constant. True: a block that was verified stays in the block cache
 ///                                        (open_options::cache_bytes) for the readers after this one. False: each reader copies it
 ///                                        from the file's mapping into memory of its own and verifies the copy
-/// Packed blocks (the compression axis) go through the cache in any case. Used by table/sorted_table.hpp only. Smallest model: mapped
+/// Packed blocks (the compression axis) go through the cache in any case. Used by table/sstable_reader.hpp only. Smallest model: mapped
 /// (mapped.hpp).
 template <class A>
 concept table_access_policy = requires {
@@ -7394,12 +7395,12 @@ public:
         requires std::is_copy_constructible_v<T>
         : mark_{other.mark_}, what_{other.what_} {}
     process_bound& operator=(process_bound other) noexcept {
-        let_go();
+        release();
         mark_ = other.mark_;
         std::construct_at(&what_, std::move(other.what_));
         return *this;
     }
-    ~process_bound() { let_go(); }
+    ~process_bound() { release(); }
 
     [[nodiscard]] bool is_here() const noexcept { return mark_.is_here(); }
     [[nodiscard]] T& operator*() noexcept { return what_; }
@@ -7414,7 +7415,7 @@ private:
         if constexpr (requires { what.operator->(); }) return (what);
         else return std::addressof(what);
     }
-    void let_go() noexcept {
+    void release() noexcept {
         if (mark_.is_here()) [[likely]]
             return std::destroy_at(&what_);
         using kept_type = detail::left_behind_as<T>;
@@ -7571,13 +7572,13 @@ public:
         : file_{std::move(other.file_)}, identity_{other.identity_}, process_{other.process_} {}
     posix_lock& operator=(posix_lock&& other) noexcept {
         if (this == &other) return *this;
-        let_go();
+        release();
         file_ = std::move(other.file_);
         identity_ = other.identity_;
         process_ = other.process_;
         return *this;
     }
-    ~posix_lock() { let_go(); }
+    ~posix_lock() { release(); }
 
     [[nodiscard]] file_identity const& identity() const noexcept { return identity_; }
 
@@ -7621,7 +7622,7 @@ private:
         return os_failure(lock == &lock_by_flock && no_such_locks ? EOPNOTSUPP : cause, "cannot lock it", path);
     }
 
-    void let_go() noexcept {
+    void release() noexcept {
         if (!process_.is_here()) {
             // Closed as the child began, and perhaps another file's by now.
             static_cast<void>(file_.release());
@@ -9919,7 +9920,7 @@ private:
             auto const now = clock::now();
             if (auto const seen = writer.visible(); std::exchange(newest, seen) != seen) written = now;
             auto const done =
-                guarded([&] { return work.step(stop, now - written >= quiet_after, [&] { look_again(work); }); });
+                guarded([&] { return work.step(stop, now - written >= quiet_after, [&] { check_again(work); }); });
             if (done) note_given_back(work);
             else delay_.off();
             if (done && *done && std::exchange(failed, false)) {
@@ -9957,7 +9958,7 @@ private:
         if (busy_since_ == clock::time_point{}) busy_since_ = looked_;
     }
     /// Within one: what has come since.
-    void look_again(Compactor& work) noexcept {
+    void check_again(Compactor& work) noexcept {
         auto const now = clock::now();
         if (now - looked_ < look_every) return;
         looked_ = now;
@@ -9985,6 +9986,78 @@ private:
 };
 
 } // namespace keel::inline v0::detail
+
+#endif
+
+// ---- keel/detail/lock_order.hpp ----
+#ifndef KEEL_DETAIL_LOCK_ORDER_HPP
+#define KEEL_DETAIL_LOCK_ORDER_HPP
+
+// The order in which the mutexes of one store are taken. A thread that holds one of them takes only those below it, so no two threads can
+// wait for each other:
+//
+//   starting       store_core::starting_      what runs in the background begins
+//   by_hand        store_core::by_hand_       a writer does that work, because there is no thread for it
+//   compaction     compactor::m_              held while a merge runs
+//   tables_folder  compactor::preparing_      the folder of the tables is made
+//   retention      store_core::retention_     one truncate_before() at a time
+//   acceptance     store_core::accepting_     one accept_loss() at a time
+//   writer         write_state::m             held during the I/O of a roll-over; readers never take it
+//   segment_pool   segment_pool::m_           files of the log, and the manifest; held during I/O
+//
+// All other mutexes of a store are leaves: the version set's, the catalog's, the health's, the event queue's, those of caches and files. A
+// thread that holds a leaf takes none of these.
+//
+// KEEL_TAKES(rank, store) stands in front of each place that takes one of these, and holds for the rest of the block. `store`: the address
+// of the store's segment pool. Without NDEBUG it asserts the order. It keeps its notes on the stack, so that files that were compiled with
+// and without NDEBUG agree on every type.
+
+namespace keel::inline v0::detail {
+
+enum class lock_rank : std::uint8_t {
+    starting,
+    by_hand,
+    compaction,
+    tables_folder,
+    retention,
+    acceptance,
+    writer,
+    segment_pool,
+};
+
+/// Notes that this thread takes a mutex. They go in the opposite order.
+class taken_lock {
+public:
+    taken_lock(lock_rank rank, void const* store) noexcept : before_{newest()}, store_{store}, rank_{rank} {
+        for (auto const* one = before_; one != nullptr; one = one->before_)
+            KEEL_ASSERT(one->store_ != store || one->rank_ < rank);
+        newest() = this;
+    }
+    taken_lock(taken_lock const&) = delete;
+    taken_lock& operator=(taken_lock const&) = delete;
+    ~taken_lock() { newest() = before_; }
+
+private:
+    [[nodiscard]] static taken_lock const*& newest() noexcept {
+        static constinit thread_local taken_lock const* of_thread = nullptr;
+        return of_thread;
+    }
+
+    taken_lock const* before_;
+    void const* store_;
+    lock_rank rank_;
+};
+
+} // namespace keel::inline v0::detail
+
+#define KEEL_DETAIL_TAKES2(line) keel_takes_##line
+#define KEEL_DETAIL_TAKES(line) KEEL_DETAIL_TAKES2(line)
+#ifdef NDEBUG
+#define KEEL_TAKES(rank, store) static_cast<void>(0)
+#else
+#define KEEL_TAKES(rank, store)                                                                                        \
+    ::keel::detail::taken_lock const KEEL_DETAIL_TAKES(__LINE__) { ::keel::detail::lock_rank::rank, store }
+#endif
 
 #endif
 
@@ -10118,42 +10191,42 @@ private:
 
 #endif
 
-// ---- keel/engine/moments.hpp ----
-#ifndef KEEL_ENGINE_MOMENTS_HPP
-#define KEEL_ENGINE_MOMENTS_HPP
+// ---- keel/engine/snapshot_list.hpp ----
+#ifndef KEEL_ENGINE_SNAPSHOT_LIST_HPP
+#define KEEL_ENGINE_SNAPSHOT_LIST_HPP
 
-// The moments of a store's history that somebody holds: what compaction must not forget versions of.
+// The snapshots that are in use. Compaction keeps the versions that they see.
 //
-// Thread rules: any number of threads. One mutex, held for a look at a small tree. A moment is taken and registered in one step, so
-// that compaction either sees it or has its own look at the history before it.
+// Thread rules: any number of threads. One mutex, held for a look at a small tree. Taking a snapshot and registering it is one step:
+// otherwise compaction could pass a snapshot that is not registered yet.
 
 namespace keel::inline v0::detail {
 
-class moments : public std::enable_shared_from_this<moments> {
+class snapshot_list : public std::enable_shared_from_this<snapshot_list> {
 public:
     /// A moment that is held as long as this lives.
-    class hold {
+    class pinned_snapshot {
     public:
-        hold(std::shared_ptr<moments> of, lsn at) : of_{std::move(of)}, at_{at} {}
-        hold(hold const&) = delete;
-        hold& operator=(hold const&) = delete;
-        ~hold() { of_->let_go(at_); }
+        pinned_snapshot(std::shared_ptr<snapshot_list> of, lsn at) : of_{std::move(of)}, at_{at} {}
+        pinned_snapshot(pinned_snapshot const&) = delete;
+        pinned_snapshot& operator=(pinned_snapshot const&) = delete;
+        ~pinned_snapshot() { of_->release(at_); }
 
         [[nodiscard]] lsn at() const noexcept { return at_; }
-        [[nodiscard]] moments const* of() const noexcept { return of_.get(); }
+        [[nodiscard]] snapshot_list const* of() const noexcept { return of_.get(); }
 
     private:
-        std::shared_ptr<moments> of_;
+        std::shared_ptr<snapshot_list> of_;
         lsn at_;
     };
 
     /// Holds the moment `now()` gives, which does not decrease.
     template <class Now>
-    [[nodiscard]] std::shared_ptr<hold const> take(Now const& now) {
+    [[nodiscard]] std::shared_ptr<pinned_snapshot const> take(Now const& now) {
         auto const self = shared_from_this();
         std::lock_guard const locked{m_};
         registration of_this{held_, held_.insert(now())};
-        auto out = std::make_shared<hold const>(self, *of_this.at);
+        auto out = std::make_shared<pinned_snapshot const>(self, *of_this.at);
         of_this.kept = true; // the hold lets go of it from here on
         return out;
     }
@@ -10183,7 +10256,7 @@ private:
         }
     };
 
-    void let_go(lsn at) {
+    void release(lsn at) {
         std::lock_guard const locked{m_};
         held_.erase(held_.find(at));
     }
@@ -10208,16 +10281,16 @@ private:
 //   2 prepared  u64 id, u64 salt, u64 size, u64 place (its own id, or the one a repair replaced by it)
 //   3 sealed    a segment's seal (80 bytes)                    4 retired   u64 id
 //   5 loss      u64 first, u64 last: declared lost             6 removed   u64 id, u64 repair (moved to quarantine)
-//   7 base      u64 id, u64 salt, u64 last lsn, u64 chain (of the segment before the oldest)
-//   8 floor     u64 lsn: what is at or below is in tables, or was given up by retention
+//   7 log_base     u64 id, u64 salt, u64 last lsn, u64 chain (of the segment before the oldest)
+//   8 log_start_lsn  u64 lsn: what is at or below is in tables, or was given up by retention
 //   9 table     u64 id, u64 salt, u64 size, u64 first lsn, u64 last lsn, u64 records, u8 level, u8 n, u8 m, u8 compression (of its packed
 //               blocks; 0: none is packed; at most 15), n and m bytes: no key is smaller than the first text, none larger than the
 //               second (m with bit 7 set: than all that begin with it). The table is at that level from here on, whether it was
 //               known before or not. Level 0: ingested beside the log, all of it at one LSN, which the log holds an erase of the
 //               empty key at; all up to that LSN was durable when this was written. Or, with 0 records: a placeholder, which has
 //               one block that does not verify, for versions up to that LSN that could not be read (table/placeholder.hpp)
-//  10 untable   u64 id: no longer part of the store            11 tables    u64 next table id
-//  12 unused    u64 LSN: it and those above were never kept, so that nothing is lost with them: they are taken anew
+//  10 remove_table  u64 id: no longer part of the store       11 next_table_id  u64 next table id
+//  12 reclaim_lsns  u64 LSN: it and those above were never kept, so that nothing is lost with them: they are taken anew
 
 namespace keel::inline v0::format {
 
@@ -10284,18 +10357,18 @@ template <checksum_policy C>
 }
 
 enum class manifest_op : std::uint8_t {
-    next = 1,
+    next_ids = 1,
     prepared = 2,
     sealed = 3,
     retired = 4,
     loss = 5,
     removed = 6,
-    base = 7,
-    floor = 8,
+    log_base = 7,
+    log_start_lsn = 8,
     table = 9,
-    untable = 10,
-    tables = 11,
-    unused = 12
+    remove_table = 10,
+    next_table_id = 11,
+    reclaim_lsns = 12
 };
 
 /// One segment the store owns, as the manifest knows it. Absent `seal`: prepared or active; its own header says which.
@@ -10365,8 +10438,8 @@ struct manifest_state {
     std::uint64_t edit = 0; ///< number of the last one applied
     std::uint64_t next_segment = 1;
     std::uint64_t next_repair = 1;
-    lsn floor{};         ///< records at or below are in tables, or were given up by retention
-    segment_link base{}; ///< the segment before the oldest one kept
+    lsn log_start_lsn{};     ///< records at or below are in tables, or were given up by retention
+    segment_link log_base{}; ///< the segment before the oldest one kept
     std::map<segment_id, segment_entry> segments{};
     std::vector<lsn_range> losses{};
     std::vector<removed_segment> removed{};
@@ -10378,7 +10451,9 @@ struct manifest_state {
 /// Collects operations for one edit, which is there as a whole or not at all.
 class edit_builder {
 public:
-    edit_builder& next(std::uint64_t segment, std::uint64_t repair) { return op(manifest_op::next, segment, repair); }
+    edit_builder& next_ids(std::uint64_t segment, std::uint64_t repair) {
+        return op(manifest_op::next_ids, segment, repair);
+    }
     edit_builder& prepared(segment_id id, std::uint64_t salt, std::uint64_t size, segment_id place) {
         return op(manifest_op::prepared, id.value, salt, size, place.value);
     }
@@ -10389,13 +10464,13 @@ public:
         return raw(manifest_op::sealed, bytes);
     }
     edit_builder& retired(segment_id id) { return op(manifest_op::retired, id.value); }
-    edit_builder& unused(lsn from) { return op(manifest_op::unused, from.value); }
+    edit_builder& reclaim_lsns(lsn from) { return op(manifest_op::reclaim_lsns, from.value); }
     edit_builder& loss(lsn_range r) { return op(manifest_op::loss, r.first.value, r.last.value); }
     edit_builder& removed(segment_id id, std::uint64_t repair) { return op(manifest_op::removed, id.value, repair); }
-    edit_builder& base(segment_link const& b) {
-        return op(manifest_op::base, b.id.value, b.salt, b.last.value, b.chain);
+    edit_builder& log_base(segment_link const& b) {
+        return op(manifest_op::log_base, b.id.value, b.salt, b.last.value, b.chain);
     }
-    edit_builder& floor(lsn at) { return op(manifest_op::floor, at.value); }
+    edit_builder& log_start_lsn(lsn at) { return op(manifest_op::log_start_lsn, at.value); }
 
     edit_builder& table(table_entry const& t) {
         std::array<std::byte, 52 + 2 * table_bound_bytes_max> bytes{};
@@ -10406,8 +10481,8 @@ public:
         out.put(as_bytes(t.smallest)).put(as_bytes(t.largest));
         return raw(manifest_op::table, byte_view{bytes}.first(out.written()));
     }
-    edit_builder& untable(table_id id) { return op(manifest_op::untable, id.value); }
-    edit_builder& tables(std::uint64_t next) { return op(manifest_op::tables, next); }
+    edit_builder& remove_table(table_id id) { return op(manifest_op::remove_table, id.value); }
+    edit_builder& next_table_id(std::uint64_t next) { return op(manifest_op::next_table_id, next); }
 
     [[nodiscard]] byte_view payload() const noexcept { return bytes_; }
     [[nodiscard]] bool empty() const noexcept { return bytes_.empty(); }
@@ -10438,9 +10513,9 @@ private:
     }
     for (auto const& r : state.losses) all.loss(r);
     for (auto const& r : state.removed) all.removed(r.id, r.repair);
-    all.base(state.base).floor(state.floor).next(state.next_segment, state.next_repair);
+    all.log_base(state.log_base).log_start_lsn(state.log_start_lsn).next_ids(state.next_segment, state.next_repair);
     for (auto const& [id, t] : state.tables) all.table(t);
-    if (state.next_table != 1) all.tables(state.next_table);
+    if (state.next_table != 1) all.next_table_id(state.next_table);
     return all;
 }
 
@@ -10589,58 +10664,6 @@ private:
     std::vector<fence> fences_{};
     std::vector<std::uint64_t> prefixes_{};
     std::size_t common_ = 0;
-};
-
-} // namespace keel::inline v0::table
-
-#endif
-
-// ---- keel/table/damaged_range.hpp ----
-#ifndef KEEL_TABLE_DAMAGED_RANGE_HPP
-#define KEEL_TABLE_DAMAGED_RANGE_HPP
-
-// What is known about versions that cannot be read: between which keys they lie, how old and how new they may be. The bounds come from
-// bytes that verify (an index, the blocks beside the damaged one), so they may be wider than what was there, never narrower.
-
-namespace keel::inline v0::table {
-
-/// The smallest key that is larger than `key`.
-[[nodiscard]] inline std::string key_after(std::string_view key) {
-    std::string out{key};
-    out += '\0';
-    return out;
-}
-/// The smallest key that is larger than all that begin with `text`; nothing where there is none.
-[[nodiscard]] inline std::optional<std::string> key_after_prefix(std::string_view text) {
-    std::string out{text};
-    while (!out.empty() && static_cast<unsigned char>(out.back()) == 0xFF) out.pop_back();
-    if (out.empty()) return std::nullopt;
-    out.back() = static_cast<char>(static_cast<unsigned char>(out.back()) + 1);
-    return out;
-}
-
-struct damaged_range {
-    std::optional<std::string> from{};      ///< the first key that may be concerned; none: the first of all
-    std::optional<std::string> to{};        ///< the first key behind it that is not; none: all up to the last are
-    lsn_range lsns{};                       ///< of the versions that may be in it
-    std::optional<std::size_t> key_bytes{}; ///< how long the key is, where it is one record whose header is believed
-    bool is_batch = false;                  ///< that record is a batch by itself
-    error why{};                            ///< with the file, and where in it
-
-    /// Whether a version of this key may be in it.
-    [[nodiscard]] bool may_hold(std::string_view key) const noexcept {
-        return (!from || key >= *from) && (!to || key < *to) && (!key_bytes || *key_bytes == key.size());
-    }
-    /// Whether no other key than `from` can be in it.
-    [[nodiscard]] bool is_one_key() const noexcept {
-        return from && to && to->size() == from->size() + 1 && to->back() == '\0' && to->starts_with(*from);
-    }
-    [[nodiscard]] bool empty() const noexcept { return from && to && *from >= *to; }
-    /// Forgets what lies in front of `first`, and from `end` on.
-    void cut_to(std::optional<std::string> const& first, std::optional<std::string> const& end) {
-        if (first && (!from || *from < *first)) from = first;
-        if (end && (!to || *to > *end)) to = end;
-    }
 };
 
 } // namespace keel::inline v0::table
@@ -10868,13 +10891,13 @@ enum class versions : std::uint8_t {
 
 /// A block as one reader holds it: a share of one in the cache, or bytes in memory of its own, which it uses again. Views into it stay
 /// what they are when it is moved.
-class held_block {
+class pinned_block {
 public:
-    held_block() = default;
-    held_block(held_block&& other) noexcept
+    pinned_block() = default;
+    pinned_block(pinned_block&& other) noexcept
         : shared_{std::move(other.shared_)}, memory_{std::move(other.memory_)},
           capacity_{std::exchange(other.capacity_, 0)}, view_{std::exchange(other.view_, {})} {}
-    held_block& operator=(held_block&& other) noexcept {
+    pinned_block& operator=(pinned_block&& other) noexcept {
         shared_ = std::move(other.shared_);
         memory_ = std::move(other.memory_);
         capacity_ = std::exchange(other.capacity_, 0);
@@ -10890,7 +10913,7 @@ public:
     }
     /// So many bytes of its own; what was in it is gone.
     [[nodiscard]] byte_span room(std::size_t bytes) {
-        let_go();
+        release();
         if (bytes > capacity_) {
             memory_ = std::make_unique_for_overwrite<std::byte[]>(bytes);
             capacity_ = bytes;
@@ -10899,7 +10922,7 @@ public:
         return {memory_.get(), bytes};
     }
     /// Empty from here on; memory of its own is kept for the next one.
-    void let_go() noexcept {
+    void release() noexcept {
         shared_ = {};
         view_ = {};
     }
@@ -10914,11 +10937,504 @@ private:
 /// A version that was read from a file. The views point into what it holds, and keeps when it moves.
 struct read_version {
     version what{};
-    held_block bytes{};
+    pinned_block bytes{};
 };
 
 /// Told of what does not verify, from whichever thread reads; must not call back into the store.
 using damage_listener = std::function<void(finding)>;
+
+} // namespace keel::inline v0::table
+
+#endif
+
+// ---- keel/table/arena.hpp ----
+#ifndef KEEL_TABLE_ARENA_HPP
+#define KEEL_TABLE_ARENA_HPP
+
+// Memory that only grows and is given back as a whole: the storage of a memtable. One thread allocates; what was handed out may be
+// read by any.
+
+namespace keel::inline v0::table {
+
+class arena {
+public:
+    explicit arena(std::shared_ptr<io::large_page_pool> pages) : pages_{std::move(pages)} {}
+
+    /// `bytes` of memory at a multiple of 8, not initialised, valid as long as the arena.
+    [[nodiscard]] std::byte* allocate(std::size_t bytes) {
+        bytes = (bytes + 7) / 8 * 8;
+        if (bytes > left_) grow(bytes);
+        auto* const out = at_;
+        at_ += bytes;
+        left_ -= bytes;
+        used_ += bytes;
+        return out;
+    }
+    [[nodiscard]] std::size_t used_bytes() const noexcept { return used_; }
+
+private:
+    static constexpr std::size_t first_block_bytes = 4096;
+    static constexpr std::size_t block_bytes_max = io::large_page_bytes;
+
+    // Blocks double up to 2 MiB: an idle store stays small, a busy one does not allocate often.
+    void grow(std::size_t at_least) {
+        next_block_ = std::min(next_block_ * 2, block_bytes_max);
+        auto const size = std::max(at_least, next_block_);
+        blocks_.push_back(io::allocate_large(size, pages_));
+        at_ = blocks_.back().get();
+        left_ = size;
+    }
+
+    std::shared_ptr<io::large_page_pool> pages_;
+    std::vector<io::large_memory> blocks_{};
+    std::byte* at_ = nullptr;
+    std::size_t left_ = 0;
+    std::size_t used_ = 0;
+    std::size_t next_block_ = first_block_bytes / 2;
+};
+
+} // namespace keel::inline v0::table
+
+#endif
+
+// ---- keel/table/memtable_index.hpp ----
+#ifndef KEEL_TABLE_MEMTABLE_INDEX_HPP
+#define KEEL_TABLE_MEMTABLE_INDEX_HPP
+
+// Records in memory, found by key and walked in order. An insertion costs one place in a hash table; order is made when somebody
+// asks for it: a walk sorts the keys that are new since the last one and merges them with what was sorted before. A key is sorted once,
+// however often it is written. So a program that only puts never pays for order, one that walks pays for each key a few times at most, and
+// a walk takes one step a key and not one a version.
+//
+// An insertion has two steps. stage() copies the record and makes sure of all memory that it will need: it may throw, and then nothing has
+// changed. publish() makes the record visible and cannot fail. So a record can be written to the log between the two, and nothing that the
+// log holds is missing here for want of memory.
+//
+// Thread rules: one thread stages and publishes, any number look up and walk. m_ guards the sorted pieces; walkers take it, an insertion
+// never does. A published node does not change, but for the link of a key's first version, which leads to the newest. That link, the slots,
+// the table and newest_key_ are stored with release, once the node is complete, and loaded with acquire. So whoever comes to a node by any
+// of them sees it whole, and with it all that is older of its key: these links were stored before.
+// A walk comes from a key's first version to the newest that there is when it stands on the key. That may be one which was published
+// since the walk began, and then newer than the walk's snapshot: the walk goes on to older ones. It is never older than what the snapshot
+// sees: a snapshot is an LSN that was read with acquire after all up to it was published, and a link never leads back.
+
+namespace keel::inline v0::table {
+
+class memtable_index {
+public:
+    /// One version of one key; key and value lie behind it. The versions of a key form a ring: each leads to the one before it, the first
+    /// one to the newest.
+    struct node {
+        enum class place : std::uint8_t {
+            nothing, ///< only counted while it is staged
+            first,   ///< of its key
+            later,
+        };
+
+        std::uint64_t hash;
+        lsn at;
+        std::atomic<node const*> ring;
+        union {
+            node const* first;      ///< version of the key; of a later one
+            node const* key_before; ///< of a first one: the first version of the key that was inserted before this key
+            node* next_staged;      ///< until it is published: what is staged behind it
+        };
+        std::uint32_t value_bytes;
+        std::uint16_t key_bytes;
+        bool tombstone;
+        place in_ring;
+
+        [[nodiscard]] std::string_view key() const noexcept { return {text(), key_bytes}; }
+        [[nodiscard]] version view() const noexcept {
+            return {.key = key(), .value = {text() + key_bytes, value_bytes}, .at = at, .tombstone = tombstone};
+        }
+        [[nodiscard]] char const* text() const noexcept { return reinterpret_cast<char const*>(this + 1); }
+        /// The version of the same key before this one; nothing: there is none.
+        [[nodiscard]] node const* older() const noexcept {
+            return in_ring == place::first ? nullptr : ring.load(std::memory_order_relaxed);
+        }
+        /// The newest version of the key that there is now. Of a first version.
+        [[nodiscard]] node const* newest() const noexcept { return ring.load(std::memory_order_acquire); }
+        /// From this version on, the first that is not newer than `snapshot`; nothing: there is none.
+        [[nodiscard]] node const* seen_from(lsn snapshot) const noexcept {
+            auto const* n = this;
+            while (n != nullptr && n->at > snapshot) n = n->older();
+            return n;
+        }
+    };
+
+private:
+    /// Where the newest version of one key is, and beside it sixteen bits of the key's hash, so that most slots of other keys are passed
+    /// without a look at what they lead to. Addresses have 48 bits: Linux gives out larger ones only to those who ask for them.
+    class tagged {
+    public:
+        tagged() = default; ///< of no key
+        tagged(node const* to, std::uint64_t hash) noexcept
+            : bits_{reinterpret_cast<std::uintptr_t>(to) | hash >> address_bits << address_bits} {
+            KEEL_ASSERT(reinterpret_cast<std::uintptr_t>(to) >> address_bits == 0);
+        }
+        [[nodiscard]] node const* get() const noexcept {
+            return reinterpret_cast<node const*>(bits_ & ((std::uintptr_t{1} << address_bits) - 1));
+        }
+        [[nodiscard]] bool may_be(std::uint64_t hash) const noexcept { return (bits_ ^ hash) >> address_bits == 0; }
+
+    private:
+        static constexpr unsigned address_bits = 48;
+        static_assert(sizeof(std::uintptr_t) == 8);
+        std::uintptr_t bits_ = 0;
+    };
+
+    /// Open addressing.
+    struct hash_table {
+        using slot = std::atomic<tagged>;
+        static_assert(slot::is_always_lock_free);
+        hash_table(std::size_t size, std::shared_ptr<io::large_page_pool> const& pages)
+            : memory{io::allocate_large(size * sizeof(slot), pages)}, slots{new(memory.get()) slot[size]{}, size} {}
+        io::large_memory memory;
+        std::span<slot> slots;
+    };
+    /// The slot of the key: its own, or the free one it would take.
+    template <class Table>
+    [[nodiscard]] static auto& slot_of(Table& table, std::uint64_t hash, std::string_view key) noexcept {
+        auto const mask = table.slots.size() - 1;
+        for (auto i = static_cast<std::size_t>(hash) & mask;; i = (i + 1) & mask) {
+            auto const there = table.slots[i].load(std::memory_order_acquire);
+            auto const* const n = there.get();
+            if (n == nullptr || (there.may_be(hash) && n->hash == hash && n->key() == key)) return table.slots[i];
+        }
+    }
+
+public:
+    /// `pages`: where large pieces of its memory come from and go to; nothing: the heap.
+    explicit memtable_index(std::shared_ptr<io::large_page_pool> pages = {}) : pages_{std::move(pages)} { grow(); }
+
+    /// Copies a record that publish() will insert, behind those that are staged already; its LSN is given then. Throws std::bad_alloc, and
+    /// nothing has changed.
+    void stage(std::string_view key, std::string_view value, bool tombstone) {
+        while ((count_ + staged_count_ + 1) * 2 >= tables_.back()->slots.size()) grow();
+        auto* const fresh = make_node(key, value, tombstone);
+        (staged_last_ != nullptr ? staged_last_->next_staged : staged_first_) = fresh;
+        staged_last_ = fresh;
+        ++staged_count_;
+    }
+    /// Takes a place among the staged records for one that has no key: publish() passes over it.
+    void stage_nothing() {
+        stage({}, {}, false);
+        staged_last_->in_ring = node::place::nothing;
+    }
+    [[nodiscard]] std::size_t staged() const noexcept { return staged_count_; }
+    /// Forgets what was staged after the first `count`. Their memory is given back with the index.
+    void unstage(std::size_t count) noexcept {
+        if (count >= staged_count_) return;
+        auto* last = count == 0 ? nullptr : staged_first_;
+        for (std::size_t i = 1; i < count; ++i) last = last->next_staged;
+        (last != nullptr ? last->next_staged : staged_first_) = nullptr;
+        staged_last_ = last;
+        staged_count_ = count;
+    }
+    /// Inserts the first `count` staged records under the LSNs from `first` on. LSNs of one key grow, or come again with the same record.
+    void publish(lsn first, std::size_t count) noexcept {
+        KEEL_ASSERT(count <= staged_count_);
+        auto const* ahead = staged_first_;
+        std::size_t asked = 0;
+        for (std::size_t i = 0; i < count; ++i, first = first.next()) {
+            for (; count > 1 && asked < std::min(count, i + published_ahead); ++asked, ahead = ahead->next_staged)
+                prefetch(ahead->hash);
+            publish_first(first);
+        }
+    }
+
+    /// Asks for the memory that a key is looked for in first. `hash`: its filter_hash.
+    void prefetch(std::uint64_t hash) const noexcept {
+        auto const& slots = table_.load(std::memory_order_acquire)->slots;
+        keel::detail::prefetch(&slots[static_cast<std::size_t>(hash) & (slots.size() - 1)]);
+    }
+    [[nodiscard]] bool empty() const noexcept { return newest_key_.load(std::memory_order_acquire) == nullptr; }
+
+    /// The newest version of `key` that is not newer than `snapshot`; nothing where there is none.
+    [[nodiscard]] node const* find(std::string_view key, std::uint64_t hash, lsn snapshot) const noexcept {
+        auto const& table = *table_.load(std::memory_order_acquire);
+        auto const* const newest = slot_of(table, hash, key).load(std::memory_order_acquire).get();
+        return newest != nullptr ? newest->seen_from(snapshot) : nullptr;
+    }
+
+    /// Walks keys in either direction, over all that was inserted before it was made: of each key that has a version not newer than
+    /// `snapshot` the newest such one, or, forward only, all of them, the newest first.
+    class cursor {
+    public:
+        explicit cursor(memtable_index const& of, lsn snapshot = lsn_max, versions which = versions::newest_seen)
+            : pieces_{of.sorted()}, snapshot_{snapshot}, which_{which} {
+            standing_.reserve(pieces_->size());
+            for (auto const& p : *pieces_) standing_.push_back({p->data(), p->data(), p->data() + p->size()});
+        }
+
+        void seek(std::string_view key) {
+            place(key);
+            choose_next();
+        }
+        void seek_before(std::string_view key) {
+            KEEL_ASSERT(which_ == versions::newest_seen);
+            place(key);
+            choose_previous();
+        }
+        void seek_last() {
+            KEEL_ASSERT(which_ == versions::newest_seen);
+            for (auto& s : standing_) s.at = s.end;
+            choose_previous();
+        }
+        void next() {
+            if (which_ == versions::all && (now_ = now_->older()) != nullptr) return;
+            pass();
+        }
+        /// On to another key.
+        void pass() {
+            ++standing_[chosen_].at;
+            choose_next();
+        }
+        void previous() {
+            --standing_[chosen_].at;
+            choose_previous();
+        }
+
+        [[nodiscard]] bool valid() const noexcept { return now_ != nullptr; }
+        [[nodiscard]] version current() const noexcept { return now_->view(); }
+
+    private:
+        friend memtable_index;
+        struct sortable {
+            std::uint64_t high; ///< the first sixteen bytes of the key: most keys differ there
+            std::uint64_t low;
+            node const* what; ///< the key's first version
+        };
+        using piece = std::vector<sortable>;
+        using piece_list = std::vector<std::shared_ptr<piece const>>;
+        struct stand {
+            sortable const* begin;
+            sortable const* at; ///< forward: the next one; backward: behind it
+            sortable const* end;
+        };
+
+        [[nodiscard]] static sortable sortable_of(node const* n) noexcept {
+            auto const key = n->key();
+            return {format::key_prefix(key), format::key_prefix(key, 8), n};
+        }
+        [[nodiscard]] static bool in_front(sortable const& a, sortable const& b) noexcept {
+            if (a.high != b.high) return a.high < b.high;
+            if (a.low != b.low) return a.low < b.low;
+            return a.what->key() < b.what->key();
+        }
+
+        void place(std::string_view key) {
+            auto const high = format::key_prefix(key);
+            auto const low = format::key_prefix(key, 8);
+            auto const less = [&](sortable const& s) {
+                if (s.high != high) return s.high < high;
+                if (s.low != low) return s.low < low;
+                return s.what->key() < key;
+            };
+            for (auto& s : standing_) s.at = std::partition_point(s.begin, s.end, less);
+        }
+        /// To the next key of which something is seen. No key is in two pieces.
+        void choose_next() noexcept {
+            for (stand* first = nullptr;; ++first->at, first = nullptr) {
+                for (auto& s : standing_)
+                    if (s.at != s.end && (first == nullptr || in_front(*s.at, *first->at))) first = &s;
+                now_ = nullptr;
+                if (first == nullptr) return;
+                chosen_ = static_cast<std::size_t>(first - standing_.data());
+                if (first->end - first->at > ahead) keel::detail::prefetch(first->at[ahead].what);
+                now_ = first->at->what->newest()->seen_from(snapshot_);
+                if (now_ != nullptr) return;
+            }
+        }
+        void choose_previous() noexcept {
+            for (stand* last = nullptr;; --last->at, last = nullptr) {
+                for (auto& s : standing_)
+                    if (s.at != s.begin && (last == nullptr || in_front(last->at[-1], s.at[-1]))) last = &s;
+                now_ = nullptr;
+                if (last == nullptr) return;
+                chosen_ = static_cast<std::size_t>(last - standing_.data());
+                if (last->at - last->begin > ahead) keel::detail::prefetch(last->at[-1 - ahead].what);
+                now_ = last->at[-1].what->newest()->seen_from(snapshot_);
+                if (now_ != nullptr) return;
+            }
+        }
+
+        static constexpr std::ptrdiff_t ahead = 4; ///< keys whose memory is asked for before the walk is there
+
+        std::shared_ptr<piece_list const> pieces_;
+        lsn snapshot_;
+        versions which_;
+        std::vector<stand> standing_{};
+        std::size_t chosen_ = 0;
+        node const* now_ = nullptr;
+    };
+
+private:
+    using sortable = cursor::sortable;
+    using piece = cursor::piece;
+    using piece_list = cursor::piece_list;
+
+    static constexpr std::size_t first_slots = 256;
+    static constexpr std::size_t small_piece =
+        64; ///< a smaller one takes new keys; a larger one joins those of its size
+    static constexpr std::size_t published_ahead = 16; ///< of a batch: slots that are asked for before they are written
+
+    /// Readers may stand in a smaller table meanwhile: it stays, and has all that they may see.
+    void grow() {
+        auto bigger = std::make_unique<hash_table>(tables_.empty() ? first_slots : tables_.back()->slots.size() * 4,
+                                                   pages_);
+        auto const mask = bigger->slots.size() - 1;
+        tables_.reserve(tables_.size() + 1);
+        if (!tables_.empty())
+            for (auto const& slot : tables_.back()->slots) {
+                auto const moved = slot.load(std::memory_order_relaxed);
+                if (moved.get() == nullptr) continue;
+                auto i = static_cast<std::size_t>(moved.get()->hash) & mask;
+                while (bigger->slots[i].load(std::memory_order_relaxed).get() != nullptr) i = (i + 1) & mask;
+                bigger->slots[i].store(moved, std::memory_order_relaxed);
+            }
+        tables_.push_back(std::move(bigger));
+        table_.store(tables_.back().get(), std::memory_order_release);
+    }
+
+    [[nodiscard]] node* make_node(std::string_view key, std::string_view value, bool tombstone) {
+        auto* const memory = memory_.allocate(sizeof(node) + key.size() + value.size());
+        auto* const n = new (memory) node{.hash = format::filter_hash(key),
+                                          .at = {},
+                                          .ring = nullptr,
+                                          .next_staged = nullptr,
+                                          .value_bytes = static_cast<std::uint32_t>(value.size()),
+                                          .key_bytes = static_cast<std::uint16_t>(key.size()),
+                                          .tombstone = tombstone,
+                                          .in_ring = node::place::first};
+        auto* const text = memory + sizeof(node);
+        if (!key.empty()) std::memcpy(text, key.data(), key.size());
+        if (!value.empty()) std::memcpy(text + key.size(), value.data(), value.size());
+        return n;
+    }
+    /// stage() has made the table large enough.
+    void publish_first(lsn at) noexcept {
+        auto* const n = staged_first_;
+        staged_first_ = n->next_staged;
+        if (--staged_count_ == 0) staged_last_ = nullptr;
+        if (n->in_ring == node::place::nothing) return;
+        n->at = at;
+        auto& slot = slot_of(*tables_.back(), n->hash, n->key());
+        if (auto const* const before = slot.load(std::memory_order_relaxed).get(); before != nullptr) {
+            // Nodes are this index's own, and made without const.
+            auto* const first = const_cast<node*>(before->in_ring == node::place::first ? before : before->first);
+            n->in_ring = node::place::later;
+            n->first = first;
+            n->ring.store(before, std::memory_order_relaxed);
+            slot.store({n, n->hash}, std::memory_order_release);
+            first->ring.store(n, std::memory_order_release);
+            return;
+        }
+        n->ring.store(n, std::memory_order_relaxed);
+        n->key_before = newest_key_.load(std::memory_order_relaxed);
+        ++count_;
+        slot.store({n, n->hash}, std::memory_order_release);
+        newest_key_.store(n, std::memory_order_release);
+    }
+
+    /// All keys inserted so far, as sorted pieces, few of them.
+    [[nodiscard]] std::shared_ptr<piece_list const> sorted() const {
+        std::lock_guard const hold{m_};
+        auto const* const newest = newest_key_.load(std::memory_order_acquire);
+        if (newest == sorted_upto_) return pieces_;
+        auto fresh = std::make_shared<piece>();
+        for (auto const* n = newest; n != sorted_upto_; n = n->key_before) fresh->push_back(cursor::sortable_of(n));
+        std::ranges::sort(*fresh, cursor::in_front);
+        auto next = std::make_shared<piece_list>(*pieces_);
+        next->push_back(std::move(fresh));
+        while (next->size() > 1 && joins((*next)[next->size() - 2]->size(), next->back()->size())) {
+            auto const& larger = *(*next)[next->size() - 2];
+            auto both = std::make_shared<piece>();
+            both->reserve(larger.size() + next->back()->size());
+            std::ranges::merge(larger, *next->back(), std::back_inserter(*both), cursor::in_front);
+            next->pop_back();
+            next->back() = std::move(both);
+        }
+        pieces_ = std::move(next);
+        sorted_upto_ = newest;
+        return pieces_;
+    }
+    /// Whether a piece is merged with the one behind it: of large ones those of like size.
+    [[nodiscard]] static constexpr bool joins(std::size_t size, std::size_t behind) noexcept {
+        return size < std::max(small_piece, 2 * behind);
+    }
+
+    std::shared_ptr<io::large_page_pool> pages_;
+    arena memory_{pages_};
+    std::size_t count_ = 0; ///< keys
+    node* staged_first_ = nullptr;
+    node* staged_last_ = nullptr;
+    std::size_t staged_count_ = 0;
+    std::vector<std::unique_ptr<hash_table>> tables_{}; ///< the last one is used
+    std::atomic<hash_table const*> table_{nullptr};
+    std::atomic<node const*> newest_key_{nullptr}; ///< first version of the key inserted last
+    mutable std::mutex m_;
+    mutable std::shared_ptr<piece_list const> pieces_{std::make_shared<piece_list const>()};
+    mutable node const* sorted_upto_ = nullptr; ///< newest_key_ as of the pieces
+};
+
+} // namespace keel::inline v0::table
+
+#endif
+
+// ---- keel/table/memtable.hpp ----
+#ifndef KEEL_TABLE_MEMTABLE_HPP
+#define KEEL_TABLE_MEMTABLE_HPP
+
+// The newest records in memory, every version of every key: what one segment takes until it is sealed and served from where it lies.
+//
+// Thread rules: one thread stages and applies records (under the writer's mutex), any number read. Cursors are one thread's; they and the views they
+// give live as long as the memtable.
+
+namespace keel::inline v0::table {
+
+class memtable {
+public:
+    memtable(segment_id of, std::shared_ptr<io::large_page_pool> pages) : of_{of}, written_{std::move(pages)} {}
+
+    /// The segment that has the same records.
+    [[nodiscard]] segment_id segment() const noexcept { return of_; }
+
+    [[nodiscard]] bool empty() const noexcept { return written_.empty(); }
+
+    /// Copies a record that apply() will make visible; one without a key is only counted. Throws std::bad_alloc, and nothing has changed.
+    void stage(format::frame_type type, std::string_view key, std::string_view value) {
+        bool const erases = type == format::frame_type::erase;
+        if (erases || type == format::frame_type::put) written_.stage(key, value, erases);
+        else written_.stage_nothing();
+    }
+    [[nodiscard]] std::size_t staged() const noexcept { return written_.staged(); }
+    /// Forgets what was staged after the first `count`.
+    void unstage(std::size_t count) noexcept { written_.unstage(count); }
+    /// Makes the first `count` staged records visible under the LSNs from `first` on.
+    void apply(lsn first, std::size_t count) noexcept { written_.publish(first, count); }
+
+    /// Asks for the memory that find() looks at first. `hash`: the key's filter_hash.
+    void prefetch(std::uint64_t hash) const noexcept { written_.prefetch(hash); }
+    /// The newest version of `key` that is not newer than `snapshot`; nothing where there is none.
+    [[nodiscard]] std::optional<version> find(std::string_view key, std::uint64_t hash, lsn snapshot) const noexcept {
+        auto const* const n = written_.find(key, hash, snapshot);
+        if (n == nullptr) return std::nullopt;
+        return n->view();
+    }
+
+    /// Walks keys in either direction, of each the newest version that `snapshot` sees, or, forward only, all of them.
+    class cursor : public memtable_index::cursor {
+    public:
+        explicit cursor(memtable const& of, lsn snapshot = lsn_max, versions which = versions::newest_seen)
+            : memtable_index::cursor{of.written_, snapshot, which} {}
+    };
+
+private:
+    segment_id of_;
+    memtable_index written_;
+};
 
 } // namespace keel::inline v0::table
 
@@ -11059,6 +11575,401 @@ private:
 
 #endif
 
+// ---- keel/table/row_cache.hpp ----
+#ifndef KEEL_TABLE_ROW_CACHE_HPP
+#define KEEL_TABLE_ROW_CACHE_HPP
+
+// Records that look-ups asked tables for, each by itself: a look-up that finds its key here touches a slot and the record, where one in
+// a block touches a dozen cache lines. A record is the newest version of its key in one table, whose id goes with it (its source);
+// whether anything newer is elsewhere is asked before. While there is room a block that a look-up loads is taken apart and all of it
+// kept here; from then on only what was asked for, and of that what is asked for again stays.
+//
+// Records lie one behind the other in a ring, as 64-bit words: source | lsn | value bytes, 32 bits, key bytes, 16, tombstone | key, value.
+// A position counts words since the beginning, so it says whether the ring has come round since; one that is asked for when that is near
+// is written anew. A slot is 28 bits of the hash and the low 36 of a position; eight slots, a cache line, are where a hash may be.
+//
+// Thread rules: any number of threads. m_ guards adding; who finds it held goes without, so nobody waits. Readers take no lock: slots
+// and words are atomic, words are written with release and read with acquire, and begin_, which says what may be overwritten, is moved
+// before the words are: a reader that has seen any word of a later record sees that in begin_, which it asks last. A table of slots that
+// was outgrown stays for who stands in it.
+
+namespace keel::inline v0::table {
+
+class row_cache {
+public:
+    /// Key and value of a record that is kept here have so many bytes at most: of larger ones a block holds few.
+    static constexpr std::size_t row_bytes_max = 512;
+    /// Where a look-up gets a record copied to.
+    using row_buffer = std::array<std::uint64_t, row_bytes_max / sizeof(std::uint64_t)>;
+
+    /// Takes about so many bytes at most, and none before they are needed. Less than 64 KiB: nothing is kept.
+    explicit row_cache(std::size_t bytes_max) {
+        auto const ring = bytes_max - bytes_max / 8; // the rest is for slots
+        if (bytes_max < chunks_min * chunk_bytes_min) return;
+        buckets_max_ = std::max(buckets_min, std::bit_floor((bytes_max - ring) / sizeof(bucket_type)));
+        auto const bytes = std::clamp(std::bit_floor(ring / chunks_min), chunk_bytes_min, io::large_page_bytes);
+        chunk_shift_ = static_cast<unsigned>(std::countr_zero(bytes / sizeof(word)));
+        chunks_ = std::vector<std::atomic<word*>>(ring / bytes);
+    }
+
+    /// Whether it keeps anything at all.
+    [[nodiscard]] bool enabled() const noexcept { return !chunks_.empty(); }
+    /// Whether to add what a look-up found. Not what the first few do: who looks up little pays for nothing.
+    [[nodiscard]] bool wants() noexcept {
+        return enabled() && (offers_.load(std::memory_order_relaxed) >= offers_passed ||
+                             offers_.fetch_add(1, std::memory_order_relaxed) >= offers_passed);
+    }
+    /// Whether to add all that is in a block of so many bytes: it has room then without giving up others.
+    [[nodiscard]] bool wants_block(std::size_t bytes) noexcept {
+        return wants() && head_.load(std::memory_order_relaxed) + bytes / 4 <= capacity();
+    }
+
+    /// Asks for the memory that find() looks at first.
+    void prefetch(std::uint64_t hash) const noexcept {
+        if (auto const* in = slots_.load(std::memory_order_acquire)) keel::detail::prefetch(&in->bucket(hash));
+    }
+    /// Asks for the record itself, if there is one.
+    void prefetch_row(std::uint64_t hash) const noexcept {
+        auto const* in = slots_.load(std::memory_order_acquire);
+        if (in == nullptr) return;
+        for (auto const& s : in->bucket(hash).slots) {
+            auto const seen = s.load(std::memory_order_relaxed);
+            if (!may_be(seen, hash)) continue;
+            auto const* at = reinterpret_cast<std::byte const*>(address(position_of(seen)));
+            if (at != nullptr) keel::detail::prefetch(at, row_ahead);
+        }
+    }
+    /// The newest version of `key` in `source`, if it is here and not newer than `snapshot`. The views of `into` point into `text`.
+    [[nodiscard]] bool find(std::uint64_t source, std::uint64_t hash, std::string_view key, lsn snapshot,
+                            row_buffer& text, version& into) {
+        auto const* in = slots_.load(std::memory_order_acquire);
+        if (in == nullptr) return false;
+        for (auto const& s : in->bucket(hash).slots) {
+            auto const seen = s.load(std::memory_order_acquire);
+            if (!may_be(seen, hash)) continue;
+            auto const at = position_of(seen);
+            row_head head;
+            if (!copy(at, source, key, head, text)) continue;
+            if (head.at > snapshot) return false;
+            auto const* const begin = reinterpret_cast<char const*>(text.data());
+            into = {.key = key,
+                    .value = {begin + head.key_bytes, head.value_bytes},
+                    .at = head.at,
+                    .tombstone = head.tombstone};
+            if (is_old(at)) add(source, hash, into);
+            return true;
+        }
+        return false;
+    }
+
+    /// Adds records; nothing where somebody else does so just now.
+    class adder {
+    public:
+        explicit adder(row_cache& to) : to_{&to}, hold_{to.m_, std::try_to_lock} {}
+        /// The newest version of its key in `source`. False: it was there.
+        bool add(std::uint64_t source, std::uint64_t hash, version const& v) {
+            return hold_ && to_->enabled() && fits(v) && to_->put(source, hash, v);
+        }
+
+    private:
+        row_cache* to_;
+        std::unique_lock<std::mutex> hold_;
+    };
+    bool add(std::uint64_t source, std::uint64_t hash, version const& v) { return adder{*this}.add(source, hash, v); }
+    [[nodiscard]] static bool fits(version const& v) noexcept { return v.key.size() + v.value.size() <= row_bytes_max; }
+
+    /// Of memory that it has taken.
+    [[nodiscard]] std::size_t bytes() const {
+        std::lock_guard const hold{m_};
+        auto all = held_.size() * (sizeof(word) << chunk_shift_);
+        for (auto const& t : tables_) all += (t->mask + 1) * sizeof(bucket_type);
+        return all;
+    }
+
+private:
+    using word = std::uint64_t;
+    static constexpr std::size_t chunks_min = 4;
+    static constexpr std::size_t chunk_bytes_min = 16 * KiB;
+    static constexpr std::uint32_t offers_passed = 16;
+    static constexpr std::size_t row_ahead = 192; // processors see by themselves how a copy goes on
+    static constexpr unsigned position_bits = 36;
+    static constexpr word position_mask = (word{1} << position_bits) - 1;
+    static constexpr std::size_t head_words = 3;
+    static constexpr std::size_t buckets_min = 64;
+
+    struct row_head {
+        lsn at{};
+        std::size_t value_bytes = 0;
+        std::size_t key_bytes = 0;
+        bool tombstone = false;
+        [[nodiscard]] std::size_t text_words() const noexcept {
+            return (key_bytes + value_bytes + sizeof(word) - 1) / sizeof(word);
+        }
+    };
+    struct alignas(keel::detail::cache_line_bytes) bucket_type {
+        std::array<std::atomic<word>, 8> slots{};
+    };
+    static_assert(std::atomic<word>::is_always_lock_free && sizeof(bucket_type) == keel::detail::cache_line_bytes);
+    /// A power of two of buckets, found by bits of the hash that the slots hold: so it grows without a look at the records.
+    struct slot_table {
+        explicit slot_table(std::size_t size)
+            : memory{io::allocate_large((size + 1) * sizeof(bucket_type), {})}, mask{size - 1} {
+            auto const begin = reinterpret_cast<std::uintptr_t>(memory.get());
+            auto const skip = -begin % sizeof(bucket_type);
+            buckets = reinterpret_cast<bucket_type*>(memory.get() + skip);
+            std::uninitialized_value_construct_n(buckets, size);
+        }
+        [[nodiscard]] bucket_type& bucket(std::uint64_t hash) const noexcept {
+            return buckets[static_cast<std::size_t>(hash >> position_bits) & mask];
+        }
+        [[nodiscard]] std::size_t slots() const noexcept { return (mask + 1) * 8; }
+        io::large_memory memory;
+        std::size_t mask;
+        bucket_type* buckets = nullptr;
+    };
+
+    [[nodiscard]] static bool may_be(word slot, std::uint64_t hash) noexcept {
+        return (slot ^ hash) >> position_bits == 0 && slot != 0;
+    }
+    [[nodiscard]] std::uint64_t capacity() const noexcept {
+        return static_cast<std::uint64_t>(chunks_.size()) << chunk_shift_;
+    }
+    /// The last one at or in front of the head that ends in these bits.
+    [[nodiscard]] std::uint64_t position_of(word slot) const noexcept {
+        auto const head = head_.load(std::memory_order_acquire);
+        return head - ((head - slot) & position_mask);
+    }
+    /// Nothing where no memory was taken yet.
+    [[nodiscard]] word* address(std::uint64_t at) const noexcept {
+        auto* const chunk =
+            chunks_[static_cast<std::size_t>(at >> chunk_shift_) % chunks_.size()].load(std::memory_order_acquire);
+        return chunk == nullptr ? nullptr : chunk + (at & ((std::uint64_t{1} << chunk_shift_) - 1));
+    }
+    [[nodiscard]] std::uint64_t chunk_end(std::uint64_t at) const noexcept {
+        return ((at >> chunk_shift_) + 1) << chunk_shift_;
+    }
+    [[nodiscard]] static word read(word* at) noexcept { return std::atomic_ref{*at}.load(std::memory_order_acquire); }
+    static void write(word* at, word what) noexcept { std::atomic_ref{*at}.store(what, std::memory_order_release); }
+
+    /// False: no such record is there, or not any more.
+    [[nodiscard]] bool copy(std::uint64_t at, std::uint64_t source, std::string_view key, row_head& head,
+                            row_buffer& text) const noexcept {
+        if (at < begin_.load(std::memory_order_acquire)) return false;
+        auto* from = address(at);
+        if (from == nullptr || at + head_words > chunk_end(at) || read(from) != source) return false;
+        head.at = {read(from + 1)};
+        auto const sizes = read(from + 2);
+        head.value_bytes = static_cast<std::uint32_t>(sizes);
+        head.key_bytes = static_cast<std::uint16_t>(sizes >> 32);
+        head.tombstone = sizes >> 48 != 0;
+        if (head.key_bytes != key.size() || head.key_bytes + head.value_bytes > row_bytes_max) return false;
+        auto const words = head.text_words();
+        if (at + head_words + words > chunk_end(at)) return false;
+        from += head_words;
+        for (std::size_t i = 0; i < words; ++i) text[i] = read(from + i);
+        if (at < begin_.load(std::memory_order_relaxed)) return false; // last: it may have been overwritten meanwhile
+        return key.empty() || std::memcmp(text.data(), key.data(), key.size()) == 0;
+    }
+    /// In the last quarter in front of what goes next.
+    [[nodiscard]] bool is_old(std::uint64_t at) const noexcept {
+        return head_.load(std::memory_order_relaxed) - at > capacity() / 4 * 3;
+    }
+
+    // ---- under m_ -----------------------------------------------------------------------------------------------------------
+
+    bool put(std::uint64_t source, std::uint64_t hash, version const& v) {
+        auto* in = slots_.load(std::memory_order_relaxed);
+        if (in == nullptr || (added_in_turn_ * 8 > in->slots() * 5 && in->mask + 1 < buckets_max_)) in = grow();
+        auto& bucket = in->bucket(hash);
+        auto* slot = &bucket.slots[0];
+        std::uint64_t oldest = ~std::uint64_t{0};
+        for (auto& s : bucket.slots) {
+            auto const seen = s.load(std::memory_order_relaxed);
+            auto const at = position_of(seen);
+            bool const is_there = may_be(seen, hash) && at >= begin_.load(std::memory_order_relaxed);
+            if (is_there && holds(at, source, v.key)) {
+                if (!is_old(at)) return false;
+                slot = &s;
+                break;
+            }
+            auto const age = seen == 0 ? 0 : at + 1; // a free one is older than any
+            if (age >= oldest) continue;
+            oldest = age;
+            slot = &s;
+        }
+        slot->store((hash >> position_bits << position_bits) | (append(source, v) & position_mask),
+                    std::memory_order_release);
+        ++added_in_turn_;
+        return true;
+    }
+    [[nodiscard]] bool holds(std::uint64_t at, std::uint64_t source, std::string_view key) const noexcept {
+        auto const* from = address(at);
+        return from != nullptr && from[0] == source && static_cast<std::uint16_t>(from[2] >> 32) == key.size() &&
+               std::memcmp(from + head_words, key.data(), key.size()) == 0;
+    }
+    /// Where it stands now.
+    std::uint64_t append(std::uint64_t source, version const& v) {
+        row_head const head{
+            .at = v.at, .value_bytes = v.value.size(), .key_bytes = v.key.size(), .tombstone = v.tombstone};
+        auto const words = head_words + head.text_words();
+        auto at = head_.load(std::memory_order_relaxed);
+        if (at + words > chunk_end(at)) at = chunk_end(at);
+        if (at == chunk_end(at - 1)) enter_chunk(at);
+        if (at + words > capacity())
+            begin_.store(std::max(begin_.load(std::memory_order_relaxed), at + words - capacity()),
+                         std::memory_order_relaxed); // the words below carry it: each is a release
+        auto* const to = address(at);
+        write(to, source);
+        write(to + 1, v.at.value);
+        write(to + 2,
+              head.value_bytes | static_cast<word>(head.key_bytes) << 32 | static_cast<word>(head.tombstone) << 48);
+        row_buffer text;
+        text[head.text_words() == 0 ? 0 : head.text_words() - 1] = 0; // what the last word has behind the end
+        auto* const begin = reinterpret_cast<char*>(text.data());
+        if (!v.key.empty()) std::memcpy(begin, v.key.data(), v.key.size());
+        if (!v.value.empty()) std::memcpy(begin + v.key.size(), v.value.data(), v.value.size());
+        for (std::size_t i = 0; i < head.text_words(); ++i) write(to + head_words + i, text[i]);
+        head_.store(at + words, std::memory_order_release);
+        return at;
+    }
+    /// Memory for it, once; at the ring's beginning the count of what a turn takes begins anew.
+    void enter_chunk(std::uint64_t at) {
+        auto const chunk = at >> chunk_shift_;
+        auto const i = static_cast<std::size_t>(chunk % chunks_.size());
+        if (i == 0) added_in_turn_ = 0;
+        if (chunks_[i].load(std::memory_order_relaxed) == nullptr) {
+            auto const bytes = sizeof(word) << chunk_shift_;
+            // The first one is taken page by page: few look-ups need no more.
+            held_.push_back(i == 0 ? io::large_memory{static_cast<std::byte*>(::operator new(bytes)), {}}
+                                   : io::allocate_large(bytes, {}));
+            chunks_[i].store(reinterpret_cast<word*>(held_.back().get()), std::memory_order_release);
+        }
+        // Slots know a position's low bits only: those that are not valid go before they could be taken for later ones.
+        if (at >> (position_bits - 1) != swept_) {
+            swept_ = at >> (position_bits - 1);
+            forget_invalid();
+        }
+    }
+    void forget_invalid() noexcept {
+        auto const& in = *slots_.load(std::memory_order_relaxed);
+        for (std::size_t b = 0; b <= in.mask; ++b)
+            for (auto& s : in.buckets[b].slots) {
+                auto const seen = s.load(std::memory_order_relaxed);
+                if (seen != 0 && position_of(seen) < begin_.load(std::memory_order_relaxed))
+                    s.store(0, std::memory_order_relaxed);
+            }
+    }
+    slot_table* grow() {
+        auto const* old = slots_.load(std::memory_order_relaxed);
+        auto const size = old == nullptr ? buckets_min : std::min((old->mask + 1) * 4, buckets_max_);
+        tables_.push_back(std::make_unique<slot_table>(size));
+        auto* const bigger = tables_.back().get();
+        for (std::size_t b = 0; old != nullptr && b <= old->mask; ++b)
+            for (auto const& s : old->buckets[b].slots) {
+                auto const seen = s.load(std::memory_order_relaxed);
+                if (seen == 0 || position_of(seen) < begin_.load(std::memory_order_relaxed)) continue;
+                for (auto& to : bigger->bucket(seen).slots)
+                    if (to.load(std::memory_order_relaxed) == 0) {
+                        to.store(seen, std::memory_order_relaxed);
+                        break;
+                    }
+            }
+        slots_.store(bigger, std::memory_order_release);
+        return bigger;
+    }
+
+    unsigned chunk_shift_ = 0;
+    std::size_t buckets_max_ = 0;
+    std::vector<std::atomic<word*>> chunks_{}; ///< memory of the ring, as far as it was reached once
+    std::atomic<slot_table*> slots_{nullptr};
+    std::atomic<std::uint64_t> begin_{0}; ///< records in front of it are not there any more
+    std::atomic<std::uint64_t> head_{0};  ///< where the next one goes
+    std::atomic<std::uint32_t> offers_{0};
+    mutable std::mutex m_;
+    std::uint64_t added_in_turn_ = 0; ///< records since the ring began anew
+    std::uint64_t swept_ = 0;
+    std::vector<io::large_memory> held_{};
+    std::vector<std::unique_ptr<slot_table>> tables_{}; ///< the last one is used
+};
+
+} // namespace keel::inline v0::table
+
+#endif
+
+// ---- keel/table/read_cache.hpp ----
+#ifndef KEEL_TABLE_READ_CACHE_HPP
+#define KEEL_TABLE_READ_CACHE_HPP
+
+// What a store keeps in memory of its files, within one bound: verified blocks, and records by themselves.
+
+namespace keel::inline v0::table {
+
+struct read_cache {
+    /// `bytes_max`: of both together. `keeps_rows`: three quarters of it are for records, as point look-ups are all that fills it; walks
+    /// do not, and indexes of log segments take a tenth of what those hold.
+    explicit read_cache(std::size_t bytes_max, bool keeps_rows = true)
+        : blocks{keeps_rows ? bytes_max / 4 : bytes_max}, rows{keeps_rows ? bytes_max / 4 * 3 : 0} {}
+
+    block_cache blocks;
+    row_cache rows;
+};
+
+} // namespace keel::inline v0::table
+
+#endif
+
+// ---- keel/table/damaged_range.hpp ----
+#ifndef KEEL_TABLE_DAMAGED_RANGE_HPP
+#define KEEL_TABLE_DAMAGED_RANGE_HPP
+
+// What is known about versions that cannot be read: between which keys they lie, how old and how new they may be. The bounds come from
+// bytes that verify (an index, the blocks beside the damaged one), so they may be wider than what was there, never narrower.
+
+namespace keel::inline v0::table {
+
+/// The smallest key that is larger than `key`.
+[[nodiscard]] inline std::string key_after(std::string_view key) {
+    std::string out{key};
+    out += '\0';
+    return out;
+}
+/// The smallest key that is larger than all that begin with `text`; nothing where there is none.
+[[nodiscard]] inline std::optional<std::string> key_after_prefix(std::string_view text) {
+    std::string out{text};
+    while (!out.empty() && static_cast<unsigned char>(out.back()) == 0xFF) out.pop_back();
+    if (out.empty()) return std::nullopt;
+    out.back() = static_cast<char>(static_cast<unsigned char>(out.back()) + 1);
+    return out;
+}
+
+struct damaged_range {
+    std::optional<std::string> from{};      ///< the first key that may be concerned; none: the first of all
+    std::optional<std::string> to{};        ///< the first key behind it that is not; none: all up to the last are
+    lsn_range lsns{};                       ///< of the versions that may be in it
+    std::optional<std::size_t> key_bytes{}; ///< how long the key is, where it is one record whose header is believed
+    bool is_batch = false;                  ///< that record is a batch by itself
+    error why{};                            ///< with the file, and where in it
+
+    /// Whether a version of this key may be in it.
+    [[nodiscard]] bool may_hold(std::string_view key) const noexcept {
+        return (!from || key >= *from) && (!to || key < *to) && (!key_bytes || *key_bytes == key.size());
+    }
+    /// Whether no other key than `from` can be in it.
+    [[nodiscard]] bool is_one_key() const noexcept {
+        return from && to && to->size() == from->size() + 1 && to->back() == '\0' && to->starts_with(*from);
+    }
+    [[nodiscard]] bool empty() const noexcept { return from && to && *from >= *to; }
+    /// Forgets what lies in front of `first`, and from `end` on.
+    void cut_to(std::optional<std::string> const& first, std::optional<std::string> const& end) {
+        if (first && (!from || *from < *first)) from = first;
+        if (end && (!to || *to > *end)) to = end;
+    }
+};
+
+} // namespace keel::inline v0::table
+
+#endif
+
 // ---- keel/table/lazy_file.hpp ----
 #ifndef KEEL_TABLE_LAZY_FILE_HPP
 #define KEEL_TABLE_LAZY_FILE_HPP
@@ -11067,7 +11978,7 @@ private:
 // (table/open_files.hpp) and opened again by the next read that does.
 //
 // Opened again by its name, it is the same file: tables and segments do not change once they are read from, their names are looked up in
-// the folder that the store holds open, and no file is removed, renamed or recycled while anybody holds this object (compactor::dispose()
+// the folder that the store holds open, and no file is removed, renamed or recycled while anybody holds this object (compactor::recycle_or_remove()
 // counts the holders). Whoever reads beside a writer, which knows nothing of these holders, keeps all files open instead. Should somebody
 // else put another file under the name, no byte of that verifies: every check begins with the salt of the table or segment and the offset.
 //
@@ -11226,349 +12137,6 @@ private:
     mutable std::optional<typename Fs::mapping> mapping_{};
     mutable std::uint64_t mapping_bytes_ = 0; ///< as it was counted
     mutable std::atomic<typename Fs::mapping const*> map_{nullptr};
-};
-
-} // namespace keel::inline v0::table
-
-#endif
-
-// ---- keel/table/row_cache.hpp ----
-#ifndef KEEL_TABLE_ROW_CACHE_HPP
-#define KEEL_TABLE_ROW_CACHE_HPP
-
-// Records that look-ups asked tables for, each by itself: a look-up that finds its key here touches a slot and the record, where one in
-// a block touches a dozen cache lines. A record is the newest version of its key in one table, whose id goes with it (its source);
-// whether anything newer is elsewhere is asked before. While there is room a block that a look-up loads is taken apart and all of it
-// kept here; from then on only what was asked for, and of that what is asked for again stays.
-//
-// Records lie one behind the other in a ring, as 64-bit words: source | lsn | value bytes, 32 bits, key bytes, 16, tombstone | key, value.
-// A position counts words since the beginning, so it says whether the ring has come round since; one that is asked for when that is near
-// is written anew. A slot is 28 bits of the hash and the low 36 of a position; eight slots, a cache line, are where a hash may be.
-//
-// Thread rules: any number of threads. m_ guards adding; who finds it held goes without, so nobody waits. Readers take no lock: slots
-// and words are atomic, words are written with release and read with acquire, and begin_, which says what may be overwritten, is moved
-// before the words are: a reader that has seen any word of a later record sees that in begin_, which it asks last. A table of slots that
-// was outgrown stays for who stands in it.
-
-namespace keel::inline v0::table {
-
-class row_cache {
-public:
-    /// Key and value of a record that is kept here have so many bytes at most: of larger ones a block holds few.
-    static constexpr std::size_t row_bytes_max = 512;
-    /// Where a look-up gets a record copied to.
-    using room = std::array<std::uint64_t, row_bytes_max / sizeof(std::uint64_t)>;
-
-    /// Takes about so many bytes at most, and none before they are needed. Less than 64 KiB: nothing is kept.
-    explicit row_cache(std::size_t bytes_max) {
-        auto const ring = bytes_max - bytes_max / 8; // the rest is for slots
-        if (bytes_max < chunks_min * chunk_bytes_min) return;
-        buckets_max_ = std::max(buckets_min, std::bit_floor((bytes_max - ring) / sizeof(bucket_type)));
-        auto const bytes = std::clamp(std::bit_floor(ring / chunks_min), chunk_bytes_min, io::large_page_bytes);
-        chunk_shift_ = static_cast<unsigned>(std::countr_zero(bytes / sizeof(word)));
-        chunks_ = std::vector<std::atomic<word*>>(ring / bytes);
-    }
-
-    /// Whether it keeps anything at all.
-    [[nodiscard]] bool enabled() const noexcept { return !chunks_.empty(); }
-    /// Whether to add what a look-up found. Not what the first few do: who looks up little pays for nothing.
-    [[nodiscard]] bool wants() noexcept {
-        return enabled() && (offers_.load(std::memory_order_relaxed) >= offers_passed ||
-                             offers_.fetch_add(1, std::memory_order_relaxed) >= offers_passed);
-    }
-    /// Whether to add all that is in a block of so many bytes: it has room then without giving up others.
-    [[nodiscard]] bool wants_block(std::size_t bytes) noexcept {
-        return wants() && head_.load(std::memory_order_relaxed) + bytes / 4 <= capacity();
-    }
-
-    /// Asks for the memory that find() looks at first.
-    void prefetch(std::uint64_t hash) const noexcept {
-        if (auto const* in = slots_.load(std::memory_order_acquire)) keel::detail::prefetch(&in->bucket(hash));
-    }
-    /// Asks for the record itself, if there is one.
-    void prefetch_row(std::uint64_t hash) const noexcept {
-        auto const* in = slots_.load(std::memory_order_acquire);
-        if (in == nullptr) return;
-        for (auto const& s : in->bucket(hash).slots) {
-            auto const seen = s.load(std::memory_order_relaxed);
-            if (!may_be(seen, hash)) continue;
-            auto const* at = reinterpret_cast<std::byte const*>(address(position_of(seen)));
-            if (at != nullptr) keel::detail::prefetch(at, row_ahead);
-        }
-    }
-    /// The newest version of `key` in `source`, if it is here and not newer than `snapshot`. The views of `into` point into `text`.
-    [[nodiscard]] bool find(std::uint64_t source, std::uint64_t hash, std::string_view key, lsn snapshot, room& text,
-                            version& into) {
-        auto const* in = slots_.load(std::memory_order_acquire);
-        if (in == nullptr) return false;
-        for (auto const& s : in->bucket(hash).slots) {
-            auto const seen = s.load(std::memory_order_acquire);
-            if (!may_be(seen, hash)) continue;
-            auto const at = position_of(seen);
-            row_head head;
-            if (!copy(at, source, key, head, text)) continue;
-            if (head.at > snapshot) return false;
-            auto const* const begin = reinterpret_cast<char const*>(text.data());
-            into = {.key = key,
-                    .value = {begin + head.key_bytes, head.value_bytes},
-                    .at = head.at,
-                    .tombstone = head.tombstone};
-            if (is_old(at)) add(source, hash, into);
-            return true;
-        }
-        return false;
-    }
-
-    /// Adds records; nothing where somebody else does so just now.
-    class adder {
-    public:
-        explicit adder(row_cache& to) : to_{&to}, hold_{to.m_, std::try_to_lock} {}
-        /// The newest version of its key in `source`. False: it was there.
-        bool add(std::uint64_t source, std::uint64_t hash, version const& v) {
-            return hold_ && to_->enabled() && fits(v) && to_->put(source, hash, v);
-        }
-
-    private:
-        row_cache* to_;
-        std::unique_lock<std::mutex> hold_;
-    };
-    bool add(std::uint64_t source, std::uint64_t hash, version const& v) { return adder{*this}.add(source, hash, v); }
-    [[nodiscard]] static bool fits(version const& v) noexcept { return v.key.size() + v.value.size() <= row_bytes_max; }
-
-    /// Of memory that it has taken.
-    [[nodiscard]] std::size_t bytes() const {
-        std::lock_guard const hold{m_};
-        auto all = held_.size() * (sizeof(word) << chunk_shift_);
-        for (auto const& t : tables_) all += (t->mask + 1) * sizeof(bucket_type);
-        return all;
-    }
-
-private:
-    using word = std::uint64_t;
-    static constexpr std::size_t chunks_min = 4;
-    static constexpr std::size_t chunk_bytes_min = 16 * KiB;
-    static constexpr std::uint32_t offers_passed = 16;
-    static constexpr std::size_t row_ahead = 192; // processors see by themselves how a copy goes on
-    static constexpr unsigned position_bits = 36;
-    static constexpr word position_mask = (word{1} << position_bits) - 1;
-    static constexpr std::size_t head_words = 3;
-    static constexpr std::size_t buckets_min = 64;
-
-    struct row_head {
-        lsn at{};
-        std::size_t value_bytes = 0;
-        std::size_t key_bytes = 0;
-        bool tombstone = false;
-        [[nodiscard]] std::size_t text_words() const noexcept {
-            return (key_bytes + value_bytes + sizeof(word) - 1) / sizeof(word);
-        }
-    };
-    struct alignas(keel::detail::cache_line_bytes) bucket_type {
-        std::array<std::atomic<word>, 8> slots{};
-    };
-    static_assert(std::atomic<word>::is_always_lock_free && sizeof(bucket_type) == keel::detail::cache_line_bytes);
-    /// A power of two of buckets, found by bits of the hash that the slots hold: so it grows without a look at the records.
-    struct slot_table {
-        explicit slot_table(std::size_t size)
-            : memory{io::allocate_large((size + 1) * sizeof(bucket_type), {})}, mask{size - 1} {
-            auto const begin = reinterpret_cast<std::uintptr_t>(memory.get());
-            auto const skip = -begin % sizeof(bucket_type);
-            buckets = reinterpret_cast<bucket_type*>(memory.get() + skip);
-            std::uninitialized_value_construct_n(buckets, size);
-        }
-        [[nodiscard]] bucket_type& bucket(std::uint64_t hash) const noexcept {
-            return buckets[static_cast<std::size_t>(hash >> position_bits) & mask];
-        }
-        [[nodiscard]] std::size_t slots() const noexcept { return (mask + 1) * 8; }
-        io::large_memory memory;
-        std::size_t mask;
-        bucket_type* buckets = nullptr;
-    };
-
-    [[nodiscard]] static bool may_be(word slot, std::uint64_t hash) noexcept {
-        return (slot ^ hash) >> position_bits == 0 && slot != 0;
-    }
-    [[nodiscard]] std::uint64_t capacity() const noexcept {
-        return static_cast<std::uint64_t>(chunks_.size()) << chunk_shift_;
-    }
-    /// The last one at or in front of the head that ends in these bits.
-    [[nodiscard]] std::uint64_t position_of(word slot) const noexcept {
-        auto const head = head_.load(std::memory_order_acquire);
-        return head - ((head - slot) & position_mask);
-    }
-    /// Nothing where no memory was taken yet.
-    [[nodiscard]] word* address(std::uint64_t at) const noexcept {
-        auto* const chunk =
-            chunks_[static_cast<std::size_t>(at >> chunk_shift_) % chunks_.size()].load(std::memory_order_acquire);
-        return chunk == nullptr ? nullptr : chunk + (at & ((std::uint64_t{1} << chunk_shift_) - 1));
-    }
-    [[nodiscard]] std::uint64_t chunk_end(std::uint64_t at) const noexcept {
-        return ((at >> chunk_shift_) + 1) << chunk_shift_;
-    }
-    [[nodiscard]] static word read(word* at) noexcept { return std::atomic_ref{*at}.load(std::memory_order_acquire); }
-    static void write(word* at, word what) noexcept { std::atomic_ref{*at}.store(what, std::memory_order_release); }
-
-    /// False: no such record is there, or not any more.
-    [[nodiscard]] bool copy(std::uint64_t at, std::uint64_t source, std::string_view key, row_head& head,
-                            room& text) const noexcept {
-        if (at < begin_.load(std::memory_order_acquire)) return false;
-        auto* from = address(at);
-        if (from == nullptr || at + head_words > chunk_end(at) || read(from) != source) return false;
-        head.at = {read(from + 1)};
-        auto const sizes = read(from + 2);
-        head.value_bytes = static_cast<std::uint32_t>(sizes);
-        head.key_bytes = static_cast<std::uint16_t>(sizes >> 32);
-        head.tombstone = sizes >> 48 != 0;
-        if (head.key_bytes != key.size() || head.key_bytes + head.value_bytes > row_bytes_max) return false;
-        auto const words = head.text_words();
-        if (at + head_words + words > chunk_end(at)) return false;
-        from += head_words;
-        for (std::size_t i = 0; i < words; ++i) text[i] = read(from + i);
-        if (at < begin_.load(std::memory_order_relaxed)) return false; // last: it may have been overwritten meanwhile
-        return key.empty() || std::memcmp(text.data(), key.data(), key.size()) == 0;
-    }
-    /// In the last quarter in front of what goes next.
-    [[nodiscard]] bool is_old(std::uint64_t at) const noexcept {
-        return head_.load(std::memory_order_relaxed) - at > capacity() / 4 * 3;
-    }
-
-    // ---- under m_ -----------------------------------------------------------------------------------------------------------
-
-    bool put(std::uint64_t source, std::uint64_t hash, version const& v) {
-        auto* in = slots_.load(std::memory_order_relaxed);
-        if (in == nullptr || (added_in_turn_ * 8 > in->slots() * 5 && in->mask + 1 < buckets_max_)) in = grow();
-        auto& bucket = in->bucket(hash);
-        auto* slot = &bucket.slots[0];
-        std::uint64_t oldest = ~std::uint64_t{0};
-        for (auto& s : bucket.slots) {
-            auto const seen = s.load(std::memory_order_relaxed);
-            auto const at = position_of(seen);
-            bool const is_there = may_be(seen, hash) && at >= begin_.load(std::memory_order_relaxed);
-            if (is_there && holds(at, source, v.key)) {
-                if (!is_old(at)) return false;
-                slot = &s;
-                break;
-            }
-            auto const age = seen == 0 ? 0 : at + 1; // a free one is older than any
-            if (age >= oldest) continue;
-            oldest = age;
-            slot = &s;
-        }
-        slot->store((hash >> position_bits << position_bits) | (append(source, v) & position_mask),
-                    std::memory_order_release);
-        ++added_in_turn_;
-        return true;
-    }
-    [[nodiscard]] bool holds(std::uint64_t at, std::uint64_t source, std::string_view key) const noexcept {
-        auto const* from = address(at);
-        return from != nullptr && from[0] == source && static_cast<std::uint16_t>(from[2] >> 32) == key.size() &&
-               std::memcmp(from + head_words, key.data(), key.size()) == 0;
-    }
-    /// Where it stands now.
-    std::uint64_t append(std::uint64_t source, version const& v) {
-        row_head const head{
-            .at = v.at, .value_bytes = v.value.size(), .key_bytes = v.key.size(), .tombstone = v.tombstone};
-        auto const words = head_words + head.text_words();
-        auto at = head_.load(std::memory_order_relaxed);
-        if (at + words > chunk_end(at)) at = chunk_end(at);
-        if (at == chunk_end(at - 1)) enter_chunk(at);
-        if (at + words > capacity())
-            begin_.store(std::max(begin_.load(std::memory_order_relaxed), at + words - capacity()),
-                         std::memory_order_relaxed); // the words below carry it: each is a release
-        auto* const to = address(at);
-        write(to, source);
-        write(to + 1, v.at.value);
-        write(to + 2,
-              head.value_bytes | static_cast<word>(head.key_bytes) << 32 | static_cast<word>(head.tombstone) << 48);
-        room text;
-        text[head.text_words() == 0 ? 0 : head.text_words() - 1] = 0; // what the last word has behind the end
-        auto* const begin = reinterpret_cast<char*>(text.data());
-        if (!v.key.empty()) std::memcpy(begin, v.key.data(), v.key.size());
-        if (!v.value.empty()) std::memcpy(begin + v.key.size(), v.value.data(), v.value.size());
-        for (std::size_t i = 0; i < head.text_words(); ++i) write(to + head_words + i, text[i]);
-        head_.store(at + words, std::memory_order_release);
-        return at;
-    }
-    /// Memory for it, once; at the ring's beginning the count of what a turn takes begins anew.
-    void enter_chunk(std::uint64_t at) {
-        auto const chunk = at >> chunk_shift_;
-        auto const i = static_cast<std::size_t>(chunk % chunks_.size());
-        if (i == 0) added_in_turn_ = 0;
-        if (chunks_[i].load(std::memory_order_relaxed) == nullptr) {
-            auto const bytes = sizeof(word) << chunk_shift_;
-            // The first one is taken page by page: few look-ups need no more.
-            held_.push_back(i == 0 ? io::large_memory{static_cast<std::byte*>(::operator new(bytes)), {}}
-                                   : io::allocate_large(bytes, {}));
-            chunks_[i].store(reinterpret_cast<word*>(held_.back().get()), std::memory_order_release);
-        }
-        // Slots know a position's low bits only: those that are not valid go before they could be taken for later ones.
-        if (at >> (position_bits - 1) != swept_) {
-            swept_ = at >> (position_bits - 1);
-            forget_invalid();
-        }
-    }
-    void forget_invalid() noexcept {
-        auto const& in = *slots_.load(std::memory_order_relaxed);
-        for (std::size_t b = 0; b <= in.mask; ++b)
-            for (auto& s : in.buckets[b].slots) {
-                auto const seen = s.load(std::memory_order_relaxed);
-                if (seen != 0 && position_of(seen) < begin_.load(std::memory_order_relaxed))
-                    s.store(0, std::memory_order_relaxed);
-            }
-    }
-    slot_table* grow() {
-        auto const* old = slots_.load(std::memory_order_relaxed);
-        auto const size = old == nullptr ? buckets_min : std::min((old->mask + 1) * 4, buckets_max_);
-        tables_.push_back(std::make_unique<slot_table>(size));
-        auto* const bigger = tables_.back().get();
-        for (std::size_t b = 0; old != nullptr && b <= old->mask; ++b)
-            for (auto const& s : old->buckets[b].slots) {
-                auto const seen = s.load(std::memory_order_relaxed);
-                if (seen == 0 || position_of(seen) < begin_.load(std::memory_order_relaxed)) continue;
-                for (auto& to : bigger->bucket(seen).slots)
-                    if (to.load(std::memory_order_relaxed) == 0) {
-                        to.store(seen, std::memory_order_relaxed);
-                        break;
-                    }
-            }
-        slots_.store(bigger, std::memory_order_release);
-        return bigger;
-    }
-
-    unsigned chunk_shift_ = 0;
-    std::size_t buckets_max_ = 0;
-    std::vector<std::atomic<word*>> chunks_{}; ///< memory of the ring, as far as it was reached once
-    std::atomic<slot_table*> slots_{nullptr};
-    std::atomic<std::uint64_t> begin_{0}; ///< records in front of it are not there any more
-    std::atomic<std::uint64_t> head_{0};  ///< where the next one goes
-    std::atomic<std::uint32_t> offers_{0};
-    mutable std::mutex m_;
-    std::uint64_t added_in_turn_ = 0; ///< records since the ring began anew
-    std::uint64_t swept_ = 0;
-    std::vector<io::large_memory> held_{};
-    std::vector<std::unique_ptr<slot_table>> tables_{}; ///< the last one is used
-};
-
-} // namespace keel::inline v0::table
-
-#endif
-
-// ---- keel/table/read_cache.hpp ----
-#ifndef KEEL_TABLE_READ_CACHE_HPP
-#define KEEL_TABLE_READ_CACHE_HPP
-
-// What a store keeps in memory of its files, within one bound: verified blocks, and records by themselves.
-
-namespace keel::inline v0::table {
-
-struct read_cache {
-    /// `bytes_max`: of both together. `keeps_rows`: three quarters of it are for records, as point look-ups are all that fills it; walks
-    /// do not, and indexes of log segments take a tenth of what those hold.
-    explicit read_cache(std::size_t bytes_max, bool keeps_rows = true)
-        : blocks{keeps_rows ? bytes_max / 4 : bytes_max}, rows{keeps_rows ? bytes_max / 4 * 3 : 0} {}
-
-    block_cache blocks;
-    row_cache rows;
 };
 
 } // namespace keel::inline v0::table
@@ -12281,9 +12849,9 @@ private:
 
 #endif
 
-// ---- keel/table/log_run.hpp ----
-#ifndef KEEL_TABLE_LOG_RUN_HPP
-#define KEEL_TABLE_LOG_RUN_HPP
+// ---- keel/table/sealed_segment_reader.hpp ----
+#ifndef KEEL_TABLE_SEALED_SEGMENT_READER_HPP
+#define KEEL_TABLE_SEALED_SEGMENT_READER_HPP
 
 // A segment of the log that takes no more records, served where it lies: its sorted index says where a key's versions are, and each
 // record is verified on every read. The index is on the disk (a sealed segment) or was made by a scan (what a crash left); where one
@@ -12301,20 +12869,20 @@ private:
 namespace keel::inline v0::table {
 
 template <checksum_policy C, io::file_system Fs>
-class log_run {
+class sealed_segment_reader {
 public:
     using file_type = typename Fs::file;
 
     /// `of.index` says where the index on the disk is; where there is none, `scanned` is it.
-    log_run(Fs fs, wal::closed_segment of, std::shared_ptr<wal::sorted_index const> scanned,
-            std::shared_ptr<read_cache> cache, std::shared_ptr<damage_listener const> listener,
-            std::shared_ptr<open_file_list> open_files = std::make_shared<open_file_list>())
-        : log_run{std::make_shared<lazy_file<Fs> const>(std::move(fs), of.path, std::move(open_files)), std::move(of),
-                  std::move(scanned), std::move(cache), std::move(listener)} {}
+    sealed_segment_reader(Fs fs, wal::closed_segment of, std::shared_ptr<wal::sorted_index const> scanned,
+                          std::shared_ptr<read_cache> cache, std::shared_ptr<damage_listener const> listener,
+                          std::shared_ptr<open_file_list> open_files = std::make_shared<open_file_list>())
+        : sealed_segment_reader{std::make_shared<lazy_file<Fs> const>(std::move(fs), of.path, std::move(open_files)),
+                                std::move(of), std::move(scanned), std::move(cache), std::move(listener)} {}
     /// The same file as another run reads.
-    log_run(std::shared_ptr<lazy_file<Fs> const> file, wal::closed_segment of,
-            std::shared_ptr<wal::sorted_index const> scanned, std::shared_ptr<read_cache> cache,
-            std::shared_ptr<damage_listener const> listener)
+    sealed_segment_reader(std::shared_ptr<lazy_file<Fs> const> file, wal::closed_segment of,
+                          std::shared_ptr<wal::sorted_index const> scanned, std::shared_ptr<read_cache> cache,
+                          std::shared_ptr<damage_listener const> listener)
         : file_{std::move(file)}, of_{std::move(of)}, on_disk_{of_.index.value_or(format::segment_section{})},
           shape_{format::block_bytes(of_.segment_bytes), scanned ? scanned->entries.size() : of_.records},
           cache_{std::move(cache)}, listener_{std::move(listener)}, made_{std::move(scanned)} {
@@ -12331,12 +12899,12 @@ public:
     /// Whether it still stands under its name. Errors: not_found.
     [[nodiscard]] result<void> named() const { return file_->named(); }
     /// The same without the records behind `last`.
-    [[nodiscard]] std::shared_ptr<log_run const> up_to(lsn last) const {
+    [[nodiscard]] std::shared_ptr<sealed_segment_reader const> up_to(lsn last) const {
         auto less = of_;
         for (auto& r : less.counted) r.last = std::min(r.last, last);
         std::erase_if(less.counted, [](lsn_range const& r) { return r.empty(); });
         std::lock_guard const hold{m_};
-        auto out = std::make_shared<log_run>(file_, std::move(less), made_, cache_, listener_);
+        auto out = std::make_shared<sealed_segment_reader>(file_, std::move(less), made_, cache_, listener_);
         out->unknown_ = unknown_;
         return out;
     }
@@ -12348,7 +12916,7 @@ public:
     /// newer.
     [[nodiscard]] result<bool> find(std::string_view key, std::uint64_t hash, lsn snapshot, read_version& into,
                                     lsn than = {}) const {
-        probe one{*this, key, snapshot};
+        lookup one{*this, key, snapshot};
         return one.locate(hash) ? one.finish(into, than) : false;
     }
     /// Whether a key may have a version here: the filter does not deny it. `hash`: the key's filter_hash.
@@ -12365,7 +12933,7 @@ public:
     /// About how many bytes of the segment belong to keys from `from` on and in front of `to`; no bound: to the end. Reads the index only.
     [[nodiscard]] result<std::uint64_t> bytes_between(std::optional<std::string> const& from,
                                                       std::optional<std::string> const& to) const {
-        walker at{*this};
+        index_reader at{*this};
         std::uint64_t begin = 0;
         auto end = shape_.entries;
         if (from) {
@@ -12384,9 +12952,9 @@ private:
     static constexpr std::size_t first_look_bytes = 256; // most records are shorter: one copy brings all of it
 
     /// Looks entries up; holds the block it read last.
-    class walker {
+    class index_reader {
     public:
-        explicit walker(log_run const& run) noexcept : run_{&run} {}
+        explicit index_reader(sealed_segment_reader const& run) noexcept : run_{&run} {}
 
         [[nodiscard]] std::string const& common() const noexcept {
             auto const* heap = run_->heap_.load(std::memory_order_acquire);
@@ -12439,25 +13007,25 @@ private:
         }
 
         /// Entries that have the prefix of a key: [first, last). Where there are none, both are where they would stand.
-        struct stretch {
+        struct index_range {
             std::uint64_t first;
             std::uint64_t last;
         };
-        result<stretch> equal_prefixes(std::string_view key) {
+        result<index_range> equal_prefixes(std::string_view key) {
             KEEL_TRY(run_->ready_index());
             auto const n = run_->shape_.entries;
             auto const& shared = common();
             if (auto const order = key.substr(0, shared.size()).compare(shared); order != 0)
-                return order < 0 ? stretch{0, 0} : stretch{n, n};
+                return order < 0 ? index_range{0, 0} : index_range{n, n};
             auto const prefix = format::key_prefix(key, shared.size());
             KEEL_TRY_LET(first, lower_bound_of_prefix(prefix));
             KEEL_TRY_LET(last, end_of_prefix(first, prefix));
-            return stretch{first, last};
+            return index_range{first, last};
         }
         /// Where entries go that cannot be read, if they may be in front of what is looked for and may be behind it.
         enum class unread : std::uint8_t { behind, in_front };
-        /// The first entry of the stretch that is not in front of (key, at): what the prefix does not tell apart, the records do.
-        result<std::uint64_t> lower_bound(stretch alike, std::string_view key, lsn at, read_version& scratch,
+        /// The first entry of the index_range that is not in front of (key, at): what the prefix does not tell apart, the records do.
+        result<std::uint64_t> lower_bound(index_range alike, std::string_view key, lsn at, read_version& scratch,
                                           unread go = unread::behind) {
             auto low = alike.first;
             auto high = alike.last;
@@ -12537,7 +13105,7 @@ private:
             auto const order = v.key.compare(key);
             return order < 0 || (order == 0 && v.at > at);
         }
-        result<std::uint64_t> lower_bound_of_readable(stretch alike, std::string_view key, lsn at,
+        result<std::uint64_t> lower_bound_of_readable(index_range alike, std::string_view key, lsn at,
                                                       read_version& scratch, unread go) {
             auto low = alike.first; // behind the last one that is known to be in front
             for (auto i = alike.first; i < alike.last; ++i) {
@@ -12641,7 +13209,7 @@ private:
             return format::read_index_entry(block_.data() + (i - begin_) * format::index_entry_bytes);
         }
 
-        log_run const* run_;
+        sealed_segment_reader const* run_;
         block_cache::block block_{};
         format::index_entry const* made_ = nullptr; ///< the index in memory, once there is one
         std::uint64_t begin_ = 0;                   ///< entries that are held: [begin_, begin_ + held_)
@@ -12651,9 +13219,9 @@ private:
 public:
     /// One look-up in steps, each of which asks for the memory of the next one: several side by side wait for it together. One thread's;
     /// run and key outlive it.
-    class probe {
+    class lookup {
     public:
-        probe(log_run const& of, std::string_view key, lsn snapshot) noexcept
+        lookup(sealed_segment_reader const& of, std::string_view key, lsn snapshot) noexcept
             : of_{&of}, key_{key}, snapshot_{snapshot}, at_{of} {}
 
         /// False: the key has no version here that is old enough.
@@ -12724,11 +13292,11 @@ public:
             return found;
         }
 
-        log_run const* of_;
+        sealed_segment_reader const* of_;
         std::string_view key_;
         lsn snapshot_;
-        walker at_;
-        std::optional<typename walker::stretch> alike_{};
+        index_reader at_;
+        std::optional<typename index_reader::index_range> alike_{};
     };
 
     /// Walks the versions that count, by key and the newest first, in either direction; or of each key the newest one that counts and is not
@@ -12736,7 +13304,8 @@ public:
     /// trouble and not valid: damaged() says what it cannot give, and either of the two calls behind that goes on.
     class cursor {
     public:
-        explicit cursor(std::shared_ptr<log_run const> of, lsn snapshot = lsn_max, versions which = versions::all)
+        explicit cursor(std::shared_ptr<sealed_segment_reader const> of, lsn snapshot = lsn_max,
+                        versions which = versions::all)
             : of_{std::move(of)}, at_{*of_}, snapshot_{std::min(snapshot, of_->newest())}, which_{which} {}
 
         void seek(std::string_view key) { start(key, false); }
@@ -12762,7 +13331,7 @@ public:
         [[nodiscard]] version current() const noexcept { return now_.what; }
         [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
 
-        [[nodiscard]] std::shared_ptr<log_run const> const& source() const noexcept { return of_; }
+        [[nodiscard]] std::shared_ptr<sealed_segment_reader const> const& source() const noexcept { return of_; }
         /// While it is in trouble: between which keys.
         [[nodiscard]] damaged_range damaged() {
             switch (where_) {
@@ -12795,7 +13364,7 @@ public:
             trouble_.reset();
             auto const alike = at_.equal_prefixes(key);
             if (!alike) return fail(alike.error(), stuck::everywhere);
-            auto const unread = before ? walker::unread::in_front : walker::unread::behind;
+            auto const unread = before ? index_reader::unread::in_front : index_reader::unread::behind;
             auto const from = at_.lower_bound(*alike, key, lsn_max, now_, unread);
             if (!from) return fail(from.error(), stuck::everywhere);
             i_ = front_ = *from;
@@ -12893,8 +13462,8 @@ public:
             valid_ = false;
         }
 
-        std::shared_ptr<log_run const> of_;
-        walker at_;
+        std::shared_ptr<sealed_segment_reader const> of_;
+        index_reader at_;
         static constexpr std::uint64_t steps_ahead = 12;
         static constexpr std::size_t look_bytes_min = 64;
         static constexpr unsigned unseen_in_a_row = 4; ///< entries, before it is found out how many more there are
@@ -12940,7 +13509,7 @@ private:
             auto const room = of_.end - offset;
             seen = look(offset, room, expected, into);
             if (seen.state != format::frame_state::intact) {
-                KEEL_TRY_LET(again, look_again(offset, room, into));
+                KEEL_TRY_LET(again, reread_uncached(offset, room, into));
                 seen = again;
             }
         }
@@ -12970,8 +13539,8 @@ private:
         return format::read_frame<C>(bytes, place);
     }
     /// Once more, exactly the frame's bytes and past the page cache, before a mismatch is believed.
-    [[nodiscard]] result<format::frame_view> look_again(std::uint64_t offset, std::uint64_t room,
-                                                        read_version& into) const {
+    [[nodiscard]] result<format::frame_view> reread_uncached(std::uint64_t offset, std::uint64_t room,
+                                                             read_version& into) const {
         format::frame_place const place{of_.salt, offset};
         auto bytes = into.bytes.room(format::frame_header_bytes);
         KEEL_TRY(read_medium(offset, bytes));
@@ -13247,499 +13816,6 @@ private:
 
 #endif
 
-// ---- keel/table/arena.hpp ----
-#ifndef KEEL_TABLE_ARENA_HPP
-#define KEEL_TABLE_ARENA_HPP
-
-// Memory that only grows and is given back as a whole: the storage of a memtable. One thread allocates; what was handed out may be
-// read by any.
-
-namespace keel::inline v0::table {
-
-class arena {
-public:
-    explicit arena(std::shared_ptr<io::large_page_pool> pages) : pages_{std::move(pages)} {}
-
-    /// `bytes` of memory at a multiple of 8, not initialised, valid as long as the arena.
-    [[nodiscard]] std::byte* allocate(std::size_t bytes) {
-        bytes = (bytes + 7) / 8 * 8;
-        if (bytes > left_) grow(bytes);
-        auto* const out = at_;
-        at_ += bytes;
-        left_ -= bytes;
-        used_ += bytes;
-        return out;
-    }
-    [[nodiscard]] std::size_t used_bytes() const noexcept { return used_; }
-
-private:
-    static constexpr std::size_t first_block_bytes = 4096;
-    static constexpr std::size_t block_bytes_max = io::large_page_bytes;
-
-    // Blocks double up to 2 MiB: an idle store stays small, a busy one does not allocate often.
-    void grow(std::size_t at_least) {
-        next_block_ = std::min(next_block_ * 2, block_bytes_max);
-        auto const size = std::max(at_least, next_block_);
-        blocks_.push_back(io::allocate_large(size, pages_));
-        at_ = blocks_.back().get();
-        left_ = size;
-    }
-
-    std::shared_ptr<io::large_page_pool> pages_;
-    std::vector<io::large_memory> blocks_{};
-    std::byte* at_ = nullptr;
-    std::size_t left_ = 0;
-    std::size_t used_ = 0;
-    std::size_t next_block_ = first_block_bytes / 2;
-};
-
-} // namespace keel::inline v0::table
-
-#endif
-
-// ---- keel/table/record_index.hpp ----
-#ifndef KEEL_TABLE_RECORD_INDEX_HPP
-#define KEEL_TABLE_RECORD_INDEX_HPP
-
-// Records in memory, found by key and walked in order. An insertion costs one place in a hash table; order is made when somebody
-// asks for it: a walk sorts the keys that are new since the last one and merges them with what was sorted before. A key is sorted once,
-// however often it is written. So a program that only puts never pays for order, one that walks pays for each key a few times at most, and
-// a walk takes one step a key and not one a version.
-//
-// An insertion has two steps. stage() copies the record and makes sure of all memory that it will need: it may throw, and then nothing has
-// changed. publish() makes the record visible and cannot fail. So a record can be written to the log between the two, and nothing that the
-// log holds is missing here for want of memory.
-//
-// Thread rules: one thread stages and publishes, any number look up and walk. m_ guards the sorted pieces; walkers take it, an insertion
-// never does. A published node does not change, but for the link of a key's first version, which leads to the newest. That link, the slots,
-// the table and newest_key_ are stored with release, once the node is complete, and loaded with acquire. So whoever comes to a node by any
-// of them sees it whole, and with it all that is older of its key: these links were stored before.
-// A walk comes from a key's first version to the newest that there is when it stands on the key. That may be one which was published
-// since the walk began, and then newer than the walk's snapshot: the walk goes on to older ones. It is never older than what the snapshot
-// sees: a snapshot is an LSN that was read with acquire after all up to it was published, and a link never leads back.
-
-namespace keel::inline v0::table {
-
-class record_index {
-public:
-    /// One version of one key; key and value lie behind it. The versions of a key form a ring: each leads to the one before it, the first
-    /// one to the newest.
-    struct node {
-        enum class place : std::uint8_t {
-            nothing, ///< only counted while it is staged
-            first,   ///< of its key
-            later,
-        };
-
-        std::uint64_t hash;
-        lsn at;
-        std::atomic<node const*> ring;
-        union {
-            node const* first;      ///< version of the key; of a later one
-            node const* key_before; ///< of a first one: the first version of the key that was inserted before this key
-            node* next_staged;      ///< until it is published: what is staged behind it
-        };
-        std::uint32_t value_bytes;
-        std::uint16_t key_bytes;
-        bool tombstone;
-        place in_ring;
-
-        [[nodiscard]] std::string_view key() const noexcept { return {text(), key_bytes}; }
-        [[nodiscard]] version view() const noexcept {
-            return {.key = key(), .value = {text() + key_bytes, value_bytes}, .at = at, .tombstone = tombstone};
-        }
-        [[nodiscard]] char const* text() const noexcept { return reinterpret_cast<char const*>(this + 1); }
-        /// The version of the same key before this one; nothing: there is none.
-        [[nodiscard]] node const* older() const noexcept {
-            return in_ring == place::first ? nullptr : ring.load(std::memory_order_relaxed);
-        }
-        /// The newest version of the key that there is now. Of a first version.
-        [[nodiscard]] node const* newest() const noexcept { return ring.load(std::memory_order_acquire); }
-        /// From this version on, the first that is not newer than `snapshot`; nothing: there is none.
-        [[nodiscard]] node const* seen_from(lsn snapshot) const noexcept {
-            auto const* n = this;
-            while (n != nullptr && n->at > snapshot) n = n->older();
-            return n;
-        }
-    };
-
-private:
-    /// Where the newest version of one key is, and beside it sixteen bits of the key's hash, so that most slots of other keys are passed
-    /// without a look at what they lead to. Addresses have 48 bits: Linux gives out larger ones only to those who ask for them.
-    class tagged {
-    public:
-        tagged() = default; ///< of no key
-        tagged(node const* to, std::uint64_t hash) noexcept
-            : bits_{reinterpret_cast<std::uintptr_t>(to) | hash >> address_bits << address_bits} {
-            KEEL_ASSERT(reinterpret_cast<std::uintptr_t>(to) >> address_bits == 0);
-        }
-        [[nodiscard]] node const* get() const noexcept {
-            return reinterpret_cast<node const*>(bits_ & ((std::uintptr_t{1} << address_bits) - 1));
-        }
-        [[nodiscard]] bool may_be(std::uint64_t hash) const noexcept { return (bits_ ^ hash) >> address_bits == 0; }
-
-    private:
-        static constexpr unsigned address_bits = 48;
-        static_assert(sizeof(std::uintptr_t) == 8);
-        std::uintptr_t bits_ = 0;
-    };
-
-    /// Open addressing.
-    struct hash_table {
-        using slot = std::atomic<tagged>;
-        static_assert(slot::is_always_lock_free);
-        hash_table(std::size_t size, std::shared_ptr<io::large_page_pool> const& pages)
-            : memory{io::allocate_large(size * sizeof(slot), pages)}, slots{new(memory.get()) slot[size]{}, size} {}
-        io::large_memory memory;
-        std::span<slot> slots;
-    };
-    /// The slot of the key: its own, or the free one it would take.
-    template <class Table>
-    [[nodiscard]] static auto& slot_of(Table& table, std::uint64_t hash, std::string_view key) noexcept {
-        auto const mask = table.slots.size() - 1;
-        for (auto i = static_cast<std::size_t>(hash) & mask;; i = (i + 1) & mask) {
-            auto const there = table.slots[i].load(std::memory_order_acquire);
-            auto const* const n = there.get();
-            if (n == nullptr || (there.may_be(hash) && n->hash == hash && n->key() == key)) return table.slots[i];
-        }
-    }
-
-public:
-    /// `pages`: where large pieces of its memory come from and go to; nothing: the heap.
-    explicit record_index(std::shared_ptr<io::large_page_pool> pages = {}) : pages_{std::move(pages)} { grow(); }
-
-    /// Copies a record that publish() will insert, behind those that are staged already; its LSN is given then. Throws std::bad_alloc, and
-    /// nothing has changed.
-    void stage(std::string_view key, std::string_view value, bool tombstone) {
-        while ((count_ + staged_count_ + 1) * 2 >= tables_.back()->slots.size()) grow();
-        auto* const fresh = make_node(key, value, tombstone);
-        (staged_last_ != nullptr ? staged_last_->next_staged : staged_first_) = fresh;
-        staged_last_ = fresh;
-        ++staged_count_;
-    }
-    /// Takes a place among the staged records for one that has no key: publish() passes over it.
-    void stage_nothing() {
-        stage({}, {}, false);
-        staged_last_->in_ring = node::place::nothing;
-    }
-    [[nodiscard]] std::size_t staged() const noexcept { return staged_count_; }
-    /// Forgets what was staged after the first `count`. Their memory is given back with the index.
-    void unstage(std::size_t count) noexcept {
-        if (count >= staged_count_) return;
-        auto* last = count == 0 ? nullptr : staged_first_;
-        for (std::size_t i = 1; i < count; ++i) last = last->next_staged;
-        (last != nullptr ? last->next_staged : staged_first_) = nullptr;
-        staged_last_ = last;
-        staged_count_ = count;
-    }
-    /// Inserts the first `count` staged records under the LSNs from `first` on. LSNs of one key grow, or come again with the same record.
-    void publish(lsn first, std::size_t count) noexcept {
-        KEEL_ASSERT(count <= staged_count_);
-        auto const* ahead = staged_first_;
-        std::size_t asked = 0;
-        for (std::size_t i = 0; i < count; ++i, first = first.next()) {
-            for (; count > 1 && asked < std::min(count, i + published_ahead); ++asked, ahead = ahead->next_staged)
-                prefetch(ahead->hash);
-            publish_first(first);
-        }
-    }
-
-    /// Asks for the memory that a key is looked for in first. `hash`: its filter_hash.
-    void prefetch(std::uint64_t hash) const noexcept {
-        auto const& slots = table_.load(std::memory_order_acquire)->slots;
-        keel::detail::prefetch(&slots[static_cast<std::size_t>(hash) & (slots.size() - 1)]);
-    }
-    [[nodiscard]] bool empty() const noexcept { return newest_key_.load(std::memory_order_acquire) == nullptr; }
-
-    /// The newest version of `key` that is not newer than `snapshot`; nothing where there is none.
-    [[nodiscard]] node const* find(std::string_view key, std::uint64_t hash, lsn snapshot) const noexcept {
-        auto const& table = *table_.load(std::memory_order_acquire);
-        auto const* const newest = slot_of(table, hash, key).load(std::memory_order_acquire).get();
-        return newest != nullptr ? newest->seen_from(snapshot) : nullptr;
-    }
-
-    /// Walks keys in either direction, over all that was inserted before it was made: of each key that has a version not newer than
-    /// `snapshot` the newest such one, or, forward only, all of them, the newest first.
-    class cursor {
-    public:
-        explicit cursor(record_index const& of, lsn snapshot = lsn_max, versions which = versions::newest_seen)
-            : pieces_{of.sorted()}, snapshot_{snapshot}, which_{which} {
-            standing_.reserve(pieces_->size());
-            for (auto const& p : *pieces_) standing_.push_back({p->data(), p->data(), p->data() + p->size()});
-        }
-
-        void seek(std::string_view key) {
-            place(key);
-            choose_next();
-        }
-        void seek_before(std::string_view key) {
-            KEEL_ASSERT(which_ == versions::newest_seen);
-            place(key);
-            choose_previous();
-        }
-        void seek_last() {
-            KEEL_ASSERT(which_ == versions::newest_seen);
-            for (auto& s : standing_) s.at = s.end;
-            choose_previous();
-        }
-        void next() {
-            if (which_ == versions::all && (now_ = now_->older()) != nullptr) return;
-            pass();
-        }
-        /// On to another key.
-        void pass() {
-            ++standing_[chosen_].at;
-            choose_next();
-        }
-        void previous() {
-            --standing_[chosen_].at;
-            choose_previous();
-        }
-
-        [[nodiscard]] bool valid() const noexcept { return now_ != nullptr; }
-        [[nodiscard]] version current() const noexcept { return now_->view(); }
-
-    private:
-        friend record_index;
-        struct sortable {
-            std::uint64_t high; ///< the first sixteen bytes of the key: most keys differ there
-            std::uint64_t low;
-            node const* what; ///< the key's first version
-        };
-        using piece = std::vector<sortable>;
-        using piece_list = std::vector<std::shared_ptr<piece const>>;
-        struct stand {
-            sortable const* begin;
-            sortable const* at; ///< forward: the next one; backward: behind it
-            sortable const* end;
-        };
-
-        [[nodiscard]] static sortable sortable_of(node const* n) noexcept {
-            auto const key = n->key();
-            return {format::key_prefix(key), format::key_prefix(key, 8), n};
-        }
-        [[nodiscard]] static bool in_front(sortable const& a, sortable const& b) noexcept {
-            if (a.high != b.high) return a.high < b.high;
-            if (a.low != b.low) return a.low < b.low;
-            return a.what->key() < b.what->key();
-        }
-
-        void place(std::string_view key) {
-            auto const high = format::key_prefix(key);
-            auto const low = format::key_prefix(key, 8);
-            auto const less = [&](sortable const& s) {
-                if (s.high != high) return s.high < high;
-                if (s.low != low) return s.low < low;
-                return s.what->key() < key;
-            };
-            for (auto& s : standing_) s.at = std::partition_point(s.begin, s.end, less);
-        }
-        /// To the next key of which something is seen. No key is in two pieces.
-        void choose_next() noexcept {
-            for (stand* first = nullptr;; ++first->at, first = nullptr) {
-                for (auto& s : standing_)
-                    if (s.at != s.end && (first == nullptr || in_front(*s.at, *first->at))) first = &s;
-                now_ = nullptr;
-                if (first == nullptr) return;
-                chosen_ = static_cast<std::size_t>(first - standing_.data());
-                if (first->end - first->at > ahead) keel::detail::prefetch(first->at[ahead].what);
-                now_ = first->at->what->newest()->seen_from(snapshot_);
-                if (now_ != nullptr) return;
-            }
-        }
-        void choose_previous() noexcept {
-            for (stand* last = nullptr;; --last->at, last = nullptr) {
-                for (auto& s : standing_)
-                    if (s.at != s.begin && (last == nullptr || in_front(last->at[-1], s.at[-1]))) last = &s;
-                now_ = nullptr;
-                if (last == nullptr) return;
-                chosen_ = static_cast<std::size_t>(last - standing_.data());
-                if (last->at - last->begin > ahead) keel::detail::prefetch(last->at[-1 - ahead].what);
-                now_ = last->at[-1].what->newest()->seen_from(snapshot_);
-                if (now_ != nullptr) return;
-            }
-        }
-
-        static constexpr std::ptrdiff_t ahead = 4; ///< keys whose memory is asked for before the walk is there
-
-        std::shared_ptr<piece_list const> pieces_;
-        lsn snapshot_;
-        versions which_;
-        std::vector<stand> standing_{};
-        std::size_t chosen_ = 0;
-        node const* now_ = nullptr;
-    };
-
-private:
-    using sortable = cursor::sortable;
-    using piece = cursor::piece;
-    using piece_list = cursor::piece_list;
-
-    static constexpr std::size_t first_slots = 256;
-    static constexpr std::size_t small_piece =
-        64; ///< a smaller one takes new keys; a larger one joins those of its size
-    static constexpr std::size_t published_ahead = 16; ///< of a batch: slots that are asked for before they are written
-
-    /// Readers may stand in a smaller table meanwhile: it stays, and has all that they may see.
-    void grow() {
-        auto bigger = std::make_unique<hash_table>(tables_.empty() ? first_slots : tables_.back()->slots.size() * 4,
-                                                   pages_);
-        auto const mask = bigger->slots.size() - 1;
-        tables_.reserve(tables_.size() + 1);
-        if (!tables_.empty())
-            for (auto const& slot : tables_.back()->slots) {
-                auto const moved = slot.load(std::memory_order_relaxed);
-                if (moved.get() == nullptr) continue;
-                auto i = static_cast<std::size_t>(moved.get()->hash) & mask;
-                while (bigger->slots[i].load(std::memory_order_relaxed).get() != nullptr) i = (i + 1) & mask;
-                bigger->slots[i].store(moved, std::memory_order_relaxed);
-            }
-        tables_.push_back(std::move(bigger));
-        table_.store(tables_.back().get(), std::memory_order_release);
-    }
-
-    [[nodiscard]] node* make_node(std::string_view key, std::string_view value, bool tombstone) {
-        auto* const memory = memory_.allocate(sizeof(node) + key.size() + value.size());
-        auto* const n = new (memory) node{.hash = format::filter_hash(key),
-                                          .at = {},
-                                          .ring = nullptr,
-                                          .next_staged = nullptr,
-                                          .value_bytes = static_cast<std::uint32_t>(value.size()),
-                                          .key_bytes = static_cast<std::uint16_t>(key.size()),
-                                          .tombstone = tombstone,
-                                          .in_ring = node::place::first};
-        auto* const text = memory + sizeof(node);
-        if (!key.empty()) std::memcpy(text, key.data(), key.size());
-        if (!value.empty()) std::memcpy(text + key.size(), value.data(), value.size());
-        return n;
-    }
-    /// stage() has made the table large enough.
-    void publish_first(lsn at) noexcept {
-        auto* const n = staged_first_;
-        staged_first_ = n->next_staged;
-        if (--staged_count_ == 0) staged_last_ = nullptr;
-        if (n->in_ring == node::place::nothing) return;
-        n->at = at;
-        auto& slot = slot_of(*tables_.back(), n->hash, n->key());
-        if (auto const* const before = slot.load(std::memory_order_relaxed).get(); before != nullptr) {
-            // Nodes are this index's own, and made without const.
-            auto* const first = const_cast<node*>(before->in_ring == node::place::first ? before : before->first);
-            n->in_ring = node::place::later;
-            n->first = first;
-            n->ring.store(before, std::memory_order_relaxed);
-            slot.store({n, n->hash}, std::memory_order_release);
-            first->ring.store(n, std::memory_order_release);
-            return;
-        }
-        n->ring.store(n, std::memory_order_relaxed);
-        n->key_before = newest_key_.load(std::memory_order_relaxed);
-        ++count_;
-        slot.store({n, n->hash}, std::memory_order_release);
-        newest_key_.store(n, std::memory_order_release);
-    }
-
-    /// All keys inserted so far, as sorted pieces, few of them.
-    [[nodiscard]] std::shared_ptr<piece_list const> sorted() const {
-        std::lock_guard const hold{m_};
-        auto const* const newest = newest_key_.load(std::memory_order_acquire);
-        if (newest == sorted_upto_) return pieces_;
-        auto fresh = std::make_shared<piece>();
-        for (auto const* n = newest; n != sorted_upto_; n = n->key_before) fresh->push_back(cursor::sortable_of(n));
-        std::ranges::sort(*fresh, cursor::in_front);
-        auto next = std::make_shared<piece_list>(*pieces_);
-        next->push_back(std::move(fresh));
-        while (next->size() > 1 && joins((*next)[next->size() - 2]->size(), next->back()->size())) {
-            auto const& larger = *(*next)[next->size() - 2];
-            auto both = std::make_shared<piece>();
-            both->reserve(larger.size() + next->back()->size());
-            std::ranges::merge(larger, *next->back(), std::back_inserter(*both), cursor::in_front);
-            next->pop_back();
-            next->back() = std::move(both);
-        }
-        pieces_ = std::move(next);
-        sorted_upto_ = newest;
-        return pieces_;
-    }
-    /// Whether a piece is merged with the one behind it: of large ones those of like size.
-    [[nodiscard]] static constexpr bool joins(std::size_t size, std::size_t behind) noexcept {
-        return size < std::max(small_piece, 2 * behind);
-    }
-
-    std::shared_ptr<io::large_page_pool> pages_;
-    arena memory_{pages_};
-    std::size_t count_ = 0; ///< keys
-    node* staged_first_ = nullptr;
-    node* staged_last_ = nullptr;
-    std::size_t staged_count_ = 0;
-    std::vector<std::unique_ptr<hash_table>> tables_{}; ///< the last one is used
-    std::atomic<hash_table const*> table_{nullptr};
-    std::atomic<node const*> newest_key_{nullptr}; ///< first version of the key inserted last
-    mutable std::mutex m_;
-    mutable std::shared_ptr<piece_list const> pieces_{std::make_shared<piece_list const>()};
-    mutable node const* sorted_upto_ = nullptr; ///< newest_key_ as of the pieces
-};
-
-} // namespace keel::inline v0::table
-
-#endif
-
-// ---- keel/table/memtable.hpp ----
-#ifndef KEEL_TABLE_MEMTABLE_HPP
-#define KEEL_TABLE_MEMTABLE_HPP
-
-// The newest records in memory, every version of every key: what one segment takes until it is sealed and served from where it lies.
-//
-// Thread rules: one thread stages and applies records (under the writer's mutex), any number read. Cursors are one thread's; they and the views they
-// give live as long as the memtable.
-
-namespace keel::inline v0::table {
-
-class memtable {
-public:
-    memtable(segment_id of, std::shared_ptr<io::large_page_pool> pages) : of_{of}, written_{std::move(pages)} {}
-
-    /// The segment that has the same records.
-    [[nodiscard]] segment_id segment() const noexcept { return of_; }
-
-    [[nodiscard]] bool empty() const noexcept { return written_.empty(); }
-
-    /// Copies a record that apply() will make visible; one without a key is only counted. Throws std::bad_alloc, and nothing has changed.
-    void stage(format::frame_type type, std::string_view key, std::string_view value) {
-        bool const erases = type == format::frame_type::erase;
-        if (erases || type == format::frame_type::put) written_.stage(key, value, erases);
-        else written_.stage_nothing();
-    }
-    [[nodiscard]] std::size_t staged() const noexcept { return written_.staged(); }
-    /// Forgets what was staged after the first `count`.
-    void unstage(std::size_t count) noexcept { written_.unstage(count); }
-    /// Makes the first `count` staged records visible under the LSNs from `first` on.
-    void apply(lsn first, std::size_t count) noexcept { written_.publish(first, count); }
-
-    /// Asks for the memory that find() looks at first. `hash`: the key's filter_hash.
-    void prefetch(std::uint64_t hash) const noexcept { written_.prefetch(hash); }
-    /// The newest version of `key` that is not newer than `snapshot`; nothing where there is none.
-    [[nodiscard]] std::optional<version> find(std::string_view key, std::uint64_t hash, lsn snapshot) const noexcept {
-        auto const* const n = written_.find(key, hash, snapshot);
-        if (n == nullptr) return std::nullopt;
-        return n->view();
-    }
-
-    /// Walks keys in either direction, of each the newest version that `snapshot` sees, or, forward only, all of them.
-    class cursor : public record_index::cursor {
-    public:
-        explicit cursor(memtable const& of, lsn snapshot = lsn_max, versions which = versions::newest_seen)
-            : record_index::cursor{of.written_, snapshot, which} {}
-    };
-
-private:
-    segment_id of_;
-    record_index written_;
-};
-
-} // namespace keel::inline v0::table
-
-#endif
-
 // ---- keel/table/index_maker.hpp ----
 #ifndef KEEL_TABLE_INDEX_MAKER_HPP
 #define KEEL_TABLE_INDEX_MAKER_HPP
@@ -13987,9 +14063,9 @@ namespace keel::inline v0::format {
 
 #endif
 
-// ---- keel/table/table_writer.hpp ----
-#ifndef KEEL_TABLE_TABLE_WRITER_HPP
-#define KEEL_TABLE_TABLE_WRITER_HPP
+// ---- keel/table/sstable_builder.hpp ----
+#ifndef KEEL_TABLE_SSTABLE_BUILDER_HPP
+#define KEEL_TABLE_SSTABLE_BUILDER_HPP
 
 // Writes one table (format/table.hpp) from versions that come in order. Nothing refers to the file until its manifest edit is durable,
 // and the edit is not made before finish() returned: the bytes are on the disk by then; the name is once its folder is synced.
@@ -14008,15 +14084,15 @@ struct table_birth {
 };
 
 template <checksum_policy C, compression_policy P, io::file_system Fs>
-class table_writer {
+class sstable_builder {
 public:
     static constexpr std::size_t block_bytes = 4 * KiB;
 
     /// Makes the file anew, whatever an earlier attempt left under the name.
-    [[nodiscard]] static result<table_writer> create(Fs& fs, std::string const& path, table_birth const& birth) {
+    [[nodiscard]] static result<sstable_builder> create(Fs& fs, std::string const& path, table_birth const& birth) {
         if (auto gone = fs.remove(path); !gone && gone.error().code != errc::not_found) return failure(gone.error());
         KEEL_TRY_LET(file, fs.open(path, io::access::read_write, io::creation::must_not_exist));
-        return table_writer{std::move(file), birth};
+        return sstable_builder{std::move(file), birth};
     }
 
     /// Versions come by key, and of one key the newest first.
@@ -14068,7 +14144,7 @@ private:
     static constexpr std::size_t flush_bytes = 256 * KiB;
     static constexpr std::uint64_t hand_over_bytes = MiB; ///< a few milliseconds of a disk's time
 
-    table_writer(typename Fs::file file, table_birth const& birth) : file_{std::move(file)} {
+    sstable_builder(typename Fs::file file, table_birth const& birth) : file_{std::move(file)} {
         header_.store = birth.store;
         header_.id = birth.id;
         header_.salt = birth.salt;
@@ -14335,9 +14411,9 @@ template <checksum_policy C, io::file_system Fs>
 
 #endif
 
-// ---- keel/table/sorted_table.hpp ----
-#ifndef KEEL_TABLE_SORTED_TABLE_HPP
-#define KEEL_TABLE_SORTED_TABLE_HPP
+// ---- keel/table/sstable_reader.hpp ----
+#ifndef KEEL_TABLE_SSTABLE_READER_HPP
+#define KEEL_TABLE_SSTABLE_READER_HPP
 
 // A table (format/table.hpp), read: point look-ups and walks. Nothing is opened or read before the first of them, and then only what it
 // needs: the header, the root, a filter block that says no, or an index block and a block. Every block is verified when it is loaded;
@@ -14354,17 +14430,17 @@ template <checksum_policy C, io::file_system Fs>
 namespace keel::inline v0::table {
 
 template <checksum_policy C, compression_policy P, table_access_policy A, io::file_system Fs>
-class sorted_table {
+class sstable_reader {
 public:
     using file_type = typename Fs::file;
 
-    sorted_table(Fs fs, std::string path, format::table_entry of, std::shared_ptr<read_cache> cache,
-                 std::shared_ptr<damage_listener const> listener,
-                 std::shared_ptr<open_file_list> open_files = std::make_shared<open_file_list>())
-        : sorted_table{std::make_shared<lazy_file<Fs> const>(std::move(fs), std::move(path), std::move(open_files)),
-                       std::move(of), std::move(cache), std::move(listener)} {}
-    sorted_table(std::shared_ptr<lazy_file<Fs> const> file, format::table_entry of, std::shared_ptr<read_cache> cache,
-                 std::shared_ptr<damage_listener const> listener)
+    sstable_reader(Fs fs, std::string path, format::table_entry of, std::shared_ptr<read_cache> cache,
+                   std::shared_ptr<damage_listener const> listener,
+                   std::shared_ptr<open_file_list> open_files = std::make_shared<open_file_list>())
+        : sstable_reader{std::make_shared<lazy_file<Fs> const>(std::move(fs), std::move(path), std::move(open_files)),
+                         std::move(of), std::move(cache), std::move(listener)} {}
+    sstable_reader(std::shared_ptr<lazy_file<Fs> const> file, format::table_entry of, std::shared_ptr<read_cache> cache,
+                   std::shared_ptr<damage_listener const> listener)
         : file_{std::move(file)}, of_{std::move(of)}, cache_{std::move(cache)}, listener_{std::move(listener)} {}
 
     [[nodiscard]] format::table_entry const& entry() const noexcept { return of_; }
@@ -14388,8 +14464,8 @@ public:
     [[nodiscard]] bool is_damaged() const noexcept { return damaged_.load(std::memory_order_relaxed); }
     void note_damaged() const noexcept { damaged_.store(true, std::memory_order_relaxed); }
     /// The same file, as the manifest names it now.
-    [[nodiscard]] std::shared_ptr<sorted_table const> renamed(format::table_entry const& now) const {
-        auto out = std::make_shared<sorted_table const>(file_, now, cache_, listener_);
+    [[nodiscard]] std::shared_ptr<sstable_reader const> renamed(format::table_entry const& now) const {
+        auto out = std::make_shared<sstable_reader const>(file_, now, cache_, listener_);
         if (is_damaged()) out->note_damaged();
         return out;
     }
@@ -14401,8 +14477,8 @@ public:
     }
     /// The same. What it finds among cached records is copied to `row`, which `into` then points into.
     [[nodiscard]] result<bool> find(std::string_view key, std::uint64_t hash, lsn snapshot, read_version& into,
-                                    row_cache::room* row) const {
-        probe one{*this, key, hash, snapshot, row};
+                                    row_cache::row_buffer* row) const {
+        lookup one{*this, key, hash, snapshot, row};
         KEEL_TRY_LET(may_be, one.locate());
         return may_be ? one.finish(into) : false;
     }
@@ -14461,7 +14537,7 @@ private:
     /// Finds blocks by key, and walks them.
     class index_walk {
     public:
-        explicit index_walk(sorted_table const& of) noexcept : of_{&of} {}
+        explicit index_walk(sstable_reader const& of) noexcept : of_{&of} {}
 
         /// To the first block whose largest key is not less than `key`.
         result<void> seek(std::string_view key) {
@@ -14555,7 +14631,7 @@ private:
             valid_ = i_ < list_->size();
         }
 
-        sorted_table const* of_;
+        sstable_reader const* of_;
         fence_list const* list_ = nullptr; ///< the index block it is in, or the index that was made anew
         bool is_made_ = false;
         std::size_t leaf_ = 0; ///< in the root
@@ -14567,11 +14643,11 @@ private:
 public:
     /// One look-up in steps, each of which asks for the memory of the next one: several side by side wait for it together. One thread's;
     /// table, key and `row` outlive it.
-    class probe {
+    class lookup {
     public:
         /// `hash`: the key's filter_hash. `row`: where a cached record is copied to, if the look-up may come from there.
-        probe(sorted_table const& of, std::string_view key, std::uint64_t hash, lsn snapshot,
-              row_cache::room* row) noexcept
+        lookup(sstable_reader const& of, std::string_view key, std::uint64_t hash, lsn snapshot,
+               row_cache::row_buffer* row) noexcept
             : of_{&of}, key_{key}, hash_{hash}, snapshot_{snapshot}, row_{row}, at_{of} {}
 
         /// False: the key is not in the table.
@@ -14611,7 +14687,7 @@ public:
                 return true;
             }
             // Versions of one key may go on in the next block.
-            for (; at_.valid(); at_.next(), block_.let_go()) {
+            for (; at_.valid(); at_.next(), block_.release()) {
                 if (!block_) KEEL_TRY(search());
                 if (!in_.valid()) continue;
                 if (in_.key() != key_) return false;
@@ -14639,7 +14715,7 @@ public:
             auto& cache = *of_->cache_;
             if (auto block = cache.blocks.find(name)) return block_.share(std::move(block)), result<void>{};
             KEEL_TRY_LET(fresh, of_->read_block(where));
-            // Where its records were kept before and are not what is asked for, the block is.
+            // If all its rows are cached already, cache the block instead.
             taken_apart_ = cache.rows.wants_block(where.bytes) && take_apart(fresh);
             if (!taken_apart_) cache.blocks.add(name, fresh);
             block_.share(std::move(fresh));
@@ -14670,16 +14746,16 @@ public:
             return any && all && in.whole();
         }
 
-        sorted_table const* of_;
+        sstable_reader const* of_;
         std::string_view key_;
         std::uint64_t hash_;
         lsn snapshot_;
-        row_cache::room* row_;
+        row_cache::row_buffer* row_;
         bool is_row_ = false; ///< it was found there:
         version in_row_{};
         index_walk at_;
         bool taken_apart_ = false; ///< its records are kept by themselves
-        held_block block_{};
+        pinned_block block_{};
         format::block_reader in_{}; ///< of block_, where there is one
     };
 
@@ -14687,7 +14763,7 @@ public:
     /// damaged() says what it cannot give, and either of the two calls behind that goes on.
     class cursor {
     public:
-        explicit cursor(std::shared_ptr<sorted_table const> of) : of_{std::move(of)}, at_{*of_} {}
+        explicit cursor(std::shared_ptr<sstable_reader const> of) : of_{std::move(of)}, at_{*of_} {}
 
         void seek(std::string_view key) {
             start(key);
@@ -14740,7 +14816,7 @@ public:
         }
         [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
 
-        [[nodiscard]] std::shared_ptr<sorted_table const> const& table() const noexcept { return of_; }
+        [[nodiscard]] std::shared_ptr<sstable_reader const> const& table() const noexcept { return of_; }
         /// The key whose versions pass() is not behind yet, because it met damage.
         [[nodiscard]] std::optional<std::string> const& passed() const noexcept { return passed_; }
         /// While it is in trouble: between which keys.
@@ -14825,11 +14901,11 @@ public:
             valid_ = false;
         }
 
-        std::shared_ptr<sorted_table const> of_;
+        std::shared_ptr<sstable_reader const> of_;
         index_walk at_;
         /// Most walks are short and end in the block where they begin: another one will want it. A long one would push out everything else.
         static constexpr bool first_block = true;
-        held_block block_{};
+        pinned_block block_{};
         format::block_reader in_{};
         bool valid_ = false;
         std::optional<error> trouble_{};
@@ -14865,7 +14941,7 @@ private:
         else return false;
     }
     /// A block of records. `keep`: it is worth keeping in the cache. After an error there is nothing of use in `into`.
-    [[nodiscard]] result<void> load(format::block_place where, bool keep, held_block& into) const {
+    [[nodiscard]] result<void> load(format::block_place where, bool keep, pinned_block& into) const {
         if (!through_cache()) return copy_block(where, into);
         auto const name = name_of(where);
         if (auto block = cache_->blocks.find(name)) {
@@ -14879,7 +14955,7 @@ private:
         return {};
     }
     /// Into the reader's own memory. Of a table that has no packed blocks.
-    [[nodiscard]] result<void> copy_block(format::block_place where, held_block& into) const {
+    [[nodiscard]] result<void> copy_block(format::block_place where, pinned_block& into) const {
         KEEL_TRY(is_inside(where));
         auto const fetch = [this](auto offset, byte_span out) {
             if constexpr (A::caches_blocks) return file_->fetch(offset, out);
@@ -15142,7 +15218,7 @@ private:
     }
     /// What an index is made of.
     struct block_source {
-        sorted_table const& of;
+        sstable_reader const& of;
         bool read_failed = false; ///< the medium did not give one
 
         [[nodiscard]] std::optional<fence_list> leaf(format::block_place where) {
@@ -15154,7 +15230,7 @@ private:
             return out;
         }
         [[nodiscard]] std::optional<key_ends> ends(format::block_place where) {
-            held_block block;
+            pinned_block block;
             if (!is_right(of.load(where, false, block))) return std::nullopt;
             format::block_reader in{payload_of(block.view())};
             in.last();
@@ -15299,9 +15375,9 @@ private:
 
 #endif
 
-// ---- keel/engine/levels.hpp ----
-#ifndef KEEL_ENGINE_LEVELS_HPP
-#define KEEL_ENGINE_LEVELS_HPP
+// ---- keel/engine/version_set.hpp ----
+#ifndef KEEL_ENGINE_VERSION_SET_HPP
+#define KEEL_ENGINE_VERSION_SET_HPP
 
 // Where an engine's records are: in memory for the segment being written, in the sealed segments themselves for what came before, in
 // tables for what was merged. The log tells of every step (wal::record_sink): records as they become visible, a segment that begins,
@@ -15314,7 +15390,7 @@ private:
 // Thread rules: the log's writer, under its mutex, and compaction change, each in one step under change_; any number read, each through a view() that
 // stays what it is while it is held. A reader without a snapshot takes the view first and asks for the log's visible LSN then: what
 // compaction had forgotten when the view was made was superseded at or below that LSN. Whatever the view lacks of what became visible
-// since is newer than all it has. A snapshot is held (moments.hpp) before its view is taken.
+// since is newer than all it has. A snapshot is held (snapshot_list.hpp) before its view is taken.
 //
 // Where a part cannot be read, what it may hold of a key is between two LSNs: a version from a newer part, or one that is newer than those,
 // answers all the same, and nothing older does (a stale value is a wrong value).
@@ -15323,10 +15399,10 @@ namespace keel::inline v0::detail {
 
 /// The parts of a store as one reader sees them.
 template <class Config>
-struct level_view {
-    using run = table::log_run<typename Config::checksum, typename Config::file_system>;
-    using table_type = table::sorted_table<typename Config::checksum, typename Config::compression,
-                                           typename Config::table_access, typename Config::file_system>;
+struct store_version {
+    using run = table::sealed_segment_reader<typename Config::checksum, typename Config::file_system>;
+    using table_type = table::sstable_reader<typename Config::checksum, typename Config::compression,
+                                             typename Config::table_access, typename Config::file_system>;
     using level = std::vector<std::shared_ptr<table_type const>>; ///< by key
 
     std::vector<std::shared_ptr<table::memtable const>> memory{}; ///< in the order they were begun
@@ -15395,7 +15471,7 @@ struct level_view {
         return true;
     }
     /// The LSN of a version of `key` behind `since`; 0 where there is none. Reads no part that has nothing so new.
-    [[nodiscard]] result<lsn> newer(std::string_view key, lsn since) const {
+    [[nodiscard]] result<lsn> lsn_after(std::string_view key, lsn since) const {
         auto const hash = format::filter_hash(key);
         for (auto const& m : memory)
             if (auto const v = m->find(key, hash, lsn_max); v && v->at > since) return v->at;
@@ -15405,7 +15481,7 @@ struct level_view {
             KEEL_TRY_LET(any, r->find(key, hash, lsn_max, there, since));
             if (any) return there.what.at;
         }
-        KEEL_TRY_LET(on_top, find_on_top(key, hash, lsn_max, since, there));
+        KEEL_TRY_LET(on_top, find_level0(key, hash, lsn_max, since, there));
         if (on_top) return there.what.at;
         for (std::size_t n = 1; n < tables.size(); ++n) {
             KEEL_TRY_LET(any, find_in(tables[n], begins_behind(n, key), key, hash, lsn_max, there, nullptr, since));
@@ -15415,8 +15491,8 @@ struct level_view {
     }
     /// The LSN of some version behind `since` of a key from `from` on and in front of `to`; 0 where there is none. Takes time in
     /// proportion to what was written in the range since then, and to what the same segments hold of it.
-    [[nodiscard]] result<lsn> newer_in(std::optional<std::string> const& from, std::optional<std::string> const& to,
-                                       lsn since) const {
+    [[nodiscard]] result<lsn> any_write_after(std::optional<std::string> const& from,
+                                              std::optional<std::string> const& to, lsn since) const {
         for (auto const& m : memory) {
             table::memtable::cursor at{*m};
             at.seek(from ? std::string_view{*from} : std::string_view{});
@@ -15480,7 +15556,7 @@ private:
         }
     }
     /// The newest version in level 0 that is not newer than `snapshot`, and newer than `than`.
-    [[nodiscard]] result<bool> find_on_top(std::string_view key, std::uint64_t hash, lsn snapshot, lsn than,
+    [[nodiscard]] result<bool> find_level0(std::string_view key, std::uint64_t hash, lsn snapshot, lsn than,
                                            table::read_version& into) const {
         for (auto const& t : tables.front()) {
             if (t->entry().lsns.last <= than) break;
@@ -15501,7 +15577,7 @@ private:
     class look_up {
     public:
         /// Asks for what memory will be asked for, and every filter.
-        look_up(level_view const& in, std::string_view key) : in_{&in}, key_{key}, hash_{format::filter_hash(key)} {
+        look_up(store_version const& in, std::string_view key) : in_{&in}, key_{key}, hash_{format::filter_hash(key)} {
             for (auto const& m : in.memory) m->prefetch(hash_);
             for (auto const& r : in.runs) r->prefetch(hash_);
             for (std::size_t n = 1; n < in.tables.size(); ++n) {
@@ -15615,7 +15691,7 @@ private:
         /// Nothing newer is in this run, or further down.
         [[nodiscard]] bool done_with(run const& r) const noexcept { return best_ && r.newest() <= best_->at; }
 
-        level_view const* in_;
+        store_version const* in_;
         std::string_view key_;
         std::uint64_t hash_;
         std::array<std::size_t, format::table_levels> behind_{}; ///< where each level has the key, if it has it
@@ -15624,17 +15700,17 @@ private:
         std::optional<table::version> best_{};
         table::read_version kept_{};
         table::read_version next_{};
-        std::optional<error> unread_{};               ///< why some part has no answer,
-        lsn unread_up_to_{};                          ///< and how new one from there could be
-        table::row_cache::room row_;                  ///< a record that was kept by itself
-        std::optional<typename run::probe> in_run_{}; ///< what was located ahead
-        std::optional<typename table_type::probe> in_table_{};
+        std::optional<error> unread_{};                ///< why some part has no answer,
+        lsn unread_up_to_{};                           ///< and how new one from there could be
+        table::row_cache::row_buffer row_;             ///< a record that was kept by itself
+        std::optional<typename run::lookup> in_run_{}; ///< what was located ahead
+        std::optional<typename table_type::lookup> in_table_{};
     };
     /// Bounds may be cut short, so that two tables may have the key; all versions of it are in one. `than`: tables that have nothing newer
     /// are not asked.
     [[nodiscard]] static result<bool> find_in(level const& in, std::size_t behind, std::string_view key,
                                               std::uint64_t hash, lsn snapshot, table::read_version& into,
-                                              table::row_cache::room* row = nullptr, lsn than = {}) {
+                                              table::row_cache::row_buffer* row = nullptr, lsn than = {}) {
         for (auto t = behind; t-- > 0;) {
             if (!in[t]->entry().may_have(key)) return false;
             if (in[t]->entry().lsns.last <= than) continue;
@@ -15648,15 +15724,15 @@ private:
 };
 
 template <class Config>
-class levels {
+class version_set {
 public:
-    using view_type = level_view<Config>;
+    using view_type = store_version<Config>;
     using run = typename view_type::run;
 
     using table_type = typename view_type::table_type;
     using fs_type = typename Config::file_system;
 
-    explicit levels(fs_type fs, std::size_t cache_bytes, table::open_file_limits open_files = {})
+    explicit version_set(fs_type fs, std::size_t cache_bytes, table::open_file_limits open_files = {})
         : fs_{std::move(fs)}, open_files_{std::make_shared<table::open_file_list>(open_files)},
           cache_{std::make_shared<table::read_cache>(cache_bytes, Config::table_access::caches_blocks)},
           now_{std::make_shared<view_type const>(empty_view(damage_))} {
@@ -15668,8 +15744,8 @@ public:
     }
 
     [[nodiscard]] std::shared_ptr<view_type const> view() const { return now_.get(); }
-    /// The moments that readers hold.
-    [[nodiscard]] moments& held() const noexcept { return *held_; }
+    /// The snapshots that readers hold.
+    [[nodiscard]] snapshot_list& snapshots() const noexcept { return *held_; }
 
     /// What opening found. Before anybody reads or writes. `scanned` belongs to the segments that have no index on the disk.
     void mount(std::vector<std::pair<wal::closed_segment, std::shared_ptr<wal::sorted_index const>>> parts,
@@ -15739,7 +15815,7 @@ public:
     }
 
     /// Puts tables on top of the others: all at one LSN, behind which nothing was applied yet. By whoever tells of records.
-    void put_on_top(std::vector<std::shared_ptr<table_type const>> const& in) {
+    void add_level0(std::vector<std::shared_ptr<table_type const>> const& in) {
         std::lock_guard const hold{change_};
         auto next = *view();
         next.tables.front().insert(next.tables.front().end(), in.begin(), in.end());
@@ -15844,7 +15920,7 @@ private:
     std::shared_ptr<table::damage_listener const> listener_{std::make_shared<table::damage_listener const>(
         [noted = damage_](finding what) { noted->note(std::move(what)); })};
     std::shared_ptr<table::read_cache> cache_;
-    std::shared_ptr<moments> held_{std::make_shared<moments>()};
+    std::shared_ptr<snapshot_list> held_{std::make_shared<snapshot_list>()};
     std::shared_ptr<io::large_page_pool> pages_{std::make_shared<io::large_page_pool>()}; ///< from segment to segment
     std::shared_ptr<table::memtable> writing_{}; ///< takes what is staged from here on
     std::shared_ptr<table::memtable>
@@ -16237,7 +16313,7 @@ struct counted_range {
 // Which parts of a store are merged next, and where to. Pure: looks at a view, the catalog and the manifest's state, touches no file
 // but for the first and last key of a segment.
 //
-// The log is given back from its oldest end on, whole segments at a time, so that one LSN (the manifest's floor) says what tables hold.
+// The log is given back from its oldest end on, whole segments at a time, so that one LSN (the manifest's log_start_lsn) says what tables hold.
 // A segment takes part when it takes no more records and all that counts of it is durable. Everything merged into a level takes the
 // tables of that level with it that it overlaps, so tables of one level share no key. What was ingested goes with the log as far as that
 // goes: merged, or down a level as it is where it shares its keys with nothing else.
@@ -16289,15 +16365,15 @@ struct compaction_turns {
 /// One merge: what it reads and what it puts in its place.
 template <class Config>
 struct compaction_job {
-    using view_type = level_view<reading_config<Config>>;
+    using view_type = store_version<reading_config<Config>>;
 
     std::vector<std::shared_ptr<table::memtable const>> memory{};
     std::vector<std::shared_ptr<typename view_type::run const>> runs{};
     std::array<typename view_type::level, format::table_levels> tables{};
     std::vector<format::segment_entry> segments{}; ///< given up
-    format::segment_link base{};                   ///< the last one of them
-    lsn floor_before{};
-    lsn floor{};                              ///< all records at or below it are in tables afterwards
+    format::segment_link log_base{};               ///< the last one of them
+    lsn log_start_before{};
+    lsn log_start_lsn{};                      ///< all records at or below it are in tables afterwards
     std::uint64_t log_records = 0;            ///< how many between the two
     wal::lsn_set lost{};                      ///< declared so, there or elsewhere
     wal::lsn_set ingested{};                  ///< LSNs of tables of level 0: the log has nothing but their place
@@ -16318,7 +16394,7 @@ template <class Config>
 class compaction_picker {
 public:
     using job_type = compaction_job<Config>;
-    using view_type = level_view<reading_config<Config>>;
+    using view_type = store_version<reading_config<Config>>;
     using policy = typename Config::compaction;
 
     /// `proven`: all that opening found is durable. The view was taken after the parts: what takes no more records in these is in that.
@@ -16340,7 +16416,7 @@ public:
     [[nodiscard]] std::uint64_t log_bytes() const noexcept { return log_bytes_; }
 
     /// What the policy wants merged next; nothing where all is as it should be.
-    [[nodiscard]] result<std::optional<job_type>> due(compaction_turns& turns) {
+    [[nodiscard]] result<std::optional<job_type>> pick_due(compaction_turns& turns) {
         if (policy::log_bytes == 0) return std::optional<job_type>{};
         if (!log_.empty() && log_is_due()) return under_load(turns);
         turns.draining = 0;
@@ -16387,13 +16463,13 @@ public:
         return of_log(may_leave(log_, count) != 0 ? may_leave(log_, count) : log_.size());
     }
     /// The log, however short.
-    [[nodiscard]] result<std::optional<job_type>> rest() {
+    [[nodiscard]] result<std::optional<job_type>> pick_idle() {
         if (log_.empty()) return std::optional<job_type>{};
         return of_log(slice());
     }
 
     /// Everything, into one level; nothing where it is there already.
-    [[nodiscard]] result<std::optional<job_type>> all() {
+    [[nodiscard]] result<std::optional<job_type>> pick_full() {
         std::size_t in_use = 0;
         std::uint64_t bytes = log_bytes_;
         std::uint8_t deepest = 1;
@@ -16407,7 +16483,7 @@ public:
         job_type job;
         add_log(job, log_.size());
         job.tables = view_->tables;
-        job.tables.front() = ingested_up_to(job.floor);
+        job.tables.front() = ingested_up_to(job.log_start_lsn);
         bytes += bytes_of(job.tables.front());
         while (deepest + 1U < view_->tables.size() && target(deepest) < bytes) ++deepest;
         job.into = deepest;
@@ -16465,14 +16541,14 @@ private:
     /// How many of the first `n` parts may leave the log together: no other part has an LSN at or below their last.
     [[nodiscard]] std::size_t may_leave(part_list const& parts, std::size_t n) const {
         auto const last_in_front_of = [&](std::size_t end) {
-            auto last = state_.floor;
+            auto last = state_.log_start_lsn;
             for (std::size_t i = 0; i < end; ++i) last = std::max(last, last_of(*parts[i]));
             return last;
         };
         auto first_kept = first_kept_; // the first LSN of what stays
         for (auto i = n; i < parts.size(); ++i) first_kept = std::min(first_kept, first_of(*parts[i]));
         while (n > 0 && last_in_front_of(n) >= first_kept) first_kept = std::min(first_kept, first_of(*parts[--n]));
-        // A file below the floor is known to be given up by its header's first LSN: one that holds nothing yet waits for those behind it.
+        // Recovery knows a retired file by its first LSN, which is not above log_start_lsn. So an empty segment stays until the start passes it.
         while (n > 0 && parts[n - 1]->first > last_in_front_of(n)) --n;
         return n;
     }
@@ -16509,7 +16585,7 @@ private:
     static constexpr std::ptrdiff_t small_most = 64;
 
     [[nodiscard]] bool log_is_due() const {
-        auto last = state_.floor;
+        auto last = state_.log_start_lsn;
         for (auto const& p : log_) last = std::max(last, last_of(*p));
         auto const on_top = ingested_up_to(last);
         return log_bytes_ >= policy::log_bytes || ingested_is_due(on_top);
@@ -16527,13 +16603,13 @@ private:
 
     /// The first `count` parts of it.
     void add_log(job_type& job, std::size_t count) const {
-        job.floor_before = job.floor = state_.floor;
-        job.base = state_.base;
+        job.log_start_before = job.log_start_lsn = state_.log_start_lsn;
+        job.log_base = state_.log_base;
         for (std::size_t i = 0; i < count; ++i) {
             auto const& p = log_[i];
             job.segments.push_back(state_.segments.at(p->id));
-            if (auto const link = wal::link_of(*p); link.id) job.base = link;
-            job.floor = std::max(job.floor, last_of(*p));
+            if (auto const link = wal::link_of(*p); link.id) job.log_base = link;
+            job.log_start_lsn = std::max(job.log_start_lsn, last_of(*p));
             for (auto const& m : view_->memory)
                 if (m->segment() == p->id) job.memory.push_back(m);
             for (auto const& r : view_->runs)
@@ -16546,7 +16622,8 @@ private:
             job.ingested.add(t->entry().lsns);
             others.add(t->entry().lsns);
         }
-        for (auto const& gap : others.gaps_in({job.floor_before.next(), job.floor})) job.log_records += gap.size();
+        for (auto const& gap : others.gaps_in({job.log_start_before.next(), job.log_start_lsn}))
+            job.log_records += gap.size();
     }
 
     result<std::optional<job_type>> of_log(std::size_t count) const {
@@ -16713,8 +16790,8 @@ private:
     /// A job that takes nothing of the log.
     [[nodiscard]] job_type of_tables() const {
         job_type job;
-        job.floor_before = job.floor = state_.floor;
-        job.base = state_.base;
+        job.log_start_before = job.log_start_lsn = state_.log_start_lsn;
+        job.log_base = state_.log_base;
         return job;
     }
     /// One table of a level that is too large, in turn by key.
@@ -16734,9 +16811,9 @@ private:
         return job;
     }
 
-    /// What was ingested up to the job's floor, and what it overlaps. Those that share their keys with nothing else are only moved.
+    /// What was ingested up to the job's log_start_lsn, and what it overlaps. Those that share their keys with nothing else are only moved.
     void add_ingested(job_type& job, key_span& keys) const {
-        job.moved = ingested_up_to(job.floor);
+        job.moved = ingested_up_to(job.log_start_lsn);
         auto const shared = [&](auto const& t) {
             key_span own;
             own.include(t->entry());
@@ -16801,7 +16878,7 @@ private:
 // lies there. That is so if the newest version that was found and is seen
 //   - is at least as new as anything there can be: the whole table's last LSN, the LSN of a log record; or
 //   - comes from a newer part: the log, or a table that was ingested, beside a table of level 1 and above; a table beside one of a
-//     higher level (levels.hpp says why every version there is older); or
+//     higher level (version_set.hpp says why every version there is older); or
 //   - is of the same level: in another table, as tables of a level share no key; or in front of the damage in the same table, as a key's
 //     versions stand there the newest first; or
 //   - has a key that cannot be there: a filter that verifies denies it; it is not the one key that an index says the record has, or not
@@ -16924,7 +17001,7 @@ struct met_damage {
 template <class Config>
 class version_merge {
 public:
-    using view_type = level_view<Config>;
+    using view_type = store_version<Config>;
     using run = typename view_type::run;
     using table_type = typename view_type::table_type;
     using damage_type = met_damage<run, table_type>;
@@ -16939,7 +17016,7 @@ public:
     /// So many parts will be added: then none is moved.
     void expect(std::size_t parts) {
         parts_.reserve(parts);
-        levels_.reserve(parts);
+        versions_.reserve(parts);
         heap_.reserve(parts);
     }
     void add(table::memtable const& part) { enter<memory_part>(0, part, snapshot_, which_); }
@@ -17003,7 +17080,7 @@ public:
     /// Whether the damage may hold a version that is seen, of the key of `v` and newer than it. `v` was found in `part` (forward: it is
     /// top()), when so much damage had been `met`.
     [[nodiscard]] bool hides(damage_type const& d, table::version const& v, std::size_t part, std::uint64_t met) const {
-        if (v.at >= d.what.lsns.last || levels_[part] < d.level) return false;
+        if (v.at >= d.what.lsns.last || versions_[part] < d.level) return false;
         if (d.level != 0 && part == d.part) {
             bool const forward = way_ == direction::forward;
             bool const was_met_first = d.number <= met;
@@ -17031,7 +17108,7 @@ private:
     }
     template <class Part, class... Arguments>
     void enter(std::size_t level, Arguments&&... arguments) {
-        levels_.push_back(level);
+        versions_.push_back(level);
         auto& added = parts_.emplace_back(std::in_place_type<Part>, std::forward<Arguments>(arguments)...);
         auto& p = *std::get_if<Part>(&added);
         if (way_ == direction::forward) p.seek(from_ ? std::string_view{*from_} : std::string_view{});
@@ -17081,7 +17158,7 @@ private:
     }
     template <class Part>
     void note(Part& p, std::size_t part) {
-        damage_type d{.what = p.damaged(), .part = part, .level = levels_[part]};
+        damage_type d{.what = p.damaged(), .part = part, .level = versions_[part]};
         d.what.cut_to(from_, to_);
         // Of the key that is passed it has only older versions than those that were found.
         if (passes_) d.what.cut_to(table::key_after(passed_.view()), {});
@@ -17121,7 +17198,7 @@ private:
     lsn snapshot_;
     table::versions which_;
     std::vector<any_part> parts_{};
-    std::vector<std::size_t> levels_{}; ///< of the parts
+    std::vector<std::size_t> versions_{}; ///< of the parts
     std::vector<standing> heap_{};
     format::key_buffer passed_{};
     bool passes_ = false; ///< versions of that key
@@ -17134,7 +17211,7 @@ private:
 template <class Config>
 class merge_cursor {
 public:
-    using view_type = level_view<Config>;
+    using view_type = store_version<Config>;
 
     /// `skips`: goes on where keys cannot be read; else it ends there.
     merge_cursor(std::shared_ptr<view_type const> of, lsn snapshot, bool skips)
@@ -17313,7 +17390,7 @@ namespace keel::inline v0::detail {
 template <class Config>
 class unread_parts {
 public:
-    using view_type = level_view<Config>;
+    using view_type = store_version<Config>;
     using merge_type = version_merge<Config>;
     using damage_type = typename merge_type::damage_type;
 
@@ -17351,16 +17428,17 @@ struct unread_stretch {
     table::filter_lines filter{};
 };
 
-/// Works out which placeholders stand for what was not read, so that every key keeps the answers that it has in `view`. `moments`: what is
+/// Works out which placeholders stand for what was not read, so that every key keeps the answers that it has in `view`. `snapshots`: what is
 /// read from now on is read from one of these, or from one behind the last of them.
 template <class Config>
 class placeholder_plan {
 public:
-    using view_type = level_view<Config>;
+    using view_type = store_version<Config>;
     using damage_type = typename version_merge<Config>::damage_type;
     static constexpr std::size_t stretches_max = 32; ///< of one table
 
-    placeholder_plan(view_type const& view, std::vector<lsn> moments) : view_{view}, moments_{std::move(moments)} {}
+    placeholder_plan(view_type const& view, std::vector<lsn> snapshots)
+        : view_{view}, snapshots_{std::move(snapshots)} {}
 
     [[nodiscard]] std::vector<unread_stretch> make(std::vector<damage_type> const& unread) {
         std::map<format::table_id, std::vector<damage_type const*>> by_table;
@@ -17379,7 +17457,7 @@ private:
         return d.what.is_one_key() && has_answer(*d.what.from);
     }
     [[nodiscard]] bool has_answer(std::string_view key) const {
-        return std::ranges::all_of(moments_, [&](lsn at) { return view_.find(key, at).has_value(); });
+        return std::ranges::all_of(snapshots_, [&](lsn at) { return view_.find(key, at).has_value(); });
     }
     [[nodiscard]] static table::filter_lines filter_of(table::damaged_range const& range) {
         return range.is_one_key() ? table::filter_lines::of(*range.from) : table::filter_lines{};
@@ -17435,7 +17513,7 @@ private:
         for (; in.valid() && out.size() + 1 < stretches_max; in.pass()) {
             auto const& v = in.top();
             if (range.to && v.key >= *range.to) break;
-            bool const is_newer = v.at >= newest && v.at <= moments_.front();
+            bool const is_newer = v.at >= newest && v.at <= snapshots_.front();
             // By the filter that the placeholder has, too.
             bool const is_denied = of.tab && !of.tab->may_hold(v.key, format::filter_hash(v.key));
             if (!is_newer && !is_denied && has_answer(v.key)) out.emplace_back(v.key);
@@ -17457,7 +17535,7 @@ private:
     }
 
     view_type const& view_;
-    std::vector<lsn> moments_;
+    std::vector<lsn> snapshots_;
     std::vector<unread_stretch> out_{};
 };
 
@@ -17601,8 +17679,8 @@ public:
         state_->next_segment = before_.next_segment;
         state_->next_repair = before_.next_repair;
         state_->next_table = before_.next_table;
-        state_->floor = before_.floor;
-        state_->base = before_.base;
+        state_->log_start_lsn = before_.log_start_lsn;
+        state_->log_base = before_.log_base;
     }
 
 private:
@@ -17659,15 +17737,15 @@ private:
         std::uint64_t next_segment = 0;
         std::uint64_t next_repair = 0;
         std::uint64_t next_table = 0;
-        lsn floor{};
-        segment_link base{};
+        lsn log_start_lsn{};
+        segment_link log_base{};
     };
 
     void begin() {
         undo_.clear();
         open_ = true;
-        before_ = {state_->edit,       state_->next_segment, state_->next_repair,
-                   state_->next_table, state_->floor,        state_->base};
+        before_ = {state_->edit,       state_->next_segment,  state_->next_repair,
+                   state_->next_table, state_->log_start_lsn, state_->log_base};
     }
     /// Room for what the next operation notes, so that noting it cannot fail once the operation is done.
     void make_room(std::size_t steps) {
@@ -17681,7 +17759,7 @@ private:
     [[nodiscard]] bool apply_op(manifest_op what, field_reader& in) {
         make_room(2);
         switch (what) {
-        case manifest_op::next:
+        case manifest_op::next_ids:
             state_->next_segment = in.get<std::uint64_t>();
             state_->next_repair = in.get<std::uint64_t>();
             return true;
@@ -17690,14 +17768,16 @@ private:
         case manifest_op::retired: return drop_segment(in.get_segment());
         case manifest_op::loss: return add_loss(in);
         case manifest_op::removed: return remove_segment(in);
-        case manifest_op::base: return set_base(in);
-        case manifest_op::floor: state_->floor = in.get_lsn(); return state_->floor <= lsn_highest;
+        case manifest_op::log_base: return set_base(in);
+        case manifest_op::log_start_lsn:
+            state_->log_start_lsn = in.get_lsn();
+            return state_->log_start_lsn <= lsn_highest;
         case manifest_op::table: return set_table(in);
-        case manifest_op::untable: return drop_table({in.get<std::uint64_t>()});
-        case manifest_op::tables:
+        case manifest_op::remove_table: return drop_table({in.get<std::uint64_t>()});
+        case manifest_op::next_table_id:
             state_->next_table = std::max(state_->next_table, in.get<std::uint64_t>()); // an id is never taken twice
             return true;
-        case manifest_op::unused: return drop_losses(in.get_lsn());
+        case manifest_op::reclaim_lsns: return drop_losses(in.get_lsn());
         }
         return false;
     }
@@ -17752,10 +17832,10 @@ private:
         return true;
     }
     [[nodiscard]] bool set_base(field_reader& in) noexcept {
-        state_->base.id = in.get_segment();
-        state_->base.salt = in.get<std::uint64_t>();
-        state_->base.last = in.get_lsn();
-        state_->base.chain = in.get<std::uint64_t>();
+        state_->log_base.id = in.get_segment();
+        state_->log_base.salt = in.get<std::uint64_t>();
+        state_->log_base.last = in.get_lsn();
+        state_->log_base.chain = in.get<std::uint64_t>();
         return true;
     }
     [[nodiscard]] static bool is_sane(table_entry const& t) noexcept {
@@ -18192,22 +18272,22 @@ public:
         if (!fits(format::snapshot_of(state).payload().size())) return too_large();
         replacement current{*this, std::move(state)};
         for (int i = 0; i < 2; ++i)
-            if (auto done = rewrite(i); !done) return give_up(std::move(done).error());
+            if (auto done = rewrite(i); !done) return mark_failed(std::move(done).error());
         current.done = true;
         durable_edit_ = state_.edit;
         return {};
     }
 
     /// Makes the state that was adopted durable in both copies: a killed process may have left any of it unsynced.
-    [[nodiscard]] result<void> settle() {
+    [[nodiscard]] result<void> make_durable() {
         KEEL_TRY(check_identity());
         KEEL_TRY(check_copies());
         if (!names_synced_) {
-            if (auto done = fs_.sync_directory(paths_.root()); !done) return give_up(std::move(done).error());
+            if (auto done = fs_.sync_directory(paths_.root()); !done) return mark_failed(std::move(done).error());
             names_synced_ = true;
         }
         for (int i = 0; i < 2; ++i)
-            if (auto done = make_current(i); !done) return give_up(std::move(done).error());
+            if (auto done = make_current(i); !done) return mark_failed(std::move(done).error());
         durable_edit_ = state_.edit;
         return {};
     }
@@ -18217,7 +18297,7 @@ public:
     /// each is told the first cause.
     [[nodiscard]] result<void> commit(format::edit_builder const& edit) {
         if (failed_) return failure(not_repeated());
-        KEEL_TRY(settle());
+        KEEL_TRY(make_durable());
         format::manifest_editor editor{state_};
         attempt current{*this, editor};
         if (!editor.apply(state_.edit + 1, edit.payload()))
@@ -18305,7 +18385,7 @@ private:
         }
     };
 
-    auto give_up(error why) {
+    auto mark_failed(error why) {
         if (!failed_) failed_ = why;
         return failure(std::move(why));
     }
@@ -18605,9 +18685,9 @@ struct segment_demand {
 
 #endif
 
-// ---- keel/wal/segments.hpp ----
-#ifndef KEEL_WAL_SEGMENTS_HPP
-#define KEEL_WAL_SEGMENTS_HPP
+// ---- keel/wal/segment_pool.hpp ----
+#ifndef KEEL_WAL_SEGMENT_POOL_HPP
+#define KEEL_WAL_SEGMENT_POOL_HPP
 
 // The life of segment files: prepare, register, activate, seal, retire, recycle; and the manifest that knows of each step.
 //
@@ -18625,7 +18705,7 @@ struct segment_demand {
 namespace keel::inline v0::wal {
 
 /// What a call may take from a full disk.
-enum class room : std::uint8_t {
+enum class space_policy : std::uint8_t {
     ordinary, ///< what is free
     reserved, ///< the reserve too: for what frees space, and for saving records that were acknowledged
 };
@@ -18638,14 +18718,14 @@ struct prepared_segment {
 };
 
 template <checksum_policy C, io::file_system Fs>
-class segment_keeper {
+class segment_pool {
 public:
     using fs_type = Fs;
     using manifest_type = manifest_store<C, fs_type>;
 
     /// `segment_bytes`: the policy's size, to which segments grow (wal/segment_growth.hpp).
-    segment_keeper(fs_type fs, layout paths, manifest_type manifest, format::store_id store, std::uint64_t branch,
-                   std::uint64_t segment_bytes, std::uint64_t (*entropy)(), std::uint64_t (*clock_ns)())
+    segment_pool(fs_type fs, layout paths, manifest_type manifest, format::store_id store, std::uint64_t branch,
+                 std::uint64_t segment_bytes, std::uint64_t (*entropy)(), std::uint64_t (*clock_ns)())
         : fs_{std::move(fs)}, paths_{std::move(paths)}, manifest_{std::move(manifest)}, store_{store}, branch_{branch},
           first_own_{manifest_.state().next_segment}, bytes_max_{segment_bytes},
           next_bytes_{first_segment_bytes(bytes_held(manifest_.state()), segment_bytes)}, entropy_{entropy},
@@ -18660,18 +18740,21 @@ public:
 
     /// The manifest as it is now. All who ask between two edits share one copy.
     [[nodiscard]] std::shared_ptr<format::manifest_state const> state() const {
+        KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
         if (!shown_) shown_ = std::make_shared<format::manifest_state const>(manifest_.state());
         return shown_;
     }
     /// The newest manifest edit that no crash takes back.
     [[nodiscard]] std::uint64_t durable_edit() const {
+        KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
         return manifest_.durable_edit();
     }
 
     /// New segments are not filled, from here on. Before the first is prepared.
     void leave_unfilled() {
+        KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
         fills_ = false;
     }
@@ -18679,20 +18762,22 @@ public:
     /// What adopt() tidies up, too. `leftovers`: files in the log's folder that are this store's and no part of it, to be removed. `gone`: spare
     /// segments without a file, to be given up. Before anything is written.
     void tidy_later(std::vector<std::string> leftovers, std::vector<segment_id> gone) {
+        KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
         leftovers_ = std::move(leftovers);
         gone_ = std::move(gone);
     }
 
-    /// Takes over the spare segments that recovery found. Each gets a new life before it is used, also after an orderly close: a later
-    /// opening may have activated it, and a power loss taken that back but for some frames, which would verify in this life. `retired`:
-    /// given up before, their files still there. `next`: the LSN that is taken next; that those from there on were lost is taken back.
-    /// After an error nothing has changed, and the same call may be made again.
+    /// Takes over the spare segments that recovery found. Each spare segment gets a new salt before it is used, also after an orderly close:
+    /// a later opening may have activated it and lost that to a power failure, and the frames that stayed would verify under the old salt.
+    /// `retired`: segments that the manifest no longer has, whose files are still there. `next`: the LSN that is taken next; the manifest
+    /// forgets that LSNs from there on were lost. After an error nothing has changed, and the same call may be made again.
     [[nodiscard]] result<void> adopt(std::vector<format::segment_entry> const& spares,
                                      std::vector<format::segment_entry> const& retired, lsn next) {
+        KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
         // Headers speak of the newest edit as durable from here on.
-        KEEL_TRY(settle_locked());
+        KEEL_TRY(make_durable_locked());
         format::edit_builder edit;
         std::vector<used_file> reusable;
         for (auto const& e : spares) {
@@ -18702,44 +18787,49 @@ public:
         }
         for (auto const id : gone_)
             if (manifest_.state().segments.contains(id)) edit.retired(id);
-        // A loss is declared before what it lies between is durable elsewhere: a power loss may take that, and its LSNs with it.
+        // A loss may be recorded and its neighbours then lost to a power failure. Those LSNs are used again, so the record of the loss goes.
         if (std::ranges::any_of(manifest_.state().losses, [next](lsn_range const& r) { return r.last >= next; }))
-            edit.unused(next);
+            edit.reclaim_lsns(next);
         used_.reserve(used_.size() + reusable.size());
-        if (!edit.empty()) KEEL_TRY(commit_locked(edit, room::reserved));
+        if (!edit.empty()) KEEL_TRY(commit_locked(edit, space_policy::reserved));
         for (auto& file : reusable) used_.push_back(std::move(file));
         gone_.clear();
         for (auto const& e : retired)
-            static_cast<void>(dispose_locked(e, false)); // else they are left to the next opening
+            static_cast<void>(recycle_or_remove_locked(e, false)); // else they are left to the next opening
         remove_leftovers();
         return {};
     }
 
     /// Makes the state that was found durable: before anything that it no longer names is removed.
-    [[nodiscard]] result<void> settle() {
+    [[nodiscard]] result<void> make_durable() {
+        KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
-        return settle_locked();
+        return make_durable_locked();
     }
 
     [[nodiscard]] std::size_t ready() const {
+        KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
         return ready_.size();
     }
 
     /// Segments that are prepared from here on are at least so large, as far as the policy has it.
     void grow_to(std::uint64_t bytes) noexcept {
+        KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
         next_bytes_ = std::max(next_bytes_, std::min(bytes, bytes_max_));
     }
     /// Makes a segment ready where none is.
     [[nodiscard]] result<void> make_ready() {
+        KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
-        return ready_.empty() ? prepare_largest(smallest_segment(bytes_max_), room::ordinary) : result<void>{};
+        return ready_.empty() ? prepare_largest(smallest_segment(bytes_max_), space_policy::ordinary) : result<void>{};
     }
 
     /// The registered segment that is used next, with room for what is wanted, preparing one where none is ready. It stays ready until
     /// take_first_ready().
-    [[nodiscard]] result<prepared_segment> first_ready(segment_demand const& wanted, room from) {
+    [[nodiscard]] result<prepared_segment> first_ready(segment_demand const& wanted, space_policy from) {
+        KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
         if (made_) KEEL_TRY(register_made(from));
         auto const bytes = wanted.segment_bytes(smallest_segment(bytes_max_), bytes_max_);
@@ -18750,6 +18840,7 @@ public:
     }
     /// It is written to from here on, and those behind it are no smaller. By the thread that asked for it.
     void take_first_ready() noexcept {
+        KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
         next_bytes_ = std::max(next_bytes_, ready_.front().bytes);
         ready_.erase(ready_.begin());
@@ -18757,12 +18848,14 @@ public:
 
     /// For an orderly end: what the manifest learns of segments that were prepared and not used.
     void add_retire_unused(format::edit_builder& edit) const {
+        KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
         for (auto const& p : ready_) edit.retired(p.id);
     }
     /// That is durable: removes their files, and those kept to be recycled. What is not removed is left to the next opening, as is a file
     /// whose registration failed: a crash may have kept that.
     void remove_unused() {
+        KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
         if ((ready_.empty() && used_.empty()) || !manifest_.check_identity()) return;
         for (auto const& p : ready_) static_cast<void>(fs_.remove(paths_.segment(p.id)));
@@ -18774,12 +18867,14 @@ public:
 
     /// Makes sure of the room that a full disk will not give. Errors: no_space, and the machine's; nothing is lost by them.
     [[nodiscard]] result<void> keep_reserve() {
+        KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
         if (is_lent_) return lent();
         return with_smaller_segments([&] { return reserve_.make(reserve_bytes()); });
     }
     /// The same in little time: what is taken is written by keep_reserve().
     [[nodiscard]] result<void> claim_reserve() {
+        KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
         if (is_lent_) return lent();
         return with_smaller_segments([&] { return reserve_.claim(reserve_bytes()); });
@@ -18787,6 +18882,7 @@ public:
 
     /// Nobody is writing. Where the last file was put aside a while ago, few of them are kept to be recycled.
     void rest() {
+        KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
         if (used_.size() <= used_when_quiet || clock_ns_() - used_since_ns_ < quiet_ns) return;
         if (manifest_.check_identity()) remove_used(used_when_quiet);
@@ -18795,7 +18891,8 @@ public:
     /// The reserve's room, lent to what frees more: nothing else is prepared as long as this lives. keep_reserve() makes the reserve again.
     class loan {
     public:
-        explicit loan(segment_keeper& from) : from_{from} {
+        explicit loan(segment_pool& from) : from_{from} {
+            KEEL_TAKES(segment_pool, &from_);
             std::lock_guard const hold{from_.m_};
             from_.is_lent_ = from_.reserve_.spend();
             is_given_ = from_.is_lent_;
@@ -18804,6 +18901,7 @@ public:
         loan(loan const&) = delete;
         loan& operator=(loan const&) = delete;
         ~loan() {
+            KEEL_TAKES(segment_pool, &from_);
             std::lock_guard const hold{from_.m_};
             from_.is_lent_ = false;
         }
@@ -18811,39 +18909,43 @@ public:
         [[nodiscard]] bool is_given() const noexcept { return is_given_; }
 
     private:
-        segment_keeper& from_;
+        segment_pool& from_;
         bool is_given_ = false;
     };
 
     [[nodiscard]] result<void> commit(format::edit_builder const& edit) {
+        KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
-        return commit_locked(edit, room::reserved);
+        return commit_locked(edit, space_policy::reserved);
     }
     /// Before anything else of the store's is renamed or removed. Errors: those of store_identity::check().
     [[nodiscard]] result<void> check_identity() const {
+        KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
         return manifest_.check_identity();
     }
     /// After a failed edit: the next one writes both copies anew, as it does without this call.
     void retry() {
+        KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
         retry_locked();
     }
 
     /// What an edit says of segments that the log gives up, all records in which are at or below `floor`.
-    static void give_up(format::edit_builder& edit, std::vector<format::segment_entry> const& gone,
-                        format::segment_link const& base, lsn floor) {
+    static void add_retire_edits(format::edit_builder& edit, std::vector<format::segment_entry> const& gone,
+                                 format::segment_link const& base, lsn start) {
         for (auto const& e : gone) edit.retired(e.id);
-        edit.base(base).floor(floor);
+        edit.log_base(base).log_start_lsn(start);
     }
     /// Recycles or removes the file of a segment that the manifest no longer knows; `in_use`: somebody still reads it.
-    [[nodiscard]] result<void> dispose(format::segment_entry const& e, bool in_use) {
+    [[nodiscard]] result<void> recycle_or_remove(format::segment_entry const& e, bool in_use) {
+        KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
-        return dispose_locked(e, in_use);
+        return recycle_or_remove_locked(e, in_use);
     }
 
 private:
-    [[nodiscard]] result<void> dispose_locked(format::segment_entry const& e, bool in_use) {
+    [[nodiscard]] result<void> recycle_or_remove_locked(format::segment_entry const& e, bool in_use) {
         KEEL_TRY(manifest_.check_identity());
         auto const path = paths_.segment(e.id);
         auto const status = fs_.status(path);
@@ -18919,8 +19021,8 @@ private:
         return 2 * next_bytes_ + format::rounded_up(manifest, reserve_step);
     }
     /// Whether an attempt that failed so is worth repeating: there is room now that was kept for this.
-    [[nodiscard]] bool makes_room(error const& why, room from) {
-        return why.code == errc::no_space && from == room::reserved && reserve_.spend();
+    [[nodiscard]] bool makes_room(error const& why, space_policy from) {
+        return why.code == errc::no_space && from == space_policy::reserved && reserve_.spend();
     }
 
     /// An edit that failed was never acted on, here or by who asked for it. So whether a crash keeps it or not, what it says is true; and
@@ -18929,11 +19031,11 @@ private:
         shown_.reset();
         manifest_.retry();
     }
-    result<void> settle_locked() {
+    result<void> make_durable_locked() {
         if (manifest_.failed()) retry_locked();
-        return manifest_.settle();
+        return manifest_.make_durable();
     }
-    result<void> commit_locked(format::edit_builder const& edit, room from) {
+    result<void> commit_locked(format::edit_builder const& edit, space_policy from) {
         if (manifest_.failed()) retry_locked();
         shown_.reset();
         auto done = manifest_.commit(edit);
@@ -18959,16 +19061,16 @@ private:
         auto const id = ready_.front().id;
         format::edit_builder edit;
         edit.retired(id);
-        KEEL_TRY(commit_locked(edit, room::reserved));
+        KEEL_TRY(commit_locked(edit, space_policy::reserved));
         ready_.erase(ready_.begin());
         static_cast<void>(fs_.remove(paths_.segment(id))); // else it is left to the next opening
         return {};
     }
     /// Of the size that is the next one's turn, or, where there is no room for that, of a smaller one, down to `least`.
-    result<void> prepare_largest(std::uint64_t least, room from) {
-        if (is_lent_ && from == room::ordinary) return lent();
+    result<void> prepare_largest(std::uint64_t least, space_policy from) {
+        if (is_lent_ && from == space_policy::ordinary) return lent();
         for (auto bytes = std::max(least, next_bytes_); bytes > least; bytes = std::max(least, half_of(bytes))) {
-            auto done = prepare_locked(bytes, room::ordinary);
+            auto done = prepare_locked(bytes, space_policy::ordinary);
             if (done || done.error().code != errc::no_space || made_) return done;
             next_bytes_ = std::max(least, half_of(bytes)); // it grows again as it is filled
         }
@@ -18978,11 +19080,11 @@ private:
         auto const smallest = smallest_segment(bytes_max_);
         return std::max(smallest, bytes / 2 / smallest * smallest);
     }
-    result<void> prepare_locked(std::uint64_t bytes, room from) {
+    result<void> prepare_locked(std::uint64_t bytes, space_policy from) {
         if (!made_) KEEL_TRY(make_segment(bytes, from));
         return register_made(from);
     }
-    result<void> register_made(room from) {
+    result<void> register_made(space_policy from) {
         format::edit_builder edit;
         edit.prepared(made_->id, made_->salt, made_->bytes, made_->id);
         ready_.reserve(ready_.size() + 1);
@@ -18991,7 +19093,7 @@ private:
         return {};
     }
 
-    result<void> make_segment(std::uint64_t bytes, room from) {
+    result<void> make_segment(std::uint64_t bytes, space_policy from) {
         auto id = manifest_.state().next_segment;
         while (static_cast<std::uint32_t>(id) == 0) ++id;
         format::segment_header header{.checksum = checksum_id{C::id}, .store = store_, .id = {id}};
@@ -19110,12 +19212,12 @@ template <class Config>
 class merge_output {
 public:
     using fs_type = typename Config::file_system;
-    using keeper_type = wal::segment_keeper<typename Config::checksum, fs_type>;
+    using pool_type = wal::segment_pool<typename Config::checksum, fs_type>;
 
     /// No record is older than `first`; `made` is told of each table before its file is made.
-    merge_output(fs_type& fs, keeper_type& keeper, table_ids& ids, std::uint8_t level, lsn first,
+    merge_output(fs_type& fs, pool_type& pool, table_ids& ids, std::uint8_t level, lsn first,
                  std::vector<format::table_entry>& made)
-        : fs_{fs}, keeper_{keeper}, ids_{ids}, level_{level}, first_{first}, made_{made} {}
+        : fs_{fs}, pool_{pool}, ids_{ids}, level_{level}, first_{first}, made_{made} {}
 
     /// A table ends only between two keys.
     result<void> add(table::version const& v, bool new_key) {
@@ -19140,14 +19242,14 @@ public:
         auto const birth = next_birth(format::ingested_lsn);
         made_.push_back({.id = birth.id});
         KEEL_TRY_LET(entry, (table::write_placeholder<typename Config::checksum>(
-                                fs_, keeper_.paths().table_temporary(birth.id), birth, what.range, what.filter)));
+                                fs_, pool_.paths().table_temporary(birth.id), birth, what.range, what.filter)));
         made_.back() = std::move(entry);
         return {};
     }
     /// Final names, durable.
     result<void> name() {
-        KEEL_TRY(keeper_.check_identity());
-        auto const& paths = keeper_.paths();
+        KEEL_TRY(pool_.check_identity());
+        auto const& paths = pool_.paths();
         for (auto const& t : made_) KEEL_TRY(fs_.rename(paths.table_temporary(t.id), paths.table(t.id)));
         // Without this a power loss can keep the manifest's word of a table and lose its name.
         return made_.empty() ? result<void>{} : fs_.sync_directory(paths.tables());
@@ -19155,8 +19257,8 @@ public:
     /// Takes back what was written: no manifest names it. What stays is removed by the next opening's first merge.
     void discard() noexcept {
         if_memory_lasts([this] {
-            if (!keeper_.check_identity()) return; // those names may be somebody else's by now
-            auto const& paths = keeper_.paths();
+            if (!pool_.check_identity()) return; // those names may be somebody else's by now
+            auto const& paths = pool_.paths();
             for (auto const& t : made_) {
                 static_cast<void>(fs_.remove(paths.table_temporary(t.id)));
                 static_cast<void>(fs_.remove(paths.table(t.id)));
@@ -19170,27 +19272,27 @@ public:
     }
 
 private:
-    using writer_type = table::table_writer<typename Config::checksum, typename Config::compression, fs_type>;
+    using writer_type = table::sstable_builder<typename Config::checksum, typename Config::compression, fs_type>;
 
     result<void> begin() {
         auto const birth = next_birth(first_);
         made_.push_back({.id = birth.id}); // known from here on, so that it is removed after a failure
-        KEEL_TRY_LET(writer, writer_type::create(fs_, keeper_.paths().table_temporary(birth.id), birth));
+        KEEL_TRY_LET(writer, writer_type::create(fs_, pool_.paths().table_temporary(birth.id), birth));
         writer_.emplace(std::move(writer));
         return {};
     }
     [[nodiscard]] table::table_birth next_birth(lsn first) {
         auto const id = ids_.take();
-        return {.store = keeper_.store(),
+        return {.store = pool_.store(),
                 .id = id,
-                .salt = format::salt_of(segment_id{id.value}, static_cast<std::uint32_t>(keeper_.random())),
-                .branch = keeper_.branch(),
-                .created_ns = keeper_.now_ns(),
+                .salt = format::salt_of(segment_id{id.value}, static_cast<std::uint32_t>(pool_.random())),
+                .branch = pool_.branch(),
+                .created_ns = pool_.now_ns(),
                 .first = first};
     }
 
     fs_type& fs_;
-    keeper_type& keeper_;
+    pool_type& pool_;
     table_ids& ids_;
     std::uint8_t level_;
     lsn first_;
@@ -19477,7 +19579,7 @@ struct start_condition {
 struct writer_start {
     lsn last{};                          ///< the last LSN of the log, declared losses included
     lsn durable{};                       ///< known durable already
-    bool cut_needed = false;             ///< a crash left an open end: the next header voids what lies after `last`
+    bool voids_needed = false;           ///< a crash left an open end: the next header voids what lies after `last`
     std::vector<std::string> unsynced{}; ///< files whose counted bytes may not be on the disk yet
     std::vector<unproven_tail> tails{};  ///< all records after `durable`
     format::segment_link previous{};     ///< what the next header says of the segment before,
@@ -20082,7 +20184,7 @@ private:
     std::uint64_t step(std::uint64_t offset) {
         auto seen = look(offset);
         if (seen.state == format::frame_state::damaged || seen.state == format::frame_state::broken)
-            seen = look_again(seen, offset);
+            seen = reread_uncached(seen, offset);
         switch (seen.state) {
         case format::frame_state::intact:
             if (!accept(seen, offset)) break;
@@ -20103,7 +20205,7 @@ private:
     }
 
     // A mismatch is read again, past the page cache, before it is believed; a medium that is bad all over is not asked for ever.
-    [[nodiscard]] format::frame_view look_again(format::frame_view const& seen, std::uint64_t offset) {
+    [[nodiscard]] format::frame_view reread_uncached(format::frame_view const& seen, std::uint64_t offset) {
         if (rereads_ == rereads_max) return seen;
         ++rereads_;
         bool const header_holds = seen.state == format::frame_state::damaged;
@@ -20127,7 +20229,7 @@ private:
             auto const head = in_.at(next, format::frame_header_bytes);
             auto const peek = format::peek_frame(head.data(), place(next), geo_.limit - next);
             if (peek.state == format::frame_state::intact && plausible(peek.header)) {
-                auto const again = look_again({}, offset);
+                auto const again = reread_uncached({}, offset);
                 if (again.state == format::frame_state::intact && plausible(again.header)) return offset;
                 note_bad(offset, next - offset);
                 return next;
@@ -20357,7 +20459,7 @@ struct inventory {
     for (std::size_t i = segments.size(); i-- > 0;) {
         out[i] = lowest;
         auto const& h = segments[i].header;
-        if (h && h->cut) lowest = std::min(lowest, h->cut);
+        if (h && h->void_from) lowest = std::min(lowest, h->void_from);
     }
     return out;
 }
@@ -20490,7 +20592,7 @@ private:
     [[nodiscard]] lsn below_cut(lsn at, std::size_t i) const noexcept { return std::min(at, void_from_[i].before()); }
 
     void find_horizon() {
-        auto h = stock_.state.floor;
+        auto h = stock_.state.log_start_lsn;
         for (std::size_t i = 0; i < runs_.size(); ++i) {
             h = std::max(h, below_cut(runs_[i].marked, i));
             if (segment(i).header) h = std::max(h, below_cut(segment(i).header->durable_mark, i));
@@ -20512,7 +20614,7 @@ private:
         covered_ = declared_;
         for (std::size_t i = runs_.size(); i-- > 0;) {
             for (auto const& e : runs_[i].extents) {
-                lsn_range r{std::max(e.range.first, stock_.state.floor.next()),
+                lsn_range r{std::max(e.range.first, stock_.state.log_start_lsn.next()),
                             std::min(e.range.last, void_from_[i].before())};
                 for (auto const& part : covered_.gaps_in(r)) {
                     step_();
@@ -20524,12 +20626,12 @@ private:
         }
         // What was ingested is in tables: nothing is lost with the log's word of it.
         for (auto const& [id, t] : stock_.state.tables)
-            if (t.level == 0 && t.lsns.last > stock_.state.floor) covered_.add(t.lsns);
+            if (t.level == 0 && t.lsns.last > stock_.state.log_start_lsn) covered_.add(t.lsns);
         std::ranges::sort(winners_, {}, [](counted_range const& c) { return c.range.first; });
     }
 
     void find_end() {
-        auto const floor = stock_.state.floor;
+        auto const floor = stock_.state.log_start_lsn;
         out_.lost = covered_.gaps_in({floor.next(), out_.horizon});
         lost_ = wal::lsn_ranges{out_.lost};
         out_.declared = declared_.ranges();
@@ -20743,7 +20845,7 @@ private:
                 if (before->second.salt != link.salt ||
                     (seal && link.ended == format::segment_end::rolled && seal->chain != link.chain))
                     chain_finding(damage::chain_broken, i, "the segment before is not the one its header names");
-            } else if (link.id.value > stock_.state.base.id.value && !removed_.contains(link.id) &&
+            } else if (link.id.value > stock_.state.log_base.id.value && !removed_.contains(link.id) &&
                        !was_empty(*s.header) && stock_.manifest.state) {
                 // Up to the base the log was given back. One that names an older segment was itself given up before it was used.
                 chain_finding(damage::chain_broken, i,
@@ -21037,7 +21139,7 @@ public:
     void run() {
         find_headless();
         for (auto const& [id, entry] : out_.state.segments) add_registered(entry);
-        sort_strangers();
+        classify_unknown();
         keep_names();
         std::ranges::sort(out_.segments, {}, [](found_segment const& s) { return s.entry.place; });
     }
@@ -21178,7 +21280,7 @@ private:
     }
 
     // Files that no entry of the manifest claims.
-    void sort_strangers() {
+    void classify_unknown() {
         for (std::size_t i = 0; i < files_.size(); ++i)
             if (!taken_[i]) sort_stranger(i);
     }
@@ -21202,13 +21304,13 @@ private:
         } else if (h->state == format::segment_state::prepared || is_retired(*h)) {
             add_leftover(file, *h);
         } else {
-            adopt_stranger(i, *h);
+            adopt_unknown(i, *h);
         }
     }
     void add_leftover(seen_file const& file, format::segment_header const& h) {
         leftover_file left{.path = file.path};
         bool const own_name = file.name == wal::layout::segment_name(h.id);
-        bool const given_up = h.state != format::segment_state::prepared && h.first <= out_.state.floor;
+        bool const given_up = h.state != format::segment_state::prepared && h.first <= out_.state.log_start_lsn;
         if (given_up && out_.manifest.state && own_name)
             left.retired = format::segment_entry{.id = h.id, .salt = h.salt, .size = h.size, .place = h.place};
         // Nothing was ever acknowledged in one that was prepared and not registered; one that a repair built holds copies.
@@ -21244,11 +21346,11 @@ private:
 
     // Retiring makes its edit durable before the file goes: what is left then is below the floor.
     [[nodiscard]] bool is_retired(format::segment_header const& h) const noexcept {
-        return h.state != format::segment_state::rebuilt ? h.first <= out_.state.floor
+        return h.state != format::segment_state::rebuilt ? h.first <= out_.state.log_start_lsn
                                                          : out_.manifest.state.has_value();
     }
 
-    void adopt_stranger(std::size_t i, format::segment_header const& h) {
+    void adopt_unknown(std::size_t i, format::segment_header const& h) {
         if (out_.manifest.state)
             complain(damage::unknown_segment, files_[i].path,
                      "a segment in use that the manifest does not know; it is taken back");
@@ -21321,7 +21423,7 @@ private:
 namespace keel::inline v0::recovery {
 
 /// How often whoever reads beside a writer looks again before it believes what it sees: a quarter of a second in all.
-inline constexpr int looks_max = 64;
+inline constexpr int retries_max = 64;
 
 namespace detail {
 
@@ -21493,7 +21595,7 @@ template <io::file_system Fs>
     };
     auto held = take();
     // Where it can be shared no writer has it: somebody who reads looks for trouble, and will be done.
-    for (int turn = 0; !held && held.error().code == errc::locked && turn < looks_max && keep_writers_away(fs, paths);
+    for (int turn = 0; !held && held.error().code == errc::locked && turn < retries_max && keep_writers_away(fs, paths);
          ++turn) {
         wait_a_little(turn);
         held = take();
@@ -21515,7 +21617,7 @@ template <io::file_system Fs>
         if (held) return std::optional{std::move(*held)};
         bool const passes = held.error().retryable; // a lock that is held, no descriptor left
         if (!passes) return std::optional<wal::double_lock<Fs>>{};
-        if (turn == looks_max || held.error().code != errc::locked) return failure(std::move(held).error());
+        if (turn == retries_max || held.error().code != errc::locked) return failure(std::move(held).error());
         wait_a_little(turn); // a writer gives a file its new life
     }
 }
@@ -22201,7 +22303,7 @@ inline void set_range(recovery_report& r, inventory const& stock, std::vector<co
     r.last_lsn = counted.empty() ? lsn{} : counted.back().range.last;
     for (auto const& [id, t] : stock.state.tables)
         r.first_lsn = r.first_lsn ? std::min(r.first_lsn, t.lsns.first) : t.lsns.first;
-    r.last_lsn = std::max(r.last_lsn, stock.state.floor); // a merge may have found nothing of it worth keeping
+    r.last_lsn = std::max(r.last_lsn, stock.state.log_start_lsn); // a merge may have found nothing of it worth keeping
 }
 
 inline void fill_report(examination& e) {
@@ -22555,7 +22657,7 @@ private:
             touched[i] = segments[i].present && (comes_back || is_touched(i));
             bool const stays = segments[i].present && !(touched[i] && keep[i].empty());
             auto const& h = segments[i].header;
-            if (stays && h && h->cut) now = std::min(now, h->cut);
+            if (stays && h && h->void_from) now = std::min(now, h->void_from);
         }
         return touched;
     }
@@ -23204,7 +23306,7 @@ private:
     result<void> take_step() {
         // No other edit raises it by two: what is found behind a crash tells whether this one was committed.
         ++next_id_;
-        edit_.next(next_id_, std::max(manifest_.state().next_repair, at_.number + 1));
+        edit_.next_ids(next_id_, std::max(manifest_.state().next_repair, at_.number + 1));
         at_.next_edit = manifest_.state().edit + 1;
         at_.next_bytes = journal_->bytes_with_pending();
         at_.next_segment = next_id_;
@@ -23269,7 +23371,7 @@ private:
 
     /// The table's own file goes with the first merge: no manifest names it then.
     result<void> keep_copy(format::table_id id) {
-        edit_.untable(id);
+        edit_.remove_table(id);
         auto const from = paths_.table(id);
         auto const to = folder_->path() + from.substr(from.rfind('/'));
         if (std::ranges::binary_search(e_.stock.missing_tables, id)) return {};
@@ -24450,21 +24552,21 @@ public:
     using D = typename Config::durability;
     using fs_type = typename Config::file_system;
     using segment_type = active_segment<Config>;
-    using keeper_type = segment_keeper<C, fs_type>;
+    using pool_type = segment_pool<C, fs_type>;
     using notes_type = notes_file<C, fs_type>;
     using events_type = observe::event_queue<typename Config::observer>;
     using lock_type = leadership::lock_type;
     using leader = leadership::holder;
     static constexpr bool mapped = segment_type::mapped;
 
-    write_state(keeper_type& keeper_of, catalog& parts_of, Sink& sink_of, events_type& events_of,
+    write_state(pool_type& pool_of, catalog& parts_of, Sink& sink_of, events_type& events_of,
                 std::optional<notes_type> notes, lsn last, lsn durable_before, std::uint64_t (*clock)())
-        : keeper{keeper_of}, parts{parts_of}, sink{sink_of}, events{events_of}, clock_ns{clock}, health{events_of},
+        : pool{pool_of}, parts{parts_of}, sink{sink_of}, events{events_of}, clock_ns{clock}, health{events_of},
           next{last.next()}, accepted{last}, durable{durable_before}, notes_{std::move(notes)}, visible_{last.value} {}
     write_state(write_state const&) = delete;
     write_state& operator=(write_state const&) = delete;
 
-    keeper_type& keeper;
+    pool_type& pool;
     catalog& parts;
     Sink& sink;
     events_type& events;
@@ -24657,8 +24759,8 @@ private:
     }
     void write_note(format::note n) noexcept {
         if (!notes_) return;
-        n.store = keeper.store();
-        n.branch = keeper.branch();
+        n.store = pool.store();
+        n.branch = pool.branch();
         keel::detail::if_memory_lasts([&] { notes_->write(n); });
     }
 
@@ -24678,7 +24780,7 @@ private:
 // changed, and the segment stays prepared. write() puts header and first frames into the file: after a failure that file is not used
 // again, because some of it may be there. install() cannot fail.
 //
-// What is on the disk: the segment's name and its registration were durable before (wal/segments.hpp). Its header is synced with the first
+// What is on the disk: the segment's name and its registration were durable before (wal/segment_pool.hpp). Its header is synced with the first
 // group, in the same file, so nothing in it is acknowledged before.
 
 namespace keel::inline v0::wal {
@@ -24695,10 +24797,10 @@ public:
     /// segment before this one; none: all count. `wanted`: what it must have room for. Records that are staged from here on lie in it. Throws
     /// std::bad_alloc.
     [[nodiscard]] static result<activation> prepare(State& of, leader&, format::segment_link const& previous, lsn first,
-                                                    lsn void_from, segment_demand const& wanted, room from) {
-        KEEL_TRY_LET(next, of.keeper.first_ready(wanted, from));
-        KEEL_TRY_LET(file, of.keeper.fs().open(of.keeper.paths().segment(next.id), io::access::read_write,
-                                               io::creation::must_exist));
+                                                    lsn void_from, segment_demand const& wanted, space_policy from) {
+        KEEL_TRY_LET(next, of.pool.first_ready(wanted, from));
+        KEEL_TRY_LET(file, of.pool.fs().open(of.pool.paths().segment(next.id), io::access::read_write,
+                                             io::creation::must_exist));
         std::optional<typename segment_type::mapping_type> mapping;
         if constexpr (mapped) {
             KEEL_TRY_LET(map, file.map(io::access::read_write));
@@ -24708,7 +24810,7 @@ public:
         out.fresh_ = std::make_unique<segment_type>(typename segment_type::origin{.id = next.id,
                                                                                   .salt = next.salt,
                                                                                   .bytes = next.bytes,
-                                                                                  .branch = of.keeper.branch(),
+                                                                                  .branch = of.pool.branch(),
                                                                                   .previous = previous,
                                                                                   .first = first,
                                                                                   .void_from = void_from,
@@ -24731,7 +24833,7 @@ public:
 
     /// Header and group are in the file; with `synced` they survive power loss, too.
     [[nodiscard]] result<void> write(leader&, bool synced) {
-        of_->keeper.take_first_ready(); // whatever becomes of it: nothing else is written to this file
+        of_->pool.take_first_ready(); // whatever becomes of it: nothing else is written to this file
         KEEL_TRY(fresh_->write_header(header()));
         if (synced || !mapped) {
             if (synced) {
@@ -24767,14 +24869,14 @@ private:
 
     [[nodiscard]] format::segment_header header() const noexcept {
         format::segment_header h{
-            .checksum = checksum_id{C::id}, .store = of_->keeper.store(), .id = fresh_->id(), .salt = fresh_->salt()};
-        h.branch = of_->keeper.branch();
+            .checksum = checksum_id{C::id}, .store = of_->pool.store(), .id = fresh_->id(), .salt = fresh_->salt()};
+        h.branch = of_->pool.branch();
         h.created_ns = fresh_->created_ns();
         h.size = fresh_->bytes();
         h.first = fresh_->first();
         h.durable_mark = of_->durable;
-        h.durable_edit = of_->keeper.durable_edit();
-        h.cut = fresh_->void_from();
+        h.durable_edit = of_->pool.durable_edit();
+        h.void_from = fresh_->void_from();
         h.place = fresh_->id();
         h.state = format::segment_state::active;
         h.previous = fresh_->previous();
@@ -24929,7 +25031,8 @@ public:
         // Where they leave no room for an index there is none: a larger segment may be more than the reserve pays for.
         segment_demand wanted{.frames = 2 * segment_type::mark_room};
         for (auto const& part : parts) wanted.frames += part.frames.bytes.size();
-        KEEL_TRY_LET(next, activation<State>::prepare(s_, lead, link, link.last.next(), says, wanted, room::reserved));
+        KEEL_TRY_LET(
+            next, activation<State>::prepare(s_, lead, link, link.last.next(), says, wanted, space_policy::reserved));
         auto& out = next.group();
         for (auto const& part : parts)
             for_each_record(part.frames.bytes, part.first, [&](lsn at, format::frame_view const& frame) {
@@ -25005,7 +25108,7 @@ private:
             miss(std::max(expected, s_.durable.next()), s_.next.before());
             if (gone.empty()) return {};
             s_.lost.reserve(s_.lost.size() + gone.size());
-            KEEL_TRY(s_.keeper.commit(edit));
+            KEEL_TRY(s_.pool.commit(edit));
             s_.lost.insert(s_.lost.end(), gone.begin(), gone.end());
             s_.health.add_condition(state_cause::loss, s_.health.short_of([&] {
                 return "accepted records were lost when a sync failed" + told +
@@ -25084,7 +25187,7 @@ public:
     /// The segment that was active takes no more, and `link` is what the next one says of it.
     void ended(format::segment_link const& link) noexcept {
         start_.previous = link;
-        start_.cut_needed = false;
+        start_.voids_needed = false;
     }
 
 private:
@@ -25104,12 +25207,12 @@ private:
     }
     result<void> adopt_files() {
         if (adopted_) return {};
-        KEEL_TRY(s_.keeper.adopt(start_.spares, start_.retired, s_.next));
+        KEEL_TRY(s_.pool.adopt(start_.spares, start_.retired, s_.next));
         adopted_ = true;
         return {};
     }
     result<void> sync_old(std::string const& path) {
-        KEEL_TRY_LET(file, s_.keeper.fs().open(path, io::access::read_write, io::creation::must_exist));
+        KEEL_TRY_LET(file, s_.pool.fs().open(path, io::access::read_write, io::creation::must_exist));
         return file.sync();
     }
 
@@ -25124,7 +25227,7 @@ private:
         std::vector<found_batch> all;
         std::uint64_t bytes = 0;
         for (auto const& tail : start_.tails) {
-            KEEL_TRY_LET(file, s_.keeper.fs().open(tail.path, io::access::read_only, io::creation::must_exist));
+            KEEL_TRY_LET(file, s_.pool.fs().open(tail.path, io::access::read_only, io::creation::must_exist));
             auto& in = files.emplace_back();
             in.reset(tail.begin);
             in.bytes.resize(static_cast<std::size_t>(tail.end - tail.begin));
@@ -25169,9 +25272,9 @@ private:
         return done;
     }
     result<void> activate(leader& lead, segment_demand const& wanted) {
-        auto const void_from = start_.cut_needed ? s_.next : lsn{};
+        auto const void_from = start_.voids_needed ? s_.next : lsn{};
         auto next = activation<State>::prepare(s_, lead, start_.previous, s_.next, void_from, wanted,
-                                               s_.only_erases ? room::reserved : room::ordinary);
+                                               s_.only_erases ? space_policy::reserved : space_policy::ordinary);
         KEEL_TRY(stop_unless(next, "no segment could be made ready: "));
         KEEL_TRY(stop_unless(next->write(lead, false), "no segment could be made ready: "));
         next->install(lead, false);
@@ -25211,10 +25314,10 @@ public:
 
     /// Whether a batch may be encoded now; else the caller waits for the leader.
     [[nodiscard]] bool may_encode() const noexcept { return may_go_on(); }
-    /// False: a store failed, and settle() has to be called.
+    /// False: a store failed, and handle_failed_store() has to be called.
     [[nodiscard]] bool may_go_on() const noexcept { return !s_.store_failed; }
     /// Fails over where a store failed. Another leader may have done so meanwhile.
-    result<void> settle(leader& lead) noexcept {
+    result<void> handle_failed_store(leader& lead) noexcept {
         if (!s_.store_failed) return {};
         auto const why = std::move(*s_.store_failed);
         return fail_over_.abandon(lead, why);
@@ -25226,13 +25329,14 @@ public:
         auto const mine = s_.encode(batch);
         if (store_pending()) [[likely]]
             return mine;
-        return s_.wait_for(mine, s_.epoch, hold, [this](leader& lead) { static_cast<void>(settle(lead)); });
+        return s_.wait_for(mine, s_.epoch, hold,
+                           [this](leader& lead) { static_cast<void>(handle_failed_store(lead)); });
     }
 
     /// Stores marks and indexes that were encoded. `lead`: of a caller that has the leadership.
     result<void> bring_out(leader* lead) noexcept {
         if (store_pending()) return {};
-        return lead != nullptr ? settle(*lead) : result<void>{};
+        return lead != nullptr ? handle_failed_store(*lead) : result<void>{};
     }
 
     /// Makes everything that was accepted durable. There is an active segment.
@@ -25247,7 +25351,7 @@ public:
             s_.durable = std::max(s_.durable, upto);
             s_.marked = std::max(s_.marked, group_mark);
             s_.note();
-            return s_.store_failed ? settle(lead) : result<void>{};
+            return s_.store_failed ? handle_failed_store(lead) : result<void>{};
         }
         return fail_over_.abandon(lead, done.error());
     }
@@ -25358,7 +25462,7 @@ public:
         KEEL_TRY_LET(closed, s_.active->write_seal(seal));
         auto unread = place_for(closed, seal);
         edit.sealed(seal);
-        if (auto done = keel::detail::guarded([&] { return s_.keeper.commit(edit); }); !done) {
+        if (auto done = keel::detail::guarded([&] { return s_.pool.commit(edit); }); !done) {
             s_.health.stop_writing(no_manifest, done.error());
             return failure(std::move(done).error());
         }
@@ -25448,7 +25552,7 @@ private:
             }
             format::edit_builder edit;
             edit.sealed(left.seal);
-            return s_.keeper.commit(edit);
+            return s_.pool.commit(edit);
         });
         hold.lock();
         left.is_told = done.has_value();
@@ -25565,7 +25669,7 @@ public:
     result<void> bring_out(leader*) noexcept { return {}; }
     /// A failed write is dealt with by the leader that met it.
     [[nodiscard]] bool may_go_on() const noexcept { return true; }
-    result<void> settle(leader&) noexcept { return {}; }
+    result<void> handle_failed_store(leader&) noexcept { return {}; }
 
     /// Makes everything that was encoded durable.
     result<void> sync(leader& lead) noexcept { return s_.pending.empty() ? result<void>{} : commit_as_leader(lead); }
@@ -25660,8 +25764,7 @@ private:
 // Exceptions: std::bad_alloc leaves a call only before anything has changed. Once a batch is encoded its caller gets a result.
 //
 // Thread rules: any number of threads call; close(), abandon() and the destructor run alone. The mutex is held during the I/O of activation,
-// roll-over and fail-over, when nobody could write anyway; readers never take it. Lock order: this mutex, then the segment keeper's, the
-// catalog's, the health's, the event queue's.
+// roll-over and fail-over, when nobody could write anyway; readers never take it. Lock order: detail/lock_order.hpp.
 
 namespace keel::inline v0::wal {
 
@@ -25676,7 +25779,7 @@ class writer {
 public:
     using fs_type = typename Config::file_system;
     using D = typename Config::durability;
-    using keeper_type = typename state_type::keeper_type;
+    using pool_type = typename state_type::pool_type;
     using notes_type = typename state_type::notes_type;
     using events_type = typename state_type::events_type;
     static constexpr bool mapped = state_type::mapped;
@@ -25686,15 +25789,15 @@ public:
     /// The most bytes of frames that one batch may take.
     static constexpr std::uint64_t batch_bytes_max = segment_type::batch_bytes_max;
 
-    writer(keeper_type& keeper, catalog& parts, Sink& sink, events_type& events, std::optional<notes_type> notes,
+    writer(pool_type& pool, catalog& parts, Sink& sink, events_type& events, std::optional<notes_type> notes,
            writer_start start, open_options const& options)
         : start_{std::move(start)},
-          s_{keeper, parts, sink, events, std::move(notes), start_.last, start_.durable, options.clock_ns},
+          s_{pool, parts, sink, events, std::move(notes), start_.last, start_.durable, options.clock_ns},
           fail_over_{s_}, sealing_{s_}, first_{s_, fail_over_, start_}, path_{s_, fail_over_},
           never_writes_{start_.read_only} {
         if (start_.read_only) s_.health.stop_writing(start_.cause, start_.reason);
         for (auto const& c : start_.conditions) s_.health.add_condition(c.what, c.why);
-        if constexpr (mapped) keeper.leave_unfilled();
+        if constexpr (mapped) pool.leave_unfilled();
     }
     writer(writer const&) = delete;
     writer& operator=(writer const&) = delete;
@@ -25711,6 +25814,7 @@ public:
     [[nodiscard]] result<lsn> write_if(std::span<operation const> batch, Allowed const& allowed) {
         auto const bytes = frame_bytes_of(batch);
         if (bytes > batch_bytes_max) return too_large(batch.size(), bytes);
+        KEEL_TAKES(writer, &s_.pool);
         lock_type hold{s_.m};
         KEEL_TRY(lsns_are_left(batch.size()));
         if (s_.lacks_space()) [[unlikely]]
@@ -25732,6 +25836,7 @@ public:
     void sync_writes(bool yes) noexcept { syncs_writes_.store(yes, std::memory_order_relaxed); }
     /// Everything up to `at`, which a write returned, survives power loss once this returns.
     [[nodiscard]] result<void> make_durable(lsn at) {
+        KEEL_TAKES(writer, &s_.pool);
         lock_type hold{s_.m};
         KEEL_TRY(sync_up_to(at, hold));
         return s_.nothing_lost({at, at});
@@ -25745,6 +25850,7 @@ public:
     [[nodiscard]] result<lsn> commit_external(TakeEffect const& take_effect) {
         operation const nothing{.type = format::frame_type::erase};
         std::span const batch{&nothing, 1};
+        KEEL_TAKES(writer, &s_.pool);
         lock_type hold{s_.m};
         for (int turn = 0;; ++turn) {
             KEEL_TRY(lsns_are_left(1));
@@ -25769,6 +25875,7 @@ public:
     /// All records accepted before the call survive power loss once it returns. Errors: those of the sync; io_error, where accepted records
     /// were lost before, until accept_losses().
     [[nodiscard]] result<void> sync() {
+        KEEL_TAKES(writer, &s_.pool);
         lock_type hold{s_.m};
         if (s_.closing) return s_.refuse();
         // What was accepted may not be on the disk.
@@ -25828,6 +25935,7 @@ public:
     /// `prepares`: a segment and the reserve are made ready, too, where they are wanted; lacks_room() says whether that failed.
     void housekeep(bool quiet, bool prepares = true) {
         {
+            KEEL_TAKES(writer, &s_.pool);
             lock_type hold{s_.m};
             if (writable()) sealing_.help(hold);
             if (s_.closing || s_.lead.is_taken()) return;
@@ -25844,10 +25952,10 @@ public:
             if (is_busy()) follow_growth();
             else prepares = false;
         }
-        if (quiet) s_.keeper.rest();
+        if (quiet) s_.pool.rest();
         // Not having a segment ready, or the reserve, is no failure yet: roll-over tries again, and says so.
-        bool const reserved = s_.keeper.keep_reserve().has_value();
-        lacks_room_.store(!reserved || (prepares && !s_.keeper.make_ready()), std::memory_order_relaxed);
+        bool const reserved = s_.pool.keep_reserve().has_value();
+        lacks_room_.store(!reserved || (prepares && !s_.pool.make_ready()), std::memory_order_relaxed);
     }
     /// What housekeep() prepares could not be had last time: whoever calls it often lets some time pass.
     [[nodiscard]] bool lacks_room() const noexcept { return lacks_room_.load(std::memory_order_relaxed); }
@@ -25863,6 +25971,7 @@ public:
 
     /// After a failure: tries to become writable again. What was never acknowledged is given up; its LSNs are taken anew.
     [[nodiscard]] result<void> resume() {
+        KEEL_TAKES(writer, &s_.pool);
         lock_type hold{s_.m};
         auto lead = s_.lead.take(hold);
         if (s_.closing || never_writes_) return s_.refuse();
@@ -25872,6 +25981,7 @@ public:
 
     /// Writes what is pending, syncs, marks the orderly end and seals. A second call does nothing. Never throws.
     [[nodiscard]] result<void> close() noexcept {
+        KEEL_TAKES(writer, &s_.pool);
         lock_type hold{s_.m};
         result<void> done;
         {
@@ -25906,6 +26016,7 @@ public:
     void end_condition(state_cause what) noexcept { s_.health.end_condition(what); }
     /// A manifest edit of somebody else failed: it may be there at the next open or not, so nothing is written after it.
     void manifest_failed(error const& why) {
+        KEEL_TAKES(writer, &s_.pool);
         lock_type hold{s_.m};
         auto const lead = s_.lead.take(hold); // a group on its way was begun before
         if (writable()) s_.health.stop_writing("the manifest could not be written: ", why);
@@ -25924,6 +26035,7 @@ public:
     [[nodiscard]] state_cause cause() const noexcept { return s_.health.cause(); }
     /// Waits until records after `seen` are visible, the store is closed or the time is up; gives what is visible then.
     [[nodiscard]] lsn wait_visible(lsn seen, std::chrono::nanoseconds patience) const {
+        KEEL_TAKES(writer, &s_.pool);
         lock_type hold{s_.m};
         s_.visible_cv.wait_for(hold, patience, [&] { return visible() > seen || s_.closing; });
         return visible();
@@ -25971,6 +26083,7 @@ private:
 
     [[nodiscard]] bool writable() const noexcept { return !s_.closing && s_.health.is_writable(); }
     [[nodiscard]] result<void> roll_over_now() {
+        KEEL_TAKES(writer, &s_.pool);
         lock_type hold{s_.m};
         auto lead = s_.lead.take(hold);
         if (writable()) KEEL_TRY(sealing_.finish(lead));
@@ -25980,6 +26093,7 @@ private:
         return roll(lead, {}, seals::at_once);
     }
     [[nodiscard]] result<void> seal_now() {
+        KEEL_TAKES(writer, &s_.pool);
         lock_type hold{s_.m};
         auto lead = s_.lead.take(hold);
         if (!s_.closing) KEEL_TRY(sealing_.finish(lead));
@@ -26030,8 +26144,8 @@ private:
         if (!s_.lacks_space() || writable()) return {}; // somebody else has seen to it
         auto why = s_.health.short_of(
             [&] { return s_.health.reason() + "; what only erases is written, out of the reserve"; });
-        s_.keeper.retry();
-        KEEL_TRY(s_.keeper.settle());
+        s_.pool.retry();
+        KEEL_TRY(s_.pool.make_durable());
         if (s_.active && !s_.segment_usable) KEEL_TRY(fail_over_.restart_after_visible(lead));
         s_.segment_usable = false;
         s_.only_erases = true;
@@ -26069,7 +26183,7 @@ private:
     }
     /// One step towards room for a batch. Errors: writing has stopped, or nothing has changed.
     result<void> make_room(segment_demand const& wanted, leader& lead) {
-        if (!path_.may_go_on()) static_cast<void>(path_.settle(lead));
+        if (!path_.may_go_on()) static_cast<void>(path_.handle_failed_store(lead));
         else if (!s_.active) return first_.run(lead, wanted);
         else if (!s_.pending.empty()) bring_out_pending(lead);
         else if (sealing_.has_left()) return sealing_.finish(lead);
@@ -26083,6 +26197,7 @@ private:
     }
     /// Waits until `at` is visible, or nothing is on its way that has it.
     void wait_settled(lsn at) {
+        KEEL_TAKES(writer, &s_.pool);
         lock_type hold{s_.m};
         // An LSN that was given back after a failed write may be taken anew: that record is waited for like the first.
         while (visible() < at && at < s_.next && !s_.closing) {
@@ -26097,7 +26212,7 @@ private:
     /// False: no record waits for a leader.
     bool commit_pending(leader& lead) noexcept {
         if (!s_.active || s_.pending.batches.empty() || (mapped && path_.may_go_on())) return false;
-        static_cast<void>(mapped ? path_.settle(lead) : path_.sync(lead));
+        static_cast<void>(mapped ? path_.handle_failed_store(lead) : path_.sync(lead));
         return true;
     }
     /// An active segment with room for `bytes`, nothing pending, all that was accepted durable; and the leadership.
@@ -26181,7 +26296,7 @@ private:
     void follow_growth() noexcept {
         if (!s_.active->is_half_full()) return;
         // A clock that was set back says a huge time, and so that it was slow.
-        s_.keeper.grow_to(growth_factor(s_.clock_ns() - s_.active->created_ns()) * s_.active->bytes());
+        s_.pool.grow_to(growth_factor(s_.clock_ns() - s_.active->created_ns()) * s_.active->bytes());
     }
     enum class seals : std::uint8_t { at_once, behind };
 
@@ -26192,9 +26307,9 @@ private:
         follow_growth();
         // A full disk shows here, before anything is changed: the write is refused, and the active segment stays as it is.
         // Before the disk can be full there is a reserve for what frees space then.
-        auto ready = s_.only_erases ? s_.keeper.first_ready(wanted, room::reserved)
-                                    : s_.keeper.claim_reserve().and_then(
-                                          [&] { return s_.keeper.first_ready(wanted, room::ordinary); });
+        auto ready = s_.only_erases ? s_.pool.first_ready(wanted, space_policy::reserved)
+                                    : s_.pool.claim_reserve().and_then(
+                                          [&] { return s_.pool.first_ready(wanted, space_policy::ordinary); });
         if (!ready) {
             end_only_erases();
             s_.health.stop_writing("no segment could be made ready: ", ready.error());
@@ -26231,13 +26346,13 @@ private:
     // ---- stopping and going on -----------------------------------------------------------------------------------------------------
 
     result<void> resume_as_leader(leader& lead) {
-        s_.keeper.retry();
+        s_.pool.retry();
         // What an edit that failed has left must not be there after what is written from here on.
-        KEEL_TRY(s_.keeper.settle());
+        KEEL_TRY(s_.pool.make_durable());
         KEEL_TRY(sealing_.finish(lead));
         if (s_.health.heals_itself() || s_.only_erases) {
-            KEEL_TRY(s_.keeper.keep_reserve()); // first: what frees space is worth more than what takes some
-            KEEL_TRY(s_.keeper.make_ready());
+            KEEL_TRY(s_.pool.keep_reserve()); // first: what frees space is worth more than what takes some
+            KEEL_TRY(s_.pool.make_ready());
         }
         end_only_erases();
         if (s_.health.is_writable()) return {};
@@ -26260,10 +26375,10 @@ private:
     /// Seals the active segment, and gives up what was prepared and is not used: one edit says both.
     result<void> seal_last(leader& lead) {
         format::edit_builder edit;
-        s_.keeper.add_retire_unused(edit);
+        s_.pool.add_retire_unused(edit);
         if (s_.active) KEEL_TRY(seal_active(lead, std::move(edit), at_seal::log_ends));
-        else if (!edit.empty() && !s_.keeper.commit(edit)) return {}; // they stay prepared
-        keel::detail::if_memory_lasts([&] { s_.keeper.remove_unused(); });
+        else if (!edit.empty() && !s_.pool.commit(edit)) return {}; // they stay prepared
+        keel::detail::if_memory_lasts([&] { s_.pool.remove_unused(); });
         return {};
     }
     [[nodiscard]] tl::unexpected<error> refuse_to_close() {
@@ -26326,7 +26441,7 @@ public:
     /// What the next header says of the segment before it, and which files may hold bytes that are not on the disk yet.
     void link_to_newest(wal::writer_start& start) const {
         auto const& stock = e_.stock;
-        start.previous = state_.base;
+        start.previous = state_.log_base;
         for (std::size_t i = 0; i < stock.segments.size(); ++i) {
             auto const& s = stock.segments[i];
             if (!state_.segments.contains(s.entry.id) || !s.present) continue;
@@ -26348,12 +26463,12 @@ public:
                               .chain = s.header ? s.header->previous.chain : 0,
                               .ended = format::segment_end::crashed};
             start.previous_proven = proven_end(i);
-            start.cut_needed = true;
+            start.voids_needed = true;
         }
         link_to_built(start);
-        if (plan_.back_from) start.cut_needed = true;
+        if (plan_.back_from) start.voids_needed = true;
         // A file that is gone may come back: what it holds must not stand behind what is written from here on.
-        if (!e_.found.unknown.empty()) start.cut_needed = true;
+        if (!e_.found.unknown.empty()) start.voids_needed = true;
     }
 
     /// Where each counted LSN is read from; a rebuilt segment stands in for the one it replaced.
@@ -26398,7 +26513,7 @@ private:
                               .aggregate = entry.seal->aggregate,
                               .chain = entry.seal->chain,
                               .ended = format::segment_end::repaired};
-            start.cut_needed = true;
+            start.voids_needed = true;
         }
     }
     /// Whether there are records in segment `i` that count and that nothing proves durable, and they can be written again.
@@ -26730,7 +26845,7 @@ struct opened {
     std::shared_ptr<wal::store_identity<fs_type>> identity{}; ///< whoever writes: the store's lock
     std::optional<wal::double_lock<fs_type>> readers{};       ///< whoever reads
     std::optional<wal::notes_file<C, fs_type>> notes{};
-    std::unique_ptr<wal::segment_keeper<C, fs_type>> keeper{};
+    std::unique_ptr<wal::segment_pool<C, fs_type>> pool{};
     std::unique_ptr<wal::catalog> parts{std::make_unique<wal::catalog>()};
     wal::writer_start start{};
     std::vector<served_segment> served{};
@@ -26780,7 +26895,7 @@ private:
                 beside_writer_ = is_held(*away);
             }
             bool const alone = !beside_writer_ && turn != 0;
-            believed_ = alone || turn == looks_max;
+            believed_ = alone || turn == retries_max;
             auto done = recover(sinks);
             bool const clear = done ? done->exam.report.findings.empty() : done.error().code == errc::cancelled;
             if (believed_ || (clear && (beside_writer_ || !somebody_writes()))) {
@@ -27005,18 +27120,18 @@ private:
         start.last = out.plan.end;
         // What the writer has written and acknowledged to nobody yet may still be taken back.
         if (beside_writer_ && stock.note_is_own)
-            start.last = std::max(std::min(start.last, stock.note->accepted), stock.state.floor);
+            start.last = std::max(std::min(start.last, stock.note->accepted), stock.state.log_start_lsn);
         start.durable = std::min(out.exam.found.horizon, start.last);
         if (stock.note && stock.note_is_own)
-            start.durable = std::min(start.durable, std::max(stock.note->durable, stock.state.floor));
+            start.durable = std::min(start.durable, std::max(stock.note->durable, stock.state.log_start_lsn));
         hand_over const all{out.exam, out.plan, manifest.state(), built_, paths_};
         all.link_to_newest(start);
         // Nothing was kept from there on, so nothing is lost: the next header says so to the frames that say otherwise.
-        for (auto const& r : out.exam.found.declared) start.cut_needed = start.cut_needed || r.last > start.last;
+        for (auto const& r : out.exam.found.declared) start.voids_needed = start.voids_needed || r.last > start.last;
         all.list_parts(start, *out.parts, out.served);
-        out.keeper = std::make_unique<wal::segment_keeper<C, fs_type>>(fs_, paths_, std::move(manifest), stock.store,
-                                                                       stock.branch, segment_bytes_, options_.entropy,
-                                                                       options_.clock_ns);
+        out.pool = std::make_unique<wal::segment_pool<C, fs_type>>(fs_, paths_, std::move(manifest), stock.store,
+                                                                   stock.branch, segment_bytes_, options_.entropy,
+                                                                   options_.clock_ns);
         if (!start.read_only) adopt_spares(out);
         // What is written from here on is noted nowhere: those of an earlier run must not speak for it.
         if (!notes_ && !options_.read_only) static_cast<void>(fs_.remove(paths_.notes()));
@@ -27053,7 +27168,7 @@ private:
     /// What the first write takes over and removes. A spare segment whose file is gone is given up with the others, unless nobody knows that it
     /// was one: then it stays on record until its loss is accepted.
     void adopt_spares(opened_type& out) {
-        auto const known = out.keeper->state();
+        auto const known = out.pool->state();
         auto const& unknown = out.exam.found.unknown;
         auto const is_known = [&](segment_id id) {
             return std::ranges::find(unknown, id, &unknown_extent::segment) == unknown.end();
@@ -27070,7 +27185,7 @@ private:
             if (l.retired) out.start.retired.push_back(*l.retired);
             else if (l.is_ours) leftovers.push_back(l.path);
         }
-        out.keeper->tidy_later(std::move(leftovers), std::move(never_used));
+        out.pool->tidy_later(std::move(leftovers), std::move(never_used));
     }
 
     fs_type fs_;
@@ -27237,9 +27352,9 @@ private:
 
 #endif
 
-// ---- keel/wal/keeper_thread.hpp ----
-#ifndef KEEL_WAL_KEEPER_THREAD_HPP
-#define KEEL_WAL_KEEPER_THREAD_HPP
+// ---- keel/wal/log_thread.hpp ----
+#ifndef KEEL_WAL_LOG_THREAD_HPP
+#define KEEL_WAL_LOG_THREAD_HPP
 
 // The one background thread of a log: idle marks after 20 ms of quiet, interval syncs, a mark with the time once a second, a
 // segment in reserve, events for the observer. All of it is in store_core::housekeep(); this only decides when. Where memory is refused the
@@ -27248,14 +27363,14 @@ private:
 namespace keel::inline v0::wal {
 
 template <class Core, durability_policy D>
-class keeper_thread {
+class log_thread {
 public:
     static constexpr auto quiet_after = std::chrono::milliseconds(20);
     static constexpr auto resource_step =
         std::chrono::milliseconds(250); ///< between two looks whether a full disk has room again
 
     /// Throws where the machine gives no thread: made within io::start_thread().
-    explicit keeper_thread(Core& core) : thread_{[this, &core](std::stop_token stop) { run(core, stop); }} {}
+    explicit log_thread(Core& core) : thread_{[this, &core](std::stop_token stop) { run(core, stop); }} {}
 
 private:
     void run(Core& core, std::stop_token const& stop) noexcept {
@@ -27491,16 +27606,16 @@ class store_core {
 public:
     using fs_type = typename Config::file_system;
     using writer_type = wal::writer<Config, Sink>;
-    using keeper_type = typename writer_type::keeper_type;
+    using pool_type = typename writer_type::pool_type;
     using events_type = typename writer_type::events_type;
 
     template <class Opened>
     store_core(Opened opened, Sink& sink, std::shared_ptr<events_type> events, open_options const& options)
         : fs_{std::move(opened.fs)}, clock_ns_{options.clock_ns}, read_only_{options.read_only},
           events_{std::move(events)}, identity_{std::move(opened.identity)}, readers_{std::move(opened.readers)},
-          keeper_{std::move(opened.keeper)}, parts_{std::move(opened.parts)}, report_{std::move(opened.exam.report)},
+          pool_{std::move(opened.pool)}, parts_{std::move(opened.parts)}, report_{std::move(opened.exam.report)},
           ledger_{std::move(opened.ledger)}, gone_{std::move(opened.gone)},
-          writer_{*keeper_, *parts_, sink, *events_, std::move(opened.notes), std::move(opened.start), options} {
+          writer_{*pool_, *parts_, sink, *events_, std::move(opened.notes), std::move(opened.start), options} {
         background_ = options.background_thread && !options.read_only;
         if constexpr (writer_type::reads_sealed_back) writer_.after_seal([this] { read_sealed_back(); });
     }
@@ -27508,7 +27623,8 @@ public:
     store_core(store_core const&) = delete;
     store_core& operator=(store_core const&) = delete;
 
-    /// Called by readers, with how much they read about: who reads much gets what runs in the background, too, without having written.
+    /// Called by readers. `keys`: about how many were read. After reads_much reads on a thread the background threads start, even if nothing
+    /// was written.
     void after_read(std::size_t keys) {
         static thread_local std::size_t read = 0; // in any store: it is no more than a sign that one is used
         if ((read += keys) < reads_much) [[likely]]
@@ -27516,6 +27632,7 @@ public:
         read = 0;
         if (awake_.load(std::memory_order_acquire)) [[likely]]
             return;
+        KEEL_TAKES(starting, &*pool_);
         std::lock_guard const hold{starting_};
         start_background();
     }
@@ -27524,10 +27641,12 @@ public:
     result<void> before_write() {
         if (awake_.load(std::memory_order_acquire)) [[likely]]
             return {};
+        KEEL_TAKES(starting, &*pool_);
         std::unique_lock hold{starting_};
         start_background();
         auto const now = std::chrono::steady_clock::now();
         if (awake_.load(std::memory_order_relaxed) || now < next_turn_) return {};
+        KEEL_TAKES(by_hand, &*pool_);
         std::unique_lock const turn{by_hand_, std::try_to_lock}; // else another writer is at it
         if (!turn.owns_lock()) return {};
         next_turn_ = now + turn_every;
@@ -27547,6 +27666,7 @@ public:
     /// That starts with the first write, too.
     void on_first_write(background_work other) {
         auto const shared = std::make_shared<background_work const>(std::move(other));
+        KEEL_TAKES(starting, &*pool_);
         std::lock_guard const hold{starting_};
         other_work_ = shared;
     }
@@ -27554,6 +27674,7 @@ public:
     template <class Stop>
     void forget_other_work(Stop const& stop) noexcept {
         {
+            KEEL_TAKES(starting, &*pool_);
             std::lock_guard const hold{starting_};
             other_work_ = nullptr;
         }
@@ -27585,10 +27706,10 @@ public:
     [[nodiscard]] recovery_report const& report() const noexcept { return report_; }
     [[nodiscard]] events_type& events() noexcept { return *events_; }
     [[nodiscard]] wal::catalog& parts() noexcept { return *parts_; }
-    [[nodiscard]] keeper_type& keeper() noexcept { return *keeper_; }
+    [[nodiscard]] pool_type& pool() noexcept { return *pool_; }
     [[nodiscard]] fs_type const& fs() const noexcept { return fs_; }
     [[nodiscard]] bool read_only() const noexcept { return read_only_; }
-    [[nodiscard]] std::shared_ptr<format::manifest_state const> manifest() const { return keeper_->state(); }
+    [[nodiscard]] std::shared_ptr<format::manifest_state const> manifest() const { return pool_->state(); }
 
     /// Damage that was met after opening: logged, told to the observer, and the reason for being degraded.
     void tell(std::vector<finding> found) {
@@ -27611,19 +27732,20 @@ public:
 
     /// Notes that somebody knows of every loss there is, so that no later open shows it.
     result<void> accept_loss() {
+        KEEL_TAKES(acceptance, &*pool_);
         std::lock_guard const hold{accepting_};
         if (writer_.state() == engine_state::closed) return failure(errc::closed, "the store is closed");
         if (read_only_)
             return failure(errc::read_only, "the store was opened read-only: open it for writing to accept its losses, "
                                             "or use wal-recovery accept-loss");
-        auto const known = keeper_->state();
+        auto const known = pool_->state();
         format::edit_builder edit;
         for (auto const id : gone_)
             if (known->segments.contains(id)) edit.retired(id);
-        if (!edit.empty()) KEEL_TRY(keeper_->commit(edit));
-        KEEL_TRY(keeper_->check_identity());
+        if (!edit.empty()) KEEL_TRY(pool_->commit(edit));
+        KEEL_TRY(pool_->check_identity());
         auto const next = recovery::accepted_now(ledger_, known->losses, report_);
-        KEEL_TRY(recovery::write_ledger<typename Config::checksum>(fs_, keeper_->paths(), keeper_->store(), next));
+        KEEL_TRY(recovery::write_ledger<typename Config::checksum>(fs_, pool_->paths(), pool_->store(), next));
         ledger_ = next;
         writer_.accept_losses(known->losses);
         writer_.end_condition(state_cause::unknown_extent);
@@ -27634,17 +27756,18 @@ public:
     /// Gives up whole segments in front of `upto`. On an error of the manifest nothing is given up, or all of it once the log is opened
     /// again; on one of a file that could not be removed it is, and the next opening removes the file.
     result<void> truncate_before(lsn upto) {
+        KEEL_TAKES(retention, &*pool_);
         std::lock_guard const hold{retention_};
         if (writer_.state() == engine_state::closed) return failure(errc::closed, "the log is closed");
         auto const gone = oldest_in_front_of(upto);
         if (gone.segments.empty()) return {};
         format::edit_builder edit;
-        keeper_type::give_up(edit, gone.segments, gone.base, gone.floor);
-        KEEL_TRY(keeper_->commit(edit));
+        pool_type::add_retire_edits(edit, gone.segments, gone.log_base, gone.log_start_lsn);
+        KEEL_TRY(pool_->commit(edit));
         for (auto const& e : gone.segments) parts_->retire(e.id);
         result<void> done;
         for (auto const& e : gone.segments)
-            if (auto disposed = keeper_->dispose(e, parts_->pinned(e.id)); !disposed && done) done = disposed;
+            if (auto disposed = pool_->recycle_or_remove(e, parts_->pinned(e.id)); !disposed && done) done = disposed;
         return done;
     }
 
@@ -27684,12 +27807,12 @@ private:
     /// The files are this process's. `when`: for people.
     void tell_of_own(std::vector<finding> found, char const* when) {
         if (found.empty()) return;
-        for (auto& f : found) f.file = keeper_->paths().inside(f.file);
+        for (auto& f : found) f.file = pool_->paths().inside(f.file);
         {
             std::lock_guard const hold{telling_};
             // The store goes on without the log of it.
-            if (!read_only_ && keeper_->check_identity())
-                static_cast<void>(recovery::log_corruption(fs_, keeper_->paths(), found, clock_ns_()));
+            if (!read_only_ && pool_->check_identity())
+                static_cast<void>(recovery::log_corruption(fs_, pool_->paths(), found, clock_ns_()));
         }
         for (auto const& f : found) events_->push(observe::damage_found{f});
         writer_.add_condition(state_cause::damage, std::string{"damage was found "} + when + ": " + found.front().file +
@@ -27713,17 +27836,17 @@ private:
 
     struct given_up {
         std::vector<format::segment_entry> segments{};
-        format::segment_link base{}; ///< the last one of them
-        lsn floor{};
+        format::segment_link log_base{}; ///< the last one of them
+        lsn log_start_lsn{};
     };
     /// The oldest segments, as many as hold nothing at or behind `upto`. One that a crash left without a seal goes like the others once
     /// this opening has written: what counts of it is durable then, and nothing more comes to it.
     [[nodiscard]] given_up oldest_in_front_of(lsn upto) const {
-        auto const known = keeper_->state();
+        auto const known = pool_->state();
         bool const proven = writer_.has_written();
-        given_up out{.base = known->base, .floor = known->floor};
-        auto base = out.base;
-        auto floor = out.floor;
+        given_up out{.log_base = known->log_base, .log_start_lsn = known->log_start_lsn};
+        auto base = out.log_base;
+        auto start = out.log_start_lsn;
         std::size_t take = 0;
         for (auto const& part : parts_->all()) {
             auto const at = known->segments.find(part->id);
@@ -27733,19 +27856,20 @@ private:
             if (part->open || part->id == writer_.active_segment() || last >= upto || (!seal && !proven)) break;
             auto const link = seal ? format::link_of(*seal, format::segment_end::rolled) : wal::link_of(*part);
             if (link.id) base = link;
-            floor = std::max({floor, last, seal ? seal->range.last : lsn{}});
+            start = std::max({start, last, seal ? seal->range.last : lsn{}});
             out.segments.push_back(at->second);
-            // A file below the floor is known to be given up by its header's first LSN: one that holds nothing waits for those behind it.
-            if (part->first > floor) continue;
+            // Recovery knows a retired file by its first LSN, which is not above log_start_lsn. So an empty segment stays until the start passes it.
+            if (part->first > start) continue;
             take = out.segments.size();
-            out.base = base;
-            out.floor = floor;
+            out.log_base = base;
+            out.log_start_lsn = start;
         }
         out.segments.resize(take);
         return out;
     }
 
     void stop_threads() noexcept {
+        KEEL_TAKES(starting, &*pool_);
         std::lock_guard const hold{starting_};
         background_ = false;
         thread_.reset();
@@ -27764,7 +27888,7 @@ private:
     std::shared_ptr<events_type> events_;
     std::shared_ptr<wal::store_identity<fs_type>> identity_;
     std::optional<wal::double_lock<fs_type>> readers_;
-    std::unique_ptr<keeper_type> keeper_;
+    std::unique_ptr<pool_type> pool_;
     std::unique_ptr<wal::catalog> parts_;
     recovery_report report_;
     std::mutex accepting_; ///< one accept_loss at a time; guards what follows
@@ -27781,7 +27905,7 @@ private:
     bool is_told_ = false;                              ///< that this is so
     std::shared_ptr<background_work const> other_work_{};
     std::mutex by_hand_; ///< one thread at a time; taken with starting_ held, and held behind it
-    std::optional<wal::keeper_thread<store_core, typename Config::durability>> thread_{};
+    std::optional<wal::log_thread<store_core, typename Config::durability>> thread_{};
 };
 
 } // namespace detail
@@ -27796,40 +27920,40 @@ private:
 
 // Which versions of a key a merge keeps. A moment sees of each key the newest version at or below it. So a version is seen if a moment lies
 // at or behind it and in front of the next newer version of its key. Moments that are held later lie at or behind the last one here, so
-// everything that is newer than that is kept. All other versions are forgotten, also between two moments.
+// everything that is newer than that is kept. All other versions are forgotten, also between two snapshots.
 //
 // The newest version of a key is always kept by this, so a commit that asks whether a key was changed finds the same answer.
 
 namespace keel::inline v0::detail {
 
-/// One thread's. A version costs the logarithm of the number of moments.
+/// One thread's. A version costs the logarithm of the number of snapshots.
 class version_filter {
 public:
-    /// `moments`: all that are held, in order, and last the one which no later one is before.
-    explicit version_filter(std::vector<lsn> moments) : moments_{std::move(moments)}, end_{moments_.size()} {
-        KEEL_ASSERT(!moments_.empty());
+    /// `snapshots`: all that are held, in order, and last the one which no later one is before.
+    explicit version_filter(std::vector<lsn> snapshots) : snapshots_{std::move(snapshots)}, end_{snapshots_.size()} {
+        KEEL_ASSERT(!snapshots_.empty());
     }
 
     /// The next version is the newest one of another key.
     void begin_key() noexcept {
-        end_ = moments_.size();
+        end_ = snapshots_.size();
         newer_ = {};
     }
     /// The versions of a key, the newest first. Whether no moment sees this one.
     [[nodiscard]] bool hides(lsn at) noexcept {
         auto const newer = std::exchange(newer_, at);
-        if (!newer || at > moments_.back()) return false;
-        auto const first = moments_.begin();
+        if (!newer || at > snapshots_.back()) return false;
+        auto const first = snapshots_.begin();
         auto const sees_newer = std::lower_bound(first, first + static_cast<std::ptrdiff_t>(end_), newer);
         end_ = static_cast<std::size_t>(sees_newer - first);
-        return end_ == 0 || moments_[end_ - 1] < at;
+        return end_ == 0 || snapshots_[end_ - 1] < at;
     }
     /// Whether every moment sees this version or a newer one of its key, so that all older ones are hidden.
-    [[nodiscard]] bool hides_all_behind(lsn at) const noexcept { return at <= moments_.front(); }
+    [[nodiscard]] bool hides_all_behind(lsn at) const noexcept { return at <= snapshots_.front(); }
 
 private:
-    std::vector<lsn> moments_;
-    std::size_t end_; ///< the moments in front of it do not see the last version asked about, but perhaps older ones
+    std::vector<lsn> snapshots_;
+    std::size_t end_; ///< the snapshots in front of it do not see the last version asked about, but perhaps older ones
     lsn newer_{};     ///< the last version asked about; 0: none of this key
 };
 
@@ -27873,18 +27997,18 @@ class compactor {
 public:
     using fs_type = typename Config::file_system;
     using C = typename Config::checksum;
-    using levels_type = levels<reading_config<Config>>;
-    using core_type = store_core<writing_config<Config>, levels_type>;
+    using version_set_type = version_set<reading_config<Config>>;
+    using core_type = store_core<writing_config<Config>, version_set_type>;
     using merging = merging_config<Config>;
     using job_type = compaction_job<merging>;
-    using table_type = typename levels_type::table_type;
-    using view_type = typename levels_type::view_type;
+    using table_type = typename version_set_type::table_type;
+    using view_type = typename version_set_type::view_type;
     using unread_type = unread_parts<reading_config<Config>>;
 
     /// `bytes_per_second`: how fast tables are written at most; 0: as fast as the machine does. `gives_up_records`: a damaged record of
     /// the log may be left behind by a merge.
-    compactor(core_type& core, levels_type& parts, std::uint64_t bytes_per_second, bool gives_up_records)
-        : core_{core}, levels_{parts}, fs_{core.fs()}, rate_{bytes_per_second}, gives_up_records_{gives_up_records} {}
+    compactor(core_type& core, version_set_type& parts, std::uint64_t bytes_per_second, bool gives_up_records)
+        : core_{core}, versions_{parts}, fs_{core.fs()}, rate_{bytes_per_second}, gives_up_records_{gives_up_records} {}
     compactor(compactor const&) = delete;
     compactor& operator=(compactor const&) = delete;
 
@@ -27893,25 +28017,27 @@ public:
     /// verify), no_space, cancelled, the machine's; nothing is lost by them.
     [[nodiscard]] result<bool> step(std::stop_token const& stop, bool quiet,
                                     std::function<void()> const& meanwhile = {}) {
+        KEEL_TAKES(compaction, &core_.pool());
         std::lock_guard const hold{m_};
         meanwhile_ = meanwhile ? &meanwhile : nullptr;
         auto done = guarded([&] { return merge_next(stop, quiet); });
         meanwhile_ = nullptr;
-        dispose();
+        recycle_or_remove();
         return done;
     }
     /// Merges everything that takes no more records into one level. Errors: as of step(); corruption also where part of the log does not
     /// verify, once all else is merged.
     [[nodiscard]] result<void> all(std::stop_token const& stop = {}) {
+        KEEL_TAKES(compaction, &core_.pool());
         std::lock_guard const hold{m_};
         forget_stuck(); // whoever asks wants it tried
-        auto const everything = [](compaction_picker<merging>& pick) { return pick.all(); };
+        auto const everything = [](compaction_picker<merging>& pick) { return pick.pick_full(); };
         auto done = choose_and_run(stop, everything);
-        dispose();
+        recycle_or_remove();
         // All of it at once takes room for all of it. What the log gives back piece by piece may be that.
         if (!done && done.error().code == errc::no_space && gain_room(stop)) {
             done = choose_and_run(stop, everything);
-            dispose();
+            recycle_or_remove();
         }
         if (!done) return failure(std::move(done).error());
         if (!stuck_.empty()) return failure(why_stuck_);
@@ -27920,17 +28046,19 @@ public:
     /// On a full disk: merges the log segment by segment, out of the reserve where there is nothing else, and gives each back. False: there
     /// was nothing to merge, or no room even for that.
     [[nodiscard]] bool make_room(std::stop_token const& stop = {}) {
+        KEEL_TAKES(compaction, &core_.pool());
         std::lock_guard const hold{m_};
         return gain_room(stop);
     }
     /// Writes the tables that are known to be damaged anew, but for those that wait for the log. What cannot be read of them is left behind.
     /// Errors: as of step().
     [[nodiscard]] result<void> damaged(std::stop_token const& stop = {}) {
+        KEEL_TAKES(compaction, &core_.pool());
         std::lock_guard const hold{m_};
         for (;;) {
             auto const done = choose_and_run(
                 stop, [](compaction_picker<merging>& pick) { return result<std::optional<job_type>>{pick.damaged()}; });
-            dispose();
+            recycle_or_remove();
             if (!done) return failure(done.error());
             if (!*done) return {};
         }
@@ -27944,7 +28072,7 @@ public:
     [[nodiscard]] bool ingested_needs_roll_over() const {
         if (Config::compaction::log_bytes == 0) return false;
         auto const parts = core_.parts().all();
-        auto on_top = levels_.view()->tables.front();
+        auto on_top = versions_.view()->tables.front();
         auto const begin = parts.empty() || !parts.back()->open ? lsn_max : parts.back()->first;
         std::erase_if(on_top, [&](auto const& t) { return t->entry().lsns.last < begin; });
         return compaction_picker<merging>::ingested_is_due(on_top);
@@ -27974,7 +28102,7 @@ private:
     };
     [[nodiscard]] present now() const {
         auto parts = core_.parts().all(); // first: what is closed in them is in the view
-        auto view = levels_.view();
+        auto view = versions_.view();
         return {std::move(parts), std::move(view), core_.manifest()};
     }
 
@@ -27986,7 +28114,7 @@ private:
     bool gain_room(std::stop_token const& stop) {
         for (bool gained = false;; gained = true) {
             auto const done = merge_for_room(stop);
-            dispose();
+            recycle_or_remove();
             if (!done || !*done) return gained;
         }
     }
@@ -27999,11 +28127,11 @@ private:
         if (done && !*done && is_urgent && core_.writer().seal()) done = merge_with_reserve(stop, segment);
         if (done && !*done && is_urgent) {
             std::vector<format::table_id> tables;
-            for (auto const& level : levels_.view()->tables)
+            for (auto const& level : versions_.view()->tables)
                 for (auto const& t : level) tables.push_back(t->entry().id);
             if (tables == merged_for_room_) return done;
             merged_for_room_ = std::move(tables);
-            done = merge_with_reserve(stop, [](compaction_picker<merging>& pick) { return pick.all(); });
+            done = merge_with_reserve(stop, [](compaction_picker<merging>& pick) { return pick.pick_full(); });
         }
         return done;
     }
@@ -28011,10 +28139,10 @@ private:
     result<bool> merge_with_reserve(std::stop_token const& stop, Choose const& choose) {
         auto done = guarded([&] { return choose_and_run(stop, choose); });
         if (done || done.error().code != errc::no_space) return done;
-        typename core_type::keeper_type::loan const room{core_.keeper()};
+        typename core_type::pool_type::loan const room{core_.pool()};
         if (!room.is_given()) return done;
         done = guarded([&] { return choose_and_run(stop, choose); });
-        dispose(); // before others take the room
+        recycle_or_remove(); // before others take the room
         return done;
     }
 
@@ -28029,7 +28157,7 @@ private:
     result<bool> merge_due(std::stop_token const& stop, bool quiet) {
         bool rest = false;
         auto const done = choose_and_run(stop, [&](compaction_picker<merging>& pick) {
-            auto job = pick.due(turns_);
+            auto job = pick.pick_due(turns_);
             if (!quiet || !job || *job) return job;
             if (auto fewer = pick.fewer_runs(turns_)) return result<std::optional<job_type>>{std::move(fewer)};
             rest = pick.rest_pays(core_.writer().bytes_in_active());
@@ -28040,9 +28168,9 @@ private:
     /// What a burst of writes left in the log is merged once nobody writes: readers then have sorted tables, and the segments are free.
     result<bool> merge_rest(std::stop_token const& stop) {
         // Nobody asked for a segment's end: it must not be what finds the disk full, and stops writes.
-        if (!core_.keeper().make_ready()) return false;
+        if (!core_.pool().make_ready()) return false;
         KEEL_TRY(core_.writer().roll_over());
-        return choose_and_run(stop, [](compaction_picker<merging>& pick) { return pick.rest(); });
+        return choose_and_run(stop, [](compaction_picker<merging>& pick) { return pick.pick_idle(); });
     }
     template <class Choose>
     result<bool> choose_and_run(std::stop_token const& stop, Choose const& choose) {
@@ -28066,10 +28194,10 @@ private:
         std::set<format::table_id> damaged; // and kept
         if (job.reads()) {
             unread_type unread;
-            auto first = job.floor_before.next();
+            auto first = job.log_start_before.next();
             for (auto const& level : job.tables)
                 for (auto const& t : level) first = std::min(first, t->entry().lsns.first);
-            merge_output<merging> out{fs_, core_.keeper(), ids_, job.into, first, made};
+            merge_output<merging> out{fs_, core_.pool(), ids_, job.into, first, made};
             auto done = merge(job, stop, out, unread);
             if (done && !unread.empty()) done = leave_behind(unread, view, made, out);
             if (done) {
@@ -28081,7 +28209,7 @@ private:
             if (!done) {
                 out.discard();
                 // Whatever is tried again would go to a store that is not this one any more.
-                if (auto const ours = core_.keeper().check_identity(); !ours)
+                if (auto const ours = core_.pool().check_identity(); !ours)
                     core_.writer().manifest_failed(ours.error());
                 return done;
             }
@@ -28091,12 +28219,13 @@ private:
 
     /// The folder, and what a crash left in it.
     result<void> prepare() {
+        KEEL_TAKES(tables_folder, &core_.pool());
         std::lock_guard const hold{preparing_};
         if (ids_.begun()) return {};
         auto const state = core_.manifest();
-        auto const& paths = core_.keeper().paths();
+        auto const& paths = core_.pool().paths();
         // An edit that a killed process left unsynced may go with the power: until it cannot, what it took out is still needed.
-        KEEL_TRY(core_.keeper().settle());
+        KEEL_TRY(core_.pool().make_durable());
         if (auto folder = fs_.make_directory(paths.tables()); !folder && folder.error().code != errc::exists)
             return folder;
         // Also where it stood there: whoever made it may have died, or failed, before this.
@@ -28124,14 +28253,14 @@ private:
         auto const got = file ? file->read(0, block) : result<std::size_t>{std::size_t{0}};
         if (!got || *got != block.size()) return false;
         auto const h = format::decode_table_header<C>(block);
-        return h && h->store == core_.keeper().store();
+        return h && h->store == core_.pool().store();
     }
 
     // ---- writing ------------------------------------------------------------------------------------------------------------
 
     result<void> merge(job_type const& job, std::stop_token const& stop, merge_output<merging>& out,
                        unread_type& unread) {
-        version_filter seen{levels_.held().all([&] { return core_.writer().visible(); })};
+        version_filter seen{versions_.snapshots().all([&] { return core_.writer().visible(); })};
         version_merge<reading_config<Config>> in{direction::forward};
         for (auto const& m : job.memory) in.add(*m);
         for (auto const& r : job.runs) in.add(r);
@@ -28158,7 +28287,7 @@ private:
                 speed.keep(out.bytes(), stop);
                 if (meanwhile_ != nullptr) (*meanwhile_)();
             }
-            if (v.at > job.floor) continue; // of an abandoned segment; the one behind it has it, too
+            if (v.at > job.log_start_lsn) continue; // of an abandoned segment; the one behind it has it, too
             bool const ingested = !job.ingested.empty() && job.ingested.contains(v.at);
             if (!ingested && !job.lost.empty() && job.lost.contains(v.at))
                 continue; // readers saw it before a failed sync took it
@@ -28167,7 +28296,7 @@ private:
             if (new_key) key.assign(v.key);
             any = true;
             last = v.at;
-            from_log += v.at > job.floor_before && !ingested;
+            from_log += v.at > job.log_start_before && !ingested;
             if (v.key.empty()) continue; // the log's word of something that was ingested
             if (new_key) seen.begin_key();
             bool const forgotten = seen.hides(v.at);
@@ -28186,11 +28315,11 @@ private:
         if (from_log != job.log_records)
             return failure(errc::corruption,
                            "the log holds " + std::to_string(from_log) + " records from LSN " +
-                               std::to_string(job.floor_before.next().value) + " to " +
-                               std::to_string(job.floor.value) + " that have a key, and " +
+                               std::to_string(job.log_start_before.next().value) + " to " +
+                               std::to_string(job.log_start_lsn.value) + " that have a key, and " +
                                std::to_string(job.log_records) +
                                " were expected: it is not merged; run wal-recovery validate",
-                           core_.keeper().paths().log());
+                           core_.pool().paths().log());
         KEEL_TRY(out.finish());
         std::lock_guard const hold{counters_m_};
         counters_.records_dropped += dropped;
@@ -28213,7 +28342,7 @@ private:
         for (auto const& d : unread.all()) {
             if (!d.run) continue;
             auto const at = d.what.lsns.first;
-            bool const counts = at > job.floor_before && at <= job.floor && !job.lost.contains(at) &&
+            bool const counts = at > job.log_start_before && at <= job.log_start_lsn && !job.lost.contains(at) &&
                                 !job.ingested.contains(at);
             bool const is_one = d.what.lsns.size() == 1;
             if (is_one && !counts) continue;
@@ -28254,9 +28383,9 @@ private:
     /// Placeholders for what was not read, and notes of what that was. Before the edit.
     result<void> leave_behind(unread_type const& unread, view_type const& view,
                               std::vector<format::table_entry> const& made, merge_output<merging>& out) {
-        auto moments = levels_.held().all([&] { return core_.writer().visible(); });
+        auto snapshots = versions_.snapshots().all([&] { return core_.writer().visible(); });
         auto const readable = made.size();
-        for (auto const& s : placeholder_plan<reading_config<Config>>{view, std::move(moments)}.make(unread.all()))
+        for (auto const& s : placeholder_plan<reading_config<Config>>{view, std::move(snapshots)}.make(unread.all()))
             KEEL_TRY(out.add_placeholder(s));
         std::vector<format::table_entry> const placeholders(made.begin() + static_cast<std::ptrdiff_t>(readable),
                                                             made.end());
@@ -28264,7 +28393,7 @@ private:
         for (auto const& d : unread.all()) files[d.tab ? d.tab->path() : d.run->source().path].push_back(d.what);
         for (auto const& [path, ranges] : files) {
             if (path.ends_with(".seg")) KEEL_TRY(evidence_.copy(path));
-            KEEL_TRY(evidence_.note(path, ranges, placeholders, core_.keeper().now_ns()));
+            KEEL_TRY(evidence_.note(path, ranges, placeholders, core_.pool().now_ns()));
         }
         return {};
     }
@@ -28276,7 +28405,7 @@ private:
         for (auto const& level : job.tables)
             for (auto const& t : level)
                 if (t->is_damaged() && out.insert(t->entry().id).second)
-                    KEEL_TRY(evidence_.note(t->path(), {}, {}, core_.keeper().now_ns()));
+                    KEEL_TRY(evidence_.note(t->path(), {}, {}, core_.pool().now_ns()));
         return out;
     }
 
@@ -28317,9 +28446,9 @@ private:
             all.in.push_back(t->renamed(entry));
         }
         for (auto const& t : made) {
-            all.in.push_back(levels_.serve(t, core_.keeper().paths()));
+            all.in.push_back(versions_.serve(t, core_.pool().paths()));
             if (t.is_placeholder())
-                all.found.push_back(table::finding_of_placeholder(t, core_.keeper().paths().table(t.id)));
+                all.found.push_back(table::finding_of_placeholder(t, core_.pool().paths().table(t.id)));
         }
         for (auto const& e : job.segments) {
             all.segments.push_back(e.id);
@@ -28338,13 +28467,14 @@ private:
         auto all = what_changes(job, made, damaged);
         format::edit_builder edit;
         for (auto const& level : job.tables)
-            for (auto const& t : level) edit.untable(t->entry().id);
+            for (auto const& t : level) edit.remove_table(t->entry().id);
         for (std::size_t i = 0; i < job.moved.size(); ++i) edit.table(all.in[i]->entry());
         for (auto const& t : made) edit.table(t);
-        if (!job.segments.empty()) core_type::keeper_type::give_up(edit, job.segments, job.base, job.floor);
-        edit.tables(ids_.next());
+        if (!job.segments.empty())
+            core_type::pool_type::add_retire_edits(edit, job.segments, job.log_base, job.log_start_lsn);
+        edit.next_table_id(ids_.next());
         auto const tables = all.in.size();
-        if (auto done = core_.keeper().commit(edit); !done) {
+        if (auto done = core_.pool().commit(edit); !done) {
             // The edit may be there at the next open: both the old files and the new ones stay.
             core_.writer().manifest_failed(done.error());
             return done;
@@ -28353,15 +28483,15 @@ private:
         count(job, made);
         show_switch();
         core_.events().push(
-            observe::merged{.level = job.into, .tables = tables, .bytes_read = job.bytes, .floor = job.floor});
+            observe::merged{.level = job.into, .tables = tables, .bytes_read = job.bytes, .floor = job.log_start_lsn});
         return {};
     }
     /// Lets readers see what was committed last. Where memory is refused for that they go on with what they have, which is no less right,
     /// and the next merge begins with this.
     void show_switch() {
         if (!switched_) return;
-        for (auto const& f : switched_->found) levels_.damage().note(f); // what is noted already is not noted again
-        auto const files = levels_.replace(switched_->segments, switched_->out, switched_->in);
+        for (auto const& f : switched_->found) versions_.damage().note(f); // what is noted already is not noted again
+        auto const files = versions_.replace(switched_->segments, switched_->out, switched_->in);
         for (auto& old : switched_->old_segments) {
             given_back_.fetch_add(old.entry.size, std::memory_order_relaxed);
             for (auto const& [id, file] : files)
@@ -28381,16 +28511,16 @@ private:
     }
 
     /// Files that the manifest no longer names and no reader holds. One that cannot be removed now is left to the next opening.
-    void dispose() {
+    void recycle_or_remove() {
         bool const keeps_no_file = core_.writer().lacks_space(); // to be recycled
         std::erase_if(old_segments_, [&](auto& old) {
             if (old.file.use_count() > 1 || core_.parts().pinned(old.entry.id)) return false;
             old.file.reset();
-            static_cast<void>(core_.keeper().dispose(old.entry, keeps_no_file));
+            static_cast<void>(core_.pool().recycle_or_remove(old.entry, keeps_no_file));
             return true;
         });
         std::erase_if(old_tables_, [&](auto& old) {
-            if (old.file.use_count() > 1 || !core_.keeper().check_identity()) return false;
+            if (old.file.use_count() > 1 || !core_.pool().check_identity()) return false;
             old.file.reset();
             // What is not moved now, the next opening's first merge moves.
             static_cast<void>(old.is_evidence ? evidence_.move_here(old.path) : fs_.remove(old.path));
@@ -28401,11 +28531,11 @@ private:
     static constexpr std::uint64_t records_left_max = 32; ///< of the log, by one merge
 
     core_type& core_;
-    levels_type& levels_;
+    version_set_type& versions_;
     fs_type fs_;
     std::uint64_t rate_;
     bool gives_up_records_;
-    merge_evidence<merging> evidence_{fs_, core_.keeper().paths()};
+    merge_evidence<merging> evidence_{fs_, core_.pool().paths()};
     std::mutex m_;
     std::mutex preparing_; ///< held during that I/O
     table_ids ids_{};
@@ -28543,12 +28673,12 @@ namespace keel::inline v0::detail {
 template <class Config>
 class ingestion {
 public:
-    using levels_type = levels<reading_config<Config>>;
-    using core_type = store_core<writing_config<Config>, levels_type>;
-    using table_type = typename levels_type::table_type;
+    using version_set_type = version_set<reading_config<Config>>;
+    using core_type = store_core<writing_config<Config>, version_set_type>;
+    using table_type = typename version_set_type::table_type;
 
-    ingestion(core_type& core, levels_type& parts, table_ids& ids)
-        : core_{core}, levels_{parts}, ids_{ids}, out_{fs_, core.keeper(), ids, 0, format::ingested_lsn, made_} {}
+    ingestion(core_type& core, version_set_type& parts, table_ids& ids)
+        : core_{core}, versions_{parts}, ids_{ids}, out_{fs_, core.pool(), ids, 0, format::ingested_lsn, made_} {}
     ingestion(ingestion const&) = delete;
     ingestion& operator=(ingestion const&) = delete;
     ~ingestion() {
@@ -28587,17 +28717,17 @@ private:
         for (auto& t : made_) {
             t.lsns = {at, at};
             edit.table(t);
-            tables.push_back(levels_.serve(t, core_.keeper().paths()));
+            tables.push_back(versions_.serve(t, core_.pool().paths()));
         }
-        edit.tables(ids_.next());
+        edit.next_table_id(ids_.next());
         named_in_manifest_ = true; // perhaps, also where this fails: the files stay
-        KEEL_TRY(core_.keeper().commit(edit));
-        levels_.put_on_top(tables);
+        KEEL_TRY(core_.pool().commit(edit));
+        versions_.add_level0(tables);
         return {};
     }
 
     core_type& core_;
-    levels_type& levels_;
+    version_set_type& versions_;
     table_ids& ids_;
     typename Config::file_system fs_{core_.fs()};
     std::vector<format::table_entry> made_{};
@@ -28623,13 +28753,13 @@ namespace keel::inline v0 {
 /// another store, or with a later opening of the same one, is invalid_argument. While it lives the store keeps the versions it sees.
 class snapshot {
 public:
-    /// `held`: keeps the moment as long as it lives. `of`: where the store has its moments.
+    /// `held`: keeps the moment as long as it lives. `of`: where the store has its snapshots.
     snapshot(std::shared_ptr<void const> held, void const* of, lsn at) noexcept
         : held_{std::move(held)}, of_{of}, at_{at} {}
 
     /// 0: it was taken from a store that was closed.
     [[nodiscard]] lsn at() const noexcept { return *held_ ? at_ : lsn{}; }
-    /// `of`: where a store has its moments.
+    /// `of`: where a store has its snapshots.
     [[nodiscard]] bool belongs_to(void const* of) const noexcept { return *held_ && of_ == of; }
 
 private:
@@ -28848,7 +28978,7 @@ private:
 template <class Config>
 class range_walk {
 public:
-    range_walk(std::shared_ptr<level_view<Config> const> of, lsn snapshot, range which,
+    range_walk(std::shared_ptr<store_version<Config> const> of, lsn snapshot, range which,
                std::shared_ptr<wal::store_lifetime const> lifetime, on_damage how = on_damage::stop)
         : which_{std::move(which)}, at_{merge_cursor<Config>{std::move(of), snapshot, how == on_damage::skip}},
           lifetime_{std::move(lifetime)} {}
@@ -29054,13 +29184,13 @@ class transaction_body {
 
 public:
     using isolation = typename Config::isolation;
-    using levels_type = levels<reading>;
-    using core_type = store_core<writing_config<Config>, levels_type>;
+    using version_set_type = version_set<reading>;
+    using core_type = store_core<writing_config<Config>, version_set_type>;
 
-    transaction_body(std::weak_ptr<core_type> core, std::shared_ptr<levels_type const> levels,
-                     std::shared_ptr<moments::hold const> held, std::shared_ptr<wal::store_lifetime const> lifetime,
-                     std::shared_ptr<write_delay> delay)
-        : core_{std::move(core)}, levels_{std::move(levels)}, moment_{held->at()}, held_{std::move(held)},
+    transaction_body(std::weak_ptr<core_type> core, std::shared_ptr<version_set_type const> levels,
+                     std::shared_ptr<snapshot_list::pinned_snapshot const> held,
+                     std::shared_ptr<wal::store_lifetime const> lifetime, std::shared_ptr<write_delay> delay)
+        : core_{std::move(core)}, versions_{std::move(levels)}, moment_{held->at()}, held_{std::move(held)},
           lifetime_{std::move(lifetime)}, delay_{std::move(delay)} {}
     /// One of a store that may not be used. `lifetime`: nothing, or of that store.
     explicit transaction_body(std::shared_ptr<wal::store_lifetime const> lifetime) : lifetime_{std::move(lifetime)} {}
@@ -29078,7 +29208,7 @@ public:
             return failure(goes_on().error());
         if (auto const mine = writes_.find(key); mine != writes_.end()) return mine->second;
         if constexpr (isolation::validates_reads) read_.emplace(key);
-        auto const view = levels_->view();
+        auto const view = versions_->view();
         auto found = view->find(key, moment_);
         view->tell_damage();
         if (!found) return failure(std::move(found).error());
@@ -29094,9 +29224,9 @@ public:
     [[nodiscard]] store_walk<reading> walk_over(range which, on_damage how) {
         using base = range_walk<reading>;
         if (!lifetime_ || !lifetime_->is_open()) return {base{lifetime_}, writes_, {}};
-        if (!*levels_) return {base{std::make_shared<level_view<reading>>(), {}, {}, lifetime_}, writes_, {}};
+        if (!*versions_) return {base{std::make_shared<store_version<reading>>(), {}, {}, lifetime_}, writes_, {}};
         if constexpr (isolation::validates_reads) scanned_.push_back(which);
-        return {base{levels_->view(), moment_, which, lifetime_, how}, writes_, which};
+        return {base{versions_->view(), moment_, which, lifetime_, how}, writes_, which};
     }
     [[nodiscard]] store_walk<reading> no_walk(error why) const {
         return {range_walk<reading>{lifetime_, std::move(why)}, writes_, {}};
@@ -29112,7 +29242,7 @@ public:
             return failure(goes.error());
         }
         ended_ = true;
-        auto const levels = std::exchange(*levels_, nullptr);
+        auto const levels = std::exchange(*versions_, nullptr);
         auto const held = std::exchange(*held_, nullptr);
         auto const core = core_.lock();
         if (!core) return failure(errc::closed, "the store is closed; the transaction was not committed");
@@ -29142,7 +29272,7 @@ public:
     /// Ends the transaction; nothing of it was written.
     void rollback() noexcept {
         ended_ = true;
-        levels_ = {};
+        versions_ = {};
         held_ = {};
         writes_.clear();
     }
@@ -29171,10 +29301,10 @@ private:
         return {};
     }
 
-    result<lsn> write_if_unchanged(core_type& core, levels_type const& levels,
+    result<lsn> write_if_unchanged(core_type& core, version_set_type const& levels,
                                    std::vector<wal::operation> const& batch) const {
         auto checked = moment_; // nothing it reads or writes was changed up to here
-        for (int turns_left = looks_max;; --turns_left) {
+        for (int turns_left = retries_max;; --turns_left) {
             auto const visible = core.writer().visible(); // first this: the view has all of it
             KEEL_TRY(check(*levels.view(), checked));
             checked = std::max(checked, visible);
@@ -29190,11 +29320,11 @@ private:
         }
     }
     /// Whether anything was changed behind `since`.
-    result<void> check(level_view<reading> const& view, lsn since) const {
+    result<void> check(store_version<reading> const& view, lsn since) const {
         for (auto const& [key, value] : writes_) KEEL_TRY(unchanged(view, key, since));
         for (auto const& key : read_) KEEL_TRY(unchanged(view, key, since));
         for (auto const& which : scanned_) {
-            KEEL_TRY_LET(at, view.newer_in(which.from, which.to, since));
+            KEEL_TRY_LET(at, view.any_write_after(which.from, which.to, since));
             if (at) return conflict(at);
         }
         return {};
@@ -29209,8 +29339,8 @@ private:
         if (with) return conflict(with);
         return {};
     }
-    [[nodiscard]] result<void> unchanged(level_view<reading> const& view, std::string_view key, lsn since) const {
-        KEEL_TRY_LET(at, view.newer(key, since));
+    [[nodiscard]] result<void> unchanged(store_version<reading> const& view, std::string_view key, lsn since) const {
+        KEEL_TRY_LET(at, view.lsn_after(key, since));
         if (at) return conflict(at);
         return {};
     }
@@ -29222,12 +29352,13 @@ private:
     }
 
     /// So often a commit looks at files without the writer's mutex, before it does so with it.
-    static constexpr int looks_max = 4;
+    static constexpr int retries_max = 4;
 
     std::weak_ptr<core_type> core_{};
-    io::process_bound<std::shared_ptr<levels_type const>> levels_{}; // nothing once it has ended, or of a closed store
+    io::process_bound<std::shared_ptr<version_set_type const>>
+        versions_{}; // nothing once it has ended, or of a closed store
     lsn moment_{};
-    io::process_bound<std::shared_ptr<moments::hold const>> held_{}; // likewise
+    io::process_bound<std::shared_ptr<snapshot_list::pinned_snapshot const>> held_{}; // likewise
     std::shared_ptr<wal::store_lifetime const> lifetime_{};
     std::shared_ptr<write_delay> delay_{}; ///< nothing: of a store that may not be used
     bool ended_ = false;
@@ -29261,7 +29392,7 @@ template <class Part>
 
 /// Adds what one segment shows to the report; quick: whether it is there and can be opened. Errors: the machine's, where it cannot.
 template <class Config>
-[[nodiscard]] result<void> verify_segment(typename level_view<Config>::run const& run_of, verify_depth how,
+[[nodiscard]] result<void> verify_segment(typename store_version<Config>::run const& run_of, verify_depth how,
                                           file_names names, recovery_report& report) {
     using C = typename Config::checksum;
     auto const& of = run_of.source();
@@ -29308,7 +29439,7 @@ template <class Config>
 
 /// The same of a table.
 template <class Config>
-[[nodiscard]] result<void> verify_table(typename level_view<Config>::table_type const& of, verify_depth how,
+[[nodiscard]] result<void> verify_table(typename store_version<Config>::table_type const& of, verify_depth how,
                                         file_names names, recovery_report& report) {
     using C = typename Config::checksum;
     KEEL_TRY_LET(open, open_file_of(of, names));
@@ -29435,7 +29566,7 @@ indexed_segments(Fs& fs, std::vector<served_segment> served, std::vector<index_c
 // from where they were written.
 //
 // put -> wal/writer (log, group commit) -> table/memtable -> visible to readers; a segment that is full is sealed with a sorted index
-// and served from there (engine/levels.hpp); behind, segments and tables are merged into tables (engine/compactor.hpp). Readers take
+// and served from there (engine/version_set.hpp); behind, segments and tables are merged into tables (engine/compactor.hpp). Readers take
 // no lock that is held during I/O of a writer or a merge.
 
 namespace keel::inline v0::detail {
@@ -29444,8 +29575,8 @@ namespace keel::inline v0::detail {
 template <class Config>
 class engine_body {
     using reading = reading_config<Config>;
-    using levels_type = levels<reading>;
-    using core_type = store_core<writing_config<Config>, levels_type>;
+    using version_set_type = version_set<reading>;
+    using core_type = store_core<writing_config<Config>, version_set_type>;
     using compactor_type = compactor<Config>;
     using policy = typename Config::compaction;
     using file_system = typename Config::file_system;
@@ -29469,7 +29600,7 @@ public:
 
     engine_body(engine_body const&) = delete;
     engine_body& operator=(engine_body const&) = delete;
-    ~engine_body() { let_go(); }
+    ~engine_body() { release(); }
 
     [[nodiscard]] result<lsn> put(std::string_view key, std::string_view value) {
         wal::operation const op{.type = format::frame_type::put, .key = as_bytes(key), .value = as_bytes(value)};
@@ -29498,7 +29629,7 @@ public:
         KEEL_TRY(core_->writer().takes_writes());
         merging_->wait_for_room({});
         KEEL_TRY_LET(ids, merging_->work.ids());
-        return std::make_unique<ingestion<Config>>(**core_, **levels_, *ids);
+        return std::make_unique<ingestion<Config>>(**core_, **versions_, *ids);
     }
     [[nodiscard]] result<lsn> finish_ingest(ingestion<Config>& all) {
         auto done = all.finish();
@@ -29510,27 +29641,27 @@ public:
     [[nodiscard]] result<std::optional<std::string>> get(std::string_view key) const {
         if (!is_open()) [[unlikely]]
             return why_closed();
-        auto const view = levels_->view(); // first this, then the moment
+        auto const view = versions_->view(); // first this, then the moment
         return get_at(*view, key, core_->writer().visible());
     }
     [[nodiscard]] result<std::optional<std::string>> get(std::string_view key, keel::snapshot const& as_of) const {
         if (!is_open()) [[unlikely]]
             return why_closed();
-        if (!as_of.belongs_to(&levels_->held())) return failure(of_another_store());
-        return get_at(*levels_->view(), key, as_of.at());
+        if (!as_of.belongs_to(&versions_->snapshots())) return failure(of_another_store());
+        return get_at(*versions_->view(), key, as_of.at());
     }
 
     [[nodiscard]] keel::snapshot snapshot() const {
         if (!is_open()) return {nullptr, nullptr, {}};
         auto held = hold_moment();
         auto const at = held->at();
-        return {std::move(held), &levels_->held(), at};
+        return {std::move(held), &versions_->snapshots(), at};
     }
     [[nodiscard]] result<std::vector<std::optional<std::string>>> multi_get(
         std::span<std::string_view const> keys) const {
         if (!is_open()) [[unlikely]]
             return why_closed();
-        auto const view = levels_->view();
+        auto const view = versions_->view();
         auto const at = core_->writer().visible();
         core_->after_read(keys.size());
         std::vector<std::optional<std::string>> out(keys.size());
@@ -29545,7 +29676,7 @@ public:
     [[nodiscard]] result<std::uint64_t> approximate_size(range const& which) const {
         if (!is_open()) [[unlikely]]
             return why_closed();
-        auto const view = levels_->view();
+        auto const view = versions_->view();
         auto size = view->approximate_size(which.from, which.to);
         view->tell_damage();
         return size;
@@ -29554,7 +29685,7 @@ public:
         if (!is_open()) [[unlikely]]
             return why_closed();
         recovery_report report;
-        auto const view = levels_->view();
+        auto const view = versions_->view();
         auto const names = names_to_expect();
         segment_id last{};
         for (auto const& r : view->runs) { // chunks of one segment stand together
@@ -29569,13 +29700,13 @@ public:
     [[nodiscard]] transaction_body<Config> begin() const {
         if (!is_open()) return transaction_body<Config>{lifetime_};
         core_->writer().wait_for_conflict();
-        return {*core_, *levels_, hold_moment(), lifetime_, merging_->delay()};
+        return {*core_, *versions_, hold_moment(), lifetime_, merging_->delay()};
     }
     [[nodiscard]] store_walk<reading> walk_over(range which, keel::snapshot const* as_of, on_damage how) const {
         if (!is_open()) return store_walk<reading>{range_walk<reading>{lifetime_}};
-        if (as_of != nullptr && !as_of->belongs_to(&levels_->held())) return no_walk(of_another_store());
+        if (as_of != nullptr && !as_of->belongs_to(&versions_->snapshots())) return no_walk(of_another_store());
         core_->after_read(scan_reads);
-        auto view = levels_->view(); // first this, then the moment
+        auto view = versions_->view(); // first this, then the moment
         auto const at = as_of != nullptr ? as_of->at() : core_->writer().visible();
         return store_walk<reading>{range_walk<reading>{std::move(view), at, std::move(which), lifetime_, how}};
     }
@@ -29638,7 +29769,7 @@ public:
         out.stalled_time = delay.waited;
         out.write_rate = delay.rate;
         out.log_waiting = merging_->work.log_bytes();
-        auto const& files = levels_->open_files();
+        auto const& files = versions_->open_files();
         out.open_files = files.open();
         out.open_files_max = files.limits().files;
         out.mapped_files = files.mapped();
@@ -29710,17 +29841,17 @@ private:
     }
     /// Tells of all that the report has then.
     result<void> verify_tables(verify_depth how, recovery_report& report) const {
-        auto const view = levels_->view();
+        auto const view = versions_->view();
         for (auto const& level : view->tables)
             for (auto const& t : level) KEEL_TRY(verify_table<reading>(*t, how, names_to_expect(), report));
-        for (auto const& f : report.findings) levels_->damage().note(f);
+        for (auto const& f : report.findings) versions_->damage().note(f);
         view->tell_damage();
         return {};
     }
     /// How many are known to be, from this level on.
     [[nodiscard]] std::uint64_t damaged_tables(std::size_t level) const {
         std::uint64_t n = 0;
-        auto const view = levels_->view();
+        auto const view = versions_->view();
         for (; level < view->tables.size(); ++level)
             for (auto const& t : view->tables[level]) n += t->is_damaged() && !t->entry().is_placeholder();
         return n;
@@ -29734,7 +29865,7 @@ private:
     /// other call may run beside; awake_ (release) publishes it (acquire).
     class merging {
     public:
-        merging(core_type& core, levels_type& levels, open_options const& options)
+        merging(core_type& core, version_set_type& levels, open_options const& options)
             : work{core, levels, options.merge_bytes_per_second, gives_up_records(options)}, core_{core} {}
 
         /// Errors: the machine gives no thread.
@@ -29777,13 +29908,13 @@ private:
         for (int turn = 0;; ++turn) {
             KEEL_TRY_LET(db, open_once(directory, options, fs, events));
             if (!options.read_only) return db;
-            auto held = db->levels_->hold_files();
+            auto held = db->versions_->hold_files();
             if (held) return db;
             // What is not held may be gone when it is asked for.
             if (is_shortage(held.error().code)) return failure(std::move(held).error());
             // A missing file was found and told of; one that has gone since is a merge beside this.
             if (held.error().code != errc::not_found || db->recovery().damaged()) return db;
-            if (turn == recovery::looks_max) return failure(std::move(held).error());
+            if (turn == recovery::retries_max) return failure(std::move(held).error());
         }
     }
     [[nodiscard]] static result<std::unique_ptr<engine_body>> open_once(std::string const& directory,
@@ -29800,18 +29931,18 @@ private:
         auto& records = opened->exam.report.replayed_records;
         KEEL_TRY_LET(parts, recovery::indexed_segments<typename Config::checksum>(bound, std::move(opened->served),
                                                                                   std::move(collected), records));
-        *out.levels_ = std::make_shared<levels_type>(bound, static_cast<std::size_t>(options.cache_bytes),
-                                                     table::open_file_limits::of(options.open_files, options.read_only,
-                                                                                 io::open_files_allowed(),
-                                                                                 io::address_space_allowed()));
-        out.levels_->mount(std::move(parts), opened->exam.stock.state.tables, opened->exam.stock.paths);
+        *out.versions_ = std::make_shared<version_set_type>(
+            bound, static_cast<std::size_t>(options.cache_bytes),
+            table::open_file_limits::of(options.open_files, options.read_only, io::open_files_allowed(),
+                                        io::address_space_allowed()));
+        out.versions_->mount(std::move(parts), opened->exam.stock.state.tables, opened->exam.stock.paths);
         opened->exam.report.replay_time = std::chrono::steady_clock::now() - started;
-        *out.core_ = std::make_shared<core_type>(std::move(*opened), **out.levels_, events, options);
+        *out.core_ = std::make_shared<core_type>(std::move(*opened), **out.versions_, events, options);
         auto told = out.core_->report().findings;
-        for (auto& f : told) f.file = out.core_->keeper().paths().path(f.file);
-        out.levels_->damage().is_known(told);
-        out.levels_->damage().tell_to(tellers(*out.core_));
-        *out.merging_ = std::make_unique<merging>(**out.core_, **out.levels_, options);
+        for (auto& f : told) f.file = out.core_->pool().paths().path(f.file);
+        out.versions_->damage().is_known(told);
+        out.versions_->damage().tell_to(tellers(*out.core_));
+        *out.merging_ = std::make_unique<merging>(**out.core_, **out.versions_, options);
         out.lifetime_ = out.core_->lifetime();
         if constexpr (policy::log_bytes != 0)
             out.core_->on_first_write({.start = [m = (*out.merging_).get()] { return m->start(); },
@@ -29823,14 +29954,14 @@ private:
     [[nodiscard]] bool is_here() const noexcept { return lifetime_ && lifetime_->is_here(); }
     [[nodiscard]] bool is_open() const noexcept { return lifetime_ && lifetime_->is_open(); }
     [[nodiscard]] tl::unexpected<error> why_closed() const { return wal::why_closed(lifetime_.get()); }
-    void let_go() noexcept {
+    void release() noexcept {
         if (!is_here()) return;
         merging_->stop(); // a transaction may still hold the core for its commit
         *merging_ = nullptr;
         *core_ = nullptr;
     }
     [[nodiscard]] auto hold_moment() const {
-        return levels_->held().take([&] { return core_->writer().visible(); });
+        return versions_->snapshots().take([&] { return core_->writer().visible(); });
     }
     result<lsn> commit(std::span<wal::operation const> batch) {
         if (!is_open()) [[unlikely]]
@@ -29840,7 +29971,7 @@ private:
         merging_->wait_for_room(batch);
         return core_->writer().write(batch);
     }
-    using view_type = typename levels_type::view_type;
+    using view_type = typename version_set_type::view_type;
     result<std::optional<std::string>> get_at(view_type const& view, std::string_view key, lsn at) const {
         core_->after_read(1);
         auto found = view.find(key, at);
@@ -29861,7 +29992,7 @@ private:
                     }};
     }
 
-    io::process_bound<std::shared_ptr<levels_type>> levels_{};
+    io::process_bound<std::shared_ptr<version_set_type>> versions_{};
     /// Refers to the levels: goes first; shared for the moment of a commit only.
     io::process_bound<std::shared_ptr<core_type>> core_{};
     io::process_bound<std::unique_ptr<merging>> merging_{};

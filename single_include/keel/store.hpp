@@ -641,12 +641,12 @@ public:
         requires std::is_copy_constructible_v<T>
         : mark_{other.mark_}, what_{other.what_} {}
     process_bound& operator=(process_bound other) noexcept {
-        let_go();
+        release();
         mark_ = other.mark_;
         std::construct_at(&what_, std::move(other.what_));
         return *this;
     }
-    ~process_bound() { let_go(); }
+    ~process_bound() { release(); }
 
     [[nodiscard]] bool is_here() const noexcept { return mark_.is_here(); }
     [[nodiscard]] T& operator*() noexcept { return what_; }
@@ -661,7 +661,7 @@ private:
         if constexpr (requires { what.operator->(); }) return (what);
         else return std::addressof(what);
     }
-    void let_go() noexcept {
+    void release() noexcept {
         if (mark_.is_here()) [[likely]]
             return std::destroy_at(&what_);
         using kept_type = detail::left_behind_as<T>;
@@ -693,13 +693,13 @@ namespace keel::inline v0 {
 /// another store, or with a later opening of the same one, is invalid_argument. While it lives the store keeps the versions it sees.
 class snapshot {
 public:
-    /// `held`: keeps the moment as long as it lives. `of`: where the store has its moments.
+    /// `held`: keeps the moment as long as it lives. `of`: where the store has its snapshots.
     snapshot(std::shared_ptr<void const> held, void const* of, lsn at) noexcept
         : held_{std::move(held)}, of_{of}, at_{at} {}
 
     /// 0: it was taken from a store that was closed.
     [[nodiscard]] lsn at() const noexcept { return *held_ ? at_ : lsn{}; }
-    /// `of`: where a store has its moments.
+    /// `of`: where a store has its snapshots.
     [[nodiscard]] bool belongs_to(void const* of) const noexcept { return *held_ && of_ == of; }
 
 private:

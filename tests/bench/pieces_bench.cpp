@@ -14,7 +14,7 @@
 #include <keel/recovery/index_collector.hpp>
 #include <keel/recovery/scan.hpp>
 #include <keel/table/memtable.hpp>
-#include <keel/table/record_index.hpp>
+#include <keel/table/memtable_index.hpp>
 #include <keel/wal/group.hpp>
 
 #include <benchmark/benchmark.h>
@@ -154,7 +154,7 @@ std::vector<std::string> keys(std::int64_t count) {
 
 void memtable_find(benchmark::State& state) {
     auto const all = keys(state.range(0));
-    keel::table::record_index index;
+    keel::table::memtable_index index;
     for (auto const& key : all) index.insert({.key = key, .value = "value", .at = lsn{1}});
     bench::noise random{4};
     for (auto _ : state) benchmark::DoNotOptimize(index.find(all[random() % all.size()], keel::lsn_max));
@@ -165,10 +165,10 @@ void memtable_first_walk(benchmark::State& state) {
     auto const all = keys(state.range(0));
     for (auto _ : state) {
         state.PauseTiming();
-        keel::table::record_index index;
+        keel::table::memtable_index index;
         for (auto const& key : all) index.insert({.key = key, .value = "value", .at = lsn{1}});
         state.ResumeTiming();
-        keel::table::record_index::cursor at{index};
+        keel::table::memtable_index::cursor at{index};
         at.seek("");
         benchmark::DoNotOptimize(at.valid());
     }

@@ -150,7 +150,7 @@ TEST_CASE("closed: a scan never shows what the next opening makes of the files, 
 
 TEST_CASE("closed: a read that fails while the store is being closed is the end of the scan, not damage") {
     using reading = keel::detail::reading_config<store::config_type>;
-    using view_type = keel::detail::level_view<reading>;
+    using view_type = keel::detail::store_version<reading>;
     memory disk;
     {
         auto db = filled(disk, 60);

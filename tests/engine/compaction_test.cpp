@@ -303,9 +303,9 @@ void merges_keep_what_snapshots_see() {
             auto const last = db.put("last", std::to_string(step)); // so that there is something to merge
             all.note("last", last->value, std::to_string(step));
             RC_ASSERT(db.compact().has_value());
-            std::vector<std::uint64_t> moments{last->value};
-            for (auto const& h : held) moments.push_back(h.at().value);
-            RC_ASSERT(table_records(db.storage()) == all.records_kept_for(moments));
+            std::vector<std::uint64_t> snapshots{last->value};
+            for (auto const& h : held) snapshots.push_back(h.at().value);
+            RC_ASSERT(table_records(db.storage()) == all.records_kept_for(snapshots));
             for (auto const& h : held) {
                 auto scan = db.scan(keel::range{}, h);
                 RC_ASSERT(rows_of(scan, false) == all.all_at(h.at().value));

@@ -167,9 +167,9 @@ std::string wrong_in_range(Store const& db, versions const& all, keel::snapshot 
 using answer_list = std::vector<std::map<std::string, std::optional<std::optional<std::string>>>>;
 template <class Store>
 answer_list answers_of(Store const& db, std::vector<std::string> const& keys,
-                       std::vector<keel::snapshot> const& moments) {
+                       std::vector<keel::snapshot> const& snapshots) {
     answer_list out;
-    for (auto const& at : moments) {
+    for (auto const& at : snapshots) {
         auto& mine = out.emplace_back();
         for (auto const& k : keys) {
             auto got = db.get(k, at);

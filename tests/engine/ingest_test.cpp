@@ -22,7 +22,7 @@
 #include <vector>
 
 // Sorted data that becomes part of a store beside its log: whole or not at all, at one LSN. Random programs with it are in
-// levels_test.cpp and compaction_test.cpp, crashes and faults in it in tests/crash.
+// version_set_test.cpp and compaction_test.cpp, crashes and faults in it in tests/crash.
 
 namespace {
 
@@ -321,10 +321,10 @@ TEST_CASE(
 
 TEST_CASE("ingest: who took its view before has nothing of what comes behind, however late it asks for the moment") {
     keel::io::memory disk;
-    keel::detail::levels<keel::detail::reading_config<ingest_store::config_type>> parts{disk, 64 * keel::KiB};
+    keel::detail::version_set<keel::detail::reading_config<ingest_store::config_type>> parts{disk, 64 * keel::KiB};
     parts.begin(keel::segment_id{1});
     auto const before = parts.view();
-    parts.put_on_top({});
+    parts.add_level0({});
     parts.stage(keel::format::frame_type::put, "k", "v");
     parts.apply(keel::lsn{2}, 1);
     CHECK(!before->find("k", keel::lsn{2}).value());

@@ -39,28 +39,28 @@ TEST_CASE("version filter: of each key stays what a moment sees, and what is new
     CHECK(kept(seen, {40, 39, 21, 20, 15, 11, 10, 9}) == list{40, 20, 10});
     CHECK(kept(seen, {38, 30, 9, 8}) == list{38, 9});
     CHECK(kept(seen, {10, 9}) == list{10});
-    CHECK(kept(seen, {60, 50, 41, 39, 38}) == list{60, 50, 41, 39}); // moments behind the last one may come
+    CHECK(kept(seen, {60, 50, 41, 39, 38}) == list{60, 50, 41, 39}); // snapshots behind the last one may come
     CHECK(seen.hides_all_behind({10}));
     CHECK(!seen.hides_all_behind({11}));
 }
 
-TEST_CASE("version filter: keeps exactly what moments see, whatever they are") {
+TEST_CASE("version filter: keeps exactly what snapshots see, whatever they are") {
     CHECK(rc::check([] {
         auto const number = rc::gen::inRange<std::uint64_t>(1, 40);
         auto const some = [&] { // a set is not generated: of so few numbers there may not be as many as it wants
             auto const list = *rc::gen::container<std::vector<std::uint64_t>>(number);
             return std::set<std::uint64_t>(list.begin(), list.end());
         };
-        auto moments = some();
-        moments.insert(*number);
-        version_filter seen{lsns({moments.begin(), moments.end()})};
+        auto snapshots = some();
+        snapshots.insert(*number);
+        version_filter seen{lsns({snapshots.begin(), snapshots.end()})};
         for (int keys = 0; keys < 3; ++keys) {
             auto const versions = some();
             std::set<std::uint64_t> wanted;
             for (auto const v : versions)
-                if (v > *moments.rbegin()) wanted.insert(v);
+                if (v > *snapshots.rbegin()) wanted.insert(v);
             for (std::uint64_t m = 1; m <= 40; ++m) {
-                if (!moments.contains(m) && m < *moments.rbegin()) continue;
+                if (!snapshots.contains(m) && m < *snapshots.rbegin()) continue;
                 auto const behind = versions.upper_bound(m);
                 if (behind != versions.begin()) wanted.insert(*std::prev(behind));
             }

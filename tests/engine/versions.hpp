@@ -39,14 +39,14 @@ public:
         return out;
     }
 
-    /// How many records are left where everything is merged into one level while these moments are held, the newest of them being now: what
+    /// How many records are left where everything is merged into one level while these snapshots are held, the newest of them being now: what
     /// one of them sees of a key, without erases that all of them see.
-    [[nodiscard]] std::uint64_t records_kept_for(std::vector<std::uint64_t> const& moments) const {
-        auto const oldest = *std::ranges::min_element(moments);
+    [[nodiscard]] std::uint64_t records_kept_for(std::vector<std::uint64_t> const& snapshots) const {
+        auto const oldest = *std::ranges::min_element(snapshots);
         std::uint64_t kept = 0;
         for (auto const& [key, values] : all_) {
             std::set<std::uint64_t> seen;
-            for (auto const m : moments)
+            for (auto const m : snapshots)
                 if (auto const behind = values.upper_bound(m); behind != values.begin())
                     seen.insert(std::prev(behind)->first);
             for (auto const at : seen) kept += values.at(at).has_value() || at > oldest;

@@ -57,7 +57,7 @@ segment_header any_header() {
     h.first = {*rc::gen::inRange<std::uint64_t>(1, std::uint64_t{1} << 62)};
     h.durable_mark = {*rc::gen::inRange<std::uint64_t>(0, h.first.value)};
     h.durable_edit = any64() >> 2;
-    h.cut = {*rc::gen::element<std::uint64_t>(0, h.first.value, h.first.value + 7)};
+    h.void_from = {*rc::gen::element<std::uint64_t>(0, h.first.value, h.first.value + 7)};
     h.state = static_cast<segment_state>(*rc::gen::inRange(1, 4));
     h.previous = any_link();
     return h;

@@ -60,7 +60,7 @@ manifest_cost cost_of(std::uint64_t tables, std::uint64_t edits) {
     REQUIRE(store.create(state));
     for (std::uint64_t n = 0; n < edits; ++n) {
         format::edit_builder e;
-        e.floor({n + 1});
+        e.log_start_lsn({n + 1});
         REQUIRE(store.commit(e));
     }
     manifest_cost cost;
@@ -70,7 +70,7 @@ manifest_cost cost_of(std::uint64_t tables, std::uint64_t edits) {
     REQUIRE(load.state);
     CHECK(*load.state == store.state());
     format::edit_builder e;
-    e.floor({edits + 1});
+    e.log_start_lsn({edits + 1});
     before = allocations;
     REQUIRE(store.commit(e));
     cost.commit = allocations - before;

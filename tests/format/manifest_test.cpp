@@ -51,11 +51,11 @@ manifest_state any_state() {
     for (auto n = *rc::gen::inRange<std::uint64_t>(0, 3); n > 0; --n) s.removed.push_back({{id + n}, n});
     s.next_segment = id + 10;
     s.next_repair = 5;
-    s.floor = {*rc::gen::inRange<std::uint64_t>(0, 1000)};
-    s.base = {.id = {*rc::gen::inRange<std::uint64_t>(0, 1000)},
-              .salt = *rc::gen::arbitrary<std::uint64_t>(),
-              .last = s.floor,
-              .chain = *rc::gen::arbitrary<std::uint64_t>()};
+    s.log_start_lsn = {*rc::gen::inRange<std::uint64_t>(0, 1000)};
+    s.log_base = {.id = {*rc::gen::inRange<std::uint64_t>(0, 1000)},
+                  .salt = *rc::gen::arbitrary<std::uint64_t>(),
+                  .last = s.log_start_lsn,
+                  .chain = *rc::gen::arbitrary<std::uint64_t>()};
     s.edit = *rc::gen::inRange<std::uint64_t>(1, 1'000'000);
     return s;
 }
@@ -105,14 +105,14 @@ TEST_CASE("P1: edits add up, each there as a whole") {
     e.prepared({7}, salt_of({7}, 1), 8192, {7})
         .prepared({8}, salt_of({8}, 1), 8192, {8})
         .loss({{3}, {4}})
-        .floor({2})
-        .next(20, 3);
+        .log_start_lsn({2})
+        .next_ids(20, 3);
     auto const after = applied(s, frame_type::edit, 5, e.payload());
     REQUIRE(after);
     CHECK(after->edit == 5);
     CHECK(after->segments.size() == 2);
     CHECK(after->losses == std::vector<lsn_range>{{{3}, {4}}});
-    CHECK(after->floor == lsn{2});
+    CHECK(after->log_start_lsn == lsn{2});
     CHECK(after->next_segment == 20);
     edit_builder gone;
     gone.retired({7}).removed({8}, 3);
@@ -122,9 +122,9 @@ TEST_CASE("P1: edits add up, each there as a whole") {
     CHECK(later->removed == std::vector<removed_segment>{{{8}, 3}});
     CHECK(later->next_repair == 4);
     edit_builder anew;
-    anew.unused({4});
+    anew.reclaim_lsns({4});
     CHECK(applied(*after, frame_type::edit, 6, anew.payload())->losses == std::vector<lsn_range>{{{3}, {3}}});
-    anew.unused({3});
+    anew.reclaim_lsns({3});
     CHECK(applied(*after, frame_type::edit, 6, anew.payload())->losses.empty());
 }
 
@@ -157,7 +157,7 @@ TEST_CASE("P17: an edit that contradicts the state, is cut short, or is unknown 
     CHECK_FALSE(with([](auto& e) { e.prepared({1}, 1, 100, {1}); }));
     CHECK_FALSE(with([](auto& e) { e.loss({{3}, {2}}); }));
     CHECK_FALSE(with([](auto& e) { e.loss({{0}, {2}}); }));
-    CHECK_FALSE(with([](auto& e) { e.unused({}); }));
+    CHECK_FALSE(with([](auto& e) { e.reclaim_lsns({}); }));
     CHECK_FALSE(with([](auto& e) { e.removed({}, 2); }));
     CHECK(with([](auto& e) { e.prepared({1}, 1, 4096, {1}).retired({1}); }));
 

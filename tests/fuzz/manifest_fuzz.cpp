@@ -29,7 +29,8 @@ void check_state(format::manifest_state const& state) {
     auto const again = format::applied({}, format::frame_type::snapshot, state.edit,
                                        format::snapshot_of(state).payload());
     require(again.has_value());
-    require(again->losses == state.losses && again->floor == state.floor && again->next_segment == state.next_segment);
+    require(again->losses == state.losses && again->log_start_lsn == state.log_start_lsn &&
+            again->next_segment == state.next_segment);
     require(again->tables == state.tables && again->next_table == state.next_table);
 }
 

@@ -12,7 +12,7 @@
 #include <keel/policy/table_access/cached.hpp>
 #include <keel/policy/table_access/mapped.hpp>
 #include <keel/table/check_table.hpp>
-#include <keel/table/sorted_table.hpp>
+#include <keel/table/sstable_reader.hpp>
 
 #include "support/fix_checks.hpp"
 
@@ -36,7 +36,7 @@ using P = compression::any_of<compression::none, compression::zstd<>, compressio
 using P = compression::none;
 #endif
 template <class Access>
-using table_of = table::sorted_table<C, P, Access, io::memory>;
+using table_of = table::sstable_reader<C, P, Access, io::memory>;
 
 void require(bool holds) {
     if (!holds) std::abort();
@@ -78,7 +78,7 @@ void read_by(io::memory const& disk, format::table_entry const& entry, std::size
         for (std::size_t i = 0; i < keys.size(); ++i) {
             auto const& k = keys[i];
             table::read_version got;
-            table::row_cache::room row;
+            table::row_cache::row_buffer row;
             auto const found = t->find(k, format::filter_hash(k), lsn_max, got, &row);
             if (!whole && !(found && *found)) continue;
             require(found && *found && got.what.key == k);

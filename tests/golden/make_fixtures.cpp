@@ -152,14 +152,17 @@ void manifest_inputs(stdfs::path const& corpus) {
         .sealed({.id = {1}, .salt = format::salt_of({1}, 1), .range = {{1}, {9}}});
     e.loss({{10}, {12}})
         .removed({7}, 1)
-        .base({.id = {9}})
-        .floor({3})
-        .next(10, 2)
+        .log_base({.id = {9}})
+        .log_start_lsn({3})
+        .next_ids(10, 2)
         .prepared({2}, 5, 8192, {2})
         .retired({2});
     format::table_entry t{.id = {4}, .salt = 77, .size = 9000, .lsns = {{2}, {3}}, .records = 2, .level = 3};
     t.set_bounds("a", std::string(200, 'b'));
-    e.table(t).table({.id = {5}, .salt = 78, .size = 9000, .lsns = {{2}, {2}}, .largest = "x"}).untable({5}).tables(9);
+    e.table(t)
+        .table({.id = {5}, .salt = 78, .size = 9000, .lsns = {{2}, {2}}, .largest = "x"})
+        .remove_table({5})
+        .next_table_id(9);
     write_file(corpus / "manifest" / "edit", with_flags(0, e.payload()));
 }
 
@@ -167,7 +170,7 @@ void manifest_inputs(stdfs::path const& corpus) {
 template <class P>
 std::vector<std::byte> packed_table() {
     io::memory disk;
-    auto made = table::table_writer<checksum::crc32c, P, io::memory>::create(
+    auto made = table::sstable_builder<checksum::crc32c, P, io::memory>::create(
         disk, "t", {.id = {1}, .salt = 0x0123456789ABCDEF, .first = {1}});
     for (unsigned i = 0; i < 60; ++i) {
         auto const key = "user:" + std::to_string(1000 + i);

@@ -268,6 +268,44 @@ def check_versions():
     return faults
 
 
+# Names that were replaced by the field's own. They do not come back; deprecated.hpp may have them as aliases.
+OLD_NAMES = {
+    "adopt_stranger": "adopt_unknown",
+    "find_on_top": "find_level0",
+    "held_block": "pinned_block",
+    "keeper_thread": "log_thread",
+    "level_view": "store_version",
+    "log_run": "sealed_segment_reader",
+    "looks_max": "retries_max",
+    "moments": "snapshot_list",
+    "newer_in": "any_write_after",
+    "put_on_top": "add_level0",
+    "record_index": "memtable_index",
+    "rescue": "fail_over",
+    "segment_keeper": "segment_pool",
+    "sort_strangers": "classify_unknown",
+    "sorted_table": "sstable_reader",
+    "table_writer": "sstable_builder",
+    "untable": "remove_table",
+    "write_beside": "commit_external",
+}
+
+
+def check_words():
+    """Code and comments use the names of OLD_NAMES' right side."""
+    old = re.compile(r"\b(" + "|".join(OLD_NAMES) + r")\b")
+    faults = []
+    for top in ("include", "tests", "examples"):
+        for path in sorted((ROOT / top).rglob("*")):
+            if path.suffix not in (".hpp", ".cpp", ".build") or path.name == "deprecated.hpp":
+                continue
+            for number, line in enumerate(path.read_text().splitlines(), 1):
+                faults += [
+                    f"{path.relative_to(ROOT)}:{number}: {word} is {OLD_NAMES[word]} now" for word in old.findall(line)
+                ]
+    return faults
+
+
 CHECKS = {
     "header list complete": check_header_list,
     "umbrella complete": check_umbrella,
@@ -276,6 +314,7 @@ CHECKS = {
     "licence lines and guards": check_shape,
     "top level": check_top_level,
     "every test is built": check_tests_are_built,
+    "no old names": check_words,
     "versions agree": check_versions,
 }
 

@@ -276,7 +276,7 @@ TEST_CASE("the horizon is the largest mark in frames, headers, seals, floor and 
     CHECK(horizon([](auto&, auto& a) { a.mark(7); }) == 7);
     CHECK(horizon([](auto&, auto& a) { a.seg().header->durable_mark = {6}; }) == 6);
     CHECK(horizon([](auto&, auto& a) { a.sealed(); }) == 20);
-    CHECK(horizon([](auto& s, auto&) { s.stock.state.floor = {3}; }) == 3);
+    CHECK(horizon([](auto& s, auto&) { s.stock.state.log_start_lsn = {3}; }) == 3);
     CHECK(horizon([](auto& s, auto&) { s.note(15, 12, false); }) == 12);
     CHECK(horizon([](auto& s, auto&) { s.note(15, 12, true); }) == 15);
 }
@@ -284,7 +284,7 @@ TEST_CASE("the horizon is the largest mark in frames, headers, seals, floor and 
 TEST_CASE("what retention gave up is neither counted nor missed") {
     scene s;
     s.segment(3, 11).has(11, 20).mark(19);
-    s.stock.state.floor = {14};
+    s.stock.state.log_start_lsn = {14};
     auto const v = s.judge();
     CHECK(counted(v) == ranges{{{15}, {20}}});
     CHECK(v.lost.empty());
@@ -325,7 +325,7 @@ TEST_CASE("a segment that does not follow the one its header names is chain_brok
     CHECK(judge([](auto&, auto& b) { b.seg().header->previous.id = {9}; }) == found{damage::chain_broken});
     CHECK(judge([](auto& s, auto& b) {
               b.seg().header->previous.id = {9};
-              s.stock.state.base.id = {9};
+              s.stock.state.log_base.id = {9};
           }).empty());
     CHECK(judge([](auto& s, auto& b) {
               b.seg().header->previous.id = {9};
@@ -397,7 +397,7 @@ TEST_CASE("P5 P12: for any runs each LSN up to the end is counted once, declared
                 at = *rc::gen::inRange<std::uint64_t>(first, at + 1); // the next one overlaps
         }
         if (*rc::gen::inRange(0, 3) == 0) s.stock.state.losses = {{{2}, {3}}};
-        if (*rc::gen::inRange(0, 3) == 0) s.stock.state.floor = {*rc::gen::inRange<std::uint64_t>(0, 4)};
+        if (*rc::gen::inRange(0, 3) == 0) s.stock.state.log_start_lsn = {*rc::gen::inRange<std::uint64_t>(0, 4)};
         auto const v = s.judge();
         std::multiset<std::uint64_t> seen;
         for (auto const& c : v.counted)
@@ -408,7 +408,7 @@ TEST_CASE("P5 P12: for any runs each LSN up to the end is counted once, declared
             }
         for (auto const& l : v.lost)
             for (auto x = l.first.value; x <= l.last.value; ++x) seen.insert(x);
-        for (auto x = s.stock.state.floor.value + 1; x <= v.end.value; ++x) {
+        for (auto x = s.stock.state.log_start_lsn.value + 1; x <= v.end.value; ++x) {
             bool const declared = std::ranges::any_of(v.declared, [&](auto const& d) { return d.contains({x}); });
             RC_ASSERT(seen.count(x) == (declared ? 0U : 1U));
         }

@@ -260,7 +260,7 @@ TEST_CASE("match: while the manifest may lack edits nothing is ours to remove") 
 
 TEST_CASE("match: what lies below the floor was given up, and what a repair took out of service is evidence") {
     folder f;
-    f.stock.state.floor = {50};
+    f.stock.state.log_start_lsn = {50};
     f.stock.state.removed = {{{6}, 1}};
     set_headers(f.file(5), 5, segment_state::active, 40);
     set_headers(f.file(6), 6, segment_state::active, 60);

@@ -236,10 +236,10 @@ TEST_CASE("R6.5 P21: a repair that is refused memory goes on behind the segments
 }
 
 TEST_CASE("P21: a snapshot that memory was refused for keeps nothing from being forgotten") {
-    auto const all = std::make_shared<keel::detail::moments>();
+    auto const all = std::make_shared<keel::detail::snapshot_list>();
     bool refused_once = false;
     for (std::uint64_t good = 0;; ++good) {
-        std::shared_ptr<keel::detail::moments::hold const> held;
+        std::shared_ptr<keel::detail::snapshot_list::pinned_snapshot const> held;
         try {
             scarce_memory const scarce{good, 1};
             held = all->take([] { return lsn{5}; });

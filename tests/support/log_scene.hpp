@@ -60,7 +60,7 @@ public:
             return *this;
         }
         one& cut(std::uint64_t at) {
-            seg().header->cut = {at};
+            seg().header->void_from = {at};
             return *this;
         }
         one& follows(std::uint64_t id, format::segment_end how, std::uint64_t kept_end = 0) {

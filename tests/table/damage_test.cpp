@@ -8,8 +8,8 @@
 #include <keel/policy/table_access/mapped.hpp>
 #include <keel/table/check_table.hpp>
 #include <keel/table/record_finder.hpp>
-#include <keel/table/sorted_table.hpp>
-#include <keel/table/table_writer.hpp>
+#include <keel/table/sstable_builder.hpp>
+#include <keel/table/sstable_reader.hpp>
 
 #include <doctest/doctest.h>
 #include <rapidcheck.h>
@@ -33,8 +33,8 @@ using namespace keel;
 using C = checksum::crc32c;
 using N = compression::none;
 using disk_type = io::memory;
-using cached = table::sorted_table<C, N, table_access::cached, disk_type>;
-using mapped = table::sorted_table<C, N, table_access::mapped, disk_type>;
+using cached = table::sstable_reader<C, N, table_access::cached, disk_type>;
+using mapped = table::sstable_reader<C, N, table_access::mapped, disk_type>;
 
 using row = std::tuple<std::string, std::uint64_t, std::string>; // key, LSN, value
 
@@ -61,7 +61,7 @@ struct made_table {
 };
 made_table made(int keys) {
     made_table out{.rows = some_rows(keys)};
-    auto writer = table::table_writer<C, N, disk_type>::create(
+    auto writer = table::sstable_builder<C, N, disk_type>::create(
         out.disk, "t", {.id = {3}, .salt = 0x77AA55CC12345679, .first = lsn{1000}});
     REQUIRE(writer);
     for (auto const& [key, at, value] : out.rows) REQUIRE(writer->add({.key = key, .value = value, .at = {at}}));

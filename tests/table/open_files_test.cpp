@@ -6,8 +6,8 @@
 #include <keel/policy/compression/none.hpp>
 #include <keel/policy/table_access/cached.hpp>
 #include <keel/table/lazy_file.hpp>
-#include <keel/table/sorted_table.hpp>
-#include <keel/table/table_writer.hpp>
+#include <keel/table/sstable_builder.hpp>
+#include <keel/table/sstable_reader.hpp>
 
 #include <support/few_files.hpp>
 
@@ -237,11 +237,11 @@ TEST_CASE("open files: threads that read more files than may be open read what i
 
 TEST_CASE("open files: a table that finds no descriptor has no damage, and answers once there is one") {
     using sum = checksum::crc32c;
-    using table_type = table::sorted_table<sum, compression::none, table_access::cached, disk>;
+    using table_type = table::sstable_reader<sum, compression::none, table_access::cached, disk>;
     disk fs;
     auto const key = [](int i) { return "key" + std::to_string(10000 + i); };
     auto const entry = [&] {
-        auto made = table::table_writer<sum, compression::none, disk>::create(
+        auto made = table::sstable_builder<sum, compression::none, disk>::create(
             fs, "table", {.id = {3}, .salt = 0x77AA55CC12345679, .first = lsn{1}});
         REQUIRE(made);
         for (int i = 0; i < 2000; ++i)

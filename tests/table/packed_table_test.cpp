@@ -8,8 +8,8 @@
 #include <keel/policy/table_access/cached.hpp>
 #include <keel/policy/table_access/mapped.hpp>
 #include <keel/table/check_table.hpp>
-#include <keel/table/sorted_table.hpp>
-#include <keel/table/table_writer.hpp>
+#include <keel/table/sstable_builder.hpp>
+#include <keel/table/sstable_reader.hpp>
 
 #include <support/fix_checks.hpp>
 #include <support/run_lengths.hpp>
@@ -32,7 +32,7 @@ namespace packed_tables {
 using namespace keel;
 using C = checksum::crc32c;
 using P = test::run_lengths;
-using reading = table::sorted_table<C, P, table_access::cached, io::memory>;
+using reading = table::sstable_reader<C, P, table_access::cached, io::memory>;
 
 struct put_row {
     std::string key;
@@ -59,7 +59,7 @@ std::vector<put_row> mixed_rows() {
 
 template <class Policy>
 format::table_entry write(io::memory& disk, std::string const& path, std::vector<put_row> const& rows) {
-    auto made = table::table_writer<C, Policy, io::memory>::create(
+    auto made = table::sstable_builder<C, Policy, io::memory>::create(
         disk, path, {.id = {3}, .salt = 0x77AA55CC12345679, .first = lsn{1}});
     REQUIRE(made);
     std::uint64_t at = 0;
@@ -143,7 +143,7 @@ TEST_CASE("packed tables: what nothing packs is byte for byte what no compressio
     CHECK(*disk.contents("t") == *disk.contents("plain"));
     using other = compression::any_of<compression::none, P>;
     CHECK(entry == write<other>(disk, "other", rows));
-    CHECK(open<table::sorted_table<C, compression::none, table_access::cached, io::memory>>(disk, entry)
+    CHECK(open<table::sstable_reader<C, compression::none, table_access::cached, io::memory>>(disk, entry)
               ->bytes_between({}, {}));
 }
 

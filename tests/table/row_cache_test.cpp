@@ -26,7 +26,7 @@ bool keep(row_cache& in, std::uint64_t source, std::string const& key, std::stri
                   {.key = key, .value = value, .at = lsn{at}, .tombstone = erased});
 }
 struct kept {
-    row_cache::room text;
+    row_cache::row_buffer text;
     version what{};
 };
 bool look(row_cache& in, std::uint64_t source, std::string const& key, kept& into, lsn snapshot = lsn_max) {

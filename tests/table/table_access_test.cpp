@@ -7,8 +7,8 @@
 #include <keel/policy/checksum/crc32c.hpp>
 #include <keel/policy/compression/none.hpp>
 #include <keel/policy/table_access/cached.hpp>
-#include <keel/table/sorted_table.hpp>
-#include <keel/table/table_writer.hpp>
+#include <keel/table/sstable_builder.hpp>
+#include <keel/table/sstable_reader.hpp>
 
 #include <io/posix_folder.hpp>
 #include <support/run_lengths.hpp>
@@ -32,7 +32,7 @@ namespace mapped_tables {
 using namespace keel;
 using sum = checksum::crc32c;
 template <class Fs, class Packing = compression::none>
-using mapped_of = table::sorted_table<sum, Packing, table_access::mapped, Fs>;
+using mapped_of = table::sstable_reader<sum, Packing, table_access::mapped, Fs>;
 
 constexpr int keys = 2000;
 std::string key(int i) { return "key" + std::to_string(10000 + i); }
@@ -40,8 +40,8 @@ std::string value(int i) { return std::string(80, static_cast<char>('a' + i % 26
 
 template <class Packing = compression::none, class Fs>
 format::table_entry write(Fs fs, std::string const& path) {
-    auto made = table::table_writer<sum, Packing, Fs>::create(fs, path,
-                                                              {.id = {3}, .salt = 0x77AA55CC12345679, .first = lsn{1}});
+    auto made = table::sstable_builder<sum, Packing, Fs>::create(
+        fs, path, {.id = {3}, .salt = 0x77AA55CC12345679, .first = lsn{1}});
     REQUIRE(made);
     for (int i = 0; i < keys; ++i)
         REQUIRE(made->add({.key = key(i), .value = value(i), .at = {static_cast<std::uint64_t>(i) + 1}}));
@@ -88,7 +88,8 @@ TEST_CASE("mapped tables: no block stays in the cache, but for packed ones") {
     reading<mapped_of<io::memory>> mapped{disk, "plain", plain};
     mapped.find_all();
     CHECK(mapped.cache->blocks.bytes() == 0);
-    reading<table::sorted_table<sum, compression::none, table_access::cached, io::memory>> cached{disk, "plain", plain};
+    reading<table::sstable_reader<sum, compression::none, table_access::cached, io::memory>> cached{disk, "plain",
+                                                                                                    plain};
     cached.find_all();
     CHECK(cached.cache->blocks.bytes() > 100'000);
 

@@ -114,7 +114,7 @@ TEST_CASE("in use: records that a writer has not acknowledged yet are left out, 
     CHECK(seen.newest_acknowledged() == lsn{5});
     CHECK(seen.findings.empty());
     CHECK(seen.exam.report.torn_tail_bytes == 0);
-    seen.exam.stock.state.floor = {7}; // what is in tables is not taken back
+    seen.exam.stock.state.log_start_lsn = {7}; // what is in tables is not taken back
     CHECK(seen.newest_acknowledged() == lsn{7});
     seen.exam.stock.note_is_own = false;
     CHECK(seen.newest_acknowledged() == lsn_max);

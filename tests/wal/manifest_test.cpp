@@ -47,13 +47,13 @@ void any_operation(edit_builder& e) {
     case 2: e.retired({id}); break;
     case 3: e.loss({{id}, {id + 2}}); break;
     case 4: e.removed({id}, id); break;
-    case 5: e.base({.id = {id}, .salt = id, .last = {id}, .chain = id}); break;
-    case 6: e.floor({id}); break;
+    case 5: e.log_base({.id = {id}, .salt = id, .last = {id}, .chain = id}); break;
+    case 6: e.log_start_lsn({id}); break;
     case 7: e.table(a_table(id, static_cast<std::uint8_t>(1 + id % 6))); break;
-    case 8: e.untable({id}); break;
-    case 9: e.tables(id * 3); break;
-    case 10: e.unused({id}); break;
-    default: e.next(id * 5, id * 2); break;
+    case 8: e.remove_table({id}); break;
+    case 9: e.next_table_id(id * 3); break;
+    case 10: e.reclaim_lsns({id}); break;
+    default: e.next_ids(id * 5, id * 2); break;
     }
 }
 
@@ -122,7 +122,7 @@ TEST_CASE("manifest: an edit that was kept is not taken back any more") {
     auto state = some_state();
     manifest_editor editor{state};
     edit_builder e;
-    e.retired({1}).untable({3}).loss({{900}, {901}});
+    e.retired({1}).remove_table({3}).loss({{900}, {901}});
     REQUIRE(editor.apply(8, e.payload()));
     auto const after = state;
     editor.keep();
@@ -181,7 +181,7 @@ TEST_CASE(
             auto const before = m.store.state();
             m.fs.set_plan({{{.kind = mode.kind, .on = mode.on, .at = at, .count = mode.count}}});
             edit_builder e;
-            e.retired({2}).loss({{5}, {6}}).floor({4});
+            e.retired({2}).loss({{5}, {6}}).log_start_lsn({4});
             auto const done = m.store.commit(e);
             bool const hit = !m.fs.log().empty();
             m.fs.set_plan({});
@@ -283,7 +283,7 @@ TEST_CASE("manifest: an edit that would make it larger than can be read again is
     // It is no failure of the machine: what makes it smaller is taken, and room that was given back is room again.
     for (std::uint64_t gone = 10; gone < 20; ++gone) {
         edit_builder e;
-        e.untable({gone});
+        e.remove_table({gone});
         REQUIRE(m.store.commit(e));
     }
     CHECK(grow());
@@ -295,7 +295,7 @@ TEST_CASE("manifest: however often edits come and go, what is said of its size s
     for (std::uint64_t n = 0; n < 2000; ++n) {
         edit_builder e;
         e.table(a_table(50 + n));
-        if (n > 5) e.untable({50 + n - 5});
+        if (n > 5) e.remove_table({50 + n - 5});
         REQUIRE(m.store.commit(e));
         auto const exact = format::snapshot_of(m.store.state()).payload().size();
         CHECK(m.store.snapshot_bytes() >= exact);

@@ -15,7 +15,7 @@
 #include <thread>
 #include <vector>
 
-// What a writer promises when something fails at the wrong moment. tests/crash goes through all moments; here each case is one, in plain sight.
+// What a writer promises when something fails at the wrong moment. tests/crash goes through all points in time; here each case is one, in plain sight.
 
 namespace {
 

@@ -5,7 +5,7 @@
 // Which parts of a store are merged next, and where to. Pure: looks at a view, the catalog and the manifest's state, touches no file
 // but for the first and last key of a segment.
 //
-// The log is given back from its oldest end on, whole segments at a time, so that one LSN (the manifest's floor) says what tables hold.
+// The log is given back from its oldest end on, whole segments at a time, so that one LSN (the manifest's log_start_lsn) says what tables hold.
 // A segment takes part when it takes no more records and all that counts of it is durable. Everything merged into a level takes the
 // tables of that level with it that it overlaps, so tables of one level share no key. What was ingested goes with the log as far as that
 // goes: merged, or down a level as it is where it shares its keys with nothing else.
@@ -17,7 +17,7 @@
 // and become a leveled one when there is time (Mao et al., "Experimental evaluation of bounded-depth LSM merge policies", 2019, has both).
 
 #include <keel/config.hpp>
-#include <keel/engine/levels.hpp>
+#include <keel/engine/version_set.hpp>
 #include <keel/error.hpp>
 #include <keel/format/manifest.hpp>
 #include <keel/policy/compaction/concept.hpp>
@@ -76,15 +76,15 @@ struct compaction_turns {
 /// One merge: what it reads and what it puts in its place.
 template <class Config>
 struct compaction_job {
-    using view_type = level_view<reading_config<Config>>;
+    using view_type = store_version<reading_config<Config>>;
 
     std::vector<std::shared_ptr<table::memtable const>> memory{};
     std::vector<std::shared_ptr<typename view_type::run const>> runs{};
     std::array<typename view_type::level, format::table_levels> tables{};
     std::vector<format::segment_entry> segments{}; ///< given up
-    format::segment_link base{};                   ///< the last one of them
-    lsn floor_before{};
-    lsn floor{};                              ///< all records at or below it are in tables afterwards
+    format::segment_link log_base{};               ///< the last one of them
+    lsn log_start_before{};
+    lsn log_start_lsn{};                      ///< all records at or below it are in tables afterwards
     std::uint64_t log_records = 0;            ///< how many between the two
     wal::lsn_set lost{};                      ///< declared so, there or elsewhere
     wal::lsn_set ingested{};                  ///< LSNs of tables of level 0: the log has nothing but their place
@@ -105,7 +105,7 @@ template <class Config>
 class compaction_picker {
 public:
     using job_type = compaction_job<Config>;
-    using view_type = level_view<reading_config<Config>>;
+    using view_type = store_version<reading_config<Config>>;
     using policy = typename Config::compaction;
 
     /// `proven`: all that opening found is durable. The view was taken after the parts: what takes no more records in these is in that.
@@ -127,7 +127,7 @@ public:
     [[nodiscard]] std::uint64_t log_bytes() const noexcept { return log_bytes_; }
 
     /// What the policy wants merged next; nothing where all is as it should be.
-    [[nodiscard]] result<std::optional<job_type>> due(compaction_turns& turns) {
+    [[nodiscard]] result<std::optional<job_type>> pick_due(compaction_turns& turns) {
         if (policy::log_bytes == 0) return std::optional<job_type>{};
         if (!log_.empty() && log_is_due()) return under_load(turns);
         turns.draining = 0;
@@ -174,13 +174,13 @@ public:
         return of_log(may_leave(log_, count) != 0 ? may_leave(log_, count) : log_.size());
     }
     /// The log, however short.
-    [[nodiscard]] result<std::optional<job_type>> rest() {
+    [[nodiscard]] result<std::optional<job_type>> pick_idle() {
         if (log_.empty()) return std::optional<job_type>{};
         return of_log(slice());
     }
 
     /// Everything, into one level; nothing where it is there already.
-    [[nodiscard]] result<std::optional<job_type>> all() {
+    [[nodiscard]] result<std::optional<job_type>> pick_full() {
         std::size_t in_use = 0;
         std::uint64_t bytes = log_bytes_;
         std::uint8_t deepest = 1;
@@ -194,7 +194,7 @@ public:
         job_type job;
         add_log(job, log_.size());
         job.tables = view_->tables;
-        job.tables.front() = ingested_up_to(job.floor);
+        job.tables.front() = ingested_up_to(job.log_start_lsn);
         bytes += bytes_of(job.tables.front());
         while (deepest + 1U < view_->tables.size() && target(deepest) < bytes) ++deepest;
         job.into = deepest;
@@ -252,14 +252,14 @@ private:
     /// How many of the first `n` parts may leave the log together: no other part has an LSN at or below their last.
     [[nodiscard]] std::size_t may_leave(part_list const& parts, std::size_t n) const {
         auto const last_in_front_of = [&](std::size_t end) {
-            auto last = state_.floor;
+            auto last = state_.log_start_lsn;
             for (std::size_t i = 0; i < end; ++i) last = std::max(last, last_of(*parts[i]));
             return last;
         };
         auto first_kept = first_kept_; // the first LSN of what stays
         for (auto i = n; i < parts.size(); ++i) first_kept = std::min(first_kept, first_of(*parts[i]));
         while (n > 0 && last_in_front_of(n) >= first_kept) first_kept = std::min(first_kept, first_of(*parts[--n]));
-        // A file below the floor is known to be given up by its header's first LSN: one that holds nothing yet waits for those behind it.
+        // Recovery knows a retired file by its first LSN, which is not above log_start_lsn. So an empty segment stays until the start passes it.
         while (n > 0 && parts[n - 1]->first > last_in_front_of(n)) --n;
         return n;
     }
@@ -296,7 +296,7 @@ private:
     static constexpr std::ptrdiff_t small_most = 64;
 
     [[nodiscard]] bool log_is_due() const {
-        auto last = state_.floor;
+        auto last = state_.log_start_lsn;
         for (auto const& p : log_) last = std::max(last, last_of(*p));
         auto const on_top = ingested_up_to(last);
         return log_bytes_ >= policy::log_bytes || ingested_is_due(on_top);
@@ -314,13 +314,13 @@ private:
 
     /// The first `count` parts of it.
     void add_log(job_type& job, std::size_t count) const {
-        job.floor_before = job.floor = state_.floor;
-        job.base = state_.base;
+        job.log_start_before = job.log_start_lsn = state_.log_start_lsn;
+        job.log_base = state_.log_base;
         for (std::size_t i = 0; i < count; ++i) {
             auto const& p = log_[i];
             job.segments.push_back(state_.segments.at(p->id));
-            if (auto const link = wal::link_of(*p); link.id) job.base = link;
-            job.floor = std::max(job.floor, last_of(*p));
+            if (auto const link = wal::link_of(*p); link.id) job.log_base = link;
+            job.log_start_lsn = std::max(job.log_start_lsn, last_of(*p));
             for (auto const& m : view_->memory)
                 if (m->segment() == p->id) job.memory.push_back(m);
             for (auto const& r : view_->runs)
@@ -333,7 +333,8 @@ private:
             job.ingested.add(t->entry().lsns);
             others.add(t->entry().lsns);
         }
-        for (auto const& gap : others.gaps_in({job.floor_before.next(), job.floor})) job.log_records += gap.size();
+        for (auto const& gap : others.gaps_in({job.log_start_before.next(), job.log_start_lsn}))
+            job.log_records += gap.size();
     }
 
     result<std::optional<job_type>> of_log(std::size_t count) const {
@@ -500,8 +501,8 @@ private:
     /// A job that takes nothing of the log.
     [[nodiscard]] job_type of_tables() const {
         job_type job;
-        job.floor_before = job.floor = state_.floor;
-        job.base = state_.base;
+        job.log_start_before = job.log_start_lsn = state_.log_start_lsn;
+        job.log_base = state_.log_base;
         return job;
     }
     /// One table of a level that is too large, in turn by key.
@@ -521,9 +522,9 @@ private:
         return job;
     }
 
-    /// What was ingested up to the job's floor, and what it overlaps. Those that share their keys with nothing else are only moved.
+    /// What was ingested up to the job's log_start_lsn, and what it overlaps. Those that share their keys with nothing else are only moved.
     void add_ingested(job_type& job, key_span& keys) const {
-        job.moved = ingested_up_to(job.floor);
+        job.moved = ingested_up_to(job.log_start_lsn);
         auto const shared = [&](auto const& t) {
             key_span own;
             own.include(t->entry());

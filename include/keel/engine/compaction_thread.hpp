@@ -57,7 +57,7 @@ private:
             auto const now = clock::now();
             if (auto const seen = writer.visible(); std::exchange(newest, seen) != seen) written = now;
             auto const done =
-                guarded([&] { return work.step(stop, now - written >= quiet_after, [&] { look_again(work); }); });
+                guarded([&] { return work.step(stop, now - written >= quiet_after, [&] { check_again(work); }); });
             if (done) note_given_back(work);
             else delay_.off();
             if (done && *done && std::exchange(failed, false)) {
@@ -95,7 +95,7 @@ private:
         if (busy_since_ == clock::time_point{}) busy_since_ = looked_;
     }
     /// Within one: what has come since.
-    void look_again(Compactor& work) noexcept {
+    void check_again(Compactor& work) noexcept {
         auto const now = clock::now();
         if (now - looked_ < look_every) return;
         looked_ = now;

@@ -20,13 +20,14 @@
 // when this one is asked for. preparing_ is for the first one, or an ingestion in front of it.
 
 #include <keel/config.hpp>
+#include <keel/detail/lock_order.hpp>
 #include <keel/engine/compaction.hpp>
-#include <keel/engine/levels.hpp>
 #include <keel/engine/merge.hpp>
 #include <keel/engine/merge_damage.hpp>
 #include <keel/engine/merge_output.hpp>
 #include <keel/engine/store_core.hpp>
 #include <keel/engine/version_filter.hpp>
+#include <keel/engine/version_set.hpp>
 #include <keel/error.hpp>
 #include <keel/format/manifest.hpp>
 #include <keel/observe/concept.hpp>
@@ -66,18 +67,18 @@ class compactor {
 public:
     using fs_type = typename Config::file_system;
     using C = typename Config::checksum;
-    using levels_type = levels<reading_config<Config>>;
-    using core_type = store_core<writing_config<Config>, levels_type>;
+    using version_set_type = version_set<reading_config<Config>>;
+    using core_type = store_core<writing_config<Config>, version_set_type>;
     using merging = merging_config<Config>;
     using job_type = compaction_job<merging>;
-    using table_type = typename levels_type::table_type;
-    using view_type = typename levels_type::view_type;
+    using table_type = typename version_set_type::table_type;
+    using view_type = typename version_set_type::view_type;
     using unread_type = unread_parts<reading_config<Config>>;
 
     /// `bytes_per_second`: how fast tables are written at most; 0: as fast as the machine does. `gives_up_records`: a damaged record of
     /// the log may be left behind by a merge.
-    compactor(core_type& core, levels_type& parts, std::uint64_t bytes_per_second, bool gives_up_records)
-        : core_{core}, levels_{parts}, fs_{core.fs()}, rate_{bytes_per_second}, gives_up_records_{gives_up_records} {}
+    compactor(core_type& core, version_set_type& parts, std::uint64_t bytes_per_second, bool gives_up_records)
+        : core_{core}, versions_{parts}, fs_{core.fs()}, rate_{bytes_per_second}, gives_up_records_{gives_up_records} {}
     compactor(compactor const&) = delete;
     compactor& operator=(compactor const&) = delete;
 
@@ -86,25 +87,27 @@ public:
     /// verify), no_space, cancelled, the machine's; nothing is lost by them.
     [[nodiscard]] result<bool> step(std::stop_token const& stop, bool quiet,
                                     std::function<void()> const& meanwhile = {}) {
+        KEEL_TAKES(compaction, &core_.pool());
         std::lock_guard const hold{m_};
         meanwhile_ = meanwhile ? &meanwhile : nullptr;
         auto done = guarded([&] { return merge_next(stop, quiet); });
         meanwhile_ = nullptr;
-        dispose();
+        recycle_or_remove();
         return done;
     }
     /// Merges everything that takes no more records into one level. Errors: as of step(); corruption also where part of the log does not
     /// verify, once all else is merged.
     [[nodiscard]] result<void> all(std::stop_token const& stop = {}) {
+        KEEL_TAKES(compaction, &core_.pool());
         std::lock_guard const hold{m_};
         forget_stuck(); // whoever asks wants it tried
-        auto const everything = [](compaction_picker<merging>& pick) { return pick.all(); };
+        auto const everything = [](compaction_picker<merging>& pick) { return pick.pick_full(); };
         auto done = choose_and_run(stop, everything);
-        dispose();
+        recycle_or_remove();
         // All of it at once takes room for all of it. What the log gives back piece by piece may be that.
         if (!done && done.error().code == errc::no_space && gain_room(stop)) {
             done = choose_and_run(stop, everything);
-            dispose();
+            recycle_or_remove();
         }
         if (!done) return failure(std::move(done).error());
         if (!stuck_.empty()) return failure(why_stuck_);
@@ -113,17 +116,19 @@ public:
     /// On a full disk: merges the log segment by segment, out of the reserve where there is nothing else, and gives each back. False: there
     /// was nothing to merge, or no room even for that.
     [[nodiscard]] bool make_room(std::stop_token const& stop = {}) {
+        KEEL_TAKES(compaction, &core_.pool());
         std::lock_guard const hold{m_};
         return gain_room(stop);
     }
     /// Writes the tables that are known to be damaged anew, but for those that wait for the log. What cannot be read of them is left behind.
     /// Errors: as of step().
     [[nodiscard]] result<void> damaged(std::stop_token const& stop = {}) {
+        KEEL_TAKES(compaction, &core_.pool());
         std::lock_guard const hold{m_};
         for (;;) {
             auto const done = choose_and_run(
                 stop, [](compaction_picker<merging>& pick) { return result<std::optional<job_type>>{pick.damaged()}; });
-            dispose();
+            recycle_or_remove();
             if (!done) return failure(done.error());
             if (!*done) return {};
         }
@@ -137,7 +142,7 @@ public:
     [[nodiscard]] bool ingested_needs_roll_over() const {
         if (Config::compaction::log_bytes == 0) return false;
         auto const parts = core_.parts().all();
-        auto on_top = levels_.view()->tables.front();
+        auto on_top = versions_.view()->tables.front();
         auto const begin = parts.empty() || !parts.back()->open ? lsn_max : parts.back()->first;
         std::erase_if(on_top, [&](auto const& t) { return t->entry().lsns.last < begin; });
         return compaction_picker<merging>::ingested_is_due(on_top);
@@ -167,7 +172,7 @@ private:
     };
     [[nodiscard]] present now() const {
         auto parts = core_.parts().all(); // first: what is closed in them is in the view
-        auto view = levels_.view();
+        auto view = versions_.view();
         return {std::move(parts), std::move(view), core_.manifest()};
     }
 
@@ -179,7 +184,7 @@ private:
     bool gain_room(std::stop_token const& stop) {
         for (bool gained = false;; gained = true) {
             auto const done = merge_for_room(stop);
-            dispose();
+            recycle_or_remove();
             if (!done || !*done) return gained;
         }
     }
@@ -192,11 +197,11 @@ private:
         if (done && !*done && is_urgent && core_.writer().seal()) done = merge_with_reserve(stop, segment);
         if (done && !*done && is_urgent) {
             std::vector<format::table_id> tables;
-            for (auto const& level : levels_.view()->tables)
+            for (auto const& level : versions_.view()->tables)
                 for (auto const& t : level) tables.push_back(t->entry().id);
             if (tables == merged_for_room_) return done;
             merged_for_room_ = std::move(tables);
-            done = merge_with_reserve(stop, [](compaction_picker<merging>& pick) { return pick.all(); });
+            done = merge_with_reserve(stop, [](compaction_picker<merging>& pick) { return pick.pick_full(); });
         }
         return done;
     }
@@ -204,10 +209,10 @@ private:
     result<bool> merge_with_reserve(std::stop_token const& stop, Choose const& choose) {
         auto done = guarded([&] { return choose_and_run(stop, choose); });
         if (done || done.error().code != errc::no_space) return done;
-        typename core_type::keeper_type::loan const room{core_.keeper()};
+        typename core_type::pool_type::loan const room{core_.pool()};
         if (!room.is_given()) return done;
         done = guarded([&] { return choose_and_run(stop, choose); });
-        dispose(); // before others take the room
+        recycle_or_remove(); // before others take the room
         return done;
     }
 
@@ -222,7 +227,7 @@ private:
     result<bool> merge_due(std::stop_token const& stop, bool quiet) {
         bool rest = false;
         auto const done = choose_and_run(stop, [&](compaction_picker<merging>& pick) {
-            auto job = pick.due(turns_);
+            auto job = pick.pick_due(turns_);
             if (!quiet || !job || *job) return job;
             if (auto fewer = pick.fewer_runs(turns_)) return result<std::optional<job_type>>{std::move(fewer)};
             rest = pick.rest_pays(core_.writer().bytes_in_active());
@@ -233,9 +238,9 @@ private:
     /// What a burst of writes left in the log is merged once nobody writes: readers then have sorted tables, and the segments are free.
     result<bool> merge_rest(std::stop_token const& stop) {
         // Nobody asked for a segment's end: it must not be what finds the disk full, and stops writes.
-        if (!core_.keeper().make_ready()) return false;
+        if (!core_.pool().make_ready()) return false;
         KEEL_TRY(core_.writer().roll_over());
-        return choose_and_run(stop, [](compaction_picker<merging>& pick) { return pick.rest(); });
+        return choose_and_run(stop, [](compaction_picker<merging>& pick) { return pick.pick_idle(); });
     }
     template <class Choose>
     result<bool> choose_and_run(std::stop_token const& stop, Choose const& choose) {
@@ -259,10 +264,10 @@ private:
         std::set<format::table_id> damaged; // and kept
         if (job.reads()) {
             unread_type unread;
-            auto first = job.floor_before.next();
+            auto first = job.log_start_before.next();
             for (auto const& level : job.tables)
                 for (auto const& t : level) first = std::min(first, t->entry().lsns.first);
-            merge_output<merging> out{fs_, core_.keeper(), ids_, job.into, first, made};
+            merge_output<merging> out{fs_, core_.pool(), ids_, job.into, first, made};
             auto done = merge(job, stop, out, unread);
             if (done && !unread.empty()) done = leave_behind(unread, view, made, out);
             if (done) {
@@ -274,7 +279,7 @@ private:
             if (!done) {
                 out.discard();
                 // Whatever is tried again would go to a store that is not this one any more.
-                if (auto const ours = core_.keeper().check_identity(); !ours)
+                if (auto const ours = core_.pool().check_identity(); !ours)
                     core_.writer().manifest_failed(ours.error());
                 return done;
             }
@@ -284,12 +289,13 @@ private:
 
     /// The folder, and what a crash left in it.
     result<void> prepare() {
+        KEEL_TAKES(tables_folder, &core_.pool());
         std::lock_guard const hold{preparing_};
         if (ids_.begun()) return {};
         auto const state = core_.manifest();
-        auto const& paths = core_.keeper().paths();
+        auto const& paths = core_.pool().paths();
         // An edit that a killed process left unsynced may go with the power: until it cannot, what it took out is still needed.
-        KEEL_TRY(core_.keeper().settle());
+        KEEL_TRY(core_.pool().make_durable());
         if (auto folder = fs_.make_directory(paths.tables()); !folder && folder.error().code != errc::exists)
             return folder;
         // Also where it stood there: whoever made it may have died, or failed, before this.
@@ -317,14 +323,14 @@ private:
         auto const got = file ? file->read(0, block) : result<std::size_t>{std::size_t{0}};
         if (!got || *got != block.size()) return false;
         auto const h = format::decode_table_header<C>(block);
-        return h && h->store == core_.keeper().store();
+        return h && h->store == core_.pool().store();
     }
 
     // ---- writing ------------------------------------------------------------------------------------------------------------
 
     result<void> merge(job_type const& job, std::stop_token const& stop, merge_output<merging>& out,
                        unread_type& unread) {
-        version_filter seen{levels_.held().all([&] { return core_.writer().visible(); })};
+        version_filter seen{versions_.snapshots().all([&] { return core_.writer().visible(); })};
         version_merge<reading_config<Config>> in{direction::forward};
         for (auto const& m : job.memory) in.add(*m);
         for (auto const& r : job.runs) in.add(r);
@@ -351,7 +357,7 @@ private:
                 speed.keep(out.bytes(), stop);
                 if (meanwhile_ != nullptr) (*meanwhile_)();
             }
-            if (v.at > job.floor) continue; // of an abandoned segment; the one behind it has it, too
+            if (v.at > job.log_start_lsn) continue; // of an abandoned segment; the one behind it has it, too
             bool const ingested = !job.ingested.empty() && job.ingested.contains(v.at);
             if (!ingested && !job.lost.empty() && job.lost.contains(v.at))
                 continue; // readers saw it before a failed sync took it
@@ -360,7 +366,7 @@ private:
             if (new_key) key.assign(v.key);
             any = true;
             last = v.at;
-            from_log += v.at > job.floor_before && !ingested;
+            from_log += v.at > job.log_start_before && !ingested;
             if (v.key.empty()) continue; // the log's word of something that was ingested
             if (new_key) seen.begin_key();
             bool const forgotten = seen.hides(v.at);
@@ -379,11 +385,11 @@ private:
         if (from_log != job.log_records)
             return failure(errc::corruption,
                            "the log holds " + std::to_string(from_log) + " records from LSN " +
-                               std::to_string(job.floor_before.next().value) + " to " +
-                               std::to_string(job.floor.value) + " that have a key, and " +
+                               std::to_string(job.log_start_before.next().value) + " to " +
+                               std::to_string(job.log_start_lsn.value) + " that have a key, and " +
                                std::to_string(job.log_records) +
                                " were expected: it is not merged; run wal-recovery validate",
-                           core_.keeper().paths().log());
+                           core_.pool().paths().log());
         KEEL_TRY(out.finish());
         std::lock_guard const hold{counters_m_};
         counters_.records_dropped += dropped;
@@ -406,7 +412,7 @@ private:
         for (auto const& d : unread.all()) {
             if (!d.run) continue;
             auto const at = d.what.lsns.first;
-            bool const counts = at > job.floor_before && at <= job.floor && !job.lost.contains(at) &&
+            bool const counts = at > job.log_start_before && at <= job.log_start_lsn && !job.lost.contains(at) &&
                                 !job.ingested.contains(at);
             bool const is_one = d.what.lsns.size() == 1;
             if (is_one && !counts) continue;
@@ -447,9 +453,9 @@ private:
     /// Placeholders for what was not read, and notes of what that was. Before the edit.
     result<void> leave_behind(unread_type const& unread, view_type const& view,
                               std::vector<format::table_entry> const& made, merge_output<merging>& out) {
-        auto moments = levels_.held().all([&] { return core_.writer().visible(); });
+        auto snapshots = versions_.snapshots().all([&] { return core_.writer().visible(); });
         auto const readable = made.size();
-        for (auto const& s : placeholder_plan<reading_config<Config>>{view, std::move(moments)}.make(unread.all()))
+        for (auto const& s : placeholder_plan<reading_config<Config>>{view, std::move(snapshots)}.make(unread.all()))
             KEEL_TRY(out.add_placeholder(s));
         std::vector<format::table_entry> const placeholders(made.begin() + static_cast<std::ptrdiff_t>(readable),
                                                             made.end());
@@ -457,7 +463,7 @@ private:
         for (auto const& d : unread.all()) files[d.tab ? d.tab->path() : d.run->source().path].push_back(d.what);
         for (auto const& [path, ranges] : files) {
             if (path.ends_with(".seg")) KEEL_TRY(evidence_.copy(path));
-            KEEL_TRY(evidence_.note(path, ranges, placeholders, core_.keeper().now_ns()));
+            KEEL_TRY(evidence_.note(path, ranges, placeholders, core_.pool().now_ns()));
         }
         return {};
     }
@@ -469,7 +475,7 @@ private:
         for (auto const& level : job.tables)
             for (auto const& t : level)
                 if (t->is_damaged() && out.insert(t->entry().id).second)
-                    KEEL_TRY(evidence_.note(t->path(), {}, {}, core_.keeper().now_ns()));
+                    KEEL_TRY(evidence_.note(t->path(), {}, {}, core_.pool().now_ns()));
         return out;
     }
 
@@ -510,9 +516,9 @@ private:
             all.in.push_back(t->renamed(entry));
         }
         for (auto const& t : made) {
-            all.in.push_back(levels_.serve(t, core_.keeper().paths()));
+            all.in.push_back(versions_.serve(t, core_.pool().paths()));
             if (t.is_placeholder())
-                all.found.push_back(table::finding_of_placeholder(t, core_.keeper().paths().table(t.id)));
+                all.found.push_back(table::finding_of_placeholder(t, core_.pool().paths().table(t.id)));
         }
         for (auto const& e : job.segments) {
             all.segments.push_back(e.id);
@@ -531,13 +537,14 @@ private:
         auto all = what_changes(job, made, damaged);
         format::edit_builder edit;
         for (auto const& level : job.tables)
-            for (auto const& t : level) edit.untable(t->entry().id);
+            for (auto const& t : level) edit.remove_table(t->entry().id);
         for (std::size_t i = 0; i < job.moved.size(); ++i) edit.table(all.in[i]->entry());
         for (auto const& t : made) edit.table(t);
-        if (!job.segments.empty()) core_type::keeper_type::give_up(edit, job.segments, job.base, job.floor);
-        edit.tables(ids_.next());
+        if (!job.segments.empty())
+            core_type::pool_type::add_retire_edits(edit, job.segments, job.log_base, job.log_start_lsn);
+        edit.next_table_id(ids_.next());
         auto const tables = all.in.size();
-        if (auto done = core_.keeper().commit(edit); !done) {
+        if (auto done = core_.pool().commit(edit); !done) {
             // The edit may be there at the next open: both the old files and the new ones stay.
             core_.writer().manifest_failed(done.error());
             return done;
@@ -546,15 +553,15 @@ private:
         count(job, made);
         show_switch();
         core_.events().push(
-            observe::merged{.level = job.into, .tables = tables, .bytes_read = job.bytes, .floor = job.floor});
+            observe::merged{.level = job.into, .tables = tables, .bytes_read = job.bytes, .floor = job.log_start_lsn});
         return {};
     }
     /// Lets readers see what was committed last. Where memory is refused for that they go on with what they have, which is no less right,
     /// and the next merge begins with this.
     void show_switch() {
         if (!switched_) return;
-        for (auto const& f : switched_->found) levels_.damage().note(f); // what is noted already is not noted again
-        auto const files = levels_.replace(switched_->segments, switched_->out, switched_->in);
+        for (auto const& f : switched_->found) versions_.damage().note(f); // what is noted already is not noted again
+        auto const files = versions_.replace(switched_->segments, switched_->out, switched_->in);
         for (auto& old : switched_->old_segments) {
             given_back_.fetch_add(old.entry.size, std::memory_order_relaxed);
             for (auto const& [id, file] : files)
@@ -574,16 +581,16 @@ private:
     }
 
     /// Files that the manifest no longer names and no reader holds. One that cannot be removed now is left to the next opening.
-    void dispose() {
+    void recycle_or_remove() {
         bool const keeps_no_file = core_.writer().lacks_space(); // to be recycled
         std::erase_if(old_segments_, [&](auto& old) {
             if (old.file.use_count() > 1 || core_.parts().pinned(old.entry.id)) return false;
             old.file.reset();
-            static_cast<void>(core_.keeper().dispose(old.entry, keeps_no_file));
+            static_cast<void>(core_.pool().recycle_or_remove(old.entry, keeps_no_file));
             return true;
         });
         std::erase_if(old_tables_, [&](auto& old) {
-            if (old.file.use_count() > 1 || !core_.keeper().check_identity()) return false;
+            if (old.file.use_count() > 1 || !core_.pool().check_identity()) return false;
             old.file.reset();
             // What is not moved now, the next opening's first merge moves.
             static_cast<void>(old.is_evidence ? evidence_.move_here(old.path) : fs_.remove(old.path));
@@ -594,11 +601,11 @@ private:
     static constexpr std::uint64_t records_left_max = 32; ///< of the log, by one merge
 
     core_type& core_;
-    levels_type& levels_;
+    version_set_type& versions_;
     fs_type fs_;
     std::uint64_t rate_;
     bool gives_up_records_;
-    merge_evidence<merging> evidence_{fs_, core_.keeper().paths()};
+    merge_evidence<merging> evidence_{fs_, core_.pool().paths()};
     std::mutex m_;
     std::mutex preparing_; ///< held during that I/O
     table_ids ids_{};

@@ -6,7 +6,7 @@
 // from where they were written.
 //
 // put -> wal/writer (log, group commit) -> table/memtable -> visible to readers; a segment that is full is sealed with a sorted index
-// and served from there (engine/levels.hpp); behind, segments and tables are merged into tables (engine/compactor.hpp). Readers take
+// and served from there (engine/version_set.hpp); behind, segments and tables are merged into tables (engine/compactor.hpp). Readers take
 // no lock that is held during I/O of a writer or a merge.
 
 #include <keel/engine/compaction_by_hand.hpp>
@@ -14,7 +14,6 @@
 #include <keel/engine/compactor.hpp>
 #include <keel/engine/found_damage.hpp>
 #include <keel/engine/ingestion.hpp>
-#include <keel/engine/levels.hpp>
 #include <keel/engine/operations.hpp>
 #include <keel/engine/snapshot.hpp>
 #include <keel/engine/storage_report.hpp>
@@ -22,6 +21,7 @@
 #include <keel/engine/store_walk.hpp>
 #include <keel/engine/transaction_body.hpp>
 #include <keel/engine/verify.hpp>
+#include <keel/engine/version_set.hpp>
 #include <keel/io/limits.hpp>
 #include <keel/io/process.hpp>
 #include <keel/io/thread.hpp>
@@ -47,8 +47,8 @@ namespace keel::inline v0::detail {
 template <class Config>
 class engine_body {
     using reading = reading_config<Config>;
-    using levels_type = levels<reading>;
-    using core_type = store_core<writing_config<Config>, levels_type>;
+    using version_set_type = version_set<reading>;
+    using core_type = store_core<writing_config<Config>, version_set_type>;
     using compactor_type = compactor<Config>;
     using policy = typename Config::compaction;
     using file_system = typename Config::file_system;
@@ -72,7 +72,7 @@ public:
 
     engine_body(engine_body const&) = delete;
     engine_body& operator=(engine_body const&) = delete;
-    ~engine_body() { let_go(); }
+    ~engine_body() { release(); }
 
     [[nodiscard]] result<lsn> put(std::string_view key, std::string_view value) {
         wal::operation const op{.type = format::frame_type::put, .key = as_bytes(key), .value = as_bytes(value)};
@@ -101,7 +101,7 @@ public:
         KEEL_TRY(core_->writer().takes_writes());
         merging_->wait_for_room({});
         KEEL_TRY_LET(ids, merging_->work.ids());
-        return std::make_unique<ingestion<Config>>(**core_, **levels_, *ids);
+        return std::make_unique<ingestion<Config>>(**core_, **versions_, *ids);
     }
     [[nodiscard]] result<lsn> finish_ingest(ingestion<Config>& all) {
         auto done = all.finish();
@@ -113,27 +113,27 @@ public:
     [[nodiscard]] result<std::optional<std::string>> get(std::string_view key) const {
         if (!is_open()) [[unlikely]]
             return why_closed();
-        auto const view = levels_->view(); // first this, then the moment
+        auto const view = versions_->view(); // first this, then the moment
         return get_at(*view, key, core_->writer().visible());
     }
     [[nodiscard]] result<std::optional<std::string>> get(std::string_view key, keel::snapshot const& as_of) const {
         if (!is_open()) [[unlikely]]
             return why_closed();
-        if (!as_of.belongs_to(&levels_->held())) return failure(of_another_store());
-        return get_at(*levels_->view(), key, as_of.at());
+        if (!as_of.belongs_to(&versions_->snapshots())) return failure(of_another_store());
+        return get_at(*versions_->view(), key, as_of.at());
     }
 
     [[nodiscard]] keel::snapshot snapshot() const {
         if (!is_open()) return {nullptr, nullptr, {}};
         auto held = hold_moment();
         auto const at = held->at();
-        return {std::move(held), &levels_->held(), at};
+        return {std::move(held), &versions_->snapshots(), at};
     }
     [[nodiscard]] result<std::vector<std::optional<std::string>>> multi_get(
         std::span<std::string_view const> keys) const {
         if (!is_open()) [[unlikely]]
             return why_closed();
-        auto const view = levels_->view();
+        auto const view = versions_->view();
         auto const at = core_->writer().visible();
         core_->after_read(keys.size());
         std::vector<std::optional<std::string>> out(keys.size());
@@ -148,7 +148,7 @@ public:
     [[nodiscard]] result<std::uint64_t> approximate_size(range const& which) const {
         if (!is_open()) [[unlikely]]
             return why_closed();
-        auto const view = levels_->view();
+        auto const view = versions_->view();
         auto size = view->approximate_size(which.from, which.to);
         view->tell_damage();
         return size;
@@ -157,7 +157,7 @@ public:
         if (!is_open()) [[unlikely]]
             return why_closed();
         recovery_report report;
-        auto const view = levels_->view();
+        auto const view = versions_->view();
         auto const names = names_to_expect();
         segment_id last{};
         for (auto const& r : view->runs) { // chunks of one segment stand together
@@ -172,13 +172,13 @@ public:
     [[nodiscard]] transaction_body<Config> begin() const {
         if (!is_open()) return transaction_body<Config>{lifetime_};
         core_->writer().wait_for_conflict();
-        return {*core_, *levels_, hold_moment(), lifetime_, merging_->delay()};
+        return {*core_, *versions_, hold_moment(), lifetime_, merging_->delay()};
     }
     [[nodiscard]] store_walk<reading> walk_over(range which, keel::snapshot const* as_of, on_damage how) const {
         if (!is_open()) return store_walk<reading>{range_walk<reading>{lifetime_}};
-        if (as_of != nullptr && !as_of->belongs_to(&levels_->held())) return no_walk(of_another_store());
+        if (as_of != nullptr && !as_of->belongs_to(&versions_->snapshots())) return no_walk(of_another_store());
         core_->after_read(scan_reads);
-        auto view = levels_->view(); // first this, then the moment
+        auto view = versions_->view(); // first this, then the moment
         auto const at = as_of != nullptr ? as_of->at() : core_->writer().visible();
         return store_walk<reading>{range_walk<reading>{std::move(view), at, std::move(which), lifetime_, how}};
     }
@@ -241,7 +241,7 @@ public:
         out.stalled_time = delay.waited;
         out.write_rate = delay.rate;
         out.log_waiting = merging_->work.log_bytes();
-        auto const& files = levels_->open_files();
+        auto const& files = versions_->open_files();
         out.open_files = files.open();
         out.open_files_max = files.limits().files;
         out.mapped_files = files.mapped();
@@ -313,17 +313,17 @@ private:
     }
     /// Tells of all that the report has then.
     result<void> verify_tables(verify_depth how, recovery_report& report) const {
-        auto const view = levels_->view();
+        auto const view = versions_->view();
         for (auto const& level : view->tables)
             for (auto const& t : level) KEEL_TRY(verify_table<reading>(*t, how, names_to_expect(), report));
-        for (auto const& f : report.findings) levels_->damage().note(f);
+        for (auto const& f : report.findings) versions_->damage().note(f);
         view->tell_damage();
         return {};
     }
     /// How many are known to be, from this level on.
     [[nodiscard]] std::uint64_t damaged_tables(std::size_t level) const {
         std::uint64_t n = 0;
-        auto const view = levels_->view();
+        auto const view = versions_->view();
         for (; level < view->tables.size(); ++level)
             for (auto const& t : view->tables[level]) n += t->is_damaged() && !t->entry().is_placeholder();
         return n;
@@ -337,7 +337,7 @@ private:
     /// other call may run beside; awake_ (release) publishes it (acquire).
     class merging {
     public:
-        merging(core_type& core, levels_type& levels, open_options const& options)
+        merging(core_type& core, version_set_type& levels, open_options const& options)
             : work{core, levels, options.merge_bytes_per_second, gives_up_records(options)}, core_{core} {}
 
         /// Errors: the machine gives no thread.
@@ -380,13 +380,13 @@ private:
         for (int turn = 0;; ++turn) {
             KEEL_TRY_LET(db, open_once(directory, options, fs, events));
             if (!options.read_only) return db;
-            auto held = db->levels_->hold_files();
+            auto held = db->versions_->hold_files();
             if (held) return db;
             // What is not held may be gone when it is asked for.
             if (is_shortage(held.error().code)) return failure(std::move(held).error());
             // A missing file was found and told of; one that has gone since is a merge beside this.
             if (held.error().code != errc::not_found || db->recovery().damaged()) return db;
-            if (turn == recovery::looks_max) return failure(std::move(held).error());
+            if (turn == recovery::retries_max) return failure(std::move(held).error());
         }
     }
     [[nodiscard]] static result<std::unique_ptr<engine_body>> open_once(std::string const& directory,
@@ -403,18 +403,18 @@ private:
         auto& records = opened->exam.report.replayed_records;
         KEEL_TRY_LET(parts, recovery::indexed_segments<typename Config::checksum>(bound, std::move(opened->served),
                                                                                   std::move(collected), records));
-        *out.levels_ = std::make_shared<levels_type>(bound, static_cast<std::size_t>(options.cache_bytes),
-                                                     table::open_file_limits::of(options.open_files, options.read_only,
-                                                                                 io::open_files_allowed(),
-                                                                                 io::address_space_allowed()));
-        out.levels_->mount(std::move(parts), opened->exam.stock.state.tables, opened->exam.stock.paths);
+        *out.versions_ = std::make_shared<version_set_type>(
+            bound, static_cast<std::size_t>(options.cache_bytes),
+            table::open_file_limits::of(options.open_files, options.read_only, io::open_files_allowed(),
+                                        io::address_space_allowed()));
+        out.versions_->mount(std::move(parts), opened->exam.stock.state.tables, opened->exam.stock.paths);
         opened->exam.report.replay_time = std::chrono::steady_clock::now() - started;
-        *out.core_ = std::make_shared<core_type>(std::move(*opened), **out.levels_, events, options);
+        *out.core_ = std::make_shared<core_type>(std::move(*opened), **out.versions_, events, options);
         auto told = out.core_->report().findings;
-        for (auto& f : told) f.file = out.core_->keeper().paths().path(f.file);
-        out.levels_->damage().is_known(told);
-        out.levels_->damage().tell_to(tellers(*out.core_));
-        *out.merging_ = std::make_unique<merging>(**out.core_, **out.levels_, options);
+        for (auto& f : told) f.file = out.core_->pool().paths().path(f.file);
+        out.versions_->damage().is_known(told);
+        out.versions_->damage().tell_to(tellers(*out.core_));
+        *out.merging_ = std::make_unique<merging>(**out.core_, **out.versions_, options);
         out.lifetime_ = out.core_->lifetime();
         if constexpr (policy::log_bytes != 0)
             out.core_->on_first_write({.start = [m = (*out.merging_).get()] { return m->start(); },
@@ -426,14 +426,14 @@ private:
     [[nodiscard]] bool is_here() const noexcept { return lifetime_ && lifetime_->is_here(); }
     [[nodiscard]] bool is_open() const noexcept { return lifetime_ && lifetime_->is_open(); }
     [[nodiscard]] tl::unexpected<error> why_closed() const { return wal::why_closed(lifetime_.get()); }
-    void let_go() noexcept {
+    void release() noexcept {
         if (!is_here()) return;
         merging_->stop(); // a transaction may still hold the core for its commit
         *merging_ = nullptr;
         *core_ = nullptr;
     }
     [[nodiscard]] auto hold_moment() const {
-        return levels_->held().take([&] { return core_->writer().visible(); });
+        return versions_->snapshots().take([&] { return core_->writer().visible(); });
     }
     result<lsn> commit(std::span<wal::operation const> batch) {
         if (!is_open()) [[unlikely]]
@@ -443,7 +443,7 @@ private:
         merging_->wait_for_room(batch);
         return core_->writer().write(batch);
     }
-    using view_type = typename levels_type::view_type;
+    using view_type = typename version_set_type::view_type;
     result<std::optional<std::string>> get_at(view_type const& view, std::string_view key, lsn at) const {
         core_->after_read(1);
         auto found = view.find(key, at);
@@ -464,7 +464,7 @@ private:
                     }};
     }
 
-    io::process_bound<std::shared_ptr<levels_type>> levels_{};
+    io::process_bound<std::shared_ptr<version_set_type>> versions_{};
     /// Refers to the levels: goes first; shared for the moment of a commit only.
     io::process_bound<std::shared_ptr<core_type>> core_{};
     io::process_bound<std::unique_ptr<merging>> merging_{};

@@ -11,10 +11,10 @@
 
 #include <keel/config.hpp>
 #include <keel/engine/compactor.hpp>
-#include <keel/engine/levels.hpp>
 #include <keel/engine/merge_output.hpp>
 #include <keel/engine/operations.hpp>
 #include <keel/engine/store_core.hpp>
+#include <keel/engine/version_set.hpp>
 #include <keel/error.hpp>
 #include <keel/format/manifest.hpp>
 #include <keel/types.hpp>
@@ -32,12 +32,12 @@ namespace keel::inline v0::detail {
 template <class Config>
 class ingestion {
 public:
-    using levels_type = levels<reading_config<Config>>;
-    using core_type = store_core<writing_config<Config>, levels_type>;
-    using table_type = typename levels_type::table_type;
+    using version_set_type = version_set<reading_config<Config>>;
+    using core_type = store_core<writing_config<Config>, version_set_type>;
+    using table_type = typename version_set_type::table_type;
 
-    ingestion(core_type& core, levels_type& parts, table_ids& ids)
-        : core_{core}, levels_{parts}, ids_{ids}, out_{fs_, core.keeper(), ids, 0, format::ingested_lsn, made_} {}
+    ingestion(core_type& core, version_set_type& parts, table_ids& ids)
+        : core_{core}, versions_{parts}, ids_{ids}, out_{fs_, core.pool(), ids, 0, format::ingested_lsn, made_} {}
     ingestion(ingestion const&) = delete;
     ingestion& operator=(ingestion const&) = delete;
     ~ingestion() {
@@ -76,17 +76,17 @@ private:
         for (auto& t : made_) {
             t.lsns = {at, at};
             edit.table(t);
-            tables.push_back(levels_.serve(t, core_.keeper().paths()));
+            tables.push_back(versions_.serve(t, core_.pool().paths()));
         }
-        edit.tables(ids_.next());
+        edit.next_table_id(ids_.next());
         named_in_manifest_ = true; // perhaps, also where this fails: the files stay
-        KEEL_TRY(core_.keeper().commit(edit));
-        levels_.put_on_top(tables);
+        KEEL_TRY(core_.pool().commit(edit));
+        versions_.add_level0(tables);
         return {};
     }
 
     core_type& core_;
-    levels_type& levels_;
+    version_set_type& versions_;
     table_ids& ids_;
     typename Config::file_system fs_{core_.fs()};
     std::vector<format::table_entry> made_{};

@@ -10,7 +10,7 @@
 // lies there. That is so if the newest version that was found and is seen
 //   - is at least as new as anything there can be: the whole table's last LSN, the LSN of a log record; or
 //   - comes from a newer part: the log, or a table that was ingested, beside a table of level 1 and above; a table beside one of a
-//     higher level (levels.hpp says why every version there is older); or
+//     higher level (version_set.hpp says why every version there is older); or
 //   - is of the same level: in another table, as tables of a level share no key; or in front of the damage in the same table, as a key's
 //     versions stand there the newest first; or
 //   - has a key that cannot be there: a filter that verifies denies it; it is not the one key that an index says the record has, or not
@@ -19,7 +19,7 @@
 // of (all its LSNs are newer than the snapshot; no key of it is in the range; it is of one key, which has an answer) is passed in silence.
 
 #include <keel/detail/short_text.hpp>
-#include <keel/engine/levels.hpp>
+#include <keel/engine/version_set.hpp>
 #include <keel/error.hpp>
 #include <keel/format/block.hpp>
 #include <keel/format/index.hpp>
@@ -154,7 +154,7 @@ struct met_damage {
 template <class Config>
 class version_merge {
 public:
-    using view_type = level_view<Config>;
+    using view_type = store_version<Config>;
     using run = typename view_type::run;
     using table_type = typename view_type::table_type;
     using damage_type = met_damage<run, table_type>;
@@ -364,7 +364,7 @@ private:
 template <class Config>
 class merge_cursor {
 public:
-    using view_type = level_view<Config>;
+    using view_type = store_version<Config>;
 
     /// `skips`: goes on where keys cannot be read; else it ends there.
     merge_cursor(std::shared_ptr<view_type const> of, lsn snapshot, bool skips)

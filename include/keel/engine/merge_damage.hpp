@@ -13,8 +13,8 @@
 // The placeholders are in the manifest, in tables of a form that every reader of format 1 takes for what they are: so the bounds are known
 // at each opening without a file of their own, and no crash comes between the data and what is said of it.
 
-#include <keel/engine/levels.hpp>
 #include <keel/engine/merge.hpp>
+#include <keel/engine/version_set.hpp>
 #include <keel/error.hpp>
 #include <keel/format/index.hpp>
 #include <keel/format/manifest.hpp>
@@ -43,7 +43,7 @@ namespace keel::inline v0::detail {
 template <class Config>
 class unread_parts {
 public:
-    using view_type = level_view<Config>;
+    using view_type = store_version<Config>;
     using merge_type = version_merge<Config>;
     using damage_type = typename merge_type::damage_type;
 
@@ -81,16 +81,17 @@ struct unread_stretch {
     table::filter_lines filter{};
 };
 
-/// Works out which placeholders stand for what was not read, so that every key keeps the answers that it has in `view`. `moments`: what is
+/// Works out which placeholders stand for what was not read, so that every key keeps the answers that it has in `view`. `snapshots`: what is
 /// read from now on is read from one of these, or from one behind the last of them.
 template <class Config>
 class placeholder_plan {
 public:
-    using view_type = level_view<Config>;
+    using view_type = store_version<Config>;
     using damage_type = typename version_merge<Config>::damage_type;
     static constexpr std::size_t stretches_max = 32; ///< of one table
 
-    placeholder_plan(view_type const& view, std::vector<lsn> moments) : view_{view}, moments_{std::move(moments)} {}
+    placeholder_plan(view_type const& view, std::vector<lsn> snapshots)
+        : view_{view}, snapshots_{std::move(snapshots)} {}
 
     [[nodiscard]] std::vector<unread_stretch> make(std::vector<damage_type> const& unread) {
         std::map<format::table_id, std::vector<damage_type const*>> by_table;
@@ -109,7 +110,7 @@ private:
         return d.what.is_one_key() && has_answer(*d.what.from);
     }
     [[nodiscard]] bool has_answer(std::string_view key) const {
-        return std::ranges::all_of(moments_, [&](lsn at) { return view_.find(key, at).has_value(); });
+        return std::ranges::all_of(snapshots_, [&](lsn at) { return view_.find(key, at).has_value(); });
     }
     [[nodiscard]] static table::filter_lines filter_of(table::damaged_range const& range) {
         return range.is_one_key() ? table::filter_lines::of(*range.from) : table::filter_lines{};
@@ -165,7 +166,7 @@ private:
         for (; in.valid() && out.size() + 1 < stretches_max; in.pass()) {
             auto const& v = in.top();
             if (range.to && v.key >= *range.to) break;
-            bool const is_newer = v.at >= newest && v.at <= moments_.front();
+            bool const is_newer = v.at >= newest && v.at <= snapshots_.front();
             // By the filter that the placeholder has, too.
             bool const is_denied = of.tab && !of.tab->may_hold(v.key, format::filter_hash(v.key));
             if (!is_newer && !is_denied && has_answer(v.key)) out.emplace_back(v.key);
@@ -187,7 +188,7 @@ private:
     }
 
     view_type const& view_;
-    std::vector<lsn> moments_;
+    std::vector<lsn> snapshots_;
     std::vector<unread_stretch> out_{};
 };
 

@@ -13,9 +13,9 @@
 #include <keel/format/table.hpp>
 #include <keel/table/entry.hpp>
 #include <keel/table/placeholder.hpp>
-#include <keel/table/table_writer.hpp>
+#include <keel/table/sstable_builder.hpp>
 #include <keel/types.hpp>
-#include <keel/wal/segments.hpp>
+#include <keel/wal/segment_pool.hpp>
 
 #include <atomic>
 #include <chrono>
@@ -52,12 +52,12 @@ template <class Config>
 class merge_output {
 public:
     using fs_type = typename Config::file_system;
-    using keeper_type = wal::segment_keeper<typename Config::checksum, fs_type>;
+    using pool_type = wal::segment_pool<typename Config::checksum, fs_type>;
 
     /// No record is older than `first`; `made` is told of each table before its file is made.
-    merge_output(fs_type& fs, keeper_type& keeper, table_ids& ids, std::uint8_t level, lsn first,
+    merge_output(fs_type& fs, pool_type& pool, table_ids& ids, std::uint8_t level, lsn first,
                  std::vector<format::table_entry>& made)
-        : fs_{fs}, keeper_{keeper}, ids_{ids}, level_{level}, first_{first}, made_{made} {}
+        : fs_{fs}, pool_{pool}, ids_{ids}, level_{level}, first_{first}, made_{made} {}
 
     /// A table ends only between two keys.
     result<void> add(table::version const& v, bool new_key) {
@@ -82,14 +82,14 @@ public:
         auto const birth = next_birth(format::ingested_lsn);
         made_.push_back({.id = birth.id});
         KEEL_TRY_LET(entry, (table::write_placeholder<typename Config::checksum>(
-                                fs_, keeper_.paths().table_temporary(birth.id), birth, what.range, what.filter)));
+                                fs_, pool_.paths().table_temporary(birth.id), birth, what.range, what.filter)));
         made_.back() = std::move(entry);
         return {};
     }
     /// Final names, durable.
     result<void> name() {
-        KEEL_TRY(keeper_.check_identity());
-        auto const& paths = keeper_.paths();
+        KEEL_TRY(pool_.check_identity());
+        auto const& paths = pool_.paths();
         for (auto const& t : made_) KEEL_TRY(fs_.rename(paths.table_temporary(t.id), paths.table(t.id)));
         // Without this a power loss can keep the manifest's word of a table and lose its name.
         return made_.empty() ? result<void>{} : fs_.sync_directory(paths.tables());
@@ -97,8 +97,8 @@ public:
     /// Takes back what was written: no manifest names it. What stays is removed by the next opening's first merge.
     void discard() noexcept {
         if_memory_lasts([this] {
-            if (!keeper_.check_identity()) return; // those names may be somebody else's by now
-            auto const& paths = keeper_.paths();
+            if (!pool_.check_identity()) return; // those names may be somebody else's by now
+            auto const& paths = pool_.paths();
             for (auto const& t : made_) {
                 static_cast<void>(fs_.remove(paths.table_temporary(t.id)));
                 static_cast<void>(fs_.remove(paths.table(t.id)));
@@ -112,27 +112,27 @@ public:
     }
 
 private:
-    using writer_type = table::table_writer<typename Config::checksum, typename Config::compression, fs_type>;
+    using writer_type = table::sstable_builder<typename Config::checksum, typename Config::compression, fs_type>;
 
     result<void> begin() {
         auto const birth = next_birth(first_);
         made_.push_back({.id = birth.id}); // known from here on, so that it is removed after a failure
-        KEEL_TRY_LET(writer, writer_type::create(fs_, keeper_.paths().table_temporary(birth.id), birth));
+        KEEL_TRY_LET(writer, writer_type::create(fs_, pool_.paths().table_temporary(birth.id), birth));
         writer_.emplace(std::move(writer));
         return {};
     }
     [[nodiscard]] table::table_birth next_birth(lsn first) {
         auto const id = ids_.take();
-        return {.store = keeper_.store(),
+        return {.store = pool_.store(),
                 .id = id,
-                .salt = format::salt_of(segment_id{id.value}, static_cast<std::uint32_t>(keeper_.random())),
-                .branch = keeper_.branch(),
-                .created_ns = keeper_.now_ns(),
+                .salt = format::salt_of(segment_id{id.value}, static_cast<std::uint32_t>(pool_.random())),
+                .branch = pool_.branch(),
+                .created_ns = pool_.now_ns(),
                 .first = first};
     }
 
     fs_type& fs_;
-    keeper_type& keeper_;
+    pool_type& pool_;
     table_ids& ids_;
     std::uint8_t level_;
     lsn first_;

@@ -66,7 +66,7 @@ private:
 template <class Config>
 class range_walk {
 public:
-    range_walk(std::shared_ptr<level_view<Config> const> of, lsn snapshot, range which,
+    range_walk(std::shared_ptr<store_version<Config> const> of, lsn snapshot, range which,
                std::shared_ptr<wal::store_lifetime const> lifetime, on_damage how = on_damage::stop)
         : which_{std::move(which)}, at_{merge_cursor<Config>{std::move(of), snapshot, how == on_damage::skip}},
           lifetime_{std::move(lifetime)} {}

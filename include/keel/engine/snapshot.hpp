@@ -17,13 +17,13 @@ namespace keel::inline v0 {
 /// another store, or with a later opening of the same one, is invalid_argument. While it lives the store keeps the versions it sees.
 class snapshot {
 public:
-    /// `held`: keeps the moment as long as it lives. `of`: where the store has its moments.
+    /// `held`: keeps the moment as long as it lives. `of`: where the store has its snapshots.
     snapshot(std::shared_ptr<void const> held, void const* of, lsn at) noexcept
         : held_{std::move(held)}, of_{of}, at_{at} {}
 
     /// 0: it was taken from a store that was closed.
     [[nodiscard]] lsn at() const noexcept { return *held_ ? at_ : lsn{}; }
-    /// `of`: where a store has its moments.
+    /// `of`: where a store has its snapshots.
     [[nodiscard]] bool belongs_to(void const* of) const noexcept { return *held_ && of_ == of; }
 
 private:

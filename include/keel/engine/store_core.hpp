@@ -6,6 +6,7 @@
 
 #include <keel/config.hpp>
 #include <keel/detail/guarded.hpp>
+#include <keel/detail/lock_order.hpp>
 #include <keel/error.hpp>
 #include <keel/io/process.hpp>
 #include <keel/io/thread.hpp>
@@ -13,7 +14,7 @@
 #include <keel/recovery/opening.hpp>
 #include <keel/recovery/read_back.hpp>
 #include <keel/recovery/report.hpp>
-#include <keel/wal/keeper_thread.hpp>
+#include <keel/wal/log_thread.hpp>
 #include <keel/wal/reader.hpp>
 #include <keel/wal/store_identity.hpp>
 #include <keel/wal/store_lifetime.hpp>
@@ -45,16 +46,16 @@ class store_core {
 public:
     using fs_type = typename Config::file_system;
     using writer_type = wal::writer<Config, Sink>;
-    using keeper_type = typename writer_type::keeper_type;
+    using pool_type = typename writer_type::pool_type;
     using events_type = typename writer_type::events_type;
 
     template <class Opened>
     store_core(Opened opened, Sink& sink, std::shared_ptr<events_type> events, open_options const& options)
         : fs_{std::move(opened.fs)}, clock_ns_{options.clock_ns}, read_only_{options.read_only},
           events_{std::move(events)}, identity_{std::move(opened.identity)}, readers_{std::move(opened.readers)},
-          keeper_{std::move(opened.keeper)}, parts_{std::move(opened.parts)}, report_{std::move(opened.exam.report)},
+          pool_{std::move(opened.pool)}, parts_{std::move(opened.parts)}, report_{std::move(opened.exam.report)},
           ledger_{std::move(opened.ledger)}, gone_{std::move(opened.gone)},
-          writer_{*keeper_, *parts_, sink, *events_, std::move(opened.notes), std::move(opened.start), options} {
+          writer_{*pool_, *parts_, sink, *events_, std::move(opened.notes), std::move(opened.start), options} {
         background_ = options.background_thread && !options.read_only;
         if constexpr (writer_type::reads_sealed_back) writer_.after_seal([this] { read_sealed_back(); });
     }
@@ -62,7 +63,8 @@ public:
     store_core(store_core const&) = delete;
     store_core& operator=(store_core const&) = delete;
 
-    /// Called by readers, with how much they read about: who reads much gets what runs in the background, too, without having written.
+    /// Called by readers. `keys`: about how many were read. After reads_much reads on a thread the background threads start, even if nothing
+    /// was written.
     void after_read(std::size_t keys) {
         static thread_local std::size_t read = 0; // in any store: it is no more than a sign that one is used
         if ((read += keys) < reads_much) [[likely]]
@@ -70,6 +72,7 @@ public:
         read = 0;
         if (awake_.load(std::memory_order_acquire)) [[likely]]
             return;
+        KEEL_TAKES(starting, &*pool_);
         std::lock_guard const hold{starting_};
         start_background();
     }
@@ -78,10 +81,12 @@ public:
     result<void> before_write() {
         if (awake_.load(std::memory_order_acquire)) [[likely]]
             return {};
+        KEEL_TAKES(starting, &*pool_);
         std::unique_lock hold{starting_};
         start_background();
         auto const now = std::chrono::steady_clock::now();
         if (awake_.load(std::memory_order_relaxed) || now < next_turn_) return {};
+        KEEL_TAKES(by_hand, &*pool_);
         std::unique_lock const turn{by_hand_, std::try_to_lock}; // else another writer is at it
         if (!turn.owns_lock()) return {};
         next_turn_ = now + turn_every;
@@ -101,6 +106,7 @@ public:
     /// That starts with the first write, too.
     void on_first_write(background_work other) {
         auto const shared = std::make_shared<background_work const>(std::move(other));
+        KEEL_TAKES(starting, &*pool_);
         std::lock_guard const hold{starting_};
         other_work_ = shared;
     }
@@ -108,6 +114,7 @@ public:
     template <class Stop>
     void forget_other_work(Stop const& stop) noexcept {
         {
+            KEEL_TAKES(starting, &*pool_);
             std::lock_guard const hold{starting_};
             other_work_ = nullptr;
         }
@@ -139,10 +146,10 @@ public:
     [[nodiscard]] recovery_report const& report() const noexcept { return report_; }
     [[nodiscard]] events_type& events() noexcept { return *events_; }
     [[nodiscard]] wal::catalog& parts() noexcept { return *parts_; }
-    [[nodiscard]] keeper_type& keeper() noexcept { return *keeper_; }
+    [[nodiscard]] pool_type& pool() noexcept { return *pool_; }
     [[nodiscard]] fs_type const& fs() const noexcept { return fs_; }
     [[nodiscard]] bool read_only() const noexcept { return read_only_; }
-    [[nodiscard]] std::shared_ptr<format::manifest_state const> manifest() const { return keeper_->state(); }
+    [[nodiscard]] std::shared_ptr<format::manifest_state const> manifest() const { return pool_->state(); }
 
     /// Damage that was met after opening: logged, told to the observer, and the reason for being degraded.
     void tell(std::vector<finding> found) {
@@ -165,19 +172,20 @@ public:
 
     /// Notes that somebody knows of every loss there is, so that no later open shows it.
     result<void> accept_loss() {
+        KEEL_TAKES(acceptance, &*pool_);
         std::lock_guard const hold{accepting_};
         if (writer_.state() == engine_state::closed) return failure(errc::closed, "the store is closed");
         if (read_only_)
             return failure(errc::read_only, "the store was opened read-only: open it for writing to accept its losses, "
                                             "or use wal-recovery accept-loss");
-        auto const known = keeper_->state();
+        auto const known = pool_->state();
         format::edit_builder edit;
         for (auto const id : gone_)
             if (known->segments.contains(id)) edit.retired(id);
-        if (!edit.empty()) KEEL_TRY(keeper_->commit(edit));
-        KEEL_TRY(keeper_->check_identity());
+        if (!edit.empty()) KEEL_TRY(pool_->commit(edit));
+        KEEL_TRY(pool_->check_identity());
         auto const next = recovery::accepted_now(ledger_, known->losses, report_);
-        KEEL_TRY(recovery::write_ledger<typename Config::checksum>(fs_, keeper_->paths(), keeper_->store(), next));
+        KEEL_TRY(recovery::write_ledger<typename Config::checksum>(fs_, pool_->paths(), pool_->store(), next));
         ledger_ = next;
         writer_.accept_losses(known->losses);
         writer_.end_condition(state_cause::unknown_extent);
@@ -188,17 +196,18 @@ public:
     /// Gives up whole segments in front of `upto`. On an error of the manifest nothing is given up, or all of it once the log is opened
     /// again; on one of a file that could not be removed it is, and the next opening removes the file.
     result<void> truncate_before(lsn upto) {
+        KEEL_TAKES(retention, &*pool_);
         std::lock_guard const hold{retention_};
         if (writer_.state() == engine_state::closed) return failure(errc::closed, "the log is closed");
         auto const gone = oldest_in_front_of(upto);
         if (gone.segments.empty()) return {};
         format::edit_builder edit;
-        keeper_type::give_up(edit, gone.segments, gone.base, gone.floor);
-        KEEL_TRY(keeper_->commit(edit));
+        pool_type::add_retire_edits(edit, gone.segments, gone.log_base, gone.log_start_lsn);
+        KEEL_TRY(pool_->commit(edit));
         for (auto const& e : gone.segments) parts_->retire(e.id);
         result<void> done;
         for (auto const& e : gone.segments)
-            if (auto disposed = keeper_->dispose(e, parts_->pinned(e.id)); !disposed && done) done = disposed;
+            if (auto disposed = pool_->recycle_or_remove(e, parts_->pinned(e.id)); !disposed && done) done = disposed;
         return done;
     }
 
@@ -238,12 +247,12 @@ private:
     /// The files are this process's. `when`: for people.
     void tell_of_own(std::vector<finding> found, char const* when) {
         if (found.empty()) return;
-        for (auto& f : found) f.file = keeper_->paths().inside(f.file);
+        for (auto& f : found) f.file = pool_->paths().inside(f.file);
         {
             std::lock_guard const hold{telling_};
             // The store goes on without the log of it.
-            if (!read_only_ && keeper_->check_identity())
-                static_cast<void>(recovery::log_corruption(fs_, keeper_->paths(), found, clock_ns_()));
+            if (!read_only_ && pool_->check_identity())
+                static_cast<void>(recovery::log_corruption(fs_, pool_->paths(), found, clock_ns_()));
         }
         for (auto const& f : found) events_->push(observe::damage_found{f});
         writer_.add_condition(state_cause::damage, std::string{"damage was found "} + when + ": " + found.front().file +
@@ -267,17 +276,17 @@ private:
 
     struct given_up {
         std::vector<format::segment_entry> segments{};
-        format::segment_link base{}; ///< the last one of them
-        lsn floor{};
+        format::segment_link log_base{}; ///< the last one of them
+        lsn log_start_lsn{};
     };
     /// The oldest segments, as many as hold nothing at or behind `upto`. One that a crash left without a seal goes like the others once
     /// this opening has written: what counts of it is durable then, and nothing more comes to it.
     [[nodiscard]] given_up oldest_in_front_of(lsn upto) const {
-        auto const known = keeper_->state();
+        auto const known = pool_->state();
         bool const proven = writer_.has_written();
-        given_up out{.base = known->base, .floor = known->floor};
-        auto base = out.base;
-        auto floor = out.floor;
+        given_up out{.log_base = known->log_base, .log_start_lsn = known->log_start_lsn};
+        auto base = out.log_base;
+        auto start = out.log_start_lsn;
         std::size_t take = 0;
         for (auto const& part : parts_->all()) {
             auto const at = known->segments.find(part->id);
@@ -287,19 +296,20 @@ private:
             if (part->open || part->id == writer_.active_segment() || last >= upto || (!seal && !proven)) break;
             auto const link = seal ? format::link_of(*seal, format::segment_end::rolled) : wal::link_of(*part);
             if (link.id) base = link;
-            floor = std::max({floor, last, seal ? seal->range.last : lsn{}});
+            start = std::max({start, last, seal ? seal->range.last : lsn{}});
             out.segments.push_back(at->second);
-            // A file below the floor is known to be given up by its header's first LSN: one that holds nothing waits for those behind it.
-            if (part->first > floor) continue;
+            // Recovery knows a retired file by its first LSN, which is not above log_start_lsn. So an empty segment stays until the start passes it.
+            if (part->first > start) continue;
             take = out.segments.size();
-            out.base = base;
-            out.floor = floor;
+            out.log_base = base;
+            out.log_start_lsn = start;
         }
         out.segments.resize(take);
         return out;
     }
 
     void stop_threads() noexcept {
+        KEEL_TAKES(starting, &*pool_);
         std::lock_guard const hold{starting_};
         background_ = false;
         thread_.reset();
@@ -318,7 +328,7 @@ private:
     std::shared_ptr<events_type> events_;
     std::shared_ptr<wal::store_identity<fs_type>> identity_;
     std::optional<wal::double_lock<fs_type>> readers_;
-    std::unique_ptr<keeper_type> keeper_;
+    std::unique_ptr<pool_type> pool_;
     std::unique_ptr<wal::catalog> parts_;
     recovery_report report_;
     std::mutex accepting_; ///< one accept_loss at a time; guards what follows
@@ -335,7 +345,7 @@ private:
     bool is_told_ = false;                              ///< that this is so
     std::shared_ptr<background_work const> other_work_{};
     std::mutex by_hand_; ///< one thread at a time; taken with starting_ held, and held behind it
-    std::optional<wal::keeper_thread<store_core, typename Config::durability>> thread_{};
+    std::optional<wal::log_thread<store_core, typename Config::durability>> thread_{};
 };
 
 } // namespace detail

@@ -12,9 +12,9 @@
 // repeated. Parts that have nothing newer than the transaction's moment are not read at all, damaged or not.
 
 #include <keel/config.hpp>
-#include <keel/engine/moments.hpp>
 #include <keel/engine/operations.hpp>
 #include <keel/engine/range.hpp>
+#include <keel/engine/snapshot_list.hpp>
 #include <keel/engine/store_core.hpp>
 #include <keel/engine/store_walk.hpp>
 #include <keel/engine/write_delay.hpp>
@@ -47,13 +47,13 @@ class transaction_body {
 
 public:
     using isolation = typename Config::isolation;
-    using levels_type = levels<reading>;
-    using core_type = store_core<writing_config<Config>, levels_type>;
+    using version_set_type = version_set<reading>;
+    using core_type = store_core<writing_config<Config>, version_set_type>;
 
-    transaction_body(std::weak_ptr<core_type> core, std::shared_ptr<levels_type const> levels,
-                     std::shared_ptr<moments::hold const> held, std::shared_ptr<wal::store_lifetime const> lifetime,
-                     std::shared_ptr<write_delay> delay)
-        : core_{std::move(core)}, levels_{std::move(levels)}, moment_{held->at()}, held_{std::move(held)},
+    transaction_body(std::weak_ptr<core_type> core, std::shared_ptr<version_set_type const> levels,
+                     std::shared_ptr<snapshot_list::pinned_snapshot const> held,
+                     std::shared_ptr<wal::store_lifetime const> lifetime, std::shared_ptr<write_delay> delay)
+        : core_{std::move(core)}, versions_{std::move(levels)}, moment_{held->at()}, held_{std::move(held)},
           lifetime_{std::move(lifetime)}, delay_{std::move(delay)} {}
     /// One of a store that may not be used. `lifetime`: nothing, or of that store.
     explicit transaction_body(std::shared_ptr<wal::store_lifetime const> lifetime) : lifetime_{std::move(lifetime)} {}
@@ -71,7 +71,7 @@ public:
             return failure(goes_on().error());
         if (auto const mine = writes_.find(key); mine != writes_.end()) return mine->second;
         if constexpr (isolation::validates_reads) read_.emplace(key);
-        auto const view = levels_->view();
+        auto const view = versions_->view();
         auto found = view->find(key, moment_);
         view->tell_damage();
         if (!found) return failure(std::move(found).error());
@@ -87,9 +87,9 @@ public:
     [[nodiscard]] store_walk<reading> walk_over(range which, on_damage how) {
         using base = range_walk<reading>;
         if (!lifetime_ || !lifetime_->is_open()) return {base{lifetime_}, writes_, {}};
-        if (!*levels_) return {base{std::make_shared<level_view<reading>>(), {}, {}, lifetime_}, writes_, {}};
+        if (!*versions_) return {base{std::make_shared<store_version<reading>>(), {}, {}, lifetime_}, writes_, {}};
         if constexpr (isolation::validates_reads) scanned_.push_back(which);
-        return {base{levels_->view(), moment_, which, lifetime_, how}, writes_, which};
+        return {base{versions_->view(), moment_, which, lifetime_, how}, writes_, which};
     }
     [[nodiscard]] store_walk<reading> no_walk(error why) const {
         return {range_walk<reading>{lifetime_, std::move(why)}, writes_, {}};
@@ -105,7 +105,7 @@ public:
             return failure(goes.error());
         }
         ended_ = true;
-        auto const levels = std::exchange(*levels_, nullptr);
+        auto const levels = std::exchange(*versions_, nullptr);
         auto const held = std::exchange(*held_, nullptr);
         auto const core = core_.lock();
         if (!core) return failure(errc::closed, "the store is closed; the transaction was not committed");
@@ -135,7 +135,7 @@ public:
     /// Ends the transaction; nothing of it was written.
     void rollback() noexcept {
         ended_ = true;
-        levels_ = {};
+        versions_ = {};
         held_ = {};
         writes_.clear();
     }
@@ -164,10 +164,10 @@ private:
         return {};
     }
 
-    result<lsn> write_if_unchanged(core_type& core, levels_type const& levels,
+    result<lsn> write_if_unchanged(core_type& core, version_set_type const& levels,
                                    std::vector<wal::operation> const& batch) const {
         auto checked = moment_; // nothing it reads or writes was changed up to here
-        for (int turns_left = looks_max;; --turns_left) {
+        for (int turns_left = retries_max;; --turns_left) {
             auto const visible = core.writer().visible(); // first this: the view has all of it
             KEEL_TRY(check(*levels.view(), checked));
             checked = std::max(checked, visible);
@@ -183,11 +183,11 @@ private:
         }
     }
     /// Whether anything was changed behind `since`.
-    result<void> check(level_view<reading> const& view, lsn since) const {
+    result<void> check(store_version<reading> const& view, lsn since) const {
         for (auto const& [key, value] : writes_) KEEL_TRY(unchanged(view, key, since));
         for (auto const& key : read_) KEEL_TRY(unchanged(view, key, since));
         for (auto const& which : scanned_) {
-            KEEL_TRY_LET(at, view.newer_in(which.from, which.to, since));
+            KEEL_TRY_LET(at, view.any_write_after(which.from, which.to, since));
             if (at) return conflict(at);
         }
         return {};
@@ -202,8 +202,8 @@ private:
         if (with) return conflict(with);
         return {};
     }
-    [[nodiscard]] result<void> unchanged(level_view<reading> const& view, std::string_view key, lsn since) const {
-        KEEL_TRY_LET(at, view.newer(key, since));
+    [[nodiscard]] result<void> unchanged(store_version<reading> const& view, std::string_view key, lsn since) const {
+        KEEL_TRY_LET(at, view.lsn_after(key, since));
         if (at) return conflict(at);
         return {};
     }
@@ -215,12 +215,13 @@ private:
     }
 
     /// So often a commit looks at files without the writer's mutex, before it does so with it.
-    static constexpr int looks_max = 4;
+    static constexpr int retries_max = 4;
 
     std::weak_ptr<core_type> core_{};
-    io::process_bound<std::shared_ptr<levels_type const>> levels_{}; // nothing once it has ended, or of a closed store
+    io::process_bound<std::shared_ptr<version_set_type const>>
+        versions_{}; // nothing once it has ended, or of a closed store
     lsn moment_{};
-    io::process_bound<std::shared_ptr<moments::hold const>> held_{}; // likewise
+    io::process_bound<std::shared_ptr<snapshot_list::pinned_snapshot const>> held_{}; // likewise
     std::shared_ptr<wal::store_lifetime const> lifetime_{};
     std::shared_ptr<write_delay> delay_{}; ///< nothing: of a store that may not be used
     bool ended_ = false;

@@ -5,7 +5,7 @@
 // Looking at an open store's segments as recovery would, while it serves: every frame of those that take no more records, and the
 // blocks of their indexes. Reads only. What it finds is told, not repaired: that is for an open with verify = deep, or the tool.
 
-#include <keel/engine/levels.hpp>
+#include <keel/engine/version_set.hpp>
 #include <keel/error.hpp>
 #include <keel/recovery/options.hpp>
 #include <keel/recovery/report.hpp>
@@ -34,7 +34,7 @@ template <class Part>
 
 /// Adds what one segment shows to the report; quick: whether it is there and can be opened. Errors: the machine's, where it cannot.
 template <class Config>
-[[nodiscard]] result<void> verify_segment(typename level_view<Config>::run const& run_of, verify_depth how,
+[[nodiscard]] result<void> verify_segment(typename store_version<Config>::run const& run_of, verify_depth how,
                                           file_names names, recovery_report& report) {
     using C = typename Config::checksum;
     auto const& of = run_of.source();
@@ -81,7 +81,7 @@ template <class Config>
 
 /// The same of a table.
 template <class Config>
-[[nodiscard]] result<void> verify_table(typename level_view<Config>::table_type const& of, verify_depth how,
+[[nodiscard]] result<void> verify_table(typename store_version<Config>::table_type const& of, verify_depth how,
                                         file_names names, recovery_report& report) {
     using C = typename Config::checksum;
     KEEL_TRY_LET(open, open_file_of(of, names));

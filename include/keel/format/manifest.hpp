@@ -11,16 +11,16 @@
 //   2 prepared  u64 id, u64 salt, u64 size, u64 place (its own id, or the one a repair replaced by it)
 //   3 sealed    a segment's seal (80 bytes)                    4 retired   u64 id
 //   5 loss      u64 first, u64 last: declared lost             6 removed   u64 id, u64 repair (moved to quarantine)
-//   7 base      u64 id, u64 salt, u64 last lsn, u64 chain (of the segment before the oldest)
-//   8 floor     u64 lsn: what is at or below is in tables, or was given up by retention
+//   7 log_base     u64 id, u64 salt, u64 last lsn, u64 chain (of the segment before the oldest)
+//   8 log_start_lsn  u64 lsn: what is at or below is in tables, or was given up by retention
 //   9 table     u64 id, u64 salt, u64 size, u64 first lsn, u64 last lsn, u64 records, u8 level, u8 n, u8 m, u8 compression (of its packed
 //               blocks; 0: none is packed; at most 15), n and m bytes: no key is smaller than the first text, none larger than the
 //               second (m with bit 7 set: than all that begin with it). The table is at that level from here on, whether it was
 //               known before or not. Level 0: ingested beside the log, all of it at one LSN, which the log holds an erase of the
 //               empty key at; all up to that LSN was durable when this was written. Or, with 0 records: a placeholder, which has
 //               one block that does not verify, for versions up to that LSN that could not be read (table/placeholder.hpp)
-//  10 untable   u64 id: no longer part of the store            11 tables    u64 next table id
-//  12 unused    u64 LSN: it and those above were never kept, so that nothing is lost with them: they are taken anew
+//  10 remove_table  u64 id: no longer part of the store       11 next_table_id  u64 next table id
+//  12 reclaim_lsns  u64 LSN: it and those above were never kept, so that nothing is lost with them: they are taken anew
 
 #include <keel/format/endian.hpp>
 #include <keel/format/frame.hpp>
@@ -101,18 +101,18 @@ template <checksum_policy C>
 }
 
 enum class manifest_op : std::uint8_t {
-    next = 1,
+    next_ids = 1,
     prepared = 2,
     sealed = 3,
     retired = 4,
     loss = 5,
     removed = 6,
-    base = 7,
-    floor = 8,
+    log_base = 7,
+    log_start_lsn = 8,
     table = 9,
-    untable = 10,
-    tables = 11,
-    unused = 12
+    remove_table = 10,
+    next_table_id = 11,
+    reclaim_lsns = 12
 };
 
 /// One segment the store owns, as the manifest knows it. Absent `seal`: prepared or active; its own header says which.
@@ -182,8 +182,8 @@ struct manifest_state {
     std::uint64_t edit = 0; ///< number of the last one applied
     std::uint64_t next_segment = 1;
     std::uint64_t next_repair = 1;
-    lsn floor{};         ///< records at or below are in tables, or were given up by retention
-    segment_link base{}; ///< the segment before the oldest one kept
+    lsn log_start_lsn{};     ///< records at or below are in tables, or were given up by retention
+    segment_link log_base{}; ///< the segment before the oldest one kept
     std::map<segment_id, segment_entry> segments{};
     std::vector<lsn_range> losses{};
     std::vector<removed_segment> removed{};
@@ -195,7 +195,9 @@ struct manifest_state {
 /// Collects operations for one edit, which is there as a whole or not at all.
 class edit_builder {
 public:
-    edit_builder& next(std::uint64_t segment, std::uint64_t repair) { return op(manifest_op::next, segment, repair); }
+    edit_builder& next_ids(std::uint64_t segment, std::uint64_t repair) {
+        return op(manifest_op::next_ids, segment, repair);
+    }
     edit_builder& prepared(segment_id id, std::uint64_t salt, std::uint64_t size, segment_id place) {
         return op(manifest_op::prepared, id.value, salt, size, place.value);
     }
@@ -206,13 +208,13 @@ public:
         return raw(manifest_op::sealed, bytes);
     }
     edit_builder& retired(segment_id id) { return op(manifest_op::retired, id.value); }
-    edit_builder& unused(lsn from) { return op(manifest_op::unused, from.value); }
+    edit_builder& reclaim_lsns(lsn from) { return op(manifest_op::reclaim_lsns, from.value); }
     edit_builder& loss(lsn_range r) { return op(manifest_op::loss, r.first.value, r.last.value); }
     edit_builder& removed(segment_id id, std::uint64_t repair) { return op(manifest_op::removed, id.value, repair); }
-    edit_builder& base(segment_link const& b) {
-        return op(manifest_op::base, b.id.value, b.salt, b.last.value, b.chain);
+    edit_builder& log_base(segment_link const& b) {
+        return op(manifest_op::log_base, b.id.value, b.salt, b.last.value, b.chain);
     }
-    edit_builder& floor(lsn at) { return op(manifest_op::floor, at.value); }
+    edit_builder& log_start_lsn(lsn at) { return op(manifest_op::log_start_lsn, at.value); }
 
     edit_builder& table(table_entry const& t) {
         std::array<std::byte, 52 + 2 * table_bound_bytes_max> bytes{};
@@ -223,8 +225,8 @@ public:
         out.put(as_bytes(t.smallest)).put(as_bytes(t.largest));
         return raw(manifest_op::table, byte_view{bytes}.first(out.written()));
     }
-    edit_builder& untable(table_id id) { return op(manifest_op::untable, id.value); }
-    edit_builder& tables(std::uint64_t next) { return op(manifest_op::tables, next); }
+    edit_builder& remove_table(table_id id) { return op(manifest_op::remove_table, id.value); }
+    edit_builder& next_table_id(std::uint64_t next) { return op(manifest_op::next_table_id, next); }
 
     [[nodiscard]] byte_view payload() const noexcept { return bytes_; }
     [[nodiscard]] bool empty() const noexcept { return bytes_.empty(); }
@@ -255,9 +257,9 @@ private:
     }
     for (auto const& r : state.losses) all.loss(r);
     for (auto const& r : state.removed) all.removed(r.id, r.repair);
-    all.base(state.base).floor(state.floor).next(state.next_segment, state.next_repair);
+    all.log_base(state.log_base).log_start_lsn(state.log_start_lsn).next_ids(state.next_segment, state.next_repair);
     for (auto const& [id, t] : state.tables) all.table(t);
-    if (state.next_table != 1) all.tables(state.next_table);
+    if (state.next_table != 1) all.next_table_id(state.next_table);
     return all;
 }
 

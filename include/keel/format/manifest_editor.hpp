@@ -59,8 +59,8 @@ public:
         state_->next_segment = before_.next_segment;
         state_->next_repair = before_.next_repair;
         state_->next_table = before_.next_table;
-        state_->floor = before_.floor;
-        state_->base = before_.base;
+        state_->log_start_lsn = before_.log_start_lsn;
+        state_->log_base = before_.log_base;
     }
 
 private:
@@ -117,15 +117,15 @@ private:
         std::uint64_t next_segment = 0;
         std::uint64_t next_repair = 0;
         std::uint64_t next_table = 0;
-        lsn floor{};
-        segment_link base{};
+        lsn log_start_lsn{};
+        segment_link log_base{};
     };
 
     void begin() {
         undo_.clear();
         open_ = true;
-        before_ = {state_->edit,       state_->next_segment, state_->next_repair,
-                   state_->next_table, state_->floor,        state_->base};
+        before_ = {state_->edit,       state_->next_segment,  state_->next_repair,
+                   state_->next_table, state_->log_start_lsn, state_->log_base};
     }
     /// Room for what the next operation notes, so that noting it cannot fail once the operation is done.
     void make_room(std::size_t steps) {
@@ -139,7 +139,7 @@ private:
     [[nodiscard]] bool apply_op(manifest_op what, field_reader& in) {
         make_room(2);
         switch (what) {
-        case manifest_op::next:
+        case manifest_op::next_ids:
             state_->next_segment = in.get<std::uint64_t>();
             state_->next_repair = in.get<std::uint64_t>();
             return true;
@@ -148,14 +148,16 @@ private:
         case manifest_op::retired: return drop_segment(in.get_segment());
         case manifest_op::loss: return add_loss(in);
         case manifest_op::removed: return remove_segment(in);
-        case manifest_op::base: return set_base(in);
-        case manifest_op::floor: state_->floor = in.get_lsn(); return state_->floor <= lsn_highest;
+        case manifest_op::log_base: return set_base(in);
+        case manifest_op::log_start_lsn:
+            state_->log_start_lsn = in.get_lsn();
+            return state_->log_start_lsn <= lsn_highest;
         case manifest_op::table: return set_table(in);
-        case manifest_op::untable: return drop_table({in.get<std::uint64_t>()});
-        case manifest_op::tables:
+        case manifest_op::remove_table: return drop_table({in.get<std::uint64_t>()});
+        case manifest_op::next_table_id:
             state_->next_table = std::max(state_->next_table, in.get<std::uint64_t>()); // an id is never taken twice
             return true;
-        case manifest_op::unused: return drop_losses(in.get_lsn());
+        case manifest_op::reclaim_lsns: return drop_losses(in.get_lsn());
         }
         return false;
     }
@@ -210,10 +212,10 @@ private:
         return true;
     }
     [[nodiscard]] bool set_base(field_reader& in) noexcept {
-        state_->base.id = in.get_segment();
-        state_->base.salt = in.get<std::uint64_t>();
-        state_->base.last = in.get_lsn();
-        state_->base.chain = in.get<std::uint64_t>();
+        state_->log_base.id = in.get_segment();
+        state_->log_base.salt = in.get<std::uint64_t>();
+        state_->log_base.last = in.get_lsn();
+        state_->log_base.chain = in.get<std::uint64_t>();
         return true;
     }
     [[nodiscard]] static bool is_sane(table_entry const& t) noexcept {

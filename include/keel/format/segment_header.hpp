@@ -9,7 +9,7 @@
 // Header: written when the segment is prepared, completed when it becomes active, synced with its first group.
 //     0 magic u64 | 8 format u32 | 12 checksum_id u32 | 16 store_id 16 | 32 id u64 | 40 salt u64 | 48 branch u64
 //    56 created u64 (ns since 1970) | 64 size u64 | 72 first_lsn u64 | 80 durable_mark u64 | 88 durable_edit u64
-//    96 cut u64 (0: none) | 104 place u64 (the id it stands for: its own, or the one a repair replaced) | 112 state u8, 7 zero
+//    96 void_from u64 (0: none) | 104 place u64 (the id it stands for: its own, or the one a repair replaced) | 112 state u8, 7 zero
 //   120 previous: id u64 | 128 salt u64 | 136 last_lsn u64 | 144 end u64 | 152 aggregate u64 | 160 chain u64 | 168 ended u8
 //   then zeros                                       | 504 check u64 over bytes 0..503
 // Footer: 0 magic u64 | 8 id u64 | 16 salt u64 | 24 first_lsn u64 | 32 last_lsn u64 | 40 count u64 | 48 data_end u64
@@ -99,7 +99,7 @@ struct segment_header {
     lsn first{};
     lsn durable_mark{}; ///< below `first`, unless records that were durable elsewhere are copied here
     std::uint64_t durable_edit = 0;
-    lsn cut{};
+    lsn void_from{};
     segment_id place{};
     segment_state state = segment_state::prepared;
     segment_link previous{};
@@ -126,7 +126,7 @@ template <checksum_policy C>
     field_writer out{block};
     out.put(segment_magic).put(h.format).put(checksum_id{C::id}.value).put(byte_view{h.store});
     out.put(h.id).put(h.salt).put(h.branch).put(h.created_ns).put(h.size);
-    out.put(h.first).put(h.durable_mark).put(h.durable_edit).put(h.cut).put(h.place);
+    out.put(h.first).put(h.durable_mark).put(h.durable_edit).put(h.void_from).put(h.place);
     out.put(std::uint64_t{static_cast<std::uint8_t>(h.state)});
     out.put(h.previous.id).put(h.previous.salt).put(h.previous.last).put(h.previous.end);
     out.put(h.previous.aggregate).put(h.previous.chain).put(static_cast<std::uint8_t>(h.previous.ended));
@@ -188,7 +188,7 @@ template <checksum_policy C>
     h.first = in.get_lsn();
     h.durable_mark = in.get_lsn();
     h.durable_edit = in.get<std::uint64_t>();
-    h.cut = in.get_lsn();
+    h.void_from = in.get_lsn();
     h.place = in.get_segment();
     h.state = static_cast<segment_state>(in.get<std::uint64_t>());
     h.previous.id = in.get_segment();
@@ -201,10 +201,11 @@ template <checksum_policy C>
     bool const sane = h.id && h.place && h.place <= h.id && h.durable_edit <= lsn_highest.value &&
                       valid_segment_size(h.size) && static_cast<std::uint32_t>(h.salt) != 0 &&
                       h.state >= segment_state::prepared && h.state <= segment_state::rebuilt &&
-                      h.previous.ended <= segment_end::restored && h.first <= lsn_highest && h.cut <= lsn_highest &&
+                      h.previous.ended <= segment_end::restored && h.first <= lsn_highest &&
+                      h.void_from <= lsn_highest &&
                       (h.state == segment_state::prepared ||
                        (h.first && (h.durable_mark < h.first || h.previous.ended == segment_end::abandoned) &&
-                        (!h.cut || h.cut >= h.first)));
+                        (!h.void_from || h.void_from >= h.first)));
     out.problem = sane ? header_problem::none : header_problem::damaged;
     return out;
 }

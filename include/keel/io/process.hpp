@@ -109,12 +109,12 @@ public:
         requires std::is_copy_constructible_v<T>
         : mark_{other.mark_}, what_{other.what_} {}
     process_bound& operator=(process_bound other) noexcept {
-        let_go();
+        release();
         mark_ = other.mark_;
         std::construct_at(&what_, std::move(other.what_));
         return *this;
     }
-    ~process_bound() { let_go(); }
+    ~process_bound() { release(); }
 
     [[nodiscard]] bool is_here() const noexcept { return mark_.is_here(); }
     [[nodiscard]] T& operator*() noexcept { return what_; }
@@ -129,7 +129,7 @@ private:
         if constexpr (requires { what.operator->(); }) return (what);
         else return std::addressof(what);
     }
-    void let_go() noexcept {
+    void release() noexcept {
         if (mark_.is_here()) [[likely]]
             return std::destroy_at(&what_);
         using kept_type = detail::left_behind_as<T>;

@@ -126,7 +126,7 @@ private:
     [[nodiscard]] lsn below_cut(lsn at, std::size_t i) const noexcept { return std::min(at, void_from_[i].before()); }
 
     void find_horizon() {
-        auto h = stock_.state.floor;
+        auto h = stock_.state.log_start_lsn;
         for (std::size_t i = 0; i < runs_.size(); ++i) {
             h = std::max(h, below_cut(runs_[i].marked, i));
             if (segment(i).header) h = std::max(h, below_cut(segment(i).header->durable_mark, i));
@@ -148,7 +148,7 @@ private:
         covered_ = declared_;
         for (std::size_t i = runs_.size(); i-- > 0;) {
             for (auto const& e : runs_[i].extents) {
-                lsn_range r{std::max(e.range.first, stock_.state.floor.next()),
+                lsn_range r{std::max(e.range.first, stock_.state.log_start_lsn.next()),
                             std::min(e.range.last, void_from_[i].before())};
                 for (auto const& part : covered_.gaps_in(r)) {
                     step_();
@@ -160,12 +160,12 @@ private:
         }
         // What was ingested is in tables: nothing is lost with the log's word of it.
         for (auto const& [id, t] : stock_.state.tables)
-            if (t.level == 0 && t.lsns.last > stock_.state.floor) covered_.add(t.lsns);
+            if (t.level == 0 && t.lsns.last > stock_.state.log_start_lsn) covered_.add(t.lsns);
         std::ranges::sort(winners_, {}, [](counted_range const& c) { return c.range.first; });
     }
 
     void find_end() {
-        auto const floor = stock_.state.floor;
+        auto const floor = stock_.state.log_start_lsn;
         out_.lost = covered_.gaps_in({floor.next(), out_.horizon});
         lost_ = wal::lsn_ranges{out_.lost};
         out_.declared = declared_.ranges();
@@ -379,7 +379,7 @@ private:
                 if (before->second.salt != link.salt ||
                     (seal && link.ended == format::segment_end::rolled && seal->chain != link.chain))
                     chain_finding(damage::chain_broken, i, "the segment before is not the one its header names");
-            } else if (link.id.value > stock_.state.base.id.value && !removed_.contains(link.id) &&
+            } else if (link.id.value > stock_.state.log_base.id.value && !removed_.contains(link.id) &&
                        !was_empty(*s.header) && stock_.manifest.state) {
                 // Up to the base the log was given back. One that names an older segment was itself given up before it was used.
                 chain_finding(damage::chain_broken, i,

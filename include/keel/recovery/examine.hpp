@@ -116,7 +116,7 @@ inline void set_range(recovery_report& r, inventory const& stock, std::vector<co
     r.last_lsn = counted.empty() ? lsn{} : counted.back().range.last;
     for (auto const& [id, t] : stock.state.tables)
         r.first_lsn = r.first_lsn ? std::min(r.first_lsn, t.lsns.first) : t.lsns.first;
-    r.last_lsn = std::max(r.last_lsn, stock.state.floor); // a merge may have found nothing of it worth keeping
+    r.last_lsn = std::max(r.last_lsn, stock.state.log_start_lsn); // a merge may have found nothing of it worth keeping
 }
 
 inline void fill_report(examination& e) {

@@ -50,7 +50,7 @@ public:
     /// What the next header says of the segment before it, and which files may hold bytes that are not on the disk yet.
     void link_to_newest(wal::writer_start& start) const {
         auto const& stock = e_.stock;
-        start.previous = state_.base;
+        start.previous = state_.log_base;
         for (std::size_t i = 0; i < stock.segments.size(); ++i) {
             auto const& s = stock.segments[i];
             if (!state_.segments.contains(s.entry.id) || !s.present) continue;
@@ -72,12 +72,12 @@ public:
                               .chain = s.header ? s.header->previous.chain : 0,
                               .ended = format::segment_end::crashed};
             start.previous_proven = proven_end(i);
-            start.cut_needed = true;
+            start.voids_needed = true;
         }
         link_to_built(start);
-        if (plan_.back_from) start.cut_needed = true;
+        if (plan_.back_from) start.voids_needed = true;
         // A file that is gone may come back: what it holds must not stand behind what is written from here on.
-        if (!e_.found.unknown.empty()) start.cut_needed = true;
+        if (!e_.found.unknown.empty()) start.voids_needed = true;
     }
 
     /// Where each counted LSN is read from; a rebuilt segment stands in for the one it replaced.
@@ -122,7 +122,7 @@ private:
                               .aggregate = entry.seal->aggregate,
                               .chain = entry.seal->chain,
                               .ended = format::segment_end::repaired};
-            start.cut_needed = true;
+            start.voids_needed = true;
         }
     }
     /// Whether there are records in segment `i` that count and that nothing proves durable, and they can be written again.

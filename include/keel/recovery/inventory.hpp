@@ -89,7 +89,7 @@ struct inventory {
     for (std::size_t i = segments.size(); i-- > 0;) {
         out[i] = lowest;
         auto const& h = segments[i].header;
-        if (h && h->cut) lowest = std::min(lowest, h->cut);
+        if (h && h->void_from) lowest = std::min(lowest, h->void_from);
     }
     return out;
 }

@@ -53,7 +53,7 @@ public:
     void run() {
         find_headless();
         for (auto const& [id, entry] : out_.state.segments) add_registered(entry);
-        sort_strangers();
+        classify_unknown();
         keep_names();
         std::ranges::sort(out_.segments, {}, [](found_segment const& s) { return s.entry.place; });
     }
@@ -194,7 +194,7 @@ private:
     }
 
     // Files that no entry of the manifest claims.
-    void sort_strangers() {
+    void classify_unknown() {
         for (std::size_t i = 0; i < files_.size(); ++i)
             if (!taken_[i]) sort_stranger(i);
     }
@@ -218,13 +218,13 @@ private:
         } else if (h->state == format::segment_state::prepared || is_retired(*h)) {
             add_leftover(file, *h);
         } else {
-            adopt_stranger(i, *h);
+            adopt_unknown(i, *h);
         }
     }
     void add_leftover(seen_file const& file, format::segment_header const& h) {
         leftover_file left{.path = file.path};
         bool const own_name = file.name == wal::layout::segment_name(h.id);
-        bool const given_up = h.state != format::segment_state::prepared && h.first <= out_.state.floor;
+        bool const given_up = h.state != format::segment_state::prepared && h.first <= out_.state.log_start_lsn;
         if (given_up && out_.manifest.state && own_name)
             left.retired = format::segment_entry{.id = h.id, .salt = h.salt, .size = h.size, .place = h.place};
         // Nothing was ever acknowledged in one that was prepared and not registered; one that a repair built holds copies.
@@ -260,11 +260,11 @@ private:
 
     // Retiring makes its edit durable before the file goes: what is left then is below the floor.
     [[nodiscard]] bool is_retired(format::segment_header const& h) const noexcept {
-        return h.state != format::segment_state::rebuilt ? h.first <= out_.state.floor
+        return h.state != format::segment_state::rebuilt ? h.first <= out_.state.log_start_lsn
                                                          : out_.manifest.state.has_value();
     }
 
-    void adopt_stranger(std::size_t i, format::segment_header const& h) {
+    void adopt_unknown(std::size_t i, format::segment_header const& h) {
         if (out_.manifest.state)
             complain(damage::unknown_segment, files_[i].path,
                      "a segment in use that the manifest does not know; it is taken back");

@@ -18,7 +18,7 @@
 #include <keel/recovery/store_lock.hpp>
 #include <keel/wal/catalog.hpp>
 #include <keel/wal/notes_file.hpp>
-#include <keel/wal/segments.hpp>
+#include <keel/wal/segment_pool.hpp>
 #include <keel/wal/store_identity.hpp>
 #include <keel/wal/writer_start.hpp>
 
@@ -52,7 +52,7 @@ struct opened {
     std::shared_ptr<wal::store_identity<fs_type>> identity{}; ///< whoever writes: the store's lock
     std::optional<wal::double_lock<fs_type>> readers{};       ///< whoever reads
     std::optional<wal::notes_file<C, fs_type>> notes{};
-    std::unique_ptr<wal::segment_keeper<C, fs_type>> keeper{};
+    std::unique_ptr<wal::segment_pool<C, fs_type>> pool{};
     std::unique_ptr<wal::catalog> parts{std::make_unique<wal::catalog>()};
     wal::writer_start start{};
     std::vector<served_segment> served{};
@@ -102,7 +102,7 @@ private:
                 beside_writer_ = is_held(*away);
             }
             bool const alone = !beside_writer_ && turn != 0;
-            believed_ = alone || turn == looks_max;
+            believed_ = alone || turn == retries_max;
             auto done = recover(sinks);
             bool const clear = done ? done->exam.report.findings.empty() : done.error().code == errc::cancelled;
             if (believed_ || (clear && (beside_writer_ || !somebody_writes()))) {
@@ -327,18 +327,18 @@ private:
         start.last = out.plan.end;
         // What the writer has written and acknowledged to nobody yet may still be taken back.
         if (beside_writer_ && stock.note_is_own)
-            start.last = std::max(std::min(start.last, stock.note->accepted), stock.state.floor);
+            start.last = std::max(std::min(start.last, stock.note->accepted), stock.state.log_start_lsn);
         start.durable = std::min(out.exam.found.horizon, start.last);
         if (stock.note && stock.note_is_own)
-            start.durable = std::min(start.durable, std::max(stock.note->durable, stock.state.floor));
+            start.durable = std::min(start.durable, std::max(stock.note->durable, stock.state.log_start_lsn));
         hand_over const all{out.exam, out.plan, manifest.state(), built_, paths_};
         all.link_to_newest(start);
         // Nothing was kept from there on, so nothing is lost: the next header says so to the frames that say otherwise.
-        for (auto const& r : out.exam.found.declared) start.cut_needed = start.cut_needed || r.last > start.last;
+        for (auto const& r : out.exam.found.declared) start.voids_needed = start.voids_needed || r.last > start.last;
         all.list_parts(start, *out.parts, out.served);
-        out.keeper = std::make_unique<wal::segment_keeper<C, fs_type>>(fs_, paths_, std::move(manifest), stock.store,
-                                                                       stock.branch, segment_bytes_, options_.entropy,
-                                                                       options_.clock_ns);
+        out.pool = std::make_unique<wal::segment_pool<C, fs_type>>(fs_, paths_, std::move(manifest), stock.store,
+                                                                   stock.branch, segment_bytes_, options_.entropy,
+                                                                   options_.clock_ns);
         if (!start.read_only) adopt_spares(out);
         // What is written from here on is noted nowhere: those of an earlier run must not speak for it.
         if (!notes_ && !options_.read_only) static_cast<void>(fs_.remove(paths_.notes()));
@@ -375,7 +375,7 @@ private:
     /// What the first write takes over and removes. A spare segment whose file is gone is given up with the others, unless nobody knows that it
     /// was one: then it stays on record until its loss is accepted.
     void adopt_spares(opened_type& out) {
-        auto const known = out.keeper->state();
+        auto const known = out.pool->state();
         auto const& unknown = out.exam.found.unknown;
         auto const is_known = [&](segment_id id) {
             return std::ranges::find(unknown, id, &unknown_extent::segment) == unknown.end();
@@ -392,7 +392,7 @@ private:
             if (l.retired) out.start.retired.push_back(*l.retired);
             else if (l.is_ours) leftovers.push_back(l.path);
         }
-        out.keeper->tidy_later(std::move(leftovers), std::move(never_used));
+        out.pool->tidy_later(std::move(leftovers), std::move(never_used));
     }
 
     fs_type fs_;

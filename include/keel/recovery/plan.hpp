@@ -123,7 +123,7 @@ private:
             touched[i] = segments[i].present && (comes_back || is_touched(i));
             bool const stays = segments[i].present && !(touched[i] && keep[i].empty());
             auto const& h = segments[i].header;
-            if (stays && h && h->cut) now = std::min(now, h->cut);
+            if (stays && h && h->void_from) now = std::min(now, h->void_from);
         }
         return touched;
     }

@@ -269,7 +269,7 @@ private:
     result<void> take_step() {
         // No other edit raises it by two: what is found behind a crash tells whether this one was committed.
         ++next_id_;
-        edit_.next(next_id_, std::max(manifest_.state().next_repair, at_.number + 1));
+        edit_.next_ids(next_id_, std::max(manifest_.state().next_repair, at_.number + 1));
         at_.next_edit = manifest_.state().edit + 1;
         at_.next_bytes = journal_->bytes_with_pending();
         at_.next_segment = next_id_;
@@ -334,7 +334,7 @@ private:
 
     /// The table's own file goes with the first merge: no manifest names it then.
     result<void> keep_copy(format::table_id id) {
-        edit_.untable(id);
+        edit_.remove_table(id);
         auto const from = paths_.table(id);
         auto const to = folder_->path() + from.substr(from.rfind('/'));
         if (std::ranges::binary_search(e_.stock.missing_tables, id)) return {};

@@ -157,7 +157,7 @@ private:
     std::uint64_t step(std::uint64_t offset) {
         auto seen = look(offset);
         if (seen.state == format::frame_state::damaged || seen.state == format::frame_state::broken)
-            seen = look_again(seen, offset);
+            seen = reread_uncached(seen, offset);
         switch (seen.state) {
         case format::frame_state::intact:
             if (!accept(seen, offset)) break;
@@ -178,7 +178,7 @@ private:
     }
 
     // A mismatch is read again, past the page cache, before it is believed; a medium that is bad all over is not asked for ever.
-    [[nodiscard]] format::frame_view look_again(format::frame_view const& seen, std::uint64_t offset) {
+    [[nodiscard]] format::frame_view reread_uncached(format::frame_view const& seen, std::uint64_t offset) {
         if (rereads_ == rereads_max) return seen;
         ++rereads_;
         bool const header_holds = seen.state == format::frame_state::damaged;
@@ -202,7 +202,7 @@ private:
             auto const head = in_.at(next, format::frame_header_bytes);
             auto const peek = format::peek_frame(head.data(), place(next), geo_.limit - next);
             if (peek.state == format::frame_state::intact && plausible(peek.header)) {
-                auto const again = look_again({}, offset);
+                auto const again = reread_uncached({}, offset);
                 if (again.state == format::frame_state::intact && plausible(again.header)) return offset;
                 note_bad(offset, next - offset);
                 return next;

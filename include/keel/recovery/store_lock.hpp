@@ -27,7 +27,7 @@
 namespace keel::inline v0::recovery {
 
 /// How often whoever reads beside a writer looks again before it believes what it sees: a quarter of a second in all.
-inline constexpr int looks_max = 64;
+inline constexpr int retries_max = 64;
 
 namespace detail {
 
@@ -199,7 +199,7 @@ template <io::file_system Fs>
     };
     auto held = take();
     // Where it can be shared no writer has it: somebody who reads looks for trouble, and will be done.
-    for (int turn = 0; !held && held.error().code == errc::locked && turn < looks_max && keep_writers_away(fs, paths);
+    for (int turn = 0; !held && held.error().code == errc::locked && turn < retries_max && keep_writers_away(fs, paths);
          ++turn) {
         wait_a_little(turn);
         held = take();
@@ -221,7 +221,7 @@ template <io::file_system Fs>
         if (held) return std::optional{std::move(*held)};
         bool const passes = held.error().retryable; // a lock that is held, no descriptor left
         if (!passes) return std::optional<wal::double_lock<Fs>>{};
-        if (turn == looks_max || held.error().code != errc::locked) return failure(std::move(held).error());
+        if (turn == retries_max || held.error().code != errc::locked) return failure(std::move(held).error());
         wait_a_little(turn); // a writer gives a file its new life
     }
 }

@@ -32,13 +32,13 @@ enum class versions : std::uint8_t {
 
 /// A block as one reader holds it: a share of one in the cache, or bytes in memory of its own, which it uses again. Views into it stay
 /// what they are when it is moved.
-class held_block {
+class pinned_block {
 public:
-    held_block() = default;
-    held_block(held_block&& other) noexcept
+    pinned_block() = default;
+    pinned_block(pinned_block&& other) noexcept
         : shared_{std::move(other.shared_)}, memory_{std::move(other.memory_)},
           capacity_{std::exchange(other.capacity_, 0)}, view_{std::exchange(other.view_, {})} {}
-    held_block& operator=(held_block&& other) noexcept {
+    pinned_block& operator=(pinned_block&& other) noexcept {
         shared_ = std::move(other.shared_);
         memory_ = std::move(other.memory_);
         capacity_ = std::exchange(other.capacity_, 0);
@@ -54,7 +54,7 @@ public:
     }
     /// So many bytes of its own; what was in it is gone.
     [[nodiscard]] byte_span room(std::size_t bytes) {
-        let_go();
+        release();
         if (bytes > capacity_) {
             memory_ = std::make_unique_for_overwrite<std::byte[]>(bytes);
             capacity_ = bytes;
@@ -63,7 +63,7 @@ public:
         return {memory_.get(), bytes};
     }
     /// Empty from here on; memory of its own is kept for the next one.
-    void let_go() noexcept {
+    void release() noexcept {
         shared_ = {};
         view_ = {};
     }
@@ -78,7 +78,7 @@ private:
 /// A version that was read from a file. The views point into what it holds, and keeps when it moves.
 struct read_version {
     version what{};
-    held_block bytes{};
+    pinned_block bytes{};
 };
 
 /// Told of what does not verify, from whichever thread reads; must not call back into the store.

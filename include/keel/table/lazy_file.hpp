@@ -6,7 +6,7 @@
 // (table/open_files.hpp) and opened again by the next read that does.
 //
 // Opened again by its name, it is the same file: tables and segments do not change once they are read from, their names are looked up in
-// the folder that the store holds open, and no file is removed, renamed or recycled while anybody holds this object (compactor::dispose()
+// the folder that the store holds open, and no file is removed, renamed or recycled while anybody holds this object (compactor::recycle_or_remove()
 // counts the holders). Whoever reads beside a writer, which knows nothing of these holders, keeps all files open instead. Should somebody
 // else put another file under the name, no byte of that verifies: every check begins with the salt of the table or segment and the offset.
 //

@@ -11,7 +11,7 @@
 #include <keel/format/index.hpp>
 #include <keel/io/large_memory.hpp>
 #include <keel/table/entry.hpp>
-#include <keel/table/record_index.hpp>
+#include <keel/table/memtable_index.hpp>
 #include <keel/types.hpp>
 
 #include <memory>
@@ -52,15 +52,15 @@ public:
     }
 
     /// Walks keys in either direction, of each the newest version that `snapshot` sees, or, forward only, all of them.
-    class cursor : public record_index::cursor {
+    class cursor : public memtable_index::cursor {
     public:
         explicit cursor(memtable const& of, lsn snapshot = lsn_max, versions which = versions::newest_seen)
-            : record_index::cursor{of.written_, snapshot, which} {}
+            : memtable_index::cursor{of.written_, snapshot, which} {}
     };
 
 private:
     segment_id of_;
-    record_index written_;
+    memtable_index written_;
 };
 
 } // namespace keel::inline v0::table

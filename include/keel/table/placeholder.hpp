@@ -18,7 +18,7 @@
 #include <keel/io/concept.hpp>
 #include <keel/policy/repair/finding.hpp>
 #include <keel/table/damaged_range.hpp>
-#include <keel/table/table_writer.hpp>
+#include <keel/table/sstable_builder.hpp>
 #include <keel/types.hpp>
 #include <keel/wal/whole_file.hpp>
 

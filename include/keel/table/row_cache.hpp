@@ -40,7 +40,7 @@ public:
     /// Key and value of a record that is kept here have so many bytes at most: of larger ones a block holds few.
     static constexpr std::size_t row_bytes_max = 512;
     /// Where a look-up gets a record copied to.
-    using room = std::array<std::uint64_t, row_bytes_max / sizeof(std::uint64_t)>;
+    using row_buffer = std::array<std::uint64_t, row_bytes_max / sizeof(std::uint64_t)>;
 
     /// Takes about so many bytes at most, and none before they are needed. Less than 64 KiB: nothing is kept.
     explicit row_cache(std::size_t bytes_max) {
@@ -80,8 +80,8 @@ public:
         }
     }
     /// The newest version of `key` in `source`, if it is here and not newer than `snapshot`. The views of `into` point into `text`.
-    [[nodiscard]] bool find(std::uint64_t source, std::uint64_t hash, std::string_view key, lsn snapshot, room& text,
-                            version& into) {
+    [[nodiscard]] bool find(std::uint64_t source, std::uint64_t hash, std::string_view key, lsn snapshot,
+                            row_buffer& text, version& into) {
         auto const* in = slots_.load(std::memory_order_acquire);
         if (in == nullptr) return false;
         for (auto const& s : in->bucket(hash).slots) {
@@ -193,7 +193,7 @@ private:
 
     /// False: no such record is there, or not any more.
     [[nodiscard]] bool copy(std::uint64_t at, std::uint64_t source, std::string_view key, row_head& head,
-                            room& text) const noexcept {
+                            row_buffer& text) const noexcept {
         if (at < begin_.load(std::memory_order_acquire)) return false;
         auto* from = address(at);
         if (from == nullptr || at + head_words > chunk_end(at) || read(from) != source) return false;
@@ -263,7 +263,7 @@ private:
         write(to + 1, v.at.value);
         write(to + 2,
               head.value_bytes | static_cast<word>(head.key_bytes) << 32 | static_cast<word>(head.tombstone) << 48);
-        room text;
+        row_buffer text;
         text[head.text_words() == 0 ? 0 : head.text_words() - 1] = 0; // what the last word has behind the end
         auto* const begin = reinterpret_cast<char*>(text.data());
         if (!v.key.empty()) std::memcpy(begin, v.key.data(), v.key.size());

@@ -6,7 +6,7 @@
 // changed, and the segment stays prepared. write() puts header and first frames into the file: after a failure that file is not used
 // again, because some of it may be there. install() cannot fail.
 //
-// What is on the disk: the segment's name and its registration were durable before (wal/segments.hpp). Its header is synced with the first
+// What is on the disk: the segment's name and its registration were durable before (wal/segment_pool.hpp). Its header is synced with the first
 // group, in the same file, so nothing in it is acknowledged before.
 
 #include <keel/error.hpp>
@@ -35,10 +35,10 @@ public:
     /// segment before this one; none: all count. `wanted`: what it must have room for. Records that are staged from here on lie in it. Throws
     /// std::bad_alloc.
     [[nodiscard]] static result<activation> prepare(State& of, leader&, format::segment_link const& previous, lsn first,
-                                                    lsn void_from, segment_demand const& wanted, room from) {
-        KEEL_TRY_LET(next, of.keeper.first_ready(wanted, from));
-        KEEL_TRY_LET(file, of.keeper.fs().open(of.keeper.paths().segment(next.id), io::access::read_write,
-                                               io::creation::must_exist));
+                                                    lsn void_from, segment_demand const& wanted, space_policy from) {
+        KEEL_TRY_LET(next, of.pool.first_ready(wanted, from));
+        KEEL_TRY_LET(file, of.pool.fs().open(of.pool.paths().segment(next.id), io::access::read_write,
+                                             io::creation::must_exist));
         std::optional<typename segment_type::mapping_type> mapping;
         if constexpr (mapped) {
             KEEL_TRY_LET(map, file.map(io::access::read_write));
@@ -48,7 +48,7 @@ public:
         out.fresh_ = std::make_unique<segment_type>(typename segment_type::origin{.id = next.id,
                                                                                   .salt = next.salt,
                                                                                   .bytes = next.bytes,
-                                                                                  .branch = of.keeper.branch(),
+                                                                                  .branch = of.pool.branch(),
                                                                                   .previous = previous,
                                                                                   .first = first,
                                                                                   .void_from = void_from,
@@ -71,7 +71,7 @@ public:
 
     /// Header and group are in the file; with `synced` they survive power loss, too.
     [[nodiscard]] result<void> write(leader&, bool synced) {
-        of_->keeper.take_first_ready(); // whatever becomes of it: nothing else is written to this file
+        of_->pool.take_first_ready(); // whatever becomes of it: nothing else is written to this file
         KEEL_TRY(fresh_->write_header(header()));
         if (synced || !mapped) {
             if (synced) {
@@ -107,14 +107,14 @@ private:
 
     [[nodiscard]] format::segment_header header() const noexcept {
         format::segment_header h{
-            .checksum = checksum_id{C::id}, .store = of_->keeper.store(), .id = fresh_->id(), .salt = fresh_->salt()};
-        h.branch = of_->keeper.branch();
+            .checksum = checksum_id{C::id}, .store = of_->pool.store(), .id = fresh_->id(), .salt = fresh_->salt()};
+        h.branch = of_->pool.branch();
         h.created_ns = fresh_->created_ns();
         h.size = fresh_->bytes();
         h.first = fresh_->first();
         h.durable_mark = of_->durable;
-        h.durable_edit = of_->keeper.durable_edit();
-        h.cut = fresh_->void_from();
+        h.durable_edit = of_->pool.durable_edit();
+        h.void_from = fresh_->void_from();
         h.place = fresh_->id();
         h.state = format::segment_state::active;
         h.previous = fresh_->previous();

@@ -142,7 +142,8 @@ public:
         // Where they leave no room for an index there is none: a larger segment may be more than the reserve pays for.
         segment_demand wanted{.frames = 2 * segment_type::mark_room};
         for (auto const& part : parts) wanted.frames += part.frames.bytes.size();
-        KEEL_TRY_LET(next, activation<State>::prepare(s_, lead, link, link.last.next(), says, wanted, room::reserved));
+        KEEL_TRY_LET(
+            next, activation<State>::prepare(s_, lead, link, link.last.next(), says, wanted, space_policy::reserved));
         auto& out = next.group();
         for (auto const& part : parts)
             for_each_record(part.frames.bytes, part.first, [&](lsn at, format::frame_view const& frame) {
@@ -218,7 +219,7 @@ private:
             miss(std::max(expected, s_.durable.next()), s_.next.before());
             if (gone.empty()) return {};
             s_.lost.reserve(s_.lost.size() + gone.size());
-            KEEL_TRY(s_.keeper.commit(edit));
+            KEEL_TRY(s_.pool.commit(edit));
             s_.lost.insert(s_.lost.end(), gone.begin(), gone.end());
             s_.health.add_condition(state_cause::loss, s_.health.short_of([&] {
                 return "accepted records were lost when a sync failed" + told +

@@ -55,7 +55,7 @@ public:
     /// The segment that was active takes no more, and `link` is what the next one says of it.
     void ended(format::segment_link const& link) noexcept {
         start_.previous = link;
-        start_.cut_needed = false;
+        start_.voids_needed = false;
     }
 
 private:
@@ -75,12 +75,12 @@ private:
     }
     result<void> adopt_files() {
         if (adopted_) return {};
-        KEEL_TRY(s_.keeper.adopt(start_.spares, start_.retired, s_.next));
+        KEEL_TRY(s_.pool.adopt(start_.spares, start_.retired, s_.next));
         adopted_ = true;
         return {};
     }
     result<void> sync_old(std::string const& path) {
-        KEEL_TRY_LET(file, s_.keeper.fs().open(path, io::access::read_write, io::creation::must_exist));
+        KEEL_TRY_LET(file, s_.pool.fs().open(path, io::access::read_write, io::creation::must_exist));
         return file.sync();
     }
 
@@ -95,7 +95,7 @@ private:
         std::vector<found_batch> all;
         std::uint64_t bytes = 0;
         for (auto const& tail : start_.tails) {
-            KEEL_TRY_LET(file, s_.keeper.fs().open(tail.path, io::access::read_only, io::creation::must_exist));
+            KEEL_TRY_LET(file, s_.pool.fs().open(tail.path, io::access::read_only, io::creation::must_exist));
             auto& in = files.emplace_back();
             in.reset(tail.begin);
             in.bytes.resize(static_cast<std::size_t>(tail.end - tail.begin));
@@ -140,9 +140,9 @@ private:
         return done;
     }
     result<void> activate(leader& lead, segment_demand const& wanted) {
-        auto const void_from = start_.cut_needed ? s_.next : lsn{};
+        auto const void_from = start_.voids_needed ? s_.next : lsn{};
         auto next = activation<State>::prepare(s_, lead, start_.previous, s_.next, void_from, wanted,
-                                               s_.only_erases ? room::reserved : room::ordinary);
+                                               s_.only_erases ? space_policy::reserved : space_policy::ordinary);
         KEEL_TRY(stop_unless(next, "no segment could be made ready: "));
         KEEL_TRY(stop_unless(next->write(lead, false), "no segment could be made ready: "));
         next->install(lead, false);

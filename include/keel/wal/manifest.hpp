@@ -250,22 +250,22 @@ public:
         if (!fits(format::snapshot_of(state).payload().size())) return too_large();
         replacement current{*this, std::move(state)};
         for (int i = 0; i < 2; ++i)
-            if (auto done = rewrite(i); !done) return give_up(std::move(done).error());
+            if (auto done = rewrite(i); !done) return mark_failed(std::move(done).error());
         current.done = true;
         durable_edit_ = state_.edit;
         return {};
     }
 
     /// Makes the state that was adopted durable in both copies: a killed process may have left any of it unsynced.
-    [[nodiscard]] result<void> settle() {
+    [[nodiscard]] result<void> make_durable() {
         KEEL_TRY(check_identity());
         KEEL_TRY(check_copies());
         if (!names_synced_) {
-            if (auto done = fs_.sync_directory(paths_.root()); !done) return give_up(std::move(done).error());
+            if (auto done = fs_.sync_directory(paths_.root()); !done) return mark_failed(std::move(done).error());
             names_synced_ = true;
         }
         for (int i = 0; i < 2; ++i)
-            if (auto done = make_current(i); !done) return give_up(std::move(done).error());
+            if (auto done = make_current(i); !done) return mark_failed(std::move(done).error());
         durable_edit_ = state_.edit;
         return {};
     }
@@ -275,7 +275,7 @@ public:
     /// each is told the first cause.
     [[nodiscard]] result<void> commit(format::edit_builder const& edit) {
         if (failed_) return failure(not_repeated());
-        KEEL_TRY(settle());
+        KEEL_TRY(make_durable());
         format::manifest_editor editor{state_};
         attempt current{*this, editor};
         if (!editor.apply(state_.edit + 1, edit.payload()))
@@ -363,7 +363,7 @@ private:
         }
     };
 
-    auto give_up(error why) {
+    auto mark_failed(error why) {
         if (!failed_) failed_ = why;
         return failure(std::move(why));
     }

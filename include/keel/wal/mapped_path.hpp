@@ -32,10 +32,10 @@ public:
 
     /// Whether a batch may be encoded now; else the caller waits for the leader.
     [[nodiscard]] bool may_encode() const noexcept { return may_go_on(); }
-    /// False: a store failed, and settle() has to be called.
+    /// False: a store failed, and handle_failed_store() has to be called.
     [[nodiscard]] bool may_go_on() const noexcept { return !s_.store_failed; }
     /// Fails over where a store failed. Another leader may have done so meanwhile.
-    result<void> settle(leader& lead) noexcept {
+    result<void> handle_failed_store(leader& lead) noexcept {
         if (!s_.store_failed) return {};
         auto const why = std::move(*s_.store_failed);
         return fail_over_.abandon(lead, why);
@@ -47,13 +47,14 @@ public:
         auto const mine = s_.encode(batch);
         if (store_pending()) [[likely]]
             return mine;
-        return s_.wait_for(mine, s_.epoch, hold, [this](leader& lead) { static_cast<void>(settle(lead)); });
+        return s_.wait_for(mine, s_.epoch, hold,
+                           [this](leader& lead) { static_cast<void>(handle_failed_store(lead)); });
     }
 
     /// Stores marks and indexes that were encoded. `lead`: of a caller that has the leadership.
     result<void> bring_out(leader* lead) noexcept {
         if (store_pending()) return {};
-        return lead != nullptr ? settle(*lead) : result<void>{};
+        return lead != nullptr ? handle_failed_store(*lead) : result<void>{};
     }
 
     /// Makes everything that was accepted durable. There is an active segment.
@@ -68,7 +69,7 @@ public:
             s_.durable = std::max(s_.durable, upto);
             s_.marked = std::max(s_.marked, group_mark);
             s_.note();
-            return s_.store_failed ? settle(lead) : result<void>{};
+            return s_.store_failed ? handle_failed_store(lead) : result<void>{};
         }
         return fail_over_.abandon(lead, done.error());
     }

@@ -64,7 +64,7 @@ public:
         KEEL_TRY_LET(closed, s_.active->write_seal(seal));
         auto unread = place_for(closed, seal);
         edit.sealed(seal);
-        if (auto done = keel::detail::guarded([&] { return s_.keeper.commit(edit); }); !done) {
+        if (auto done = keel::detail::guarded([&] { return s_.pool.commit(edit); }); !done) {
             s_.health.stop_writing(no_manifest, done.error());
             return failure(std::move(done).error());
         }
@@ -154,7 +154,7 @@ private:
             }
             format::edit_builder edit;
             edit.sealed(left.seal);
-            return s_.keeper.commit(edit);
+            return s_.pool.commit(edit);
         });
         hold.lock();
         left.is_told = done.has_value();

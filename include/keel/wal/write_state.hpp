@@ -25,7 +25,7 @@
 #include <keel/wal/leadership.hpp>
 #include <keel/wal/notes_file.hpp>
 #include <keel/wal/record_sink.hpp>
-#include <keel/wal/segments.hpp>
+#include <keel/wal/segment_pool.hpp>
 
 #include <algorithm>
 #include <atomic>
@@ -48,21 +48,21 @@ public:
     using D = typename Config::durability;
     using fs_type = typename Config::file_system;
     using segment_type = active_segment<Config>;
-    using keeper_type = segment_keeper<C, fs_type>;
+    using pool_type = segment_pool<C, fs_type>;
     using notes_type = notes_file<C, fs_type>;
     using events_type = observe::event_queue<typename Config::observer>;
     using lock_type = leadership::lock_type;
     using leader = leadership::holder;
     static constexpr bool mapped = segment_type::mapped;
 
-    write_state(keeper_type& keeper_of, catalog& parts_of, Sink& sink_of, events_type& events_of,
+    write_state(pool_type& pool_of, catalog& parts_of, Sink& sink_of, events_type& events_of,
                 std::optional<notes_type> notes, lsn last, lsn durable_before, std::uint64_t (*clock)())
-        : keeper{keeper_of}, parts{parts_of}, sink{sink_of}, events{events_of}, clock_ns{clock}, health{events_of},
+        : pool{pool_of}, parts{parts_of}, sink{sink_of}, events{events_of}, clock_ns{clock}, health{events_of},
           next{last.next()}, accepted{last}, durable{durable_before}, notes_{std::move(notes)}, visible_{last.value} {}
     write_state(write_state const&) = delete;
     write_state& operator=(write_state const&) = delete;
 
-    keeper_type& keeper;
+    pool_type& pool;
     catalog& parts;
     Sink& sink;
     events_type& events;
@@ -255,8 +255,8 @@ private:
     }
     void write_note(format::note n) noexcept {
         if (!notes_) return;
-        n.store = keeper.store();
-        n.branch = keeper.branch();
+        n.store = pool.store();
+        n.branch = pool.branch();
         keel::detail::if_memory_lasts([&] { notes_->write(n); });
     }
 

@@ -16,10 +16,10 @@
 // Exceptions: std::bad_alloc leaves a call only before anything has changed. Once a batch is encoded its caller gets a result.
 //
 // Thread rules: any number of threads call; close(), abandon() and the destructor run alone. The mutex is held during the I/O of activation,
-// roll-over and fail-over, when nobody could write anyway; readers never take it. Lock order: this mutex, then the segment keeper's, the
-// catalog's, the health's, the event queue's.
+// roll-over and fail-over, when nobody could write anyway; readers never take it. Lock order: detail/lock_order.hpp.
 
 #include <keel/detail/guarded.hpp>
+#include <keel/detail/lock_order.hpp>
 #include <keel/error.hpp>
 #include <keel/observe/concept.hpp>
 #include <keel/policy/durability/concept.hpp>
@@ -60,7 +60,7 @@ class writer {
 public:
     using fs_type = typename Config::file_system;
     using D = typename Config::durability;
-    using keeper_type = typename state_type::keeper_type;
+    using pool_type = typename state_type::pool_type;
     using notes_type = typename state_type::notes_type;
     using events_type = typename state_type::events_type;
     static constexpr bool mapped = state_type::mapped;
@@ -70,15 +70,15 @@ public:
     /// The most bytes of frames that one batch may take.
     static constexpr std::uint64_t batch_bytes_max = segment_type::batch_bytes_max;
 
-    writer(keeper_type& keeper, catalog& parts, Sink& sink, events_type& events, std::optional<notes_type> notes,
+    writer(pool_type& pool, catalog& parts, Sink& sink, events_type& events, std::optional<notes_type> notes,
            writer_start start, open_options const& options)
         : start_{std::move(start)},
-          s_{keeper, parts, sink, events, std::move(notes), start_.last, start_.durable, options.clock_ns},
+          s_{pool, parts, sink, events, std::move(notes), start_.last, start_.durable, options.clock_ns},
           fail_over_{s_}, sealing_{s_}, first_{s_, fail_over_, start_}, path_{s_, fail_over_},
           never_writes_{start_.read_only} {
         if (start_.read_only) s_.health.stop_writing(start_.cause, start_.reason);
         for (auto const& c : start_.conditions) s_.health.add_condition(c.what, c.why);
-        if constexpr (mapped) keeper.leave_unfilled();
+        if constexpr (mapped) pool.leave_unfilled();
     }
     writer(writer const&) = delete;
     writer& operator=(writer const&) = delete;
@@ -95,6 +95,7 @@ public:
     [[nodiscard]] result<lsn> write_if(std::span<operation const> batch, Allowed const& allowed) {
         auto const bytes = frame_bytes_of(batch);
         if (bytes > batch_bytes_max) return too_large(batch.size(), bytes);
+        KEEL_TAKES(writer, &s_.pool);
         lock_type hold{s_.m};
         KEEL_TRY(lsns_are_left(batch.size()));
         if (s_.lacks_space()) [[unlikely]]
@@ -116,6 +117,7 @@ public:
     void sync_writes(bool yes) noexcept { syncs_writes_.store(yes, std::memory_order_relaxed); }
     /// Everything up to `at`, which a write returned, survives power loss once this returns.
     [[nodiscard]] result<void> make_durable(lsn at) {
+        KEEL_TAKES(writer, &s_.pool);
         lock_type hold{s_.m};
         KEEL_TRY(sync_up_to(at, hold));
         return s_.nothing_lost({at, at});
@@ -129,6 +131,7 @@ public:
     [[nodiscard]] result<lsn> commit_external(TakeEffect const& take_effect) {
         operation const nothing{.type = format::frame_type::erase};
         std::span const batch{&nothing, 1};
+        KEEL_TAKES(writer, &s_.pool);
         lock_type hold{s_.m};
         for (int turn = 0;; ++turn) {
             KEEL_TRY(lsns_are_left(1));
@@ -153,6 +156,7 @@ public:
     /// All records accepted before the call survive power loss once it returns. Errors: those of the sync; io_error, where accepted records
     /// were lost before, until accept_losses().
     [[nodiscard]] result<void> sync() {
+        KEEL_TAKES(writer, &s_.pool);
         lock_type hold{s_.m};
         if (s_.closing) return s_.refuse();
         // What was accepted may not be on the disk.
@@ -212,6 +216,7 @@ public:
     /// `prepares`: a segment and the reserve are made ready, too, where they are wanted; lacks_room() says whether that failed.
     void housekeep(bool quiet, bool prepares = true) {
         {
+            KEEL_TAKES(writer, &s_.pool);
             lock_type hold{s_.m};
             if (writable()) sealing_.help(hold);
             if (s_.closing || s_.lead.is_taken()) return;
@@ -228,10 +233,10 @@ public:
             if (is_busy()) follow_growth();
             else prepares = false;
         }
-        if (quiet) s_.keeper.rest();
+        if (quiet) s_.pool.rest();
         // Not having a segment ready, or the reserve, is no failure yet: roll-over tries again, and says so.
-        bool const reserved = s_.keeper.keep_reserve().has_value();
-        lacks_room_.store(!reserved || (prepares && !s_.keeper.make_ready()), std::memory_order_relaxed);
+        bool const reserved = s_.pool.keep_reserve().has_value();
+        lacks_room_.store(!reserved || (prepares && !s_.pool.make_ready()), std::memory_order_relaxed);
     }
     /// What housekeep() prepares could not be had last time: whoever calls it often lets some time pass.
     [[nodiscard]] bool lacks_room() const noexcept { return lacks_room_.load(std::memory_order_relaxed); }
@@ -247,6 +252,7 @@ public:
 
     /// After a failure: tries to become writable again. What was never acknowledged is given up; its LSNs are taken anew.
     [[nodiscard]] result<void> resume() {
+        KEEL_TAKES(writer, &s_.pool);
         lock_type hold{s_.m};
         auto lead = s_.lead.take(hold);
         if (s_.closing || never_writes_) return s_.refuse();
@@ -256,6 +262,7 @@ public:
 
     /// Writes what is pending, syncs, marks the orderly end and seals. A second call does nothing. Never throws.
     [[nodiscard]] result<void> close() noexcept {
+        KEEL_TAKES(writer, &s_.pool);
         lock_type hold{s_.m};
         result<void> done;
         {
@@ -290,6 +297,7 @@ public:
     void end_condition(state_cause what) noexcept { s_.health.end_condition(what); }
     /// A manifest edit of somebody else failed: it may be there at the next open or not, so nothing is written after it.
     void manifest_failed(error const& why) {
+        KEEL_TAKES(writer, &s_.pool);
         lock_type hold{s_.m};
         auto const lead = s_.lead.take(hold); // a group on its way was begun before
         if (writable()) s_.health.stop_writing("the manifest could not be written: ", why);
@@ -308,6 +316,7 @@ public:
     [[nodiscard]] state_cause cause() const noexcept { return s_.health.cause(); }
     /// Waits until records after `seen` are visible, the store is closed or the time is up; gives what is visible then.
     [[nodiscard]] lsn wait_visible(lsn seen, std::chrono::nanoseconds patience) const {
+        KEEL_TAKES(writer, &s_.pool);
         lock_type hold{s_.m};
         s_.visible_cv.wait_for(hold, patience, [&] { return visible() > seen || s_.closing; });
         return visible();
@@ -355,6 +364,7 @@ private:
 
     [[nodiscard]] bool writable() const noexcept { return !s_.closing && s_.health.is_writable(); }
     [[nodiscard]] result<void> roll_over_now() {
+        KEEL_TAKES(writer, &s_.pool);
         lock_type hold{s_.m};
         auto lead = s_.lead.take(hold);
         if (writable()) KEEL_TRY(sealing_.finish(lead));
@@ -364,6 +374,7 @@ private:
         return roll(lead, {}, seals::at_once);
     }
     [[nodiscard]] result<void> seal_now() {
+        KEEL_TAKES(writer, &s_.pool);
         lock_type hold{s_.m};
         auto lead = s_.lead.take(hold);
         if (!s_.closing) KEEL_TRY(sealing_.finish(lead));
@@ -414,8 +425,8 @@ private:
         if (!s_.lacks_space() || writable()) return {}; // somebody else has seen to it
         auto why = s_.health.short_of(
             [&] { return s_.health.reason() + "; what only erases is written, out of the reserve"; });
-        s_.keeper.retry();
-        KEEL_TRY(s_.keeper.settle());
+        s_.pool.retry();
+        KEEL_TRY(s_.pool.make_durable());
         if (s_.active && !s_.segment_usable) KEEL_TRY(fail_over_.restart_after_visible(lead));
         s_.segment_usable = false;
         s_.only_erases = true;
@@ -453,7 +464,7 @@ private:
     }
     /// One step towards room for a batch. Errors: writing has stopped, or nothing has changed.
     result<void> make_room(segment_demand const& wanted, leader& lead) {
-        if (!path_.may_go_on()) static_cast<void>(path_.settle(lead));
+        if (!path_.may_go_on()) static_cast<void>(path_.handle_failed_store(lead));
         else if (!s_.active) return first_.run(lead, wanted);
         else if (!s_.pending.empty()) bring_out_pending(lead);
         else if (sealing_.has_left()) return sealing_.finish(lead);
@@ -467,6 +478,7 @@ private:
     }
     /// Waits until `at` is visible, or nothing is on its way that has it.
     void wait_settled(lsn at) {
+        KEEL_TAKES(writer, &s_.pool);
         lock_type hold{s_.m};
         // An LSN that was given back after a failed write may be taken anew: that record is waited for like the first.
         while (visible() < at && at < s_.next && !s_.closing) {
@@ -481,7 +493,7 @@ private:
     /// False: no record waits for a leader.
     bool commit_pending(leader& lead) noexcept {
         if (!s_.active || s_.pending.batches.empty() || (mapped && path_.may_go_on())) return false;
-        static_cast<void>(mapped ? path_.settle(lead) : path_.sync(lead));
+        static_cast<void>(mapped ? path_.handle_failed_store(lead) : path_.sync(lead));
         return true;
     }
     /// An active segment with room for `bytes`, nothing pending, all that was accepted durable; and the leadership.
@@ -565,7 +577,7 @@ private:
     void follow_growth() noexcept {
         if (!s_.active->is_half_full()) return;
         // A clock that was set back says a huge time, and so that it was slow.
-        s_.keeper.grow_to(growth_factor(s_.clock_ns() - s_.active->created_ns()) * s_.active->bytes());
+        s_.pool.grow_to(growth_factor(s_.clock_ns() - s_.active->created_ns()) * s_.active->bytes());
     }
     enum class seals : std::uint8_t { at_once, behind };
 
@@ -576,9 +588,9 @@ private:
         follow_growth();
         // A full disk shows here, before anything is changed: the write is refused, and the active segment stays as it is.
         // Before the disk can be full there is a reserve for what frees space then.
-        auto ready = s_.only_erases ? s_.keeper.first_ready(wanted, room::reserved)
-                                    : s_.keeper.claim_reserve().and_then(
-                                          [&] { return s_.keeper.first_ready(wanted, room::ordinary); });
+        auto ready = s_.only_erases ? s_.pool.first_ready(wanted, space_policy::reserved)
+                                    : s_.pool.claim_reserve().and_then(
+                                          [&] { return s_.pool.first_ready(wanted, space_policy::ordinary); });
         if (!ready) {
             end_only_erases();
             s_.health.stop_writing("no segment could be made ready: ", ready.error());
@@ -615,13 +627,13 @@ private:
     // ---- stopping and going on -----------------------------------------------------------------------------------------------------
 
     result<void> resume_as_leader(leader& lead) {
-        s_.keeper.retry();
+        s_.pool.retry();
         // What an edit that failed has left must not be there after what is written from here on.
-        KEEL_TRY(s_.keeper.settle());
+        KEEL_TRY(s_.pool.make_durable());
         KEEL_TRY(sealing_.finish(lead));
         if (s_.health.heals_itself() || s_.only_erases) {
-            KEEL_TRY(s_.keeper.keep_reserve()); // first: what frees space is worth more than what takes some
-            KEEL_TRY(s_.keeper.make_ready());
+            KEEL_TRY(s_.pool.keep_reserve()); // first: what frees space is worth more than what takes some
+            KEEL_TRY(s_.pool.make_ready());
         }
         end_only_erases();
         if (s_.health.is_writable()) return {};
@@ -644,10 +656,10 @@ private:
     /// Seals the active segment, and gives up what was prepared and is not used: one edit says both.
     result<void> seal_last(leader& lead) {
         format::edit_builder edit;
-        s_.keeper.add_retire_unused(edit);
+        s_.pool.add_retire_unused(edit);
         if (s_.active) KEEL_TRY(seal_active(lead, std::move(edit), at_seal::log_ends));
-        else if (!edit.empty() && !s_.keeper.commit(edit)) return {}; // they stay prepared
-        keel::detail::if_memory_lasts([&] { s_.keeper.remove_unused(); });
+        else if (!edit.empty() && !s_.pool.commit(edit)) return {}; // they stay prepared
+        keel::detail::if_memory_lasts([&] { s_.pool.remove_unused(); });
         return {};
     }
     [[nodiscard]] tl::unexpected<error> refuse_to_close() {

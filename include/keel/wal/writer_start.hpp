@@ -38,7 +38,7 @@ struct start_condition {
 struct writer_start {
     lsn last{};                          ///< the last LSN of the log, declared losses included
     lsn durable{};                       ///< known durable already
-    bool cut_needed = false;             ///< a crash left an open end: the next header voids what lies after `last`
+    bool voids_needed = false;           ///< a crash left an open end: the next header voids what lies after `last`
     std::vector<std::string> unsynced{}; ///< files whose counted bytes may not be on the disk yet
     std::vector<unproven_tail> tails{};  ///< all records after `durable`
     format::segment_link previous{};     ///< what the next header says of the segment before,

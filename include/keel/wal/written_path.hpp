@@ -49,7 +49,7 @@ public:
     result<void> bring_out(leader*) noexcept { return {}; }
     /// A failed write is dealt with by the leader that met it.
     [[nodiscard]] bool may_go_on() const noexcept { return true; }
-    result<void> settle(leader&) noexcept { return {}; }
+    result<void> handle_failed_store(leader&) noexcept { return {}; }
 
     /// Makes everything that was encoded durable.
     result<void> sync(leader& lead) noexcept { return s_.pending.empty() ? result<void>{} : commit_as_leader(lead); }

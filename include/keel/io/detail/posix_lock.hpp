@@ -147,13 +147,13 @@ public:
         : file_{std::move(other.file_)}, identity_{other.identity_}, process_{other.process_} {}
     posix_lock& operator=(posix_lock&& other) noexcept {
         if (this == &other) return *this;
-        let_go();
+        release();
         file_ = std::move(other.file_);
         identity_ = other.identity_;
         process_ = other.process_;
         return *this;
     }
-    ~posix_lock() { let_go(); }
+    ~posix_lock() { release(); }
 
     [[nodiscard]] file_identity const& identity() const noexcept { return identity_; }
 
@@ -197,7 +197,7 @@ private:
         return os_failure(lock == &lock_by_flock && no_such_locks ? EOPNOTSUPP : cause, "cannot lock it", path);
     }
 
-    void let_go() noexcept {
+    void release() noexcept {
         if (!process_.is_here()) {
             // Closed as the child began, and perhaps another file's by now.
             static_cast<void>(file_.release());

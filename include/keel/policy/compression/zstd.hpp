@@ -36,15 +36,15 @@ private:
         void operator()(type* context) const noexcept { Free(context); }
     };
     using handle = std::unique_ptr<type, deleter>;
-    struct keeper {
+    struct pool {
         handle context{};
-        keeper() = default;
-        keeper(keeper const&) = delete;
-        keeper& operator=(keeper const&) = delete;
-        ~keeper() { gone() = true; }
+        pool() = default;
+        pool(pool const&) = delete;
+        pool& operator=(pool const&) = delete;
+        ~pool() { gone() = true; }
     };
-    [[nodiscard]] static keeper& kept() noexcept {
-        static thread_local keeper of_this_thread;
+    [[nodiscard]] static pool& kept() noexcept {
+        static thread_local pool of_this_thread;
         return of_this_thread;
     }
     /// True once the thread has destroyed its own: a store that outlives it, a global one say, makes one for each block.

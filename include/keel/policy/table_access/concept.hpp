@@ -15,7 +15,7 @@ namespace keel::inline v0 {
 ///   A::caches_blocks   bool              a constant. True: a block that was verified stays in the block cache
 ///                                        (open_options::cache_bytes) for the readers after this one. False: each reader copies it
 ///                                        from the file's mapping into memory of its own and verifies the copy
-/// Packed blocks (the compression axis) go through the cache in any case. Used by table/sorted_table.hpp only. Smallest model: mapped
+/// Packed blocks (the compression axis) go through the cache in any case. Used by table/sstable_reader.hpp only. Smallest model: mapped
 /// (mapped.hpp).
 template <class A>
 concept table_access_policy = requires {

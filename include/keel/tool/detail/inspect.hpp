@@ -135,7 +135,7 @@ struct segment_row {
     o["bytes"] = s.file_bytes;
     o["bytes_used"] = row.used();
     o["chain_ok"] = row.chain_ok;
-    if (s.header && s.header->cut) o["cut"] = s.header->cut.value;
+    if (s.header && s.header->void_from) o["cut"] = s.header->void_from.value;
     if (s.entry.seal) {
         o["aggregate"] = hex(s.entry.seal->aggregate);
         o["chain"] = hex(s.entry.seal->chain);
@@ -154,7 +154,7 @@ struct segment_row {
     o["in_use"] = s.in_use;
     o["branch"] = stock.branch;
     o["edit"] = stock.state.edit;
-    o["floor"] = stock.state.floor.value;
+    o["floor"] = stock.state.log_start_lsn.value;
     o["horizon"] = s.exam.found.horizon.value;
     o["first_lsn"] = s.exam.report.first_lsn.value;
     o["last_lsn"] = s.exam.report.last_lsn.value;
@@ -230,9 +230,9 @@ inline void say_inspection(console& to, survey const& s, std::vector<quarantine_
     say_line(to, "store id", store_text(stock.store) + ", branch " + std::to_string(stock.branch));
     say_line(to, "manifest",
              "edit " + std::to_string(stock.state.edit) + ", next segment " + std::to_string(stock.state.next_segment) +
-                 (stock.state.floor ? ", records up to LSN " + std::to_string(stock.state.floor.value) +
-                                          (stock.state.tables.empty() ? " were given up" : " are in tables")
-                                    : ""));
+                 (stock.state.log_start_lsn ? ", records up to LSN " + std::to_string(stock.state.log_start_lsn.value) +
+                                                  (stock.state.tables.empty() ? " were given up" : " are in tables")
+                                            : ""));
     say_line(to, "horizon",
              "LSN " + std::to_string(s.exam.found.horizon.value) + " and all before it were acknowledged");
     if (auto const& n = stock.note)

@@ -11,8 +11,8 @@
 //
 // Memory: one block of each table, and the keys of the log.
 
-#include <keel/engine/levels.hpp>
 #include <keel/engine/merge.hpp>
+#include <keel/engine/version_set.hpp>
 #include <keel/format/key_text.hpp>
 #include <keel/format/table.hpp>
 #include <keel/format/text.hpp>
@@ -55,7 +55,7 @@ class salvage {
     using C = typename Config::checksum;
     using through = view<fs_type>;
     using reading = keel::detail::reading_config<Config>; // as the tool's engine has it: compiled once for both
-    using table_type = typename keel::detail::level_view<reading>::table_type;
+    using table_type = typename keel::detail::store_version<reading>::table_type;
 
 public:
     salvage(fs_type fs, command_line const& line, console& to)

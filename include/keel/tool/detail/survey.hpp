@@ -63,7 +63,7 @@ struct survey {
     [[nodiscard]] lsn newest_acknowledged() const {
         auto const& stock = exam.stock;
         if (!in_use || !stock.note || !stock.note_is_own) return lsn_max;
-        return std::max(stock.note->accepted, stock.state.floor);
+        return std::max(stock.note->accepted, stock.state.log_start_lsn);
     }
 };
 
@@ -141,7 +141,7 @@ template <class Config>
         auto seen = look_at<Config>(through, line, to);
         bool const clear = seen && !seen->damaged() && !seen->unknown();
         bool const long_enough = turn >= turns_min && std::chrono::steady_clock::now() - started > time_max;
-        if (!clear && turn < recovery::looks_max && !long_enough) {
+        if (!clear && turn < recovery::retries_max && !long_enough) {
             recovery::detail::wait_a_little(turn);
             continue;
         }
@@ -280,7 +280,7 @@ inline void say_summary(console& to, survey const& s) {
     if (r.tables != 0)
         say_line(to, "tables",
                  grouped(r.tables) + ", " + size_of_tables(s) + ", " + counted(r.table_records, "record") +
-                     " up to LSN " + std::to_string(s.exam.stock.state.floor.value));
+                     " up to LSN " + std::to_string(s.exam.stock.state.log_start_lsn.value));
     if (r.corrupted_records != 0)
         say_line(to, "damage",
                  "acknowledged records that do not verify: " + grouped(r.corrupted_records) + " (" +

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <keel/table/log_run.hpp>
+#include <keel/table/sealed_segment_reader.hpp>
 
 #include <keel/io/fault.hpp>
 #include <keel/io/memory.hpp>
@@ -28,7 +28,7 @@ namespace walked_runs {
 using namespace keel;
 using C = checksum::crc32c;
 using disk_type = io::faulty<io::memory>;
-using run = table::log_run<C, disk_type>;
+using run = table::sealed_segment_reader<C, disk_type>;
 using cursor = run::cursor;
 using places = std::vector<std::pair<std::string, std::uint64_t>>; ///< keys and LSNs
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-#ifndef KEEL_TABLE_SORTED_TABLE_HPP
-#define KEEL_TABLE_SORTED_TABLE_HPP
+#ifndef KEEL_TABLE_SSTABLE_READER_HPP
+#define KEEL_TABLE_SSTABLE_READER_HPP
 
 // A table (format/table.hpp), read: point look-ups and walks. Nothing is opened or read before the first of them, and then only what it
 // needs: the header, the root, a filter block that says no, or an index block and a block. Every block is verified when it is loaded;
@@ -51,17 +51,17 @@
 namespace keel::inline v0::table {
 
 template <checksum_policy C, compression_policy P, table_access_policy A, io::file_system Fs>
-class sorted_table {
+class sstable_reader {
 public:
     using file_type = typename Fs::file;
 
-    sorted_table(Fs fs, std::string path, format::table_entry of, std::shared_ptr<read_cache> cache,
-                 std::shared_ptr<damage_listener const> listener,
-                 std::shared_ptr<open_file_list> open_files = std::make_shared<open_file_list>())
-        : sorted_table{std::make_shared<lazy_file<Fs> const>(std::move(fs), std::move(path), std::move(open_files)),
-                       std::move(of), std::move(cache), std::move(listener)} {}
-    sorted_table(std::shared_ptr<lazy_file<Fs> const> file, format::table_entry of, std::shared_ptr<read_cache> cache,
-                 std::shared_ptr<damage_listener const> listener)
+    sstable_reader(Fs fs, std::string path, format::table_entry of, std::shared_ptr<read_cache> cache,
+                   std::shared_ptr<damage_listener const> listener,
+                   std::shared_ptr<open_file_list> open_files = std::make_shared<open_file_list>())
+        : sstable_reader{std::make_shared<lazy_file<Fs> const>(std::move(fs), std::move(path), std::move(open_files)),
+                         std::move(of), std::move(cache), std::move(listener)} {}
+    sstable_reader(std::shared_ptr<lazy_file<Fs> const> file, format::table_entry of, std::shared_ptr<read_cache> cache,
+                   std::shared_ptr<damage_listener const> listener)
         : file_{std::move(file)}, of_{std::move(of)}, cache_{std::move(cache)}, listener_{std::move(listener)} {}
 
     [[nodiscard]] format::table_entry const& entry() const noexcept { return of_; }
@@ -85,8 +85,8 @@ public:
     [[nodiscard]] bool is_damaged() const noexcept { return damaged_.load(std::memory_order_relaxed); }
     void note_damaged() const noexcept { damaged_.store(true, std::memory_order_relaxed); }
     /// The same file, as the manifest names it now.
-    [[nodiscard]] std::shared_ptr<sorted_table const> renamed(format::table_entry const& now) const {
-        auto out = std::make_shared<sorted_table const>(file_, now, cache_, listener_);
+    [[nodiscard]] std::shared_ptr<sstable_reader const> renamed(format::table_entry const& now) const {
+        auto out = std::make_shared<sstable_reader const>(file_, now, cache_, listener_);
         if (is_damaged()) out->note_damaged();
         return out;
     }
@@ -98,8 +98,8 @@ public:
     }
     /// The same. What it finds among cached records is copied to `row`, which `into` then points into.
     [[nodiscard]] result<bool> find(std::string_view key, std::uint64_t hash, lsn snapshot, read_version& into,
-                                    row_cache::room* row) const {
-        probe one{*this, key, hash, snapshot, row};
+                                    row_cache::row_buffer* row) const {
+        lookup one{*this, key, hash, snapshot, row};
         KEEL_TRY_LET(may_be, one.locate());
         return may_be ? one.finish(into) : false;
     }
@@ -158,7 +158,7 @@ private:
     /// Finds blocks by key, and walks them.
     class index_walk {
     public:
-        explicit index_walk(sorted_table const& of) noexcept : of_{&of} {}
+        explicit index_walk(sstable_reader const& of) noexcept : of_{&of} {}
 
         /// To the first block whose largest key is not less than `key`.
         result<void> seek(std::string_view key) {
@@ -252,7 +252,7 @@ private:
             valid_ = i_ < list_->size();
         }
 
-        sorted_table const* of_;
+        sstable_reader const* of_;
         fence_list const* list_ = nullptr; ///< the index block it is in, or the index that was made anew
         bool is_made_ = false;
         std::size_t leaf_ = 0; ///< in the root
@@ -264,11 +264,11 @@ private:
 public:
     /// One look-up in steps, each of which asks for the memory of the next one: several side by side wait for it together. One thread's;
     /// table, key and `row` outlive it.
-    class probe {
+    class lookup {
     public:
         /// `hash`: the key's filter_hash. `row`: where a cached record is copied to, if the look-up may come from there.
-        probe(sorted_table const& of, std::string_view key, std::uint64_t hash, lsn snapshot,
-              row_cache::room* row) noexcept
+        lookup(sstable_reader const& of, std::string_view key, std::uint64_t hash, lsn snapshot,
+               row_cache::row_buffer* row) noexcept
             : of_{&of}, key_{key}, hash_{hash}, snapshot_{snapshot}, row_{row}, at_{of} {}
 
         /// False: the key is not in the table.
@@ -308,7 +308,7 @@ public:
                 return true;
             }
             // Versions of one key may go on in the next block.
-            for (; at_.valid(); at_.next(), block_.let_go()) {
+            for (; at_.valid(); at_.next(), block_.release()) {
                 if (!block_) KEEL_TRY(search());
                 if (!in_.valid()) continue;
                 if (in_.key() != key_) return false;
@@ -336,7 +336,7 @@ public:
             auto& cache = *of_->cache_;
             if (auto block = cache.blocks.find(name)) return block_.share(std::move(block)), result<void>{};
             KEEL_TRY_LET(fresh, of_->read_block(where));
-            // Where its records were kept before and are not what is asked for, the block is.
+            // If all its rows are cached already, cache the block instead.
             taken_apart_ = cache.rows.wants_block(where.bytes) && take_apart(fresh);
             if (!taken_apart_) cache.blocks.add(name, fresh);
             block_.share(std::move(fresh));
@@ -367,16 +367,16 @@ public:
             return any && all && in.whole();
         }
 
-        sorted_table const* of_;
+        sstable_reader const* of_;
         std::string_view key_;
         std::uint64_t hash_;
         lsn snapshot_;
-        row_cache::room* row_;
+        row_cache::row_buffer* row_;
         bool is_row_ = false; ///< it was found there:
         version in_row_{};
         index_walk at_;
         bool taken_apart_ = false; ///< its records are kept by themselves
-        held_block block_{};
+        pinned_block block_{};
         format::block_reader in_{}; ///< of block_, where there is one
     };
 
@@ -384,7 +384,7 @@ public:
     /// damaged() says what it cannot give, and either of the two calls behind that goes on.
     class cursor {
     public:
-        explicit cursor(std::shared_ptr<sorted_table const> of) : of_{std::move(of)}, at_{*of_} {}
+        explicit cursor(std::shared_ptr<sstable_reader const> of) : of_{std::move(of)}, at_{*of_} {}
 
         void seek(std::string_view key) {
             start(key);
@@ -437,7 +437,7 @@ public:
         }
         [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
 
-        [[nodiscard]] std::shared_ptr<sorted_table const> const& table() const noexcept { return of_; }
+        [[nodiscard]] std::shared_ptr<sstable_reader const> const& table() const noexcept { return of_; }
         /// The key whose versions pass() is not behind yet, because it met damage.
         [[nodiscard]] std::optional<std::string> const& passed() const noexcept { return passed_; }
         /// While it is in trouble: between which keys.
@@ -522,11 +522,11 @@ public:
             valid_ = false;
         }
 
-        std::shared_ptr<sorted_table const> of_;
+        std::shared_ptr<sstable_reader const> of_;
         index_walk at_;
         /// Most walks are short and end in the block where they begin: another one will want it. A long one would push out everything else.
         static constexpr bool first_block = true;
-        held_block block_{};
+        pinned_block block_{};
         format::block_reader in_{};
         bool valid_ = false;
         std::optional<error> trouble_{};
@@ -562,7 +562,7 @@ private:
         else return false;
     }
     /// A block of records. `keep`: it is worth keeping in the cache. After an error there is nothing of use in `into`.
-    [[nodiscard]] result<void> load(format::block_place where, bool keep, held_block& into) const {
+    [[nodiscard]] result<void> load(format::block_place where, bool keep, pinned_block& into) const {
         if (!through_cache()) return copy_block(where, into);
         auto const name = name_of(where);
         if (auto block = cache_->blocks.find(name)) {
@@ -576,7 +576,7 @@ private:
         return {};
     }
     /// Into the reader's own memory. Of a table that has no packed blocks.
-    [[nodiscard]] result<void> copy_block(format::block_place where, held_block& into) const {
+    [[nodiscard]] result<void> copy_block(format::block_place where, pinned_block& into) const {
         KEEL_TRY(is_inside(where));
         auto const fetch = [this](auto offset, byte_span out) {
             if constexpr (A::caches_blocks) return file_->fetch(offset, out);
@@ -839,7 +839,7 @@ private:
     }
     /// What an index is made of.
     struct block_source {
-        sorted_table const& of;
+        sstable_reader const& of;
         bool read_failed = false; ///< the medium did not give one
 
         [[nodiscard]] std::optional<fence_list> leaf(format::block_place where) {
@@ -851,7 +851,7 @@ private:
             return out;
         }
         [[nodiscard]] std::optional<key_ends> ends(format::block_place where) {
-            held_block block;
+            pinned_block block;
             if (!is_right(of.load(where, false, block))) return std::nullopt;
             format::block_reader in{payload_of(block.view())};
             in.last();

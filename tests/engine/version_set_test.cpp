@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <keel/engine/levels.hpp>
+#include <keel/engine/version_set.hpp>
 
 #include <keel/io/memory.hpp>
 #include <keel/keel.hpp>

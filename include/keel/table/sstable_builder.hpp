@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-#ifndef KEEL_TABLE_TABLE_WRITER_HPP
-#define KEEL_TABLE_TABLE_WRITER_HPP
+#ifndef KEEL_TABLE_SSTABLE_BUILDER_HPP
+#define KEEL_TABLE_SSTABLE_BUILDER_HPP
 
 // Writes one table (format/table.hpp) from versions that come in order. Nothing refers to the file until its manifest edit is durable,
 // and the edit is not made before finish() returned: the bytes are on the disk by then; the name is once its folder is synced.
@@ -37,15 +37,15 @@ struct table_birth {
 };
 
 template <checksum_policy C, compression_policy P, io::file_system Fs>
-class table_writer {
+class sstable_builder {
 public:
     static constexpr std::size_t block_bytes = 4 * KiB;
 
     /// Makes the file anew, whatever an earlier attempt left under the name.
-    [[nodiscard]] static result<table_writer> create(Fs& fs, std::string const& path, table_birth const& birth) {
+    [[nodiscard]] static result<sstable_builder> create(Fs& fs, std::string const& path, table_birth const& birth) {
         if (auto gone = fs.remove(path); !gone && gone.error().code != errc::not_found) return failure(gone.error());
         KEEL_TRY_LET(file, fs.open(path, io::access::read_write, io::creation::must_not_exist));
-        return table_writer{std::move(file), birth};
+        return sstable_builder{std::move(file), birth};
     }
 
     /// Versions come by key, and of one key the newest first.
@@ -97,7 +97,7 @@ private:
     static constexpr std::size_t flush_bytes = 256 * KiB;
     static constexpr std::uint64_t hand_over_bytes = MiB; ///< a few milliseconds of a disk's time
 
-    table_writer(typename Fs::file file, table_birth const& birth) : file_{std::move(file)} {
+    sstable_builder(typename Fs::file file, table_birth const& birth) : file_{std::move(file)} {
         header_.store = birth.store;
         header_.id = birth.id;
         header_.salt = birth.salt;

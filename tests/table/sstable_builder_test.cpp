@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <keel/table/table_writer.hpp>
+#include <keel/table/sstable_builder.hpp>
 
 #include <keel/engine/operations.hpp>
 #include <keel/io/memory.hpp>
@@ -15,7 +15,7 @@ using namespace keel;
 
 namespace {
 
-using table_type = table::table_writer<checksum::crc32c, compression::none, io::memory>;
+using table_type = table::sstable_builder<checksum::crc32c, compression::none, io::memory>;
 
 /// Bytes of a table with this one record.
 std::uint64_t bytes_of_table(std::string_view key, std::string_view value) {

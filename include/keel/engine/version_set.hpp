@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-#ifndef KEEL_ENGINE_LEVELS_HPP
-#define KEEL_ENGINE_LEVELS_HPP
+#ifndef KEEL_ENGINE_VERSION_SET_HPP
+#define KEEL_ENGINE_VERSION_SET_HPP
 
 // Where an engine's records are: in memory for the segment being written, in the sealed segments themselves for what came before, in
 // tables for what was merged. The log tells of every step (wal::record_sink): records as they become visible, a segment that begins,
@@ -13,7 +13,7 @@
 // Thread rules: the log's writer, under its mutex, and compaction change, each in one step under change_; any number read, each through a view() that
 // stays what it is while it is held. A reader without a snapshot takes the view first and asks for the log's visible LSN then: what
 // compaction had forgotten when the view was made was superseded at or below that LSN. Whatever the view lacks of what became visible
-// since is newer than all it has. A snapshot is held (moments.hpp) before its view is taken.
+// since is newer than all it has. A snapshot is held (snapshot_list.hpp) before its view is taken.
 //
 // Where a part cannot be read, what it may hold of a key is between two LSNs: a version from a newer part, or one that is newer than those,
 // answers all the same, and nothing older does (a stale value is a wrong value).
@@ -21,17 +21,17 @@
 #include <keel/detail/guarded.hpp>
 #include <keel/detail/published.hpp>
 #include <keel/engine/found_damage.hpp>
-#include <keel/engine/moments.hpp>
+#include <keel/engine/snapshot_list.hpp>
 #include <keel/error.hpp>
 #include <keel/format/frame.hpp>
 #include <keel/format/manifest.hpp>
 #include <keel/io/large_memory.hpp>
 #include <keel/table/fence_list.hpp>
-#include <keel/table/log_run.hpp>
 #include <keel/table/memtable.hpp>
 #include <keel/table/open_files.hpp>
 #include <keel/table/read_cache.hpp>
-#include <keel/table/sorted_table.hpp>
+#include <keel/table/sealed_segment_reader.hpp>
+#include <keel/table/sstable_reader.hpp>
 #include <keel/types.hpp>
 #include <keel/wal/layout.hpp>
 #include <keel/wal/segment_index.hpp>
@@ -56,10 +56,10 @@ namespace keel::inline v0::detail {
 
 /// The parts of a store as one reader sees them.
 template <class Config>
-struct level_view {
-    using run = table::log_run<typename Config::checksum, typename Config::file_system>;
-    using table_type = table::sorted_table<typename Config::checksum, typename Config::compression,
-                                           typename Config::table_access, typename Config::file_system>;
+struct store_version {
+    using run = table::sealed_segment_reader<typename Config::checksum, typename Config::file_system>;
+    using table_type = table::sstable_reader<typename Config::checksum, typename Config::compression,
+                                             typename Config::table_access, typename Config::file_system>;
     using level = std::vector<std::shared_ptr<table_type const>>; ///< by key
 
     std::vector<std::shared_ptr<table::memtable const>> memory{}; ///< in the order they were begun
@@ -128,7 +128,7 @@ struct level_view {
         return true;
     }
     /// The LSN of a version of `key` behind `since`; 0 where there is none. Reads no part that has nothing so new.
-    [[nodiscard]] result<lsn> newer(std::string_view key, lsn since) const {
+    [[nodiscard]] result<lsn> lsn_after(std::string_view key, lsn since) const {
         auto const hash = format::filter_hash(key);
         for (auto const& m : memory)
             if (auto const v = m->find(key, hash, lsn_max); v && v->at > since) return v->at;
@@ -138,7 +138,7 @@ struct level_view {
             KEEL_TRY_LET(any, r->find(key, hash, lsn_max, there, since));
             if (any) return there.what.at;
         }
-        KEEL_TRY_LET(on_top, find_on_top(key, hash, lsn_max, since, there));
+        KEEL_TRY_LET(on_top, find_level0(key, hash, lsn_max, since, there));
         if (on_top) return there.what.at;
         for (std::size_t n = 1; n < tables.size(); ++n) {
             KEEL_TRY_LET(any, find_in(tables[n], begins_behind(n, key), key, hash, lsn_max, there, nullptr, since));
@@ -148,8 +148,8 @@ struct level_view {
     }
     /// The LSN of some version behind `since` of a key from `from` on and in front of `to`; 0 where there is none. Takes time in
     /// proportion to what was written in the range since then, and to what the same segments hold of it.
-    [[nodiscard]] result<lsn> newer_in(std::optional<std::string> const& from, std::optional<std::string> const& to,
-                                       lsn since) const {
+    [[nodiscard]] result<lsn> any_write_after(std::optional<std::string> const& from,
+                                              std::optional<std::string> const& to, lsn since) const {
         for (auto const& m : memory) {
             table::memtable::cursor at{*m};
             at.seek(from ? std::string_view{*from} : std::string_view{});
@@ -213,7 +213,7 @@ private:
         }
     }
     /// The newest version in level 0 that is not newer than `snapshot`, and newer than `than`.
-    [[nodiscard]] result<bool> find_on_top(std::string_view key, std::uint64_t hash, lsn snapshot, lsn than,
+    [[nodiscard]] result<bool> find_level0(std::string_view key, std::uint64_t hash, lsn snapshot, lsn than,
                                            table::read_version& into) const {
         for (auto const& t : tables.front()) {
             if (t->entry().lsns.last <= than) break;
@@ -234,7 +234,7 @@ private:
     class look_up {
     public:
         /// Asks for what memory will be asked for, and every filter.
-        look_up(level_view const& in, std::string_view key) : in_{&in}, key_{key}, hash_{format::filter_hash(key)} {
+        look_up(store_version const& in, std::string_view key) : in_{&in}, key_{key}, hash_{format::filter_hash(key)} {
             for (auto const& m : in.memory) m->prefetch(hash_);
             for (auto const& r : in.runs) r->prefetch(hash_);
             for (std::size_t n = 1; n < in.tables.size(); ++n) {
@@ -348,7 +348,7 @@ private:
         /// Nothing newer is in this run, or further down.
         [[nodiscard]] bool done_with(run const& r) const noexcept { return best_ && r.newest() <= best_->at; }
 
-        level_view const* in_;
+        store_version const* in_;
         std::string_view key_;
         std::uint64_t hash_;
         std::array<std::size_t, format::table_levels> behind_{}; ///< where each level has the key, if it has it
@@ -357,17 +357,17 @@ private:
         std::optional<table::version> best_{};
         table::read_version kept_{};
         table::read_version next_{};
-        std::optional<error> unread_{};               ///< why some part has no answer,
-        lsn unread_up_to_{};                          ///< and how new one from there could be
-        table::row_cache::room row_;                  ///< a record that was kept by itself
-        std::optional<typename run::probe> in_run_{}; ///< what was located ahead
-        std::optional<typename table_type::probe> in_table_{};
+        std::optional<error> unread_{};                ///< why some part has no answer,
+        lsn unread_up_to_{};                           ///< and how new one from there could be
+        table::row_cache::row_buffer row_;             ///< a record that was kept by itself
+        std::optional<typename run::lookup> in_run_{}; ///< what was located ahead
+        std::optional<typename table_type::lookup> in_table_{};
     };
     /// Bounds may be cut short, so that two tables may have the key; all versions of it are in one. `than`: tables that have nothing newer
     /// are not asked.
     [[nodiscard]] static result<bool> find_in(level const& in, std::size_t behind, std::string_view key,
                                               std::uint64_t hash, lsn snapshot, table::read_version& into,
-                                              table::row_cache::room* row = nullptr, lsn than = {}) {
+                                              table::row_cache::row_buffer* row = nullptr, lsn than = {}) {
         for (auto t = behind; t-- > 0;) {
             if (!in[t]->entry().may_have(key)) return false;
             if (in[t]->entry().lsns.last <= than) continue;
@@ -381,15 +381,15 @@ private:
 };
 
 template <class Config>
-class levels {
+class version_set {
 public:
-    using view_type = level_view<Config>;
+    using view_type = store_version<Config>;
     using run = typename view_type::run;
 
     using table_type = typename view_type::table_type;
     using fs_type = typename Config::file_system;
 
-    explicit levels(fs_type fs, std::size_t cache_bytes, table::open_file_limits open_files = {})
+    explicit version_set(fs_type fs, std::size_t cache_bytes, table::open_file_limits open_files = {})
         : fs_{std::move(fs)}, open_files_{std::make_shared<table::open_file_list>(open_files)},
           cache_{std::make_shared<table::read_cache>(cache_bytes, Config::table_access::caches_blocks)},
           now_{std::make_shared<view_type const>(empty_view(damage_))} {
@@ -401,8 +401,8 @@ public:
     }
 
     [[nodiscard]] std::shared_ptr<view_type const> view() const { return now_.get(); }
-    /// The moments that readers hold.
-    [[nodiscard]] moments& held() const noexcept { return *held_; }
+    /// The snapshots that readers hold.
+    [[nodiscard]] snapshot_list& snapshots() const noexcept { return *held_; }
 
     /// What opening found. Before anybody reads or writes. `scanned` belongs to the segments that have no index on the disk.
     void mount(std::vector<std::pair<wal::closed_segment, std::shared_ptr<wal::sorted_index const>>> parts,
@@ -472,7 +472,7 @@ public:
     }
 
     /// Puts tables on top of the others: all at one LSN, behind which nothing was applied yet. By whoever tells of records.
-    void put_on_top(std::vector<std::shared_ptr<table_type const>> const& in) {
+    void add_level0(std::vector<std::shared_ptr<table_type const>> const& in) {
         std::lock_guard const hold{change_};
         auto next = *view();
         next.tables.front().insert(next.tables.front().end(), in.begin(), in.end());
@@ -577,7 +577,7 @@ private:
     std::shared_ptr<table::damage_listener const> listener_{std::make_shared<table::damage_listener const>(
         [noted = damage_](finding what) { noted->note(std::move(what)); })};
     std::shared_ptr<table::read_cache> cache_;
-    std::shared_ptr<moments> held_{std::make_shared<moments>()};
+    std::shared_ptr<snapshot_list> held_{std::make_shared<snapshot_list>()};
     std::shared_ptr<io::large_page_pool> pages_{std::make_shared<io::large_page_pool>()}; ///< from segment to segment
     std::shared_ptr<table::memtable> writing_{}; ///< takes what is staged from here on
     std::shared_ptr<table::memtable>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-#ifndef KEEL_TABLE_RECORD_INDEX_HPP
-#define KEEL_TABLE_RECORD_INDEX_HPP
+#ifndef KEEL_TABLE_MEMTABLE_INDEX_HPP
+#define KEEL_TABLE_MEMTABLE_INDEX_HPP
 
 // Records in memory, found by key and walked in order. An insertion costs one place in a hash table; order is made when somebody
 // asks for it: a walk sorts the keys that are new since the last one and merges them with what was sorted before. A key is sorted once,
@@ -42,7 +42,7 @@
 
 namespace keel::inline v0::table {
 
-class record_index {
+class memtable_index {
 public:
     /// One version of one key; key and value lie behind it. The versions of a key form a ring: each leads to the one before it, the first
     /// one to the newest.
@@ -128,7 +128,7 @@ private:
 
 public:
     /// `pages`: where large pieces of its memory come from and go to; nothing: the heap.
-    explicit record_index(std::shared_ptr<io::large_page_pool> pages = {}) : pages_{std::move(pages)} { grow(); }
+    explicit memtable_index(std::shared_ptr<io::large_page_pool> pages = {}) : pages_{std::move(pages)} { grow(); }
 
     /// Copies a record that publish() will insert, behind those that are staged already; its LSN is given then. Throws std::bad_alloc, and
     /// nothing has changed.
@@ -184,7 +184,7 @@ public:
     /// `snapshot` the newest such one, or, forward only, all of them, the newest first.
     class cursor {
     public:
-        explicit cursor(record_index const& of, lsn snapshot = lsn_max, versions which = versions::newest_seen)
+        explicit cursor(memtable_index const& of, lsn snapshot = lsn_max, versions which = versions::newest_seen)
             : pieces_{of.sorted()}, snapshot_{snapshot}, which_{which} {
             standing_.reserve(pieces_->size());
             for (auto const& p : *pieces_) standing_.push_back({p->data(), p->data(), p->data() + p->size()});
@@ -222,7 +222,7 @@ public:
         [[nodiscard]] version current() const noexcept { return now_->view(); }
 
     private:
-        friend record_index;
+        friend memtable_index;
         struct sortable {
             std::uint64_t high; ///< the first sixteen bytes of the key: most keys differ there
             std::uint64_t low;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-#ifndef KEEL_WAL_KEEPER_THREAD_HPP
-#define KEEL_WAL_KEEPER_THREAD_HPP
+#ifndef KEEL_WAL_LOG_THREAD_HPP
+#define KEEL_WAL_LOG_THREAD_HPP
 
 // The one background thread of a log: idle marks after 20 ms of quiet, interval syncs, a mark with the time once a second, a
 // segment in reserve, events for the observer. All of it is in store_core::housekeep(); this only decides when. Where memory is refused the
@@ -20,14 +20,14 @@
 namespace keel::inline v0::wal {
 
 template <class Core, durability_policy D>
-class keeper_thread {
+class log_thread {
 public:
     static constexpr auto quiet_after = std::chrono::milliseconds(20);
     static constexpr auto resource_step =
         std::chrono::milliseconds(250); ///< between two looks whether a full disk has room again
 
     /// Throws where the machine gives no thread: made within io::start_thread().
-    explicit keeper_thread(Core& core) : thread_{[this, &core](std::stop_token stop) { run(core, stop); }} {}
+    explicit log_thread(Core& core) : thread_{[this, &core](std::stop_token stop) { run(core, stop); }} {}
 
 private:
     void run(Core& core, std::stop_token const& stop) noexcept {

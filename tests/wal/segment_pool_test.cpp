@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <keel/wal/segments.hpp>
+#include <keel/wal/segment_pool.hpp>
 
 #include <keel/io/fault.hpp>
 #include <keel/io/memory.hpp>
@@ -15,7 +15,7 @@
 #include <vector>
 
 // One namespace a file: all of a folder's tests are one translation unit.
-namespace segments_test {
+namespace segment_pool_test {
 
 namespace {
 
@@ -24,13 +24,13 @@ using namespace keel::test;
 using C = checksum::crc32c;
 using machine = io::faulty<io::memory>;
 using manifest_type = wal::manifest_store<C, machine>;
-using keeper_type = wal::segment_keeper<C, machine>;
+using pool_type = wal::segment_pool<C, machine>;
 
 /// A folder with a manifest, and who keeps its segments.
 struct folder {
     machine fs{};
     wal::layout paths{store_folder};
-    std::unique_ptr<keeper_type> keeper{};
+    std::unique_ptr<pool_type> pool{};
 
     folder() {
         determined::restart();
@@ -41,12 +41,12 @@ struct folder {
         keep(std::move(manifest));
     }
     void keep(manifest_type manifest) {
-        keeper = std::make_unique<keeper_type>(fs, paths, std::move(manifest), format::store_id{}, 1, 4 * KiB,
-                                               determined::entropy, determined::clock_ns);
+        pool = std::make_unique<pool_type>(fs, paths, std::move(manifest), format::store_id{}, 1, 4 * KiB,
+                                           determined::entropy, determined::clock_ns);
     }
     [[nodiscard]] result<wal::prepared_segment> take() {
-        auto next = keeper->first_ready({}, wal::room::ordinary);
-        if (next) keeper->take_first_ready();
+        auto next = pool->first_ready({}, wal::space_policy::ordinary);
+        if (next) pool->take_first_ready();
         return next;
     }
     /// What an opening finds registered.
@@ -83,18 +83,18 @@ TEST_CASE(
     for (std::uint64_t at = 1; at < 60; ++at) {
         CAPTURE(at);
         folder f;
-        REQUIRE(f.keeper->make_ready());
+        REQUIRE(f.pool->make_ready());
         auto const spares = f.open_again();
         REQUIRE(spares.size() == 1);
         f.fs.set_plan({{{.kind = io::fault_kind::fail, .at = at, .count = io::forever}}});
-        auto const done = f.keeper->adopt(spares, {}, {1});
+        auto const done = f.pool->adopt(spares, {}, {1});
         bool const hit = !f.fs.log().empty();
         f.fs.set_plan({});
         if (!hit) break;
         failed += !done.has_value();
         CHECK(f.missing() == 0);
-        if (!done) CHECK(f.keeper->adopt(spares, {}, {1}));
-        CHECK(f.keeper->adopt(spares, {}, {1})); // they are no longer there to be taken
+        if (!done) CHECK(f.pool->adopt(spares, {}, {1}));
+        CHECK(f.pool->adopt(spares, {}, {1})); // they are no longer there to be taken
         auto const one = f.take();
         auto const other = f.take();
         REQUIRE(one);
@@ -115,9 +115,9 @@ TEST_CASE("segments: one that could not be registered is registered later, and n
         for (std::uint64_t at = 1; at < 60; ++at) {
             CAPTURE(at);
             folder f;
-            REQUIRE(f.keeper->make_ready());
+            REQUIRE(f.pool->make_ready());
             auto const spares = f.open_again();
-            REQUIRE(f.keeper->adopt(spares, {}, {1}));
+            REQUIRE(f.pool->adopt(spares, {}, {1}));
             f.fs.set_plan({{{.kind = kind, .at = at, .count = io::forever}}});
             auto const done = f.take(); // recycles the spare's file
             bool const hit = !f.fs.log().empty();
@@ -129,7 +129,7 @@ TEST_CASE("segments: one that could not be registered is registered later, and n
             REQUIRE(later);
             CHECK(f.missing() == 0);
             CHECK(f.found().segments.contains(later->id));
-            CHECK(f.keeper->state()->segments.size() == (done ? 2U : 1U));
+            CHECK(f.pool->state()->segments.size() == (done ? 2U : 1U));
         }
     CHECK(failed > 20);
 }
@@ -138,47 +138,47 @@ TEST_CASE("segments: an edit that failed is no reason to refuse the next one") {
     folder f;
     f.fs.set_plan({{{.kind = io::fault_kind::no_space, .at = 1, .count = io::forever}}});
     format::edit_builder e;
-    e.floor({3});
+    e.log_start_lsn({3});
     // No room for as long as the attempt takes, both files' rewriting included.
     f.fs.set_plan({{{.kind = io::fault_kind::fail, .at = 1, .count = 20}}});
-    REQUIRE_FALSE(f.keeper->commit(e));
-    CHECK(f.keeper->state()->floor == lsn{});
+    REQUIRE_FALSE(f.pool->commit(e));
+    CHECK(f.pool->state()->log_start_lsn == lsn{});
     f.fs.set_plan({});
-    REQUIRE(f.keeper->commit(e));
-    CHECK(f.keeper->state()->floor == lsn{3});
-    CHECK(f.found() == *f.keeper->state());
+    REQUIRE(f.pool->commit(e));
+    CHECK(f.pool->state()->log_start_lsn == lsn{3});
+    CHECK(f.found() == *f.pool->state());
 }
 
 TEST_CASE("segments: all who ask for the manifest between two edits have the same copy, and each keeps what it has") {
     folder f;
-    auto const first = f.keeper->state();
-    CHECK(f.keeper->state() == first);
+    auto const first = f.pool->state();
+    CHECK(f.pool->state() == first);
     format::edit_builder e;
-    e.floor({3});
-    REQUIRE(f.keeper->commit(e));
-    auto const second = f.keeper->state();
+    e.log_start_lsn({3});
+    REQUIRE(f.pool->commit(e));
+    auto const second = f.pool->state();
     CHECK(second != first);
-    CHECK(first->floor == lsn{});
-    CHECK(second->floor == lsn{3});
-    CHECK(f.keeper->state() == second);
+    CHECK(first->log_start_lsn == lsn{});
+    CHECK(second->log_start_lsn == lsn{3});
+    CHECK(f.pool->state() == second);
 }
 
 TEST_CASE("segments: leftovers are removed with the first write, but for those whose name came to be used since") {
     folder f;
     std::vector<std::byte> const rubbish(100);
     auto const put = [&](std::string const& name) { REQUIRE(wal::put_file(f.fs, f.paths.log_file(name), rubbish)); };
-    auto const next = f.keeper->state()->next_segment;
+    auto const next = f.pool->state()->next_segment;
     auto const taken = wal::layout::segment_name({next});
     put("prepare.tmp");
     put("prepare.1.tmp");
     put(taken);
     put(wal::layout::segment_name({next + 40}));
-    f.keeper->tidy_later({f.paths.log_file("prepare.tmp"), f.paths.log_file("prepare.1.tmp"), f.paths.log_file(taken),
-                          f.paths.segment({next + 40})},
-                         {});
+    f.pool->tidy_later({f.paths.log_file("prepare.tmp"), f.paths.log_file("prepare.1.tmp"), f.paths.log_file(taken),
+                        f.paths.segment({next + 40})},
+                       {});
     // A segment is made before, as where the first attempt to write failed: it takes the name of one.
-    REQUIRE(f.keeper->make_ready());
-    REQUIRE(f.keeper->adopt({}, {}, {1}));
+    REQUIRE(f.pool->make_ready());
+    REQUIRE(f.pool->adopt({}, {}, {1}));
     auto const names = f.fs.list(f.paths.log());
     REQUIRE(names);
     REQUIRE(names->size() == 1);
@@ -199,4 +199,4 @@ TEST_CASE("reserve: what an earlier run left of it can be spent before anybody a
     CHECK_FALSE(disk.status("reserve"));
 }
 
-} // namespace segments_test
+} // namespace segment_pool_test

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-#ifndef KEEL_WAL_SEGMENTS_HPP
-#define KEEL_WAL_SEGMENTS_HPP
+#ifndef KEEL_WAL_SEGMENT_POOL_HPP
+#define KEEL_WAL_SEGMENT_POOL_HPP
 
 // The life of segment files: prepare, register, activate, seal, retire, recycle; and the manifest that knows of each step.
 //
@@ -15,6 +15,7 @@
 // Thread rules: everything here under one mutex of its own, which is held during I/O. The writer calls it with its own mutex held;
 // never the other way round.
 
+#include <keel/detail/lock_order.hpp>
 #include <keel/error.hpp>
 #include <keel/format/segment_header.hpp>
 #include <keel/wal/layout.hpp>
@@ -35,7 +36,7 @@
 namespace keel::inline v0::wal {
 
 /// What a call may take from a full disk.
-enum class room : std::uint8_t {
+enum class space_policy : std::uint8_t {
     ordinary, ///< what is free
     reserved, ///< the reserve too: for what frees space, and for saving records that were acknowledged
 };
@@ -48,14 +49,14 @@ struct prepared_segment {
 };
 
 template <checksum_policy C, io::file_system Fs>
-class segment_keeper {
+class segment_pool {
 public:
     using fs_type = Fs;
     using manifest_type = manifest_store<C, fs_type>;
 
     /// `segment_bytes`: the policy's size, to which segments grow (wal/segment_growth.hpp).
-    segment_keeper(fs_type fs, layout paths, manifest_type manifest, format::store_id store, std::uint64_t branch,
-                   std::uint64_t segment_bytes, std::uint64_t (*entropy)(), std::uint64_t (*clock_ns)())
+    segment_pool(fs_type fs, layout paths, manifest_type manifest, format::store_id store, std::uint64_t branch,
+                 std::uint64_t segment_bytes, std::uint64_t (*entropy)(), std::uint64_t (*clock_ns)())
         : fs_{std::move(fs)}, paths_{std::move(paths)}, manifest_{std::move(manifest)}, store_{store}, branch_{branch},
           first_own_{manifest_.state().next_segment}, bytes_max_{segment_bytes},
           next_bytes_{first_segment_bytes(bytes_held(manifest_.state()), segment_bytes)}, entropy_{entropy},
@@ -70,18 +71,21 @@ public:
 
     /// The manifest as it is now. All who ask between two edits share one copy.
     [[nodiscard]] std::shared_ptr<format::manifest_state const> state() const {
+        KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
         if (!shown_) shown_ = std::make_shared<format::manifest_state const>(manifest_.state());
         return shown_;
     }
     /// The newest manifest edit that no crash takes back.
     [[nodiscard]] std::uint64_t durable_edit() const {
+        KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
         return manifest_.durable_edit();
     }
 
     /// New segments are not filled, from here on. Before the first is prepared.
     void leave_unfilled() {
+        KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
         fills_ = false;
     }
@@ -89,20 +93,22 @@ public:
     /// What adopt() tidies up, too. `leftovers`: files in the log's folder that are this store's and no part of it, to be removed. `gone`: spare
     /// segments without a file, to be given up. Before anything is written.
     void tidy_later(std::vector<std::string> leftovers, std::vector<segment_id> gone) {
+        KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
         leftovers_ = std::move(leftovers);
         gone_ = std::move(gone);
     }
 
-    /// Takes over the spare segments that recovery found. Each gets a new life before it is used, also after an orderly close: a later
-    /// opening may have activated it, and a power loss taken that back but for some frames, which would verify in this life. `retired`:
-    /// given up before, their files still there. `next`: the LSN that is taken next; that those from there on were lost is taken back.
-    /// After an error nothing has changed, and the same call may be made again.
+    /// Takes over the spare segments that recovery found. Each spare segment gets a new salt before it is used, also after an orderly close:
+    /// a later opening may have activated it and lost that to a power failure, and the frames that stayed would verify under the old salt.
+    /// `retired`: segments that the manifest no longer has, whose files are still there. `next`: the LSN that is taken next; the manifest
+    /// forgets that LSNs from there on were lost. After an error nothing has changed, and the same call may be made again.
     [[nodiscard]] result<void> adopt(std::vector<format::segment_entry> const& spares,
                                      std::vector<format::segment_entry> const& retired, lsn next) {
+        KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
         // Headers speak of the newest edit as durable from here on.
-        KEEL_TRY(settle_locked());
+        KEEL_TRY(make_durable_locked());
         format::edit_builder edit;
         std::vector<used_file> reusable;
         for (auto const& e : spares) {
@@ -112,44 +118,49 @@ public:
         }
         for (auto const id : gone_)
             if (manifest_.state().segments.contains(id)) edit.retired(id);
-        // A loss is declared before what it lies between is durable elsewhere: a power loss may take that, and its LSNs with it.
+        // A loss may be recorded and its neighbours then lost to a power failure. Those LSNs are used again, so the record of the loss goes.
         if (std::ranges::any_of(manifest_.state().losses, [next](lsn_range const& r) { return r.last >= next; }))
-            edit.unused(next);
+            edit.reclaim_lsns(next);
         used_.reserve(used_.size() + reusable.size());
-        if (!edit.empty()) KEEL_TRY(commit_locked(edit, room::reserved));
+        if (!edit.empty()) KEEL_TRY(commit_locked(edit, space_policy::reserved));
         for (auto& file : reusable) used_.push_back(std::move(file));
         gone_.clear();
         for (auto const& e : retired)
-            static_cast<void>(dispose_locked(e, false)); // else they are left to the next opening
+            static_cast<void>(recycle_or_remove_locked(e, false)); // else they are left to the next opening
         remove_leftovers();
         return {};
     }
 
     /// Makes the state that was found durable: before anything that it no longer names is removed.
-    [[nodiscard]] result<void> settle() {
+    [[nodiscard]] result<void> make_durable() {
+        KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
-        return settle_locked();
+        return make_durable_locked();
     }
 
     [[nodiscard]] std::size_t ready() const {
+        KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
         return ready_.size();
     }
 
     /// Segments that are prepared from here on are at least so large, as far as the policy has it.
     void grow_to(std::uint64_t bytes) noexcept {
+        KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
         next_bytes_ = std::max(next_bytes_, std::min(bytes, bytes_max_));
     }
     /// Makes a segment ready where none is.
     [[nodiscard]] result<void> make_ready() {
+        KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
-        return ready_.empty() ? prepare_largest(smallest_segment(bytes_max_), room::ordinary) : result<void>{};
+        return ready_.empty() ? prepare_largest(smallest_segment(bytes_max_), space_policy::ordinary) : result<void>{};
     }
 
     /// The registered segment that is used next, with room for what is wanted, preparing one where none is ready. It stays ready until
     /// take_first_ready().
-    [[nodiscard]] result<prepared_segment> first_ready(segment_demand const& wanted, room from) {
+    [[nodiscard]] result<prepared_segment> first_ready(segment_demand const& wanted, space_policy from) {
+        KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
         if (made_) KEEL_TRY(register_made(from));
         auto const bytes = wanted.segment_bytes(smallest_segment(bytes_max_), bytes_max_);
@@ -160,6 +171,7 @@ public:
     }
     /// It is written to from here on, and those behind it are no smaller. By the thread that asked for it.
     void take_first_ready() noexcept {
+        KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
         next_bytes_ = std::max(next_bytes_, ready_.front().bytes);
         ready_.erase(ready_.begin());
@@ -167,12 +179,14 @@ public:
 
     /// For an orderly end: what the manifest learns of segments that were prepared and not used.
     void add_retire_unused(format::edit_builder& edit) const {
+        KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
         for (auto const& p : ready_) edit.retired(p.id);
     }
     /// That is durable: removes their files, and those kept to be recycled. What is not removed is left to the next opening, as is a file
     /// whose registration failed: a crash may have kept that.
     void remove_unused() {
+        KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
         if ((ready_.empty() && used_.empty()) || !manifest_.check_identity()) return;
         for (auto const& p : ready_) static_cast<void>(fs_.remove(paths_.segment(p.id)));
@@ -184,12 +198,14 @@ public:
 
     /// Makes sure of the room that a full disk will not give. Errors: no_space, and the machine's; nothing is lost by them.
     [[nodiscard]] result<void> keep_reserve() {
+        KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
         if (is_lent_) return lent();
         return with_smaller_segments([&] { return reserve_.make(reserve_bytes()); });
     }
     /// The same in little time: what is taken is written by keep_reserve().
     [[nodiscard]] result<void> claim_reserve() {
+        KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
         if (is_lent_) return lent();
         return with_smaller_segments([&] { return reserve_.claim(reserve_bytes()); });
@@ -197,6 +213,7 @@ public:
 
     /// Nobody is writing. Where the last file was put aside a while ago, few of them are kept to be recycled.
     void rest() {
+        KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
         if (used_.size() <= used_when_quiet || clock_ns_() - used_since_ns_ < quiet_ns) return;
         if (manifest_.check_identity()) remove_used(used_when_quiet);
@@ -205,7 +222,8 @@ public:
     /// The reserve's room, lent to what frees more: nothing else is prepared as long as this lives. keep_reserve() makes the reserve again.
     class loan {
     public:
-        explicit loan(segment_keeper& from) : from_{from} {
+        explicit loan(segment_pool& from) : from_{from} {
+            KEEL_TAKES(segment_pool, &from_);
             std::lock_guard const hold{from_.m_};
             from_.is_lent_ = from_.reserve_.spend();
             is_given_ = from_.is_lent_;
@@ -214,6 +232,7 @@ public:
         loan(loan const&) = delete;
         loan& operator=(loan const&) = delete;
         ~loan() {
+            KEEL_TAKES(segment_pool, &from_);
             std::lock_guard const hold{from_.m_};
             from_.is_lent_ = false;
         }
@@ -221,39 +240,43 @@ public:
         [[nodiscard]] bool is_given() const noexcept { return is_given_; }
 
     private:
-        segment_keeper& from_;
+        segment_pool& from_;
         bool is_given_ = false;
     };
 
     [[nodiscard]] result<void> commit(format::edit_builder const& edit) {
+        KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
-        return commit_locked(edit, room::reserved);
+        return commit_locked(edit, space_policy::reserved);
     }
     /// Before anything else of the store's is renamed or removed. Errors: those of store_identity::check().
     [[nodiscard]] result<void> check_identity() const {
+        KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
         return manifest_.check_identity();
     }
     /// After a failed edit: the next one writes both copies anew, as it does without this call.
     void retry() {
+        KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
         retry_locked();
     }
 
     /// What an edit says of segments that the log gives up, all records in which are at or below `floor`.
-    static void give_up(format::edit_builder& edit, std::vector<format::segment_entry> const& gone,
-                        format::segment_link const& base, lsn floor) {
+    static void add_retire_edits(format::edit_builder& edit, std::vector<format::segment_entry> const& gone,
+                                 format::segment_link const& base, lsn start) {
         for (auto const& e : gone) edit.retired(e.id);
-        edit.base(base).floor(floor);
+        edit.log_base(base).log_start_lsn(start);
     }
     /// Recycles or removes the file of a segment that the manifest no longer knows; `in_use`: somebody still reads it.
-    [[nodiscard]] result<void> dispose(format::segment_entry const& e, bool in_use) {
+    [[nodiscard]] result<void> recycle_or_remove(format::segment_entry const& e, bool in_use) {
+        KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
-        return dispose_locked(e, in_use);
+        return recycle_or_remove_locked(e, in_use);
     }
 
 private:
-    [[nodiscard]] result<void> dispose_locked(format::segment_entry const& e, bool in_use) {
+    [[nodiscard]] result<void> recycle_or_remove_locked(format::segment_entry const& e, bool in_use) {
         KEEL_TRY(manifest_.check_identity());
         auto const path = paths_.segment(e.id);
         auto const status = fs_.status(path);
@@ -329,8 +352,8 @@ private:
         return 2 * next_bytes_ + format::rounded_up(manifest, reserve_step);
     }
     /// Whether an attempt that failed so is worth repeating: there is room now that was kept for this.
-    [[nodiscard]] bool makes_room(error const& why, room from) {
-        return why.code == errc::no_space && from == room::reserved && reserve_.spend();
+    [[nodiscard]] bool makes_room(error const& why, space_policy from) {
+        return why.code == errc::no_space && from == space_policy::reserved && reserve_.spend();
     }
 
     /// An edit that failed was never acted on, here or by who asked for it. So whether a crash keeps it or not, what it says is true; and
@@ -339,11 +362,11 @@ private:
         shown_.reset();
         manifest_.retry();
     }
-    result<void> settle_locked() {
+    result<void> make_durable_locked() {
         if (manifest_.failed()) retry_locked();
-        return manifest_.settle();
+        return manifest_.make_durable();
     }
-    result<void> commit_locked(format::edit_builder const& edit, room from) {
+    result<void> commit_locked(format::edit_builder const& edit, space_policy from) {
         if (manifest_.failed()) retry_locked();
         shown_.reset();
         auto done = manifest_.commit(edit);
@@ -369,16 +392,16 @@ private:
         auto const id = ready_.front().id;
         format::edit_builder edit;
         edit.retired(id);
-        KEEL_TRY(commit_locked(edit, room::reserved));
+        KEEL_TRY(commit_locked(edit, space_policy::reserved));
         ready_.erase(ready_.begin());
         static_cast<void>(fs_.remove(paths_.segment(id))); // else it is left to the next opening
         return {};
     }
     /// Of the size that is the next one's turn, or, where there is no room for that, of a smaller one, down to `least`.
-    result<void> prepare_largest(std::uint64_t least, room from) {
-        if (is_lent_ && from == room::ordinary) return lent();
+    result<void> prepare_largest(std::uint64_t least, space_policy from) {
+        if (is_lent_ && from == space_policy::ordinary) return lent();
         for (auto bytes = std::max(least, next_bytes_); bytes > least; bytes = std::max(least, half_of(bytes))) {
-            auto done = prepare_locked(bytes, room::ordinary);
+            auto done = prepare_locked(bytes, space_policy::ordinary);
             if (done || done.error().code != errc::no_space || made_) return done;
             next_bytes_ = std::max(least, half_of(bytes)); // it grows again as it is filled
         }
@@ -388,11 +411,11 @@ private:
         auto const smallest = smallest_segment(bytes_max_);
         return std::max(smallest, bytes / 2 / smallest * smallest);
     }
-    result<void> prepare_locked(std::uint64_t bytes, room from) {
+    result<void> prepare_locked(std::uint64_t bytes, space_policy from) {
         if (!made_) KEEL_TRY(make_segment(bytes, from));
         return register_made(from);
     }
-    result<void> register_made(room from) {
+    result<void> register_made(space_policy from) {
         format::edit_builder edit;
         edit.prepared(made_->id, made_->salt, made_->bytes, made_->id);
         ready_.reserve(ready_.size() + 1);
@@ -401,7 +424,7 @@ private:
         return {};
     }
 
-    result<void> make_segment(std::uint64_t bytes, room from) {
+    result<void> make_segment(std::uint64_t bytes, space_policy from) {
         auto id = manifest_.state().next_segment;
         while (static_cast<std::uint32_t>(id) == 0) ++id;
         format::segment_header header{.checksum = checksum_id{C::id}, .store = store_, .id = {id}};

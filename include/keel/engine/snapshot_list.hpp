@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: BSL-1.0
-#ifndef KEEL_ENGINE_MOMENTS_HPP
-#define KEEL_ENGINE_MOMENTS_HPP
+#ifndef KEEL_ENGINE_SNAPSHOT_LIST_HPP
+#define KEEL_ENGINE_SNAPSHOT_LIST_HPP
 
-// The moments of a store's history that somebody holds: what compaction must not forget versions of.
+// The snapshots that are in use. Compaction keeps the versions that they see.
 //
-// Thread rules: any number of threads. One mutex, held for a look at a small tree. A moment is taken and registered in one step, so
-// that compaction either sees it or has its own look at the history before it.
+// Thread rules: any number of threads. One mutex, held for a look at a small tree. Taking a snapshot and registering it is one step:
+// otherwise compaction could pass a snapshot that is not registered yet.
 
 #include <keel/types.hpp>
 
@@ -16,31 +16,31 @@
 
 namespace keel::inline v0::detail {
 
-class moments : public std::enable_shared_from_this<moments> {
+class snapshot_list : public std::enable_shared_from_this<snapshot_list> {
 public:
     /// A moment that is held as long as this lives.
-    class hold {
+    class pinned_snapshot {
     public:
-        hold(std::shared_ptr<moments> of, lsn at) : of_{std::move(of)}, at_{at} {}
-        hold(hold const&) = delete;
-        hold& operator=(hold const&) = delete;
-        ~hold() { of_->let_go(at_); }
+        pinned_snapshot(std::shared_ptr<snapshot_list> of, lsn at) : of_{std::move(of)}, at_{at} {}
+        pinned_snapshot(pinned_snapshot const&) = delete;
+        pinned_snapshot& operator=(pinned_snapshot const&) = delete;
+        ~pinned_snapshot() { of_->release(at_); }
 
         [[nodiscard]] lsn at() const noexcept { return at_; }
-        [[nodiscard]] moments const* of() const noexcept { return of_.get(); }
+        [[nodiscard]] snapshot_list const* of() const noexcept { return of_.get(); }
 
     private:
-        std::shared_ptr<moments> of_;
+        std::shared_ptr<snapshot_list> of_;
         lsn at_;
     };
 
     /// Holds the moment `now()` gives, which does not decrease.
     template <class Now>
-    [[nodiscard]] std::shared_ptr<hold const> take(Now const& now) {
+    [[nodiscard]] std::shared_ptr<pinned_snapshot const> take(Now const& now) {
         auto const self = shared_from_this();
         std::lock_guard const locked{m_};
         registration of_this{held_, held_.insert(now())};
-        auto out = std::make_shared<hold const>(self, *of_this.at);
+        auto out = std::make_shared<pinned_snapshot const>(self, *of_this.at);
         of_this.kept = true; // the hold lets go of it from here on
         return out;
     }
@@ -70,7 +70,7 @@ private:
         }
     };
 
-    void let_go(lsn at) {
+    void release(lsn at) {
         std::lock_guard const locked{m_};
         held_.erase(held_.find(at));
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <keel/table/record_index.hpp>
+#include <keel/table/memtable_index.hpp>
 
 #include <doctest/doctest.h>
 #include <rapidcheck.h>
@@ -14,23 +14,23 @@
 #include <vector>
 
 using keel::lsn;
-using keel::table::record_index;
+using keel::table::memtable_index;
 
 namespace {
 
 using places = std::vector<std::pair<std::string, std::uint64_t>>; ///< keys and LSNs
 
 /// Every version.
-places walk(record_index const& index) {
+places walk(memtable_index const& index) {
     places seen;
-    record_index::cursor at{index, keel::lsn_max, keel::table::versions::all};
+    memtable_index::cursor at{index, keel::lsn_max, keel::table::versions::all};
     for (at.seek(""); at.valid(); at.next()) seen.emplace_back(at.current().key, at.current().at.value);
     return seen;
 }
 /// What a snapshot sees.
-places walk(record_index const& index, lsn snapshot, bool forward) {
+places walk(memtable_index const& index, lsn snapshot, bool forward) {
     places seen;
-    record_index::cursor at{index, snapshot};
+    memtable_index::cursor at{index, snapshot};
     if (forward) at.seek("");
     else at.seek_last();
     while (at.valid()) {
@@ -41,11 +41,11 @@ places walk(record_index const& index, lsn snapshot, bool forward) {
     return seen;
 }
 
-record_index::node const* find(record_index const& in, std::string const& key, lsn snapshot) {
+memtable_index::node const* find(memtable_index const& in, std::string const& key, lsn snapshot) {
     return in.find(key, keel::format::filter_hash(key), snapshot);
 }
 
-void insert(record_index& into, keel::table::version const& v) {
+void insert(memtable_index& into, keel::table::version const& v) {
     into.stage(v.key, v.value, v.tombstone);
     into.publish(v.at, 1);
 }
@@ -54,7 +54,7 @@ void insert(record_index& into, keel::table::version const& v) {
 
 TEST_CASE("record index: look-ups and walks agree with a map, whatever was walked in between") {
     CHECK(rc::check("agrees", [] {
-        record_index index;
+        memtable_index index;
         std::map<std::pair<std::string, std::int64_t>, std::string> all; // the newest first
         auto const steps = *rc::gen::inRange(1, 400);
         for (int i = 1; i <= steps; ++i) {
@@ -70,7 +70,7 @@ TEST_CASE("record index: look-ups and walks agree with a map, whatever was walke
             bool const there = expected != all.end() && expected->first.first == key;
             RC_ASSERT((found != nullptr) == there);
             if (there) RC_ASSERT(found->view().value == expected->second);
-            record_index::cursor at{index};
+            memtable_index::cursor at{index};
             at.seek(key);
             auto const behind = all.lower_bound({key, INT64_MIN});
             RC_ASSERT(at.valid() == (behind != all.end()));
@@ -96,7 +96,7 @@ TEST_CASE("record index: look-ups and walks agree with a map, whatever was walke
 }
 
 TEST_CASE("record index: what was inserted is found by threads that look while more is inserted, and walked in order") {
-    record_index index;
+    memtable_index index;
     std::atomic<std::uint64_t> done{0};
     constexpr std::uint64_t all = 20'000;
     auto const key = [](std::uint64_t i) { return "key" + std::to_string(i * 7919 % all); };
@@ -111,7 +111,7 @@ TEST_CASE("record index: what was inserted is found by threads that look while m
                 auto const* const found = find(index, key(i), keel::lsn_max);
                 if (found == nullptr || found->at.value != i + 1) ++missed;
                 if (n % 500 != 0) continue;
-                record_index::cursor at{index};
+                memtable_index::cursor at{index};
                 std::uint64_t seen = 0;
                 std::string before;
                 for (at.seek(""); at.valid(); at.next(), ++seen) {
@@ -130,7 +130,7 @@ TEST_CASE("record index: what was inserted is found by threads that look while m
 }
 
 TEST_CASE("record index: a walk takes one step a key, however often each was written and whatever was walked before") {
-    record_index index;
+    memtable_index index;
     constexpr std::uint64_t keys = 50;
     constexpr std::uint64_t turns = 200;
     std::uint64_t written = 0;
@@ -146,21 +146,21 @@ TEST_CASE("record index: a walk takes one step a key, however often each was wri
         CHECK(walk(index, lsn{}, forward).empty());
     }
     CHECK(walk(index).size() == keys * turns);
-    record_index::cursor at{index, keel::lsn_max, keel::table::versions::all};
+    memtable_index::cursor at{index, keel::lsn_max, keel::table::versions::all};
     std::uint64_t passed = 0;
     for (at.seek(""); at.valid(); at.pass()) ++passed;
     CHECK(passed == keys);
 }
 
 TEST_CASE("record index: a walk sees what its snapshot sees, while newer versions of the same keys are published") {
-    record_index index;
+    memtable_index index;
     constexpr std::uint64_t keys = 300;
     std::atomic<std::uint64_t> visible{0};
     std::atomic<std::uint64_t> wrong{0};
     auto const key = [](std::uint64_t k) { return std::to_string(1000 + k); };
     auto const look = [&](bool forward) {
         auto const snapshot = visible.load(std::memory_order_acquire);
-        record_index::cursor at{index, lsn{snapshot}};
+        memtable_index::cursor at{index, lsn{snapshot}};
         std::uint64_t seen = 0;
         for (forward ? at.seek("") : at.seek_last(); at.valid(); forward ? at.next() : at.previous(), ++seen) {
             auto const v = at.current();
@@ -186,7 +186,7 @@ TEST_CASE("record index: a walk sees what its snapshot sees, while newer version
 }
 
 TEST_CASE("record index: what is staged is seen once it is published, and never if it is unstaged") {
-    record_index index;
+    memtable_index index;
     index.stage("a", "1", false);
     index.stage("b", "2", false);
     CHECK(index.empty());
@@ -217,11 +217,11 @@ TEST_CASE("record index: memory goes from one index to the next, and nothing of 
     constexpr std::uint64_t count = 60'000; // some pages of two megabytes, and a hash table of that size
     std::string const filler(100, 'v');
     auto const key_of = [](int turn, std::uint64_t i) { return std::to_string(turn) + '.' + std::to_string(i); };
-    auto const fill = [&](record_index& index, int turn) {
+    auto const fill = [&](memtable_index& index, int turn) {
         for (std::uint64_t i = 1; i <= count; ++i)
             insert(index, {.key = key_of(turn, i), .value = filler + std::to_string(turn), .at = lsn{i}});
     };
-    auto const check = [&](record_index const& index, int turn) {
+    auto const check = [&](memtable_index const& index, int turn) {
         for (std::uint64_t i = 1; i <= count; ++i) {
             auto const* const found = find(index, key_of(turn, i), lsn{count});
             if (found == nullptr || found->view().value != filler + std::to_string(turn)) return false;
@@ -229,11 +229,11 @@ TEST_CASE("record index: memory goes from one index to the next, and nothing of 
         }
         return true;
     };
-    auto first = std::make_unique<record_index>(pages);
+    auto first = std::make_unique<memtable_index>(pages);
     fill(*first, 1);
     CHECK(check(*first, 1));
     for (int turn = 2; turn < 5; ++turn) { // the older one goes while the newer one is filled
-        auto next = std::make_unique<record_index>(pages);
+        auto next = std::make_unique<memtable_index>(pages);
         std::jthread const gone{[old = std::move(first)]() mutable { old.reset(); }};
         fill(*next, turn);
         CHECK(check(*next, turn));

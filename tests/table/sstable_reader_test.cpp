@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <keel/table/sorted_table.hpp>
+#include <keel/table/sstable_reader.hpp>
 
 #include <keel/io/fault.hpp>
 #include <keel/io/memory.hpp>
@@ -8,7 +8,7 @@
 #include <keel/policy/table_access/cached.hpp>
 #include <keel/policy/table_access/mapped.hpp>
 #include <keel/table/check_table.hpp>
-#include <keel/table/table_writer.hpp>
+#include <keel/table/sstable_builder.hpp>
 
 #include <support/slow_build.hpp>
 
@@ -28,8 +28,8 @@ using keel::lsn;
 using C = keel::checksum::crc32c;
 using N = keel::compression::none;
 using disk_type = keel::io::memory;
-using cached_table = keel::table::sorted_table<C, N, keel::table_access::cached, disk_type>;
-using mapped_table = keel::table::sorted_table<C, N, keel::table_access::mapped, disk_type>;
+using cached_table = keel::table::sstable_reader<C, N, keel::table_access::cached, disk_type>;
+using mapped_table = keel::table::sstable_reader<C, N, keel::table_access::mapped, disk_type>;
 
 struct row {
     std::string key;
@@ -45,7 +45,7 @@ row row_of(keel::table::version const& v) {
 /// Writes rows, which are in order, to a table of its own.
 keel::format::table_entry written(disk_type& disk, std::vector<row> const& rows) {
     keel::table::table_birth const birth{.id = {3}, .salt = 0x77AA55CC12345679, .first = lsn{100}};
-    auto made = keel::table::table_writer<C, N, disk_type>::create(disk, "t", birth);
+    auto made = keel::table::sstable_builder<C, N, disk_type>::create(disk, "t", birth);
     REQUIRE(made);
     for (auto const& r : rows)
         REQUIRE(made->add({.key = r.key, .value = r.value, .at = lsn{r.at}, .tombstone = r.tombstone}));
@@ -79,7 +79,7 @@ std::vector<row> walked(std::shared_ptr<Table const> const& t) {
 template <class Table>
 keel::result<bool> find(Table const& t, std::string const& key, std::uint64_t snapshot,
                         keel::table::read_version& into) {
-    static keel::table::row_cache::room row;
+    static keel::table::row_cache::row_buffer row;
     return t.find(key, keel::format::filter_hash(key), lsn{snapshot}, into, &row);
 }
 
@@ -235,7 +235,7 @@ TEST_CASE_TEMPLATE("tables: one that was cut short, is empty or is another one i
 
 TEST_CASE("tables: a walk past the versions of keys that fill many blocks reads few of these, and meets every key") {
     using counted_disk = keel::io::faulty<keel::io::memory>;
-    using counted_table = keel::table::sorted_table<C, N, keel::table_access::cached, counted_disk>;
+    using counted_table = keel::table::sstable_reader<C, N, keel::table_access::cached, counted_disk>;
     constexpr std::uint64_t versions = 5000;
     std::vector<std::string> const keys{"a", "b", "b and more", "c", "d"};
     std::vector<row> rows;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-#ifndef KEEL_TABLE_LOG_RUN_HPP
-#define KEEL_TABLE_LOG_RUN_HPP
+#ifndef KEEL_TABLE_SEALED_SEGMENT_READER_HPP
+#define KEEL_TABLE_SEALED_SEGMENT_READER_HPP
 
 // A segment of the log that takes no more records, served where it lies: its sorted index says where a key's versions are, and each
 // record is verified on every read. The index is on the disk (a sealed segment) or was made by a scan (what a crash left); where one
@@ -44,20 +44,20 @@
 namespace keel::inline v0::table {
 
 template <checksum_policy C, io::file_system Fs>
-class log_run {
+class sealed_segment_reader {
 public:
     using file_type = typename Fs::file;
 
     /// `of.index` says where the index on the disk is; where there is none, `scanned` is it.
-    log_run(Fs fs, wal::closed_segment of, std::shared_ptr<wal::sorted_index const> scanned,
-            std::shared_ptr<read_cache> cache, std::shared_ptr<damage_listener const> listener,
-            std::shared_ptr<open_file_list> open_files = std::make_shared<open_file_list>())
-        : log_run{std::make_shared<lazy_file<Fs> const>(std::move(fs), of.path, std::move(open_files)), std::move(of),
-                  std::move(scanned), std::move(cache), std::move(listener)} {}
+    sealed_segment_reader(Fs fs, wal::closed_segment of, std::shared_ptr<wal::sorted_index const> scanned,
+                          std::shared_ptr<read_cache> cache, std::shared_ptr<damage_listener const> listener,
+                          std::shared_ptr<open_file_list> open_files = std::make_shared<open_file_list>())
+        : sealed_segment_reader{std::make_shared<lazy_file<Fs> const>(std::move(fs), of.path, std::move(open_files)),
+                                std::move(of), std::move(scanned), std::move(cache), std::move(listener)} {}
     /// The same file as another run reads.
-    log_run(std::shared_ptr<lazy_file<Fs> const> file, wal::closed_segment of,
-            std::shared_ptr<wal::sorted_index const> scanned, std::shared_ptr<read_cache> cache,
-            std::shared_ptr<damage_listener const> listener)
+    sealed_segment_reader(std::shared_ptr<lazy_file<Fs> const> file, wal::closed_segment of,
+                          std::shared_ptr<wal::sorted_index const> scanned, std::shared_ptr<read_cache> cache,
+                          std::shared_ptr<damage_listener const> listener)
         : file_{std::move(file)}, of_{std::move(of)}, on_disk_{of_.index.value_or(format::segment_section{})},
           shape_{format::block_bytes(of_.segment_bytes), scanned ? scanned->entries.size() : of_.records},
           cache_{std::move(cache)}, listener_{std::move(listener)}, made_{std::move(scanned)} {
@@ -74,12 +74,12 @@ public:
     /// Whether it still stands under its name. Errors: not_found.
     [[nodiscard]] result<void> named() const { return file_->named(); }
     /// The same without the records behind `last`.
-    [[nodiscard]] std::shared_ptr<log_run const> up_to(lsn last) const {
+    [[nodiscard]] std::shared_ptr<sealed_segment_reader const> up_to(lsn last) const {
         auto less = of_;
         for (auto& r : less.counted) r.last = std::min(r.last, last);
         std::erase_if(less.counted, [](lsn_range const& r) { return r.empty(); });
         std::lock_guard const hold{m_};
-        auto out = std::make_shared<log_run>(file_, std::move(less), made_, cache_, listener_);
+        auto out = std::make_shared<sealed_segment_reader>(file_, std::move(less), made_, cache_, listener_);
         out->unknown_ = unknown_;
         return out;
     }
@@ -91,7 +91,7 @@ public:
     /// newer.
     [[nodiscard]] result<bool> find(std::string_view key, std::uint64_t hash, lsn snapshot, read_version& into,
                                     lsn than = {}) const {
-        probe one{*this, key, snapshot};
+        lookup one{*this, key, snapshot};
         return one.locate(hash) ? one.finish(into, than) : false;
     }
     /// Whether a key may have a version here: the filter does not deny it. `hash`: the key's filter_hash.
@@ -108,7 +108,7 @@ public:
     /// About how many bytes of the segment belong to keys from `from` on and in front of `to`; no bound: to the end. Reads the index only.
     [[nodiscard]] result<std::uint64_t> bytes_between(std::optional<std::string> const& from,
                                                       std::optional<std::string> const& to) const {
-        walker at{*this};
+        index_reader at{*this};
         std::uint64_t begin = 0;
         auto end = shape_.entries;
         if (from) {
@@ -127,9 +127,9 @@ private:
     static constexpr std::size_t first_look_bytes = 256; // most records are shorter: one copy brings all of it
 
     /// Looks entries up; holds the block it read last.
-    class walker {
+    class index_reader {
     public:
-        explicit walker(log_run const& run) noexcept : run_{&run} {}
+        explicit index_reader(sealed_segment_reader const& run) noexcept : run_{&run} {}
 
         [[nodiscard]] std::string const& common() const noexcept {
             auto const* heap = run_->heap_.load(std::memory_order_acquire);
@@ -182,25 +182,25 @@ private:
         }
 
         /// Entries that have the prefix of a key: [first, last). Where there are none, both are where they would stand.
-        struct stretch {
+        struct index_range {
             std::uint64_t first;
             std::uint64_t last;
         };
-        result<stretch> equal_prefixes(std::string_view key) {
+        result<index_range> equal_prefixes(std::string_view key) {
             KEEL_TRY(run_->ready_index());
             auto const n = run_->shape_.entries;
             auto const& shared = common();
             if (auto const order = key.substr(0, shared.size()).compare(shared); order != 0)
-                return order < 0 ? stretch{0, 0} : stretch{n, n};
+                return order < 0 ? index_range{0, 0} : index_range{n, n};
             auto const prefix = format::key_prefix(key, shared.size());
             KEEL_TRY_LET(first, lower_bound_of_prefix(prefix));
             KEEL_TRY_LET(last, end_of_prefix(first, prefix));
-            return stretch{first, last};
+            return index_range{first, last};
         }
         /// Where entries go that cannot be read, if they may be in front of what is looked for and may be behind it.
         enum class unread : std::uint8_t { behind, in_front };
-        /// The first entry of the stretch that is not in front of (key, at): what the prefix does not tell apart, the records do.
-        result<std::uint64_t> lower_bound(stretch alike, std::string_view key, lsn at, read_version& scratch,
+        /// The first entry of the index_range that is not in front of (key, at): what the prefix does not tell apart, the records do.
+        result<std::uint64_t> lower_bound(index_range alike, std::string_view key, lsn at, read_version& scratch,
                                           unread go = unread::behind) {
             auto low = alike.first;
             auto high = alike.last;
@@ -280,7 +280,7 @@ private:
             auto const order = v.key.compare(key);
             return order < 0 || (order == 0 && v.at > at);
         }
-        result<std::uint64_t> lower_bound_of_readable(stretch alike, std::string_view key, lsn at,
+        result<std::uint64_t> lower_bound_of_readable(index_range alike, std::string_view key, lsn at,
                                                       read_version& scratch, unread go) {
             auto low = alike.first; // behind the last one that is known to be in front
             for (auto i = alike.first; i < alike.last; ++i) {
@@ -384,7 +384,7 @@ private:
             return format::read_index_entry(block_.data() + (i - begin_) * format::index_entry_bytes);
         }
 
-        log_run const* run_;
+        sealed_segment_reader const* run_;
         block_cache::block block_{};
         format::index_entry const* made_ = nullptr; ///< the index in memory, once there is one
         std::uint64_t begin_ = 0;                   ///< entries that are held: [begin_, begin_ + held_)
@@ -394,9 +394,9 @@ private:
 public:
     /// One look-up in steps, each of which asks for the memory of the next one: several side by side wait for it together. One thread's;
     /// run and key outlive it.
-    class probe {
+    class lookup {
     public:
-        probe(log_run const& of, std::string_view key, lsn snapshot) noexcept
+        lookup(sealed_segment_reader const& of, std::string_view key, lsn snapshot) noexcept
             : of_{&of}, key_{key}, snapshot_{snapshot}, at_{of} {}
 
         /// False: the key has no version here that is old enough.
@@ -467,11 +467,11 @@ public:
             return found;
         }
 
-        log_run const* of_;
+        sealed_segment_reader const* of_;
         std::string_view key_;
         lsn snapshot_;
-        walker at_;
-        std::optional<typename walker::stretch> alike_{};
+        index_reader at_;
+        std::optional<typename index_reader::index_range> alike_{};
     };
 
     /// Walks the versions that count, by key and the newest first, in either direction; or of each key the newest one that counts and is not
@@ -479,7 +479,8 @@ public:
     /// trouble and not valid: damaged() says what it cannot give, and either of the two calls behind that goes on.
     class cursor {
     public:
-        explicit cursor(std::shared_ptr<log_run const> of, lsn snapshot = lsn_max, versions which = versions::all)
+        explicit cursor(std::shared_ptr<sealed_segment_reader const> of, lsn snapshot = lsn_max,
+                        versions which = versions::all)
             : of_{std::move(of)}, at_{*of_}, snapshot_{std::min(snapshot, of_->newest())}, which_{which} {}
 
         void seek(std::string_view key) { start(key, false); }
@@ -505,7 +506,7 @@ public:
         [[nodiscard]] version current() const noexcept { return now_.what; }
         [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
 
-        [[nodiscard]] std::shared_ptr<log_run const> const& source() const noexcept { return of_; }
+        [[nodiscard]] std::shared_ptr<sealed_segment_reader const> const& source() const noexcept { return of_; }
         /// While it is in trouble: between which keys.
         [[nodiscard]] damaged_range damaged() {
             switch (where_) {
@@ -538,7 +539,7 @@ public:
             trouble_.reset();
             auto const alike = at_.equal_prefixes(key);
             if (!alike) return fail(alike.error(), stuck::everywhere);
-            auto const unread = before ? walker::unread::in_front : walker::unread::behind;
+            auto const unread = before ? index_reader::unread::in_front : index_reader::unread::behind;
             auto const from = at_.lower_bound(*alike, key, lsn_max, now_, unread);
             if (!from) return fail(from.error(), stuck::everywhere);
             i_ = front_ = *from;
@@ -636,8 +637,8 @@ public:
             valid_ = false;
         }
 
-        std::shared_ptr<log_run const> of_;
-        walker at_;
+        std::shared_ptr<sealed_segment_reader const> of_;
+        index_reader at_;
         static constexpr std::uint64_t steps_ahead = 12;
         static constexpr std::size_t look_bytes_min = 64;
         static constexpr unsigned unseen_in_a_row = 4; ///< entries, before it is found out how many more there are
@@ -683,7 +684,7 @@ private:
             auto const room = of_.end - offset;
             seen = look(offset, room, expected, into);
             if (seen.state != format::frame_state::intact) {
-                KEEL_TRY_LET(again, look_again(offset, room, into));
+                KEEL_TRY_LET(again, reread_uncached(offset, room, into));
                 seen = again;
             }
         }
@@ -713,8 +714,8 @@ private:
         return format::read_frame<C>(bytes, place);
     }
     /// Once more, exactly the frame's bytes and past the page cache, before a mismatch is believed.
-    [[nodiscard]] result<format::frame_view> look_again(std::uint64_t offset, std::uint64_t room,
-                                                        read_version& into) const {
+    [[nodiscard]] result<format::frame_view> reread_uncached(std::uint64_t offset, std::uint64_t room,
+                                                             read_version& into) const {
         format::frame_place const place{of_.salt, offset};
         auto bytes = into.bytes.room(format::frame_header_bytes);
         KEEL_TRY(read_medium(offset, bytes));
