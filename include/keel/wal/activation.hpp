@@ -2,12 +2,13 @@
 #ifndef KEEL_WAL_ACTIVATION_HPP
 #define KEEL_WAL_ACTIVATION_HPP
 
-// Making a prepared segment the active one, in three steps. prepare() gets file, mapping and memory: it may fail or throw, nothing has
-// changed, and the segment stays prepared. write() puts header and first frames into the file: after a failure that file is not used
-// again, because some of it may be there. install() cannot fail.
+// Makes a prepared segment the active one, in three steps.
+//   prepare()  opens the file, the mapping and the memory. It may fail or throw; then nothing has changed and the segment stays prepared
+//   write()    writes the header and the first frames. After a failure this file is not used again, because a part of them may be in it
+//   install()  makes the segment the active one. It cannot fail
 //
-// What is on the disk: the segment's name and its registration were durable before (wal/segment_pool.hpp). Its header is synced with the first
-// group, in the same file, so nothing in it is acknowledged before.
+// On the disk: the segment's name and its registration are durable before activation (wal/segment_pool.hpp). The header and the first group
+// are in the same file and are synced together. So no record of the segment is acknowledged before the header is durable.
 
 #include <keel/error.hpp>
 #include <keel/format/segment_header.hpp>
@@ -31,9 +32,10 @@ public:
     using leader = typename State::leader;
     static constexpr bool mapped = State::mapped;
 
-    /// `previous`: what the header says of the segment before. `first`: the first LSN it takes. `void_from`: LSNs from there on count in no
-    /// segment before this one; none: all count. `wanted`: what it must have room for. Records that are staged from here on lie in it. Throws
-    /// std::bad_alloc.
+    /// Opens the segment that is activated next. `previous`: the link to the segment before, as the header stores it. `first`: the first
+    /// LSN of the segment. `void_from`: this LSN and all above it no longer count in any older segment; lsn{}: all of them count. `wanted`:
+    /// the room that the segment must have. `from`: whether a full disk may be relieved by the reserve. Records that are staged after this
+    /// call belong to the new segment. Throws std::bad_alloc.
     [[nodiscard]] static result<activation> prepare(State& of, leader&, format::segment_link const& previous, lsn first,
                                                     lsn void_from, segment_demand const& wanted, space_policy from) {
         KEEL_TRY_LET(next, of.pool.first_ready(wanted, from));
@@ -64,14 +66,15 @@ public:
     }
 
     [[nodiscard]] segment_type& segment() noexcept { return *fresh_; }
-    /// What is written first: a mark, and what the caller adds.
+    /// The first frames of the segment: a start mark, then the frames that the caller adds.
     [[nodiscard]] frame_group& group() noexcept { return group_; }
-    /// What the catalog learns when it is installed, beside the segment itself.
+    /// The catalog update that install() commits. It contains the new segment; the caller may add changes to other segments.
     [[nodiscard]] catalog::update& listing() noexcept { return listing_; }
 
-    /// Header and group are in the file; with `synced` they survive power loss, too.
+    /// Writes the header. With `synced`, also writes the group and syncs both, so that they survive power loss. Without `synced`, the
+    /// mapped path stores the group; the written path leaves the group to install(), which makes it pending.
     [[nodiscard]] result<void> write(leader&, bool synced) {
-        of_->pool.take_first_ready(); // whatever becomes of it: nothing else is written to this file
+        of_->pool.take_first_ready(); // even if the write fails: nothing else is written to this file
         KEEL_TRY(fresh_->write_header(header()));
         if (synced || !mapped) {
             if (synced) {
@@ -82,7 +85,7 @@ public:
         }
         return fresh_->store(group_);
     }
-    /// `synced`: as it was written.
+    /// Makes the segment the active one. `synced`: the value that write() got. Precondition: write() succeeded.
     void install(leader&, bool synced) noexcept {
         auto& s = *of_;
         s.active = std::move(fresh_);
@@ -120,7 +123,7 @@ private:
         h.previous = fresh_->previous();
         return h;
     }
-    /// As readers find it.
+    /// The segment as the catalog lists it for readers.
     [[nodiscard]] catalog_part part() const {
         return {.id = fresh_->id(),
                 .place = fresh_->id(),

@@ -2,14 +2,14 @@
 #ifndef KEEL_WAL_ACTIVE_SEGMENT_HPP
 #define KEEL_WAL_ACTIVE_SEGMENT_HPP
 
-// The segment that is written to: where its frames end, what was encoded for it, what of it is synced, and how it is sealed. Everything that
-// is true of one segment only lives here, so that nothing said of a segment can end up in the state of the next one.
+// The active segment: where its frames end, which frames were encoded for it, which of them are synced, and how it is sealed. State that
+// belongs to one segment is kept only here. So the state of one segment cannot be mistaken for the state of the next one.
 //
-// Encoding has two steps: reserve() may throw and changes nothing, encode() cannot fail. Frames are encoded into a group (wal/group.hpp); the
-// write path brings the group's bytes into the file.
+// Encoding has two steps. reserve() may throw and then changes nothing; encode() cannot fail. Frames are encoded into a group
+// (wal/group.hpp). The write path writes the bytes of the group to the file.
 //
-// Thread rules: the writer's mutex, except for write(), store() and sync(), which the leader calls without it: they read `file` and `mapping`
-// only, which do not change.
+// Thread rules: calls need the writer's mutex, with two exceptions. The leader calls write(), store() and sync() without it: they use only
+// `file_` and `mapping_`, which do not change. wal/sealing.hpp calls write_seal() without it, for a segment that is no longer active.
 
 #include <keel/error.hpp>
 #include <keel/format/index.hpp>
@@ -34,30 +34,30 @@
 
 namespace keel::inline v0::wal {
 
-/// How many of the records have a key: those that an index has.
+/// The number of records with a key. Only records with a key are in an index.
 [[nodiscard]] inline std::uint64_t keyed_in(std::span<operation const> batch) noexcept {
     return static_cast<std::uint64_t>(
         std::ranges::count_if(batch, [](operation const& op) { return op.type != format::frame_type::message; }));
 }
 
-/// The most bytes of frames that one batch may take: a fresh segment has room for it, a mark before it and a mark after it.
+/// The largest batch, in bytes of frames. A fresh segment has room for this batch, a mark before it and a mark after it.
 [[nodiscard]] constexpr std::uint64_t batch_bytes_max_of(std::uint64_t segment_bytes) noexcept {
     return format::frames_limit(segment_bytes) - format::frames_begin(segment_bytes) -
            2 * format::frame_bytes(format::mark_bytes);
 }
-/// The most bytes that a record, of key and value, may have.
+/// The largest record, in bytes of key plus value.
 [[nodiscard]] constexpr std::uint64_t record_bytes_max_of(std::uint64_t segment_bytes) noexcept {
     auto const frame = batch_bytes_max_of(segment_bytes) / format::frame_alignment * format::frame_alignment;
     return frame - format::frame_header_bytes;
 }
 
-/// A segment that was sealed, for whoever reads it back.
+/// A sealed segment that is to be read back.
 template <class File>
 struct sealed_segment {
     closed_segment what{};
     format::segment_seal seal{};
-    std::optional<File> file{};           ///< the one it was written through
-    std::shared_ptr<void const> pinned{}; ///< while it is held the file is not recycled
+    std::optional<File> file{};           ///< the handle through which it was written
+    std::shared_ptr<void const> pinned{}; ///< the file is not recycled while this is held
 };
 
 template <class Config>
@@ -69,7 +69,7 @@ public:
     using mapping_type = typename fs_type::mapping;
     static constexpr bool mapped = Config::durability::path == write_path::mapped;
 
-    /// A segment is as large as the policy says, or smaller (wal/segment_growth.hpp); all of them have the same blocks.
+    /// A segment has the policy's size or a smaller one (wal/segment_growth.hpp). The block size is the same for all of these sizes.
     static constexpr std::uint64_t bytes_max = Config::segment_bytes;
     static constexpr std::uint64_t block = format::block_bytes(bytes_max);
     static_assert(block == format::block_bytes(smallest_segment(bytes_max)));
@@ -77,7 +77,7 @@ public:
     static constexpr std::uint64_t mark_room = format::frame_bytes(format::mark_bytes);
     static constexpr std::uint64_t batch_bytes_max = batch_bytes_max_of(bytes_max);
 
-    /// What a header says when the segment becomes active.
+    /// The values that the header gets when the segment becomes active.
     struct origin {
         segment_id id{};
         std::uint64_t salt = 0;
@@ -97,7 +97,7 @@ public:
 
     [[nodiscard]] segment_id id() const noexcept { return from_.id; }
     [[nodiscard]] std::uint64_t salt() const noexcept { return from_.salt; }
-    /// Size of the file, and where its frames end at the latest.
+    /// bytes(): the size of the file. limit(): the largest offset at which frames may end.
     [[nodiscard]] std::uint64_t bytes() const noexcept { return from_.bytes; }
     [[nodiscard]] std::uint64_t limit() const noexcept { return format::frames_limit(from_.bytes); }
     [[nodiscard]] lsn first() const noexcept { return from_.first; }
@@ -105,34 +105,35 @@ public:
     [[nodiscard]] format::segment_link const& previous() const noexcept { return from_.previous; }
     [[nodiscard]] std::uint64_t created_ns() const noexcept { return from_.now_ns; }
     [[nodiscard]] std::string const& path() const noexcept { return file_.path(); }
-    /// Offset behind the last frame that was encoded.
+    /// The offset behind the last encoded frame.
     [[nodiscard]] std::uint64_t end() const noexcept { return end_; }
     [[nodiscard]] std::uint64_t records() const noexcept { return records_; }
-    /// A sync of it has returned: its header is on the disk.
+    /// True after a sync of this segment has returned. The header is on the disk then.
     [[nodiscard]] bool is_synced() const noexcept { return synced_; }
-    /// Offset of the newest index frame in the file; 0: there is none.
+    /// The offset of the newest index frame in the file; 0 if there is none.
     [[nodiscard]] std::uint64_t newest_index() const noexcept { return newest_index_; }
-    /// The index of its keys is not made any more: their memory, for the next segment.
+    /// Ends the collection of keys and returns its memory, for use by the next segment.
     [[nodiscard]] index_builder give_memory() noexcept { return chunks_.give_memory(); }
-    /// It is sealed: its file, for whoever reads it back. Nothing else may be done with this object afterwards.
+    /// Returns the file of a sealed segment, so that it can be read back. Nothing else may be done with this object afterwards.
     [[nodiscard]] file_type give_file() noexcept { return std::move(file_); }
 
     // ---- room ---------------------------------------------------------------------------------------------------------------
 
-    /// Whether so many more bytes leave room for a closing mark and for what sealing needs. A segment's first batch may take the room of
-    /// the index: without one it is found by a scan.
+    /// Whether `bytes` more of frames, with `keyed` more keys, leave room for a closing mark and for sealing. The first batch of a segment
+    /// may take the room of the index. That segment gets no index, and readers scan it.
     [[nodiscard]] bool has_room(std::uint64_t bytes, std::uint64_t keyed) const noexcept {
         auto const after = end_ + bytes;
         if (records_ == 0) return after - mark_room <= limit();
         return after + mark_room <= limit() && format::index_fits(after + mark_room, keyed_ + keyed, from_.bytes);
     }
-    /// So much of it is used that the next one should be larger.
+    /// At least half of the file is used. The next segment should then be larger.
     [[nodiscard]] bool is_half_full() const noexcept { return end_ >= bytes() / 2; }
-    /// It has no record yet, and more than the mark that every segment begins with.
+    /// The segment has no record yet, but it has more than the mark that every segment begins with.
     [[nodiscard]] bool has_spare_mark() const noexcept { return records_ == 0 && end_ > frames_begin + mark_room; }
-    /// Room for a closing mark, which needs no more behind it.
+    /// There is room for a closing mark. No frame follows a closing mark, so nothing behind it needs room.
     [[nodiscard]] bool has_room_to_close() const noexcept { return end_ + mark_room <= limit(); }
-    /// Bytes from the last frame to where a mark shares no block with it: a filler frame that long goes in between.
+    /// The size of the filler frame that moves the next mark to a new block, so that the mark shares no block with earlier frames; 0 if no
+    /// filler is needed.
     [[nodiscard]] std::uint64_t bytes_to_next_block() const noexcept {
         auto const gap = format::rounded_up(end_, block) - end_;
         return gap == 0 || gap >= format::frame_header_bytes ? gap : gap + block;
@@ -140,14 +141,15 @@ public:
 
     // ---- encoding -----------------------------------------------------------------------------------------------------------
 
-    /// Memory for a batch in `to`, and for its keys. Throws std::bad_alloc, and nothing has changed.
+    /// Reserves memory for a batch in `to`, and for its keys. Throws std::bad_alloc; nothing has changed then.
     void reserve(frame_group& to, std::span<operation const> batch) {
         std::size_t key_bytes = 0;
         for (auto const& op : batch) key_bytes += op.key.size();
         to.reserve_more(frame_bytes_of(batch), 1);
         chunks_.reserve_more(batch.size(), key_bytes);
     }
-    /// Encodes a batch whose first operation takes `at`. Its memory was reserved.
+    /// Encodes a batch. Its first operation gets LSN `at`. `durable`: the durable LSN, which each frame stores as its mark. Precondition:
+    /// reserve().
     void encode(frame_group& to, std::span<operation const> batch, lsn at, lsn durable) noexcept {
         chunks_.add(to.end(), encoder_.delta_of(at), batch);
         encoder_.put_batch(to, batch, at, durable);
@@ -155,7 +157,8 @@ public:
         keyed_ += keyed_in(batch);
         end_ = to.end();
     }
-    /// The same for one record of a segment that was given up; `begins` and `ends` its batch as its flags say.
+    /// The same two steps for one record of an earlier segment that is written again. The flags of the record tell whether it begins or
+    /// ends its batch.
     void reserve_again(frame_group& to, format::frame_view const& frame) {
         to.reserve_more(frame.bytes(), 1);
         chunks_.reserve_more(1, frame.key().size());
@@ -171,7 +174,8 @@ public:
         keyed_ += frame.header.type != format::frame_type::message;
         end_ = to.end();
     }
-    /// Encodes a mark; `last`: the LSN taken last. Throws std::bad_alloc, and nothing has changed. Gives the durable LSN that it names.
+    /// Encodes a mark. `last`: the newest LSN that was taken. Returns the durable LSN that the mark stores. Throws std::bad_alloc; nothing
+    /// has changed then.
     lsn encode_mark(frame_group& to, format::mark_kind kind, lsn last, lsn durable, std::uint64_t now_ns) {
         to.reserve_more(mark_room, 0);
         format::mark const m{.at = last,
@@ -188,8 +192,8 @@ public:
         end_ = to.end();
         return m.durable;
     }
-    /// Fills the rest of the block with a mark frame that says nothing, so that what comes next shares no block with the records so far.
-    /// Readers step over it. Throws std::bad_alloc, and nothing has changed.
+    /// Fills the rest of the block with an empty mark frame. The next frame then shares no block with the records so far. Readers skip the
+    /// filler. Throws std::bad_alloc; nothing has changed then.
     void encode_filler(frame_group& to, lsn last, lsn durable) {
         auto const gap = bytes_to_next_block();
         if (gap == 0) return;
@@ -206,7 +210,7 @@ public:
     [[nodiscard]] bool index_is_due() const noexcept { return chunks_.due(end_); }
     [[nodiscard]] std::uint64_t index_bytes() const noexcept { return chunks_.frame_bytes(); }
     void index_no_more_chunks() noexcept { chunks_.stop(); }
-    /// Encodes the index of the chunk that is full. Throws std::bad_alloc, and nothing has changed.
+    /// Encodes the index of the chunk that is full. Throws std::bad_alloc; nothing has changed then.
     void encode_index(frame_group& to, lsn last, lsn durable) {
         auto const offset = to.end();
         auto const index = chunks_.make_index(offset);
@@ -226,8 +230,8 @@ public:
         return file_.write(format::second_header_offset(from_.bytes), bytes);
     }
     [[nodiscard]] result<void> write(frame_group const& group) { return file_.write(group.offset, group.bytes); }
-    /// Stores the group into the mapping, or, if it is large, writes it to the file that is mapped; its first tag last: a killed process
-    /// leaves all of the group's frames reachable or none.
+    /// Puts the group into the mapped file. A small group is stored into the mapping; a large group is written to the file. The tag of the
+    /// first frame is stored last. So a killed process leaves either all frames of the group reachable or none.
     [[nodiscard]] result<void> store(frame_group const& group) {
         auto const bytes = byte_view{group.bytes};
         auto const rest = bytes.subspan(4);
@@ -235,23 +239,24 @@ public:
         else KEEL_TRY(mapping_->store(group.offset + 4, rest));
         return mapping_->publish(group.offset, format::load<std::uint32_t>(bytes.data()));
     }
-    /// Why a store failed, as far as the file can tell: a mapping gives one signal for a bad sector and for a full disk.
+    /// Returns the probable cause of a failed store; `seen` is the error of the store. A mapping gives the same signal for a bad sector and
+    /// for a full disk. So this asks the file which of the two it is.
     [[nodiscard]] error why_store_failed(frame_group const& group, error seen) {
-        if (group.bytes.size() >= written_from) return seen; // it was a write, which says why
+        if (group.bytes.size() >= written_from) return seen; // it was a write, and a write tells the cause
         auto const status = file_.status();
-        if (!status || status->size != bytes()) return seen; // cut short: a write would make it grow
+        if (!status || status->size != bytes()) return seen; // the file was cut short: the write below would extend it
         auto const again = file_.write(group.offset + 4, byte_view{group.bytes}.subspan(4));
         return again || again.error().code != errc::no_space ? seen : again.error();
     }
-    /// All that was written or stored survives power loss once it returns.
+    /// After this returns, all bytes that were written or stored survive power loss.
     [[nodiscard]] result<void> sync() {
         if constexpr (mapped) return mapping_->sync();
         else return file_.sync();
     }
-    /// All that was written survives power loss once it returns.
+    /// After this returns, all bytes that were written to the file survive power loss.
     [[nodiscard]] result<void> sync_file() { return file_.sync(); }
-    /// Mapped path: bytes that were stored are handed to the disk little by little, where the file system can, so that ending the segment
-    /// waits for its last part only.
+    /// Mapped path: tells the file system, if it can use the hint, that stored bytes may go to the disk. So the end of the segment waits
+    /// only for its last part.
     void begin_sync() noexcept {
         if constexpr (requires { file_.begin_sync(*mapping_, end_, end_); }) {
             if (end_ - handed_over_ < hand_over_bytes) [[likely]]
@@ -261,25 +266,28 @@ public:
             handed_over_ = upto;
         }
     }
-    /// The group is in the file.
+    /// Notes that the group is in the file.
     void is_in_file(frame_group const& group) noexcept {
         if (group.index_at != 0) newest_index_ = group.index_at;
         if constexpr (mapped) follow_block(group);
     }
 
-    // ---- what a failed sync may cost --------------------------------------------------------------------------------------------
+    // ---- after a failed sync ----------------------------------------------------------------------------------------------------
 
-    /// Mapped path: where the first batch begins that touches the block in which the newest batch ends. Taken before a sync; what that sync
-    /// made durable ends there.
+    /// Mapped path: the start of the first batch that touches the block in which the newest batch ends. The caller reads it before a sync
+    /// and gives it to note_synced() afterwards, because the bytes made durable by that sync end in this block.
     [[nodiscard]] std::uint64_t newest_block_batch() const noexcept { return newest_block_batch_; }
-    /// A sync returned that covers everything up to there.
+    /// Notes that a sync has returned. `block_batch`: newest_block_batch() from before the sync. The written path gives 0 and does not use
+    /// it.
     void note_synced(std::uint64_t block_batch) noexcept {
         synced_ = true;
         durable_block_batch_ = block_batch;
     }
-    /// Mapped path: where the first batch begins that shares a block with what was last synced.
+    /// Mapped path: the start of the first batch that shares a block with the last synced bytes. Fail-over writes the records from here on
+    /// again.
     [[nodiscard]] std::uint64_t unsafe_from() const noexcept { return std::max(durable_block_batch_, frames_begin); }
-    /// Mapped path: the bytes [unsafe_from(), end), as far as they can be read; the memory that was stored to was the page cache.
+    /// Mapped path: the bytes [unsafe_from(), end), or an empty group if they cannot be read. They were stored into the page cache, which a
+    /// failed sync may have dropped.
     [[nodiscard]] frame_group read_back(std::uint64_t end) const {
         frame_group all;
         all.reset(unsafe_from());
@@ -290,7 +298,7 @@ public:
 
     // ---- sealing ----------------------------------------------------------------------------------------------------------------
 
-    /// `last`: the last LSN in it.
+    /// Returns the seal of this segment. `last`: its last LSN.
     [[nodiscard]] format::segment_seal seal(lsn last) const noexcept {
         format::segment_seal s{.id = from_.id,
                                .salt = from_.salt,
@@ -303,7 +311,7 @@ public:
         s.chain = format::chain_value<C>(from_.previous.chain, s);
         return s;
     }
-    /// Writes index, filter and footer, and syncs. All frames are durable already. Gives the segment as its readers know it.
+    /// Writes index, filter and footer, then syncs. Precondition: all frames are durable. Returns the segment in the form that readers use.
     [[nodiscard]] result<closed_segment> write_seal(format::segment_seal const& seal) {
         closed_segment closed{.id = seal.id,
                               .path = path(),
@@ -323,7 +331,8 @@ public:
         return closed;
     }
 
-    /// Its seal is in the manifest, and it is not recycled: blocks that the seal did not use go back to the disk where the file system can.
+    /// Gives the blocks that the seal did not use back to the disk, if the file system can do that. Precondition: the seal is in the
+    /// manifest, and the file is not recycled.
     void give_back_spare(format::segment_seal const& seal) {
         if constexpr (io::punches_holes<file_type>) {
             auto const spare = spare_blocks(seal, bytes());
@@ -333,12 +342,13 @@ public:
 
 private:
     static constexpr std::uint64_t chunk_bytes = format::aggregate_builder<C>::chunk_bytes;
-    /// Mapped path: bytes stored since the disk was last asked to write. The kernel writes back in pieces of a few MiB anyway.
+    /// Mapped path: begin_sync() gives its hint after this many stored bytes. The kernel writes back in pieces of a few MiB anyway.
     static constexpr std::uint64_t hand_over_bytes = 2 * MiB;
-    /// Mapped path: from so many bytes on one system call costs less than a page fault for each page. Both write the same page cache.
+    /// Mapped path: from this size on, one system call costs less than a page fault per page. Both ways write to the same page cache.
     static constexpr std::uint64_t written_from = std::min(8 * KiB, bytes_max / 8);
 
-    /// Index and filter are made of the keys as they were encoded: a reader that follows them verifies what it finds.
+    /// Builds index and filter from the keys as they were encoded, without reading them back. A reader verifies each record that it finds
+    /// through the index.
     result<void> write_index_of(closed_segment& what) {
         auto const& keys = chunks_.keys();
         if (keys.size() == 0 || keys.size() != what.records || !format::index_fits(what.end, what.records, bytes()))
@@ -370,14 +380,14 @@ private:
     std::uint64_t end_ = frames_begin;
     std::uint64_t handed_over_ = 0;
     std::uint64_t records_ = 0;
-    std::uint64_t keyed_ = 0; ///< of those, records that an index has
+    std::uint64_t keyed_ = 0; ///< the number of records with a key
     std::uint64_t first_time_ns_;
     std::uint64_t last_time_ns_;
     std::uint64_t marked_chunk_ = frames_begin / chunk_bytes;
     std::uint64_t newest_index_ = 0;
-    std::uint64_t newest_block_ = 0;                   ///< mapped path: the block in which the newest batch ends,
-    std::uint64_t newest_block_batch_ = frames_begin;  ///< the first batch that touches it,
-    std::uint64_t durable_block_batch_ = frames_begin; ///< and the same as of the last good sync
+    std::uint64_t newest_block_ = 0;                   ///< mapped path: the block in which the newest batch ends
+    std::uint64_t newest_block_batch_ = frames_begin;  ///< mapped path: start of the first batch that touches it
+    std::uint64_t durable_block_batch_ = frames_begin; ///< newest_block_batch_ as of the last good sync
     bool synced_ = false;
 };
 

@@ -2,16 +2,16 @@
 #ifndef KEEL_WAL_CATALOG_HPP
 #define KEEL_WAL_CATALOG_HPP
 
-// Which segment has which LSNs: what a reader of the log needs to know, kept up to date by the writer.
+// The catalog: which segment holds which LSNs. Readers of the log use it; the writer keeps it up to date.
 //
-// The writer changes it through an update: making one ready may throw and changes nothing, committing it cannot fail. So the catalog can
-// change after the disk has, and only then.
+// The writer changes the catalog through an update. Preparing an update may throw and changes nothing; committing it cannot fail. So the
+// catalog can change after the disk has changed, and never before.
 //
-// Thread rules: one mutex of its own, never held during I/O. One thread at a time makes updates (it has the writer's leadership), any
-// thread may retire a part meanwhile. A part that readers have does not change; a file that retention removed
-// while somebody reads it stays open in their hands, and is not recycled as long as they have it pinned.
+// Thread rules: the catalog has its own mutex, which is never held during I/O. One thread at a time makes updates: the holder of the
+// writer's leadership. Any thread may retire a part at the same time. A part that a reader holds does not change. Retention may remove the
+// file of such a part: the reader still has the file open, and the file is not recycled while the reader pins the part.
 //
-// Looking an LSN up takes time in the logarithm of the number of ranges, however many losses have made of the log.
+// Looking up an LSN takes logarithmic time in the number of ranges, even if losses have split the log into many ranges.
 
 #include <keel/format/segment_header.hpp>
 #include <keel/types.hpp>
@@ -33,17 +33,18 @@ struct catalog_part {
     segment_id place{};
     std::string path{};
     std::uint64_t salt = 0;
-    lsn first{};                      ///< LSN deltas count from here
+    lsn first{};                      ///< first LSN of the segment; LSN deltas count from it
     std::uint64_t begin = 0;          ///< offset of the first frame
-    std::uint64_t limit = 0;          ///< frames end here at the latest
-    bool open = false;                ///< still written to: records up to visible() are there
-    std::vector<lsn_range> counted{}; ///< in LSN order
+    std::uint64_t limit = 0;          ///< the largest offset at which frames may end
+    bool open = false;                ///< still written to: it has the records up to visible()
+    std::vector<lsn_range> counted{}; ///< LSNs that count, in order
     bool sealed = false;
-    format::segment_link link{};       ///< what the header behind it says of it; id 0: not known, or still open
-    std::shared_ptr<void const> pin{}; ///< shared by all copies of this part: alive while somebody reads
+    format::segment_link link{};       ///< as the next segment's header stores it; id 0: not known, or still open
+    std::shared_ptr<void const> pin{}; ///< shared by all copies of this part; alive while a reader has one
 };
 
-/// What the segment behind a part that takes no more records says of it, or would. Id 0: nothing of it counts, and nobody does.
+/// The link that the next segment's header stores, or would store, for a part that takes no more records. Id 0: no LSN of the part counts,
+/// so no header links to it.
 [[nodiscard]] inline format::segment_link link_of(catalog_part const& p) noexcept {
     if (p.link.id || p.counted.empty()) return p.link;
     return {.id = p.id,
@@ -55,9 +56,9 @@ struct catalog_part {
 
 class catalog {
     struct slot {
-        std::shared_ptr<catalog_part const> part{}; ///< readers may hold the one before
+        std::shared_ptr<catalog_part const> part{}; ///< readers may still hold an older version
     };
-    /// LSNs from a key of the map to `last`, and the part they are read from.
+    /// A range of LSNs, from the key in the map to `last`, and the part from which they are read.
     struct piece {
         lsn last{};
         std::shared_ptr<slot> of{};
@@ -69,12 +70,12 @@ class catalog {
 public:
     enum seal_state : std::uint8_t { with_seal, without_seal };
 
-    /// Several changes that take effect together. Making them ready may throw std::bad_alloc, and then the catalog is as before.
+    /// Several changes that take effect together. Preparing them may throw std::bad_alloc; the catalog is unchanged then.
     class update {
     public:
         explicit update(catalog& of) : of_{&of} {}
 
-        /// Behind the parts there are. LSNs that an older part has, too, are read from this one from then on.
+        /// Adds a part behind all existing parts. If an older part has some of the same LSNs, they are read from the new part from then on.
         void add(catalog_part part) {
             part.pin = std::make_shared<char>();
             auto fresh = std::make_shared<slot>();
@@ -90,9 +91,9 @@ public:
             std::lock_guard const hold{of_->m_};
             of_->parts_.reserve(of_->parts_.size() + added_.size());
         }
-        /// The segment takes no more records; those after `last` are elsewhere or nowhere.
+        /// The segment takes no more records. Records after `last` are no longer read from it.
         void close(lsn last, format::segment_link const& link) { close(last, link, with_seal); }
-        /// `seal`: whether one that was rolled is sealed, too.
+        /// `seal`: whether a segment that ended as `rolled` has its seal.
         void close(lsn last, format::segment_link const& link, seal_state seal) {
             auto* const p = change(link.id, last);
             if (p == nullptr) return;
@@ -101,7 +102,7 @@ public:
             p->sealed = link.ended == format::segment_end::rolled && seal == with_seal;
             p->link = link;
         }
-        /// Its records after `last` are elsewhere.
+        /// Records after `last` are no longer read from this segment, because another segment has them.
         void trim(segment_id id, lsn last) { static_cast<void>(change(id, last)); }
 
         void commit() noexcept {
@@ -118,7 +119,8 @@ public:
         }
 
     private:
-        /// A copy of the part, which will take its place, without what is after `last`; nothing where there is no such part.
+        /// Returns a copy of the part without the LSNs after `last`. commit() puts the copy in the place of the part. Null if there is no
+        /// such part.
         [[nodiscard]] catalog_part* change(segment_id id, lsn last) {
             auto known = std::ranges::find(changed_, id, &catalog_part::id);
             if (known == changed_.end()) {
@@ -135,31 +137,31 @@ public:
         catalog* of_;
         std::vector<std::shared_ptr<catalog_part>> changed_{};
         std::vector<std::shared_ptr<slot>> added_{};
-        piece_map pieces_{}; ///< of the parts that are added
-        piece_map spare_{};  ///< one for each of these: it may part an older piece in two
+        piece_map pieces_{}; ///< the pieces of the added parts
+        piece_map spare_{};  ///< one node for each of these: a new range may split an old piece
         slot_map slots_{};
         pin_map pins_{};
     };
 
-    /// One part more, at once.
+    /// Adds one part at once.
     void add(catalog_part part) {
         update one{*this};
         one.add(std::move(part));
         one.commit();
     }
-    /// The part that has this LSN; who holds the returned pointer pins the segment.
+    /// The part that has this LSN, or null. The segment is pinned while the pointer is held.
     [[nodiscard]] std::shared_ptr<catalog_part const> find(lsn at) const {
         std::lock_guard const hold{m_};
         auto const here = at_or_behind(at);
         return here != pieces_.end() && here->first <= at ? here->second.of->part : nullptr;
     }
-    /// The first LSN at or behind `at` that any part has; 0 where none.
+    /// The first LSN at or after `at` that any part has; 0 if there is none.
     [[nodiscard]] lsn next_counted(lsn at) const {
         std::lock_guard const hold{m_};
         auto const here = at_or_behind(at);
         return here != pieces_.end() ? std::max(here->first, at) : lsn{};
     }
-    /// All parts, in the order of the log. Who holds them pins their segments.
+    /// All parts, in the order of the log. Their segments are pinned while the pointers are held.
     [[nodiscard]] std::vector<std::shared_ptr<catalog_part const>> all() const {
         std::lock_guard const hold{m_};
         std::vector<std::shared_ptr<catalog_part const>> out;
@@ -167,20 +169,21 @@ public:
         for (auto const& p : parts_) out.push_back(p->part);
         return out;
     }
-    /// About how many bytes of frames all parts have, a whole segment for the one that is written to.
+    /// The approximate number of bytes of frames in all parts. The active segment counts with its full size.
     [[nodiscard]] std::uint64_t bytes() const noexcept {
         std::lock_guard const hold{m_};
         std::uint64_t sum = 0;
         for (auto const& p : parts_) sum += p->part->limit - p->part->begin;
         return sum;
     }
-    /// Whether somebody still reads a part that was retired.
+    /// Whether a reader still holds a part that was retired.
     [[nodiscard]] bool pinned(segment_id id) const {
         std::lock_guard const hold{m_};
         auto const at = pins_.find(id);
         return at != pins_.end() && !at->second.expired();
     }
-    /// Forgets the part; who still reads it keeps it pinned. Cannot fail: it follows a manifest edit that was committed.
+    /// Removes the part. A reader that still holds the part keeps it pinned. Cannot fail, because it follows a manifest edit that was
+    /// committed.
     void retire(segment_id id) noexcept {
         std::lock_guard const hold{m_};
         std::erase_if(pins_, [](auto const& entry) { return entry.second.expired(); });
@@ -193,7 +196,7 @@ public:
     }
 
 private:
-    /// The piece that has this LSN, or else the first one behind it.
+    /// The piece that has this LSN, or else the first piece after it.
     [[nodiscard]] piece_map::const_iterator at_or_behind(lsn at) const noexcept {
         auto const behind = pieces_.upper_bound(at);
         if (behind != pieces_.begin() && std::prev(behind)->second.last >= at) return std::prev(behind);
@@ -203,7 +206,8 @@ private:
         auto const here = at_or_behind(r.first);
         return !r.empty() && here != pieces_.end() && here->first <= r.last;
     }
-    /// Takes these LSNs from the pieces that have them. `spare`: a piece for what may have to be parted in two.
+    /// Removes these LSNs from the pieces that have them. `spare`: nodes for pieces that must be split in two, so that no allocation can
+    /// fail here.
     void cut_out(lsn_range r, piece_map& spare) noexcept {
         auto at = pieces_.upper_bound(r.first);
         if (at != pieces_.begin() && std::prev(at)->second.last >= r.first) --at;
@@ -212,7 +216,7 @@ private:
             bool const ends_after = at->second.last > r.last;
             if (ends_after) {
                 auto rest = begins_before ? spare.extract(spare.begin()) : pieces_.extract(at);
-                if (rest.empty()) return; // does not happen: there is a spare one for each range
+                if (rest.empty()) return; // cannot happen: there is a spare node for each range
                 if (begins_before) rest.mapped() = at->second;
                 if (begins_before) at->second.last = r.first.before();
                 rest.key() = r.last.next();
@@ -223,7 +227,7 @@ private:
             at = begins_before ? std::next(at) : pieces_.erase(at);
         }
     }
-    /// Nobody is sent to this part for what is behind `last`.
+    /// LSNs after `last` are no longer read from this part.
     void forget_behind(slot const& of, lsn last) noexcept {
         for (auto const& r : of.part->counted) {
             if (r.last <= last) continue;
@@ -238,7 +242,7 @@ private:
     }
     void put_in_place(std::shared_ptr<catalog_part const> next) noexcept {
         auto const at = slots_.find(next->id);
-        if (at == slots_.end()) return; // retired meanwhile
+        if (at == slots_.end()) return; // the part was retired in the meantime
         forget_behind(*at->second, next->counted.empty() ? lsn{} : next->counted.back().last);
         at->second->part = std::move(next);
     }
@@ -251,7 +255,7 @@ private:
     mutable std::mutex m_;
     std::vector<std::shared_ptr<slot>> parts_{}; ///< in the order of the log
     slot_map slots_{};
-    piece_map pieces_{}; ///< no two have an LSN in common
+    piece_map pieces_{}; ///< no two pieces share an LSN
     pin_map pins_{};
 };
 

@@ -2,15 +2,16 @@
 #ifndef KEEL_WAL_FAIL_OVER_HPP
 #define KEEL_WAL_FAIL_OVER_HPP
 
-// After a failed write or sync the active segment is abandoned: never written, synced or sealed again. Everything from the first batch that
-// shares a block with durable bytes is encoded anew into a fresh segment, synced there, and only then acknowledged. If that fails too, writing
-// stops until resume(), and waiting callers are told outcome_unknown.
+// After a failed write or sync the active segment is abandoned: it is never written, synced or sealed again. All records from the first
+// batch that shares a block with durable bytes are encoded again into a fresh segment and synced there. Only then are they acknowledged. If
+// that fails too, writing stops until resume(), and waiting callers get outcome_unknown.
 //
-// On the written path the records come from memory. On the mapped path the memory was the page cache, which a failed sync marks clean and may
-// drop: the records are read back, and only what still verifies is taken. Accepted LSNs that can no longer be read are declared lost in the
-// manifest, durably, before anything behind them is acknowledged.
+// On the written path the records are still in memory. On the mapped path that memory is the page cache. A failed sync marks the page cache
+// clean and may drop it. So there the records are read back, and only records that verify are used. Accepted LSNs that can no longer be
+// read are declared lost in the manifest. The declaration is durable before any later record is acknowledged.
 //
-// A failure may be met a second time, by memory or descriptors that are refused: then nothing has changed but that writing has stopped.
+// The fail-over may fail as well, for example because memory or descriptors are refused. Then writing has stopped and nothing else has
+// changed.
 
 #include <keel/detail/guarded.hpp>
 #include <keel/error.hpp>
@@ -33,14 +34,14 @@
 
 namespace keel::inline v0::wal {
 
-/// Frames of a segment that takes no more.
+/// Frames of a segment that takes no more frames.
 struct old_frames {
     segment_id id{};
-    lsn first{}; ///< LSN deltas count from here
+    lsn first{}; ///< first LSN of the segment; LSN deltas count from it
     frame_group frames{};
 };
 
-/// Adds a batch of `from` to `to`.
+/// Adds a copy of batch `b`, which is in `from`, to `to`.
 inline void append_batch(frame_group& to, frame_group const& from, placed_batch const& b) {
     if (to.empty()) to.offset = b.begin;
     auto const bytes = byte_view{from.bytes}.subspan(static_cast<std::size_t>(b.begin - from.offset),
@@ -49,7 +50,8 @@ inline void append_batch(frame_group& to, frame_group const& from, placed_batch 
     to.bytes.insert(to.bytes.end(), bytes.begin(), bytes.end());
 }
 
-/// Finds the whole batches among bytes that were read from a segment; what does not verify is passed over.
+/// Finds the whole batches in bytes that were read from a segment, and adds them to `in.batches`. A frame that does not verify is skipped,
+/// and so is its batch.
 template <checksum_policy C>
 void find_batches(frame_group& in, std::uint64_t salt, lsn first) {
     std::optional<placed_batch> batch;
@@ -83,13 +85,14 @@ public:
 
     explicit fail_over(State& s) noexcept : s_{s} {}
 
-    /// Abandons the active segment because of `why` and writes what it had not made durable, and what shares a block with that, to a fresh
-    /// one. Errors: writing has stopped, and no caller whose records were waiting can be told that they are safe.
+    /// Abandons the active segment because of `why`. Writes to a fresh segment all records that are not durable, and the records that share
+    /// a block with them. Errors: writing has stopped, and no waiting caller can be told that its records are safe.
     result<void> abandon(leader& lead, error const& why) noexcept {
         auto old = std::move(s_.active);
         s_.store_failed.reset();
         s_.events.template push<observe::segment_abandoned>([&] { return observe::segment_abandoned{old->id(), why}; });
-        s_.accepted = s_.durable; // first of all: should this process die now, nobody may take these bytes for accepted
+        // First of all: if this process dies now, the next opening must not take these bytes for accepted records.
+        s_.accepted = s_.durable;
         s_.note();
         std::string lost;
         auto saved = keel::detail::guarded([&] { return write_elsewhere(lead, *old, lost); });
@@ -100,7 +103,7 @@ public:
             }));
             return {};
         }
-        // Twice: what is durable stays, nothing more is taken. What resume() needs is kept.
+        // The second attempt failed too. Durable records stay, no more records are taken, and the state that resume() needs is kept.
         s_.active = std::move(old);
         s_.pending.reset(0);
         s_.sink.unstage(0);
@@ -114,9 +117,9 @@ public:
         return saved;
     }
 
-    /// For resume(): what readers see and is not safe yet goes to a fresh segment, whose header voids all above it. On the written path that
-    /// is the durable part of the last block; on the mapped path also what was accepted, as far as it still verifies. After an error
-    /// nothing has changed.
+    /// For resume(). Writes all records that readers see and that are not safe yet to a fresh segment. Its header makes all LSNs above them
+    /// void. On the written path these are the durable records of the last block. On the mapped path they also include accepted records
+    /// that still verify. After an error nothing has changed.
     result<void> restart_after_visible(leader& lead) {
         s_.pending.reset(mapped ? s_.active->end() : 0);
         s_.in_flight.reset(0);
@@ -133,13 +136,13 @@ public:
         return done;
     }
 
-    /// Writes these records to a fresh segment under their LSNs and acknowledges them there; all after `link`'s last one are among them.
-    /// `void_from`: LSNs from there on are taken anew; none: no such. `says`: the same as its header has it. After an error, or an
-    /// exception, nothing has changed.
+    /// Writes these records to a fresh segment under the same LSNs and acknowledges them there. `link`: the link to the segment before; all
+    /// records after `link.last` are in `parts`. `void_from`: this LSN and all above it are taken again; lsn{}: none. `says`: the
+    /// `void_from` that the header stores. After an error or an exception nothing has changed.
     result<void> rewrite(leader& lead, format::segment_link const& link, std::vector<old_frames> const& parts,
                          lsn void_from, lsn says) {
         auto const was_durable = s_.durable;
-        // Where they leave no room for an index there is none: a larger segment may be more than the reserve pays for.
+        // Do not ask for room for an index: the reserve may not pay for a larger segment. Without an index the segment is scanned.
         segment_demand wanted{.frames = 2 * segment_type::mark_room};
         for (auto const& part : parts) wanted.frames += part.frames.bytes.size();
         KEEL_TRY_LET(
@@ -156,7 +159,7 @@ public:
         next.listing().close(link.last, link);
         KEEL_TRY(next.write(lead, true));
 
-        // Nothing from here on can fail.
+        // From here on nothing can fail.
         auto const last = std::max(out.last(), was_durable);
         s_.next = void_from ? void_from : std::max(s_.next, last.next());
         next.install(lead, true);
@@ -177,7 +180,7 @@ private:
         return rewrite_abandoned(lead, old, std::move(all), {});
     }
 
-    /// Frames of an abandoned segment from the first batch that shares a block with durable bytes, up to `last`.
+    /// The frames of an abandoned segment up to LSN `last`, from the first batch that shares a block with durable bytes.
     [[nodiscard]] frame_group unsafe_part(segment_type const& old, lsn last) const {
         frame_group all;
         auto const take = [&](frame_group const& g) {
@@ -200,7 +203,8 @@ private:
         return all;
     }
 
-    /// Only the mapped path has LSNs that were accepted and cannot be read back.
+    /// Declares lost the accepted LSNs that cannot be read back. Only the mapped path can have such LSNs. `told`: a text about them is
+    /// added to it.
     result<void> close_gaps(frame_group const& all, std::string& told) {
         if constexpr (mapped) {
             format::edit_builder edit;
@@ -233,7 +237,8 @@ private:
         return {};
     }
 
-    /// Writes the records of `all`, of a segment just abandoned, anew. As rewrite().
+    /// Writes again the records of `all`, which come from the segment `old` that was just abandoned. After an error or an exception: as
+    /// rewrite().
     result<void> rewrite_abandoned(leader& lead, segment_type const& old, frame_group all, lsn void_from) {
         auto const from = void_from ? void_from : s_.durable.next();
         auto const r = all.batches.empty() ? from : all.batches.front().range.first;
@@ -246,7 +251,7 @@ private:
                                         .ended = format::segment_end::abandoned};
         std::vector<old_frames> parts(1);
         parts[0] = {.id = old.id(), .first = old.first(), .frames = std::move(all)};
-        // A header that was never synced may be gone after a power loss: what it voids, the next one voids.
+        // If the old header was never synced, a power loss may remove it. So the new header makes the same LSNs void.
         return rewrite(lead, link, parts, void_from, void_from || old.is_synced() ? void_from : old.void_from());
     }
 

@@ -2,11 +2,11 @@
 #ifndef KEEL_WAL_FIRST_ACTIVATION_HPP
 #define KEEL_WAL_FIRST_ACTIVATION_HPP
 
-// What the first write after opening does before it: everything that recovery found and that counts is made durable, then a segment is
-// activated. Opening itself writes nothing, so this is where a crash ends. It also activates the segment after one that was sealed, where
-// a roll-over could not.
+// The work that the first write after opening does before it writes. It makes durable all records that recovery found and that count. Then
+// it activates a segment. Opening itself writes nothing, so the effects of a crash end here. Every later activation after a sealed segment
+// goes through this class as well.
 //
-// Each step is taken note of only after it has succeeded, so a write that fails here leaves the rest to the next one.
+// A step is marked as done only after it has succeeded. So if a write fails here, the next write continues with the remaining steps.
 
 #include <keel/error.hpp>
 #include <keel/format/segment_header.hpp>
@@ -36,8 +36,9 @@ public:
     first_activation(State& s, fail_over<State>& over, writer_start& start) noexcept
         : s_{s}, fail_over_{over}, start_{start} {}
 
-    /// Makes the log ready to take records. `wanted`: what the segment must have room for. Nothing behind the log's old end is acknowledged
-    /// before all of that is proven durable. Errors: the machine's; writing has stopped. Throws std::bad_alloc: the next write tries again.
+    /// Makes the log ready to take records. `wanted`: the room that the segment must have. Before a record behind the old end of the log is
+    /// acknowledged, all records up to the old end are proven durable. Errors: those of the machine; writing has stopped. Throws
+    /// std::bad_alloc; the next write tries again.
     result<void> run(leader& lead, segment_demand const& wanted) {
         KEEL_TRY(stop_unless(sync_unproven(), "the log's old end could not be synced: "));
         KEEL_TRY(stop_unless(adopt_files(), "the manifest could not be written: "));
@@ -52,7 +53,7 @@ public:
         s_.durable = std::max(s_.durable, start_.last);
         return activate(lead, wanted);
     }
-    /// The segment that was active takes no more, and `link` is what the next one says of it.
+    /// Notes that the active segment takes no more records. `link`: the link that the next header stores for it.
     void ended(format::segment_link const& link) noexcept {
         start_.previous = link;
         start_.voids_needed = false;
@@ -84,8 +85,8 @@ private:
         return file.sync();
     }
 
-    /// In LSN order; `end` is moved to where the newest segment's proven bytes end, if it is one of them. Where a fresh segment has no
-    /// room for all of them there are none: then the files they are in are synced, which is all that can be done.
+    /// Reads the tails, in LSN order. `end`: if the newest segment has a tail, it is set to the end of that segment's proven bytes. If a
+    /// fresh segment has no room for all tails, the result is empty and their files are synced instead. Nothing more can be done then.
     result<std::vector<old_frames>> read_tails(std::uint64_t& end) {
         struct found_batch {
             std::size_t tail;
@@ -127,12 +128,12 @@ private:
         }
         return out;
     }
-    /// The unproven records go to the fresh segment first, under their LSNs, and are durable there before anything else is.
-    /// `end`: of the newest of the old segments.
+    /// Writes the unproven records to the fresh segment under the same LSNs. They are durable there before any other record. `end`: the end
+    /// of the proven bytes in the newest old segment.
     result<void> rewrite_tails(leader& lead, std::vector<old_frames> const& parts, std::uint64_t end) {
         auto link = start_.previous;
         link.last = parts.front().frames.batches.front().range.first.before();
-        link.end = end; // nothing says that what lies behind it will stay
+        link.end = end; // frames behind it are not proven durable
         link.aggregate = 0;
         link.ended = format::segment_end::abandoned;
         auto done = fail_over_.rewrite(lead, link, parts, s_.next, s_.next);

@@ -2,7 +2,8 @@
 #ifndef KEEL_WAL_GROUP_HPP
 #define KEEL_WAL_GROUP_HPP
 
-// Frames on their way to the disk: encoded once, for one place in one segment, and kept until the block they end in is durable.
+// Frames on their way to the disk. They are encoded once, for one place in one segment. They are kept until the block in which they end is
+// durable.
 
 #include <keel/format/frame.hpp>
 #include <keel/format/mark.hpp>
@@ -31,7 +32,7 @@ struct operation {
     return bytes;
 }
 
-/// Where a batch lies.
+/// The place of a batch in its segment.
 struct placed_batch {
     std::uint64_t begin = 0;
     std::uint64_t end = 0;
@@ -43,13 +44,13 @@ struct frame_group {
     std::vector<std::byte> bytes{};
     std::vector<placed_batch> batches{};
     std::uint64_t offset = 0;
-    std::size_t commits = 0;
-    std::uint64_t index_at = 0; ///< offset of the last index frame among them; 0: there is none
+    std::size_t commits = 0;    ///< writers that wait for this group
+    std::uint64_t index_at = 0; ///< offset of the newest index frame in the group; 0: there is none
 
     [[nodiscard]] bool empty() const noexcept { return bytes.empty(); }
     [[nodiscard]] std::uint64_t end() const noexcept { return offset + bytes.size(); }
     [[nodiscard]] lsn last() const noexcept { return batches.empty() ? lsn{} : batches.back().range.last; }
-    /// So much more can be added without an allocation. Throws std::bad_alloc, and nothing has changed.
+    /// Reserves memory, so that this much can be added without an allocation. Throws std::bad_alloc; nothing has changed then.
     void reserve_more(std::uint64_t more_bytes, std::size_t more_batches) {
         grow(bytes, bytes.size() + static_cast<std::size_t>(more_bytes));
         grow(batches, batches.size() + more_batches);
@@ -63,14 +64,14 @@ struct frame_group {
     }
 
 private:
-    /// By doubling, so that many small reservations cost as little as many small insertions.
+    /// Doubles the capacity, so that many small reservations cost as little as many small insertions.
     template <class Vector>
     static void grow(Vector& of, std::size_t wanted) {
         if (of.capacity() < wanted) of.reserve(std::max(wanted, 2 * of.capacity()));
     }
 };
 
-/// Puts frames into a group for one life of one segment, and keeps the aggregate over all of them. The group has the memory: see
+/// Encodes frames for one life of one segment, and keeps the aggregate over all of them. The caller reserves the memory in the group:
 /// frame_group::reserve_more().
 template <checksum_policy C>
 class frame_encoder {
@@ -78,7 +79,7 @@ public:
     frame_encoder() = default;
     frame_encoder(std::uint64_t salt, lsn first) noexcept : salt_{salt}, first_{first} {}
 
-    /// `last`: the LSN this frame takes, or repeats. `durable`: the mark.
+    /// Adds one frame. `at`: the LSN that the frame takes, or repeats if its type takes none. `durable`: the mark.
     void put(frame_group& to, format::frame_header h, lsn at, lsn durable, byte_view key, byte_view value) noexcept {
         auto const begin = to.bytes.size();
         h.payload_bytes = static_cast<std::uint32_t>(key.size() + value.size());
@@ -94,7 +95,7 @@ public:
         aggregate_.add(offset, format::load<std::uint64_t>(frame + 24));
     }
 
-    /// A whole batch; its first operation takes `first`.
+    /// Adds a whole batch. Its first operation gets LSN `first`.
     void put_batch(frame_group& to, std::span<operation const> batch, lsn first, lsn durable) noexcept {
         placed_batch placed{.begin = to.end(), .end = 0, .range = {first, lsn{first.value + batch.size() - 1}}};
         auto at = first;
@@ -110,7 +111,7 @@ public:
     [[nodiscard]] std::uint64_t aggregate() const noexcept { return aggregate_.value(); }
     [[nodiscard]] std::uint64_t salt() const noexcept { return salt_; }
     [[nodiscard]] lsn first() const noexcept { return first_; }
-    /// An LSN as the frames of this segment have it.
+    /// The LSN as the frames of this segment store it: 1 for first().
     [[nodiscard]] std::uint32_t delta_of(lsn at) const noexcept {
         return static_cast<std::uint32_t>(at.value - first_.value + 1);
     }
@@ -125,7 +126,8 @@ private:
     format::aggregate_builder<C> aggregate_{};
 };
 
-/// Calls `visit(lsn, frame)` for each data frame of a group, in order. The group's own bytes: encoded here, not read from a disk.
+/// Calls `visit(lsn, frame)` for each data frame of a group, in order. It does not verify the frames: this process encoded them, or
+/// find_batches() verified them.
 template <class Visit>
 void for_each_record(byte_view bytes, lsn first, Visit const& visit) {
     for (std::size_t at = 0; at < bytes.size();) {
@@ -137,8 +139,9 @@ void for_each_record(byte_view bytes, lsn first, Visit const& visit) {
     }
 }
 
-/// Keeps of `kept` and `done`, which follow each other in one segment, what must be written again should the segment be given up:
-/// everything from the first batch that touches the block in which `done` ends. `kept` has the memory: it was reserved.
+/// Updates `kept` with the frames of `done`, which follow `kept` in the same segment. Afterwards `kept` has the frames that must be written
+/// again if the segment is abandoned: all frames from the first batch that touches the block in which `done` ends. Precondition: the memory
+/// in `kept` is reserved.
 inline void keep_last_block(frame_group& kept, frame_group const& done, std::uint64_t block) noexcept {
     if (done.empty()) return;
     auto const block_begin = (done.end() - 1) / block * block;

@@ -2,14 +2,14 @@
 #ifndef KEEL_WAL_HEALTH_HPP
 #define KEEL_WAL_HEALTH_HPP
 
-// A store's health, in one place: healthy, degraded, read-only, failed or closed, each with its typed cause and a text for people.
+// The health of a store, in one place: healthy, degraded, read-only or closed. It has a typed cause and a text for people.
 //
-// What stops writing is kept with its first cause: what fails afterwards, because writing has stopped, does not replace it. The first
-// cause decides whether writing resumes by itself: after a full disk it does, after a failed sync it waits for resume(). Beside it stand
-// any number of conditions that leave the store writable, one per cause: damage, a declared loss, a merge that fails.
+// When writing stops, the first cause is kept. Later failures that follow from it do not replace it. The first cause decides whether
+// writing resumes by itself. After a full disk it does; after a failed sync it needs resume(). In addition there are conditions that leave
+// the store writable, one per cause: damage, a declared loss, a failing compaction.
 //
-// Thread rules: any thread. m_ guards the texts, for a moment only. state_ is changed with m_ held; release: a thread that reads a state
-// (acquire) sees what led to it.
+// Thread rules: any thread may call. m_ protects the texts and is held for a moment only. state_ changes while m_ is held, with release
+// order: a thread that reads a state (acquire) sees the changes that led to it.
 
 #include <keel/error.hpp>
 #include <keel/observe/concept.hpp>
@@ -25,7 +25,7 @@
 
 namespace keel::inline v0::wal {
 
-/// The cause that an error of the machine is.
+/// The state cause for an error of the machine.
 [[nodiscard]] inline state_cause cause_of(error const& why) noexcept {
     switch (why.code) {
     case errc::no_space: return state_cause::no_space;
@@ -48,7 +48,7 @@ public:
         return now == engine_state::healthy || now == engine_state::degraded;
     }
     [[nodiscard]] bool is_closed() const noexcept { return state() == engine_state::closed; }
-    /// For people: what stopped writing, then every condition. Empty where the store is healthy.
+    /// A text for people: why writing stopped, then every condition. Empty if the store is healthy.
     [[nodiscard]] std::string reason() const {
         std::lock_guard const hold{m_};
         return text();
@@ -58,30 +58,30 @@ public:
         if (stopped_.what != state_cause::none) return stopped_.what;
         return conditions_.empty() ? state_cause::none : conditions_.front().what;
     }
-    /// Writing has stopped for a cause that passes by itself.
+    /// Writing has stopped for a cause that can pass by itself: no space, or no resources.
     [[nodiscard]] bool heals_itself() const noexcept {
         std::lock_guard const hold{m_};
         return stopped_.what == state_cause::no_space || stopped_.what == state_cause::resources;
     }
 
-    /// Reads only from here on. The first cause is kept. Never throws: where memory is refused the text is short.
+    /// Makes the store read-only. The first cause is kept. Never throws. If memory is refused, the text is short.
     void stop_writing(state_cause what, std::string why) noexcept {
         std::lock_guard const hold{m_};
         if (stopped_.what != state_cause::none) return;
         stopped_ = {what, std::move(why)};
         changed();
     }
-    /// The same. `what_failed`: in front of the error's text.
+    /// The same. `what_failed`: the text in front of the error's text.
     void stop_writing(char const* what_failed, error const& why) noexcept {
         stop_writing(cause_of(why), short_of([&] { return what_failed + to_string(why); }));
     }
-    /// Writing goes on.
+    /// Makes the store writable again.
     void resume_writing() noexcept {
         std::lock_guard const hold{m_};
         stopped_ = {};
         changed();
     }
-    /// Something failed and was survived, or damage was found. Takes the place of an earlier text for the same cause.
+    /// Adds a condition: a failure that was survived, or damage that was found. It replaces an earlier text for the same cause.
     void add_condition(state_cause what, std::string why) noexcept {
         std::lock_guard const hold{m_};
         auto const known = std::ranges::find(conditions_, what, &condition::what);
@@ -93,7 +93,7 @@ public:
         }
         changed();
     }
-    /// That is over.
+    /// Removes the condition with this cause.
     void end_condition(state_cause what) noexcept {
         std::lock_guard const hold{m_};
         if (std::erase_if(conditions_, [what](condition const& c) { return c.what == what; }) != 0) changed();
@@ -104,13 +104,13 @@ public:
         changed();
     }
 
-    /// What `make()` returns; where memory is refused, a text that needs none.
+    /// Returns `make()`. If memory is refused, returns a text that needs no memory.
     template <class Make>
     [[nodiscard]] static std::string short_of(Make const& make) noexcept {
         try {
             return make();
         } catch (std::bad_alloc const&) {
-            return "memory refused"; // fits into the string itself
+            return "memory refused"; // short enough to need no allocation
         }
     }
 
@@ -119,7 +119,7 @@ private:
         state_cause what = state_cause::none;
         std::string why{};
     };
-    static constexpr std::size_t conditions_max = 11; ///< one per cause: adding one allocates nothing
+    static constexpr std::size_t conditions_max = 11; ///< one per cause, so that adding one allocates nothing
 
     [[nodiscard]] std::string text() const {
         std::string all = stopped_.why;
@@ -141,7 +141,7 @@ private:
 
     Events& events_;
     mutable std::mutex m_;
-    condition stopped_{}; ///< cause none: writing goes on
+    condition stopped_{}; ///< cause none: writing has not stopped
     std::vector<condition> conditions_{};
     bool closed_ = false;
     std::atomic<engine_state> state_{engine_state::healthy};
