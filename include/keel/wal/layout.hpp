@@ -2,7 +2,7 @@
 #ifndef KEEL_WAL_LAYOUT_HPP
 #define KEEL_WAL_LAYOUT_HPP
 
-// Names inside a store's folder. A name is a hint: what a file is, its header says.
+// Names inside the directory of a store. A file name is only a hint: the file's header tells what the file is.
 
 #include <keel/format/table.hpp>
 #include <keel/types.hpp>
@@ -21,11 +21,11 @@ public:
         while (root_.size() > 1 && (root_.ends_with('/') || root_.ends_with("/."))) root_.pop_back();
     }
 
-    /// The store's folder, without a slash or a dot at its end.
+    /// The store's directory, without a slash or a dot at its end.
     [[nodiscard]] std::string const& root() const noexcept { return root_; }
     [[nodiscard]] std::string path(std::string_view inside) const { return below_root() + std::string{inside}; }
     [[nodiscard]] std::string lock() const { return path("lock"); }
-    /// Locked shared by who reads beside a writer: as long as anybody does no file is written over.
+    /// A read-only opening beside a writer locks this file shared. As long as such a lock is held, no file is recycled.
     [[nodiscard]] std::string readers() const { return path("readers"); }
     [[nodiscard]] std::string notes() const { return path("notes"); }
     [[nodiscard]] std::string manifest(int copy) const { return path(copy == 0 ? "manifest.0" : "manifest.1"); }
@@ -34,9 +34,9 @@ public:
     [[nodiscard]] std::string log() const { return path("log"); }
     [[nodiscard]] std::string log_file(std::string_view name) const { return log() + '/' + std::string{name}; }
     [[nodiscard]] std::string segment(segment_id id) const { return log_file(segment_name(id)); }
-    /// Where a segment is made before it gets its name. What stands there is written over.
+    /// The name of a segment while it is being prepared. A file that already has this name is replaced.
     [[nodiscard]] std::string segment_temporary() const { return log_file(temporary_); }
-    /// Another name for that, where a segment that counts stands under the first one.
+    /// Chooses another temporary name, because a segment that counts has the first one.
     void avoid_temporary(unsigned attempt) { temporary_ = "prepare." + std::to_string(attempt) + ".tmp"; }
     [[nodiscard]] std::string tables() const { return path("tables"); }
     [[nodiscard]] std::string table_file(std::string_view name) const { return tables() + '/' + std::string{name}; }
@@ -44,36 +44,36 @@ public:
     [[nodiscard]] std::string table_temporary(format::table_id id) const { return table(id) + ".tmp"; }
     [[nodiscard]] std::string quarantine() const { return path("quarantine"); }
     [[nodiscard]] std::string quarantine(std::uint64_t repair) const { return quarantine() + '/' + hex(repair); }
-    /// Which losses were accepted (recovery/loss_ledger.hpp).
+    /// The list of accepted losses (recovery/loss_ledger.hpp).
     [[nodiscard]] std::string losses() const { return quarantine() + "/losses"; }
     [[nodiscard]] std::string corruption_log() const { return quarantine() + "/corruption.jsonl"; }
 
-    /// "0000000000000001.seg"
+    /// The file name of a segment, for example "0000000000000001.seg".
     [[nodiscard]] static std::string segment_name(segment_id id) { return hex(id.value) + ".seg"; }
-    /// The id a segment's file name hints at; nothing for any other name.
+    /// The id in the file name of a segment; nothing for any other name. The id is a hint, too.
     [[nodiscard]] static std::optional<segment_id> segment_of(std::string_view name) {
         if (auto const id = id_of(name, ".seg")) return segment_id{*id};
         return std::nullopt;
     }
-    /// "0000000000000001.tab"
+    /// The file name of a table, for example "0000000000000001.tab".
     [[nodiscard]] static std::string table_name(format::table_id id) { return hex(id.value) + ".tab"; }
     [[nodiscard]] static std::optional<format::table_id> table_of(std::string_view name) {
         if (auto const id = id_of(name, ".tab")) return format::table_id{*id};
         return std::nullopt;
     }
-    /// Whether a store may have a file or folder of this name in its own.
+    /// Whether a store may have a file or directory of this name in its own directory.
     [[nodiscard]] static bool is_own_name(std::string_view name) noexcept {
         for (std::string_view const own : {"lock", "readers", "notes", "manifest.0", "manifest.1", "manifest.0.tmp",
                                            "manifest.1.tmp", "reserve", "log", "tables", "checkpoints", "quarantine"})
             if (name == own) return true;
         return false;
     }
-    /// Whether something of this name says that the folder is somebody else's. What a file system or a person puts into any folder does
-    /// not: `lost+found`, and names that begin with a dot.
+    /// Whether this name shows that the directory belongs to another program. Some names show nothing, because file systems and people
+    /// create them in any directory: `lost+found`, and names that begin with a dot.
     [[nodiscard]] static bool is_foreign(std::string_view name) noexcept {
         return !is_own_name(name) && !name.starts_with('.') && name != "lost+found";
     }
-    /// The path as findings and receipts give it: inside the store's folder.
+    /// The path inside the store's directory, as findings and receipts give it.
     [[nodiscard]] std::string inside(std::string_view full) const {
         auto const begin = below_root();
         return full.starts_with(begin) ? std::string{full.substr(begin.size())} : std::string{full};

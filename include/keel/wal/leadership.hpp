@@ -2,12 +2,12 @@
 #ifndef KEEL_WAL_LEADERSHIP_HPP
 #define KEEL_WAL_LEADERSHIP_HPP
 
-// The right to change the log: to write a group, sync, roll over, fail over, or exchange the active segment. One thread has it at a time. It is
-// an object: it is taken, handed on as an argument to whatever does one of these things, and given back by its destructor, also when an
-// exception passes. A function that needs it takes a `leadership::holder&`, so it cannot be called without it.
+// The right to change the log: to write a group, sync, roll over, fail over, or exchange the active segment. One thread has it at a time.
+// The right is an object. A thread takes it and passes it as an argument to each function that makes such a change. The destructor gives it
+// back, also after an exception. A function that needs the right takes a `leadership::holder&`, so it cannot be called without it.
 //
-// Thread rules: every call is made with the writer's mutex held. The holder may let go of that mutex for I/O (without_mutex); other threads then
-// encode records, read counters and wait, but change nothing that the holder works on.
+// Thread rules: every call needs the writer's mutex. The holder may release that mutex for I/O (without_mutex). Meanwhile other threads may
+// encode records, read counters and wait, but they do not change the data that the holder works on.
 
 #include <keel/detail/assert.hpp>
 
@@ -32,7 +32,7 @@ public:
             of_->changed_.notify_all();
         }
 
-        /// Runs `work()` without the writer's mutex, which is taken again before this returns or throws.
+        /// Runs `work()` without the writer's mutex. Takes the mutex again before it returns or throws.
         template <class Work>
         decltype(auto) without_mutex(Work&& work) {
             struct relock {
@@ -43,7 +43,7 @@ public:
             relock const after{*hold_};
             return std::forward<Work>(work)();
         }
-        /// The writer's mutex, held: for waits that only the holder makes.
+        /// The writer's mutex, which is held. For waits that only the holder makes.
         [[nodiscard]] lock_type& lock() noexcept { return *hold_; }
 
     private:
@@ -58,12 +58,12 @@ public:
     leadership& operator=(leadership const&) = delete;
 
     [[nodiscard]] bool is_taken() const noexcept { return taken_; }
-    /// Waits until it is free and takes it. `hold` must outlive the holder.
+    /// Waits until the leadership is free, and takes it. `hold`: the writer's mutex; it must outlive the holder.
     [[nodiscard]] holder take(lock_type& hold) {
         changed_.wait(hold, [this] { return !taken_; });
         return {*this, hold};
     }
-    /// Waits until it is given back, or something else has changed that a waiting thread must look at.
+    /// Waits until the leadership is given back, or until wake_all(). May return early, so the caller checks its condition in a loop.
     void wait(lock_type& hold) { changed_.wait(hold); }
     void wake_all() noexcept { changed_.notify_all(); }
 

@@ -2,9 +2,9 @@
 #ifndef KEEL_WAL_LOG_THREAD_HPP
 #define KEEL_WAL_LOG_THREAD_HPP
 
-// The one background thread of a log: idle marks after 20 ms of quiet, interval syncs, a mark with the time once a second, a
-// segment in reserve, events for the observer. All of it is in store_core::housekeep(); this only decides when. Where memory is refused the
-// next turn goes on. Asynchronous signals stay with the host's threads.
+// The one background thread of a log. It writes idle marks after 20 ms of quiet, syncs at intervals, marks the time once a second, prepares
+// a segment in advance, and delivers events to the observer. store_core::housekeep() does all of this work; this class only decides when.
+// If memory is refused, the next turn tries again. Asynchronous signals go only to the threads of the host program.
 
 #include <keel/detail/guarded.hpp>
 #include <keel/policy/durability/concept.hpp>
@@ -23,10 +23,10 @@ template <class Core, durability_policy D>
 class log_thread {
 public:
     static constexpr auto quiet_after = std::chrono::milliseconds(20);
-    static constexpr auto resource_step =
-        std::chrono::milliseconds(250); ///< between two looks whether a full disk has room again
+    /// Time between two checks whether a full disk has room again.
+    static constexpr auto resource_step = std::chrono::milliseconds(250);
 
-    /// Throws where the machine gives no thread: made within io::start_thread().
+    /// Throws if the system gives no thread, so it is constructed inside io::start_thread().
     explicit log_thread(Core& core) : thread_{[this, &core](std::stop_token stop) { run(core, stop); }} {}
 
 private:
@@ -49,7 +49,7 @@ private:
                 writer.mark_due();
                 last_mark = now;
             }
-            // A full disk is not asked for the same room at every turn.
+            // On a full disk, do not ask for the same space in every turn.
             bool const prepares = !writer.lacks_room() || now - last_prepared >= resource_step;
             if (prepares) last_prepared = now;
             keel::detail::if_memory_lasts([&] { core.housekeep(now - last_change >= quiet_after, prepares); });

@@ -2,7 +2,7 @@
 #ifndef KEEL_WAL_LSN_SET_HPP
 #define KEEL_WAL_LSN_SET_HPP
 
-// Sets of LSNs as ranges: what a log holds, what it lost, and which segment answers for which part.
+// Sets of LSNs as ranges. They tell which LSNs a log holds, which it lost, and which segment has which part.
 
 #include <keel/types.hpp>
 
@@ -18,7 +18,7 @@ namespace keel::inline v0::wal {
 /// A set of LSNs as disjoint ranges in order.
 class lsn_set {
 public:
-    /// Adds the range; touching and overlapping ranges become one.
+    /// Adds the range. Touching and overlapping ranges become one.
     void add(lsn_range r) {
         if (r.empty()) return;
         auto at = ranges_.upper_bound(r.first);
@@ -75,8 +75,8 @@ private:
     std::map<lsn, lsn> ranges_;
 };
 
-/// Ranges in order, none of which touches another, made once and then asked: each answer takes the logarithm of their number, and what it
-/// gives.
+/// Ranges in LSN order that do not touch each other. They are made once and then queried. A query takes logarithmic time in the number of
+/// ranges, plus the time for its results.
 class lsn_ranges {
 public:
     lsn_ranges() = default;
@@ -85,18 +85,18 @@ public:
         before_.push_back(0);
         for (auto const& r : ranges_) before_.push_back(before_.back() + r.size());
     }
-    /// How many of its LSNs are in `r`.
+    /// How many LSNs are both in `r` and in the ranges.
     [[nodiscard]] std::uint64_t count_in(lsn_range r) const noexcept {
         return r.empty() ? 0 : count_up_to(r.last) - count_up_to(r.first.before());
     }
-    /// From the first to the last of its LSNs that are in `r`, of which there are some.
+    /// The first and the last LSN that are both in `r` and in the ranges. Precondition: there is at least one.
     [[nodiscard]] lsn_range ends_in(lsn_range r) const noexcept {
         auto const first = first_ending_at(r.first);
         auto const last = first_ending_at(r.last);
         bool const inside = last < ranges_.size() && ranges_[last].first <= r.last;
         return {std::max(ranges_[first].first, r.first), inside ? r.last : ranges_[last - 1].last};
     }
-    /// Calls visit(range) for what `r` and the ranges have in common, in order.
+    /// Calls visit(range) for each part that `r` and the ranges have in common, in order.
     template <class Visit>
     void each_in(lsn_range r, Visit const& visit) const {
         if (r.empty()) return;
@@ -106,7 +106,7 @@ public:
     [[nodiscard]] std::vector<lsn_range> const& all() const noexcept { return ranges_; }
 
 private:
-    /// The first range that ends at this LSN or behind it.
+    /// The first range that ends at or after this LSN.
     [[nodiscard]] std::size_t first_ending_at(lsn at) const noexcept {
         return static_cast<std::size_t>(
             std::ranges::lower_bound(ranges_, at, {}, [](lsn_range const& r) { return r.last; }) - ranges_.begin());
@@ -118,10 +118,10 @@ private:
     }
 
     std::vector<lsn_range> ranges_{};
-    std::vector<std::uint64_t> before_{}; ///< LSNs in the ranges in front of each
+    std::vector<std::uint64_t> before_{}; ///< for each range: the number of LSNs in all ranges before it
 };
 
-/// LSNs that count, and the segment (index into inventory::segments) that has the winning copy.
+/// LSNs that count, and the segment whose copy of them is used (an index into inventory::segments).
 struct counted_range {
     lsn_range range{};
     std::size_t segment = 0;

@@ -2,11 +2,11 @@
 #ifndef KEEL_WAL_MANIFEST_HPP
 #define KEEL_WAL_MANIFEST_HPP
 
-// The manifest in its two files: reading both into one state, and committing edits to both.
+// The manifest in its two files. This file reads both into one state, and commits edits to both.
 //
-// An edit is synced in copy 0, then in copy 1; it counts once one copy holds it whole, and "durable in both" is what commit()
-// promises. A copy that is damaged, behind or ends in torn bytes is never appended to: it is written anew (temporary file, sync,
-// rename, sync of the folder), one copy after the other, so that one whole copy stands at every moment.
+// An edit is synced in copy 0, then in copy 1. It counts as soon as one copy holds it whole. commit() promises more: the edit is durable in
+// both. A copy that is damaged, outdated or torn at its end is never appended to. It is written anew: temporary file, sync, rename, sync of
+// the directory. The copies are replaced one after the other, so that one whole copy exists at every moment.
 
 #include <keel/error.hpp>
 #include <keel/format/frame.hpp>
@@ -29,30 +29,31 @@
 
 namespace keel::inline v0::wal {
 
+/// One frame of a manifest file: a snapshot or an edit.
 struct manifest_edit {
     format::frame_type type = format::frame_type::edit;
     std::vector<std::byte> payload{};
 };
 
-/// What one manifest file holds.
+/// The content of one manifest file.
 struct manifest_copy {
     bool present = false;
-    bool opened =
-        false; ///< where it is present and is not: `refused` is the machine's trouble, and says nothing of the bytes
+    /// The file could be opened. If it is present and not opened, `refused` is an error of the machine and proves nothing about its bytes.
+    bool opened = false;
     bool readable = false;
-    std::optional<error> refused{}; ///< the machine did not let it be read
-    std::string trouble{};          ///< why it is not; empty where all is well
+    std::optional<error> refused{}; ///< the machine's error, if it refused to open or read the file
+    std::string trouble{};          ///< why the copy is not readable; empty if it is readable
     format::header_problem problem = format::header_problem::damaged;
-    bool verifies = false;  ///< what `problem` says of the header is what was written
-    checksum_id checksum{}; ///< as it stands there, for the message about another policy
+    bool verifies = false;  ///< the header's check holds, so its content is as it was written
+    checksum_id checksum{}; ///< as the file has it, for the message about another policy
     std::uint32_t format = 0;
     format::manifest_header header{};
     std::map<std::uint64_t, manifest_edit> edits{};
-    std::uint64_t marked = 0; ///< largest edit known durable
-    std::uint64_t last = 0;   ///< offset of the last valid frame,
-    std::uint64_t end = 0;    ///< and behind it
+    std::uint64_t marked = 0; ///< the largest edit number known to be durable
+    std::uint64_t last = 0;   ///< offset of the last valid frame
+    std::uint64_t end = 0;    ///< offset behind the last valid frame
     std::uint64_t file_bytes = 0;
-    bool whole = false;           ///< no bad bytes, no torn ones
+    bool whole = false;           ///< no damaged frames, no torn bytes, and the right size
     io::file_identity identity{}; ///< of the file that was read
 };
 
@@ -84,15 +85,16 @@ void collect_edits(manifest_copy& copy, byte_view file) {
         at += seen.bytes();
         copy.end = at;
     }
-    // Behind the last frame there is nothing. A part of an edit that a crash tore must not stay there: an edit that takes its place and its
-    // number has the same header, and one sector of it is enough to bring the rest of the old one back.
+    // Behind the last frame all bytes must be zero. A part of an edit that a crash tore must not stay there. The next edit takes the same
+    // place and number, so it may have the same header. If only its first sector reached the disk, that sector and the rest of the old edit
+    // would verify together.
     auto const rest = file.first(static_cast<std::size_t>(limit)).subspan(static_cast<std::size_t>(copy.end));
     if (std::ranges::any_of(rest, [](std::byte b) { return b != std::byte{0}; })) copy.whole = false;
 }
 
 } // namespace detail
 
-/// Reads one copy. Damage is told in the result; only what stops the whole store (no memory, a crash) is not.
+/// Reads one copy. Damage, and errors of the machine, are reported in the result. Exceptions pass through.
 template <checksum_policy C, io::file_system Fs>
 [[nodiscard]] manifest_copy read_manifest_copy(Fs& fs, std::string const& path) {
     manifest_copy copy;
@@ -136,12 +138,12 @@ template <checksum_policy C, io::file_system Fs>
     return copy;
 }
 
-/// Both copies, and the state they add up to.
+/// Both copies, and the state that they give together.
 struct manifest_load {
     std::array<manifest_copy, 2> copies{};
-    std::optional<format::manifest_state> state{}; ///< nothing: no snapshot survives in either
-    std::uint64_t marked = 0;                      ///< largest edit known durable, from either
-    std::array<bool, 2> current{};                 ///< the copy alone, as it is, gives the state and may be appended to
+    std::optional<format::manifest_state> state{}; ///< nothing: neither copy has a usable snapshot
+    std::uint64_t marked = 0;                      ///< the largest edit number known to be durable, from either
+    std::array<bool, 2> current{};                 ///< this copy alone gives the state and may be appended to
 
     [[nodiscard]] bool any_present() const noexcept { return copies[0].present || copies[1].present; }
     [[nodiscard]] format::manifest_header const* header() const noexcept {
@@ -154,7 +156,7 @@ struct manifest_load {
 namespace detail {
 using edit_finder = std::function<manifest_edit const*(std::uint64_t)>;
 
-/// The newest state that a snapshot and an unbroken run of edits lead to.
+/// The newest state that a snapshot and the edits after it give. The edits must follow without a gap.
 [[nodiscard]] inline std::optional<format::manifest_state> roll_forward(std::vector<std::uint64_t> snapshots,
                                                                         edit_finder const& find,
                                                                         edit_finder const& find_snapshot) {
@@ -171,7 +173,7 @@ using edit_finder = std::function<manifest_edit const*(std::uint64_t)>;
 }
 } // namespace detail
 
-/// Works out the state that the copies, already read, add up to.
+/// Computes the state from the copies, which were read before.
 inline void assemble(manifest_load& out) {
     std::vector<std::uint64_t> snapshots;
     auto const find = [&out](format::frame_type type) {
@@ -205,27 +207,27 @@ template <checksum_policy C, io::file_system Fs>
     return out;
 }
 
-/// Commits edits. One thread at a time.
+/// Keeps the state of the manifest and commits edits to both copies. One thread at a time.
 template <checksum_policy C, io::file_system Fs>
 class manifest_store {
 public:
-    /// `bytes_max`: the largest file that it writes.
+    /// `bytes_max`: the largest manifest file that is written, in bytes.
     manifest_store(Fs fs, layout paths, format::store_id store, std::uint64_t branch, std::uint64_t (*entropy)(),
                    std::uint64_t (*clock_ns)(), std::uint64_t bytes_max = format::manifest_bytes_max)
         : fs_{std::move(fs)}, paths_{std::move(paths)}, store_{store}, branch_{branch}, entropy_{entropy},
           clock_ns_{clock_ns}, bytes_max_{bytes_max} {}
 
-    /// Nothing is written while the store's names lead elsewhere. Before the first edit.
+    /// Sets the identity of the store. Nothing is written while the store's names lead to other files. Call it before the first edit.
     void belongs_to(std::shared_ptr<store_identity<Fs>> who) noexcept { identity_ = std::move(who); }
     [[nodiscard]] result<void> check_identity() const { return identity_ ? identity_->check() : result<void>{}; }
 
     [[nodiscard]] format::manifest_state const& state() const noexcept { return state_; }
-    /// The newest edit that both copies are known to hold durably; 0: none is known to be.
+    /// The newest edit that both copies are known to hold durably; 0 if none is known.
     [[nodiscard]] std::uint64_t durable_edit() const noexcept { return durable_edit_; }
-    /// A snapshot of the state takes no more than so many bytes.
+    /// The largest size that a snapshot of the state can have, in bytes.
     [[nodiscard]] std::uint64_t snapshot_bytes() const noexcept { return snapshot_bytes_; }
 
-    /// Starts from a state read back. Copies that are not current are written anew before the next edit.
+    /// Starts from a state that was read back. Copies that are not current are written anew before the next edit.
     void adopt(format::manifest_state state, manifest_load const& load) {
         state_ = std::move(state);
         snapshot_bytes_ = format::snapshot_of(state_).payload().size();
@@ -243,8 +245,8 @@ public:
         }
     }
 
-    /// Makes both files hold this state as a snapshot, whatever was there before. On an error the state here is as before; either may
-    /// be there at the next open.
+    /// Writes this state to both files as a snapshot and replaces their content. After an error the state in memory is as before, and the
+    /// next open may find either state.
     [[nodiscard]] result<void> create(format::manifest_state state) {
         if (state.edit == 0) state.edit = 1;
         if (!fits(format::snapshot_of(state).payload().size())) return too_large();
@@ -256,7 +258,7 @@ public:
         return {};
     }
 
-    /// Makes the state that was adopted durable in both copies: a killed process may have left any of it unsynced.
+    /// Makes the adopted state durable in both copies. A killed process may have left any part of it unsynced.
     [[nodiscard]] result<void> make_durable() {
         KEEL_TRY(check_identity());
         KEEL_TRY(check_copies());
@@ -270,9 +272,9 @@ public:
         return {};
     }
 
-    /// Durable in both copies when it returns. After an error the state here is as before. too_large, invalid_argument: nothing was
-    /// written. Any other: the edit may or may not be there at the next open, and no further edit is taken before retry(); until then
-    /// each is told the first cause.
+    /// When this returns, the edit is durable in both copies. After an error the state in memory is as before. Errors: too_large and
+    /// invalid_argument, and then nothing was written. After any other error, the next open may or may not find the edit, and no further
+    /// edit is taken before retry(); until then each commit returns the first cause.
     [[nodiscard]] result<void> commit(format::edit_builder const& edit) {
         if (failed_) return failure(not_repeated());
         KEEL_TRY(make_durable());
@@ -282,29 +284,29 @@ public:
             return failure(errc::invalid_argument, "a manifest edit that contradicts the state", paths_.manifest(0));
         auto const bytes = snapshot_bound(edit);
         if (!fits(bytes)) return too_large();
-        // Before the first write: memory that is refused here costs the edit and nothing else.
+        // Encode before the first write: if memory is refused here, only this edit fails.
         std::array<std::vector<std::byte>, 2> const frames{frame_for(0, edit), frame_for(1, edit)};
         current.begun = true;
         bool appended = true;
         for (int i = 0; i < 2; ++i) {
             if (append(i, frames[static_cast<std::size_t>(i)])) continue;
             appended = false;
-            // What a failed sync left of that file is not to be believed: write it anew, with the edit in its snapshot.
+            // After a failed sync the bytes of that file cannot be trusted. Write the file anew; its snapshot includes the edit.
             if (auto done = rewrite(i); !done) {
                 current.why = done.error();
                 return done;
             }
         }
         current.done = true;
-        if (appended) snapshot_bytes_ = bytes; // else it is known exactly
+        if (appended) snapshot_bytes_ = bytes; // else rewrite() has set the exact size
         durable_edit_ = state_.edit;
         return {};
     }
 
-    /// A commit failed, and retry() was not called since.
+    /// True after a failed commit, until retry().
     [[nodiscard]] bool failed() const noexcept { return failed_.has_value(); }
-    /// After a failed commit: forgets both files, so that the next edit writes them anew. Numbers that the failed edit may have
-    /// taken are skipped, so whatever is left of it is older.
+    /// After a failed commit: forgets both files, so that the next edit writes them anew. Skips the numbers that the failed edit may have
+    /// taken, so that any remains of it on the disk are older than the next edit.
     void retry() {
         if (!failed_) return;
         failed_.reset();
@@ -317,13 +319,13 @@ private:
         format::manifest_header header{};
         std::optional<typename Fs::file> file{};
         std::uint64_t end = 0;
-        std::vector<std::byte> newest{}; ///< the last frame of one that was read back
+        std::vector<std::byte> newest{}; ///< the last frame of a file that was read back
         bool good = false;
         io::file_identity identity{}; ///< all zeros: not known
     };
 
-    /// An edit that is in memory and on its way to the files. Unless it comes to its end the state is as before, also where memory is
-    /// refused, and what the files hold of it is not known from its first write on.
+    /// An edit that is applied in memory and on its way to the files. If it does not complete, the destructor restores the state, also when
+    /// memory is refused. From its first write on, it is unknown which part of the edit the files hold.
     struct attempt {
         manifest_store& of;
         format::manifest_editor& editor;
@@ -344,7 +346,7 @@ private:
         }
     };
 
-    /// Another state as a whole, until it is in both files.
+    /// A state that replaces the whole old state. If it does not reach both files, the destructor restores the old state.
     struct replacement {
         manifest_store& of;
         format::manifest_state before;
@@ -380,20 +382,21 @@ private:
                        "accept losses, so that it has less to say",
                        paths_.manifest(0));
     }
-    /// Of a file that begins with such a snapshot.
+    /// The size of a file that begins with a snapshot of this size.
     [[nodiscard]] static std::uint64_t file_bytes(std::uint64_t snapshot) noexcept {
         auto const needed = format::manifest_frames_begin + format::frame_bytes(snapshot);
         return format::rounded_up(std::max(2 * needed, format::manifest_bytes_min), 4 * KiB);
     }
-    /// No snapshot behind this edit, which is applied, is longer: an operation takes no more room in one than in an edit. Only close to
-    /// the limit is it worth counting.
+    /// The largest size of a snapshot after this edit, which is applied already. An operation takes no more bytes in a snapshot than in an
+    /// edit. The exact size is computed only close to the limit.
     [[nodiscard]] std::uint64_t snapshot_bound(format::edit_builder const& edit) const {
-        constexpr std::uint64_t next_table_bytes = 10; // which may come with a table's own operation
+        constexpr std::uint64_t next_table_bytes = 10; // a new table can add this operation to the snapshot
         auto const bound = snapshot_bytes_ + edit.payload().size() + next_table_bytes;
         return fits(bound) ? bound : format::snapshot_of(state_).payload().size();
     }
 
-    /// A file that is written to must still stand under its name: one that was removed is written anew.
+    /// A file that is written to must still have its name. A file that was removed is written anew. Errors: not_a_store, if another file
+    /// has the name.
     [[nodiscard]] result<void> check_copies() {
         for (int i = 0; identity_ && i < 2; ++i) {
             auto& c = copies_[static_cast<std::size_t>(i)];
@@ -415,19 +418,20 @@ private:
         if (!c.good) return rewrite(i);
         if (!c.file) {
             KEEL_TRY_LET(file, fs_.open(paths_.manifest(i), io::access::read_write, io::creation::must_exist));
-            // Whoever wrote it may have seen its sync fail: then it is in the page cache only, which looks clean, and a sync of ours alone
-            // would prove nothing. Edits before it are in both copies by a sync that returned.
+            // The process that wrote the last frame may have seen its sync fail. Then the frame is only in the page cache, which looks
+            // clean, and a sync of ours would prove nothing. So write the frame again. All edits before it are in both copies, by a sync
+            // that returned.
             KEEL_TRY(file.write(c.end - c.newest.size(), c.newest));
             KEEL_TRY(file.sync());
             c.newest.clear();
-            // A union of file systems may have copied it for this.
+            // A union of file systems may have copied the file because of this write. Then its identity is new.
             if (auto const status = file.status()) c.identity = status->identity;
             c.file.emplace(std::move(file));
         }
         return {};
     }
 
-    /// The edit as copy `i` takes it; empty where it has no room.
+    /// The frame of the edit for copy `i`; empty if the copy is to be written anew or has no room.
     [[nodiscard]] std::vector<std::byte> frame_for(int i, format::edit_builder const& edit) const {
         auto const& c = copies_[static_cast<std::size_t>(i)];
         auto const payload = edit.payload();
@@ -495,11 +499,11 @@ private:
     std::uint64_t bytes_max_;
     std::shared_ptr<store_identity<Fs>> identity_{};
     format::manifest_state state_{};
-    std::uint64_t snapshot_bytes_ = 0; ///< of the state, or a few more
+    std::uint64_t snapshot_bytes_ = 0; ///< of the state, or slightly larger
     std::array<copy, 2> copies_{};
     std::uint64_t durable_edit_ = 0;
     bool names_synced_ = false;
-    std::optional<error> failed_{}; ///< the first cause
+    std::optional<error> failed_{}; ///< the first cause of a failed commit
 };
 
 } // namespace keel::inline v0::wal

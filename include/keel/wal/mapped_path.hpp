@@ -2,11 +2,12 @@
 #ifndef KEEL_WAL_MAPPED_PATH_HPP
 #define KEEL_WAL_MAPPED_PATH_HPP
 
-// The write path of interval and os_buffered: a batch is stored into the mapped segment under the mutex, or, if it is large, written to the file
-// that is mapped; its first tag last; and accepted at once. A sync runs beside the stores: the leader lets go of the mutex for it.
+// The write path of interval and os_buffered. A batch is put into the mapped segment under the mutex: it is stored into the mapping, or, if
+// it is large, written to the mapped file. Its first tag is stored last. The batch is accepted at once. A sync runs beside the stores,
+// because the leader releases the mutex for it.
 //
 // So a store may fail while a leader is inside its sync. Then the segment takes no more stores, and that leader fails over when its sync is
-// done: nobody else may. The record of the failed store is still pending, in memory, and goes along.
+// done. No other thread may fail over. The record of the failed store is still pending in memory and is written to the new segment as well.
 
 #include <keel/detail/guarded.hpp>
 #include <keel/error.hpp>
@@ -30,18 +31,18 @@ public:
 
     mapped_path(State& s, fail_over<State>& over) noexcept : s_{s}, fail_over_{over} {}
 
-    /// Whether a batch may be encoded now; else the caller waits for the leader.
+    /// Whether a batch may be encoded now. If not, the caller waits for the leader.
     [[nodiscard]] bool may_encode() const noexcept { return may_go_on(); }
-    /// False: a store failed, and handle_failed_store() has to be called.
+    /// False after a failed store: handle_failed_store() must be called.
     [[nodiscard]] bool may_go_on() const noexcept { return !s_.store_failed; }
-    /// Fails over where a store failed. Another leader may have done so meanwhile.
+    /// Fails over after a failed store. Does nothing if another leader has already done so.
     result<void> handle_failed_store(leader& lead) noexcept {
         if (!s_.store_failed) return {};
         auto const why = std::move(*s_.store_failed);
         return fail_over_.abandon(lead, why);
     }
 
-    /// Stores a batch for which there is room, and returns its last LSN: a killed process leaves it behind.
+    /// Stores a batch for which there is room, and returns its last LSN. From then on the batch survives a killed process.
     [[nodiscard]] result<lsn> commit(std::span<operation const> batch, lock_type& hold) {
         s_.reserve(batch);
         auto const mine = s_.encode(batch);
@@ -51,13 +52,13 @@ public:
                            [this](leader& lead) { static_cast<void>(handle_failed_store(lead)); });
     }
 
-    /// Stores marks and indexes that were encoded. `lead`: of a caller that has the leadership.
+    /// Stores the marks and indexes that were encoded. `lead`: null if the caller does not have the leadership.
     result<void> bring_out(leader* lead) noexcept {
         if (store_pending()) return {};
         return lead != nullptr ? handle_failed_store(*lead) : result<void>{};
     }
 
-    /// Makes everything that was accepted durable. There is an active segment.
+    /// Makes all accepted records durable. Precondition: there is an active segment.
     result<void> sync(leader& lead) noexcept {
         auto const upto = s_.accepted;
         auto const group_mark = s_.encoded_mark;
@@ -74,8 +75,8 @@ public:
         return fail_over_.abandon(lead, done.error());
     }
 
-    /// Stores and syncs what is pending with the mutex held all the time, and shows it to nobody before acknowledge_held(). Errors: of the
-    /// store or the sync; nothing was done about it.
+    /// Stores and syncs the pending group while the mutex stays held. Readers see it only after acknowledge_held(). Errors: those of the
+    /// store or the sync; the caller must handle the failure.
     result<void> write_held(leader&) noexcept {
         return keel::detail::guarded([&]() -> result<void> {
             KEEL_TRY(s_.active->store(s_.pending));
@@ -92,7 +93,7 @@ public:
     void wake_all() noexcept {}
 
 private:
-    /// False: the store failed, and store_failed says why.
+    /// False: the store failed, and `store_failed` has the cause.
     [[nodiscard]] bool store_pending() noexcept {
         if (s_.pending.empty()) return true;
         auto const stored = keel::detail::guarded([&] { return s_.active->store(s_.pending); });

@@ -2,8 +2,8 @@
 #ifndef KEEL_WAL_READER_HPP
 #define KEEL_WAL_READER_HPP
 
-// Reading the log back, record by record in LSN order, across segments, beside a running writer. Every record is verified before
-// it is handed out. One thread per reader; it pins the segment it stands in, so retention does not pull it away.
+// Reads the log record by record in LSN order, across segments, while a writer runs. Every record is verified before it is returned. One
+// thread per reader. The reader pins the segment that it reads, so retention cannot recycle that file.
 
 #include <keel/error.hpp>
 #include <keel/format/frame.hpp>
@@ -26,8 +26,8 @@ public:
     reader(Fs fs, catalog const& parts, lsn from)
         : fs_{std::move(fs)}, catalog_{&parts}, next_{from.value == 0 ? lsn{1} : from} {}
 
-    /// The next record at or below `visible`; nothing where there is none yet. Declared losses are stepped over.
-    /// Errors: corruption (with file and offset), io_error, not_found where retention gave the records up.
+    /// Returns the next record at or below `visible`, or nothing if there is none yet. Declared losses are skipped. Errors: corruption
+    /// (with file and offset); io_error; not_found, if retention has given up the records.
     [[nodiscard]] result<std::optional<log_record>> next(lsn visible) {
         if (next_ > visible) return std::optional<log_record>{};
         auto const target = catalog_->next_counted(next_);
@@ -38,11 +38,11 @@ public:
         next_ = next_.next();
         return std::optional<log_record>{found};
     }
-    /// The LSN that next() looks for.
+    /// The LSN that the next call of next() looks for.
     [[nodiscard]] lsn position() const noexcept { return next_; }
 
 private:
-    /// Stands in the part that has this LSN, at its first frame or where it stood before.
+    /// Moves to the part that has this LSN: to its first frame, or, in the same part, to the old position.
     result<void> stand_at(lsn at) {
         auto part = catalog_->find(at);
         if (!part) return failure(errc::not_found, "LSN " + std::to_string(at.value) + " is no longer in the log");
@@ -67,11 +67,11 @@ private:
         while (offset_ + format::frame_header_bytes <= end_) {
             auto seen = look();
             if (seen.state != format::frame_state::intact) {
-                window_->forget(); // what was read ahead of the writer is old by now
+                window_->forget(); // the window may hold bytes from before the writer wrote here
                 seen = look();
             }
             if (seen.state != format::frame_state::intact) {
-                // Damage that recovery judged may lie between records that count: go on at the next tag.
+                // Damage that recovery has already judged may lie between records that count. Go on at the next tag.
                 auto const next = find_tag(*window_, static_cast<std::uint32_t>(part_->salt),
                                            offset_ + format::frame_alignment, end_);
                 if (next >= end_) break;
@@ -116,7 +116,7 @@ private:
     Fs fs_;
     catalog const* catalog_;
     lsn next_;
-    lsn last_{}; ///< the last record passed in this part
+    lsn last_{}; ///< LSN of the last record that was passed in this part
     std::shared_ptr<catalog_part const> part_{};
     std::unique_ptr<typename Fs::file> file_{};
     std::optional<window<typename Fs::file>> window_{};
