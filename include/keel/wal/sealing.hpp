@@ -2,20 +2,21 @@
 #ifndef KEEL_WAL_SEALING_HPP
 #define KEEL_WAL_SEALING_HPP
 
-// How a segment is ended: index, filter and footer behind its frames, a sync, and the manifest's word of it. There are two ways.
+// How a segment is sealed: index, filter and footer are written behind its frames, the file is synced, and a manifest edit records the
+// seal. There are two ways.
 //
-//   seal()     by the thread that ends the segment, before the next one is active
-//   leave()    the next one is activated first, and a thread that comes for housekeeping seals this one behind it. No put waits for it
+//   seal()     the thread that ends the segment seals it before the next segment is active
+//   leave()    the next segment is activated first; afterwards a thread that does housekeeping seals the old one. No put waits for it
 //
-// Why the second is safe: all frames of a segment survive power loss before either begins, and the header behind it says where they end, with
-// their digests. So a crash in between leaves a segment without a seal that a later header names as rolled, which every opening reads, and
-// recovery/seal_proven.hpp seals. Until the manifest knows of the seal, a footer means nothing.
+// Why leave() is safe: all frames of the segment survive power loss before either way begins. The header of the next segment stores where
+// those frames end, and their digests. A crash in between leaves a segment without a seal, which a later header names as rolled. Every
+// opening reads such a segment, and recovery/seal_proven.hpp seals it. Before the manifest has the seal, a footer has no meaning.
 //
-// One segment at a time is left; its records stay in memory until it is sealed. A segment is left only where somebody has come for
-// housekeeping since the last one was: in a program without a background thread that keeps no house, nobody would seal it.
+// Only one segment at a time is left. Its records stay in memory until it is sealed. A segment is left only if housekeeping has run since
+// the last segment was left. A program without a background thread may never call housekeeping, and then no thread would seal the segment.
 //
-// Thread rules: every call is made with the writer's mutex held; a call that is given the lock, or the leadership with it, lets go of it for
-// I/O and takes it again. The thread that has set is_busy_ works on left_ without the mutex, and nobody else touches that meanwhile.
+// Thread rules: every call needs the writer's mutex. help() and finish() release it for I/O and take it again; seal() keeps it. The thread
+// that has set is_busy_ works on left_ without the mutex. No other thread touches left_ meanwhile.
 
 #include <keel/detail/guarded.hpp>
 #include <keel/error.hpp>
@@ -35,13 +36,13 @@
 
 namespace keel::inline v0::wal {
 
-/// What comes behind a segment that is sealed.
+/// Whether the log continues behind a segment that is sealed.
 enum class at_seal : std::uint8_t {
     log_goes_on,
-    log_ends, ///< the room that the segment has left goes back to the disk
+    log_ends, ///< the unused space of the segment goes back to the disk
 };
 
-/// `ReadsBack`: segments are kept for somebody who reads them back.
+/// `ReadsBack`: sealed segments are kept until a caller takes them to read them back.
 template <class State, bool ReadsBack>
 class sealing {
     using lock_type = typename State::lock_type;
@@ -53,9 +54,9 @@ public:
 
     explicit sealing(State& s) noexcept : s_{s} {}
 
-    /// Seals the segment that is written to; no segment is active then. All of its frames survive power loss already. `edit`: what the
-    /// manifest learns with it. Gives what the next header says of it. Errors: of the file, which is not written to again; of the manifest,
-    /// and then writing has stopped.
+    /// Seals the active segment. No segment is active afterwards. Precondition: all its frames survive power loss. `edit`: further
+    /// operations for the same manifest edit. Returns the link that the next header stores. Errors: those of the file, which is not written
+    /// to again; those of the manifest, and then writing has stopped.
     [[nodiscard]] result<format::segment_link> seal(leader&, format::edit_builder edit, at_seal then) {
         auto const seal = s_.active->seal(s_.next.before());
         auto const link = format::link_of(seal, format::segment_end::rolled);
@@ -77,13 +78,13 @@ public:
 
     // ---- behind the next segment --------------------------------------------------------------------------------------------------
 
-    /// Whether the segment that is written to may be left to somebody who seals it behind the next one.
+    /// Whether the active segment may be left, to be sealed behind the next one.
     [[nodiscard]] bool may_leave() const noexcept { return helped_ && !left_; }
-    /// One that was left is not sealed yet: before another one is ended, finish() is called.
+    /// A segment was left and is not sealed yet. finish() must be called before another segment is ended.
     [[nodiscard]] bool has_left() const noexcept { return left_ != nullptr; }
 
-    /// Leaves it; no segment is active then. All of its frames survive power loss already. Gives what the next header says of it. Throws
-    /// std::bad_alloc, and nothing has changed.
+    /// Leaves the active segment without a seal. No segment is active afterwards. Precondition: all its frames survive power loss. Returns
+    /// the link that the next header stores. Throws std::bad_alloc; nothing has changed then.
     [[nodiscard]] format::segment_link leave(leader&) {
         auto left = std::make_unique<left_segment>();
         left->seal = s_.active->seal(s_.next.before());
@@ -93,7 +94,7 @@ public:
         return left_->link();
     }
 
-    /// Somebody has come for housekeeping: seals what was left, without the leadership while that takes I/O.
+    /// Called for housekeeping. Seals the segment that was left, and does its I/O without the leadership.
     void help(lock_type& hold) noexcept {
         helped_ = true;
         if (!left_ || is_busy_) return;
@@ -101,8 +102,9 @@ public:
         auto lead = s_.lead.take(hold);
         static_cast<void>(conclude(lead, on_failure::later));
     }
-    /// What was left is sealed when this returns, or it is certain that it will not be in this opening. Errors: the manifest could not be
-    /// written, and then writing has stopped, and the next call tries again; or memory was refused, and nothing has changed.
+    /// When this returns without an error, the segment that was left is sealed, or it will certainly not be sealed in this opening. Errors:
+    /// the manifest could not be written, and then writing has stopped and the next call tries again; or memory was refused, and then
+    /// nothing has changed.
     [[nodiscard]] result<void> finish(leader& lead) noexcept {
         auto& hold = lead.lock();
         done_cv_.wait(hold, [this] { return !is_busy_; });
@@ -114,7 +116,7 @@ public:
     // ---- segments that are read back ------------------------------------------------------------------------------------------------
 
     [[nodiscard]] bool has_unread() const noexcept { return !unread_.empty(); }
-    /// One that was sealed, and that nobody has taken; empty where there is none. It is not recycled while it is held.
+    /// Returns one sealed segment that nobody has taken, or an empty list. The segment is not recycled while the caller holds it.
     [[nodiscard]] sealed_list take_unread() noexcept {
         sealed_list out;
         if (!unread_.empty()) out.splice(out.end(), unread_, unread_.begin());
@@ -125,16 +127,16 @@ public:
 private:
     static constexpr char const* no_manifest = "the manifest could not be written: ";
     enum class on_failure : std::uint8_t {
-        later, ///< where memory was refused the next call tries again
+        later, ///< if memory was refused, the next call tries again
         now,
     };
 
     struct left_segment {
         std::unique_ptr<segment_type> segment{};
         format::segment_seal seal{};
-        std::optional<closed_segment> closed{}; ///< its seal is in the file
-        bool is_told = false;                   ///< and the manifest has it
-        std::optional<error> failed{};          ///< why either is not so
+        std::optional<closed_segment> closed{}; ///< set once its seal is in the file
+        bool is_told = false;                   ///< the manifest has the seal
+        std::optional<error> failed{};          ///< why the file or the manifest does not have it
 
         [[nodiscard]] bool is_open() const noexcept { return !is_told && !failed; }
         [[nodiscard]] format::segment_link link() const noexcept {
@@ -142,7 +144,7 @@ private:
         }
     };
 
-    /// The I/O, without the mutex.
+    /// Writes the seal to the file and the edit to the manifest, without the mutex.
     void work(lock_type& hold) noexcept {
         is_busy_ = true;
         hold.unlock();
@@ -162,16 +164,16 @@ private:
         is_busy_ = false;
         done_cv_.notify_all();
     }
-    /// What follows from it, by whoever has the leadership.
+    /// Acts on the result of work(). Called with the leadership.
     result<void> conclude(leader& lead, on_failure when) noexcept {
-        if (!left_ || is_busy_ || left_->is_open()) return {}; // somebody else was quicker
+        if (!left_ || is_busy_ || left_->is_open()) return {}; // another thread does it, or has done it
         if (left_->is_told) return keel::detail::guarded([&] { return install(lead); });
         auto const why = *std::exchange(left_->failed, std::nullopt);
         if (left_->closed) return manifest_failed(why);
         if (why.code == errc::out_of_memory && when == on_failure::later) return {};
         return keel::detail::guarded([&] { return give_up(lead, why); });
     }
-    /// Throws std::bad_alloc, and nothing has changed.
+    /// Updates the catalog and the sink for the sealed segment. Throws std::bad_alloc; nothing has changed then.
     result<void> install(leader&) {
         auto const& seal = left_->seal;
         catalog::update listing{s_.parts};
@@ -182,7 +184,8 @@ private:
         left_.reset();
         return {};
     }
-    /// Nothing has happened to the segment that is written to. The seal is in the file; the manifest is tried again before anything else.
+    /// Stops writing. The seal is in the file, but the manifest does not have it. The active segment is not affected. The manifest edit is
+    /// tried again before anything else.
     result<void> manifest_failed(error const& why) noexcept {
         if (s_.health.is_writable()) {
             s_.health.stop_writing(no_manifest, why);
@@ -190,8 +193,8 @@ private:
         }
         return failure(why);
     }
-    /// After a failed write or sync nobody writes to the file again. What counts of it was safe before, and stays in memory until it is
-    /// merged; the next opening reads it. Throws std::bad_alloc, and nothing has changed.
+    /// Gives up the seal: after a failed write or sync the file is not written to again. All its records were durable before. They stay in
+    /// memory until compaction merges them, and the next opening reads the segment. Throws std::bad_alloc; nothing has changed then.
     result<void> give_up(leader&, error const& why) {
         catalog::update listing{s_.parts};
         listing.close(left_->seal.range.last, left_->link(), catalog::without_seal);
@@ -203,7 +206,7 @@ private:
         return {};
     }
 
-    /// Memory for what follows a seal that the manifest has.
+    /// Allocates the list entry in advance, because nothing may fail once the manifest has the seal.
     [[nodiscard]] static sealed_list place_for(closed_segment const& what, format::segment_seal const& seal) {
         sealed_list out;
         if constexpr (ReadsBack) out.push_back({.what = what, .seal = seal});
@@ -224,8 +227,8 @@ private:
     State& s_;
     std::unique_ptr<left_segment> left_{};
     bool is_busy_ = false;              ///< a thread works on left_ without the mutex
-    bool helped_ = false;               ///< somebody has come for housekeeping since a segment was left
-    std::condition_variable done_cv_{}; ///< is_busy_ has ended
+    bool helped_ = false;               ///< housekeeping has run since a segment was left
+    std::condition_variable done_cv_{}; ///< signals that is_busy_ is false again
     sealed_list unread_{};
 };
 

@@ -2,8 +2,8 @@
 #ifndef KEEL_WAL_SEGMENT_INDEX_HPP
 #define KEEL_WAL_SEGMENT_INDEX_HPP
 
-// Making the sorted index of a segment (format/index.hpp): collect the keys of its records in any order, sort once, write. Sorting a
-// segment's keys is many times cheaper than keeping an ordered structure while they come.
+// Builds the sorted index of a segment (format/index.hpp): collect the keys of its records in any order, sort them once, write them. This
+// is many times cheaper than keeping the keys in order while records are added.
 
 #include <keel/detail/prefix_sort.hpp>
 #include <keel/error.hpp>
@@ -23,28 +23,28 @@
 
 namespace keel::inline v0::wal {
 
-/// A segment that takes no more records, as those who read it need to know it.
+/// A segment that takes no more records, as its readers need it.
 struct closed_segment {
     segment_id id{};
     std::string path{};
     std::uint64_t salt = 0;
-    lsn first{};                                     ///< LSN deltas count from here
-    std::uint64_t begin = 0;                         ///< of the frames
-    std::uint64_t end = 0;                           ///< behind the last frame
+    lsn first{};                                     ///< first LSN of the segment; LSN deltas count from it
+    std::uint64_t begin = 0;                         ///< offset of the first frame
+    std::uint64_t end = 0;                           ///< offset behind the last frame
     std::uint64_t segment_bytes = 0;                 ///< size of the file
-    std::vector<lsn_range> counted{};                ///< which of its records count, in LSN order
-    std::uint64_t records = 0;                       ///< in the index on the disk
-    std::optional<format::segment_section> index{};  ///< where that is; nothing: there is none
-    std::optional<format::segment_section> filter{}; ///< likewise
+    std::vector<lsn_range> counted{};                ///< LSNs that count, in order
+    std::uint64_t records = 0;                       ///< number of records in the index on the disk
+    std::optional<format::segment_section> index{};  ///< place of the index; nothing: there is no index
+    std::optional<format::segment_section> filter{}; ///< place of the filter; nothing: there is no filter
 };
 
-/// The index in memory: immutable, any number of threads may read.
+/// The index in memory. It is immutable; any number of threads may read it.
 struct sorted_index {
     std::vector<format::index_entry> entries{};
-    std::string common{}; ///< what all keys begin with
+    std::string common{}; ///< the prefix that all keys share
 };
 
-/// Takes keys one by one. Memory: the keys, and 24 bytes for each.
+/// Collects keys one by one. Memory: the keys, plus 24 bytes per key.
 class index_builder {
 public:
     void add(std::string_view key, std::uint64_t offset, std::uint32_t lsn_delta) {
@@ -54,28 +54,29 @@ public:
                           .key_bytes = static_cast<std::uint32_t>(key.size())});
         keys_.insert(keys_.end(), key.begin(), key.end());
     }
-    /// So many keys will come.
+    /// Reserves memory for this many keys.
     void reserve(std::size_t keys) { items_.reserve(keys); }
-    /// So many more keys, of so many bytes together, can be added without an allocation. Throws std::bad_alloc, and nothing has changed.
+    /// Reserves memory for more keys, which have `key_bytes` bytes together. Adding them then needs no allocation. Throws std::bad_alloc;
+    /// nothing has changed then.
     void reserve_more(std::size_t keys, std::size_t key_bytes) {
         if (items_.capacity() < items_.size() + keys) items_.reserve(std::max(items_.size() + keys, 2 * items_.size()));
         if (keys_.capacity() < keys_.size() + key_bytes)
             keys_.reserve(std::max(keys_.size() + key_bytes, 2 * keys_.size()));
     }
-    /// Forgets all but the first `count` keys.
+    /// Drops all keys but the first `count`.
     void truncate(std::size_t count) {
         if (count >= items_.size()) return;
         keys_.resize(items_[count].key_at);
         items_.resize(count);
     }
-    /// Forgets all keys and keeps their memory for others.
+    /// Drops all keys and keeps their memory for other keys.
     void clear() noexcept {
         keys_.clear();
         items_.clear();
     }
     [[nodiscard]] std::size_t size() const noexcept { return items_.size(); }
 
-    /// The filter over all keys, its blocks not finished yet. Empty where the segment is too small for one.
+    /// The filter over all keys. Its blocks have no checks yet. Empty if the segment is too small for a filter.
     [[nodiscard]] std::vector<std::byte> filter(format::filter_shape const& shape) const {
         std::vector<std::byte> out(static_cast<std::size_t>(shape.bytes()));
         if (out.empty()) return out;
@@ -123,7 +124,7 @@ private:
     [[nodiscard]] std::string_view key_of(item const& i) const noexcept {
         return {keys_.data() + i.key_at, i.key_bytes};
     }
-    /// How many bytes the keys from number `begin` on begin with alike.
+    /// The length of the prefix that all keys from number `begin` on share.
     [[nodiscard]] std::size_t common_from(std::size_t begin) const noexcept {
         auto common = key_of(items_[begin]);
         for (auto i = begin + 1; i < items_.size() && !common.empty(); ++i) {
@@ -139,8 +140,8 @@ private:
     std::vector<item> items_{};
 };
 
-/// Reads the records of a segment back, all of which are known to be whole, and verifies each. Errors: corruption, where one does not
-/// verify; the machine's.
+/// Reads all records of a segment back, verifies each, and adds its key to `into`. Precondition: all records are known to be whole. Errors:
+/// corruption, if a record does not verify; those of the machine.
 template <checksum_policy C, class File>
 [[nodiscard]] result<void> collect_keys(File const& file, closed_segment const& of, index_builder& into) {
     window<File> in{file, of.end};
@@ -159,8 +160,8 @@ template <checksum_policy C, class File>
     return {};
 }
 
-/// Fills `out`, a whole number of zeroed blocks of the index: from block `number` on, the first of which will stand at `offset`. Their
-/// checks go to `sum`.
+/// Encodes blocks of the index into `out`. `out` is zeroed and a whole number of blocks long. `number`: the first block to encode.
+/// `offset`: the place of that block in the file. The checks of the blocks are added to `sum`.
 template <checksum_policy C>
 void encode_index_blocks(byte_span out, sorted_index const& index, std::size_t number, std::uint64_t salt,
                          std::uint64_t offset, std::uint64_t block_bytes, C& sum) {
@@ -189,7 +190,7 @@ void encode_index_blocks(byte_span out, sorted_index const& index, std::size_t n
     }
 }
 
-/// Writes the index at `offset`; the footer's word of it is the result. Not synced.
+/// Writes the index at `offset` and returns its section for the footer. Does not sync.
 template <checksum_policy C, class File>
 [[nodiscard]] result<format::segment_section> write_index(File& file, sorted_index const& index, std::uint64_t salt,
                                                           std::uint64_t offset, std::uint64_t segment_bytes) {
@@ -213,7 +214,7 @@ template <checksum_policy C, class File>
                                    .argument = static_cast<std::uint32_t>(index.common.size())};
 }
 
-/// Writes the filter at `offset`. Not synced.
+/// Writes the filter at `offset` and returns its section for the footer. Does not sync.
 template <checksum_policy C, class File>
 [[nodiscard]] result<format::segment_section> write_filter(File& file, std::vector<std::byte> bytes, std::uint64_t salt,
                                                            std::uint64_t offset, std::uint64_t block) {
@@ -236,8 +237,8 @@ struct segment_sections {
     std::optional<format::segment_section> index{};
     std::optional<format::segment_section> filter{};
 };
-/// Writes index and filter of a segment's keys behind `end`, where the last frame of this life, whole or torn, ends. None where a record has
-/// no key, or no room is left for them: then it is found by a scan. Not synced.
+/// Writes the index and the filter of a segment's keys behind `end`. `end`: the end of the last frame of this life, whole or torn. Writes
+/// neither if a record has no key, or if there is no room for them. Readers then scan the segment. Does not sync.
 template <checksum_policy C, class File>
 [[nodiscard]] result<segment_sections> write_sections(File& file, index_builder const& keys, std::uint64_t records,
                                                       std::uint64_t salt, std::uint64_t end,
@@ -256,8 +257,8 @@ template <checksum_policy C, class File>
     return out;
 }
 
-/// Which LSNs an index has entries of, as ranges in order, counted as its frames count them. Nothing where a block does not verify or cannot
-/// be read, or an LSN stands twice. Memory: 4 bytes an entry.
+/// The LSNs of all entries of an index, as ranges in order. `first`: the segment's first LSN, from which the entries count. Nothing if a
+/// block does not verify or cannot be read, or if an LSN occurs twice. Memory: 4 bytes per entry.
 template <checksum_policy C, class File>
 [[nodiscard]] std::optional<std::vector<lsn_range>> lsns_in_index(File const& file,
                                                                   format::segment_section const& index,
@@ -288,7 +289,8 @@ template <checksum_policy C, class File>
     return out;
 }
 
-/// The blocks of a sealed segment's sections that do not verify, read again past the page cache before that is believed.
+/// The blocks in the sections of a sealed segment that do not verify. A bad block is first read again past the page cache. If all blocks of
+/// a section verify but its sum does not match, the whole section is returned.
 template <checksum_policy C, class File>
 [[nodiscard]] std::vector<byte_range> damaged_blocks(File const& file, std::uint64_t salt, std::uint64_t segment_bytes,
                                                      std::span<format::segment_section const> sections) {
