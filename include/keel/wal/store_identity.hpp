@@ -2,12 +2,13 @@
 #ifndef KEEL_WAL_STORE_IDENTITY_HPP
 #define KEEL_WAL_STORE_IDENTITY_HPP
 
-// Who has a store, and whether what stands under its names is still what this process has.
+// Which process has a store, and whether the store's names still lead to the files of this process.
 //
-// The lock does not hang on a name. It is taken on the folder itself, which nobody can replace unseen: another folder is another store.
-// Where the file system has no such locks (NFS), and for libraries that only know that one, the file `lock` is locked, too.
-// A cleaner may remove that file, an operator move a folder away or mount another file system above it. So before anything is renamed,
-// removed or switched over, check() compares: writing goes on only into what this process has, never into what has taken its name.
+// The lock does not depend on a name. It is taken on the directory itself, and nobody can replace a directory unnoticed: another directory
+// is another store. The file `lock` is locked as well, for file systems without directory locks (NFS) and for versions of the library that
+// know only this file. A cleaner may remove that file. An operator may move the directory away or mount another file system over it. So
+// before anything is renamed, removed or switched over, check() compares identities. Writing goes on only in files that this process
+// opened, never in files that have taken their names.
 
 #include <keel/error.hpp>
 #include <keel/io/concept.hpp>
@@ -22,15 +23,15 @@
 
 namespace keel::inline v0::wal {
 
-/// Locks on a folder and on a file, taken together. Lets go of both when it dies.
+/// Locks on a directory and on a file, taken together. The destructor releases both.
 template <io::file_system Fs>
 class double_lock {
 public:
-    std::optional<typename Fs::lock_type> folder{}; ///< nothing where the file system does not lock folders
-    std::optional<typename Fs::lock_type> file{};   ///< nothing where it is missing, and a shared lock was asked for
+    std::optional<typename Fs::lock_type> folder{}; ///< nothing if the file system does not lock directories
+    std::optional<typename Fs::lock_type> file{};   ///< nothing if the file is missing and a shared lock was wanted
 
-    /// Never waits. Where the machine has no locks for folders, or does not allow them, the file's has to do. Errors: locked, where
-    /// somebody has one of them; those of Fs::lock().
+    /// Takes the locks and never waits. If the system cannot lock directories, or does not allow it, the file lock is enough. Errors:
+    /// locked, if another process has one of them; those of Fs::lock().
     [[nodiscard]] static result<double_lock> take(Fs& fs, std::string const& folder, std::string const& file,
                                                   io::lock_mode mode) {
         double_lock out;
@@ -54,7 +55,7 @@ private:
     }
 };
 
-/// The store's lock, held exclusively. Any thread; m_ is held during I/O.
+/// The store's lock, held exclusively. Any thread may call. m_ is held during I/O.
 template <io::file_system Fs>
 class store_identity {
 public:
@@ -67,8 +68,8 @@ public:
     store_identity(store_identity const&) = delete;
     store_identity& operator=(store_identity const&) = delete;
 
-    /// Whether this process may go on changing files. A lock file that was removed is made and locked anew. Errors: locked (somebody else
-    /// has taken the store), not_a_store (something else stands under one of its names), closed.
+    /// Whether this process may go on changing files. If the lock file was removed, it is created and locked again. Errors: locked (another
+    /// process has taken the store), not_a_store (another file or directory has one of its names), closed.
     [[nodiscard]] result<void> check() {
         std::lock_guard const hold{m_};
         if (!held_) return failure(errc::closed, "the store is closed");
@@ -76,6 +77,7 @@ public:
         KEEL_TRY(still_stands(paths_.log(), log_));
         return check_lock();
     }
+    /// Releases the lock. check() returns `closed` from then on.
     void release() noexcept {
         std::lock_guard const hold{m_};
         held_.reset();
@@ -91,14 +93,14 @@ private:
         else return identity_at(paths_.lock());
     }
 
-    /// A name that cannot be looked at proves nothing; the folder's lock does.
+    /// If a name cannot be examined, that proves nothing. The lock on the directory is proof enough; without that lock, this is an error.
     [[nodiscard]] result<void> cannot_tell(error const& why) const {
         return held_->folder ? result<void>{} : result<void>{failure(why)};
     }
     [[nodiscard]] result<void> still_stands(std::string const& path, std::optional<io::file_identity>& known) {
         auto const now = fs_.status(path);
         if (!now && now.error().code != errc::not_found) return cannot_tell(now.error());
-        if (now && !known) known = now->identity; // the log's folder of a new store
+        if (now && !known) known = now->identity; // the log's directory, in a new store
         if (!known || (now && now->identity == *known)) return {};
         return failure(
             errc::not_a_store,
@@ -124,7 +126,7 @@ private:
             lock_ = identity_of_lock();
             return {};
         }
-        if (again.error().code != errc::locked) return {}; // nobody can have it, and the folder's lock is held
+        if (again.error().code != errc::locked) return {}; // no other process has it, and the directory's lock is held
         auto why = std::move(again).error();
         why.message = "the file was replaced, and somebody else holds the new one: " + why.message;
         why.retryable = false;
@@ -135,7 +137,7 @@ private:
     Fs fs_;
     layout paths_;
     std::optional<double_lock<Fs>> held_;
-    std::optional<io::file_identity> root_{}; ///< only where names are looked up anew each time
+    std::optional<io::file_identity> root_{}; ///< only if each call looks up the path again
     std::optional<io::file_identity> lock_{};
     std::optional<io::file_identity> log_{};
 };

@@ -2,7 +2,7 @@
 #ifndef KEEL_WAL_WHOLE_FILE_HPP
 #define KEEL_WAL_WHOLE_FILE_HPP
 
-// Files that are written, or read, as a whole: manifests, receipts, notes of evidence, copies of what is damaged.
+// Files that are written or read as a whole: manifests, receipts, notes of evidence, copies of damaged files.
 
 #include <keel/error.hpp>
 #include <keel/io/concept.hpp>
@@ -14,8 +14,8 @@
 
 namespace keel::inline v0::wal {
 
-/// A new file with these parts one after the other, synced; whatever an earlier attempt left under the name is replaced. Its name is not
-/// synced.
+/// Creates a file with these parts one after the other, and syncs it. A file that an earlier attempt left under this name is replaced. The
+/// name itself is not synced: the caller syncs the directory.
 template <io::file_system Fs, class... Parts>
 [[nodiscard]] result<typename Fs::file> put_file(Fs& fs, std::string const& path, Parts const&... parts) {
     if (auto gone = fs.remove(path); !gone && gone.error().code != errc::not_found) return failure(gone.error());
@@ -32,7 +32,9 @@ template <io::file_system Fs, class... Parts>
     return file;
 }
 
-/// Puts these bytes under `path` in one step, by way of `path`.tmp. Durable when it returns; after an error what stood there stands there.
+/// Puts these bytes under `path` in one step, through the file `path`.tmp. They are durable when this returns. After an error the old file
+/// is still there, with one exception: if only the sync of the directory failed, the new file is there, and a power loss may bring the old
+/// one back.
 template <io::file_system Fs>
 [[nodiscard]] result<void> replace_file(Fs& fs, std::string const& path, byte_view bytes) {
     auto const temporary = path + ".tmp";
@@ -41,8 +43,8 @@ template <io::file_system Fs>
     return fs.sync_directory(path.substr(0, path.rfind('/')));
 }
 
-/// Calls visit(offset, part) for the file's bytes up to `bytes`; what cannot be read of them is zeros. Errors: the file cannot be opened;
-/// those of visit, which end it.
+/// Calls visit(offset, part) for the bytes of the file up to `bytes`. Bytes that cannot be read are zeros. Errors: the file cannot be
+/// opened; an error of `visit`, which ends the call.
 template <io::file_system Fs, class Visit>
 [[nodiscard]] result<void> each_part(Fs& fs, std::string const& path, std::uint64_t bytes, Visit const& visit) {
     KEEL_TRY_LET(file, fs.open(path, io::access::read_only, io::creation::must_exist));

@@ -2,8 +2,8 @@
 #ifndef KEEL_WAL_WINDOW_HPP
 #define KEEL_WAL_WINDOW_HPP
 
-// A window that slides over a file: everything that reads frames reads them through one of these, so memory stays bounded by the
-// window (or by one frame, where a frame is longer) and a sector that cannot be read is zeros and a note, not the end.
+// A window that slides over a file. All code that reads frames reads them through a window. So memory is bounded by the window, or by one
+// frame if a frame is longer. A sector that cannot be read becomes zeros and is listed in unreadable(); reading goes on.
 
 #include <keel/format/endian.hpp>
 #include <keel/io/concept.hpp>
@@ -26,22 +26,22 @@ public:
     static constexpr std::size_t default_bytes = 256 * KiB;
     static constexpr std::size_t sector_bytes = 512;
 
-    /// Reads `file` from 0 to `end`; bytes behind the real end of the file read as zeros. The file must outlive the window.
+    /// Reads `file` from 0 to `end`. Bytes behind the real end of the file read as zeros. The file must outlive the window.
     window(File const& file, std::uint64_t end, std::size_t bytes = default_bytes)
         : file_{&file}, end_{end}, bytes_{static_cast<std::size_t>(std::min<std::uint64_t>(bytes, end))} {}
 
-    /// The bytes [offset, offset + length), valid until the next call; offset + length must not pass the end.
-    /// Unreadable sectors are zeros and stand in unreadable().
+    /// The bytes [offset, offset + length), valid until the next call. offset + length must not be greater than the end. Unreadable sectors
+    /// are zeros and are listed in unreadable().
     [[nodiscard]] byte_view at(std::uint64_t offset, std::size_t length) {
         if (offset < begin_ || offset + length > begin_ + filled_) fill(offset, length);
         return byte_view{buffer_}.subspan(static_cast<std::size_t>(offset - begin_), length);
     }
-    /// All bytes the window holds from here on, at least `length`.
+    /// All bytes that the window holds from `offset` on, at least `length`. Valid until the next call.
     [[nodiscard]] byte_view from(std::uint64_t offset, std::size_t length) {
         static_cast<void>(at(offset, length));
         return byte_view{buffer_}.first(filled_).subspan(static_cast<std::size_t>(offset - begin_));
     }
-    /// Reads the same bytes again past the page cache and keeps what it gets. True where they differ from what was there before.
+    /// Reads the same bytes again, past the page cache, and keeps the new bytes. True if they differ from the old ones.
     [[nodiscard]] bool reread(std::uint64_t offset, std::size_t length) {
         static_cast<void>(at(offset, length));
         byte_span const held{buffer_.data() + (offset - begin_), length};
@@ -80,7 +80,7 @@ private:
             done += part.size();
         }
     }
-    /// Kept in order and without overlaps, however the window moves.
+    /// Keeps the list in order and without overlaps, in whatever order the file is read.
     void note_unreadable(byte_range bad) {
         auto at = std::ranges::upper_bound(unreadable_, bad.offset, {}, &byte_range::offset);
         if (at != unreadable_.begin() && std::prev(at)->offset + std::prev(at)->length >= bad.offset) {
@@ -104,7 +104,8 @@ private:
     std::vector<byte_range> unreadable_{};
 };
 
-/// The next offset at or behind `from` (a multiple of 8, before `limit`) that holds the tag; `limit` where none does.
+/// The next offset at or after `from` that holds the tag; `limit` if there is none. `from` is a multiple of 8, and only multiples of 8 are
+/// searched.
 template <class File>
 [[nodiscard]] std::uint64_t find_tag(window<File>& in, std::uint32_t tag, std::uint64_t from, std::uint64_t limit) {
     while (from + 8 <= limit) {
@@ -113,7 +114,7 @@ template <class File>
         std::byte const* at = bytes.data();
         std::uint64_t i = 0;
         for (; i + 8 <= steps; i += 8, at += 64) {
-            // Eight steps at once without a branch: this loop runs at the speed of memory.
+            // Compare eight positions at once, without a branch: this loop runs at the speed of memory.
             std::uint32_t hit = 0;
             for (std::size_t k = 0; k < 8; ++k)
                 hit |= static_cast<std::uint32_t>(format::load<std::uint32_t>(at + 8 * k) == tag);

@@ -2,13 +2,13 @@
 #ifndef KEEL_WAL_WRITE_STATE_HPP
 #define KEEL_WAL_WRITE_STATE_HPP
 
-// What the parts of the writer share: the segment that is written to, the groups of frames on their way to it, which LSNs are taken, visible
+// The state that the parts of the writer share: the active segment, the groups of frames on their way to it, which LSNs are taken, visible
 // and durable, and the store's health.
 //
-// Thread rules: m guards everything here but what is atomic. Which thread may change what is said by leadership (wal/leadership.hpp): without
-// it a thread encodes into `pending`, and on the mapped path stores that group at once; everything else needs it. `in_flight` is the
-// leader's alone while it has let go of the mutex. Readers take neither: visible_ (release) is what they may see (acquire), and all records
-// up to it were applied to the sink before.
+// Thread rules: m protects everything here except atomics. Leadership (wal/leadership.hpp) decides which thread may change the log. Without
+// leadership a thread may only encode into `pending`, and, on the mapped path, store that group at once. Every other change of the log
+// needs leadership. While the leader has released the mutex, `in_flight` belongs to the leader alone. Readers take neither the mutex nor
+// leadership. They load visible_ (acquire). It is stored (release) after all records up to it were applied to the sink.
 
 #include <keel/detail/guarded.hpp>
 #include <keel/error.hpp>
@@ -71,36 +71,38 @@ public:
     mutable std::mutex m{};
     leadership lead{};
     wal::health<events_type> health;
-    bool closing = false; ///< no new write is taken; what gathers is still written
+    bool closing = false; ///< no new write is taken; pending writes are still written
 
-    std::unique_ptr<segment_type> active{}; ///< nothing before the first write, and between two segments
-    std::optional<error>
-        store_failed{}; ///< mapped path: a store into the active segment failed, and a leader was busy: it fails over
-    bool segment_usable =
-        false; ///< read-only, and nothing has happened to the active segment: it goes on being written to
-    bool only_erases =
-        false; ///< the disk is full, and what is written comes out of the reserve: nothing is taken but what frees space
-    index_builder index_memory{}; ///< of a segment that needs it no more, for the next one
-    bool has_written = false;     ///< a segment was activated: all that opening found is durable, or was written anew
-    frame_group pending{};        ///< encoded, not yet taken by a leader
-    frame_group in_flight{};      ///< being written by the leader
-    frame_group durable_tail{};   ///< written path: durable, but shares its last block with what comes next
-    lsn next;                     ///< taken by the next record
-    lsn accepted;                 ///< written path: the same as durable
-    lsn durable;                  ///< all up to here survives power loss
-    lsn marked{};                 ///< the largest mark that is itself durable
-    lsn encoded_mark{};           ///< the largest mark that was encoded
-    lsn durable_at_failure{};
-    std::vector<lsn_range> lost{}; ///< accepted records that a failed sync took, until somebody says that they know
-    std::uint64_t epoch = 0;       ///< grows when waiting writers are told outcome_unknown
+    std::unique_ptr<segment_type> active{}; ///< null before the first write, and between two segments
+    /// Mapped path: the error of a failed store into the active segment. It stays here while another thread is the leader; then the leader
+    /// fails over.
+    std::optional<error> store_failed{};
+    /// The store is read-only, but nothing has happened to the active segment. It may be written to again.
+    bool segment_usable = false;
+    /// The disk is full, and writes take their space from the reserve. Only writes that free space are taken: erases.
+    bool only_erases = false;
+    index_builder index_memory{}; ///< from a segment that no longer needs it, for the next one
+    /// A segment was activated. So all records that the opening found are durable, or were written again.
+    bool has_written = false;
+    frame_group pending{};         ///< encoded, and not yet taken by a leader
+    frame_group in_flight{};       ///< being written by the leader
+    frame_group durable_tail{};    ///< written path: durable frames; later frames share their last block
+    lsn next;                      ///< LSN of the next record
+    lsn accepted;                  ///< the newest accepted LSN; written path: the same as durable
+    lsn durable;                   ///< this LSN and all before it survive power loss
+    lsn marked{};                  ///< the largest mark that is itself durable
+    lsn encoded_mark{};            ///< the largest mark that was encoded
+    lsn durable_at_failure{};      ///< `durable` at the last failed fail-over
+    std::vector<lsn_range> lost{}; ///< accepted records that a failed sync lost, until accept_losses()
+    std::uint64_t epoch = 0;       ///< incremented when waiting writers get outcome_unknown
 
     // ---- health -------------------------------------------------------------------------------------------------------------
 
-    /// Want of space has stopped writing, for all or for what takes some.
+    /// Lack of space has stopped all writes, or all writes but erases.
     [[nodiscard]] bool lacks_space() const noexcept {
         return health.is_writable() ? only_erases : health.cause() == state_cause::no_space;
     }
-    /// Why a write, or a sync, is refused now.
+    /// The error for a write or a sync that is refused now.
     [[nodiscard]] tl::unexpected<error> refuse() const {
         if (closing || health.is_closed()) return failure(errc::closed, "the store is closed");
         switch (only_erases && health.is_writable() ? state_cause::no_space : health.cause()) {
@@ -126,7 +128,7 @@ public:
                                                 "; remove the cause, then call resume() or open the store again");
         }
     }
-    /// Errors: io_error, where an accepted record of `of` was lost: nobody may take it for safe.
+    /// Errors: io_error, if an accepted record in `of` was lost. Nobody may then believe that it is safe.
     [[nodiscard]] result<void> nothing_lost(lsn_range of = {{1}, lsn_max}) const {
         auto const hit =
             std::ranges::find_if(lost, [&](lsn_range const& r) { return r.first <= of.last && of.first <= r.last; });
@@ -139,7 +141,7 @@ public:
                                         "survives power loss; accept_loss() says that somebody knows",
                              .at = hit->first});
     }
-    /// Somebody knows of these: what was lost since is still told.
+    /// The caller knows of these losses, so they are no longer reported. Losses that happened since are still reported.
     void accept_losses(std::vector<lsn_range> const& known) noexcept {
         std::erase_if(lost, [&](lsn_range const& r) {
             return std::ranges::any_of(known,
@@ -158,7 +160,7 @@ public:
 
     // ---- encoding -----------------------------------------------------------------------------------------------------------
 
-    /// All memory that a batch needs until it is visible. Throws std::bad_alloc, and nothing has changed.
+    /// Reserves all memory that a batch needs until it is visible. Throws std::bad_alloc; nothing has changed then.
     void reserve(std::span<operation const> batch) {
         active->reserve(pending, batch);
         reserve_tail(frame_bytes_of(batch), 1);
@@ -170,24 +172,25 @@ public:
             throw;
         }
     }
-    /// Gives the batch its LSNs and encodes it into `pending`; the last LSN. Its memory was reserved.
+    /// Gives the batch its LSNs, encodes it into `pending`, and returns its last LSN. Precondition: reserve().
     [[nodiscard]] lsn encode(std::span<operation const> batch) noexcept {
         active->encode(pending, batch, next, durable);
         encoded_mark = durable;
         next = pending.last().next();
         return pending.last();
     }
-    /// Encodes a mark into `pending`. Throws std::bad_alloc, and nothing has changed.
+    /// Encodes a mark into `pending`. Throws std::bad_alloc; nothing has changed then.
     void encode_mark(format::mark_kind kind) {
         reserve_tail(segment_type::mark_room, 0);
         encoded_mark = active->encode_mark(pending, kind, next.before(), durable, clock_ns());
     }
-    /// What comes next in `pending` shares no block with what stands before it. Throws std::bad_alloc, and nothing has changed.
+    /// Encodes a filler into `pending`. The next frame then shares no block with the frames before it. Throws std::bad_alloc; nothing has
+    /// changed then.
     void encode_filler() {
         reserve_tail(active->bytes_to_next_block(), 0);
         active->encode_filler(pending, next.before(), durable);
     }
-    /// Encodes the index of the chunk that is full into `pending`. Throws std::bad_alloc, and nothing has changed.
+    /// Encodes the index of the chunk that is full into `pending`. Throws std::bad_alloc; nothing has changed then.
     void encode_index() {
         reserve_tail(active->index_bytes(), 0);
         active->encode_index(pending, next.before(), durable);
@@ -196,7 +199,7 @@ public:
 
     // ---- acknowledging --------------------------------------------------------------------------------------------------------
 
-    /// Makes the records of a group visible. They were staged in the same order.
+    /// Makes the records of a group visible. Precondition: they were staged in the same order.
     void apply(frame_group const& group) noexcept {
         for (auto const& b : group.batches) sink.apply(b.range.first, static_cast<std::size_t>(b.range.size()));
         if (!group.batches.empty()) show(group.last());
@@ -207,13 +210,13 @@ public:
         visible_cv.notify_all();
     }
     [[nodiscard]] lsn visible() const noexcept { return {visible_.load(std::memory_order_acquire)}; }
-    mutable std::condition_variable visible_cv{}; ///< visible() grew, or the store was closed
+    mutable std::condition_variable visible_cv{}; ///< visible() has grown, or the store was closed
 
-    /// Waits until the records up to `mine` are visible, or it is certain that this call cannot tell. `work(leader)` is done by whichever
-    /// waiting thread gets the leadership. `epoch_then`: the epoch when they were encoded.
+    /// Waits until the records up to `mine` are visible, or until it is certain that this call cannot know their outcome. `work(leader)` is
+    /// called by each waiting thread that gets the leadership. `epoch_then`: the epoch when the records were encoded.
     template <class Work>
     [[nodiscard]] result<lsn> wait_for(lsn mine, std::uint64_t epoch_then, lock_type& hold, Work const& work) {
-        // LSNs of a failed epoch are taken anew after resume(): being visible is only ours within the same epoch.
+        // LSNs of a failed epoch are taken again after resume(). So a visible LSN means this call's record only within the same epoch.
         while (epoch_then == epoch && visible() < mine) {
             if (lead.is_taken()) {
                 lead.wait(hold);
@@ -228,7 +231,8 @@ public:
 
     // ---- notes ----------------------------------------------------------------------------------------------------------------
 
-    /// Where the log stands, for the opening behind a killed process. A hint: what fails here fails nothing.
+    /// Writes the position of the log to the notes, for the next opening after a killed process. The notes are a hint: a failure here is no
+    /// error.
     void note() noexcept {
         write_note({.segment = active ? active->id() : segment_id{},
                     .accepted = accepted,
@@ -236,7 +240,7 @@ public:
                     .end = active ? (mapped ? active->end() : pending.offset) : 0,
                     .newest_index = active ? active->newest_index() : 0});
     }
-    /// By the leader without the mutex: its group is in the file, so a killed process leaves it behind.
+    /// Called by the leader without the mutex. Its group is in the file, so the group survives a killed process.
     void note_in_flight() noexcept {
         if (!in_flight.last()) return;
         write_note({.segment = active->id(),
@@ -247,7 +251,7 @@ public:
     }
 
 private:
-    /// Memory to keep what is pending, and so much more, once it is durable.
+    /// Reserves memory to keep the pending frames, and this much more, after they are durable.
     void reserve_tail(std::uint64_t bytes, std::size_t batches) {
         if constexpr (!mapped)
             durable_tail.reserve_more(in_flight.bytes.size() + pending.bytes.size() + bytes,

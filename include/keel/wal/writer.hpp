@@ -2,21 +2,22 @@
 #ifndef KEEL_WAL_WRITER_HPP
 #define KEEL_WAL_WRITER_HPP
 
-// The writer: batches in, acknowledged LSNs out. This file is its public face and says who may do what when; the work is done by its parts:
-//   write_state.hpp       what the parts share              leadership.hpp       the right to change the log
+// The writer: takes batches and returns acknowledged LSNs. This file is its public face and decides which thread may do which step when.
+// The parts do the work:
+//   write_state.hpp       state that the parts share        leadership.hpp       the right to change the log
 //   written_path.hpp      every_write, group_commit         mapped_path.hpp      interval, os_buffered
-//   active_segment.hpp    the segment that is written to    activation.hpp       making a prepared segment the active one
-//   first_activation.hpp  the first write after opening     fail_over.hpp        after a failed write or sync
-//   sealing.hpp           ending a segment                  health.hpp           what the store can do, and why
+//   active_segment.hpp    the segment that is written to    activation.hpp       makes a prepared segment the active one
+//   first_activation.hpp  before the first write            fail_over.hpp        after a failed write or sync
+//   sealing.hpp           how a segment is sealed           health.hpp           the state of the store, and its causes
 //
-// What is on the disk when something is acknowledged: its frames, by a sync that returned, in a segment whose name and registration were
-// durable before it was activated; and every frame before them, because a segment is synced before the next one is used. The mark in a frame
-// is the durable LSN at the time of encoding, so it only ever speaks of syncs that had returned.
+// On the disk when a record is acknowledged: its frames, by a sync that returned. The name and the registration of their segment were
+// durable before the segment was activated. Every earlier frame is on the disk too, because a segment is synced before the next one is
+// used. The mark in a frame is the durable LSN at the time of encoding. So a mark only names LSNs whose syncs had returned.
 //
-// Exceptions: std::bad_alloc leaves a call only before anything has changed. Once a batch is encoded its caller gets a result.
+// Exceptions: std::bad_alloc leaves a call only before anything has changed. After a batch is encoded, its caller gets a result.
 //
-// Thread rules: any number of threads call; close(), abandon() and the destructor run alone. The mutex is held during the I/O of activation,
-// roll-over and fail-over, when nobody could write anyway; readers never take it. Lock order: detail/lock_order.hpp.
+// Thread rules: any number of threads may call. close(), abandon() and the destructor run alone. The mutex is held during the I/O of
+// activation, roll-over and fail-over, when no thread could write anyway. Readers never take it. Lock order: detail/lock_order.hpp.
 
 #include <keel/detail/guarded.hpp>
 #include <keel/detail/lock_order.hpp>
@@ -67,7 +68,7 @@ public:
     static constexpr bool reads_sealed_back = Config::seal_check::reads_sealed_back;
     using sealing_type = sealing<state_type, reads_sealed_back>;
     using sealed_list = typename sealing_type::sealed_list;
-    /// The most bytes of frames that one batch may take.
+    /// The largest batch, in bytes of frames.
     static constexpr std::uint64_t batch_bytes_max = segment_type::batch_bytes_max;
 
     writer(pool_type& pool, catalog& parts, Sink& sink, events_type& events, std::optional<notes_type> notes,
@@ -85,12 +86,14 @@ public:
 
     // ---- writing --------------------------------------------------------------------------------------------------------------
 
-    /// Writes a batch, whole or not at all. Returns the LSN of its last record, once that is as safe as the durability policy says.
+    /// Writes a batch, whole or not at all. Returns the LSN of its last record, once the batch is as safe as the durability policy says.
+    /// Errors: too_large; those of write_state::refuse(); outcome_unknown; those of the machine, if no segment could be made ready. Throws
+    /// std::bad_alloc; nothing has changed then.
     [[nodiscard]] result<lsn> write(std::span<operation const> batch) {
         return write_if(batch, [](auto const&) { return result<void>{}; });
     }
-    /// Writes the batch if `allowed` finds nothing against it at the moment the batch takes its LSNs: all lower ones are applied to
-    /// the sink by then, or are told by `each_pending(visit)` as visit(lsn, key). Called with the mutex held.
+    /// Writes the batch if `allowed` returns no error at the moment when the batch takes its LSNs. At that moment each lower LSN is applied
+    /// to the sink, or `each_pending(visit)` reports it as visit(lsn, key). `allowed` is called with the mutex held.
     template <class Allowed>
     [[nodiscard]] result<lsn> write_if(std::span<operation const> batch, Allowed const& allowed) {
         auto const bytes = frame_bytes_of(batch);
@@ -104,7 +107,7 @@ public:
         KEEL_TRY(allowed([&](auto const& visit) { each_pending(visit); }));
         auto written = path_.commit(batch, hold);
         if constexpr (mapped && D::sync_interval_ms != 0)
-            if (written && syncs_writes_.load(std::memory_order_relaxed)) [[unlikely]] // what fails shows in state()
+            if (written && syncs_writes_.load(std::memory_order_relaxed)) [[unlikely]] // failures show in state()
                 static_cast<void>(keel::detail::guarded([&] { return sync_up_to(*written, hold); }));
         if constexpr (reads_sealed_back) {
             bool const some = sealing_.has_unread();
@@ -113,9 +116,10 @@ public:
         }
         return written;
     }
-    /// Whether nothing but the writes themselves can keep the interval between two syncs: then each one syncs.
+    /// `yes`: no thread keeps the interval between two syncs, so each write syncs.
     void sync_writes(bool yes) noexcept { syncs_writes_.store(yes, std::memory_order_relaxed); }
-    /// Everything up to `at`, which a write returned, survives power loss once this returns.
+    /// After this returns, all records up to `at` survive power loss. `at`: an LSN that a write returned. Errors: those of the sync;
+    /// io_error, if the record `at` was lost before.
     [[nodiscard]] result<void> make_durable(lsn at) {
         KEEL_TAKES(writer, &s_.pool);
         lock_type hold{s_.m};
@@ -123,10 +127,10 @@ public:
         return s_.nothing_lost({at, at});
     }
 
-    /// Gives an LSN to something that stands beside the log and becomes part of the store at that moment, through `take_effect(lsn)`. In
-    /// the log stands an erase of the empty key, which no key is equal to, so readers of the log see nothing. When `take_effect` is called
-    /// that record is durable, as is all before it; nobody sees that LSN or a later one yet, and nobody writes.
-    /// Errors: those of a write; outcome_unknown, where `take_effect` failed: the store is read-only then. Else nothing has happened.
+    /// Gives an LSN to a change beside the log. The change becomes part of the store at that moment, through `take_effect(lsn)`. For that
+    /// LSN the log has an erase of the empty key. No key equals the empty key, so readers of the log see nothing. When `take_effect` is
+    /// called, that record and all records before it are durable. Nobody sees that LSN or a later one yet, and nobody writes. Errors: those
+    /// of a write; outcome_unknown, if `take_effect` failed, and then the store is read-only. After any other error nothing has happened.
     template <class TakeEffect>
     [[nodiscard]] result<lsn> commit_external(TakeEffect const& take_effect) {
         operation const nothing{.type = format::frame_type::erase};
@@ -140,7 +144,7 @@ public:
             s_.reserve(batch);
             auto const at = s_.encode(batch);
             if (auto written = path_.write_held(*lead); !written) {
-                // A fresh segment has the record, where it means nothing.
+                // The record is in a fresh segment now. It has no effect there.
                 KEEL_TRY(fail_over_.abandon(*lead, written.error()));
                 if (turn == segments_per_call) return failure(std::move(written).error());
                 continue;
@@ -153,17 +157,17 @@ public:
         }
     }
 
-    /// All records accepted before the call survive power loss once it returns. Errors: those of the sync; io_error, where accepted records
-    /// were lost before, until accept_losses().
+    /// After this returns, all records that were accepted before the call survive power loss. Errors: those of the sync; io_error, if
+    /// accepted records were lost before, until accept_losses().
     [[nodiscard]] result<void> sync() {
         KEEL_TAKES(writer, &s_.pool);
         lock_type hold{s_.m};
         if (s_.closing) return s_.refuse();
-        // What was accepted may not be on the disk.
+        // Accepted records may not be on the disk.
         if (!s_.health.is_writable() && !never_writes_) return s_.refuse();
         if (s_.durable >= s_.accepted && !s_.lead.is_taken()) return s_.nothing_lost();
         if (!s_.health.is_writable()) return s_.refuse();
-        // What a dead process left accepted is proven by writing it again.
+        // A killed process may have left accepted records. Writing them again proves them durable.
         if (!s_.active && !s_.lead.is_taken()) {
             auto lead = s_.lead.take(hold);
             KEEL_TRY(first_.run(lead, {}));
@@ -171,13 +175,13 @@ public:
         KEEL_TRY(sync_up_to(s_.accepted, hold));
         return s_.nothing_lost();
     }
-    /// Somebody knows of these losses, which the manifest has declared.
+    /// The caller knows of these losses, which the manifest has declared. sync() no longer reports them.
     void accept_losses(std::vector<lsn_range> const& known) noexcept {
         std::lock_guard const hold{s_.m};
         s_.accept_losses(known);
         if (s_.lost.empty()) s_.health.end_condition(state_cause::loss);
     }
-    /// Ends the segment that is written to, so that everything written so far is in segments that take no more records.
+    /// Ends the active segment and begins a new one. All records so far are then in segments that take no more records.
     [[nodiscard]] result<void> roll_over() {
         auto const done = roll_over_now();
         if constexpr (reads_sealed_back)
@@ -185,7 +189,7 @@ public:
         return done;
     }
 
-    /// The same without beginning another one, which the next write does: that takes no room on a full disk.
+    /// The same, but the next write begins the new segment. So this call needs no space on a full disk.
     [[nodiscard]] result<void> seal() {
         auto const done = seal_now();
         if constexpr (reads_sealed_back)
@@ -195,25 +199,26 @@ public:
 
     // ---- segments that are read back --------------------------------------------------------------------------------------------
 
-    /// `call` is made without the mutex, by a thread that sealed a segment, when what it wrote is acknowledged. It takes the segment by
-    /// take_sealed(). Set before the first write.
+    /// Sets a callback for sealed segments. write(), roll_over() and seal() call it at their end, without the mutex. It takes the segments
+    /// with take_sealed(); there may be none. Set it before the first write.
     void after_seal(std::function<void()> call) { after_seal_ = std::move(call); }
-    /// One that was sealed, and that nobody has taken; empty where there is none. It is not recycled while it is held.
+    /// Returns one sealed segment that nobody has taken, or an empty list. The segment is not recycled while the caller holds it.
     [[nodiscard]] sealed_list take_sealed() noexcept {
         std::lock_guard const hold{s_.m};
         return sealing_.take_unread();
     }
-    /// It could not be read back for want of memory: the next one who asks gets it again.
+    /// Puts back a segment that could not be read because memory was refused. The next call of take_sealed() gets it again.
     void give_back_sealed(sealed_list one) noexcept {
         std::lock_guard const hold{s_.m};
         sealing_.give_back_unread(std::move(one));
     }
 
-    // ---- now and then ---------------------------------------------------------------------------------------------------------
+    // ---- housekeeping ---------------------------------------------------------------------------------------------------------
 
-    /// What a background thread does, or a program without one now and then: sealing, idle marks, interval syncs, a segment in reserve.
-    /// `quiet`: nothing was written for a while. Failures show in state(). Throws std::bad_alloc; the next call goes on.
-    /// `prepares`: a segment and the reserve are made ready, too, where they are wanted; lacks_room() says whether that failed.
+    /// The work of the background thread. A program without that thread calls it from time to time. It seals, writes idle marks, syncs at
+    /// intervals and prepares a segment in advance. `quiet`: nothing was written for a while. `prepares`: also make a segment and the
+    /// reserve ready, if they are wanted; lacks_room() tells whether that failed. Failures show in state(). Throws std::bad_alloc; the next
+    /// call continues.
     void housekeep(bool quiet, bool prepares = true) {
         {
             KEEL_TAKES(writer, &s_.pool);
@@ -234,23 +239,24 @@ public:
             else prepares = false;
         }
         if (quiet) s_.pool.rest();
-        // Not having a segment ready, or the reserve, is no failure yet: roll-over tries again, and says so.
+        // No ready segment, or no reserve, is not a failure yet. Roll-over tries again and reports the failure.
         bool const reserved = s_.pool.keep_reserve().has_value();
         lacks_room_.store(!reserved || (prepares && !s_.pool.make_ready()), std::memory_order_relaxed);
     }
-    /// What housekeep() prepares could not be had last time: whoever calls it often lets some time pass.
+    /// The last housekeep() could not get the space for its preparations. A caller that calls it often should let some time pass.
     [[nodiscard]] bool lacks_room() const noexcept { return lacks_room_.load(std::memory_order_relaxed); }
-    /// Writing has stopped for a cause that passes by itself: housekeep() looks whether it has.
+    /// Writing has stopped for a cause that can pass by itself. housekeep() checks whether it has passed.
     [[nodiscard]] bool waits_for_resources() const noexcept { return s_.health.heals_itself(); }
-    /// Want of space has stopped writing, or all of it but erasing.
+    /// Lack of space has stopped all writes, or all writes but erases.
     [[nodiscard]] bool lacks_space() const {
         std::lock_guard const hold{s_.m};
         return s_.lacks_space();
     }
-    /// The next write puts a mark with the time first: called once a second.
+    /// The next write first writes a mark with the time. Called once a second.
     void mark_due() noexcept { mark_due_.store(true, std::memory_order_relaxed); }
 
-    /// After a failure: tries to become writable again. What was never acknowledged is given up; its LSNs are taken anew.
+    /// After a failure: tries to make the store writable again. Records that were never acknowledged are given up, and their LSNs are taken
+    /// again.
     [[nodiscard]] result<void> resume() {
         KEEL_TAKES(writer, &s_.pool);
         lock_type hold{s_.m};
@@ -260,7 +266,7 @@ public:
         return resume_as_leader(lead);
     }
 
-    /// Writes what is pending, syncs, marks the orderly end and seals. A second call does nothing. Never throws.
+    /// Writes pending records, syncs, writes the closing mark and seals. A second call does nothing. Never throws.
     [[nodiscard]] result<void> close() noexcept {
         KEEL_TAKES(writer, &s_.pool);
         lock_type hold{s_.m};
@@ -268,7 +274,7 @@ public:
         {
             auto lead = s_.lead.take(hold);
             if (s_.health.is_closed()) return {};
-            s_.closing = true; // who waits for room is refused, who waits for the leader is served
+            s_.closing = true; // refuse writers that wait for room, but serve those that wait for the leader
             done = keel::detail::guarded([&] { return end_in_order(lead); });
             if (!never_writes_) s_.note();
             if (done && !never_writes_ && s_.health.is_writable())
@@ -279,7 +285,7 @@ public:
         wake_all();
         return done;
     }
-    /// Gives up the object without touching the disk: what a killed process does. For tests and for destructors of failed opens.
+    /// Ends the object without touching the disk, as a killed process does. For tests, and for the destructors of failed opens.
     void abandon() noexcept {
         {
             std::lock_guard const hold{s_.m};
@@ -289,78 +295,79 @@ public:
         wake_all();
     }
 
-    // ---- what others say --------------------------------------------------------------------------------------------------------
+    // ---- reports from other parts -----------------------------------------------------------------------------------------------
 
-    /// Something beside the log failed and was survived, or damage was found.
+    /// Adds a condition: a part beside the log survived a failure, or damage was found.
     void add_condition(state_cause what, std::string why) noexcept { s_.health.add_condition(what, std::move(why)); }
-    /// That is over.
+    /// Removes the condition with this cause.
     void end_condition(state_cause what) noexcept { s_.health.end_condition(what); }
-    /// A manifest edit of somebody else failed: it may be there at the next open or not, so nothing is written after it.
+    /// A manifest edit of another part failed. The next open may or may not find that edit, so nothing is written after it.
     void manifest_failed(error const& why) {
         KEEL_TAKES(writer, &s_.pool);
         lock_type hold{s_.m};
-        auto const lead = s_.lead.take(hold); // a group on its way was begun before
+        auto const lead = s_.lead.take(hold); // a group in flight was begun before the failure
         if (writable()) s_.health.stop_writing("the manifest could not be written: ", why);
     }
 
-    // ---- what there is ----------------------------------------------------------------------------------------------------------
+    // ---- queries ----------------------------------------------------------------------------------------------------------------
 
     [[nodiscard]] lsn visible() const noexcept { return s_.visible(); }
     [[nodiscard]] lsn durable() const {
         std::lock_guard const hold{s_.m};
         return s_.durable;
     }
-    /// Without the mutex: readers ask, and it is held during I/O.
+    /// Takes no mutex, because readers call it and the mutex is held during I/O.
     [[nodiscard]] engine_state state() const noexcept { return s_.health.state(); }
     [[nodiscard]] std::string state_reason() const { return s_.health.reason(); }
     [[nodiscard]] state_cause cause() const noexcept { return s_.health.cause(); }
-    /// Waits until records after `seen` are visible, the store is closed or the time is up; gives what is visible then.
+    /// Waits until records after `seen` are visible, the store is closed, or `patience` is over. Returns the visible LSN at that time.
     [[nodiscard]] lsn wait_visible(lsn seen, std::chrono::nanoseconds patience) const {
         KEEL_TAKES(writer, &s_.pool);
         lock_type hold{s_.m};
         s_.visible_cv.wait_for(hold, patience, [&] { return visible() > seen || s_.closing; });
         return visible();
     }
-    /// A commit was refused because of the record with this LSN, which may not be visible yet.
+    /// A commit was refused because of the record with this LSN. The record may not be visible yet.
     void note_conflict(lsn at) noexcept {
         auto newest = conflict_.load(std::memory_order_relaxed);
         while (newest < at.value && !conflict_.compare_exchange_weak(newest, at.value, std::memory_order_relaxed)) {}
     }
-    /// Waits until the newest record that a commit was refused for is visible, or will not be: writing it failed, or the store is closed.
-    /// Where no other thread brings it out this one does. Where there is none: two loads.
+    /// Waits until the newest record for which a commit was refused is visible, or until it is certain that it never will be: its write
+    /// failed, or the store is closed. If no other thread writes that record out, this thread does. Without such a record the call costs
+    /// two loads.
     void wait_for_conflict() {
         auto const at = conflict_.load(std::memory_order_relaxed);
         if (visible().value >= at) [[likely]]
             return;
         wait_settled({at});
-        // A failed write gave the LSN back: later calls do not ask for the mutex because of it.
+        // After a failed write the LSN is free again. Reset it, so that later calls do not take the mutex because of it.
         auto settled = at;
         conflict_.compare_exchange_strong(settled, 0, std::memory_order_relaxed);
     }
-    /// The segment records are written to, if any: retention leaves it alone.
+    /// The id of the active segment; 0 if there is none. Retention does not touch this segment.
     [[nodiscard]] segment_id active_segment() const {
         std::lock_guard const hold{s_.m};
         return s_.active ? s_.active->id() : segment_id{};
     }
-    /// How much of the segment that is written to holds records; 0: there is none, or it is fresh.
+    /// How many bytes of the active segment hold frames; 0 if there is no active segment or it has no record.
     [[nodiscard]] std::uint64_t bytes_in_active() const {
         std::lock_guard const hold{s_.m};
         return s_.active && s_.active->records() != 0 ? s_.active->end() - segment_type::frames_begin : 0;
     }
-    /// Errors: those that a write would have now, for want of a store that takes any.
+    /// Errors: the error that a write would get now because the store takes no writes.
     [[nodiscard]] result<void> takes_writes() const {
         std::lock_guard const hold{s_.m};
         if (!writable() || s_.only_erases) return s_.refuse();
         return {};
     }
-    /// Whether this opening has written: all that was found is durable then, or was written anew.
+    /// Whether this opening has written. If it has, all records that it found are durable, or were written again.
     [[nodiscard]] bool has_written() const {
         std::lock_guard const hold{s_.m};
         return s_.has_written;
     }
 
 private:
-    static constexpr int segments_per_call = 2; ///< given up for one call of commit_external()
+    static constexpr int segments_per_call = 2; ///< how many segments one commit_external() may abandon
 
     [[nodiscard]] bool writable() const noexcept { return !s_.closing && s_.health.is_writable(); }
     [[nodiscard]] result<void> roll_over_now() {
@@ -379,11 +386,11 @@ private:
         auto lead = s_.lead.take(hold);
         if (!s_.closing) KEEL_TRY(sealing_.finish(lead));
         bring_out_pending(lead);
-        // Where a fresh segment was refused for want of space nothing has happened to the one that is written to.
+        // If a new segment was refused for lack of space, nothing has happened to the active one.
         bool const is_sound = writable() || (s_.lacks_space() && s_.segment_usable);
         if (s_.closing || never_writes_ || !is_sound) return s_.refuse();
         if (!s_.active || s_.active->records() == 0) return {};
-        s_.segment_usable = false; // where sealing fails the file may be half sealed
+        s_.segment_usable = false; // if sealing fails, the file may be half sealed
         return sync_and_seal(lead, seals::at_once);
     }
     void wake_all() noexcept {
@@ -403,7 +410,8 @@ private:
         if (s_.next.value + wanted <= lsn_highest.value) return {};
         return failure(errc::too_large, "the log has used up its LSNs; copy the live data into a new store");
     }
-    /// The records that have an LSN and are not visible: those that are pending, and those a leader is writing, which it only reads too.
+    /// Visits the records that have an LSN but are not visible: pending records, and records that a leader is writing. The leader only
+    /// reads the latter, too.
     template <class Visit>
     void each_pending(Visit const& visit) const {
         if (!s_.active) return;
@@ -414,15 +422,15 @@ private:
 
     // ---- a full disk ------------------------------------------------------------------------------------------------------------
 
-    /// Writes go on for what only erases, with a small segment out of the reserve if need be. Errors: it does more, or not even that can be
-    /// had.
+    /// Lets a batch that only erases through on a full disk, with a small segment from the reserve if needed. Errors: the batch does more
+    /// than erase, or not even the reserve is enough.
     result<void> write_on_full_disk(std::span<operation const> batch, lock_type& hold) {
         auto const erases = [](operation const& op) { return op.type == format::frame_type::erase && !op.key.empty(); };
         if (s_.closing || never_writes_ || !std::ranges::all_of(batch, erases)) return s_.refuse();
         if (s_.only_erases && writable()) return {};
         auto lead = s_.lead.take(hold);
         if (s_.closing) return s_.refuse();
-        if (!s_.lacks_space() || writable()) return {}; // somebody else has seen to it
+        if (!s_.lacks_space() || writable()) return {}; // another thread has done it
         auto why = s_.health.short_of(
             [&] { return s_.health.reason() + "; what only erases is written, out of the reserve"; });
         s_.pool.retry();
@@ -434,7 +442,7 @@ private:
         s_.health.resume_writing();
         return {};
     }
-    /// There is room again, or not even for erasing.
+    /// Ends the mode that takes only erases: there is room again, or not even room for erases.
     void end_only_erases() noexcept {
         if (!std::exchange(s_.only_erases, false)) return;
         s_.health.end_condition(state_cause::no_space);
@@ -442,11 +450,11 @@ private:
 
     // ---- room -----------------------------------------------------------------------------------------------------------------
 
-    /// An active segment with room for `bytes` and a mark, at a moment when a batch may be encoded.
+    /// Returns when there is an active segment with room for `bytes` and its marks, and a batch may be encoded.
     result<void> ready_for(std::uint64_t bytes, std::uint64_t keyed, lock_type& hold) {
         for (;;) {
             if (!writable()) return s_.refuse();
-            // A mark may be due before it, and an idle mark comes after it.
+            // A mark may be due before the batch, and an idle mark comes after it.
             auto const marks = s_.active && s_.active->has_spare_mark() ? 1U : 2U;
             bool const fits = s_.active && s_.active->has_room(bytes + marks * segment_type::mark_room, keyed);
             if (fits && path_.may_encode()) {
@@ -471,16 +479,16 @@ private:
         else return roll(lead, wanted, sealing_.may_leave() ? seals::behind : seals::at_once);
         return {};
     }
-    /// Written path: marks alone, or a group whose callers have not got the leadership yet. They are told what became of it.
+    /// Written path: writes out pending marks, or a group whose callers have not got the leadership yet. These callers get the result.
     void bring_out_pending(leader& lead) noexcept {
         if constexpr (!mapped)
             while (s_.active && !s_.pending.empty()) static_cast<void>(path_.commit_as_leader(lead));
     }
-    /// Waits until `at` is visible, or nothing is on its way that has it.
+    /// Waits until `at` is visible, or until no record with this LSN is on its way.
     void wait_settled(lsn at) {
         KEEL_TAKES(writer, &s_.pool);
         lock_type hold{s_.m};
-        // An LSN that was given back after a failed write may be taken anew: that record is waited for like the first.
+        // After a failed write, another record may take the same LSN. Then wait for that record as well.
         while (visible() < at && at < s_.next && !s_.closing) {
             if (s_.lead.is_taken()) {
                 s_.lead.wait(hold);
@@ -490,20 +498,21 @@ private:
             if (!commit_pending(lead)) return;
         }
     }
-    /// False: no record waits for a leader.
+    /// Writes out the pending records. False: no record waits for a leader.
     bool commit_pending(leader& lead) noexcept {
         if (!s_.active || s_.pending.batches.empty() || (mapped && path_.may_go_on())) return false;
         static_cast<void>(mapped ? path_.handle_failed_store(lead) : path_.sync(lead));
         return true;
     }
-    /// An active segment with room for `bytes`, nothing pending, all that was accepted durable; and the leadership.
+    /// Takes the leadership at a moment when there is an active segment with room for `bytes`, no record is pending, and all accepted
+    /// records are durable.
     result<leader> all_durable(std::uint64_t bytes, lock_type& hold) {
         for (;;) {
             KEEL_TRY(ready_for(bytes, 1, hold));
             auto lead = s_.lead.take(hold);
             if (!writable()) return s_.refuse();
             if (mapped ? s_.durable < s_.accepted : !s_.pending.batches.empty()) KEEL_TRY(path_.sync(lead));
-            // Waiting for the leadership, or the sync, may have let others in.
+            // Other threads may have written while this one waited for the leadership or for the sync.
             bool const fits = s_.active && s_.active->has_room(bytes + segment_type::mark_room, 1);
             bool const quiet = mapped ? s_.durable >= s_.accepted : s_.pending.batches.empty();
             if (fits && quiet && writable()) return lead;
@@ -512,17 +521,17 @@ private:
 
     // ---- marks ------------------------------------------------------------------------------------------------------------------
 
-    /// A mark is due once a second and at the start of each chunk.
+    /// Writes a mark if one is due: once a second, and at the start of each chunk.
     void put_due_mark() {
         if (!s_.active->enters_new_chunk() && !mark_due_.load(std::memory_order_relaxed)) return;
-        if (s_.active->has_spare_mark()) return; // a third one would take the room of the largest batch
+        if (s_.active->has_spare_mark()) return; // a third mark would take the room of the largest batch
         s_.encode_mark(format::mark_kind::periodic);
         mark_due_.store(false, std::memory_order_relaxed);
         s_.active->chunk_is_marked();
         static_cast<void>(path_.bring_out(nullptr));
     }
-    /// A chunk that is full gets its index, if that leaves room for what comes next and for what sealing needs. Where memory is short it
-    /// gets none: its records are found by a scan.
+    /// Gives a full chunk its index, if there is room left for the next batch and for sealing. If memory is short, the chunk gets no index,
+    /// and its records are found by a scan.
     void put_due_index(std::uint64_t bytes, std::uint64_t keyed) {
         if (!s_.active->index_is_due()) [[likely]]
             return;
@@ -531,10 +540,10 @@ private:
         keel::detail::if_memory_lasts([&] { s_.encode_index(); });
         static_cast<void>(path_.bring_out(nullptr));
     }
-    /// Once the log is quiet: a mark, durable when this returns, that proves the records before it. It begins a block of its own, so that no
-    /// damage to one block takes both the records and their proof.
+    /// When the log is quiet: writes a mark that proves the records before it. The mark is durable when this returns. It begins in a new
+    /// block, so that damage to one block cannot destroy both the records and their proof.
     result<void> put_idle_mark(leader& lead) {
-        if (s_.active->records() == 0) return bring_out_mark(lead); // the mark it began with proves all there is
+        if (s_.active->records() == 0) return bring_out_mark(lead); // its start mark proves all earlier records
         auto const bytes = s_.active->bytes_to_next_block() + segment_type::mark_room;
         if (!s_.active->has_room(bytes, 0)) return {};
         s_.encode_filler();
@@ -553,7 +562,7 @@ private:
 
     // ---- syncing ----------------------------------------------------------------------------------------------------------------
 
-    /// Waits for a leader whose sync covers `wanted`, or leads.
+    /// Waits for a leader whose sync covers `wanted`, or becomes the leader and syncs.
     result<void> sync_up_to(lsn wanted, lock_type& hold) {
         for (;;) {
             if (s_.durable >= wanted) return {};
@@ -569,25 +578,26 @@ private:
 
     // ---- roll-over --------------------------------------------------------------------------------------------------------------
 
-    /// A segment is prepared ahead once its turn is near: the active one is half full, or the log has grown and rolls over. So a store that
-    /// gets little has no more than the segment it writes to.
+    /// Whether a segment should be prepared in advance: the active one is half full, or the log rolls over with segments of full size. So a
+    /// store with few writes has only the segment that it writes to.
     [[nodiscard]] bool is_busy() const noexcept {
         return s_.active->is_half_full() || (has_rolled_ && s_.active->bytes() >= segment_type::bytes_max);
     }
     void follow_growth() noexcept {
         if (!s_.active->is_half_full()) return;
-        // A clock that was set back says a huge time, and so that it was slow.
+        // If the clock was set back, the time is huge, and the segment counts as filled slowly.
         s_.pool.grow_to(growth_factor(s_.clock_ns() - s_.active->created_ns()) * s_.active->bytes());
     }
     enum class seals : std::uint8_t { at_once, behind };
 
-    /// Ends the active segment and activates the next, with room for what is wanted. Nothing is pending, and no segment was left.
+    /// Ends the active segment and activates the next one, with room for `wanted`. Precondition: nothing is pending, and no segment that
+    /// was left is unsealed.
     result<void> roll(leader& lead, segment_demand const& wanted, seals when) {
         if (s_.active->first() == s_.next && s_.active->bytes() >= segment_type::bytes_max)
             return failure(errc::too_large, "a fresh segment has no room for it");
         follow_growth();
-        // A full disk shows here, before anything is changed: the write is refused, and the active segment stays as it is.
-        // Before the disk can be full there is a reserve for what frees space then.
+        // A full disk shows here, before anything has changed: the write is refused, and the active segment stays as it is. The reserve is
+        // claimed first, because calls that free space need it once the disk is full.
         auto ready = s_.only_erases ? s_.pool.first_ready(wanted, space_policy::reserved)
                                     : s_.pool.claim_reserve().and_then(
                                           [&] { return s_.pool.first_ready(wanted, space_policy::ordinary); });
@@ -599,10 +609,10 @@ private:
         }
         has_rolled_ = true;
         KEEL_TRY(sync_and_seal(lead, when));
-        if (s_.active) return {}; // it was abandoned instead, and another one is active already
+        if (s_.active) return {}; // it was abandoned, and another segment is active already
         return first_.run(lead, wanted);
     }
-    /// Errors: writing has stopped.
+    /// Mapped path: syncs the active segment. Then seals it, or leaves it to be sealed later. Errors: writing has stopped.
     result<void> sync_and_seal(leader& lead, seals when) noexcept {
         if constexpr (mapped) {
             auto const synced = keel::detail::guarded([&] { return s_.active->sync(); });
@@ -624,15 +634,15 @@ private:
         return {};
     }
 
-    // ---- stopping and going on -----------------------------------------------------------------------------------------------------
+    // ---- stopping and resuming -----------------------------------------------------------------------------------------------------
 
     result<void> resume_as_leader(leader& lead) {
         s_.pool.retry();
-        // What an edit that failed has left must not be there after what is written from here on.
+        // A failed edit may have left a part on the disk. Remove that part before anything is written after it.
         KEEL_TRY(s_.pool.make_durable());
         KEEL_TRY(sealing_.finish(lead));
         if (s_.health.heals_itself() || s_.only_erases) {
-            KEEL_TRY(s_.pool.keep_reserve()); // first: what frees space is worth more than what takes some
+            KEEL_TRY(s_.pool.keep_reserve()); // first: calls that free space need the reserve
             KEEL_TRY(s_.pool.make_ready());
         }
         end_only_erases();
@@ -646,19 +656,19 @@ private:
     result<void> end_in_order(leader& lead) {
         if (never_writes_) return {};
         if (s_.health.is_writable()) KEEL_TRY(sealing_.finish(lead));
-        if (!s_.pending.batches.empty()) bring_out_pending(lead); // a mark alone goes with the closing one
-        if (!s_.health.is_writable()) return refuse_to_close();   // what was accepted may not be on the disk
+        if (!s_.pending.batches.empty()) bring_out_pending(lead); // marks alone are written with the closing mark
+        if (!s_.health.is_writable()) return refuse_to_close();   // accepted records may not be on the disk
         if (!s_.active && s_.durable < s_.accepted) KEEL_TRY(first_.run(lead, {}));
         if (!s_.active) return {};
         if (s_.durable < s_.accepted) KEEL_TRY(path_.sync(lead));
         return put_closing_mark(lead);
     }
-    /// Seals the active segment, and gives up what was prepared and is not used: one edit says both.
+    /// Seals the active segment and retires prepared but unused segments. One edit does both.
     result<void> seal_last(leader& lead) {
         format::edit_builder edit;
         s_.pool.add_retire_unused(edit);
         if (s_.active) KEEL_TRY(seal_active(lead, std::move(edit), at_seal::log_ends));
-        else if (!edit.empty() && !s_.pool.commit(edit)) return {}; // they stay prepared
+        else if (!edit.empty() && !s_.pool.commit(edit)) return {}; // the unused segments stay prepared
         keel::detail::if_memory_lasts([&] { s_.pool.remove_unused(); });
         return {};
     }
@@ -675,14 +685,14 @@ private:
     sealing_type sealing_;
     first_activation<state_type> first_;
     path_type path_;
-    std::function<void()> after_seal_{};    ///< only where the policy has segments read back
+    std::function<void()> after_seal_{};    ///< set only if the policy reads sealed segments back
     bool never_writes_;                     ///< opened read-only, or a repair failed: no segment is ever activated
     std::atomic<bool> mark_due_{false};     // relaxed: a hint
     std::atomic<bool> lacks_room_{false};   // relaxed: a hint
     std::atomic<bool> syncs_writes_{false}; // relaxed: set before the write that needs it
-    std::atomic<std::uint64_t> conflict_{
-        0};                   // relaxed: whoever was told of a conflict has seen the store that came before
-    bool has_rolled_ = false; ///< one segment was not enough for this opening
+    // Relaxed: a thread that was told of a conflict has seen the store to this value, because the store came first.
+    std::atomic<std::uint64_t> conflict_{0};
+    bool has_rolled_ = false; ///< this opening has rolled over at least once
 };
 
 } // namespace keel::inline v0::wal

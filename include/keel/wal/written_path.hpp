@@ -2,11 +2,11 @@
 #ifndef KEEL_WAL_WRITTEN_PATH_HPP
 #define KEEL_WAL_WRITTEN_PATH_HPP
 
-// The write path of every_write and group_commit: a batch is encoded into the pending group under the mutex; one of the waiting callers becomes
-// the leader, takes the group, writes and syncs it without the mutex, then acknowledges everybody in it.
+// The write path of every_write and group_commit. A batch is encoded into the pending group under the mutex. One of the waiting callers
+// becomes the leader. It takes the group, writes and syncs it without the mutex, then acknowledges all batches in the group.
 //
-// What is on the disk when something is acknowledged: its frames, by a sync that returned, in a segment whose header was written before them in
-// the same file, so the same sync covers it.
+// On the disk when a batch is acknowledged: its frames, by a sync that returned. The header of the segment was written before them in the
+// same file, so the same sync covers it.
 
 #include <keel/detail/guarded.hpp>
 #include <keel/error.hpp>
@@ -33,10 +33,10 @@ public:
 
     written_path(State& s, fail_over<State>& over) noexcept : s_{s}, fail_over_{over} {}
 
-    /// Whether a batch may be encoded now; else the caller waits for the leader.
+    /// Whether a batch may be encoded now. If not, the caller waits for the leader.
     [[nodiscard]] bool may_encode() const noexcept { return D::shares_syncs || !s_.lead.is_taken(); }
 
-    /// Writes a batch for which there is room, and returns its last LSN once it survives power loss.
+    /// Writes a batch for which there is room. Returns its last LSN once the batch survives power loss.
     [[nodiscard]] result<lsn> commit(std::span<operation const> batch, lock_type& hold) {
         s_.reserve(batch);
         auto const mine = s_.encode(batch);
@@ -45,16 +45,16 @@ public:
         return s_.wait_for(mine, s_.epoch, hold, [this](leader& lead) { static_cast<void>(commit_as_leader(lead)); });
     }
 
-    /// Marks and indexes go with the next group.
+    /// Does nothing: marks and indexes are written with the next group.
     result<void> bring_out(leader*) noexcept { return {}; }
-    /// A failed write is dealt with by the leader that met it.
+    /// These two do nothing: the leader whose write fails handles the failure itself.
     [[nodiscard]] bool may_go_on() const noexcept { return true; }
     result<void> handle_failed_store(leader&) noexcept { return {}; }
 
-    /// Makes everything that was encoded durable.
+    /// Makes all encoded records durable.
     result<void> sync(leader& lead) noexcept { return s_.pending.empty() ? result<void>{} : commit_as_leader(lead); }
 
-    /// Writes and syncs what is pending, and acknowledges it. Errors: it went to no segment, and writing has stopped.
+    /// Writes, syncs and acknowledges the pending group. Errors: the group could not be written to any segment, and writing has stopped.
     result<void> commit_as_leader(leader& lead) noexcept {
         wait_for_followers(lead);
         auto const group_mark = take_pending();
@@ -70,8 +70,8 @@ public:
         acknowledge(group_mark);
         return {};
     }
-    /// The same with the mutex held all the time, and shown to nobody before acknowledge_held(). Errors: of the write or the sync; nothing was
-    /// done about it.
+    /// The same, but the mutex stays held, and readers see the records only after acknowledge_held(). Errors: those of the write or the
+    /// sync; the caller must handle the failure.
     result<void> write_held(leader&) noexcept {
         held_mark_ = take_pending();
         return keel::detail::guarded([&]() -> result<void> {
@@ -85,14 +85,16 @@ public:
     void wake_all() noexcept { followers_cv_.notify_all(); }
 
 private:
-    /// The largest mark in what was taken.
+    /// Writes a batch, whole or not at all. Returns the LSN of its last record, once the batch is as safe as the durability policy says.
+    /// Errors: too_large; those of write_state::refuse(); outcome_unknown; those of the machine, if no segment could be made ready. Throws
+    /// std::bad_alloc; nothing has changed then.
     lsn take_pending() noexcept {
         std::swap(s_.pending, s_.in_flight);
         s_.pending.reset(s_.in_flight.end());
         last_group_ = s_.in_flight.commits;
         return s_.encoded_mark;
     }
-    /// Waits a little for as many writers as the last group had: one sync for all of them is worth more than an early start.
+    /// Waits a short time for as many writers as the last group had. One sync for all of them is worth more than an early start.
     void wait_for_followers(leader& lead) {
         if constexpr (D::gather_us != 0) {
             if (last_group_ < 2 || s_.pending.commits == 0) return;
@@ -116,7 +118,7 @@ private:
 
     State& s_;
     fail_over<State>& fail_over_;
-    std::condition_variable followers_cv_{}; ///< as many writers have come as the leader waits for
+    std::condition_variable followers_cv_{}; ///< signals that as many writers have come as the leader waits for
     std::size_t last_group_ = 0;
     std::size_t followers_wanted_ = 0;
     lsn held_mark_{};
