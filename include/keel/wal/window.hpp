@@ -3,7 +3,8 @@
 #define KEEL_WAL_WINDOW_HPP
 
 // A window that slides over a file. All code that reads frames reads them through a window. So memory is bounded by the window, or by one
-// frame if a frame is longer. A sector that cannot be read becomes zeros and is listed in unreadable(); reading goes on.
+// frame if a frame is longer. A sector that cannot be read becomes zeros and is listed in unreadable(); reading goes on. One thread per
+// window.
 
 #include <keel/format/endian.hpp>
 #include <keel/io/concept.hpp>

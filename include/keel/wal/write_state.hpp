@@ -74,8 +74,7 @@ public:
     bool closing = false; ///< no new write is taken; pending writes are still written
 
     std::unique_ptr<segment_type> active{}; ///< null before the first write, and between two segments
-    /// Mapped path: the error of a failed store into the active segment. It stays here while another thread is the leader; then the leader
-    /// fails over.
+    /// Mapped path: the error of a failed store into the active segment. The present leader, or the next one, fails over.
     std::optional<error> store_failed{};
     /// The store is read-only, but nothing has happened to the active segment. It may be written to again.
     bool segment_usable = false;

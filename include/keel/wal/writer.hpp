@@ -163,7 +163,7 @@ public:
         KEEL_TAKES(writer, &s_.pool);
         lock_type hold{s_.m};
         if (s_.closing) return s_.refuse();
-        // Accepted records may not be on the disk.
+        // Refuse, because accepted records may not be on the disk.
         if (!s_.health.is_writable() && !never_writes_) return s_.refuse();
         if (s_.durable >= s_.accepted && !s_.lead.is_taken()) return s_.nothing_lost();
         if (!s_.health.is_writable()) return s_.refuse();
@@ -311,7 +311,9 @@ public:
 
     // ---- queries ----------------------------------------------------------------------------------------------------------------
 
+    /// Readers see all records up to this LSN. Takes no mutex.
     [[nodiscard]] lsn visible() const noexcept { return s_.visible(); }
+    /// All records up to this LSN survive power loss.
     [[nodiscard]] lsn durable() const {
         std::lock_guard const hold{s_.m};
         return s_.durable;

@@ -85,9 +85,7 @@ public:
     void wake_all() noexcept { followers_cv_.notify_all(); }
 
 private:
-    /// Writes a batch, whole or not at all. Returns the LSN of its last record, once the batch is as safe as the durability policy says.
-    /// Errors: too_large; those of write_state::refuse(); outcome_unknown; those of the machine, if no segment could be made ready. Throws
-    /// std::bad_alloc; nothing has changed then.
+    /// Moves the pending group to in_flight. Returns the largest mark in it.
     lsn take_pending() noexcept {
         std::swap(s_.pending, s_.in_flight);
         s_.pending.reset(s_.in_flight.end());
