@@ -3,7 +3,7 @@
 #define KEEL_WAL_ACTIVATION_HPP
 
 // Makes a prepared segment the active one, in three steps.
-//   prepare()  opens the file, the mapping and the memory. It may fail or throw; then nothing has changed and the segment stays prepared
+//   prepare()  gets the file, the mapping and the memory. It may fail or throw; then nothing has changed and the segment stays prepared
 //   write()    writes the header and the first frames. After a failure this file is not used again, because a part of them may be in it
 //   install()  makes the segment the active one. It cannot fail
 //
@@ -34,8 +34,8 @@ public:
 
     /// Opens the segment that is activated next. `previous`: the link to the segment before, as the header stores it. `first`: the first
     /// LSN of the segment. `void_from`: this LSN and all above it no longer count in any older segment; lsn{}: all of them count. `wanted`:
-    /// the room that the segment must have. `from`: whether a full disk may be relieved by the reserve. Records that are staged after this
-    /// call belong to the new segment. Throws std::bad_alloc.
+    /// the room that the segment must have. `from`: whether the segment may be taken from the reserve if the disk is full. Records that are
+    /// staged after this call belong to the new segment. Throws std::bad_alloc.
     [[nodiscard]] static result<activation> prepare(State& of, leader&, format::segment_link const& previous, lsn first,
                                                     lsn void_from, segment_demand const& wanted, space_policy from) {
         KEEL_TRY_LET(next, of.pool.first_ready(wanted, from));

@@ -15,7 +15,7 @@
 namespace keel::inline v0::wal {
 
 /// Gets the records of the log in LSN order, under the writer's mutex, in two steps. stage() may fail, and then nothing has changed;
-/// apply() cannot fail. So everything that can fail happens before a record is written.
+/// apply() cannot fail. So everything that can fail happens before a record is written. Smallest model: discard_records.
 ///   s.begin(segment)           void     records staged from here on are in this segment. Throws std::bad_alloc: nothing has changed
 ///   s.stage(type, key, value)  void     copies a record that apply() will make visible. Throws std::bad_alloc: nothing has changed
 ///   s.staged()                 size_t   the number of records that are staged and not applied
