@@ -325,7 +325,7 @@ private:
     };
 
     /// An edit that is applied in memory and on its way to the files. If it does not complete, the destructor restores the state, also when
-    /// memory is refused. From its first write on, it is unknown which part of the edit the files hold.
+    /// memory is refused. If it fails after its first write, it is unknown which part of the edit the files hold.
     struct attempt {
         manifest_store& of;
         format::manifest_editor& editor;
