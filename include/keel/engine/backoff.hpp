@@ -2,7 +2,7 @@
 #ifndef KEEL_ENGINE_BACKOFF_HPP
 #define KEEL_ENGINE_BACKOFF_HPP
 
-// The pause before a transaction runs again (engine/transact.hpp).
+// The pause before a transaction runs again after a conflict (engine/transact.hpp).
 
 #include <keel/engine/transact.hpp>
 #include <keel/types.hpp>
@@ -15,8 +15,9 @@
 
 namespace keel::inline v0::detail {
 
-/// A random part of a time that doubles with each run. `runs`: so many there were. `conflict`: the LSN that the last one met; threads that
-/// meet the same one pause differently.
+/// Sleeps for a random part of a maximum. The maximum doubles with each run, from backoff_min up to backoff_max. `runs`: how many runs
+/// there were. `conflict`: the LSN that the last run conflicted with. The thread's id is in the seed, so that threads with the same
+/// conflict pause for different times.
 inline void pause_before_run(transact_options const& how, unsigned runs, lsn conflict) {
     auto longest = how.backoff_min;
     for (; runs > 1 && longest < how.backoff_max; --runs) longest *= 2;

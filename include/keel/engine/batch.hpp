@@ -2,7 +2,7 @@
 #ifndef KEEL_ENGINE_BATCH_HPP
 #define KEEL_ENGINE_BATCH_HPP
 
-// A write batch: operations that are there together or not at all.
+// A write batch: operations that are written all together or not at all.
 
 #include <keel/types.hpp>
 
@@ -13,7 +13,8 @@
 
 namespace keel::inline v0 {
 
-/// Collects puts and erases for one atomic write. Copies what it is given. One thread per object.
+/// Collects puts and erases for one atomic write. It copies keys and values. One thread per object. put() and erase() may throw
+/// std::bad_alloc; the batch is then unchanged.
 class write_batch {
 public:
     void put(slice key, slice value) { add(false, key.text(), value.text()); }
@@ -23,9 +24,10 @@ public:
         parts_.clear();
     }
     [[nodiscard]] bool empty() const noexcept { return parts_.empty(); }
+    /// The number of operations.
     [[nodiscard]] std::size_t size() const noexcept { return parts_.size(); }
 
-    /// Calls `visit(erases, key, value)` for each operation in order; the views are valid until the batch changes.
+    /// Calls `visit(erases, key, value)` for each operation in order. The views are valid until the batch changes.
     template <class Visit>
     void for_each(Visit&& visit) const {
         std::string_view rest{bytes_};
@@ -41,7 +43,7 @@ private:
         std::size_t key;
         std::size_t value;
     };
-    /// Throws std::bad_alloc, and the batch is as before.
+    /// On std::bad_alloc the batch is unchanged.
     void add(bool erases, std::string_view key, std::string_view value) {
         auto const before = bytes_.size();
         parts_.push_back({erases, key.size(), value.size()});

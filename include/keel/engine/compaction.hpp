@@ -2,19 +2,21 @@
 #ifndef KEEL_ENGINE_COMPACTION_HPP
 #define KEEL_ENGINE_COMPACTION_HPP
 
-// Which parts of a store are merged next, and where to. Pure: looks at a view, the catalog and the manifest's state, touches no file
-// but for the first and last key of a segment.
+// Chooses the next merge: which segments and tables it reads, and which level it writes. Pure: it reads a version of the store, the
+// catalog's parts and the manifest's state. The only file access is for the first and the last key of a segment.
 //
-// The log is given back from its oldest end on, whole segments at a time, so that one LSN (the manifest's log_start_lsn) says what tables hold.
-// A segment takes part when it takes no more records and all that counts of it is durable. Everything merged into a level takes the
-// tables of that level with it that it overlaps, so tables of one level share no key. What was ingested goes with the log as far as that
-// goes: merged, or down a level as it is where it shares its keys with nothing else.
+// The log is released from its oldest end, whole segments at a time. So one LSN, the manifest's log_start_lsn, says which records the
+// tables hold: all at or below it. A segment is merged when it takes no more records and all of its records that count are durable. A
+// merge into a level includes all tables of that level that it overlaps, so tables of one level share no key. Ingested tables (level 0)
+// are merged together with the log, up to the LSN that the merge takes the log to. An ingested table that shares its keys with nothing
+// else is not rewritten: it moves down a level.
 //
-// While the log is due it is merged a slice at a time, and each slice should meet an empty first level: merged into a full one it would
-// cost the whole of that again. So levels are moved down by one as they are, as long as one further down is empty (that costs an edit).
-// Before none is, the level that is cheapest to merge into the next one is merged into it, table by table, between the slices, so much
-// behind each slice that it is done when the last empty level is taken. Levels are then sorted runs of like size, as in a tiered tree,
-// and become a leveled one when there is time (Mao et al., "Experimental evaluation of bounded-depth LSM merge policies", 2019, has both).
+// While the log is due (long enough to be merged) it is merged a slice at a time. Each slice should find level 1 empty, because a merge
+// into a full level 1 rewrites all of that level. So whole levels move down by one without a merge, as long as a level further down is
+// empty; a move costs one manifest edit. Before the last empty level is used, one level is drained: the level that is cheapest to merge
+// into the next one is merged into it, table by table, between the slices. The share behind each slice is chosen so that the drain ends
+// when the last empty level is used. Under load the levels are therefore sorted runs of like size, as in a tiered tree. In idle times
+// they become a leveled tree. (Mao et al., "Experimental evaluation of bounded-depth LSM merge policies", 2019, has both.)
 
 #include <keel/config.hpp>
 #include <keel/engine/version_set.hpp>
@@ -37,12 +39,12 @@
 
 namespace keel::inline v0::detail {
 
-/// Which keys something has, at most.
+/// The key range of some records or tables. It may be wider than their keys, never narrower.
 class key_span {
 public:
     void include(std::string_view first, std::string_view last, bool ends_open) {
         if (none_ || first < first_) first_ = first;
-        // An open end is behind everything that begins with it.
+        // An open end includes every key that begins with `last`, so it lies behind all of them.
         bool const takes_in = ends_open && last_.starts_with(last);
         bool const behind = last > last_ && !(ends_open_ && last.starts_with(last_));
         if (none_ || takes_in || behind) {
@@ -65,15 +67,15 @@ private:
     bool none_ = true;
 };
 
-/// What is remembered from one choice to the next.
+/// State that the picker keeps from one choice to the next.
 struct compaction_turns {
-    std::array<std::string, format::table_levels> next_key{}; ///< where each level was left off
-    std::size_t draining = 0; ///< the level that is merged into the next one while the log is due; 0: none
-    double cost = 1;          ///< bytes read for each byte of it
-    std::uint64_t owed = 0;   ///< bytes of it to be read before the next slice of the log
+    std::array<std::string, format::table_levels> next_key{}; ///< key at which a level's next merge begins
+    std::size_t draining = 0; ///< the level that is drained while the log is due; 0: none
+    double cost = 1;          ///< bytes read for each byte of that level
+    std::uint64_t owed = 0;   ///< bytes that the drain has to read before the next slice of the log
 };
 
-/// One merge: what it reads and what it puts in its place.
+/// One merge: which parts it reads and replaces.
 template <class Config>
 struct compaction_job {
     using view_type = store_version<reading_config<Config>>;
@@ -81,20 +83,21 @@ struct compaction_job {
     std::vector<std::shared_ptr<table::memtable const>> memory{};
     std::vector<std::shared_ptr<typename view_type::run const>> runs{};
     std::array<typename view_type::level, format::table_levels> tables{};
-    std::vector<format::segment_entry> segments{}; ///< given up
-    format::segment_link log_base{};               ///< the last one of them
-    lsn log_start_before{};
-    lsn log_start_lsn{};                      ///< all records at or below it are in tables afterwards
-    std::uint64_t log_records = 0;            ///< how many between the two
-    wal::lsn_set lost{};                      ///< declared so, there or elsewhere
-    wal::lsn_set ingested{};                  ///< LSNs of tables of level 0: the log has nothing but their place
-    std::uint8_t into = 1;                    ///< level
-    bool bottom = false;                      ///< no table of a higher level has any of the keys
-    typename view_type::level moved{};        ///< go there as they are
-    typename view_type::level placeholders{}; ///< an erased key of theirs must not be forgotten: it is the answer
-    std::uint64_t bytes = 0;                  ///< of what is read
+    std::vector<format::segment_entry> segments{}; ///< released by the merge
+    format::segment_link log_base{};               ///< of the last released segment
+    lsn log_start_before{};                        ///< log_start_lsn before the merge
+    lsn log_start_lsn{};           ///< log_start_lsn after it: all records at or below it are in tables then
+    std::uint64_t log_records = 0; ///< how many LSNs between the two are neither lost nor ingested
+    wal::lsn_set lost{};           ///< all LSNs that are declared lost, also outside of the merged segments
+    wal::lsn_set ingested{}; ///< LSNs of ingested tables of level 0: the log has only a record without a key there
+    std::uint8_t into = 1;   ///< the level that the merge writes
+    bool bottom = false;     ///< no table of a deeper level (a larger number) has any of the keys
+    typename view_type::level moved{}; ///< tables that go to that level without being rewritten
+    /// Those of level 0. A tombstone of a key that they may hold must be kept: it is the key's answer.
+    typename view_type::level placeholders{};
+    std::uint64_t bytes = 0; ///< of the segments and tables that are read
 
-    /// Whether there is anything to read.
+    /// False: the job only moves tables, or releases segments without records.
     [[nodiscard]] bool reads() const noexcept {
         auto const any = [](auto const& level) { return !level.empty(); };
         return !memory.empty() || !runs.empty() || std::ranges::any_of(tables, any);
@@ -108,8 +111,9 @@ public:
     using view_type = store_version<reading_config<Config>>;
     using policy = typename Config::compaction;
 
-    /// `proven`: all that opening found is durable. The view was taken after the parts: what takes no more records in these is in that.
-    /// `stuck`: segments that cannot be merged; the log is given back up to the first of them.
+    /// `proven`: all records that opening found are durable. Precondition: the view was taken after the parts, so the view has all
+    /// records of each part that takes no more. `stuck`: segments that cannot be merged; the log is released only up to the first of
+    /// them. The object keeps a reference to `state`.
     compaction_picker(std::shared_ptr<view_type const> view,
                       std::vector<std::shared_ptr<wal::catalog_part const>> parts, format::manifest_state const& state,
                       bool proven, std::set<segment_id> const& stuck = {})
@@ -117,7 +121,7 @@ public:
         take_log(std::move(parts), proven, stuck);
     }
 
-    /// Whether these tables of level 0 are reason enough to merge, however short the log.
+    /// Whether these tables of level 0 are reason enough to merge even a short log.
     [[nodiscard]] static bool ingested_is_due(typename view_type::level const& on_top) noexcept {
         auto const counts = [](auto const& t) { return !t->entry().is_placeholder(); };
         auto const tables = static_cast<std::size_t>(std::ranges::count_if(on_top, counts));
@@ -126,7 +130,7 @@ public:
     /// Bytes of the log that could be merged now.
     [[nodiscard]] std::uint64_t log_bytes() const noexcept { return log_bytes_; }
 
-    /// What the policy wants merged next; nothing where all is as it should be.
+    /// The merge that the policy wants next; nothing if it wants none. Errors: those of reading a segment's first and last key.
     [[nodiscard]] result<std::optional<job_type>> pick_due(compaction_turns& turns) {
         if (policy::log_bytes == 0) return std::optional<job_type>{};
         if (!log_.empty() && log_is_due()) return under_load(turns);
@@ -145,7 +149,7 @@ public:
         if (worst == 0) return std::optional<job_type>{};
         return std::optional{of_level(worst, turns.next_key[worst])};
     }
-    /// While nobody writes: one sorted run less, where two of like size stand above each other.
+    /// For idle times: part of the merge of two neighbouring levels of like size, so that readers get one sorted run less.
     [[nodiscard]] std::optional<job_type> fewer_runs(compaction_turns& turns) const {
         if (policy::log_bytes == 0) return {};
         auto const n = worth_draining();
@@ -153,33 +157,34 @@ public:
         return of_level(n, turns.next_key[n]);
     }
 
-    /// Whether the log, too short to be due, is worth merging while nobody writes. `open`: bytes of records in the segment that is
-    /// written to. A table of the first level is written again at most as often as it would be under steady writes (`fanout` times the
-    /// bytes it takes in), and a store that gets a little now and then keeps it in the log.
+    /// Whether a log that is too short to be due is worth merging in idle times. `open`: bytes of records in the active segment. The
+    /// limits have two reasons. A table of level 1 is rewritten at most as often as under steady writes (`fanout` times the bytes that
+    /// it takes in). A store that gets a few writes now and then keeps them in the log.
     [[nodiscard]] bool rest_pays(std::uint64_t open) const noexcept {
         if (policy::log_bytes == 0) return false;
         auto bytes = open;
         for (auto const& p : log_) bytes += p->limit - p->begin;
         return bytes >= policy::log_bytes / 16 && bytes * policy::fanout >= bytes_of(view_->tables[1]);
     }
-    /// On a full disk: the oldest segment of the log alone, into a first level that is no larger, where one can be had. That takes least room,
-    /// no more than the reserve has for it, and gives the segment back.
+    /// For a full disk: merges only the oldest segment of the log (or the oldest few, if they can leave the log only together). A level 1
+    /// that is larger than the segment is moved down first, if a level is free. So the merge takes the least space, no more than the
+    /// reserve has for it, and it releases the segment.
     [[nodiscard]] result<std::optional<job_type>> for_room() const {
         if (log_.empty()) return std::optional<job_type>{};
-        // Merged with a small first level it takes less room than beside it: what is superseded goes.
+        // A small level 1 is not moved down. Merging the segment with it takes less space, because superseded records are dropped.
         bool const in_the_way = bytes_of(view_->tables[1]) > state_.segments.at(log_.front()->id).size;
         if (auto const free = first_empty(); in_the_way && free < levels_end) return std::optional{one_down(free - 1)};
         std::size_t count = 1;
         while (count < log_.size() && may_leave(log_, count) == 0) ++count;
         return of_log(may_leave(log_, count) != 0 ? may_leave(log_, count) : log_.size());
     }
-    /// The log, however short.
+    /// A slice of the log, even if the log is short; nothing if no segment can be merged.
     [[nodiscard]] result<std::optional<job_type>> pick_idle() {
         if (log_.empty()) return std::optional<job_type>{};
         return of_log(slice());
     }
 
-    /// Everything, into one level; nothing where it is there already.
+    /// Everything that can be merged, into one level; nothing if all of it is in one level already.
     [[nodiscard]] result<std::optional<job_type>> pick_full() {
         std::size_t in_use = 0;
         std::uint64_t bytes = log_bytes_;
@@ -204,8 +209,8 @@ public:
         return std::optional{std::move(job)};
     }
 
-    /// One table that is known to be damaged, written anew in the level it is in; nothing where there is none. Those of level 0 go with the
-    /// log.
+    /// A merge that rewrites one table that is known to be damaged, within its level; nothing if there is none. Damaged tables of level 0
+    /// are merged together with the log.
     [[nodiscard]] std::optional<job_type> damaged() const {
         for (std::size_t n = 1; n < view_->tables.size(); ++n)
             for (auto const& t : view_->tables[n]) {
@@ -222,7 +227,7 @@ public:
     }
 
 private:
-    /// Bytes a level should have at most.
+    /// The most bytes that a level should have.
     [[nodiscard]] static std::uint64_t target(std::size_t level) noexcept {
         auto bytes = std::max<std::uint64_t>(policy::log_bytes, policy::table_bytes);
         for (std::size_t n = 1; n < level; ++n) bytes *= policy::fanout;
@@ -249,21 +254,21 @@ private:
         log_ = std::move(parts);
         for (auto const& p : log_) log_bytes_ += state_.segments.at(p->id).size;
     }
-    /// How many of the first `n` parts may leave the log together: no other part has an LSN at or below their last.
+    /// How many of the first `n` parts may leave the log together. The parts that stay must have no LSN at or below the last LSN of these.
     [[nodiscard]] std::size_t may_leave(part_list const& parts, std::size_t n) const {
         auto const last_in_front_of = [&](std::size_t end) {
             auto last = state_.log_start_lsn;
             for (std::size_t i = 0; i < end; ++i) last = std::max(last, last_of(*parts[i]));
             return last;
         };
-        auto first_kept = first_kept_; // the first LSN of what stays
+        auto first_kept = first_kept_; // the first LSN of the parts that stay
         for (auto i = n; i < parts.size(); ++i) first_kept = std::min(first_kept, first_of(*parts[i]));
         while (n > 0 && last_in_front_of(n) >= first_kept) first_kept = std::min(first_kept, first_of(*parts[--n]));
-        // Recovery knows a retired file by its first LSN, which is not above log_start_lsn. So an empty segment stays until the start passes it.
+        // Recovery recognises a retired file by first_lsn <= log_start_lsn, so an empty segment stays until log_start_lsn passes it.
         while (n > 0 && parts[n - 1]->first > last_in_front_of(n)) --n;
         return n;
     }
-    /// How many parts of the log are merged at a time: those of slice_bytes, or as few more as may leave it together.
+    /// How many parts of the log one merge takes: slice_bytes of them, and as few more as needed so that they may leave the log together.
     [[nodiscard]] std::size_t slice() const {
         std::uint64_t bytes = 0;
         for (std::size_t n = 0; n < log_.size(); ++n) {
@@ -280,19 +285,21 @@ private:
         return p.counted.empty() ? lsn{} : p.counted.back().last;
     }
 
-    /// Where readers would ask too many tables of level 0, they are taken before the log is long enough.
+    /// With so many tables in level 0 the log is merged even if it is short, because a reader may have to search each of these tables.
     static constexpr std::size_t on_top_max = 8;
-    /// Of the log, at a time. Until it is merged nothing of it is given back.
+    /// Bytes of the log that one merge takes. None of these segments is released before the merge is done.
     static constexpr std::uint64_t slice_bytes = 2 * policy::log_bytes;
-    /// With so few empty levels left one is made empty.
+    /// With so few empty levels left, one more level is drained.
     static constexpr std::uint64_t empty_least = 2;
-    /// So many times a slice's bytes are merged further down before the next one at most: writers wait for that.
+    /// The most bytes that a drain reads between two slices, as a multiple of the slice's bytes. Writers wait during that time.
     static constexpr std::uint64_t owed_most = 6;
-    /// Bytes read for each byte that goes down a level, up to which that is cheap. While nobody writes no two levels stay so alike.
+    /// A merge of two levels is cheap if it reads at most so many bytes for each byte that goes down a level. In idle times all cheap
+    /// merges of two levels are done.
     static constexpr double cheap = 3;
-    /// So many small tables side by side are made one.
+    /// Small tables are joined if at least so many of them are neighbours.
     static constexpr std::ptrdiff_t small_together = 8;
-    /// With so many in a level that is done while the log is due, too: each costs every reader a look at its bounds, and a descriptor.
+    /// With so many small tables in a level they are joined even while the log is due: each table makes every reader's search of the bounds
+    /// longer, and takes a descriptor.
     static constexpr std::ptrdiff_t small_most = 64;
 
     [[nodiscard]] bool log_is_due() const {
@@ -312,7 +319,7 @@ private:
             if (t->entry().is_placeholder()) job.placeholders.push_back(t);
     }
 
-    /// The first `count` parts of it.
+    /// Adds the first `count` parts of the log.
     void add_log(job_type& job, std::size_t count) const {
         job.log_start_before = job.log_start_lsn = state_.log_start_lsn;
         job.log_base = state_.log_base;
@@ -329,7 +336,7 @@ private:
         for (auto const& l : state_.losses) job.lost.add(l);
         auto others = job.lost;
         for (auto const& t : view_->tables.front()) {
-            if (t->entry().is_placeholder()) continue; // its LSN is another record's
+            if (t->entry().is_placeholder()) continue; // the LSN of a placeholder belongs to another record
             job.ingested.add(t->entry().lsns);
             others.add(t->entry().lsns);
         }
@@ -363,7 +370,7 @@ private:
         }
         return {};
     }
-    /// What cannot be read at the ends may lie as far out as is known of it.
+    /// If the first or the last key cannot be read, the range takes the widest bounds that the key may have.
     static result<void> include_ends(key_span& keys, typename view_type::run::cursor& at) {
         for (bool const last : {false, true}) {
             last ? at.seek_last() : at.seek(first_key);
@@ -382,7 +389,7 @@ private:
 
     [[nodiscard]] result<std::optional<job_type>> under_load(compaction_turns& turns) const {
         if (turns.draining != 0 && view_->tables[turns.draining].empty())
-            turns.draining = 0; // before it is filled again
+            turns.draining = 0; // done; the level is about to be filled again
         if (auto joined = small_tables(small_most)) return joined;
         auto const free = first_empty();
         bool const in_the_way = 2 * bytes_of(view_->tables[1]) > std::min(log_bytes_, slice_bytes);
@@ -399,7 +406,7 @@ private:
         plan_drain(turns, job->bytes);
         return job;
     }
-    /// Tables of the log go into levels from 1 up to, and without, this one.
+    /// Records of the log go into the levels from 1 up to, but not including, this one.
     static constexpr std::size_t levels_end = format::table_levels;
     [[nodiscard]] std::size_t first_empty() const noexcept {
         std::size_t n = 1;
@@ -411,7 +418,7 @@ private:
         for (std::size_t i = 1; i < levels_end; ++i) n += view_->tables[i].empty();
         return n;
     }
-    /// All tables of a level, to the empty one below it.
+    /// Moves all tables of a level to the empty level below it, without a merge.
     [[nodiscard]] job_type one_down(std::size_t n) const {
         auto job = of_tables();
         job.into = static_cast<std::uint8_t>(n + 1);
@@ -424,8 +431,9 @@ private:
         return 1 + static_cast<double>(bytes_of(view_->tables[n + 1])) /
                        static_cast<double>(std::max<std::uint64_t>(bytes_of(view_->tables[n]), 1));
     }
-    /// Which level is merged into the next one, to have one more empty: of those that are cheap to merge the one with the least to do,
-    /// else the one that costs least for each of its bytes; of equal ones the deepest. 0: no two levels that follow each other have tables.
+    /// The level to drain, so that one more level becomes empty. Among the levels that are cheap to drain it is the one with the fewest
+    /// bytes to merge. If none is cheap, it is the one that costs least for each of its bytes. Among equal ones it is the deepest. 0: no
+    /// two neighbouring levels have tables.
     [[nodiscard]] std::size_t worth_draining() const noexcept {
         std::size_t best = 0;
         std::pair<double, double> least{};
@@ -440,9 +448,9 @@ private:
         }
         return best;
     }
-    /// How much is merged further down before the next slice, now that one of so many bytes is merged.
+    /// After a slice of so many bytes is chosen: decides how much a drain has to read before the next slice.
     void plan_drain(compaction_turns& turns, std::uint64_t slice) const {
-        auto const empty = empty_levels(); // one of them is taken by the slice
+        auto const empty = empty_levels(); // the slice uses one of them
         if (turns.draining == 0 && empty <= empty_least) {
             turns.draining = worth_draining();
             if (turns.draining != 0) turns.cost = drain_cost(turns.draining);
@@ -457,8 +465,8 @@ private:
 
     // ---- small tables -------------------------------------------------------------------------------------------------------
 
-    /// Small tables that stand side by side, as one, where a level has `from` of them or more; nothing where none has. A table takes part
-    /// beside others of its size class: so no byte is written more than a few times for each class.
+    /// Joins neighbouring small tables of a level that has at least `from` of them; nothing if no level has. Tables are joined with tables
+    /// of their own size class, so that each byte is rewritten only a few times per class.
     [[nodiscard]] std::optional<job_type> small_tables(std::ptrdiff_t from) const {
         for (std::size_t n = 1; n < levels_end; ++n) {
             auto const is_small = [](auto const& t) { return t->entry().size < policy::table_bytes / 2; };
@@ -470,7 +478,7 @@ private:
         }
         return {};
     }
-    /// Of one level, each smaller than so many bytes.
+    /// The same for the tables of one level that are smaller than `size` bytes.
     [[nodiscard]] std::optional<job_type> small_tables(std::size_t n, std::uint64_t size) const {
         auto const& level = view_->tables[n];
         std::size_t begin = 0;
@@ -498,14 +506,15 @@ private:
         return job;
     }
 
-    /// A job that takes nothing of the log.
+    /// A job that reads no segment: the start of the log stays as it is.
     [[nodiscard]] job_type of_tables() const {
         job_type job;
         job.log_start_before = job.log_start_lsn = state_.log_start_lsn;
         job.log_base = state_.log_base;
         return job;
     }
-    /// One table of a level that is too large, in turn by key.
+    /// A job that takes one table of level `n` down: the tables take turns, in key order. The table is moved without a rewrite if the next
+    /// level has no table that overlaps it.
     [[nodiscard]] job_type of_level(std::size_t n, std::string& next_key) const {
         auto const& level = view_->tables[n];
         auto const behind = [&](auto const& t) { return t->entry().smallest >= next_key; };
@@ -522,7 +531,8 @@ private:
         return job;
     }
 
-    /// What was ingested up to the job's log_start_lsn, and what it overlaps. Those that share their keys with nothing else are only moved.
+    /// Adds the tables ingested up to the job's log_start_lsn, and the tables that overlap the job. An ingested table that shares its keys
+    /// with no other part of the job and no table of the target level is only moved.
     void add_ingested(job_type& job, key_span& keys) const {
         job.moved = ingested_up_to(job.log_start_lsn);
         auto const shared = [&](auto const& t) {
@@ -541,10 +551,10 @@ private:
             job.moved.erase(at);
         }
     }
-    /// All tables of the level it goes into that the job's keys touch.
+    /// Adds all tables of the target level that overlap the job's keys.
     void add_overlap(job_type& job, key_span& keys) const {
-        // Until no more are touched: bounds that were cut short may be shared by tables that have no key in common, and such tables are in
-        // order only as long as one merge writes them all.
+        // Repeat until no further table overlaps. Long bounds are cut short, so tables that have no key in common may have the same bound.
+        // Such tables are in order only if one merge has written all of them.
         auto& level = job.tables[job.into];
         for (std::size_t known = ~std::size_t{0}; known != level.size();) {
             known = level.size();
@@ -554,7 +564,7 @@ private:
             for (auto const& t : level) keys.include(t->entry());
         }
     }
-    /// What is left to say once it is known what is read.
+    /// Fills in the other fields, once the segments and tables of the job are chosen.
     void finish_job(job_type& job, key_span const& keys, std::uint64_t log_bytes) const {
         add_placeholders(job);
         job.bytes = log_bytes;
@@ -564,13 +574,13 @@ private:
             for (auto const& t : view_->tables[n]) job.bottom = job.bottom && !keys.touches(t->entry());
     }
 
-    static constexpr std::string_view first_key{"\0", 1}; ///< that a user can have
+    static constexpr std::string_view first_key{"\0", 1}; ///< the smallest key that a user can have
 
     std::shared_ptr<view_type const> view_;
     format::manifest_state const& state_;
     std::vector<std::shared_ptr<wal::catalog_part const>> log_{}; ///< oldest first
     std::uint64_t log_bytes_ = 0;
-    lsn first_kept_ = lsn_max; ///< the first LSN of what stays in the log in any case
+    lsn first_kept_ = lsn_max; ///< the first LSN of the parts that cannot be merged now
 };
 
 } // namespace keel::inline v0::detail

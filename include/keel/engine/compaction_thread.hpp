@@ -2,10 +2,10 @@
 #ifndef KEEL_ENGINE_COMPACTION_THREAD_HPP
 #define KEEL_ENGINE_COMPACTION_THREAD_HPP
 
-// The background thread that merges, and what it says of how far behind it is. All of the work is in compactor::step(); this only decides
-// when. Asynchronous signals stay with the host's threads.
+// The background thread that merges. It also tells write_delay how far merging is behind. The work is done by compactor::step(); this class
+// only decides when to call it. The thread blocks asynchronous signals, so that the host's threads handle them.
 //
-// Thread rules: what writers wait for is engine/write_delay.hpp.
+// Thread rules: writers share only the write_delay with the thread (engine/write_delay.hpp).
 
 #include <keel/detail/guarded.hpp>
 #include <keel/engine/write_delay.hpp>
@@ -30,14 +30,16 @@ template <class Compactor, class Policy, class Writer>
 class compaction_thread {
 public:
     static constexpr auto step_every = std::chrono::milliseconds(20);
-    static constexpr auto look_every = std::chrono::milliseconds(5); ///< at the log, from within a merge
-    static constexpr auto quiet_after = std::chrono::seconds(1); ///< without a write: what is left of the log is merged
-    static constexpr auto room_every = std::chrono::milliseconds(500); ///< on a full disk: room comes without a word
-    static constexpr auto retry_after = std::chrono::seconds(1); ///< a merge that failed; twice as long each time,
-    static constexpr auto retry_most =
-        std::chrono::seconds(64); ///< up to this: what is damaged is read for nothing each time
+    static constexpr auto look_every = std::chrono::milliseconds(5); ///< between two checks of the log during a merge
+    static constexpr auto quiet_after =
+        std::chrono::seconds(1); ///< without a write: then the rest of the log is merged
+    /// Between two attempts on a full disk. No event says when space becomes free.
+    static constexpr auto room_every = std::chrono::milliseconds(500);
+    static constexpr auto retry_after = std::chrono::seconds(1); ///< after a failed merge; doubles with each failure
+    /// The longest pause after a failed merge: each attempt reads the damaged parts again in vain.
+    static constexpr auto retry_most = std::chrono::seconds(64);
 
-    /// `delay`: what it tells how far behind it is.
+    /// `delay`: is told how far merging is behind. All three must outlive this object.
     compaction_thread(Compactor& work, Writer& writer, write_delay& delay)
         : delay_{delay}, thread_{[this, &work, &writer](std::stop_token stop) {
               io::block_asynchronous_signals();
@@ -51,7 +53,7 @@ private:
         bool failed = false;
         std::chrono::milliseconds patience = retry_after;
         auto newest = writer.visible();
-        auto written = clock::now(); // when that was seen first
+        auto written = clock::now(); // when `newest` was first seen
         while (!stop.stop_requested()) {
             if (!failed) look(work);
             auto const now = clock::now();
@@ -64,7 +66,7 @@ private:
                 writer.end_condition(state_cause::compaction);
                 patience = retry_after;
             }
-            if (done && *done) continue; // there may be more
+            if (done && *done) continue; // another merge may be due
             busy_since_ = {};
             if (!done && done.error().code != errc::cancelled) {
                 failed = true;
@@ -84,7 +86,7 @@ private:
         }
         delay_.off();
     }
-    /// Between two merges: what of the log could be merged.
+    /// Between two merges: notes how many bytes of the log could be merged.
     void look(Compactor& work) noexcept {
         if_memory_lasts([&] {
             waiting_ = work.log_bytes();
@@ -94,7 +96,7 @@ private:
         looked_ = clock::now();
         if (busy_since_ == clock::time_point{}) busy_since_ = looked_;
     }
-    /// Within one: what has come since.
+    /// During a merge: adds the bytes that the log has grown by since.
     void check_again(Compactor& work) noexcept {
         auto const now = clock::now();
         if (now - looked_ < look_every) return;
@@ -111,15 +113,16 @@ private:
     }
 
     write_delay& delay_;
-    // The thread's own.
-    std::uint64_t waiting_ = 0;    ///< bytes of log that could be merged when it looked last between two merges
-    std::uint64_t in_log_ = 0;     ///< bytes of all of the log then
-    std::uint64_t given_back_ = 0; ///< so far
+    // Only the thread uses these.
+    std::uint64_t waiting_ = 0;    ///< bytes of log that could be merged, at the last look() between two merges
+    std::uint64_t in_log_ = 0;     ///< bytes of the whole log at that time
+    std::uint64_t given_back_ = 0; ///< bytes of log that merges have released so far
     clock::time_point looked_{};
-    clock::time_point busy_since_{}; ///< that it merges without a pause, and without having given log back; or nothing
+    /// Since when it has merged without a pause and without releasing log; zero: it does not merge.
+    clock::time_point busy_since_{};
     std::mutex m_;
     std::condition_variable_any wake_;
-    std::jthread thread_; // last: it uses all of the above
+    std::jthread thread_; // last: the thread uses all members above
 };
 
 } // namespace keel::inline v0::detail

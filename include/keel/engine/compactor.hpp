@@ -2,22 +2,22 @@
 #ifndef KEEL_ENGINE_COMPACTOR_HPP
 #define KEEL_ENGINE_COMPACTOR_HPP
 
-// Carries merges out (engine/compaction.hpp chooses them): reads versions in order, drops what nobody can see any more, writes tables,
-// and switches.
+// Carries out merges (engine/compaction.hpp chooses them): reads versions in key order, drops the versions that no reader can see any more,
+// writes tables, and switches readers to them.
 //
-// What is on the disk, step by step: (1) new tables under temporary names, each synced; (2) their final names, the folder synced. A
-// crash up to here leaves files that no manifest names; the first merge after it removes them. (3) One manifest edit: new tables in,
-// old tables and segments out, the floor. It is there as a whole or not at all. (4) Readers see the new parts; files that nobody
-// reads any more are recycled or removed. A crash before that leaves them to the next opening.
+// The steps on the disk: (1) New tables are written under temporary names, each is synced. (2) They get their final names, and the folder
+// is synced. A crash up to here leaves files that no manifest names; the first merge after it removes them. (3) One manifest edit adds the
+// new tables, removes the old tables and segments, and sets log_start_lsn. A crash keeps the whole edit or nothing of it. (4) Readers see
+// the new parts. Files that no reader uses any more are recycled or removed. A crash before that leaves them to the next opening.
 //
-// What a merge read must account for every LSN between the old floor and the new one but those declared lost; else it stops and
-// nothing is switched. What does not verify stops no merge: all else is merged, and of the keys between which it lies a placeholder says that
-// they have no answer (engine/merge_damage.hpp). Of the log only records that are batches by themselves are merged away from so, and only
-// where the repair policy would give them up, too; else the log is given back up to the damaged segment, and an opening with verify = deep
-// deals with that: a batch is there as a whole or not at all.
+// The records that a merge has read must account for every LSN between the old and the new log_start_lsn, except for declared losses and
+// ingested tables. If they do not, the merge stops and nothing is switched. Damaged data does not stop a merge: everything else is merged,
+// and a placeholder covers the keys of the damage, so that reading them is an error (engine/merge_damage.hpp). A damaged log record is
+// left behind only if it is a batch by itself (a batch counts as a whole or not at all) and the repair policy would give it up, too.
+// Otherwise the log is released only up to the damaged segment, and an opening with verify = deep repairs that.
 //
-// Thread rules: one merge at a time (m_, held during I/O); the rest of the store goes on meanwhile. The writer's mutex is never held
-// when this one is asked for. preparing_ is for the first one, or an ingestion in front of it.
+// Thread rules: one merge at a time (m_, held during I/O). The rest of the store works meanwhile. No thread takes m_ while it holds the
+// writer's mutex. preparing_ protects the first preparation of the tables' folder, by a merge or by an ingestion.
 
 #include <keel/config.hpp>
 #include <keel/detail/lock_order.hpp>
@@ -54,12 +54,12 @@
 
 namespace keel::inline v0::detail {
 
-/// What merges did since the store was opened.
+/// Sums over all merges since the store was opened.
 struct compaction_counters {
     std::uint64_t merges = 0;
     std::uint64_t bytes_read = 0;
     std::uint64_t bytes_written = 0;
-    std::uint64_t records_dropped = 0; ///< superseded or erased, and seen by nobody
+    std::uint64_t records_dropped = 0; ///< superseded or erased versions that no reader can see
 };
 
 template <class Config>
@@ -75,16 +75,17 @@ public:
     using view_type = typename version_set_type::view_type;
     using unread_type = unread_parts<reading_config<Config>>;
 
-    /// `bytes_per_second`: how fast tables are written at most; 0: as fast as the machine does. `gives_up_records`: a damaged record of
-    /// the log may be left behind by a merge.
+    /// `bytes_per_second`: the highest rate at which tables are written; 0: no limit. `gives_up_records`: a merge may leave a damaged
+    /// record of the log behind. `core` and `parts` must outlive this object.
     compactor(core_type& core, version_set_type& parts, std::uint64_t bytes_per_second, bool gives_up_records)
         : core_{core}, versions_{parts}, fs_{core.fs()}, rate_{bytes_per_second}, gives_up_records_{gives_up_records} {}
     compactor(compactor const&) = delete;
     compactor& operator=(compactor const&) = delete;
 
-    /// Carries out the merge the policy wants most; false: it wants none. `quiet`: nothing was written for a while, so that what is left
-    /// of the log may go into tables, too. `meanwhile` is called again and again while it merges. Errors: corruption (the log does not
-    /// verify), no_space, cancelled, the machine's; nothing is lost by them.
+    /// Carries out the merge that the policy wants most. False: it wants none. `quiet`: nothing was written for a while, so a log that is
+    /// too short to be due may be merged, too. `meanwhile` is called repeatedly during the merge, by this thread. Errors: corruption (the
+    /// log does not verify), no_space, cancelled, and those of the file system. No data is lost by an error. Any thread; calls wait for
+    /// each other.
     [[nodiscard]] result<bool> step(std::stop_token const& stop, bool quiet,
                                     std::function<void()> const& meanwhile = {}) {
         KEEL_TAKES(compaction, &core_.pool());
@@ -95,16 +96,16 @@ public:
         recycle_or_remove();
         return done;
     }
-    /// Merges everything that takes no more records into one level. Errors: as of step(); corruption also where part of the log does not
-    /// verify, once all else is merged.
+    /// Merges the segments that take no more records, and the tables, into one level. Errors: those of step(). If part of the log does not
+    /// verify, everything that can be is merged before this returns corruption.
     [[nodiscard]] result<void> all(std::stop_token const& stop = {}) {
         KEEL_TAKES(compaction, &core_.pool());
         std::lock_guard const hold{m_};
-        forget_stuck(); // whoever asks wants it tried
+        forget_stuck(); // an explicit call tries the damaged segments again
         auto const everything = [](compaction_picker<merging>& pick) { return pick.pick_full(); };
         auto done = choose_and_run(stop, everything);
         recycle_or_remove();
-        // All of it at once takes room for all of it. What the log gives back piece by piece may be that.
+        // A merge of everything needs space for all of its output. Merging the log segment by segment may free so much.
         if (!done && done.error().code == errc::no_space && gain_room(stop)) {
             done = choose_and_run(stop, everything);
             recycle_or_remove();
@@ -113,15 +114,15 @@ public:
         if (!stuck_.empty()) return failure(why_stuck_);
         return {};
     }
-    /// On a full disk: merges the log segment by segment, out of the reserve where there is nothing else, and gives each back. False: there
-    /// was nothing to merge, or no room even for that.
+    /// For a full disk: merges the log segment by segment and releases each one. If there is no other space, it uses the reserve. False:
+    /// there was nothing to merge, or not even the reserve was enough.
     [[nodiscard]] bool make_room(std::stop_token const& stop = {}) {
         KEEL_TAKES(compaction, &core_.pool());
         std::lock_guard const hold{m_};
         return gain_room(stop);
     }
-    /// Writes the tables that are known to be damaged anew, but for those that wait for the log. What cannot be read of them is left behind.
-    /// Errors: as of step().
+    /// Rewrites the tables that are known to be damaged, except for those of level 0, which are merged together with the log. Parts that
+    /// cannot be read are left behind; placeholders stand for them. Errors: those of step().
     [[nodiscard]] result<void> damaged(std::stop_token const& stop = {}) {
         KEEL_TAKES(compaction, &core_.pool());
         std::lock_guard const hold{m_};
@@ -133,12 +134,12 @@ public:
             if (!*done) return {};
         }
     }
-    /// Makes the folder of the tables fit for new ones, at the first call; then gives ids for them. Any thread.
+    /// Gives the ids for new tables. The first call prepares the folder of the tables. Any thread. Errors: those of the preparation.
     [[nodiscard]] result<table_ids*> ids() {
         if (!ids_.begun()) KEEL_TRY(prepare());
         return &ids_;
     }
-    /// Whether what was ingested is so much that it should be merged soon, and waits for the end of the segment that is written to.
+    /// Whether so many tables were ingested that they should be merged soon, and that merge has to wait for the end of the active segment.
     [[nodiscard]] bool ingested_needs_roll_over() const {
         if (Config::compaction::log_bytes == 0) return false;
         auto const parts = core_.parts().all();
@@ -147,15 +148,15 @@ public:
         std::erase_if(on_top, [&](auto const& t) { return t->entry().lsns.last < begin; });
         return compaction_picker<merging>::ingested_is_due(on_top);
     }
-    /// Bytes of log that wait to be merged.
+    /// Bytes of the log that could be merged now.
     [[nodiscard]] std::uint64_t log_bytes() const {
         auto const [parts, view, state] = now();
         std::lock_guard const hold{stuck_m_};
         return compaction_picker<merging>{view, parts, *state, true, stuck_}.log_bytes();
     }
-    /// About how many bytes the log has, whether they could be merged or not.
+    /// About how many bytes the log has, mergeable or not.
     [[nodiscard]] std::uint64_t bytes_in_log() const noexcept { return core_.parts().bytes(); }
-    /// Bytes of segments that merges have given back since the store was opened.
+    /// Bytes of the segments that merges have released since the store was opened.
     [[nodiscard]] std::uint64_t bytes_given_back() const noexcept {
         return given_back_.load(std::memory_order_relaxed);
     }
@@ -171,7 +172,7 @@ private:
         std::shared_ptr<format::manifest_state const> state;
     };
     [[nodiscard]] present now() const {
-        auto parts = core_.parts().all(); // first: what is closed in them is in the view
+        auto parts = core_.parts().all(); // before the view: so the view has all records of the closed parts
         auto view = versions_.view();
         return {std::move(parts), std::move(view), core_.manifest()};
     }
@@ -188,8 +189,8 @@ private:
             if (!done || !*done) return gained;
         }
     }
-    /// What frees space on a full disk: one segment of the log at a time, in the end the one that was written to; then all levels, for what
-    /// was erased. Where there is no room for the tables they become, the reserve is spent on that.
+    /// One merge that frees space on a full disk. It takes the segments of the log one at a time, the active segment last. After that it
+    /// merges all levels, which frees the space of erased records. If there is no space for the new tables, it uses the reserve.
     result<bool> merge_for_room(std::stop_token const& stop) {
         auto const segment = [](compaction_picker<merging>& pick) { return pick.for_room(); };
         auto done = merge_with_reserve(stop, segment);
@@ -212,16 +213,16 @@ private:
         typename core_type::pool_type::loan const room{core_.pool()};
         if (!room.is_given()) return done;
         done = guarded([&] { return choose_and_run(stop, choose); });
-        recycle_or_remove(); // before others take the room
+        recycle_or_remove(); // before the loan ends and others take the space
         return done;
     }
 
     result<bool> merge_next(std::stop_token const& stop, bool quiet) {
-        if (Config::compaction::log_bytes == 0) return false; // only when asked
+        if (Config::compaction::log_bytes == 0) return false; // this policy merges only on an explicit call
         if (core_.writer().lacks_space()) return merge_for_room(stop);
         auto done = guarded([&] { return merge_due(stop, quiet); });
         if (done || done.error().code != errc::no_space) return done;
-        auto const gained = merge_for_room(stop); // before writes stop, too
+        auto const gained = merge_for_room(stop); // now, before the full disk stops writes
         return gained && !*gained ? done : gained;
     }
     result<bool> merge_due(std::stop_token const& stop, bool quiet) {
@@ -235,16 +236,16 @@ private:
         });
         return done && rest ? merge_rest(stop) : done;
     }
-    /// What a burst of writes left in the log is merged once nobody writes: readers then have sorted tables, and the segments are free.
+    /// Merges the rest of the log in an idle time: readers then have sorted tables, and the segments become free.
     result<bool> merge_rest(std::stop_token const& stop) {
-        // Nobody asked for a segment's end: it must not be what finds the disk full, and stops writes.
+        // No caller asked to end this segment. So do it only if the next segment is ready: a full disk found here would stop writes.
         if (!core_.pool().make_ready()) return false;
         KEEL_TRY(core_.writer().roll_over());
         return choose_and_run(stop, [](compaction_picker<merging>& pick) { return pick.pick_idle(); });
     }
     template <class Choose>
     result<bool> choose_and_run(std::stop_token const& stop, Choose const& choose) {
-        show_switch(); // of a merge that was refused memory for it
+        show_switch(); // a former merge may be committed but not shown to readers, because memory was refused
         for (;;) {
             if (!may_merge()) return false;
             auto const known = stuck_.size();
@@ -253,7 +254,7 @@ private:
             KEEL_TRY_LET(job, choose(pick));
             auto const done = job ? run(*job, *view, stop) : result<void>{};
             view->tell_damage();
-            if (!done && stuck_.size() != known) continue; // without what it is stuck at
+            if (!done && stuck_.size() != known) continue; // choose again, without the segment that cannot be merged
             if (!done) return failure(done.error());
             return job.has_value();
         }
@@ -261,7 +262,7 @@ private:
     result<void> run(job_type const& job, view_type const& view, std::stop_token const& stop) {
         KEEL_TRY(ids());
         std::vector<format::table_entry> made;
-        std::set<format::table_id> damaged; // and kept
+        std::set<format::table_id> damaged; // the files of these tables are kept as evidence
         if (job.reads()) {
             unread_type unread;
             auto first = job.log_start_before.next();
@@ -278,7 +279,7 @@ private:
             if (done) done = out.name();
             if (!done) {
                 out.discard();
-                // Whatever is tried again would go to a store that is not this one any more.
+                // If another store has taken this folder, a retry would write into that store.
                 if (auto const ours = core_.pool().check_identity(); !ours)
                     core_.writer().manifest_failed(ours.error());
                 return done;
@@ -287,18 +288,19 @@ private:
         return switch_over(job, made, damaged);
     }
 
-    /// The folder, and what a crash left in it.
+    /// Creates the folder, and clears away the files that a crash left in it.
     result<void> prepare() {
         KEEL_TAKES(tables_folder, &core_.pool());
         std::lock_guard const hold{preparing_};
         if (ids_.begun()) return {};
         auto const state = core_.manifest();
         auto const& paths = core_.pool().paths();
-        // An edit that a killed process left unsynced may go with the power: until it cannot, what it took out is still needed.
+        // A killed process may have left a manifest edit unsynced, and a power loss may undo that edit. Sync it before this removes files:
+        // without the edit, the manifest still names the tables that the edit removed.
         KEEL_TRY(core_.pool().make_durable());
         if (auto folder = fs_.make_directory(paths.tables()); !folder && folder.error().code != errc::exists)
             return folder;
-        // Also where it stood there: whoever made it may have died, or failed, before this.
+        // Also if the folder was there: the process that made it may have died, or failed, before this sync.
         KEEL_TRY(fs_.sync_directory(paths.root()));
         KEEL_TRY_LET(names, fs_.list(paths.tables()));
         std::uint64_t next = state->next_table;
@@ -307,11 +309,13 @@ private:
             bool const temporary = entry.name.ends_with(".tab.tmp");
             auto const id = wal::layout::table_of(entry.name);
             if (id && !state->tables.contains(*id) && evidence_.has_note(entry.name)) {
-                KEEL_TRY(evidence_.move_here(path)); // a crash came between the merge and this
+                KEEL_TRY(evidence_.move_here(path)); // a crash came between the merge and its move
             } else if (temporary || (id && !state->tables.contains(*id) && is_ours(path))) {
                 KEEL_TRY(fs_.remove(path));
             } else if (id && id->value < lsn_highest.value) {
-                next = std::max(next, id->value + 1); // no table of ours, or damage's only trace: it keeps its name
+                // The file keeps its name. It is a table of the manifest or of another store, or its header is damaged and the file may
+                // be the only trace of that damage.
+                next = std::max(next, id->value + 1);
             }
         }
         ids_.begin_at(next);
@@ -357,17 +361,17 @@ private:
                 speed.keep(out.bytes(), stop);
                 if (meanwhile_ != nullptr) (*meanwhile_)();
             }
-            if (v.at > job.log_start_lsn) continue; // of an abandoned segment; the one behind it has it, too
+            if (v.at > job.log_start_lsn) continue; // from an abandoned segment; the next segment has this record, too
             bool const ingested = !job.ingested.empty() && job.ingested.contains(v.at);
             if (!ingested && !job.lost.empty() && job.lost.contains(v.at))
-                continue; // readers saw it before a failed sync took it
+                continue; // readers saw it before a failed sync lost it
             bool const new_key = !any || v.key != key;
-            if (!new_key && v.at == last) continue; // the same record from two segments
+            if (!new_key && v.at == last) continue; // two segments have this record
             if (new_key) key.assign(v.key);
             any = true;
             last = v.at;
             from_log += v.at > job.log_start_before && !ingested;
-            if (v.key.empty()) continue; // the log's word of something that was ingested
+            if (v.key.empty()) continue; // the log's record for the LSN of an ingestion
             if (new_key) seen.begin_key();
             bool const forgotten = seen.hides(v.at);
             superseded = seen.hides_all_behind(v.at);
@@ -396,16 +400,18 @@ private:
         return {};
     }
 
-    static constexpr std::uint64_t pace_every = 64; ///< records between two looks at the clock
+    static constexpr std::uint64_t pace_every = 64; ///< records between two checks of the rate and of `stop`
 
     // ---- what cannot be read --------------------------------------------------------------------------------------------------
 
-    /// Whether an erasure of this key is its answer, in place of what could not be read of it.
+    /// Whether a tombstone of this key must be kept, because damage or a placeholder may hold older versions of the key: with the
+    /// tombstone the key is erased, without it reading the key would be an error.
     [[nodiscard]] static bool stands_above(std::string_view key, job_type const& job, unread_type const& unread) {
         auto const may_have = [key](auto const& p) { return p->entry().may_have(key); };
         return unread.may_hold(key) || std::ranges::any_of(job.placeholders, may_have);
     }
-    /// How many records of the log were not read. Errors: why the merge cannot go on without what it could not read.
+    /// How many records of the log were not read and may be left behind. Errors: why some part that could not be read may not be left
+    /// behind.
     result<std::uint64_t> records_left_behind(job_type const& job, unread_type const& unread) {
         KEEL_TRY(tables_may_be_left(unread));
         std::uint64_t records = 0;
@@ -422,7 +428,8 @@ private:
         }
         return records;
     }
-    /// A medium that does not answer is given time.
+    /// Fails if a table could not be read for another reason than damage. After an io_error the merge is tried again for some time, because
+    /// the medium may answer later; after that the keys are left behind.
     result<void> tables_may_be_left(unread_type const& unread) {
         std::set<format::table_id> silent;
         for (auto const& d : unread.all()) {
@@ -435,7 +442,7 @@ private:
         std::erase_if(silent_, [&](auto const& s) { return !silent.contains(s.first); });
         return {};
     }
-    /// The medium has not answered for so long that it is not waited for any more.
+    /// Whether the medium has not answered for so long (an hour, and three attempts) that the table counts as damaged.
     [[nodiscard]] bool has_been_silent(format::table_id id) {
         using namespace std::chrono_literals;
         return !silent_.try_emplace(id, 3U, std::chrono::seconds{1h}).first->second.may_answer_later();
@@ -450,7 +457,8 @@ private:
         std::lock_guard const hold{stuck_m_};
         stuck_.clear();
     }
-    /// Placeholders for what was not read, and notes of what that was. Before the edit.
+    /// Writes placeholders for the keys that were not read, and notes about the damage. Before the edit: a crash must not keep the edit
+    /// without them.
     result<void> leave_behind(unread_type const& unread, view_type const& view,
                               std::vector<format::table_entry> const& made, merge_output<merging>& out) {
         auto snapshots = versions_.snapshots().all([&] { return core_.writer().visible(); });
@@ -467,7 +475,8 @@ private:
         }
         return {};
     }
-    /// Which tables of the job are evidence of damage. Those that were read whole in spite of it get a note here. Before the edit.
+    /// Returns the tables of the job that are evidence of damage. A damaged table that could be read completely gets its note here. Before
+    /// the edit.
     result<std::set<format::table_id>> note_damaged(job_type const& job, unread_type const& unread) {
         std::set<format::table_id> out;
         for (auto const& d : unread.all())
@@ -483,24 +492,25 @@ private:
 
     struct old_segment {
         format::segment_entry entry{};
-        std::shared_ptr<void const> file{}; ///< shared with whoever reads it
+        std::shared_ptr<void const> file{}; ///< shared with its readers
     };
     struct old_table {
         std::string path{};
         std::shared_ptr<void const> file{};
-        bool is_evidence = false; ///< of damage: it is kept
+        bool is_evidence = false; ///< of damage: the file is kept
     };
-    /// What readers see of a merge, and what becomes of the files it read.
+    /// The changes that a merge makes for readers, and the files that it no longer needs.
     struct switched {
         std::vector<segment_id> segments{};
         std::vector<format::table_id> out{};
         std::vector<std::shared_ptr<table_type const>> in{};
         std::vector<old_segment> old_segments{};
         std::vector<old_table> old_tables{};
-        std::vector<finding> found{}; ///< of what was left behind
+        std::vector<finding> found{}; ///< about the data that was left behind
     };
 
-    /// Complete before the edit is committed: what follows the commit must not be forgotten for want of memory.
+    /// Called before the edit is committed, because it allocates. After the commit nothing may fail for want of memory: the steps that
+    /// follow would be forgotten.
     [[nodiscard]] switched what_changes(job_type const& job, std::vector<format::table_entry> const& made,
                                         std::set<format::table_id> const& damaged) {
         switched all;
@@ -524,7 +534,7 @@ private:
             all.segments.push_back(e.id);
             all.old_segments.push_back({.entry = e});
         }
-        // Every reader of a segment's file shares one handle of it, whichever view it came by; records in memory need no file.
+        // All readers of a segment's file share one handle, in whichever view they found it. Records in memory need no file.
         for (auto const& r : job.runs)
             for (auto& old : all.old_segments)
                 if (r->source().id == old.entry.id) old.file = r->file();
@@ -545,7 +555,7 @@ private:
         edit.next_table_id(ids_.next());
         auto const tables = all.in.size();
         if (auto done = core_.pool().commit(edit); !done) {
-            // The edit may be there at the next open: both the old files and the new ones stay.
+            // The next opening may find the edit or not, so both the old and the new files stay.
             core_.writer().manifest_failed(done.error());
             return done;
         }
@@ -556,18 +566,18 @@ private:
             observe::merged{.level = job.into, .tables = tables, .bytes_read = job.bytes, .floor = job.log_start_lsn});
         return {};
     }
-    /// Lets readers see what was committed last. Where memory is refused for that they go on with what they have, which is no less right,
-    /// and the next merge begins with this.
+    /// Shows the last committed merge to readers. If memory is refused, readers keep the old parts, which have the same records, and the
+    /// next merge begins with this call.
     void show_switch() {
         if (!switched_) return;
-        for (auto const& f : switched_->found) versions_.damage().note(f); // what is noted already is not noted again
+        for (auto const& f : switched_->found) versions_.damage().note(f); // a repeated call does not note it twice
         auto const files = versions_.replace(switched_->segments, switched_->out, switched_->in);
         for (auto& old : switched_->old_segments) {
             given_back_.fetch_add(old.entry.size, std::memory_order_relaxed);
             for (auto const& [id, file] : files)
                 if (id == old.entry.id) old.file = file;
             core_.parts().retire(old.entry.id);
-            old_segments_.push_back(std::move(old)); // there is room for it
+            old_segments_.push_back(std::move(old)); // what_changes() has reserved the memory
         }
         for (auto& old : switched_->old_tables) old_tables_.push_back(std::move(old));
         switched_.reset();
@@ -580,9 +590,11 @@ private:
         for (auto const& t : made) counters_.bytes_written += t.size;
     }
 
-    /// Files that the manifest no longer names and no reader holds. One that cannot be removed now is left to the next opening.
+    /// Disposes of the files that the manifest no longer names and no reader holds. A file that cannot be removed now is left to the next
+    /// opening.
     void recycle_or_remove() {
-        bool const keeps_no_file = core_.writer().lacks_space(); // to be recycled
+        bool const keeps_no_file =
+            core_.writer().lacks_space(); // a full disk: remove files instead of keeping them for reuse
         std::erase_if(old_segments_, [&](auto& old) {
             if (old.file.use_count() > 1 || core_.parts().pinned(old.entry.id)) return false;
             old.file.reset();
@@ -592,13 +604,13 @@ private:
         std::erase_if(old_tables_, [&](auto& old) {
             if (old.file.use_count() > 1 || !core_.pool().check_identity()) return false;
             old.file.reset();
-            // What is not moved now, the next opening's first merge moves.
+            // If this fails, the first merge of the next opening does it.
             static_cast<void>(old.is_evidence ? evidence_.move_here(old.path) : fs_.remove(old.path));
             return true;
         });
     }
 
-    static constexpr std::uint64_t records_left_max = 32; ///< of the log, by one merge
+    static constexpr std::uint64_t records_left_max = 32; ///< damaged log records that one merge may leave behind
 
     core_type& core_;
     version_set_type& versions_;
@@ -607,18 +619,19 @@ private:
     bool gives_up_records_;
     merge_evidence<merging> evidence_{fs_, core_.pool().paths()};
     std::mutex m_;
-    std::mutex preparing_; ///< held during that I/O
+    std::mutex preparing_; ///< held during the I/O of prepare()
     table_ids ids_{};
-    std::vector<format::table_id> merged_for_room_{}; ///< tried last, on a full disk: again it would give nothing more
+    /// The tables at the last merge of all levels on a full disk. The same merge of the same tables would free nothing more.
+    std::vector<format::table_id> merged_for_room_{};
     compaction_turns turns_{};
-    std::function<void()> const* meanwhile_ = nullptr; ///< of the step that runs; or nothing
+    std::function<void()> const* meanwhile_ = nullptr; ///< of the step() that runs; null: none
     std::atomic<std::uint64_t> given_back_{0};
     std::vector<old_segment> old_segments_{};
     std::vector<old_table> old_tables_{};
-    std::optional<switched> switched_{};                        ///< committed, and not shown to readers yet
-    std::map<format::table_id, table::silent_medium> silent_{}; ///< tables that the machine does not read
-    mutable std::mutex stuck_m_;                                ///< for who asks without m_
-    std::set<segment_id> stuck_{};                              ///< segments with what no merge may leave behind
+    std::optional<switched> switched_{}; ///< a merge that is committed and not shown to readers yet
+    std::map<format::table_id, table::silent_medium> silent_{}; ///< tables that the last merge met an io_error in
+    mutable std::mutex stuck_m_;   ///< guards stuck_ for log_bytes(), which does not take m_
+    std::set<segment_id> stuck_{}; ///< segments with damage that no merge may leave behind
     error why_stuck_{};
     mutable std::mutex counters_m_;
     compaction_counters counters_{};

@@ -2,7 +2,7 @@
 #ifndef KEEL_ENGINE_DEFINITIONS_HPP
 #define KEEL_ENGINE_DEFINITIONS_HPP
 
-// The definitions of what store.hpp declares: each call goes to what is behind the face (engine/engine_body.hpp).
+// The definitions of the functions that store.hpp declares. Each call is passed on to the implementation (engine/engine_body.hpp).
 
 #include <keel/config.hpp>
 #include <keel/engine/backoff.hpp>
@@ -48,7 +48,7 @@ template <class Config>
     using body = walk_body<Config>;
     return walk<Config>{typename walk<Config>::handle{new body{std::move(all)}, [](body* done) { delete done; }}};
 }
-/// Of an object that was moved from.
+/// The walk of a store object that was moved from: it has no keys, and its status() is `closed`.
 template <class Config>
 [[nodiscard]] store_walk<reading_config<Config>> nothing_to_walk() {
     using reading = reading_config<Config>;
@@ -88,7 +88,7 @@ std::vector<key_gap> walk<Config>::gaps() const {
     return body_->all.gaps();
 }
 
-// ---- what an explicit instantiation would not bring ----------------------------------------------------------------------------
+// ---- members that an explicit instantiation leaves out: taking their addresses instantiates them ------------------------------
 
 template <class Config>
 struct members_by_pointer {
@@ -191,7 +191,7 @@ template <class Config>
 result<std::uint64_t> basic_engine<Config>::erase(range const& which) {
     auto all = this->keys(which);
     write_batch part;
-    std::uint64_t part_bytes = 0; // of the log
+    std::uint64_t part_bytes = 0; // bytes that the part takes in the log
     std::uint64_t done = 0;
     auto const commit_part = [&]() -> result<void> {
         if (part.empty()) return {};

@@ -2,12 +2,12 @@
 #ifndef KEEL_ENGINE_ENGINE_BODY_HPP
 #define KEEL_ENGINE_ENGINE_BODY_HPP
 
-// What is behind a store's face (store.hpp): ordered keys and values over the write-ahead log, which is its level zero: records are read
-// from where they were written.
+// The implementation of a store (store.hpp declares it): ordered keys and values over the write-ahead log. The log is level zero: records
+// are read from where they were written.
 //
-// put -> wal/writer (log, group commit) -> table/memtable -> visible to readers; a segment that is full is sealed with a sorted index
-// and served from there (engine/version_set.hpp); behind, segments and tables are merged into tables (engine/compactor.hpp). Readers take
-// no lock that is held during I/O of a writer or a merge.
+// put -> wal/writer (log, group commit) -> table/memtable -> visible to readers. A full segment is sealed with a sorted index and read
+// through it (engine/version_set.hpp). In the background, segments and tables are merged into tables (engine/compactor.hpp). Readers take
+// no lock that a writer or a merge holds during I/O.
 
 #include <keel/engine/compaction_by_hand.hpp>
 #include <keel/engine/compaction_thread.hpp>
@@ -43,7 +43,8 @@
 
 namespace keel::inline v0::detail {
 
-/// A store over one configuration. Does not move. Thread rules and errors: as of basic_engine, of which each call here is one.
+/// A store with one configuration. It does not move. Each public function implements the function of basic_engine with its name, and has
+/// the same thread rules and errors.
 template <class Config>
 class engine_body {
     using reading = reading_config<Config>;
@@ -87,13 +88,13 @@ public:
         auto const operations = operations_of(batch);
         return commit(operations);
     }
-    /// A write that has to survive power loss.
+    /// Makes a write durable, whatever the durability policy: it survives power loss when this returns.
     [[nodiscard]] result<lsn> kept(result<lsn> written) {
         if (written) KEEL_TRY(core_->writer().make_durable(*written));
         return written;
     }
 
-    /// One call of ingest(). Refers to this and goes first.
+    /// Starts one call of ingest(). The result refers to this object and must be destroyed before it.
     [[nodiscard]] result<std::unique_ptr<ingestion<Config>>> begin_ingest() {
         if (!is_open()) [[unlikely]]
             return why_closed();
@@ -105,7 +106,7 @@ public:
     }
     [[nodiscard]] result<lsn> finish_ingest(ingestion<Config>& all) {
         auto done = all.finish();
-        // Level 0 is merged with the log up to there, which has to take no more records for it.
+        // Level 0 is merged together with the log up to this LSN, so the segment with this LSN must take no more records.
         if (done && merging_->work.ingested_needs_roll_over()) static_cast<void>(core_->writer().roll_over());
         return done;
     }
@@ -113,7 +114,7 @@ public:
     [[nodiscard]] result<std::optional<std::string>> get(std::string_view key) const {
         if (!is_open()) [[unlikely]]
             return why_closed();
-        auto const view = versions_->view(); // first this, then the moment
+        auto const view = versions_->view(); // before visible(): see the thread rules of version_set.hpp
         return get_at(*view, key, core_->writer().visible());
     }
     [[nodiscard]] result<std::optional<std::string>> get(std::string_view key, keel::snapshot const& as_of) const {
@@ -160,7 +161,7 @@ public:
         auto const view = versions_->view();
         auto const names = names_to_expect();
         segment_id last{};
-        for (auto const& r : view->runs) { // chunks of one segment stand together
+        for (auto const& r : view->runs) { // chunks of one segment are neighbours
             report.segments += std::exchange(last, r->source().id) != last;
             KEEL_TRY(verify_segment<reading>(*r, how, names, report));
         }
@@ -178,11 +179,11 @@ public:
         if (!is_open()) return store_walk<reading>{range_walk<reading>{lifetime_}};
         if (as_of != nullptr && !as_of->belongs_to(&versions_->snapshots())) return no_walk(of_another_store());
         core_->after_read(scan_reads);
-        auto view = versions_->view(); // first this, then the moment
+        auto view = versions_->view(); // before visible(): see the thread rules of version_set.hpp
         auto const at = as_of != nullptr ? as_of->at() : core_->writer().visible();
         return store_walk<reading>{range_walk<reading>{std::move(view), at, std::move(which), lifetime_, how}};
     }
-    /// One that has no keys, because of `why`.
+    /// A walk without keys; its status() is `why`.
     [[nodiscard]] store_walk<reading> no_walk(error why) const {
         return store_walk<reading>{range_walk<reading>{lifetime_, std::move(why)}};
     }
@@ -192,7 +193,7 @@ public:
             return why_closed();
         KEEL_TRY(core_->before_write());
         if (auto const sealed = seal_for_merge(); !sealed) {
-            // On a full disk: what is sealed already gives room, and then the rest can be.
+            // On a full disk: merging the sealed segments frees space, and then the rest can be sealed.
             if (!core_->writer().lacks_space()) return sealed;
             KEEL_TRY(merging_->work.all());
             KEEL_TRY(core_->writer().resume());
@@ -209,7 +210,7 @@ public:
         KEEL_TRY(verify_tables(verify_depth::deep, report));
         auto const found = damaged_tables(0);
         if (found == 0) return found;
-        if (damaged_tables(1) != found) { // those of level 0 go down with the log
+        if (damaged_tables(1) != found) { // damaged tables of level 0 are merged together with the log
             KEEL_TRY(seal_for_merge());
             KEEL_TRY(merging_->work.all());
         }
@@ -301,17 +302,17 @@ public:
     }
 
 private:
-    static constexpr std::size_t scan_reads = 16; ///< keys that beginning a scan is worth
-    /// Who reads beside a writer finds files that are gone since.
+    static constexpr std::size_t scan_reads = 16; ///< the start of a scan counts as so many reads
+    /// A read-only opening beside a writer may find that the writer has removed files since.
     [[nodiscard]] file_names names_to_expect() const noexcept {
         return core_->read_only() ? file_names::may_be_gone : file_names::must_stand;
     }
-    /// Ends the segment that is written to, so that it can be merged: on a full disk without a fresh one.
+    /// Ends the active segment, so that it can be merged. On a full disk it does so without beginning another one.
     result<void> seal_for_merge() {
         auto done = core_->writer().roll_over();
         return done || !core_->writer().lacks_space() ? done : core_->writer().seal();
     }
-    /// Tells of all that the report has then.
+    /// Verifies all tables and reports every finding that `report` has then, also earlier ones, to the observer and the corruption log.
     result<void> verify_tables(verify_depth how, recovery_report& report) const {
         auto const view = versions_->view();
         for (auto const& level : view->tables)
@@ -320,7 +321,7 @@ private:
         view->tell_damage();
         return {};
     }
-    /// How many are known to be, from this level on.
+    /// How many tables are known to be damaged, in this level and the deeper ones. Placeholders do not count.
     [[nodiscard]] std::uint64_t damaged_tables(std::size_t level) const {
         std::uint64_t n = 0;
         auto const view = versions_->view();
@@ -328,19 +329,20 @@ private:
             for (auto const& t : view->tables[level]) n += t->is_damaged() && !t->entry().is_placeholder();
         return n;
     }
-    /// Whether the repair policy gives up a record that nothing can heal, and keeps all others.
+    /// Whether the repair policy gives up a record that cannot be healed, and keeps all others.
     [[nodiscard]] static bool gives_up_records(open_options const& options) {
         finding const lost{.kind = damage::corrupt_record, .lost = 1};
         return Config::repair_for(options.repair).decide(lost) == decision::declare_lost;
     }
-    /// Refers to core and levels: goes first. thread_ is set once, by the first write or many reads, and let go of by close(), which no
-    /// other call may run beside; awake_ (release) publishes it (acquire).
+    /// The merges of a store and their thread. Refers to the core and the version set, so it is destroyed before them. thread_ is set once,
+    /// by the first write or after many reads. close() resets it; no other call may run at the same time as close(). awake_ (release)
+    /// publishes thread_ (acquire).
     class merging {
     public:
         merging(core_type& core, version_set_type& levels, open_options const& options)
             : work{core, levels, options.merge_bytes_per_second, gives_up_records(options)}, core_{core} {}
 
-        /// Errors: the machine gives no thread.
+        /// Starts the background thread. Errors: the system refuses a thread.
         [[nodiscard]] result<void> start() {
             KEEL_TRY(io::start_thread([this] { thread_.emplace(work, core_.writer(), *delay_); }));
             by_hand_.leave();
@@ -356,9 +358,9 @@ private:
             if (awake_.load(std::memory_order_acquire)) delay_->wait(batch);
             else by_hand_.wait_for_room();
         }
-        /// What the thread would do now.
+        /// Does the thread's work on the calling thread.
         void work_by_hand() noexcept { by_hand_.run(work, core_.writer()); }
-        /// Shared with transactions, which may outlive this: then it makes nobody wait.
+        /// Shared with transactions, which may outlive this object. After that it delays no write.
         [[nodiscard]] std::shared_ptr<write_delay> const& delay() const noexcept { return delay_; }
 
         compactor_type work;
@@ -373,7 +375,7 @@ private:
     };
     engine_body() = default;
 
-    /// One that only reads starts over where a writer beside it has removed files since they were listed.
+    /// Opens a store. A read-only opening starts over if a writer has removed files since they were listed.
     [[nodiscard]] static result<std::unique_ptr<engine_body>> open_beside_writers(
         std::string const& directory, open_options const& options, file_system& fs,
         std::shared_ptr<events_type> const& events) {
@@ -382,9 +384,10 @@ private:
             if (!options.read_only) return db;
             auto held = db->versions_->hold_files();
             if (held) return db;
-            // What is not held may be gone when it is asked for.
+            // Files that are not held open may be gone when they are read.
             if (is_shortage(held.error().code)) return failure(std::move(held).error());
-            // A missing file was found and told of; one that has gone since is a merge beside this.
+            // If a file was missing from the start, recovery has reported it. A file that went missing since was removed by a merge of the
+            // writer.
             if (held.error().code != errc::not_found || db->recovery().damaged()) return db;
             if (turn == recovery::retries_max) return failure(std::move(held).error());
         }
@@ -422,13 +425,13 @@ private:
         return here;
     }
 
-    /// There is a store, and this is the process that opened it.
+    /// There is a store, and this process opened it (a forked child may not use it).
     [[nodiscard]] bool is_here() const noexcept { return lifetime_ && lifetime_->is_here(); }
     [[nodiscard]] bool is_open() const noexcept { return lifetime_ && lifetime_->is_open(); }
     [[nodiscard]] tl::unexpected<error> why_closed() const { return wal::why_closed(lifetime_.get()); }
     void release() noexcept {
         if (!is_here()) return;
-        merging_->stop(); // a transaction may still hold the core for its commit
+        merging_->stop(); // now: a transaction that commits may keep the core alive a little longer
         *merging_ = nullptr;
         *core_ = nullptr;
     }
@@ -452,7 +455,7 @@ private:
         if (!*found) return std::optional<std::string>{};
         return std::move((*found)->value);
     }
-    /// Damage that a read came upon is an event like any other (R1.3). A scan may outlive the store: then nobody is told.
+    /// Damage that a read found is reported as an event (R1.3). A scan may outlive the store; then its findings are not reported.
     [[nodiscard]] static found_damage::receiver tellers(std::weak_ptr<core_type> core) {
         return {.found =
                     [core](std::vector<finding> found) {
@@ -465,10 +468,10 @@ private:
     }
 
     io::process_bound<std::shared_ptr<version_set_type>> versions_{};
-    /// Refers to the levels: goes first; shared for the moment of a commit only.
+    /// Refers to the version set, so it is destroyed first. Others share it only while a transaction commits.
     io::process_bound<std::shared_ptr<core_type>> core_{};
     io::process_bound<std::unique_ptr<merging>> merging_{};
-    std::shared_ptr<wal::store_lifetime const> lifetime_{}; ///< nothing: moved from
+    std::shared_ptr<wal::store_lifetime const> lifetime_{}; ///< null: moved from
 };
 
 } // namespace keel::inline v0::detail

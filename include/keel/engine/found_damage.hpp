@@ -2,11 +2,11 @@
 #ifndef KEEL_ENGINE_FOUND_DAMAGE_HPP
 #define KEEL_ENGINE_FOUND_DAMAGE_HPP
 
-// What the readers of an open store come upon that does not verify, on its way to the corruption log, the observer and the store's state.
-// Every part of the store notes here what it finds; every operation that reads (get, scan, transaction, commit, merge, verify) calls
-// tell() before it returns. The same damage is told once per opening, however often it is read.
+// Collects the damage that readers of an open store find, and passes it on to the corruption log, the observer and the store's state. Every
+// part of the store notes its findings here. Every operation that reads (get, scan, transaction, commit, merge, verify) calls tell() before
+// it returns. The same damage is reported once per opening, however often it is read.
 //
-// Thread rules: any number of threads. m_ is held for a look at small containers; whoever is told is called without it.
+// Thread rules: any number of threads. m_ is held only while small containers are searched or changed. The receiver is called without m_.
 
 #include <keel/error.hpp>
 #include <keel/policy/repair/finding.hpp>
@@ -26,18 +26,19 @@ namespace keel::inline v0::detail {
 
 class found_damage {
 public:
-    /// Who is told. Either may be empty.
+    /// The functions that get the reports. Each may be empty.
     struct receiver {
         std::function<void(std::vector<finding>)> found{};
-        std::function<void(error const&)> scan_unchecked{}; ///< a scan ended early because of this, and nobody asked it
+        /// A scan ended early because of this error, and its caller never asked for its status() or gaps().
+        std::function<void(error const&)> scan_unchecked{};
     };
 
-    /// From now on.
+    /// Reports go to `who` from now on.
     void tell_to(receiver who) {
         std::lock_guard const hold{m_};
         to_ = std::move(who);
     }
-    /// That these were told of already.
+    /// Marks findings as already reported.
     void is_known(std::vector<finding> const& told) {
         std::lock_guard const hold{m_};
         for (auto const& f : told) static_cast<void>(is_new(f));
@@ -48,14 +49,14 @@ public:
         waiting_.push_back(std::move(what));
         any_.store(true, std::memory_order_release);
     }
-    /// Whether something waits to be told. Cheap: asked by every read.
+    /// Whether findings wait to be reported. Cheap, because every read calls it.
     [[nodiscard]] bool any() const noexcept { return any_.load(std::memory_order_acquire); }
     [[nodiscard]] std::vector<finding> take() {
         std::lock_guard const hold{m_};
         any_.store(false, std::memory_order_relaxed);
         return std::exchange(waiting_, {});
     }
-    /// Tells of what waits. Not to be called with a mutex held that the writer needs.
+    /// Reports the waiting findings. The caller must not hold a mutex that the writer needs.
     void tell() {
         if (!any()) return;
         auto const to = who();
@@ -67,7 +68,7 @@ public:
     }
 
 private:
-    static constexpr std::size_t findings_max = 10'000; ///< a store with more of them is told of often enough
+    static constexpr std::size_t findings_max = 10'000; ///< further findings are not reported; this bounds the memory
 
     [[nodiscard]] receiver who() const {
         std::lock_guard const hold{m_};
@@ -81,7 +82,7 @@ private:
     receiver to_{};
     std::set<std::tuple<damage, std::string, std::uint64_t>> known_{};
     std::vector<finding> waiting_{};
-    std::atomic<bool> any_{false}; // release: who sees it finds the findings under m_
+    std::atomic<bool> any_{false}; // release: a thread that sees true finds the findings under m_
 };
 
 } // namespace keel::inline v0::detail

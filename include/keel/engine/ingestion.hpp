@@ -2,12 +2,13 @@
 #ifndef KEEL_ENGINE_INGESTION_HPP
 #define KEEL_ENGINE_INGESTION_HPP
 
-// Sorted data becomes part of a store beside its log: it is written once, into tables, and is there as a whole or not at all.
+// Ingestion: sorted data becomes part of a store beside its log. It is written once, into tables, and is added as a whole or not at all.
 //
-// What is on the disk, step by step: (1) tables under temporary names, each synced; (2) their final names, the folder synced. A crash up
-// to here leaves files that no manifest names. (3) The log takes an LSN for all of it, synced with everything before (wal/writer.hpp,
-// commit_external): alone it means nothing. (4) One manifest edit: these tables, at that LSN, on level 0. From here on they count: the LSN
-// is durable, so no power loss takes it back or gives it to anything else. (5) Readers see them, then the LSN becomes visible.
+// The steps on the disk: (1) Tables are written under temporary names, each is synced. (2) They get their final names, and the folder is
+// synced. A crash up to here leaves files that no manifest names. (3) The log takes one LSN for all of the data and syncs it with
+// everything before it (wal/writer.hpp, commit_external). That record alone has no effect. (4) One manifest edit adds the tables to
+// level 0, at that LSN. From here on they count. The LSN is already durable, so a power loss cannot free it for another record. (5) Readers
+// see the tables, then the LSN becomes visible.
 
 #include <keel/config.hpp>
 #include <keel/engine/compactor.hpp>
@@ -28,7 +29,7 @@
 
 namespace keel::inline v0::detail {
 
-/// One call of ingest(). What it has written goes with it unless finish() made it count. One thread's.
+/// One call of ingest(). The destructor removes the written tables, unless finish() has put them into the manifest. One thread per object.
 template <class Config>
 class ingestion {
 public:
@@ -44,13 +45,14 @@ public:
         if (!named_in_manifest_) out_.discard();
     }
 
-    /// Keys come in order. Errors: invalid_argument (they do not; an empty key), too_large, no_space, the machine's.
+    /// Adds one key. Keys must come in ascending order, each once. Errors: invalid_argument (wrong order; an empty key), too_large,
+    /// no_space, and those of the file system.
     result<void> add(std::string_view key, std::string_view value) {
         KEEL_TRY(check_record(key, value.size()));
         if (any_ && key <= last_)
             return failure(errc::invalid_argument,
                            "keys to be ingested come in order, each once; nothing was ingested: sort them first");
-        // What a merge can carry, and a table's offsets can reach, is what the log could have taken.
+        // The limit is that of a record in the log: merges can carry such a record, and a table's offsets can reach it.
         if (format::frame_bytes(key.size() + value.size()) > core_type::writer_type::batch_bytes_max)
             return failure(
                 errc::too_large,
@@ -61,7 +63,8 @@ public:
         return out_.add({.key = key, .value = value, .at = format::ingested_lsn, .tombstone = false}, true);
     }
 
-    /// All of it counts, and survives power loss, when this returns its LSN. Errors: those of a write.
+    /// Makes all of the data part of the store. When this returns its LSN, the data survives power loss. Errors: invalid_argument (no key
+    /// was added), and those of a write.
     result<lsn> finish() {
         if (!any_) return failure(errc::invalid_argument, "there is nothing to ingest");
         KEEL_TRY(out_.finish());
@@ -79,7 +82,7 @@ private:
             tables.push_back(versions_.serve(t, core_.pool().paths()));
         }
         edit.next_table_id(ids_.next());
-        named_in_manifest_ = true; // perhaps, also where this fails: the files stay
+        named_in_manifest_ = true; // perhaps: a commit that fails may still be on the disk, so the files stay
         KEEL_TRY(core_.pool().commit(edit));
         versions_.add_level0(tables);
         return {};

@@ -2,7 +2,7 @@
 #ifndef KEEL_ENGINE_LOG_BODY_HPP
 #define KEEL_ENGINE_LOG_BODY_HPP
 
-// What is behind the face of a log (record_log.hpp).
+// The implementation of a log (record_log.hpp declares it).
 
 #include <keel/config.hpp>
 #include <keel/engine/store_core.hpp>
@@ -24,7 +24,8 @@
 
 namespace keel::inline v0::detail {
 
-/// A log over one configuration. Does not move. Thread rules and errors: as of basic_log, of which each call here is one.
+/// A log with one configuration. It does not move. Each public function implements the function of basic_log with its name, and has the
+/// same thread rules and errors.
 template <class Config>
 class log_body {
     using core_type = store_core<writing_config<Config>, wal::discard_records>;
@@ -53,7 +54,7 @@ public:
     }
 
     [[nodiscard]] result<lsn> append(byte_view record) { return append_batch(std::span{&record, 1}); }
-    /// A write that has to survive power loss.
+    /// Makes a write durable, whatever the durability policy: it survives power loss when this returns.
     [[nodiscard]] result<lsn> kept(result<lsn> written) {
         if (written) KEEL_TRY(core_->writer().make_durable(*written));
         return written;
@@ -69,14 +70,15 @@ public:
     }
     class reader {
     public:
-        /// The next record; nothing at the end of what is visible now (call again to follow the tail).
+        /// The next record; nothing at the end of the records that are visible now. Call it again later to follow the tail.
         [[nodiscard]] result<std::optional<log_record>> next() {
             KEEL_TRY(wal::check_open(lifetime_));
             auto record = inner_->next(core_->writer().visible());
-            if (!record) KEEL_TRY(wal::check_open(lifetime_)); // what was read meanwhile may be another process's
+            // If the log was closed meanwhile, another process may have changed the files; then the error is `closed`, not damage.
+            if (!record) KEEL_TRY(wal::check_open(lifetime_));
             return record;
         }
-        /// The next record, waiting for one as long as `patience`.
+        /// The next record. If there is none yet, waits for one, at most as long as `patience`.
         [[nodiscard]] result<std::optional<log_record>> next(std::chrono::nanoseconds patience) {
             auto record = next();
             if (!record || *record) return record;
@@ -90,12 +92,12 @@ public:
         using inner_type = std::optional<wal::reader<typename Config::checksum, file_system>>;
         reader(inner_type inner, core_type* core, lifetime_type lifetime)
             : inner_{std::move(inner)}, core_{core}, lifetime_{std::move(lifetime)} {}
-        io::process_bound<inner_type> inner_; ///< nothing: the log was closed already
+        io::process_bound<inner_type> inner_; ///< nothing: the log was closed when the reader was made
         core_type* core_;
         lifetime_type lifetime_;
     };
 
-    /// A reader that begins at the first record at or behind `from`.
+    /// A reader that begins at the first record whose LSN is not below `from`.
     [[nodiscard]] reader read_from(lsn from) const {
         if (!lifetime_ || !lifetime_->is_open()) return reader{std::nullopt, nullptr, lifetime_};
         return reader{wal::reader<typename Config::checksum, file_system>{core_->fs(), core_->parts(), from},
@@ -124,15 +126,15 @@ public:
         return core_->close();
     }
 
-    /// The oldest record there is; 0 where there is none.
+    /// The LSN of the oldest record; 0 if there is none.
     [[nodiscard]] lsn first_lsn() const {
         if (!is_here()) return {};
         auto const first = core_->parts().next_counted(lsn{1});
         return first > last_lsn() ? lsn{} : first;
     }
-    /// The newest record readers see; declared losses count.
+    /// The LSN of the newest record that readers see. Declared losses count as records.
     [[nodiscard]] lsn last_lsn() const noexcept { return lifetime_ ? core_->writer().visible() : lsn{}; }
-    /// All up to here survives power loss.
+    /// All records up to this LSN survive power loss.
     [[nodiscard]] lsn durable_lsn() const { return is_here() ? core_->writer().durable() : lsn{}; }
     [[nodiscard]] engine_state state() const { return is_here() ? core_->writer().state() : engine_state::closed; }
     [[nodiscard]] std::string state_reason() const {
@@ -143,22 +145,22 @@ public:
         return *core_ ? core_->report() : none;
     }
 
-    /// What the background thread does; for programs opened without one. `quiet`: nothing was appended for a while.
+    /// Does the work of the background thread, for logs opened without one. `quiet`: nothing was appended for a while.
     void housekeep(bool quiet = true) {
         if (lifetime_ && lifetime_->is_open()) core_->housekeep(quiet);
     }
-    /// Lets go of everything without touching the disk, as a killed process does.
+    /// Releases everything without touching the disk, like a process that is killed.
     void abandon() noexcept {
         if (is_here()) core_->abandon();
     }
 
 private:
     log_body() = default;
-    /// There is a log, and this is the process that opened it.
+    /// There is a log, and this process opened it (a forked child may not use it).
     [[nodiscard]] bool is_here() const noexcept { return lifetime_ && lifetime_->is_here(); }
 
     io::process_bound<std::unique_ptr<wal::discard_records>> sink_{};
-    io::process_bound<std::unique_ptr<core_type>> core_{}; // refers to the sink: goes first
+    io::process_bound<std::unique_ptr<core_type>> core_{}; // refers to the sink, so it is destroyed first
     lifetime_type lifetime_{};
 };
 

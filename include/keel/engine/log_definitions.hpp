@@ -2,7 +2,7 @@
 #ifndef KEEL_ENGINE_LOG_DEFINITIONS_HPP
 #define KEEL_ENGINE_LOG_DEFINITIONS_HPP
 
-// The definitions of what record_log.hpp declares: each call goes to what is behind the face (engine/log_body.hpp).
+// The definitions of the functions that record_log.hpp declares. Each call is passed on to the implementation (engine/log_body.hpp).
 
 #include <keel/config.hpp>
 #include <keel/engine/log_body.hpp>
