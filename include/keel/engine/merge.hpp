@@ -2,21 +2,22 @@
 #ifndef KEEL_ENGINE_MERGE_HPP
 #define KEEL_ENGINE_MERGE_HPP
 
-// Many sorted parts walked as one, in either direction: every version there is (version_merge), or each key once with the version a
-// snapshot sees (merge_cursor). A heap holds the parts by where they stand, so a step costs the logarithm of their number.
+// Walks many sorted parts as one, in either direction. version_merge gives every version. merge_cursor gives each key once, with the
+// version that a snapshot sees. A heap orders the parts by their current position, so a step costs the logarithm of their number.
 //
-// Where something cannot be read the walk goes on behind it and keeps in mind what may lie there: between which keys, between which
-// LSNs, in which part (table/damaged_range.hpp). A key between these has an answer only if it can be shown that nothing newer of it
-// lies there. That is so if the newest version that was found and is seen
-//   - is at least as new as anything there can be: the whole table's last LSN, the LSN of a log record; or
-//   - comes from a newer part: the log, or a table that was ingested, beside a table of level 1 and above; a table beside one of a
-//     higher level (version_set.hpp says why every version there is older); or
-//   - is of the same level: in another table, as tables of a level share no key; or in front of the damage in the same table, as a key's
-//     versions stand there the newest first; or
-//   - has a key that cannot be there: a filter that verifies denies it; it is not the one key that an index says the record has, or not
-//     as long as the record's header says.
-// Every other key is not given: an older version may be stale, and what was erased must not come back. Damage that nothing can be seen
-// of (all its LSNs are newer than the snapshot; no key of it is in the range; it is of one key, which has an answer) is passed in silence.
+// If something cannot be read, the walk goes on behind it and records what may be there: the range of keys, the range of LSNs, and the part
+// (table/damaged_range.hpp). A key in that range has an answer only if the damage cannot hold a newer version of it. This is proven if the
+// newest version that was found and that the snapshot sees
+//   - is at least as new as any version in the damage can be (the last LSN of the whole table; the LSN of a log record); or
+//   - comes from a newer part: the log and ingested tables are newer than a table of level 1 and below; a table is newer than a table of a
+//     deeper level (version_set.hpp says why all versions there are older); or
+//   - comes from the same level, but from another table, because tables of a level share no key; or from the same table in front of the
+//     damage, because the versions of a key are stored newest first; or
+//   - has a key that cannot be in the damage: an intact filter excludes it; an index gives the damaged record another key; the header of
+//     the damaged record gives another key length.
+// The walk does not give any other key in that range: the version found may be stale, or the key may have been erased since. The walk says
+// nothing of damage that cannot matter: all its LSNs are newer than the snapshot, or no key of it is in the range, or it holds only one key
+// and that key has an answer.
 
 #include <keel/detail/short_text.hpp>
 #include <keel/engine/version_set.hpp>
@@ -43,12 +44,12 @@ namespace keel::inline v0::detail {
 
 enum class direction : std::uint8_t { forward, backward };
 
-/// Whether a walk has no use in going on behind this: nothing else can be read either, or not now.
+/// Whether a walk must end at this error, because it cannot read anything else either, or not now.
 [[nodiscard]] constexpr bool ends_every_walk(errc code) noexcept {
     return code == errc::closed || code == errc::crashed || code == errc::cancelled || is_shortage(code);
 }
 
-/// Walks the tables of one level, which follow each other by key: one at a time is open.
+/// Walks the tables of one level, one after the other: they are in key order and share no key. One cursor is open at a time.
 template <class Table>
 class level_cursor {
 public:
@@ -62,7 +63,7 @@ public:
         place(1, [key](auto& at) { at.seek(key); });
     }
     void seek_before(std::string_view key) {
-        // The last one that may begin in front of it; where it does not, the one before has the key.
+        // The last table that may begin in front of the key. If that table has no such key, place() goes on to the table before.
         auto const begins_in_front = [key](auto const& t) { return t->entry().smallest < key; };
         i_ = static_cast<std::size_t>(std::ranges::partition_point(*of_, begins_in_front) - of_->begin()) - 1;
         place(-1, [key](auto& at) { at.seek_before(key); });
@@ -75,7 +76,7 @@ public:
         at_->next();
         to_next_table();
     }
-    /// On to the first version of another key: all of one are in one table.
+    /// Moves to the first version of another key. All versions of a key are in one table.
     void pass() {
         at_->pass();
         to_next_table();
@@ -101,7 +102,7 @@ public:
     }
     [[nodiscard]] table::damaged_range damaged() const { return at_->damaged(); }
     [[nodiscard]] std::optional<std::string> const& passed() const noexcept { return at_->passed(); }
-    /// The table it stands in, or is in trouble with.
+    /// The table of the current version, or of the trouble.
     [[nodiscard]] std::shared_ptr<Table const> const& table() const noexcept { return (*of_)[i_]; }
 
 private:
@@ -115,7 +116,8 @@ private:
         --i_;
         place(-1, [](auto& at) { at.seek_last(); });
     }
-    /// In the table it is at, or the next one in this direction that has such a key: bounds that were cut short promise too much.
+    /// Places the cursor in the current table, or in the next one in this direction that has such a key. Bounds may be cut short, so a
+    /// table may have no key where its bounds say that it may.
     template <class Place>
     void place(int step, Place const& how) {
         for (at_.reset(); i_ < of_->size(); i_ += static_cast<std::size_t>(step)) { // wraps in front of the first one
@@ -131,15 +133,15 @@ private:
     std::optional<typename Table::cursor> at_{};
 };
 
-/// Something that a walk could not read.
+/// Damage that a walk has met.
 template <class Run, class Table>
 struct met_damage {
     table::damaged_range what{};
-    std::size_t part = 0;               ///< of the walk
-    std::size_t level = 0;              ///< of that part; 0: the log, or a table that was ingested
-    std::uint64_t number = 0;           ///< in the order they were met, from 1 on
-    std::shared_ptr<Run const> run{};   ///< where it is: in this,
-    std::shared_ptr<Table const> tab{}; ///< or in this
+    std::size_t part = 0;               ///< index of the walk's part that has it
+    std::size_t level = 0;              ///< of that part; 0: the log, or an ingested table
+    std::uint64_t number = 0;           ///< 1 for the first damage that the walk met, and so on
+    std::shared_ptr<Run const> run{};   ///< the damaged segment; or null
+    std::shared_ptr<Table const> tab{}; ///< the damaged table; or null
 
     /// Whether a version of this key may be in it.
     [[nodiscard]] bool may_hold(std::string_view key) const {
@@ -149,8 +151,9 @@ struct met_damage {
     }
 };
 
-/// Versions of every key in some parts of a store: by key, of one key the newest first; or the other way round. Forward it can be all of
-/// them. One thread's. What is walked must outlive it. The same version may stand in two parts: then it comes twice.
+/// The versions of all keys in some parts of a store. Forward: in key order, the newest version of a key first. Backward: the reverse. Only
+/// a forward walk can give all versions. One thread per object. The added parts must outlive it. A version that two parts have is given
+/// twice.
 template <class Config>
 class version_merge {
 public:
@@ -159,14 +162,14 @@ public:
     using table_type = typename view_type::table_type;
     using damage_type = met_damage<run, table_type>;
 
-    /// From the first key not less than `from` on (forward), or from the last key less than `to`, or the last of all, back; where to stop is
-    /// up to the caller. Of what cannot be read, that counts which is in these bounds and not newer than `snapshot`. `which`: of each key all
-    /// versions; or what is not newer than `snapshot` and the newest of its part, and maybe others.
+    /// Forward: begins at the first key not less than `from`. Backward: begins at the last key less than `to`, or at the last of all keys.
+    /// The caller decides where to stop. Damage is recorded if its keys are between `from` and `to` and it may hold versions not newer than
+    /// `snapshot`. `which`: all versions of each key; or, from each part, at least the newest version that is not newer than `snapshot`.
     explicit version_merge(direction way, std::optional<std::string> from = {}, std::optional<std::string> to = {},
                            lsn snapshot = lsn_max, table::versions which = table::versions::all)
         : way_{way}, from_{std::move(from)}, to_{std::move(to)}, snapshot_{snapshot}, which_{which} {}
 
-    /// So many parts will be added: then none is moved.
+    /// So many parts will be added. Reserving them avoids moving cursors later.
     void expect(std::size_t parts) {
         parts_.reserve(parts);
         levels_.reserve(parts);
@@ -182,7 +185,7 @@ public:
     void add(std::vector<std::shared_ptr<table_type const>> const& level, std::size_t number) {
         if (!level.empty()) enter<level_part>(number, level);
     }
-    /// One that shares keys with others, as tables of level 0 do.
+    /// Adds a table that may share keys with others: a table of level 0.
     void add(std::shared_ptr<table_type const> const& table) {
         auto const& t = table->entry();
         bool const apart = (to_ && t.smallest >= *to_) || (from_ && t.ends_before(*from_));
@@ -193,7 +196,7 @@ public:
         for (auto const& t : levels.front()) add(t);
         for (std::size_t n = 1; n < levels.size(); ++n) add(levels[n], n);
     }
-    /// Behind the last add().
+    /// Call it once, after the last add().
     void begin() {
         for (std::size_t i = 0; i < parts_.size(); ++i) {
             standing now{.what = {}, .part = i, .prefix = 0};
@@ -205,14 +208,14 @@ public:
     [[nodiscard]] bool valid() const noexcept { return !heap_.empty() && !trouble_; }
     /// Valid until advance().
     [[nodiscard]] table::version const& top() const noexcept { return heap_.front().what; }
-    /// The part that top() is from.
+    /// The index of the part that has top().
     [[nodiscard]] std::size_t part() const noexcept { return heap_.front().part; }
     void advance() {
         step([this](auto& p) { way_ == direction::forward ? p.next() : p.previous(); });
     }
-    /// Forward to the next version that is of another key than top(). Each part passes its versions of the key in one go.
+    /// Forward only: moves to the next version of another key. Each part passes its versions of the current key in one step.
     void pass() {
-        // As long as it is in one part, nothing is to be put in order; of a segment more versions of the key may come.
+        // A single part needs no ordering. A segment is excepted: after its pass() more versions of the same key may come.
         bool const is_alone = heap_.size() == 1 && !std::holds_alternative<run_part>(parts_[part()]);
         if (is_alone) return step([](auto& p) { p.pass(); });
         passed_.assign(top().key);
@@ -221,17 +224,17 @@ public:
         while (valid() && keel::detail::same_text(top().key, passed_.view()));
         passes_ = false;
     }
-    /// Why the walk ended before its end.
+    /// The error that ended the walk early; nothing: none.
     [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
 
-    /// What could not be read so far. Whoever has dealt with one takes it out.
+    /// The damage met so far. The caller removes an entry once it has dealt with it.
     [[nodiscard]] std::vector<damage_type>& damage() noexcept { return damage_; }
     [[nodiscard]] std::vector<damage_type> const& damage_met() const noexcept { return damage_; }
     [[nodiscard]] bool has_damage() const noexcept { return !damage_.empty(); }
-    /// How many there were so far.
+    /// How many damages were met so far, removed ones included.
     [[nodiscard]] std::uint64_t met() const noexcept { return met_; }
-    /// Whether the damage may hold a version that is seen, of the key of `v` and newer than it. `v` was found in `part` (forward: it is
-    /// top()), when so much damage had been `met`.
+    /// Whether the damage may hold a newer version of the key of `v`. `v` was found in `part` (forward: it is top()), when met() was `met`.
+    /// The file's leading comment has the rule.
     [[nodiscard]] bool hides(damage_type const& d, table::version const& v, std::size_t part, std::uint64_t met) const {
         if (v.at >= d.what.lsns.last || levels_[part] < d.level) return false;
         if (d.level != 0 && part == d.part) {
@@ -251,10 +254,10 @@ private:
     struct standing {
         table::version what;
         std::size_t part;
-        std::uint64_t prefix; ///< of the key: most differ there
+        std::uint64_t prefix; ///< of the key: comparing it first settles most comparisons
     };
 
-    /// Whether top(), which is of the same level as this, is from another table.
+    /// Whether top() is from another table than this damage. Both are from the same level.
     [[nodiscard]] bool is_in_another_table(damage_type const& than) const noexcept {
         auto const* const level = std::get_if<level_part>(&parts_[part()]);
         return level != nullptr && than.tab && level->table() != than.tab;
@@ -268,7 +271,7 @@ private:
         else if (to_) p.seek_before(*to_);
         else p.seek_last();
     }
-    /// The part that top() is from moves, and takes its place among the others.
+    /// Moves the part that has top(), and restores the order of the heap.
     template <class Move>
     void step(Move const& move) {
         auto& first = heap_.front();
@@ -282,7 +285,7 @@ private:
         }
         sift_down();
     }
-    /// Where a part stands now; false at its end.
+    /// Reads the position of a part into `here`; false at its end.
     template <class Part>
     [[nodiscard]] bool look(Part& p, standing& here) {
         if (p.valid()) [[likely]]
@@ -313,19 +316,19 @@ private:
     void note(Part& p, std::size_t part) {
         damage_type d{.what = p.damaged(), .part = part, .level = levels_[part]};
         d.what.cut_to(from_, to_);
-        // Of the key that is passed it has only older versions than those that were found.
+        // While a key is passed, damage can only hold versions of that key that are older than the version found.
         if (passes_) d.what.cut_to(table::key_after(passed_.view()), {});
         if constexpr (requires { p.passed(); })
             if (p.passed()) d.what.cut_to(table::key_after(*p.passed()), {});
-        // The log has records of the empty key, which no key is equal to.
+        // The log has records with an empty key, which is no user's key. Damage that can only be such a record does not count.
         bool const is_of_a_key = !d.what.to || *d.what.to > std::string_view{"\0", 1};
-        if (d.what.empty() || !is_of_a_key || d.what.lsns.first > snapshot_) return; // nothing of it is seen
+        if (d.what.empty() || !is_of_a_key || d.what.lsns.first > snapshot_) return; // the walk could see nothing of it
         if constexpr (std::is_same_v<Part, run_part>) d.run = p.source();
         else if constexpr (requires { p.table(); }) d.tab = p.table();
         d.number = ++met_;
         damage_.push_back(std::move(d));
     }
-    /// Heap order: what comes last in the walk is the least.
+    /// Heap order: the position that comes last in the walk is the least.
     [[nodiscard]] auto later() const noexcept {
         return [way = way_](standing const& a, standing const& b) {
             if (a.prefix != b.prefix) return (a.prefix > b.prefix) == (way == direction::forward);
@@ -334,7 +337,7 @@ private:
             return order != 0 ? order < 0 : a.what.at > b.what.at;
         };
     }
-    /// The first one may have become later than those below it.
+    /// Restores the heap after its first element has moved to a later position.
     void sift_down() {
         auto const n = heap_.size();
         auto const is_later = later();
@@ -351,26 +354,28 @@ private:
     lsn snapshot_;
     table::versions which_;
     std::vector<any_part> parts_{};
-    std::vector<std::size_t> levels_{}; ///< of the parts
+    std::vector<std::size_t> versions_{}; ///< the level of each part; 0: the log, or an ingested table
     std::vector<standing> heap_{};
     format::key_buffer passed_{};
-    bool passes_ = false; ///< versions of that key
+    bool passes_ = false; ///< pass() is passing the versions of the key passed_
     std::optional<error> trouble_{};
     std::vector<damage_type> damage_{};
     std::uint64_t met_ = 0;
 };
 
-/// One thread's. Keeps the view alive. The views it gives are valid until the next step.
+/// The keys of a store at one snapshot, with their values. One thread per object. It keeps the store version alive. The views that it gives
+/// are valid until the next step.
 template <class Config>
 class merge_cursor {
 public:
     using view_type = store_version<Config>;
 
-    /// `skips`: goes on where keys cannot be read; else it ends there.
+    /// `skips`: the cursor goes on behind keys that cannot be read; otherwise it ends there.
     merge_cursor(std::shared_ptr<view_type const> of, lsn snapshot, bool skips)
         : of_{std::move(of)}, snapshot_{snapshot}, skips_{skips} {}
 
-    /// The first key not less than `from` (forward); the last key less than `to`, or the last of all (backward).
+    /// Moves to the first key not less than `from` (forward), or to the last key less than `to` or the last of all keys (backward). False:
+    /// there is no key, or an error ended the walk.
     bool start(direction way, std::optional<std::string> const& from, std::optional<std::string> const& to) {
         way_ = way;
         standing_on_ = false;
@@ -385,13 +390,13 @@ public:
         of_->tell_damage();
         return step();
     }
-    /// On to the next key that has a value; false where there is none, or after an error.
+    /// Moves to the next key that has a value. False: there is none, or an error ended the walk.
     bool step() {
         if (way_ == direction::backward) return step_back();
         if (std::exchange(standing_on_, false)) all_->pass();
         while (all_->valid()) {
             auto const& top = all_->top();
-            if (top.at > snapshot_) { // too new; the next version of this key may be seen
+            if (top.at > snapshot_) { // too new; the snapshot may see the next version of this key
                 all_->advance();
                 continue;
             }
@@ -403,7 +408,7 @@ public:
                     continue;
                 }
             }
-            if (!top.tombstone && !top.key.empty()) { // no key is empty, whoever wrote it
+            if (!top.tombstone && !top.key.empty()) { // a record with an empty key is never given
                 seen_ = top;
                 return standing_on_ = true;
             }
@@ -412,20 +417,20 @@ public:
         return at_end();
     }
 
-    /// Both stand where they are as long as this does.
+    /// The references stay valid as long as this object does; the text they refer to changes with each step.
     [[nodiscard]] std::string_view const& key() const noexcept { return seen_.key; }
     [[nodiscard]] std::string_view const& value() const noexcept { return seen_.value; }
-    /// The version's LSN.
+    /// The LSN of the current version.
     [[nodiscard]] lsn at() const noexcept { return seen_.at; }
-    /// Why it ended before its end.
+    /// The error that ended the walk early; nothing: none.
     [[nodiscard]] std::optional<error> const& trouble() const noexcept {
         static std::optional<error> const none{};
         if (stopped_) return stopped_;
         return all_ ? all_->trouble() : none;
     }
-    /// Whether that was something that cannot be read.
+    /// Whether the walk ended early because of damage, and it does not skip damage.
     [[nodiscard]] bool stopped_at_damage() const noexcept { return stopped_.has_value(); }
-    /// What could not be read so far, in the order it was come upon.
+    /// The damage that the walk could not pass in silence so far, in the order of the walk.
     [[nodiscard]] std::vector<table::damaged_range> unread() const {
         auto out = unread_;
         if (all_ && !stopped_)
@@ -437,13 +442,13 @@ public:
 
 private:
     using damage_type = typename version_merge<Config>::damage_type;
-    /// Where a version was found: in which part, and how much damage had been met by then.
+    /// Where a version was found: the part, and how many damages had been met by then.
     struct found_in {
         std::size_t part = 0;
         std::uint64_t met = 0;
     };
 
-    /// The newest version that is seen comes last of its key.
+    /// Backward, the newest version of a key comes last, so this reads all versions of the key.
     bool step_back() {
         while (all_->valid()) {
             key_.assign(all_->top().key);
@@ -470,7 +475,8 @@ private:
         return at_end();
     }
 
-    /// Whether `v`, the newest version of its key that was found and is seen, is the key's answer in spite of what could not be read.
+    /// Whether `v` is the answer for its key in spite of the damage met. Precondition: `v` is the newest version of its key that was found
+    /// and that the snapshot sees.
     [[nodiscard]] bool is_current(table::version const& v, found_in where) {
         of_->tell_damage();
         bool answers = true;
@@ -481,18 +487,18 @@ private:
             if (!is_between) return false;
             bool const one = d.what.is_one_key();
             bool const hidden = all_->hides(d, v, where.part, where.met);
-            if (one && !hidden) return true; // nothing of it can be seen
+            if (one && !hidden) return true; // it holds only this key, and the key has its answer
             answers = answers && !hidden;
             return (one || !skips_) && give_up(d.what);
         });
         return answers;
     }
-    /// Whether the walk, at this key, is behind it.
+    /// Whether the walk, now at this key, is behind the damage.
     [[nodiscard]] bool is_passed(table::damaged_range const& what, std::string_view key) const noexcept {
         return way_ == direction::forward ? what.to && key.compare(*what.to) >= 0
                                           : what.from && key.compare(*what.from) < 0;
     }
-    /// Nothing else will tell what is there.
+    /// Reports the damage as unread: no later version can answer for its keys. Always true: the entry can be removed.
     bool give_up(table::damaged_range const& what) {
         unread_.push_back(what);
         if (!skips_) stopped_ = what.why;
@@ -510,12 +516,12 @@ private:
     bool skips_;
     direction way_ = direction::forward;
     std::optional<version_merge<Config>> all_{};
-    bool standing_on_ = false; ///< the walk stands on the version that was given last
-    table::version seen_{};    ///< given last
-    format::key_buffer key_{}; ///< its key and value on the way back, where the walk is further on already
-    std::string own_{};
-    std::vector<table::damaged_range> unread_{}; ///< that no version it gave answers for
-    std::optional<error> stopped_{};             ///< it does not skip, and this is where it ended
+    bool standing_on_ = false;                   ///< forward: all_ is still at the version given last
+    table::version seen_{};                      ///< the version given last
+    format::key_buffer key_{};                   ///< backward: a copy of its key, because all_ has moved on already
+    std::string own_{};                          ///< backward: a copy of its value
+    std::vector<table::damaged_range> unread_{}; ///< reported damage
+    std::optional<error> stopped_{};             ///< the damage that ended the walk, if it does not skip
 };
 
 } // namespace keel::inline v0::detail

@@ -2,16 +2,18 @@
 #ifndef KEEL_ENGINE_MERGE_DAMAGE_HPP
 #define KEEL_ENGINE_MERGE_DAMAGE_HPP
 
-// What a merge could not read. All that verifies is merged; for each stretch of keys that does not, a placeholder (table/placeholder.hpp)
-// joins level 0, which gives them the answer they had: an error, unless something newer is found. The damaged file is evidence.
+// Damage that a merge met. Everything that verifies is merged. For each range of keys that could not be read, a placeholder
+// (table/placeholder.hpp) is added to level 0. It gives these keys the answer that they had before: an error, unless a newer version is
+// found. The damaged file is kept as evidence.
 //
-// On the disk, before the merge's edit: quarantine/merged/<name>.json says what could not be read and which placeholders stand for it;
-// of a damaged segment there is a copy beside it, as the log recycles its files. With the edit the damaged files go and the placeholders
-// come. Behind it a damaged table moves into that folder, once nobody reads it. A crash before the edit leaves a note of something that did
-// not happen; one behind it leaves the move to the next opening's first merge, which removes no table that there is a note of.
+// The steps on the disk: (1) Before the merge's edit, quarantine/merged/<name>.json is written. It says which keys could not be read and
+// which placeholders stand for them. A damaged segment is copied into the same folder, because the log recycles its files. (2) The edit
+// removes the damaged files from the manifest and adds the placeholders. (3) After the edit, a damaged table is moved into that folder,
+// once no reader uses it. A crash before the edit leaves a note about a merge that did not happen. A crash after the edit leaves the move
+// to the first merge of the next opening, which does not remove a table if there is a note about it.
 //
-// The placeholders are in the manifest, in tables of a form that every reader of format 1 takes for what they are: so the bounds are known
-// at each opening without a file of their own, and no crash comes between the data and what is said of it.
+// The manifest names the placeholders as tables, in a form that every reader of format 1 understands. So each opening has the bounds
+// without reading another file, and no crash can separate the merged data from the record of its damage.
 
 #include <keel/engine/merge.hpp>
 #include <keel/engine/version_set.hpp>
@@ -39,7 +41,7 @@
 
 namespace keel::inline v0::detail {
 
-/// What one merge could not read. One thread's.
+/// The damage that one merge met. One thread per object.
 template <class Config>
 class unread_parts {
 public:
@@ -47,23 +49,24 @@ public:
     using merge_type = version_merge<Config>;
     using damage_type = typename merge_type::damage_type;
 
-    /// What the walk has met since the last call. `done`: the key it was at, where all older versions of that are superseded.
+    /// Takes over the damage that the walk has met since the last call. `done`: the key that the walk was at, if all older versions of that
+    /// key are superseded.
     void take(merge_type& from, std::optional<std::string_view> done) {
         for (auto& d : from.damage()) {
-            // It lies behind what was found of that key, so what it has of it is superseded.
+            // The damage lies behind the versions found of that key, so its versions of the key are superseded.
             if (done && d.what.from == *done) d.what.from = table::key_after(*done);
             if (d.run && d.what.lsns.size() == 1) records_.insert(d.what.lsns.first);
             all_.push_back(std::move(d));
         }
         from.damage().clear();
     }
-    /// A record was read. It may be the same as one that does not verify in another segment.
+    /// A record was read. If the same record is damaged in another segment, that damage no longer counts.
     void found(lsn at) {
         if (records_.empty() || records_.erase(at) == 0) return;
         std::erase_if(all_, [at](damage_type const& d) { return d.run && d.what.lsns == lsn_range{at, at}; });
     }
 
-    /// Those that have no key left are superseded: only that they were there counts.
+    /// All damage. An entry with an empty key range is superseded: only the fact that there was damage counts.
     [[nodiscard]] std::vector<damage_type> const& all() const noexcept { return all_; }
     [[nodiscard]] bool empty() const noexcept { return all_.empty(); }
     [[nodiscard]] bool may_hold(std::string_view key) const {
@@ -72,23 +75,23 @@ public:
 
 private:
     std::vector<damage_type> all_{};
-    std::set<lsn> records_{}; ///< of the log, among them
+    std::set<lsn> records_{}; ///< the LSNs of damaged records of the log
 };
 
-/// What a placeholder is to say.
+/// The contents of one placeholder.
 struct unread_stretch {
     table::damaged_range range{};
     table::filter_lines filter{};
 };
 
-/// Works out which placeholders stand for what was not read, so that every key keeps the answers that it has in `view`. `snapshots`: what is
-/// read from now on is read from one of these, or from one behind the last of them.
+/// Works out the placeholders for the damage, so that every key keeps the answers that it has in `view`. `snapshots`: the snapshots in use,
+/// in order. Every later read uses one of these, or a snapshot newer than the last of them.
 template <class Config>
 class placeholder_plan {
 public:
     using view_type = store_version<Config>;
     using damage_type = typename version_merge<Config>::damage_type;
-    static constexpr std::size_t stretches_max = 32; ///< of one table
+    static constexpr std::size_t stretches_max = 32; ///< most placeholders for one table
 
     placeholder_plan(view_type const& view, std::vector<lsn> snapshots)
         : view_{view}, snapshots_{std::move(snapshots)} {}
@@ -105,7 +108,7 @@ public:
     }
 
 private:
-    /// Whether everybody sees something newer of the one key that it can have, or it has none of it.
+    /// Whether the damage can hold only one key, and every snapshot has an answer for that key.
     [[nodiscard]] bool is_invisible(damage_type const& d) const {
         return d.what.is_one_key() && has_answer(*d.what.from);
     }
@@ -117,7 +120,7 @@ private:
     }
     void add_record(damage_type const& d) {
         std::vector<table::damaged_range> ranges{d.what};
-        // What else is known of its key, a filter and how long it is, a placeholder cannot say.
+        // A filter and the length of the key may exclude more keys, but a placeholder cannot hold these facts.
         if (!d.what.is_one_key()) split_around_answered(ranges, d, d.what.lsns.last);
         for (auto& r : ranges) {
             auto filter = filter_of(r);
@@ -140,7 +143,7 @@ private:
         auto const filter = t.filter();
         for (auto& r : ranges) add(std::move(r), filter);
     }
-    /// A key that has an answer by its level, though the table may have newer LSNs, is not covered.
+    /// Leaves out the keys that have an answer because of their level, although the damaged part may have newer LSNs.
     void split_around_answered(std::vector<table::damaged_range>& ranges, damage_type const& of, lsn newest) const {
         std::vector<table::damaged_range> parts;
         for (auto& whole : ranges) {
@@ -167,7 +170,7 @@ private:
             auto const& v = in.top();
             if (range.to && v.key >= *range.to) break;
             bool const is_newer = v.at >= newest && v.at <= snapshots_.front();
-            // By the filter that the placeholder has, too.
+            // The placeholder gets the same filter, so it excludes this key without a split.
             bool const is_denied = of.tab && !of.tab->may_hold(v.key, format::filter_hash(v.key));
             if (!is_newer && !is_denied && has_answer(v.key)) out.emplace_back(v.key);
         }
@@ -192,7 +195,8 @@ private:
     std::vector<unread_stretch> out_{};
 };
 
-/// What a merge takes out of service although it could not read all of it.
+/// Keeps evidence of the files that a merge takes out of service although it could not read all of them. The checksum policy's digest of a
+/// file is in its note.
 template <class Config>
 class merge_evidence {
 public:
@@ -201,7 +205,8 @@ public:
 
     merge_evidence(fs_type fs, wal::layout paths) : fs_{std::move(fs)}, paths_{std::move(paths)} {}
 
-    /// Before the edit: what could not be read in the file at `path`, and what stands for it from then on.
+    /// Writes the note about the file at `path`, before the edit: which keys could not be read, and which placeholders stand for them.
+    /// Durable when it returns.
     result<void> note(std::string const& path, std::vector<table::damaged_range> const& unread,
                       std::vector<format::table_entry> const& placeholders, std::uint64_t now_ns) {
         KEEL_TRY(make_folder());
@@ -224,7 +229,7 @@ public:
         KEEL_TRY(wal::put_file(fs_, path_of_note(name_in(path)), as_bytes(o.str() + "\n")));
         return fs_.sync_directory(folder());
     }
-    /// A copy of the file; what cannot be read of it is zeros.
+    /// Makes a durable copy of the file. Parts that cannot be read are zeros in the copy.
     result<void> copy(std::string const& path) {
         KEEL_TRY(make_folder());
         KEEL_TRY_LET(status, fs_.status(path));
@@ -234,9 +239,9 @@ public:
         KEEL_TRY(target.sync());
         return fs_.sync_directory(folder());
     }
-    /// Whether there is a note of a file with this name.
+    /// Whether there is a note about a file with this name.
     [[nodiscard]] bool has_note(std::string_view name) { return fs_.status(path_of_note(name)).has_value(); }
-    /// Behind the edit.
+    /// Moves a file into the folder of the evidence, after the edit.
     result<void> move_here(std::string const& path) {
         KEEL_TRY(fs_.rename(path, folder() + '/' + std::string{name_in(path)}));
         KEEL_TRY(fs_.sync_directory(folder()));
@@ -264,7 +269,7 @@ private:
         }
         return {};
     }
-    /// The policy's sum over the file as it is, unreadable sectors taken as zeros.
+    /// The checksum policy's sum over the file as it is. Unreadable sectors count as zeros. Zero on an error.
     [[nodiscard]] sum_of_file digest(std::string const& path) {
         auto const status = fs_.status(path);
         if (!status) return {};

@@ -2,8 +2,8 @@
 #ifndef KEEL_ENGINE_MERGE_OUTPUT_HPP
 #define KEEL_ENGINE_MERGE_OUTPUT_HPP
 
-// What a merge (engine/compactor.hpp) or an ingestion (engine/ingestion.hpp) writes: tables, one after the other, under temporary names,
-// at a bounded rate; then their final names.
+// The output of a merge (engine/compactor.hpp) or an ingestion (engine/ingestion.hpp). Tables are written one after the other under
+// temporary names and then get their final names. merge_pace bounds the rate of a merge.
 
 #include <keel/detail/guarded.hpp>
 #include <keel/engine/merge_damage.hpp>
@@ -29,37 +29,39 @@
 
 namespace keel::inline v0::detail {
 
-/// Hands out ids of tables. Any number of threads, once it was told where to begin.
+/// Gives out ids for tables. Any number of threads, after begin_at().
 class table_ids {
 public:
     void begin_at(std::uint64_t next) noexcept { next_.store(next, std::memory_order_release); }
-    /// Whether it was: what that took is seen, too.
+    /// Whether begin_at() was called. If so, the work before that call is visible to this thread.
     [[nodiscard]] bool begun() const noexcept { return next_.load(std::memory_order_acquire) != 0; }
     [[nodiscard]] format::table_id take() noexcept {
         format::table_id id{next_.fetch_add(1, std::memory_order_relaxed)};
         while (static_cast<std::uint32_t>(id.value) == 0) id = {next_.fetch_add(1, std::memory_order_relaxed)};
         return id;
     }
-    /// None from here on was taken.
+    /// No id from here on was given out.
     [[nodiscard]] std::uint64_t next() const noexcept { return next_.load(std::memory_order_relaxed); }
 
 private:
     std::atomic<std::uint64_t> next_{0};
 };
 
-/// The tables of one merge. One thread's.
+/// The tables of one merge. One thread per object.
 template <class Config>
 class merge_output {
 public:
     using fs_type = typename Config::file_system;
     using pool_type = wal::segment_pool<typename Config::checksum, fs_type>;
 
-    /// No record is older than `first`; `made` is told of each table before its file is made.
+    /// `first`: no record that will be added has a smaller LSN. `made` gets an entry for each table before its file is created, so that
+    /// discard() finds all files. The references must outlive this object.
     merge_output(fs_type& fs, pool_type& pool, table_ids& ids, std::uint8_t level, lsn first,
                  std::vector<format::table_entry>& made)
         : fs_{fs}, pool_{pool}, ids_{ids}, level_{level}, first_{first}, made_{made} {}
 
-    /// A table ends only between two keys.
+    /// Adds a version. `new_key`: the version before had another key. A table ends only between two keys, so one table has all versions
+    /// of a key.
     result<void> add(table::version const& v, bool new_key) {
         constexpr std::uint64_t room = format::table_bytes_max / 2;
         auto const size = v.key.size() + v.value.size();
@@ -77,7 +79,7 @@ public:
         made_.back() = std::move(entry);
         return {};
     }
-    /// Stands for what could not be read. Behind finish().
+    /// Writes a placeholder for keys that could not be read. Call it after finish().
     result<void> add_placeholder(unread_stretch const& what) {
         auto const birth = next_birth(format::ingested_lsn);
         made_.push_back({.id = birth.id});
@@ -86,18 +88,19 @@ public:
         made_.back() = std::move(entry);
         return {};
     }
-    /// Final names, durable.
+    /// Gives all files their final names, and makes the names durable.
     result<void> name() {
         KEEL_TRY(pool_.check_identity());
         auto const& paths = pool_.paths();
         for (auto const& t : made_) KEEL_TRY(fs_.rename(paths.table_temporary(t.id), paths.table(t.id)));
-        // Without this a power loss can keep the manifest's word of a table and lose its name.
+        // Without this, a power loss can keep the manifest's entry for a table and lose the table's name.
         return made_.empty() ? result<void>{} : fs_.sync_directory(paths.tables());
     }
-    /// Takes back what was written: no manifest names it. What stays is removed by the next opening's first merge.
+    /// Removes the files that were written; no manifest may name them. The first merge of the next opening removes the files that could not
+    /// be removed now.
     void discard() noexcept {
         if_memory_lasts([this] {
-            if (!pool_.check_identity()) return; // those names may be somebody else's by now
+            if (!pool_.check_identity()) return; // another store may have files with these names by now
             auto const& paths = pool_.paths();
             for (auto const& t : made_) {
                 static_cast<void>(fs_.remove(paths.table_temporary(t.id)));
@@ -116,7 +119,7 @@ private:
 
     result<void> begin() {
         auto const birth = next_birth(first_);
-        made_.push_back({.id = birth.id}); // known from here on, so that it is removed after a failure
+        made_.push_back({.id = birth.id}); // before the file is created, so that discard() removes it after a failure
         KEEL_TRY_LET(writer, writer_type::create(fs_, pool_.paths().table_temporary(birth.id), birth));
         writer_.emplace(std::move(writer));
         return {};
@@ -140,12 +143,12 @@ private:
     std::optional<writer_type> writer_{};
 };
 
-/// Keeps a merge from taking more of the disk than it may.
+/// Limits the rate at which a merge writes.
 class merge_pace {
 public:
-    /// 0: as fast as the machine does.
+    /// 0: no limit.
     explicit merge_pace(std::uint64_t bytes_per_second) : rate_{bytes_per_second} {}
-    /// Waits until so many bytes since the beginning are within the rate, or a stop is asked for.
+    /// Waits until `bytes`, the sum since the beginning, is within the rate, or until a stop is requested.
     void keep(std::uint64_t bytes, std::stop_token const& stop) const {
         if (rate_ == 0) return;
         auto const due = started_ + std::chrono::microseconds(bytes * 1'000'000 / rate_);

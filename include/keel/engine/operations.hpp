@@ -2,7 +2,7 @@
 #ifndef KEEL_ENGINE_OPERATIONS_HPP
 #define KEEL_ENGINE_OPERATIONS_HPP
 
-// What a store asks of a record before the log takes it, and a batch as the log wants it.
+// The checks of a record before it goes to the log, and the conversion of a batch into operations of the log.
 
 #include <keel/engine/batch.hpp>
 #include <keel/error.hpp>
@@ -18,7 +18,7 @@
 
 namespace keel::inline v0::detail {
 
-/// A key that the log can hold. Errors: invalid_argument (empty), too_large.
+/// Checks that the log can hold a key. Errors: invalid_argument (empty), too_large.
 [[nodiscard]] inline result<void> check_key(std::string_view key) {
     if (key.empty()) return failure(errc::invalid_argument, "a key has at least one byte");
     if (key.size() > format::key_bytes_max)
@@ -26,7 +26,7 @@ namespace keel::inline v0::detail {
                                             std::to_string(format::key_bytes_max) + ": store long names as values");
     return {};
 }
-/// A record that the log can hold and a table can take from it. Errors: those of its key; too_large.
+/// Checks that the log and a table can hold a record. Errors: those of check_key(); too_large.
 [[nodiscard]] inline result<void> check_record(std::string_view key, std::size_t value_bytes) {
     KEEL_TRY(check_key(key));
     if (value_bytes > format::record_bytes_max - key.size())
@@ -36,7 +36,7 @@ namespace keel::inline v0::detail {
     return {};
 }
 
-/// The operations of a batch, as views into it: valid until it changes.
+/// The operations of a batch, as views into it. They are valid until the batch changes.
 [[nodiscard]] inline std::vector<wal::operation> operations_of(write_batch const& batch) {
     std::vector<wal::operation> out;
     out.reserve(batch.size());

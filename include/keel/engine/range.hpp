@@ -2,7 +2,7 @@
 #ifndef KEEL_ENGINE_RANGE_HPP
 #define KEEL_ENGINE_RANGE_HPP
 
-// Which keys a scan goes over, what it does where some cannot be read, and what it says of those.
+// The keys that a scan goes over, what the scan does when a key cannot be read, and how it reports such keys.
 
 #include <keel/error.hpp>
 #include <keel/types.hpp>
@@ -16,19 +16,20 @@
 
 namespace keel::inline v0 {
 
-/// Keys from `from` (included) to `to` (not included); without one, from the first or to the last. `reverse`: largest first.
+/// The keys from `from` (included) to `to` (not included). Without `from` it begins at the first key; without `to` it ends at the last key.
+/// `reverse`: the largest key comes first.
 struct range {
     std::optional<std::string> from{};
     std::optional<std::string> to{};
     bool reverse = false;
 };
 
-/// Keys that begin with `text`.
+/// The keys that begin with `text`.
 struct prefix {
     std::string text{};
     bool reverse = false;
 
-    /// The same as a range: up to the first key that is larger than every key with this prefix.
+    /// The same keys as a range. It ends at the first key that is larger than every key with this prefix.
     [[nodiscard]] range as_range() const {
         range r{.from = text, .to = text, .reverse = reverse};
         while (!r.to->empty() && static_cast<unsigned char>(r.to->back()) == 0xFF) r.to->pop_back();
@@ -38,24 +39,24 @@ struct prefix {
     }
 };
 
-/// What a scan does where keys cannot be read.
+/// What a scan does when keys cannot be read.
 enum class on_damage : std::uint8_t {
-    stop, ///< ends there: it gave all keys up to that place, and status() says why there are no more
-    skip, ///< goes on behind it; gaps() says which keys may be missing
+    stop, ///< the scan ends there: it has given all keys in front of the damage, and status() says why it ended
+    skip, ///< the scan goes on behind the damage; gaps() says which keys may be missing
 };
 [[nodiscard]] constexpr std::string_view name_of(on_damage what) noexcept {
     return what == on_damage::stop ? "stop" : "skip";
 }
 
-/// Keys that a scan could not give. Every key that is missing from a scan which skips lies in one of its gaps. A key of a gap that the scan
-/// gave all the same has the right value: something newer than the damage was found. Of the others nobody knows whether they are there:
-/// an older version of them is never given for the current one, and get() answers with the same error.
+/// A range of keys that a scan could not read. If a scan with on_damage::skip misses a key, the key is in one of its gaps. The scan may
+/// still give some keys of a gap: their values are right, because a version newer than the damage was found. It is unknown whether the
+/// other keys of the gap exist. An old version of such a key is never given as the current one, and get() returns the same error for it.
 struct key_gap {
-    std::optional<std::string> from{}; ///< the first key that may be missing (included); none: the first of all
-    std::optional<std::string> to{};   ///< the first one behind the gap (not included); none: it goes to the end
-    std::string file{};                ///< what could not be read,
-    std::uint64_t offset = 0;          ///< where in it,
-    error why{};                       ///< and why
+    std::optional<std::string> from{}; ///< the first key that may be missing (included); none: the first of all keys
+    std::optional<std::string> to{};   ///< the first key behind the gap (not included); none: the gap has no end
+    std::string file{};                ///< the file that could not be read
+    std::uint64_t offset = 0;          ///< where in the file, in bytes
+    error why{};                       ///< the error of that read
 
     [[nodiscard]] bool contains(std::string_view key) const noexcept {
         return (!from || key >= *from) && (!to || key < *to);
@@ -64,7 +65,7 @@ struct key_gap {
 
 namespace detail {
 
-/// {from} or {from, to}; none: all keys. Errors: invalid_argument, where there are more.
+/// The range of {from} or {from, to}; {} is all keys. Errors: invalid_argument (more than two bounds).
 [[nodiscard]] inline result<range> range_between(std::initializer_list<slice> from_to) {
     if (from_to.size() > 2)
         return failure(errc::invalid_argument,
@@ -75,11 +76,11 @@ namespace detail {
     return out;
 }
 
-/// What a walk over a range has before it when it stands in front of `key`, or on it.
+/// The part of a range that a walk has not given yet, if it seeks `key`. The result includes `key`.
 [[nodiscard]] inline range rest_of(range which, std::string_view key) {
     if (which.reverse) {
         std::string behind{key};
-        behind += '\0'; // the next key there can be
+        behind += '\0'; // the smallest key larger than `key`
         if (!which.to || behind < *which.to) which.to = std::move(behind);
     } else if (!which.from || *which.from < key) {
         which.from = key;

@@ -2,9 +2,9 @@
 #ifndef KEEL_ENGINE_RANGE_WALK_HPP
 #define KEEL_ENGINE_RANGE_WALK_HPP
 
-// The walk behind a scan. It notices that the store was closed, and that it ended early because of damage and nobody asked: a loop cannot
-// notice by itself that it ended early. A walk that did, and that is let go of without having been asked for its status() or its gaps(),
-// tells the observer (observe::scan_unchecked), and is an assertion that fails in debug builds.
+// The walk behind a scan. It ends when the store is closed. It also finds callers that overlook damage: a loop ends the same way at damage
+// and after the last key. If a walk ended early because of damage, and the caller asked neither status() nor gaps() before the walk is
+// destroyed or restarted, the observer gets observe::scan_unchecked, and in debug builds an assertion fails.
 
 #include <keel/detail/assert.hpp>
 #include <keel/engine/found_damage.hpp>
@@ -24,7 +24,7 @@
 
 namespace keel::inline v0::detail {
 
-/// That a scan ended early because of damage, until somebody asks.
+/// The fact that a scan ended early because of damage, until its caller asks for it.
 class unasked_damage {
 public:
     unasked_damage() = default;
@@ -43,15 +43,16 @@ public:
         why_ = std::move(why);
     }
     void asked() noexcept { why_.reset(); }
-    /// Nobody can ask any more.
+    /// The caller can no longer ask: reports the damage, if it was never asked for.
     void forget() noexcept {
         auto const why = std::exchange(why_, std::nullopt);
         if (!why) return;
         try {
             if (to_) to_->scan_unchecked(*why);
-        } catch (...) { // no memory to tell with
+        } catch (...) { // no memory for the report
         }
-        // A scan ended early because of damage, and was let go of without a look at its status(): ask behind the loop.
+        // A scan ended early because of damage, and its caller did not check status() after the loop. An exception that passes is an
+        // excuse.
         bool const nobody_asked_its_status = std::uncaught_exceptions() == 0;
         KEEL_ASSERT(!nobody_asked_its_status);
         static_cast<void>(nobody_asked_its_status);
@@ -62,7 +63,8 @@ private:
     std::optional<error> why_{};
 };
 
-/// A walk over the keys of a range at one moment: what a scan does (engine/scan.hpp). Keeps its data alive. One thread's.
+/// A walk over the keys of a range as one snapshot sees them; a scan is built on it (engine/scan.hpp). It keeps its data alive. One thread
+/// per object.
 template <class Config>
 class range_walk {
 public:
@@ -70,16 +72,16 @@ public:
                std::shared_ptr<wal::store_lifetime const> lifetime, on_damage how = on_damage::stop)
         : which_{std::move(which)}, at_{merge_cursor<Config>{std::move(of), snapshot, how == on_damage::skip}},
           lifetime_{std::move(lifetime)} {}
-    /// One that has no keys, because of `why`, or of a store that may not be used. `lifetime`: nothing, or of that store.
+    /// A walk without keys, because of `why`, or because the store may not be used. `lifetime`: that of the store, or null.
     explicit range_walk(std::shared_ptr<wal::store_lifetime const> lifetime, std::optional<error> why = {})
         : range_walk{nullptr, {}, {}, std::move(lifetime)} {
         refused_ = std::move(why);
         closed_ = true;
     }
 
-    /// At the first key.
+    /// Moves to the first key of the range.
     void start() { start(which_); }
-    /// At the first key that is not in front of `key` in the direction of the walk, within its range.
+    /// Moves to `key`, or to the first key behind it in the direction of the walk, within the range.
     void seek(std::string_view key) { start(rest_of(which_, key)); }
     [[gnu::always_inline]] void advance() {
         if (may_go_on()) valid_ = at_->step();
@@ -90,8 +92,8 @@ public:
     [[nodiscard]] std::string_view const& value() const noexcept { return at_->value(); }
     [[nodiscard]] bool ended_early() const noexcept { return closed_ || at_->trouble().has_value(); }
 
-    /// Whether it went to its end: look at it behind the loop. With on_damage::stop that means that all keys were seen that there are. Errors:
-    /// corruption, closed, and the machine's.
+    /// Whether the walk reached its end: check it after the loop. With on_damage::stop, success means that no key is missing. Errors:
+    /// corruption, closed, and those of the file system.
     [[nodiscard]] result<void> status() const {
         unasked_->asked();
         if (refused_) return failure(*refused_);
@@ -99,8 +101,8 @@ public:
         if (at_->trouble()) return failure(*at_->trouble());
         return {};
     }
-    /// What could not be read on the way, in the order of the scan; nothing: no key is missing. With on_damage::stop it has where the
-    /// scan ended. Gaps may touch.
+    /// The ranges of keys that could not be read, in the order of the scan; empty: no key is missing. With on_damage::stop it has the
+    /// range at which the scan ended. Gaps may touch.
     [[nodiscard]] std::vector<key_gap> gaps() const {
         unasked_->asked();
         std::vector<key_gap> out;
@@ -128,7 +130,7 @@ private:
         return valid_ = false;
     }
     [[gnu::always_inline]] void check() {
-        // Trouble met while the store was closed may be another process's work on the files.
+        // Once the store is closed, another process may change the files. So an error met after that is `closed`, not damage.
         if (!valid_ && !closed_ && at_->trouble()) closed_ = !lifetime_->is_open();
         if (!valid_) {
             if (!closed_ && at_->stopped_at_damage()) unasked_->ended(at_->view().damage, *at_->trouble());
@@ -140,9 +142,9 @@ private:
 
     range which_;
     io::process_bound<merge_cursor<Config>> at_;
-    std::shared_ptr<wal::store_lifetime const> lifetime_; ///< nothing: of an object that was moved from
+    std::shared_ptr<wal::store_lifetime const> lifetime_; ///< null: of an object that was moved from
     bool valid_ = false;
-    bool closed_ = false;            ///< it ended because the store was closed, or never began
+    bool closed_ = false;            ///< the walk ended because the store was closed, or it never began
     std::optional<error> refused_{}; ///< why it never began
     mutable io::process_bound<unasked_damage> unasked_{};
 };
