@@ -2,11 +2,11 @@
 #ifndef KEEL_ENGINE_SCAN_HPP
 #define KEEL_ENGINE_SCAN_HPP
 
-// Reading many keys in order, and the loop over them:
+// Scans: reading many keys in order, in a loop.
 //
 //   auto all = db.scan();
 //   for (auto&& [key, value] : all) ...
-//   if (auto whole = all.status(); !whole) ...     the loop ended early: a key could not be read
+//   if (auto whole = all.status(); !whole) ...     the loop ended early, for instance because a key could not be read
 
 #include <keel/engine/range.hpp>
 #include <keel/error.hpp>
@@ -27,7 +27,7 @@ namespace detail {
 template <class Config>
 struct walk_body;
 
-/// What a scan walks with. Knows where what it stands on is, so that only a step is a call.
+/// The position of a scan. It keeps pointers to the current key and value, so reading them needs no call; only a step is a call.
 template <class Config>
 class walk {
 public:
@@ -46,16 +46,16 @@ public:
 private:
     void look() noexcept;
 
-    handle body_; ///< nothing: moved from
-    std::string_view const* key_ =
-        nullptr; ///< in the body: a copy of what was just written there would have to wait for it
+    handle body_; ///< null: moved from
+    /// Pointers into the body, because a copy of a view that was just written there would have to wait for that write.
+    std::string_view const* key_ = nullptr;
     std::string_view const* value_ = nullptr;
     bool valid_ = false;
 };
 
 } // namespace detail
 
-/// The iterator of every scan: single pass, in step with its scan, which must outlive it and stay where it is.
+/// The iterator of every scan. Single pass. It shares the position of its scan. The scan must outlive it and must not be moved.
 template <class Scan>
 class scan_iterator {
 public:
@@ -65,7 +65,7 @@ public:
 
     scan_iterator() = default;
     explicit scan_iterator(Scan* of) noexcept : of_{of} {}
-    /// Key and value, or the key alone; the views are valid until the iterator moves on.
+    /// Key and value, or the key alone. The views are valid until the iterator moves on.
     [[nodiscard]] value_type operator*() const noexcept { return of_->current(); }
     scan_iterator& operator++() {
         of_->advance();
@@ -78,15 +78,14 @@ private:
     Scan* of_ = nullptr;
 };
 
-/// Each key of a scan with its value.
+/// A key of a scan with its value.
 using key_and_value = std::pair<std::string_view, std::string_view>;
 
-/// What a scan gives: `for (auto&& [key, value] : scan)`; of db->keys(...), `for (auto key : scan)`. The scan keeps its data alive. One
-/// pass, one thread; begin() and seek() start it anew, and iterators of before go along. Where a record does not verify or cannot be read
-/// it ends early, or goes on behind it, as on_damage says: status() and gaps() tell. At the next step after the store was closed it ends,
-/// because from then on another process may write over the files or remove them: status() says so, too. What an iterator gave before
-/// stays valid until it moves on.
-/// `Walk` is what it walks with (detail::walk).
+/// A scan: `for (auto&& [key, value] : scan)`, or `for (auto key : scan)` for db->keys(...). It keeps its data alive. One pass, one thread.
+/// begin() and seek() start it again, and older iterators then have the new position, too. If a record does not verify or cannot be read,
+/// the scan ends early or goes on behind it, as on_damage says; status() and gaps() report it. After the store was closed, the scan ends at
+/// its next step, because another process may then overwrite or remove the files; status() reports that, too. The views that an iterator
+/// gave stay valid until it moves on. `Walk`: the type of its position (detail::walk).
 template <class Walk, class Row = key_and_value>
 class basic_scan {
 public:
@@ -99,18 +98,18 @@ public:
         walk_.start();
         return iterator{this};
     }
-    /// At the first key that is not in front of `key` in the direction of the scan, within its range.
+    /// Moves to `key`, or to the first key behind it in the direction of the scan, within the range.
     [[nodiscard]] iterator seek(slice key) {
         walk_.seek(key);
         return iterator{this};
     }
     [[nodiscard]] static std::default_sentinel_t end() noexcept { return {}; }
 
-    /// Whether it went to its end: look at it behind the loop. With on_damage::stop that means that all keys were seen that there are. Errors:
-    /// corruption, closed, and the machine's.
+    /// Whether the scan reached its end: check it after the loop. With on_damage::stop, success means that no key is missing. Errors:
+    /// corruption, closed, invalid_argument (of the call that made the scan), and those of the file system.
     [[nodiscard]] result<void> status() const { return walk_.status(); }
-    /// What could not be read on the way, in the order of the scan; nothing: no key is missing. With on_damage::stop it has where the
-    /// scan ended. Gaps may touch.
+    /// The ranges of keys that could not be read, in the order of the scan; empty: no key is missing. With on_damage::stop it has the
+    /// range at which the scan ended. Gaps may touch.
     [[nodiscard]] std::vector<key_gap> gaps() const { return walk_.gaps(); }
 
 private:

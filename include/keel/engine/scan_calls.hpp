@@ -2,13 +2,13 @@
 #ifndef KEEL_ENGINE_SCAN_CALLS_HPP
 #define KEEL_ENGINE_SCAN_CALLS_HPP
 
-// The ways to ask a store for a scan: scan(...) gives keys with their values, keys(...) the keys alone.
+// The functions that start a scan of a store: scan(...) gives keys with their values, keys(...) gives only the keys.
 //
-//   db.scan()                      all keys                  db.scan(snapshot)               as of a moment
-//   db.scan({"a", "b"})            from "a", below "b"       db.scan({}, snapshot)           likewise
+//   db.scan()                      all keys                  db.scan(snapshot)               as of the snapshot
+//   db.scan({"a", "b"})            from "a", below "b"       db.scan({}, snapshot)           the same
 //   db.scan({"a"})                 from "a" to the end       db.scan({"a", "b"}, snapshot)
-//   db.scan(keel::prefix{"user:"}) that begin so             db.scan(keel::on_damage::skip)  goes on behind damage
-//   db.scan(keel::range{.to = "b", .reverse = true})         ... and each with on_damage behind it
+//   db.scan(keel::prefix{"user:"}) keys that begin so        db.scan(keel::on_damage::skip)  goes on behind damage
+//   db.scan(keel::range{.to = "b", .reverse = true})         ... on_damage can be the last argument of each
 
 #include <keel/engine/range.hpp>
 #include <keel/engine/snapshot.hpp>
@@ -21,16 +21,16 @@
 
 namespace keel::inline v0::detail {
 
-/// Gives `Store` its calls. Store::walk_over(range, snapshot const* or null, on_damage) is what a scan walks with, and
-/// Store::no_walk(error) walks over no keys and says why.
+/// The base class that gives `Store` these functions. `Store` has walk_over(range, snapshot const* or null, on_damage), which makes the
+/// walk of a scan, and no_walk(error), which makes a walk without keys that has this error as its status().
 template <class Store, class Scan, class Keys>
 class scan_calls {
     using moment = keel::snapshot;
 
 public:
-    /// Keys in order, with their values: all of them, a range, a prefix; now, or as of a snapshot of this store. Where a key cannot be read
-    /// the scan ends early, or goes on behind it (on_damage). Ask its status(), or its gaps(), behind the loop: they also say what is wrong
-    /// with the call. invalid_argument: the snapshot was taken from another store, or more than two bounds were given.
+    /// The keys of the store, of a range or with a prefix, in order and with their values: now, or as of a snapshot of this store. If a key
+    /// cannot be read, the scan ends early or goes on behind it (on_damage). Check status() or gaps() after the loop; status() also has the
+    /// errors of this call: invalid_argument (the snapshot was taken from another store, or more than two bounds were given), closed.
     [[nodiscard]] Scan scan(range which = {}, on_damage how = on_damage::stop) const {
         return walk<Scan>(std::move(which), nullptr, how);
     }
@@ -55,7 +55,7 @@ public:
     }
     [[nodiscard]] Scan scan(on_damage how) const { return walk<Scan>({}, nullptr, how); }
 
-    /// The same without the values.
+    /// The same as scan(), without the values.
     [[nodiscard]] Keys keys(range which = {}, on_damage how = on_damage::stop) const {
         return walk<Keys>(std::move(which), nullptr, how);
     }

@@ -2,7 +2,7 @@
 #ifndef KEEL_ENGINE_SNAPSHOT_HPP
 #define KEEL_ENGINE_SNAPSHOT_HPP
 
-// A moment of a store's history, for reads that must not change.
+// A snapshot: a moment of a store's history, for reads whose results must not change.
 
 #include <keel/error.hpp>
 #include <keel/io/process.hpp>
@@ -13,17 +13,18 @@
 
 namespace keel::inline v0 {
 
-/// A moment of a store's history: reads through it never change. Small; copies share the moment. Outlives nothing: using it with
-/// another store, or with a later opening of the same one, is invalid_argument. While it lives the store keeps the versions it sees.
+/// A moment of a store's history: reads with it never change. It is small; copies share the moment. Use it only with the store that made
+/// it: with another store, or a later opening of the same one, reads return invalid_argument. While a copy exists, the store keeps the
+/// versions that the snapshot sees, and their disk space.
 class snapshot {
 public:
-    /// `held`: keeps the moment as long as it lives. `of`: where the store has its snapshots.
+    /// For the store. `held`: pins the moment while it exists. `of`: the store's snapshot list, used only for comparison.
     snapshot(std::shared_ptr<void const> held, void const* of, lsn at) noexcept
         : held_{std::move(held)}, of_{of}, at_{at} {}
 
-    /// 0: it was taken from a store that was closed.
+    /// The last LSN that the snapshot sees. 0: it was taken from a closed store, or this process is a fork of the one that took it.
     [[nodiscard]] lsn at() const noexcept { return *held_ ? at_ : lsn{}; }
-    /// `of`: where a store has its snapshots.
+    /// Whether the store with the snapshot list `of` made it.
     [[nodiscard]] bool belongs_to(void const* of) const noexcept { return *held_ && of_ == of; }
 
 private:

@@ -4,8 +4,8 @@
 
 // The snapshots that are in use. Compaction keeps the versions that they see.
 //
-// Thread rules: any number of threads. One mutex, held for a look at a small tree. Taking a snapshot and registering it is one step:
-// otherwise compaction could pass a snapshot that is not registered yet.
+// Thread rules: any number of threads. One mutex, held only while a small tree is searched or changed. Taking a snapshot and registering it
+// is one step: otherwise compaction could pass a snapshot that is not registered yet.
 
 #include <keel/types.hpp>
 
@@ -18,7 +18,7 @@ namespace keel::inline v0::detail {
 
 class snapshot_list : public std::enable_shared_from_this<snapshot_list> {
 public:
-    /// A moment that is held as long as this lives.
+    /// A registered snapshot. The destructor removes it from the list.
     class pinned_snapshot {
     public:
         pinned_snapshot(std::shared_ptr<snapshot_list> of, lsn at) : of_{std::move(of)}, at_{at} {}
@@ -34,17 +34,17 @@ public:
         lsn at_;
     };
 
-    /// Holds the moment `now()` gives, which does not decrease.
+    /// Registers a snapshot at `now()`. `now()` is called under the mutex and must never return less than before.
     template <class Now>
     [[nodiscard]] std::shared_ptr<pinned_snapshot const> take(Now const& now) {
         auto const self = shared_from_this();
         std::lock_guard const locked{m_};
         registration of_this{held_, held_.insert(now())};
         auto out = std::make_shared<pinned_snapshot const>(self, *of_this.at);
-        of_this.kept = true; // the hold lets go of it from here on
+        of_this.kept = true; // from here on the destructor of `out` removes it
         return out;
     }
-    /// All that are held, and `now()`, which no later one is before; in order.
+    /// All registered LSNs in order, each once, and then `now()`. Snapshots taken later are not older than `now()`.
     template <class Now>
     [[nodiscard]] std::vector<lsn> all(Now const& now) const {
         std::lock_guard const locked{m_};
@@ -56,7 +56,8 @@ public:
     }
 
 private:
-    /// A moment whose hold is still being made: without one, nobody would ever let go of it, and nothing behind it would be forgotten.
+    /// Removes the LSN again if making its pinned_snapshot fails. Otherwise it would stay registered for ever, and compaction would keep
+    /// all versions that it sees.
     struct registration {
         std::multiset<lsn>& in;
         std::multiset<lsn>::iterator at;
