@@ -22,7 +22,7 @@ public:
     snapshot(std::shared_ptr<void const> held, void const* of, lsn at) noexcept
         : held_{std::move(held)}, of_{of}, at_{at} {}
 
-    /// The last LSN that the snapshot sees. 0: it was taken from a closed store, or this process is a fork of the one that took it.
+    /// The last LSN that the snapshot sees. 0: it was taken from a closed store.
     [[nodiscard]] lsn at() const noexcept { return *held_ ? at_ : lsn{}; }
     /// Whether the store with the snapshot list `of` made it.
     [[nodiscard]] bool belongs_to(void const* of) const noexcept { return *held_ && of_ == of; }

@@ -2,7 +2,7 @@
 #ifndef KEEL_ENGINE_STORE_CORE_HPP
 #define KEEL_ENGINE_STORE_CORE_HPP
 
-// What the store and the log have in common: recovered segments, the writer, the catalog, the background thread.
+// The common part of a store and a log: recovered segments, the writer, the catalog, the background thread.
 
 #include <keel/config.hpp>
 #include <keel/detail/guarded.hpp>
@@ -39,8 +39,8 @@ namespace keel::inline v0 {
 
 namespace detail {
 
-/// A recovered store with its writer, its catalog and its background thread: what log and engine have in common.
-/// Lives on the heap and does not move, because the writer refers into it.
+/// A recovered store with its writer, its catalog and its background thread: the common part of log and engine.
+/// It is on the heap and does not move, because the writer has references into it.
 template <class Config, wal::record_sink Sink>
 class store_core {
 public:
@@ -63,10 +63,10 @@ public:
     store_core(store_core const&) = delete;
     store_core& operator=(store_core const&) = delete;
 
-    /// Called by readers. `keys`: about how many were read. After reads_much reads on a thread the background threads start, even if nothing
-    /// was written.
+    /// Called by readers. `keys`: about how many keys were read. After reads_much reads on a thread the background threads start, even if
+    /// nothing was written.
     void after_read(std::size_t keys) {
-        static thread_local std::size_t read = 0; // in any store: it is no more than a sign that one is used
+        static thread_local std::size_t read = 0; // counts reads of all stores: a rough count is enough
         if ((read += keys) < reads_much) [[likely]]
             return;
         read = 0;
@@ -76,8 +76,9 @@ public:
         std::lock_guard const hold{starting_};
         start_background();
     }
-    /// Called in front of whatever writes: the first call starts what runs in the background, so that opening starts no thread. Where the
-    /// machine gives none, later calls try again, at most once a second, and until then do that work themselves, a piece at a time.
+    /// Called before every write. The first call starts the background threads, so that opening a store starts no thread. If the system
+    /// refuses a thread, later calls try again, at most once a second. Until a thread starts, these calls do its work themselves, one piece
+    /// at a time.
     result<void> before_write() {
         if (awake_.load(std::memory_order_acquire)) [[likely]]
             return {};
@@ -87,7 +88,7 @@ public:
         auto const now = std::chrono::steady_clock::now();
         if (awake_.load(std::memory_order_relaxed) || now < next_turn_) return {};
         KEEL_TAKES(by_hand, &*pool_);
-        std::unique_lock const turn{by_hand_, std::try_to_lock}; // else another writer is at it
+        std::unique_lock const turn{by_hand_, std::try_to_lock}; // not owned: another writer does the work now
         if (!turn.owns_lock()) return {};
         next_turn_ = now + turn_every;
         bool const keeps_log = !thread_;
@@ -97,20 +98,21 @@ public:
         if (other && other->by_hand) other->by_hand();
         return {};
     }
-    /// What else runs in the background.
+    /// Further work that runs in the background.
     struct background_work {
-        std::function<result<void>()> start{}; ///< its thread. Errors: as of io::start_thread()
-        std::function<void()>
-            by_hand{}; ///< does a piece of it on the calling thread, because it has none; does not throw
+        std::function<result<void>()> start{}; ///< starts its thread. Errors: those of io::start_thread()
+        /// Does a piece of the work on the calling thread, while there is no thread for it. Does not throw.
+        std::function<void()> by_hand{};
     };
-    /// That starts with the first write, too.
+    /// Sets further work, which starts with the first write, too.
     void on_first_write(background_work other) {
         auto const shared = std::make_shared<background_work const>(std::move(other));
         KEEL_TAKES(starting, &*pool_);
         std::lock_guard const hold{starting_};
         other_work_ = shared;
     }
-    /// Nothing more starts, and nobody does that work when this returns. `stop()` makes whoever does it end soon.
+    /// When this returns, the further work does not start any more and no thread does it by hand. `stop()` makes a thread that does it by
+    /// hand end soon.
     template <class Stop>
     void forget_other_work(Stop const& stop) noexcept {
         {
@@ -122,12 +124,12 @@ public:
         std::lock_guard const nobody{by_hand_};
     }
 
-    /// Never throws.
+    /// Ends the background threads, closes the writer and releases the locks. Never throws. Errors: those of writer::close().
     result<void> close() noexcept {
         lifetime_->end();
         stop_threads();
         auto done = writer_.close();
-        if constexpr (writer_type::reads_sealed_back) read_sealed_back(); // as long as the lock is held
+        if constexpr (writer_type::reads_sealed_back) read_sealed_back(); // before unlock()
         unlock();
         events_->deliver();
         return done;
@@ -138,7 +140,7 @@ public:
         writer_.abandon();
         unlock();
     }
-    /// Shared by all that reads from the store.
+    /// Shared with all objects that read from the store.
     [[nodiscard]] std::shared_ptr<wal::store_lifetime const> lifetime() const noexcept { return lifetime_; }
 
     [[nodiscard]] writer_type& writer() noexcept { return writer_; }
@@ -151,26 +153,28 @@ public:
     [[nodiscard]] bool read_only() const noexcept { return read_only_; }
     [[nodiscard]] std::shared_ptr<format::manifest_state const> manifest() const { return pool_->state(); }
 
-    /// Damage that was met after opening: logged, told to the observer, and the reason for being degraded.
+    /// Reports damage that was found after opening: to the corruption log, to the observer, and as the reason for the state `degraded`.
     void tell(std::vector<finding> found) {
-        if (!lifetime_->is_open()) return; // read after the end: what was found may be another process's work
+        if (!lifetime_->is_open()) return; // after the close another process may change the files: not damage
         tell_of_own(std::move(found), "while reading");
     }
-    /// One of the other events.
+    /// Reports another event to the observer.
     template <class Event>
     void tell_event(Event const& what) {
         if (!lifetime_->is_here()) return;
         events_->push(what);
-        if (!has_thread_.load(std::memory_order_acquire)) events_->deliver(); // nobody else may
+        if (!has_thread_.load(std::memory_order_acquire)) events_->deliver(); // no thread does it
     }
-    /// What the background thread does, or a program without one.
+    /// The work of the background thread. A program without that thread calls it itself. `quiet`: nothing was written for a while.
+    /// `prepares`: false: do not try to prepare segments in this call.
     void housekeep(bool quiet, bool prepares = true) {
         writer_.housekeep(quiet, prepares);
-        if constexpr (writer_type::reads_sealed_back) read_sealed_back(); // what its writer had no memory for
+        if constexpr (writer_type::reads_sealed_back) read_sealed_back(); // segments left over for want of memory
         events_->deliver();
     }
 
-    /// Notes that somebody knows of every loss there is, so that no later open shows it.
+    /// Notes durably that the user has accepted all known losses. Later openings do not report them again. Errors: closed, read_only, and
+    /// those of the file system.
     result<void> accept_loss() {
         KEEL_TAKES(acceptance, &*pool_);
         std::lock_guard const hold{accepting_};
@@ -189,12 +193,13 @@ public:
         ledger_ = next;
         writer_.accept_losses(known->losses);
         writer_.end_condition(state_cause::unknown_extent);
-        if (!has_thread_.load(std::memory_order_acquire)) events_->deliver(); // nobody else may
+        if (!has_thread_.load(std::memory_order_acquire)) events_->deliver(); // no thread does it
         return {};
     }
 
-    /// Gives up whole segments in front of `upto`. On an error of the manifest nothing is given up, or all of it once the log is opened
-    /// again; on one of a file that could not be removed it is, and the next opening removes the file.
+    /// Releases the oldest whole segments that have no record at or above `upto`. After an error of the manifest nothing is released now;
+    /// the next opening finds either all of it released or nothing. After an error of removing a file the segments are released, and the
+    /// next opening removes the file.
     result<void> truncate_before(lsn upto) {
         KEEL_TAKES(retention, &*pool_);
         std::lock_guard const hold{retention_};
@@ -213,11 +218,11 @@ public:
 
 private:
     static constexpr std::size_t reads_much = 4096;
-    static constexpr auto retry_after = std::chrono::seconds(1); ///< a thread that was refused
-    static constexpr auto turn_every =
-        std::chrono::milliseconds(20); ///< what threads would do, by a writer: as often as they look
+    static constexpr auto retry_after = std::chrono::seconds(1); ///< after a thread was refused
+    /// How often a writer does the work of a missing thread; the threads look for work as often.
+    static constexpr auto turn_every = std::chrono::milliseconds(20);
 
-    /// With starting_ held. What cannot be started is told in state(), and tried again by a later call.
+    /// Precondition: starting_ is held. If a thread cannot be started, state() says so, and a later call tries again.
     void start_background() noexcept {
         auto const now = std::chrono::steady_clock::now();
         if (awake_.load(std::memory_order_relaxed) || now < next_try_) return;
@@ -244,13 +249,13 @@ private:
         });
     }
 
-    /// The files are this process's. `when`: for people.
+    /// Precondition: the files are this store's. `when`: a text for people that says when the damage was found.
     void tell_of_own(std::vector<finding> found, char const* when) {
         if (found.empty()) return;
         for (auto& f : found) f.file = pool_->paths().inside(f.file);
         {
             std::lock_guard const hold{telling_};
-            // The store goes on without the log of it.
+            // The store works on if the corruption log cannot be written.
             if (!read_only_ && pool_->check_identity())
                 static_cast<void>(recovery::log_corruption(fs_, pool_->paths(), found, clock_ns_()));
         }
@@ -258,10 +263,10 @@ private:
         writer_.add_condition(state_cause::damage, std::string{"damage was found "} + when + ": " + found.front().file +
                                                        " at " + std::to_string(found.front().offset) +
                                                        "; see the corruption log");
-        if (!has_thread_.load(std::memory_order_acquire)) events_->deliver(); // nobody else may
+        if (!has_thread_.load(std::memory_order_acquire)) events_->deliver(); // no thread does it
     }
-    /// Verifies the segments that were sealed since, on the medium, and tells what is wrong with them. Where memory is refused the next call
-    /// goes on.
+    /// Reads the segments that were sealed since the last call back from the medium, verifies them, and reports damage. If memory is
+    /// refused, the next call goes on.
     void read_sealed_back() noexcept {
         for (auto one = writer_.take_sealed(); !one.empty(); one = writer_.take_sealed()) {
             auto const& s = one.front();
@@ -276,11 +281,11 @@ private:
 
     struct given_up {
         std::vector<format::segment_entry> segments{};
-        format::segment_link log_base{}; ///< the last one of them
+        format::segment_link log_base{}; ///< of the last of them
         lsn log_start_lsn{};
     };
-    /// The oldest segments, as many as hold nothing at or behind `upto`. One that a crash left without a seal goes like the others once
-    /// this opening has written: what counts of it is durable then, and nothing more comes to it.
+    /// The oldest segments, as far as they have no record at or above `upto`. A segment that a crash left without a seal is released like
+    /// the others once this opening has written: its records that count are durable then, and it gets no further records.
     [[nodiscard]] given_up oldest_in_front_of(lsn upto) const {
         auto const known = pool_->state();
         bool const proven = writer_.has_written();
@@ -298,8 +303,8 @@ private:
             if (link.id) base = link;
             start = std::max({start, last, seal ? seal->range.last : lsn{}});
             out.segments.push_back(at->second);
-            // Recovery knows a retired file by its first LSN, which is not above log_start_lsn. So an empty segment stays until the start passes it.
-            if (part->first > start) continue;
+            // Recovery recognises a retired file by first_lsn <= log_start_lsn, so an empty segment stays until log_start_lsn passes it.
+            if (part->first > floor) continue;
             take = out.segments.size();
             out.log_base = base;
             out.log_start_lsn = start;
@@ -331,20 +336,22 @@ private:
     std::unique_ptr<pool_type> pool_;
     std::unique_ptr<wal::catalog> parts_;
     recovery_report report_;
-    std::mutex accepting_; ///< one accept_loss at a time; guards what follows
+    std::mutex accepting_; ///< one accept_loss() at a time; guards ledger_ and gone_
     recovery::loss_ledger ledger_;
-    std::vector<segment_id> gone_; ///< segments that are registered, gone, and may have held records
-    std::mutex retention_;         ///< one truncate_before at a time
+    std::vector<segment_id>
+        gone_;             ///< segments that the manifest names, but whose files are missing and may have had records
+    std::mutex retention_; ///< one truncate_before() at a time
     writer_type writer_;
-    std::mutex starting_;                               ///< guards what follows
-    bool background_ = false;                           ///< threads may be started
-    std::atomic<bool> awake_{false};                    // release: a thread that sees it need not ask again
-    std::atomic<bool> has_thread_{false};               // release: the thread that delivers events is there
-    std::chrono::steady_clock::time_point next_try_{};  ///< to start what was refused
-    std::chrono::steady_clock::time_point next_turn_{}; ///< of what is done by hand meanwhile
-    bool is_told_ = false;                              ///< that this is so
+    std::mutex starting_;                 ///< guards the members that follow
+    bool background_ = false;             ///< threads may be started
+    std::atomic<bool> awake_{false};      // release: a thread that sees true need not call start_background()
+    std::atomic<bool> has_thread_{false}; // release: the thread that delivers events was started
+    std::chrono::steady_clock::time_point next_try_{};  ///< to start a refused thread
+    std::chrono::steady_clock::time_point next_turn_{}; ///< of work by hand
+    bool is_told_ = false;                              ///< state() says that a thread was refused
     std::shared_ptr<background_work const> other_work_{};
-    std::mutex by_hand_; ///< one thread at a time; taken with starting_ held, and held behind it
+    /// Held by the thread that does background work by hand. It is locked while starting_ is held, and kept after starting_ is unlocked.
+    std::mutex by_hand_;
     std::optional<wal::log_thread<store_core, typename Config::durability>> thread_{};
 };
 

@@ -2,7 +2,7 @@
 #ifndef KEEL_ENGINE_STORE_WALK_HPP
 #define KEEL_ENGINE_STORE_WALK_HPP
 
-// What every scan walks with: the store at one moment, and for a transaction its own writes on top of that.
+// The walk of every scan: the store as of one LSN, and for a transaction also its own writes, which hide the store's.
 
 #include <keel/engine/range_walk.hpp>
 #include <keel/types.hpp>
@@ -18,15 +18,15 @@
 
 namespace keel::inline v0::detail {
 
-/// What a transaction has written: a value, or nothing where it erased.
+/// The writes of a transaction: key and value; no value: the key is erased.
 using own_writes = std::map<std::string, std::optional<std::string>, std::less<>>;
 
 [[nodiscard]] inline bool lies_in(range const& which, std::string_view key) noexcept {
     return (!which.from || key >= *which.from) && (!which.to || key < *which.to);
 }
 
-/// One pass, one thread. Of a transaction, whose writes must outlive it: keys and values are valid until it moves on or the transaction
-/// writes.
+/// One pass, one thread. Keys and values are valid until it moves on. In a transaction, the transaction's writes must outlive the walk, and
+/// keys and values are valid only until the transaction writes.
 template <class Config>
 class store_walk {
 public:
@@ -51,7 +51,7 @@ public:
         settle();
     }
     [[nodiscard]] bool valid() const noexcept { return own_ == nullptr ? base_.valid() : valid_; }
-    /// Both stand where they are until the next step.
+    /// Both references are valid until the next step.
     [[nodiscard]] std::string_view const& key() const noexcept { return from_own_ ? own_key_ : base_.key(); }
     [[nodiscard]] std::string_view const& value() const noexcept { return from_own_ ? own_value_ : base_.value(); }
     [[nodiscard]] result<void> status() const { return base_.status(); }
@@ -69,12 +69,12 @@ private:
         if (which_.reverse) --last_;
         else ++first_;
     }
-    /// The next key of either side; where both have it, the transaction's own write counts.
+    /// Chooses the next key of store and own writes. If both have the key, the transaction's own write counts.
     void settle() {
         for (;;) {
             bool const has_base = base_.valid();
             bool const has_own = first_ != last_;
-            // A base that ended in an error has no next key to compare with: the scan ends there, too.
+            // If the store's walk ended in an error, its next key is unknown. So the scan ends there, too.
             valid_ = (has_base || has_own) && !base_.ended_early();
             from_own_ = false;
             if (!valid_) return;
@@ -94,11 +94,11 @@ private:
     }
 
     range_walk<Config> base_;
-    own_writes const* own_ = nullptr; ///< nothing: it is no transaction's
+    own_writes const* own_ = nullptr; ///< null: a walk outside of transactions
     range which_{};
-    own_writes::const_iterator first_{}; // own writes not passed yet: [first_, last_)
+    own_writes::const_iterator first_{}; // the own writes that are not passed yet: [first_, last_)
     own_writes::const_iterator last_{};
-    std::string_view own_key_{}; // where the walk stands on an own write
+    std::string_view own_key_{}; // the current key, if it is from an own write
     std::string_view own_value_{};
     bool valid_ = false;
     bool from_own_ = false;

@@ -2,11 +2,11 @@
 #ifndef KEEL_ENGINE_TRANSACT_HPP
 #define KEEL_ENGINE_TRANSACT_HPP
 
-// engine::transact() and engine::update(): a function runs in a transaction, and runs again in a new one where another commit came first.
+// engine::transact() and engine::update() run a function in a transaction. If another commit came first, they run it again in a new one.
 //
-// A new transaction begins behind the record that the last one met: begin() waits until that is visible. So each round of conflicts lets one
-// commit through and costs one sync. The pause before each further run doubles and is a random part of that, so that threads that met at one
-// key do not meet there again at the same time.
+// The new transaction must see the record that the last one conflicted with: begin() waits until that record is visible. So each round of
+// conflicts lets one commit through and costs one sync. There is a pause before each further run. Its maximum doubles from run to run, and
+// the pause is a random part of the maximum, so that threads that conflicted at a key do not conflict there again at the same time.
 
 #include <keel/error.hpp>
 #include <keel/types.hpp>
@@ -20,14 +20,14 @@
 
 namespace keel::inline v0 {
 
-/// How often a transaction is run again that another commit came before.
+/// How often, and after which pauses, a function runs again because another commit came first.
 struct transact_options {
-    unsigned attempts = 128;                   ///< runs of the function at most; 0 is taken as 1
-    std::chrono::microseconds backoff_min{50}; ///< the longest pause before the second run; it doubles from run to run
-    std::chrono::microseconds backoff_max{10'000}; ///< and is never longer than this
+    unsigned attempts = 128;                   ///< most runs of the function; 0 counts as 1
+    std::chrono::microseconds backoff_min{50}; ///< maximum of the pause before the second run; doubles with each run
+    std::chrono::microseconds backoff_max{10'000}; ///< no pause is longer than this
 };
 
-/// What a transaction's function returned in the run that was committed, and the LSN of its last write.
+/// The result of a transaction's function in the run that was committed, and the LSN of the last write of that run.
 template <class T>
 struct committed {
     T value;
@@ -42,7 +42,7 @@ struct as_result : std::type_identity<result<std::remove_cvref_t<T>>> {};
 template <class T>
 struct as_result<result<T>> : std::type_identity<result<T>> {};
 
-/// What `fn` returns, as a result. Exceptions of `fn` pass.
+/// Calls `fn` and returns its result as a result<T>. Exceptions of `fn` are not caught.
 template <class Fn, class... Args>
 [[nodiscard]] auto call_for_result(Fn& fn, Args&&... args) {
     using given = std::invoke_result_t<Fn&, Args...>;
@@ -55,8 +55,9 @@ template <class Fn, class... Args>
     }
 }
 
-/// Runs `fn(transaction&)` and commits by `commit(transaction&)`, until no other commit came first. `begin()` gives a transaction;
-/// `pause(runs, conflict)` is called before the next run, where the last one of so many met that LSN.
+/// Runs `fn(transaction&)` and commits with `commit(transaction&)`, until no other commit came first or how.attempts runs were made.
+/// `begin()` makes a transaction. `pause(runs, conflict)` is called before each further run: `runs` is the number of runs so far,
+/// `conflict` the LSN that the last run conflicted with. Errors: those of `fn` and of `commit`.
 template <class Begin, class Fn, class Commit, class Pause>
 [[nodiscard]] auto run_until_committed(Begin const& begin, Fn& fn, Commit const& commit, Pause const& pause,
                                        transact_options const& how) {
