@@ -338,8 +338,8 @@ private:
     recovery_report report_;
     std::mutex accepting_; ///< one accept_loss() at a time; guards ledger_ and gone_
     recovery::loss_ledger ledger_;
-    std::vector<segment_id>
-        gone_;             ///< segments that the manifest names, but whose files are missing and may have had records
+    /// Segments that the manifest names, but whose files are missing. They may have had records.
+    std::vector<segment_id> gone_;
     std::mutex retention_; ///< one truncate_before() at a time
     writer_type writer_;
     std::mutex starting_;                 ///< guards the members that follow

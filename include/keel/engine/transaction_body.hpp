@@ -2,14 +2,14 @@
 #ifndef KEEL_ENGINE_TRANSACTION_BODY_HPP
 #define KEEL_ENGINE_TRANSACTION_BODY_HPP
 
-// Transactions: reads of one moment, writes of one's own on top, and a commit that is one batch of the log. Optimistic: nothing is
-// locked while a transaction runs. Whether it may commit is decided at the moment its batch takes its LSNs, when the writer's mutex
-// keeps all others from taking theirs: a key written since has a newer LSN in the store's newest view, wherever a seal or a merge has
-// put it, or is among the records that were encoded and are not visible yet.
+// Transactions: reads as of one LSN, the transaction's own writes on top of them, and a commit that is one batch of the log. They are
+// optimistic: a running transaction locks nothing. The check for conflicts is made when the batch gets its LSNs, under the writer's mutex,
+// so that no other write gets an LSN meanwhile. If a key was written since the transaction began, the store's newest view has it with a
+// newer LSN, even after a seal or a merge; or it is among the records that are encoded and not visible yet.
 //
-// What was visible when the commit began is looked at before that, without the mutex: it may be in files. Under the mutex only what came
-// since is asked for, which is in memory; where a seal or a merge has put it into a file meanwhile, the look without the mutex is
-// repeated. Parts that have nothing newer than the transaction's moment are not read at all, damaged or not.
+// The records that are visible when the commit begins are checked first, without the mutex, because they may be in files. Under the mutex
+// only later records are checked, and these are in memory. If a seal or a merge has moved them into a file meanwhile, the check without the
+// mutex is repeated. Parts that have nothing newer than the transaction's LSN are not read, so damage in them does not matter.
 
 #include <keel/config.hpp>
 #include <keel/engine/operations.hpp>
@@ -39,8 +39,8 @@
 
 namespace keel::inline v0::detail {
 
-/// One transaction of a store. Ends with commit() or rollback(); one that is let go of is rolled back, and leaves nothing. Moves, is
-/// not copyable; one thread at a time. It may outlive its store: once that is closed, reading and committing say closed.
+/// One transaction of a store. It ends with commit() or rollback(). If it is destroyed before, nothing of it is written. It can be moved,
+/// not copied. One thread at a time. It may outlive its store: once the store is closed, reads and commits return `closed`.
 template <class Config>
 class transaction_body {
     using reading = reading_config<Config>;
@@ -55,17 +55,18 @@ public:
                      std::shared_ptr<wal::store_lifetime const> lifetime, std::shared_ptr<write_delay> delay)
         : core_{std::move(core)}, versions_{std::move(levels)}, moment_{held->at()}, held_{std::move(held)},
           lifetime_{std::move(lifetime)}, delay_{std::move(delay)} {}
-    /// One of a store that may not be used. `lifetime`: nothing, or of that store.
+    /// A transaction of a store that may not be used. `lifetime`: that of the store, or null.
     explicit transaction_body(std::shared_ptr<wal::store_lifetime const> lifetime) : lifetime_{std::move(lifetime)} {}
     transaction_body(transaction_body&&) noexcept = default;
     transaction_body& operator=(transaction_body&&) noexcept = default;
     transaction_body(transaction_body const&) = delete;
     transaction_body& operator=(transaction_body const&) = delete;
 
-    /// The moment it reads from: the last LSN that was visible when it began.
+    /// The LSN that it reads at: the last LSN that was visible when it began.
     [[nodiscard]] lsn moment() const noexcept { return moment_; }
 
-    /// The value of a key: of this transaction's own last write, else as of its moment; nothing where it has none.
+    /// The value of a key: that of this transaction's own last write, else the value as of moment(). Nothing if the key has no value.
+    /// Errors: those of reading; closed, invalid_argument (the transaction has ended).
     [[nodiscard]] result<std::optional<std::string>> get(std::string_view key) {
         if (ended_ || !lifetime_ || !lifetime_->is_open()) [[unlikely]]
             return failure(goes_on().error());
@@ -83,7 +84,7 @@ public:
     }
     [[nodiscard]] result<void> erase(std::string_view key) { return change(key, std::nullopt); }
 
-    /// Keys in order, its own writes among them. Nothing once the transaction has ended.
+    /// A walk over keys in order, with its own writes. It has no keys once the transaction has ended.
     [[nodiscard]] store_walk<reading> walk_over(range which, on_damage how) {
         using base = range_walk<reading>;
         if (!lifetime_ || !lifetime_->is_open()) return {base{lifetime_}, writes_, {}};
@@ -95,10 +96,10 @@ public:
         return {range_walk<reading>{lifetime_, std::move(why)}, writes_, {}};
     }
 
-    /// Writes everything as one batch and ends the transaction, whatever comes of it. Returns the LSN of its last write, once that is
-    /// as safe as the durability policy says; without writes, its moment. Errors: conflict (another one was first: run it again, which
-    /// engine::transact() does; `error::at` is the other's LSN, which begin() waits for), invalid_argument (it has ended before), corruption
-    /// (whether another was first cannot be told: what would say so does not verify), and those of a write.
+    /// Writes everything as one batch and ends the transaction, also on an error. Returns the LSN of its last write once that is as safe as
+    /// the durability policy says; without writes it returns moment(). Errors: conflict (another commit came first: run the transaction
+    /// again, as engine::transact() does; `error::at` is the LSN of the other commit, and begin() waits until it is visible),
+    /// invalid_argument (the transaction has ended), corruption (damaged data may have a conflicting write), and those of a write.
     [[nodiscard]] result<lsn> commit() {
         if (auto const goes = goes_on(); !goes) {
             rollback();
@@ -124,15 +125,15 @@ public:
         writes_.clear();
         return done;
     }
-    /// The same, and what was written survives power loss when this returns, whatever the durability policy. On an error of the sync the
-    /// transaction may be there all the same.
+    /// The same. The writes also survive power loss when this returns, whatever the durability policy. After an error of the sync the
+    /// transaction may still have been committed.
     [[nodiscard]] result<lsn> commit(durable_t) {
         auto const core = core_.lock();
         KEEL_TRY_LET(at, commit());
         if (core && at) KEEL_TRY(core->writer().make_durable(at));
         return at;
     }
-    /// Ends the transaction; nothing of it was written.
+    /// Ends the transaction without writing anything.
     void rollback() noexcept {
         ended_ = true;
         versions_ = {};
@@ -158,7 +159,7 @@ private:
 
     result<void> change(std::string_view key, std::optional<std::string> value) {
         if (!lifetime_ || !lifetime_->is_here()) return wal::why_closed(lifetime_.get());
-        if (ended_) return ended(); // that the store was closed is commit()'s to say
+        if (ended_) return ended(); // a closed store is reported by commit()
         KEEL_TRY(check_record(key, value ? value->size() : 0));
         writes_.insert_or_assign(std::string{key}, std::move(value));
         return {};
@@ -168,7 +169,7 @@ private:
                                    std::vector<wal::operation> const& batch) const {
         auto checked = moment_; // nothing it reads or writes was changed up to here
         for (int turns_left = retries_max;; --turns_left) {
-            auto const visible = core.writer().visible(); // first this: the view has all of it
+            auto const visible = core.writer().visible(); // before the view: so the view has all records up to it
             KEEL_TRY(check(*levels.view(), checked));
             checked = std::max(checked, visible);
             bool again = false;
@@ -182,7 +183,7 @@ private:
             if (!again) return done;
         }
     }
-    /// Whether anything was changed behind `since`.
+    /// Fails with `conflict` if a key or range of the transaction was written after `since`.
     result<void> check(store_version<reading> const& view, lsn since) const {
         for (auto const& [key, value] : writes_) KEEL_TRY(unchanged(view, key, since));
         for (auto const& key : read_) KEEL_TRY(unchanged(view, key, since));
@@ -192,12 +193,12 @@ private:
         }
         return {};
     }
-    /// Called with the writer's mutex held: no LSN is given meanwhile.
+    /// The same for the records that are not visible yet. Called with the writer's mutex held, so that no write gets an LSN meanwhile.
     template <class EachPending>
     result<void> check_pending(EachPending const& each_pending) const {
         lsn with{};
         each_pending([&](lsn at, std::string_view key) {
-            if (concerns(key)) with = at; // the newest: until that is visible the same conflict would come again
+            if (concerns(key)) with = at; // keep the newest: a retry would meet it again until it is visible
         });
         if (with) return conflict(with);
         return {};
@@ -214,19 +215,20 @@ private:
         return false;
     }
 
-    /// So often a commit looks at files without the writer's mutex, before it does so with it.
+    /// So often a commit repeats the check of files without the writer's mutex. After that it reads files with the mutex held.
     static constexpr int retries_max = 4;
 
     std::weak_ptr<core_type> core_{};
-    io::process_bound<std::shared_ptr<version_set_type const>>
-        versions_{}; // nothing once it has ended, or of a closed store
+    /// Null once the transaction has ended, and for a closed store. The same for held_.
+    io::process_bound<std::shared_ptr<version_set_type const>> versions_{};
     lsn moment_{};
-    io::process_bound<std::shared_ptr<snapshot_list::pinned_snapshot const>> held_{}; // likewise
+    io::process_bound<std::shared_ptr<snapshot_list::pinned_snapshot const>> held_{};
     std::shared_ptr<wal::store_lifetime const> lifetime_{};
-    std::shared_ptr<write_delay> delay_{}; ///< nothing: of a store that may not be used
+    std::shared_ptr<write_delay> delay_{}; ///< null: the store may not be used
     bool ended_ = false;
     own_writes writes_{};
-    std::set<std::string, std::less<>> read_{}; // both only where the policy validates reads
+    // Keys and ranges that were read. Used only if the isolation policy validates reads.
+    std::set<std::string, std::less<>> read_{};
     std::vector<range> scanned_{};
 };
 

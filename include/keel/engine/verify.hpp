@@ -2,8 +2,9 @@
 #ifndef KEEL_ENGINE_VERIFY_HPP
 #define KEEL_ENGINE_VERIFY_HPP
 
-// Looking at an open store's segments as recovery would, while it serves: every frame of those that take no more records, and the
-// blocks of their indexes. Reads only. What it finds is told, not repaired: that is for an open with verify = deep, or the tool.
+// Verifies the files of an open store while it serves, with the checks of recovery. Of segments that take no more records it verifies every
+// frame and the blocks of the indexes; of tables it verifies all blocks. It only reads. Findings are reported and not repaired; an opening
+// with verify = deep, or the tool, repairs them.
 
 #include <keel/engine/version_set.hpp>
 #include <keel/error.hpp>
@@ -22,17 +23,19 @@
 
 namespace keel::inline v0::detail {
 
-/// Who reads beside a writer holds files open that the writer may have removed since: only to them it does not matter.
+/// Whether a file must still have its name. A read-only opening holds files open that the writer may have removed since; only for such an
+/// opening a missing name is no damage.
 enum class file_names { must_stand, may_be_gone };
 
-/// A file that is open can be read without its name, but not by the next one who opens the store.
+/// The open file of a part. A file without a name can still be read here, but the next opening would miss it; so the name is checked, too.
 template <class Part>
 [[nodiscard]] auto open_file_of(Part const& of, file_names names) -> decltype(of.keep_open()) {
     if (names == file_names::must_stand) KEEL_TRY(of.named());
     return of.keep_open();
 }
 
-/// Adds what one segment shows to the report; quick: whether it is there and can be opened. Errors: the machine's, where it cannot.
+/// Verifies one segment and adds the findings to the report. quick: only checks that the file exists and can be opened. Errors: those of
+/// the file system.
 template <class Config>
 [[nodiscard]] result<void> verify_segment(typename store_version<Config>::run const& run_of, verify_depth how,
                                           file_names names, recovery_report& report) {
@@ -53,7 +56,7 @@ template <class Config>
         for (auto const& r : of.counted)
             if (bad.is_data)
                 lost += lsn_range{std::max(bad.lsns.first, r.first), std::min(bad.lsns.last, r.last)}.size();
-        // In a segment that was never sealed lies what a crash left, judged when the store was opened.
+        // A segment that was never sealed may end in torn bytes from a crash. The opening of the store has judged these.
         if (lost == 0 && !of.index) continue;
         report.corrupted_records += lost;
         report.findings.push_back({.kind = lost != 0 ? damage::corrupt_record : damage::damaged_filler,
@@ -79,7 +82,7 @@ template <class Config>
     return {};
 }
 
-/// The same of a table.
+/// The same for a table. A placeholder is always a finding.
 template <class Config>
 [[nodiscard]] result<void> verify_table(typename store_version<Config>::table_type const& of, verify_depth how,
                                         file_names names, recovery_report& report) {

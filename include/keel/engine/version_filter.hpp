@@ -2,11 +2,13 @@
 #ifndef KEEL_ENGINE_VERSION_FILTER_HPP
 #define KEEL_ENGINE_VERSION_FILTER_HPP
 
-// Which versions of a key a merge keeps. A moment sees of each key the newest version at or below it. So a version is seen if a moment lies
-// at or behind it and in front of the next newer version of its key. Moments that are held later lie at or behind the last one here, so
-// everything that is newer than that is kept. All other versions are forgotten, also between two snapshots.
+// Decides which versions of a key a merge keeps. A snapshot sees, for each key, the newest version at or below the snapshot's LSN. So a
+// version is visible if there is a snapshot at or above its LSN and below the LSN of the next newer version of its key. Snapshots taken
+// later are not below the last snapshot given here, so all versions newer than that one are kept. All other versions are dropped, also
+// those between two snapshots.
 //
-// The newest version of a key is always kept by this, so a commit that asks whether a key was changed finds the same answer.
+// This always keeps the newest version of a key, so a commit that checks whether a key was changed gets the same answer as before the
+// merge.
 
 #include <keel/detail/assert.hpp>
 #include <keel/types.hpp>
@@ -18,10 +20,10 @@
 
 namespace keel::inline v0::detail {
 
-/// One thread's. A version costs the logarithm of the number of snapshots.
+/// One thread per object. Each version costs a binary search in the snapshots.
 class version_filter {
 public:
-    /// `snapshots`: all that are held, in order, and last the one which no later one is before.
+    /// `snapshots`: all snapshots in use, in order, and at the end an LSN that no later snapshot is below. Not empty.
     explicit version_filter(std::vector<lsn> snapshots) : snapshots_{std::move(snapshots)}, end_{snapshots_.size()} {
         KEEL_ASSERT(!snapshots_.empty());
     }
@@ -31,7 +33,7 @@ public:
         end_ = snapshots_.size();
         newer_ = {};
     }
-    /// The versions of a key, the newest first. Whether no moment sees this one.
+    /// Whether no snapshot sees this version. Call it for the versions of a key in order, the newest first.
     [[nodiscard]] bool hides(lsn at) noexcept {
         auto const newer = std::exchange(newer_, at);
         if (!newer || at > snapshots_.back()) return false;
@@ -40,13 +42,13 @@ public:
         end_ = static_cast<std::size_t>(sees_newer - first);
         return end_ == 0 || snapshots_[end_ - 1] < at;
     }
-    /// Whether every moment sees this version or a newer one of its key, so that all older ones are hidden.
+    /// Whether every snapshot sees this version or a newer one of its key, so that no snapshot sees an older one.
     [[nodiscard]] bool hides_all_behind(lsn at) const noexcept { return at <= snapshots_.front(); }
 
 private:
     std::vector<lsn> snapshots_;
-    std::size_t end_; ///< the snapshots in front of it do not see the last version asked about, but perhaps older ones
-    lsn newer_{};     ///< the last version asked about; 0: none of this key
+    std::size_t end_; ///< index: the snapshots in front of it may see versions older than newer_
+    lsn newer_{};     ///< the version of the last call of hides(); 0: no call for this key yet
 };
 
 } // namespace keel::inline v0::detail
