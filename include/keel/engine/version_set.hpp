@@ -2,21 +2,23 @@
 #ifndef KEEL_ENGINE_VERSION_SET_HPP
 #define KEEL_ENGINE_VERSION_SET_HPP
 
-// Where an engine's records are: in memory for the segment being written, in the sealed segments themselves for what came before, in
-// tables for what was merged. The log tells of every step (wal::record_sink): records as they become visible, a segment that begins,
-// one that is sealed and from then on served from where it lies. Compaction tells of tables that take the place of others.
+// The parts of a store that have its records: memtables for the active segment, sealed segments for the older part of the log, and tables
+// for the merged records. The log reports every change (wal::record_sink): records that become visible, a new segment, a sealed segment,
+// which is then read from its file. Compaction replaces segments and tables by new tables.
 //
-// Of any key, every version in memory or a segment is newer than all in the tables of level 1, and every version there is newer than
-// all in the tables of higher levels. Tables of one of these levels share no key. Tables of level 0 were ingested beside the log: each is
-// at one LSN, they may share keys, and are newer than all in level 1; a merge takes them as soon as it takes the log up to their LSN.
+// For each key, every version in memory or in a segment is newer than all versions in tables of level 1, and every version in a table is
+// newer than all versions in deeper levels (with larger numbers). Tables of one level from 1 on share no key. Tables of level 0 were
+// ingested beside the log: each has one LSN, they may share keys, and they are newer than all of level 1. A merge that takes the log up
+// to their LSN takes them, too.
 //
-// Thread rules: the log's writer, under its mutex, and compaction change, each in one step under change_; any number read, each through a view() that
-// stays what it is while it is held. A reader without a snapshot takes the view first and asks for the log's visible LSN then: what
-// compaction had forgotten when the view was made was superseded at or below that LSN. Whatever the view lacks of what became visible
-// since is newer than all it has. A snapshot is held (snapshot_list.hpp) before its view is taken.
+// Thread rules: The log's writer (under its mutex) and compaction change the set, each change in one step under change_. Any number of
+// threads read. Each reader takes a view(), whose list of parts does not change. A reader without a snapshot takes the view first and reads
+// the log's visible LSN after that. The order matters: a version that compaction had dropped when the view was made was superseded at or
+// below that LSN. Records that became visible later and are missing in the view are newer than all records in the view. A reader with a
+// snapshot registers the snapshot (snapshot_list.hpp) before it takes the view.
 //
-// Where a part cannot be read, what it may hold of a key is between two LSNs: a version from a newer part, or one that is newer than those,
-// answers all the same, and nothing older does (a stale value is a wrong value).
+// If a part cannot be read, the LSNs of its versions of a key are known to be within a range. A version from a newer part, or newer than
+// that range, is still the answer. An older version is not: a stale value is a wrong value.
 
 #include <keel/detail/guarded.hpp>
 #include <keel/detail/published.hpp>
@@ -60,20 +62,21 @@ struct store_version {
     using run = table::sealed_segment_reader<typename Config::checksum, typename Config::file_system>;
     using table_type = table::sstable_reader<typename Config::checksum, typename Config::compression,
                                              typename Config::table_access, typename Config::file_system>;
-    using level = std::vector<std::shared_ptr<table_type const>>; ///< by key
+    using level = std::vector<std::shared_ptr<table_type const>>; ///< in key order
 
-    std::vector<std::shared_ptr<table::memtable const>> memory{}; ///< in the order they were begun
-    std::vector<std::shared_ptr<run const>> runs{};               ///< by their newest LSN, the largest first
-    std::array<level, format::table_levels> tables{};             ///< of level 0 the newest first
-    std::shared_ptr<found_damage> damage{};                       ///< where its parts note what does not verify
+    std::vector<std::shared_ptr<table::memtable const>> memory{}; ///< in the order in which they were begun
+    std::vector<std::shared_ptr<run const>> runs{};               ///< ordered by newest LSN, the largest first
+    std::array<level, format::table_levels> tables{};             ///< level 0 is ordered by LSN, the newest first
+    std::shared_ptr<found_damage> damage{};                       ///< collects the damage that reads find
 
-    /// Tells of what readers of any of the parts found: behind whatever reads. Not with a mutex held that the writer needs.
+    /// Reports the damage that readers of the parts have found. Call it after every read. The caller must not hold a mutex that the writer
+    /// needs.
     void tell_damage() const {
         if (damage && damage->any()) [[unlikely]]
             damage->tell();
     }
 
-    /// Once the tables of each level are in order.
+    /// Builds the search arrays. Precondition: the tables of each level are in order.
     void finish() {
         for (std::size_t n = 1; n < tables.size(); ++n) {
             begins_[n] = {};
@@ -85,7 +88,7 @@ struct store_version {
     /// The newest version of a key that is not newer than `snapshot`.
     struct found {
         lsn at{};
-        std::optional<std::string> value{}; ///< nothing: erased
+        std::optional<std::string> value{}; ///< nothing: the key is erased
     };
     [[nodiscard]] result<std::optional<found>> find(std::string_view key, lsn snapshot) const {
         look_up one{*this, key};
@@ -95,7 +98,8 @@ struct store_version {
         one.ask_tables(snapshot);
         return one.answer();
     }
-    /// The same for several keys, answer(i, found) for each: side by side they wait for memory together.
+    /// The same for several keys; calls answer(i, found) for each. The look-ups run in steps side by side, so that their cache misses
+    /// overlap.
     template <class Answer>
     [[nodiscard]] result<void> find_all(std::span<std::string_view const> keys, lsn snapshot,
                                         Answer const& answer) const {
@@ -119,7 +123,7 @@ struct store_version {
         return {};
     }
 
-    /// Whether all that is newer than `since` is in memory.
+    /// Whether all records newer than `since` are in memory.
     [[nodiscard]] bool is_in_memory_since(lsn since) const noexcept {
         if (!runs.empty() && runs.front()->newest() > since) return false;
         for (auto const& l : tables)
@@ -127,7 +131,7 @@ struct store_version {
                 if (t->entry().lsns.last > since) return false;
         return true;
     }
-    /// The LSN of a version of `key` behind `since`; 0 where there is none. Reads no part that has nothing so new.
+    /// The LSN of a version of `key` newer than `since`; 0 if there is none. Reads only parts that have LSNs above `since`.
     [[nodiscard]] result<lsn> lsn_after(std::string_view key, lsn since) const {
         auto const hash = format::filter_hash(key);
         for (auto const& m : memory)
@@ -146,8 +150,8 @@ struct store_version {
         }
         return lsn{};
     }
-    /// The LSN of some version behind `since` of a key from `from` on and in front of `to`; 0 where there is none. Takes time in
-    /// proportion to what was written in the range since then, and to what the same segments hold of it.
+    /// The LSN of some version newer than `since` of a key from `from` (included) to `to` (not included); 0 if there is none. The time is
+    /// in proportion to the records of the range in the parts that were written since.
     [[nodiscard]] result<lsn> any_write_after(std::optional<std::string> const& from,
                                               std::optional<std::string> const& to, lsn since) const {
         for (auto const& m : memory) {
@@ -172,7 +176,7 @@ struct store_version {
         return lsn{};
     }
 
-    /// About how many bytes on the disk hold versions of keys in a range; the segment being written is not counted.
+    /// About how many bytes on the disk hold versions of the keys of a range. The active segment is not counted.
     [[nodiscard]] result<std::uint64_t> approximate_size(std::optional<std::string> const& from,
                                                          std::optional<std::string> const& to) const {
         std::uint64_t bytes = 0;
@@ -190,7 +194,7 @@ struct store_version {
     }
 
 private:
-    /// From where the cursor stands up to `to`.
+    /// The LSN of the first version newer than `since`, from the cursor's position up to `to`; 0 if there is none.
     template <class Cursor>
     [[nodiscard]] static lsn first_newer(Cursor& at, std::optional<std::string> const& to, lsn since) {
         for (; at.valid(); at.pass()) { // the newest version of a key comes first
@@ -212,7 +216,7 @@ private:
             if (range.lsns.last > since && !range.empty()) return failure(*at.trouble());
         }
     }
-    /// The newest version in level 0 that is not newer than `snapshot`, and newer than `than`.
+    /// Finds the newest version in level 0 that is newer than `than` and not newer than `snapshot`.
     [[nodiscard]] result<bool> find_level0(std::string_view key, std::uint64_t hash, lsn snapshot, lsn than,
                                            table::read_version& into) const {
         for (auto const& t : tables.front()) {
@@ -230,10 +234,10 @@ private:
         while (i < begins.size() && begins.key(i) == key) ++i;
         return i;
     }
-    /// One key's look-up, in steps that ask for the memory of the next one. View and key outlive it.
+    /// The look-up of one key, in steps. Each step prefetches the memory that the next step reads. View and key must outlive it.
     class look_up {
     public:
-        /// Asks for what memory will be asked for, and every filter.
+        /// Prefetches the memtables' indexes and every filter.
         look_up(store_version const& in, std::string_view key) : in_{&in}, key_{key}, hash_{format::filter_hash(key)} {
             for (auto const& m : in.memory) m->prefetch(hash_);
             for (auto const& r : in.runs) r->prefetch(hash_);
@@ -246,13 +250,13 @@ private:
             for (auto const& m : in_->memory)
                 if (auto const v = m->find(key_, hash_, snapshot); v && (!best_ || v->at > best_->at)) best_ = v;
         }
-        /// Asks for the record, where the tables' records are kept by themselves.
+        /// Prefetches the record in the row cache, if the tables have one.
         void ask_for_row() const noexcept {
             for (std::size_t n = 1; n < behind_.size(); ++n)
                 if (behind_[n] != 0) return in_->tables[n][behind_[n] - 1]->prefetch_row(hash_);
         }
-        /// Steps to the first segment that may have it, else the first table: of what is asked below the first part, done ahead. What cannot be
-        /// read here is told when it is asked for its answer.
+        /// Does the first part of ask_runs() and ask_tables() ahead: finds the first segment that may have the key, or else the first
+        /// table. An error met here is reported by those functions, when they read the part.
         void locate(lsn snapshot) {
             for (; run_ < in_->runs.size() && !done_with(*in_->runs[run_]); ++run_) {
                 in_run_.emplace(*in_->runs[run_], key_, snapshot);
@@ -263,7 +267,7 @@ private:
                 if (behind_[level_] == 0) continue;
                 auto const& level = in_->tables[level_];
                 auto const& t = *level[behind_[level_] - 1];
-                if (!t.entry().may_have(key_)) continue; // whatever is wrong with that table
+                if (!t.entry().may_have(key_)) continue; // damage in that table does not matter then
                 in_table_.emplace(t, key_, hash_, snapshot, &row_);
                 auto const may_be = in_table_->locate();
                 if (may_be && *may_be) return;
@@ -289,7 +293,7 @@ private:
                 in_run_.reset();
             }
         }
-        /// What the tables have that is newer than what the log has; those below the first level only if that has nothing.
+        /// Takes a version from level 0 if it is newer than the version in the log. Asks the deeper levels only if both have no version.
         void ask_tables(lsn snapshot) {
             if (!in_->tables.front().empty()) ask_on_top(snapshot);
             if (best_) return;
@@ -304,7 +308,7 @@ private:
                      [&] { return newest_in(level, behind_[level_]); });
             }
         }
-        /// Errors: what could not be read may be newer than what was found.
+        /// The version found. Errors: some part could not be read, and it may hold a newer version than the one found.
         [[nodiscard]] result<std::optional<found>> answer() const {
             if (unread_ && than() < unread_up_to_) [[unlikely]]
                 return failure(*unread_);
@@ -323,7 +327,7 @@ private:
                 take(t->find(key_, hash_, snapshot, next_), [&] { return t->entry().lsns.last; });
             }
         }
-        /// What one part says, in next_. `newest()`: no version in that part is newer.
+        /// Takes over the answer of one part, which is in next_. `newest()`: no version in that part is newer than this LSN.
         template <class Newest>
         void take(result<bool> const& there, Newest const& newest) {
             if (!there) [[unlikely]]
@@ -338,33 +342,34 @@ private:
             unread_ = why;
             unread_up_to_ = newest;
         }
-        /// Of the tables that find_in() asks.
+        /// The newest LSN in the tables that find_in() asks.
         [[nodiscard]] lsn newest_in(level const& in, std::size_t behind) const noexcept {
             lsn newest{};
             for (auto t = behind; t-- > 0 && in[t]->entry().may_have(key_);)
                 newest = std::max(newest, in[t]->entry().lsns.last);
             return newest;
         }
-        /// Nothing newer is in this run, or further down.
+        /// Whether neither this segment nor the segments after it have a newer version than the one found.
         [[nodiscard]] bool done_with(run const& r) const noexcept { return best_ && r.newest() <= best_->at; }
 
         store_version const* in_;
         std::string_view key_;
         std::uint64_t hash_;
-        std::array<std::size_t, format::table_levels> behind_{}; ///< where each level has the key, if it has it
-        std::size_t level_ = 1;                                  ///< those in front of it do not have it
-        std::size_t run_ = 0;                                    ///< likewise
+        /// For each level, the index of the first table that begins behind the key. The table in front of it may have the key.
+        std::array<std::size_t, format::table_levels> behind_{};
+        std::size_t level_ = 1; ///< the levels from 1 up to, not including, this one do not have the key
+        std::size_t run_ = 0;   ///< the runs in front of this one do not have the key
         std::optional<table::version> best_{};
         table::read_version kept_{};
         table::read_version next_{};
-        std::optional<error> unread_{};                ///< why some part has no answer,
-        lsn unread_up_to_{};                           ///< and how new one from there could be
-        table::row_cache::row_buffer row_;             ///< a record that was kept by itself
-        std::optional<typename run::lookup> in_run_{}; ///< what was located ahead
+        std::optional<error> unread_{};                ///< why some part could not be read
+        lsn unread_up_to_{};                           ///< no version in that part is newer
+        table::row_cache::row_buffer row_;             ///< a record from the row cache
+        std::optional<typename run::lookup> in_run_{}; ///< from locate()
         std::optional<typename table_type::lookup> in_table_{};
     };
-    /// Bounds may be cut short, so that two tables may have the key; all versions of it are in one. `than`: tables that have nothing newer
-    /// are not asked.
+    /// Finds a key in one level. Bounds may be cut short, so more than one table may have the key by its bounds; but one table has all of
+    /// its versions. `than`: tables that have nothing newer are not read.
     [[nodiscard]] static result<bool> find_in(level const& in, std::size_t behind, std::string_view key,
                                               std::uint64_t hash, lsn snapshot, table::read_version& into,
                                               table::row_cache::row_buffer* row = nullptr, lsn than = {}) {
@@ -393,7 +398,7 @@ public:
         : fs_{std::move(fs)}, open_files_{std::make_shared<table::open_file_list>(open_files)},
           cache_{std::make_shared<table::read_cache>(cache_bytes, Config::table_access::caches_blocks)},
           now_{std::make_shared<view_type const>(empty_view(damage_))} {
-        // What writes needs a descriptor more than a reader that can open its file again.
+        // If no descriptor is left, close a file that is open for reading: a reader can open its file again, but a write would fail.
         io::make_room_with(fs_, [files = std::weak_ptr{open_files_}] {
             auto const here = files.lock();
             return here && here->close_one();
@@ -404,7 +409,8 @@ public:
     /// The snapshots that readers hold.
     [[nodiscard]] snapshot_list& snapshots() const noexcept { return *held_; }
 
-    /// What opening found. Before anybody reads or writes. `scanned` belongs to the segments that have no index on the disk.
+    /// Sets the segments and tables that opening has found. Called before the first read or write. A segment without an index on the disk
+    /// comes with the index that was made while it was scanned.
     void mount(std::vector<std::pair<wal::closed_segment, std::shared_ptr<wal::sorted_index const>>> parts,
                std::map<format::table_id, format::table_entry> const& tables, wal::layout const& paths) {
         std::lock_guard const hold{change_};
@@ -420,9 +426,10 @@ public:
         publish(std::move(next));
     }
 
-    /// Opens every file there is, to be kept open: a writer beside this one, which does not know of it, may remove any of them. What cannot be
-    /// opened does not keep the others from being. Errors: no_descriptor, where they are more than may be open; not_found where the
-    /// writer has removed one since it was listed; else that of the first file that cannot be opened.
+    /// For read-only openings: opens every file and keeps it open, because a writer in another process may remove any of them. If a file
+    /// cannot be opened, the others are opened all the same; only out_of_memory and no_descriptor end the call at once. Errors:
+    /// no_descriptor (also if there are more files than may be open); not_found (the writer has removed a file since it was listed); else
+    /// the error of the first file that could not be opened.
     [[nodiscard]] result<void> hold_files() const {
         auto const now = view();
         std::set<std::string_view> names; // chunks of one segment share a file
@@ -446,13 +453,13 @@ public:
     /// The files that are open to be read from.
     [[nodiscard]] table::open_file_list const& open_files() const noexcept { return *open_files_; }
 
-    /// A table as this store reads it.
+    /// Makes the reader of a table, with this store's cache and list of open files.
     [[nodiscard]] std::shared_ptr<table_type const> serve(format::table_entry const& entry,
                                                           wal::layout const& paths) const {
         return std::make_shared<table_type const>(fs_, paths.table(entry.id), entry, cache_, listener_, open_files_);
     }
-    /// Takes tables and the records of whole segments out and puts other tables in, in one step. What comes back is the files of the
-    /// segments, as far as any reader had them.
+    /// Replaces tables, and the records of whole segments, by other tables, in one step. Returns the files of those segments that were read
+    /// from their files. A segment whose records were in memory has none.
     [[nodiscard]] std::vector<std::pair<segment_id, std::shared_ptr<void const>>> replace(
         std::vector<segment_id> const& segments, std::vector<format::table_id> const& out,
         std::vector<std::shared_ptr<table_type const>> const& in) {
@@ -471,7 +478,8 @@ public:
         return files;
     }
 
-    /// Puts tables on top of the others: all at one LSN, behind which nothing was applied yet. By whoever tells of records.
+    /// Adds ingested tables to level 0. They all have one LSN, and no record with a later LSN is applied yet. Called by the thread that
+    /// applies records.
     void add_level0(std::vector<std::shared_ptr<table_type const>> const& in) {
         std::lock_guard const hold{change_};
         auto next = *view();
@@ -488,13 +496,13 @@ public:
     void begin(segment_id segment) {
         std::lock_guard const hold{change_};
         auto next = *view();
-        // Begun, and given up before it took a record.
+        // The memtable of a segment that was begun and abandoned before it took a record.
         std::erase_if(next.memory, [](auto const& m) { return m->empty(); });
         auto fresh = std::make_shared<table::memtable>(segment, pages_);
         next.memory.push_back(fresh);
         publish(std::move(next));
         writing_ = std::move(fresh);
-        staged_in_ = writing_; // what is still staged for the segment before is staged here again, or never applied
+        staged_in_ = writing_; // records staged for the former segment are staged here again, or are never applied
     }
     void stage(format::frame_type type, std::string_view key, std::string_view value) {
         if (staged_in_ != writing_ && (!staged_in_ || staged_in_->staged() == 0)) staged_in_ = writing_;
@@ -506,21 +514,22 @@ public:
     }
     void apply(lsn first, std::size_t count) noexcept { staged_in_->apply(first, count); }
 
-    /// The segment is served from where it lies from here on, if it has an index: else from memory, as before. So it is where memory for
-    /// the change is refused.
+    /// From here on readers read the segment from its file. If it has no index, or memory for the change is refused, they go on reading its
+    /// records in memory.
     void sealed(wal::closed_segment segment) noexcept {
         if (!segment.index) return;
         if_memory_lasts([&] {
             std::lock_guard const hold{change_};
             auto next = *view();
             auto const served = std::erase_if(next.memory, [&](auto const& m) { return m->segment() == segment.id; });
-            if (served == 0) return; // a merge was quicker, and has given the segment back
+            if (served == 0) return; // a merge has released the segment already
             next.runs.push_back(serve(std::move(segment), nullptr));
             publish(std::move(next));
         });
     }
-    /// The records of `old` after `last` were written anew and are in the segment begun last. Where memory for the change is refused a walk
-    /// meets them twice, which it is used to, and a look-up finds the newer ones first.
+    /// The records of segment `old` after `last` were written again, and the segment begun last has them. Readers stop reading them in
+    /// `old`. If memory for the change is refused, a walk meets these records twice, which it handles, and a look-up finds the new copies
+    /// first.
     void moved(segment_id old, lsn last) noexcept {
         if_memory_lasts([&] {
             std::lock_guard const hold{change_};
@@ -534,7 +543,7 @@ public:
     // ---- damage found while reading -----------------------------------------------------------------------------------------
 
     [[nodiscard]] found_damage& damage() const noexcept { return *damage_; }
-    /// Findings since the last call. Cheap where there are none.
+    /// The findings since the last call. Cheap if there are none.
     [[nodiscard]] std::vector<finding> take_findings() const {
         return damage_->any() ? damage_->take() : std::vector<finding>{};
     }
@@ -561,7 +570,7 @@ private:
             return std::pair{r->newest(), r->source().id};
         });
         auto const by_key = [](auto const& t) {
-            // Bounds that were cut short may be alike: such tables come from one merge, which wrote them in order.
+            // Bounds that were cut short may be equal. Such tables come from one merge, which gave them ids in key order.
             return std::tie(t->entry().smallest, t->entry().largest, t->entry().ends_open, t->entry().id);
         };
         for (std::size_t n = 1; n < next.tables.size(); ++n) std::ranges::sort(next.tables[n], {}, by_key);
@@ -578,10 +587,11 @@ private:
         [noted = damage_](finding what) { noted->note(std::move(what)); })};
     std::shared_ptr<table::read_cache> cache_;
     std::shared_ptr<snapshot_list> held_{std::make_shared<snapshot_list>()};
-    std::shared_ptr<io::large_page_pool> pages_{std::make_shared<io::large_page_pool>()}; ///< from segment to segment
-    std::shared_ptr<table::memtable> writing_{}; ///< takes what is staged from here on
-    std::shared_ptr<table::memtable>
-        staged_in_{};   ///< has what is staged and not applied; writing_, but for the moment of an ingestion
+    /// Memory for memtables, reused from segment to segment.
+    std::shared_ptr<io::large_page_pool> pages_{std::make_shared<io::large_page_pool>()};
+    std::shared_ptr<table::memtable> writing_{}; ///< takes the records that are staged from now on
+    /// Has the records that are staged and not applied. It is writing_, except for a short time after an ingestion.
+    std::shared_ptr<table::memtable> staged_in_{};
     std::mutex change_; ///< one change of the view at a time; not held during I/O
     published<view_type> now_;
 };
