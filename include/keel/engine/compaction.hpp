@@ -14,7 +14,7 @@
 // While the log is due (long enough to be merged) it is merged a slice at a time. Each slice should find level 1 empty, because a merge
 // into a full level 1 rewrites all of that level. So whole levels move down by one without a merge, as long as a level further down is
 // empty; a move costs one manifest edit. Before the last empty level is used, one level is drained: the level that is cheapest to merge
-// into the next one is merged into it, table by table, between the slices. The share behind each slice is chosen so that the drain ends
+// into the next one is merged into it, table by table, between the slices. The share after each slice is chosen so that the drain ends
 // when the last empty level is used. Under load the levels are therefore sorted runs of like size, as in a tiered tree. In idle times
 // they become a leveled tree. (Mao et al., "Experimental evaluation of bounded-depth LSM merge policies", 2019, has both.)
 
@@ -93,7 +93,7 @@ struct compaction_job {
     std::uint8_t into = 1;   ///< the level that the merge writes
     bool bottom = false;     ///< no table of a deeper level (a larger number) has any of the keys
     typename view_type::level moved{}; ///< tables that go to that level without being rewritten
-    /// Those of level 0. A tombstone of a key that they may hold must be kept: it is the key's answer.
+    /// All placeholders of level 0. A tombstone of a key that they may hold must be kept: it is the key's answer.
     typename view_type::level placeholders{};
     std::uint64_t bytes = 0; ///< of the segments and tables that are read
 

@@ -114,8 +114,9 @@ public:
         if (!stuck_.empty()) return failure(why_stuck_);
         return {};
     }
-    /// For a full disk: merges the log segment by segment and releases each one. If there is no other space, it uses the reserve. False:
-    /// there was nothing to merge, or not even the reserve was enough.
+    /// For a full disk: merges the log segment by segment and releases each one; if writes are stopped for want of space, it then merges
+    /// all levels, too. If there is no other space, it uses the reserve. False: there was nothing to merge, or not even the reserve was
+    /// enough.
     [[nodiscard]] bool make_room(std::stop_token const& stop = {}) {
         KEEL_TAKES(compaction, &core_.pool());
         std::lock_guard const hold{m_};
@@ -189,8 +190,9 @@ private:
             if (!done || !*done) return gained;
         }
     }
-    /// One merge that frees space on a full disk. It takes the segments of the log one at a time, the active segment last. After that it
-    /// merges all levels, which frees the space of erased records. If there is no space for the new tables, it uses the reserve.
+    /// One merge that frees space on a full disk. Each call takes the oldest segment of the log. If none is left and writes are stopped for
+    /// want of space, it seals and takes the active segment; after that it merges all levels, which frees the space of erased records. If
+    /// there is no space for the new tables, it uses the reserve.
     result<bool> merge_for_room(std::stop_token const& stop) {
         auto const segment = [](compaction_picker<merging>& pick) { return pick.for_room(); };
         auto done = merge_with_reserve(stop, segment);

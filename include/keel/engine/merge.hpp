@@ -9,7 +9,7 @@
 // (table/damaged_range.hpp). A key in that range has an answer only if the damage cannot hold a newer version of it. This is proven if the
 // newest version that was found and that the snapshot sees
 //   - is at least as new as any version in the damage can be (the last LSN of the whole table; the LSN of a log record); or
-//   - comes from a newer part: the log and ingested tables are newer than a table of level 1 and below; a table is newer than a table of a
+//   - comes from a newer part: the log and ingested tables are newer than a table of level 1 or deeper; a table is newer than a table of a
 //     deeper level (version_set.hpp says why all versions there are older); or
 //   - comes from the same level, but from another table, because tables of a level share no key; or from the same table in front of the
 //     damage, because the versions of a key are stored newest first; or
