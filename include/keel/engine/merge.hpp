@@ -354,7 +354,7 @@ private:
     lsn snapshot_;
     table::versions which_;
     std::vector<any_part> parts_{};
-    std::vector<std::size_t> versions_{}; ///< the level of each part; 0: the log, or an ingested table
+    std::vector<std::size_t> levels_{}; ///< the level of each part; 0: the log, or an ingested table
     std::vector<standing> heap_{};
     format::key_buffer passed_{};
     bool passes_ = false; ///< pass() is passing the versions of the key passed_

@@ -304,7 +304,7 @@ private:
             start = std::max({start, last, seal ? seal->range.last : lsn{}});
             out.segments.push_back(at->second);
             // Recovery recognises a retired file by first_lsn <= log_start_lsn, so an empty segment stays until log_start_lsn passes it.
-            if (part->first > floor) continue;
+            if (part->first > start) continue;
             take = out.segments.size();
             out.log_base = base;
             out.log_start_lsn = start;
