@@ -2,8 +2,9 @@
 #ifndef KEEL_TABLE_ARENA_HPP
 #define KEEL_TABLE_ARENA_HPP
 
-// Memory that only grows and is given back as a whole: the storage of a memtable. One thread allocates; what was handed out may be
-// read by any.
+// The storage of a memtable: memory that only grows. All of it is freed together with the arena.
+//
+// Thread rules: one thread allocates. Any number of threads may read the memory that was handed out.
 
 #include <keel/io/large_memory.hpp>
 
@@ -19,7 +20,7 @@ class arena {
 public:
     explicit arena(std::shared_ptr<io::large_page_pool> pages) : pages_{std::move(pages)} {}
 
-    /// `bytes` of memory at a multiple of 8, not initialised, valid as long as the arena.
+    /// Returns `bytes` of uninitialised memory, aligned to 8 bytes. It stays valid as long as the arena. Throws std::bad_alloc.
     [[nodiscard]] std::byte* allocate(std::size_t bytes) {
         bytes = (bytes + 7) / 8 * 8;
         if (bytes > left_) grow(bytes);
@@ -29,13 +30,14 @@ public:
         used_ += bytes;
         return out;
     }
+    /// Bytes handed out so far, each allocation rounded up to a multiple of 8.
     [[nodiscard]] std::size_t used_bytes() const noexcept { return used_; }
 
 private:
     static constexpr std::size_t first_block_bytes = 4096;
     static constexpr std::size_t block_bytes_max = io::large_page_bytes;
 
-    // Blocks double up to 2 MiB: an idle store stays small, a busy one does not allocate often.
+    // Block sizes double up to 2 MiB. So an idle store uses little memory, and a busy store allocates rarely.
     void grow(std::size_t at_least) {
         next_block_ = std::min(next_block_ * 2, block_bytes_max);
         auto const size = std::max(at_least, next_block_);

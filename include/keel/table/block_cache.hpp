@@ -2,12 +2,12 @@
 #ifndef KEEL_TABLE_BLOCK_CACHE_HPP
 #define KEEL_TABLE_BLOCK_CACHE_HPP
 
-// Verified blocks of indexes and tables, so that a block is read and verified once for many look-ups. Bounded in bytes. A block has one
-// of eight places, by its name; which of those goes when there is no room is decided as by a clock: one that was used since it was last
-// considered gets a second chance. So a look-up touches two or three cache lines and moves nothing.
+// Verified blocks of segment indexes and tables. Many look-ups share one read and one verification of a block. The cache is bounded in
+// bytes. The name of a block decides which set of eight slots it may use. Eviction uses the CLOCK algorithm: a block that was used since
+// the hand last passed it gets a second chance. A look-up touches two or three cache lines and moves no block.
 //
-// Thread rules: any number of threads. One mutex per shard, held for a look-up or an insertion, never during I/O. A block that
-// somebody holds stays alive when the cache lets it go.
+// Thread rules: any number of threads. Each shard has one mutex. It is held during a look-up or an insertion, never during I/O. An evicted
+// block stays alive as long as a reader holds it.
 
 #include <keel/detail/prefetch.hpp>
 #include <keel/types.hpp>
@@ -23,11 +23,11 @@
 
 namespace keel::inline v0::table {
 
-/// Bytes that are shared and no longer change. Count and bytes are one allocation.
+/// A block of bytes with shared ownership. The bytes do not change once the block is shared. Reference count and bytes are one allocation.
 class shared_block {
 public:
     shared_block() = default;
-    /// So many bytes, to be filled through writable() before anybody else gets it.
+    /// Allocates `bytes` uninitialised bytes. Fill them through writable() before another thread gets the block. Throws std::bad_alloc.
     explicit shared_block(std::size_t bytes)
         : bytes_{std::make_shared_for_overwrite<std::byte[]>(bytes)}, size_{bytes} {}
 
@@ -36,8 +36,8 @@ public:
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
     [[nodiscard]] byte_view view() const noexcept { return {bytes_.get(), size_}; }
     [[nodiscard]] byte_span writable() noexcept { return {bytes_.get(), size_}; }
-    /// Asks for what a look-up in a block of a table reads first: the count, which stands in front, the heads of its records, and the
-    /// places at its end.
+    /// Prefetches the parts of a table block that a look-up reads first: the reference count just in front of the bytes, the heads of the
+    /// records, and the list of restarts at the end (format/block.hpp).
     void prefetch() const noexcept {
         auto const begin = reinterpret_cast<std::uintptr_t>(bytes_.get());
         keel::detail::prefetch(reinterpret_cast<void const*>(begin - keel::detail::cache_line_bytes / 2),
@@ -55,7 +55,8 @@ private:
 class block_cache {
 public:
     using block = shared_block;
-    /// Which block: the file's life (its salt) and the offset in it.
+    /// The name of a block: the salt of its file and its offset in the file. A recycled file has a new salt, so a block of its former
+    /// content is never found.
     struct name {
         std::uint64_t salt = 0;
         std::uint64_t offset = 0;
@@ -64,30 +65,31 @@ public:
 
     explicit block_cache(std::size_t bytes_max) : shard_bytes_max_{bytes_max / shards} {}
 
-    /// Nothing where it is not held.
+    /// Returns the block, or an empty block if it is not cached. Counts the block as used.
     [[nodiscard]] block find(name which) {
         auto const h = hash_of(which);
         auto& s = shard_of(h);
         std::lock_guard const hold{s.m};
         if (s.sets.empty()) return {};
         auto& set = s.set_of(h);
-        keel::detail::prefetch(set.blocks.data(), sizeof set.blocks); // beside the names
+        keel::detail::prefetch(set.blocks.data(), sizeof set.blocks); // loads while the names are compared
         for (std::size_t i = 0; i < ways; ++i)
             if (set.names[i] == which && set.blocks[i]) {
-                set.blocks[i].prefetch(); // ahead of counting it, which waits for its first line
+                // Prefetch first: copying the pointer increments the reference count and waits for that cache line.
+                set.blocks[i].prefetch();
                 set.used |= static_cast<std::uint8_t>(1U << i);
                 return set.blocks[i];
             }
         return {};
     }
-    /// Asks for the memory that find() looks at.
+    /// Prefetches the memory that find() reads.
     void prefetch(name which) noexcept {
         auto const h = hash_of(which);
         auto& s = shard_of(h);
-        std::lock_guard const hold{s.m}; // the sets may be growing
+        std::lock_guard const hold{s.m}; // another thread may be growing the sets
         if (!s.sets.empty()) keel::detail::prefetch(&s.set_of(h), sizeof(set_type));
     }
-    /// Asks for the block itself, where it is held; the next find() counts it.
+    /// Prefetches the block itself, if it is cached. This does not count it as used; the next find() does.
     void prefetch_block(name which) {
         auto const h = hash_of(which);
         auto& s = shard_of(h);
@@ -97,6 +99,7 @@ public:
         for (std::size_t i = 0; i < ways; ++i)
             if (set.names[i] == which && set.blocks[i]) return set.blocks[i].prefetch();
     }
+    /// Adds a block, and evicts others while its shard is too large. Ignores a block that is larger than a shard, or is cached already.
     void add(name which, block what) {
         auto const h = hash_of(which);
         auto& s = shard_of(h);
@@ -108,6 +111,7 @@ public:
         s.put(h, which, std::move(what));
         while (s.bytes > shard_bytes_max_) s.let_one_go();
     }
+    /// Bytes of all cached blocks.
     [[nodiscard]] std::size_t bytes() const {
         std::size_t all = 0;
         for (auto const& s : shards_) {
@@ -130,10 +134,10 @@ private:
     struct alignas(64) set_type {
         std::array<name, ways> names{};
         std::array<block, ways> blocks{};
-        std::uint8_t used = 0; ///< since they were last considered, a bit each
-        std::uint8_t next = 0; ///< the one considered next
+        std::uint8_t used = 0; ///< one bit per slot: used since the hand last passed
+        std::uint8_t next = 0; ///< the slot where the hand is
 
-        /// Where room is, or is made.
+        /// A free slot, or else the slot whose block is to be replaced.
         [[nodiscard]] std::size_t choose() noexcept {
             for (std::size_t i = 0; i < ways; ++i)
                 if (!blocks[i]) return i;
@@ -146,10 +150,10 @@ private:
     };
     struct alignas(64) shard {
         mutable std::mutex m;
-        std::vector<set_type> sets{}; ///< a power of two of them
+        std::vector<set_type> sets{}; ///< their number is a power of two
         std::size_t held = 0;
         std::size_t bytes = 0;
-        std::size_t hand = 0; ///< the set that gives one up next
+        std::size_t hand = 0; ///< the set from which the next block is evicted
 
         [[nodiscard]] set_type& set_of(std::uint64_t h) noexcept {
             return sets[static_cast<std::size_t>(h >> 8) & (sets.size() - 1)];
@@ -182,7 +186,7 @@ private:
                 bool any = false;
                 for (auto const& b : set.blocks) any = any || b;
                 if (!any) continue;
-                // choose() may point at a free place: here the next one that holds something goes.
+                // set.next may be a free slot. Evict the next occupied slot.
                 for (std::size_t turns = 0; turns < 2 * ways; ++turns) {
                     auto const i = set.next;
                     auto const bit = static_cast<std::uint8_t>(1U << i);

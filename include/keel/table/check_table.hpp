@@ -2,8 +2,8 @@
 #ifndef KEEL_TABLE_CHECK_TABLE_HPP
 #define KEEL_TABLE_CHECK_TABLE_HPP
 
-// Every byte of a table looked at: headers, each frame, the order of the keys, the sums in the header, whether index and filter lead to
-// every record. Reads only; memory is one window, the index, and ten bytes for each key.
+// Checks every byte of a table: both headers, every frame, the order of the keys, the counts in the header, and whether index and filter
+// lead to every record. It only reads. It needs memory for one read window, the index, and ten bytes for each key.
 
 #include <keel/error.hpp>
 #include <keel/format/block.hpp>
@@ -28,22 +28,25 @@
 
 namespace keel::inline v0::table {
 
+/// What the check of one table found.
 struct table_check {
-    std::uint64_t records = 0; ///< that verify
-    std::uint64_t bytes = 0;   ///< looked at
+    std::uint64_t records = 0; ///< records that verify
+    std::uint64_t bytes = 0;   ///< bytes checked; 0 if a stop request ended the check
+    /// Empty: the table is intact, unless a stop request ended the check.
     std::vector<finding> findings{};
 };
 
 namespace detail {
 
-/// One walk over one table.
+/// Checks one table once.
 template <checksum_policy C, compression_policy P, io::file_system Fs>
 class table_checker {
 public:
     table_checker(typename Fs::file const& file, std::string const& name, format::table_entry const& of)
         : name_{name}, of_{of}, in_{file, of.size} {}
 
-    /// `visit(version)` is told of every record that verifies, in order. A stop request ends it with what was seen by then.
+    /// Calls `visit(version)` for every record that verifies, in order. A stop request ends the check early; the result then has the
+    /// findings up to that point.
     template <class Visit>
     table_check run(Visit const& visit, std::stop_token const& cancel) {
         read_headers();
@@ -79,7 +82,7 @@ private:
         return h;
     }
 
-    /// Where the next frame begins.
+    /// Checks the frame at `at`. Returns the offset of the next frame.
     template <class Visit>
     std::uint64_t frame_at(std::uint64_t at, std::uint64_t end, Visit const& visit) {
         auto seen = look(at, end);
@@ -188,13 +191,13 @@ private:
         }
         if (!in.whole()) complain(damage::corrupt_block, at, bytes, "the block verifies and holds no records");
     }
-    /// Which keys the blocks had that did not verify: those behind the last one that was read, and in front of `to`.
+    /// Adds the lost keys to the findings of damaged blocks: keys behind the last record that was read and in front of `to`.
     void name_keys(std::optional<std::string> const& to) {
         if (unnamed_.empty()) return;
         auto const keys = format::text_of_keys(out_.records == 0 ? of_.smallest : last_, to);
         for (auto const n : std::exchange(unnamed_, {})) out_.findings[n].detail += ": " + keys;
     }
-    /// Also where this policy would not unpack them.
+    /// True also for packed blocks that this compression policy cannot unpack.
     [[nodiscard]] static bool is_records(format::frame_type type) noexcept {
         return type == format::frame_type::block || type == format::frame_type::packed;
     }
@@ -218,9 +221,9 @@ private:
     wal::window<typename Fs::file> in_;
     std::optional<format::table_header> header_{};
     table_check out_{};
-    std::vector<std::byte> raw_{}; ///< a block's payload, unpacked
+    std::vector<std::byte> raw_{}; ///< the unpacked payload of a packed block
     std::uint64_t blocks_ = 0;
-    std::vector<std::size_t> unnamed_{}; ///< findings that do not say yet which keys they cost
+    std::vector<std::size_t> unnamed_{}; ///< positions of findings that do not name their lost keys yet
     std::string last_{};
     lsn last_at_{};
     places blocks_seen_{};
@@ -234,8 +237,9 @@ private:
 
 } // namespace detail
 
-/// Looks at the whole table in `file`; findings name it `name`. `visit(version)` is told of every record that verifies, in order.
-/// A stop request ends it early, with findings that whoever asked for the stop does not look at. Errors: the machine's.
+/// Checks the whole table in `file`. The findings name the file `name`. Calls `visit(version)` for every record that verifies, in order. A
+/// stop request ends the check early. Its findings are incomplete then, and the caller that requested the stop should ignore them. Errors:
+/// those of file.status(). Bytes that cannot be read are findings, not errors.
 template <checksum_policy C, compression_policy P, io::file_system Fs, class Visit>
 [[nodiscard]] result<table_check> check_table(typename Fs::file const& file, std::string const& name,
                                               format::table_entry const& of, Visit const& visit,
@@ -250,7 +254,7 @@ template <checksum_policy C, compression_policy P, io::file_system Fs, class Vis
                                           std::to_string(of.size) + " were written"});
     return out;
 }
-/// The same by its path.
+/// The same for the table at `path`. Errors: also those of opening it.
 template <checksum_policy C, compression_policy P, io::file_system Fs, class Visit>
 [[nodiscard]] result<table_check> check_table(Fs fs, std::string const& path, std::string const& name,
                                               format::table_entry const& of, Visit const& visit,

@@ -2,7 +2,7 @@
 #ifndef KEEL_TABLE_ENTRY_HPP
 #define KEEL_TABLE_ENTRY_HPP
 
-// One version of one key, as everything in memory, every run and every table hands it out.
+// One version of one key. Memtables, segments and tables all return it in this form.
 
 #include <keel/policy/repair/finding.hpp>
 #include <keel/table/block_cache.hpp>
@@ -17,6 +17,7 @@
 
 namespace keel::inline v0::table {
 
+/// A version of a key. `key` and `value` are views. The object that returned the version says how long they stay valid.
 struct version {
     std::string_view key{};
     std::string_view value{};
@@ -24,14 +25,14 @@ struct version {
     bool tombstone = false;
 };
 
-/// Which versions of a key a walk comes upon.
+/// Which versions of a key a cursor visits.
 enum class versions : std::uint8_t {
     all,
-    newest_seen, ///< the newest one that is not newer than the walk's snapshot
+    newest_seen, ///< the newest version that is not newer than the cursor's snapshot
 };
 
-/// A block as one reader holds it: a share of one in the cache, or bytes in memory of its own, which it uses again. Views into it stay
-/// what they are when it is moved.
+/// A block held by one reader: a share of a cached block, or bytes in the reader's own memory. That memory is used again for the next
+/// block. Views into the block stay valid when the object is moved. One thread's.
 class pinned_block {
 public:
     pinned_block() = default;
@@ -52,7 +53,7 @@ public:
         shared_ = std::move(what);
         view_ = shared_.view();
     }
-    /// So many bytes of its own; what was in it is gone.
+    /// Returns `bytes` bytes of the reader's own memory. The previous content is lost.
     [[nodiscard]] byte_span room(std::size_t bytes) {
         release();
         if (bytes > capacity_) {
@@ -62,7 +63,7 @@ public:
         view_ = {memory_.get(), bytes};
         return {memory_.get(), bytes};
     }
-    /// Empty from here on; memory of its own is kept for the next one.
+    /// Makes the object empty. Its own memory is kept for the next block.
     void release() noexcept {
         shared_ = {};
         view_ = {};
@@ -75,13 +76,14 @@ private:
     byte_view view_{};
 };
 
-/// A version that was read from a file. The views point into what it holds, and keeps when it moves.
+/// A version that was read from a file. The views in `what` point into `bytes` and stay valid when the object is moved. A look-up in a
+/// table may point the key to the caller's key, and all of `what` into a cached record's copy (sstable_reader::find).
 struct read_version {
     version what{};
     pinned_block bytes{};
 };
 
-/// Told of what does not verify, from whichever thread reads; must not call back into the store.
+/// Called with each finding of bytes that do not verify, on the thread that reads them. It must not call back into the store.
 using damage_listener = std::function<void(finding)>;
 
 } // namespace keel::inline v0::table

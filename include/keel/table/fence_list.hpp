@@ -2,8 +2,9 @@
 #ifndef KEEL_TABLE_FENCE_LIST_HPP
 #define KEEL_TABLE_FENCE_LIST_HPP
 
-// An index of a table in memory: where each block is, by the largest key in it. What a search compares stands together: eight bytes of
-// each key, behind what all keys share; the keys themselves are asked only where those are alike.
+// An index of a table in memory: the place of each block, by the largest key in the block. A search compares eight bytes of each key, taken
+// behind the prefix that all keys share. These eight bytes lie together in memory. The full keys are compared only where the eight bytes
+// are equal.
 
 #include <keel/format/block.hpp>
 #include <keel/format/index.hpp>
@@ -18,15 +19,15 @@
 
 namespace keel::inline v0::table {
 
-/// Made once, then read by any number of threads.
+/// Built by one thread, then read by any number of threads.
 class fence_list {
 public:
-    /// Keys do not decrease.
+    /// Adds the next block. A search needs keys that do not decrease: see in_order().
     void add(std::string_view largest, format::block_place where) {
         keys_.append(largest);
         fences_.push_back({where, static_cast<std::uint32_t>(keys_.size())});
     }
-    /// Behind the last add().
+    /// Called once, after the last add() and before any search.
     void finish() {
         if (empty()) return;
         auto const first = key(0);
@@ -43,19 +44,20 @@ public:
         auto const begin = i == 0 ? 0 : fences_[i - 1].key_end;
         return std::string_view{keys_}.substr(begin, fences_[i].key_end - begin);
     }
+    /// Whether the keys do not decrease. Otherwise the list must not be searched.
     [[nodiscard]] bool in_order() const noexcept {
         for (std::size_t i = 1; i < size(); ++i)
             if (key(i) < key(i - 1)) return false;
         return true;
     }
 
-    /// The first block that lies behind `offset`; size() where there is none. Of a list whose blocks lie one behind the other.
+    /// The first block whose offset is larger than `offset`; size() if there is none. The blocks of the list must be in file order.
     [[nodiscard]] std::size_t first_behind(std::uint32_t offset) const noexcept {
         auto const lies_behind = [offset](fence const& f) { return f.where.offset > offset; };
         return static_cast<std::size_t>(std::ranges::find_if(fences_, lies_behind) - fences_.begin());
     }
 
-    /// The first block whose largest key is not less than `wanted`; size() where there is none.
+    /// The first block whose largest key is not less than `wanted`; size() if there is none.
     [[nodiscard]] std::size_t first_not_less(std::string_view wanted) const noexcept {
         if (empty()) return 0;
         auto const shared = key(0).substr(0, common_);
@@ -76,7 +78,7 @@ public:
 private:
     struct fence {
         format::block_place where;
-        std::uint32_t key_end; ///< in keys_
+        std::uint32_t key_end; ///< where the key ends in keys_
     };
     std::string keys_{};
     std::vector<fence> fences_{};

@@ -2,9 +2,9 @@
 #ifndef KEEL_TABLE_INDEX_MAKER_HPP
 #define KEEL_TABLE_INDEX_MAKER_HPP
 
-// Makes the index of a table anew, in memory, where the one on the disk does not verify: from the index blocks that do, and for the rest
-// from the blocks of records themselves. A block of records that does not verify either gets an entry, too: its keys lie between those
-// of its neighbours, so that a look-up of one of them is an error and no other key's trouble.
+// Rebuilds the index of a table in memory, when the index on the disk does not verify. It takes the index blocks that verify. For the rest
+// it reads the blocks of records. A block of records that does not verify gets an entry too: its keys lie between the keys of its
+// neighbours. So a look-up of one of its keys is an error, and no other key is affected.
 
 #include <keel/format/block.hpp>
 #include <keel/format/frame.hpp>
@@ -22,19 +22,21 @@
 
 namespace keel::inline v0::table {
 
-/// The frames of a table, found without its index. Only their headers are looked at.
+/// Finds the frames of a table without its index. It reads frame headers only.
 template <class File>
 class frame_walk {
 public:
-    /// The file must outlive it. What lies behind its end, or cannot be read, is zeros.
+    /// `file` must outlive the object. Bytes behind its end, and bytes that cannot be read, count as zeros.
     frame_walk(File const& file, std::uint64_t salt, std::uint64_t file_bytes) : salt_{salt}, in_{file, file_bytes} {}
 
     struct frame {
         format::block_place where{};
         format::frame_type type{};
-        bool believed = false; ///< its header is; else this is a stretch in which no frame of the table begins
+        /// True: the frame's header verifies. False: no frame of the table begins in this range.
+        bool believed = false;
     };
-    /// What is at `at`, in front of `end`; both are multiples of 8.
+    /// Returns the frame that begins at `at`. If none does, returns the range up to the next frame, or up to `end`. `at` and `end` are
+    /// multiples of 8.
     [[nodiscard]] frame at(std::uint64_t at, std::uint64_t end) {
         if (auto const head = peek(at, end); head.state == format::frame_state::intact)
             return {place(at, head.bytes()), head.header.type, true};
@@ -42,7 +44,7 @@ public:
         return {place(at, next - at), {}, false};
     }
 
-    /// The medium did not give all bytes.
+    /// Whether some bytes could not be read from the medium.
     [[nodiscard]] bool read_failed() const noexcept { return !in_.unreadable().empty(); }
 
 private:
@@ -63,30 +65,31 @@ private:
     wal::window<File> in_;
 };
 
-/// Where the parts of a table are.
+/// The offsets of the parts of a table.
 struct table_layout {
-    std::uint64_t blocks_end = 0;  ///< of the records' frames
-    std::uint64_t index_begin = 0; ///< no index block is in front of it,
-    std::uint64_t index_end = 0;   ///< or behind this
-    std::string largest{};         ///< no key is larger
+    std::uint64_t blocks_end = 0;  ///< end of the frames that hold records
+    std::uint64_t index_begin = 0; ///< no index block lies in front of it
+    std::uint64_t index_end = 0;   ///< no index block lies behind it
+    std::string largest{};         ///< no key of the table is larger
 };
 
-/// First and last key of a block.
+/// The first and the last key of a block.
 struct key_ends {
     std::string first;
     std::string last;
 };
 
-/// `Blocks` reads them:
-///   b.leaf(place)  std::optional<fence_list>  an index block; nothing where it does not verify
-///   b.ends(place)  std::optional<key_ends>    of a block of records; nothing where it does not verify, or is none
+/// `Blocks` reads blocks:
+///   b.leaf(place)  std::optional<fence_list>  an index block; std::nullopt if it does not verify
+///   b.ends(place)  std::optional<key_ends>    of a block of records; std::nullopt if it does not verify, or is another kind of block
 template <class File, class Blocks>
 class index_maker {
 public:
     index_maker(frame_walk<File>& frames, Blocks& blocks, table_layout layout)
         : frames_{frames}, blocks_{blocks}, layout_{std::move(layout)} {}
 
-    /// `root`: the index over the index blocks; empty where that does not verify. The result is in order and ends with the table.
+    /// Makes the index. `root`: the index over the index blocks; empty if it does not verify. The result is sorted by key and covers all
+    /// keys of the table.
     [[nodiscard]] fence_list make(fence_list const& root) {
         for (std::size_t i = 0; i < root.size(); ++i) take_leaf(blocks_.leaf(root.where(i)), root.key(i));
         if (root.empty()) look_for_leaves();
@@ -94,13 +97,14 @@ public:
         end_damage(largest_.empty() ? layout_.largest : largest_);
         out_.finish();
         if (out_.in_order() && !out_.empty()) return std::move(out_);
-        // Parts that verify one by one contradict each other: nothing tells which of them to believe.
+        // The parts verify one by one but contradict each other, and nothing tells which of them is right. So give an index in which every
+        // key leads to a block that does not verify.
         fence_list nothing;
         nothing.add(layout_.largest, {format::table_frames_begin, format::frame_header_bytes});
         nothing.finish();
         return nothing;
     }
-    /// Whether every block was read: the index leads to all records.
+    /// Whether every block was read. Then the index leads to all records.
     [[nodiscard]] bool found_all() const noexcept { return !any_damage_; }
 
 private:
@@ -112,7 +116,7 @@ private:
             at += f.where.bytes;
         }
     }
-    /// `largest`: the largest key the index block leads to; empty: not known.
+    /// `largest`: the largest key that the index block leads to; empty: not known.
     void take_leaf(std::optional<fence_list> leaf, std::string_view largest) {
         if (!leaf || !fits(*leaf)) {
             largest_ = largest;
@@ -128,7 +132,7 @@ private:
         at_ = std::uint64_t{last.offset} + last.bytes;
         largest_.clear();
     }
-    /// Whether it leads to blocks behind those found so far, one behind the other.
+    /// Whether the index block is valid here: it leads to blocks in file order, all of them behind the blocks found so far.
     [[nodiscard]] bool fits(fence_list const& leaf) const noexcept {
         auto end = at_;
         for (std::size_t i = 0; i < leaf.size(); ++i) {
@@ -158,7 +162,7 @@ private:
         auto const next = blocks_.ends(leaf.where(0));
         end_damage(next ? std::string_view{next->first} : leaf.key(0));
     }
-    /// Up to `largest`, included, no key of what could not be read is known.
+    /// Adds the entry for the damage, if there is any. No key up to and including `largest` is known from there on.
     void end_damage(std::string_view largest) {
         if (!damage_) return;
         out_.add(largest, *std::exchange(damage_, std::nullopt));
@@ -169,9 +173,9 @@ private:
     Blocks& blocks_;
     table_layout layout_;
     fence_list out_{};
-    std::uint64_t at_ = format::table_frames_begin; ///< all in front of it is in the index, or in damage_
-    std::string largest_{};                         ///< of the index blocks passed just now that do not verify
-    std::optional<format::block_place> damage_{};   ///< where what cannot be read begins
+    std::uint64_t at_ = format::table_frames_begin; ///< everything in front of it is in the index or in damage_
+    std::string largest_{}; ///< largest key of the damaged index block just passed; empty: not known
+    std::optional<format::block_place> damage_{}; ///< where the unreadable part begins
     bool any_damage_ = false;
 };
 

@@ -2,16 +2,18 @@
 #ifndef KEEL_TABLE_LAZY_FILE_HPP
 #define KEEL_TABLE_LAZY_FILE_HPP
 
-// A file that is read now and then: opened at the first read, mapped once there were several, closed when others need its descriptor
-// (table/open_files.hpp) and opened again by the next read that does.
+// A file that is read now and then. It is opened at the first read, and mapped after several reads. It is closed when another file needs
+// its descriptor (table/open_files.hpp). The next read that needs it opens it again.
 //
-// Opened again by its name, it is the same file: tables and segments do not change once they are read from, their names are looked up in
-// the folder that the store holds open, and no file is removed, renamed or recycled while anybody holds this object (compactor::recycle_or_remove()
-// counts the holders). Whoever reads beside a writer, which knows nothing of these holders, keeps all files open instead. Should somebody
-// else put another file under the name, no byte of that verifies: every check begins with the salt of the table or segment and the offset.
+// A file that is opened again by its name is the same file. Tables and segments do not change once they are read from. Their names are
+// looked up in the folder that the store holds open. No file is removed, renamed or recycled while this object exists
+// (compactor::recycle_or_remove() counts the holders). A process that reads beside a writer cannot rely on this, because the writer does
+// not count its holders. Such a process keeps all files open instead. If another file is put under the name, none of its bytes verifies:
+// every check begins with the salt of the table or segment and the offset.
 //
-// Thread rules: any number of threads. The entry's mutex guards opening and mapping and is held during that I/O, by readers only; a read
-// through the descriptor takes it for a moment, one through the mapping does not. map_ (release) publishes what was made under it (acquire).
+// Thread rules: any number of threads. The entry's mutex guards opening and mapping. It is held during that I/O, by readers only. A read
+// through the descriptor locks it for a moment, a read through the mapping does not. map_ publishes the mapping: it is stored with release
+// and loaded with acquire.
 
 #include <keel/error.hpp>
 #include <keel/io/concept.hpp>
@@ -44,14 +46,15 @@ public:
     }
 
     [[nodiscard]] std::string const& path() const noexcept { return path_; }
-    /// Whether a file stands under its name. Errors: not_found.
+    /// Whether a file with this name exists. Errors: not_found.
     [[nodiscard]] result<void> named() const {
         auto fs = fs_;
         KEEL_TRY(fs.status(path_));
         return {};
     }
 
-    /// The file, open as long as this object lives, so that none of the calls below fails for want of a descriptor. It goes before the file does.
+    /// Keeps the file open as long as this object lives. So none of the calls below fails for want of a descriptor. Destroy it before the
+    /// lazy_file.
     class lease {
     public:
         lease(lazy_file const& of, shared_file open) noexcept : of_{&of}, open_{std::move(open)} {}
@@ -72,14 +75,15 @@ public:
         lazy_file const* of_;
         shared_file open_;
     };
-    /// Errors: no_descriptor, and those of opening.
+    /// Opens the file if it is closed. Errors: no_descriptor, and those of opening.
     [[nodiscard]] result<lease> keep_open() const {
         std::lock_guard const hold{entry_.m};
         KEEL_TRY_LET(open, open_alone());
         ++entry_.keepers;
         return lease{*this, std::move(open)};
     }
-    /// It is never closed again: somebody who does not know of this reader may take its name away. Errors: as of keep_open().
+    /// Opens the file and never closes it again. Needed where another process, which does not know of this reader, may remove the name.
+    /// Errors: as of keep_open().
     [[nodiscard]] result<void> keep_open_for_good() const {
         std::lock_guard const hold{entry_.m};
         KEEL_TRY(open_alone());
@@ -87,25 +91,26 @@ public:
         return {};
     }
 
-    /// All of `out`, or false. From the mapping; the first few reads go without: a mapping and its page faults cost as much as several. One
-    /// that has to be opened again is mapped then, so that it is not opened a third time.
+    /// Fills all of `out`; false: it could not. The first reads go through the descriptor, because a mapping and its page faults cost as
+    /// much as several reads. Later reads use the mapping. A file that was closed before is mapped as soon as it is opened again, so that
+    /// it is not opened a third time.
     [[nodiscard]] bool fetch(std::uint64_t offset, byte_span out) const {
         auto const* map = map_.load(std::memory_order_acquire);
         if (map == nullptr && reads_.fetch_add(1, std::memory_order_relaxed) >= cold_reads()) map = ready_map();
         return map != nullptr ? map->copy_out(offset, out).has_value() : fetch_from_file(offset, out);
     }
-    /// The same, from the mapping from the first read on.
+    /// The same, but the file is mapped at the first read.
     [[nodiscard]] bool fetch_mapped(std::uint64_t offset, byte_span out) const {
         auto const* map = map_.load(std::memory_order_acquire);
         if (map == nullptr && reads_.fetch_add(1, std::memory_order_relaxed) >= 0) map = ready_map();
         return map != nullptr ? map->copy_out(offset, out).has_value() : fetch_from_file(offset, out);
     }
-    /// Asks for what fetch() will copy, where that costs nothing but asking.
+    /// Prefetches the bytes that fetch() will copy, if the file is mapped already. Otherwise does nothing.
     void prefetch(std::uint64_t offset, std::size_t bytes) const noexcept {
         if constexpr (requires(typename Fs::mapping const& m) { m.prefetch(offset, bytes); })
             if (auto const* map = map_.load(std::memory_order_acquire); map != nullptr) map->prefetch(offset, bytes);
     }
-    /// Past the page cache; what lies behind the end of the file is zeros. Errors: no_descriptor, those of opening and of the read.
+    /// Reads past the page cache. Bytes behind the end of the file are zeros. Errors: no_descriptor, those of opening and of the read.
     [[nodiscard]] result<void> fetch_uncached(std::uint64_t offset, byte_span out) const {
         KEEL_TRY_LET(file, open());
         KEEL_TRY_LET(got, file->read_uncached(offset, out));
@@ -115,9 +120,9 @@ public:
 
 private:
     static constexpr std::int64_t cold_reads_max = 16;
-    static constexpr std::int64_t reads_until_retry = 4096; ///< of a mapping that was refused
+    static constexpr std::int64_t reads_until_retry = 4096; ///< reads before a refused mapping is tried again
 
-    /// How many go without a mapping.
+    /// How many reads go without a mapping.
     [[nodiscard]] std::int64_t cold_reads() const noexcept {
         return entry_.was_closed.load(std::memory_order_relaxed) ? 0 : cold_reads_max;
     }
@@ -125,7 +130,7 @@ private:
         std::lock_guard const hold{entry_.m};
         return open_alone();
     }
-    /// With the entry's mutex held.
+    /// Called with the entry's mutex held.
     [[nodiscard]] result<shared_file> open_alone() const {
         entry_.is_used.store(true, std::memory_order_relaxed);
         if (entry_.file) return std::static_pointer_cast<file_type>(entry_.file);
@@ -146,7 +151,7 @@ private:
         return file && got && *got == out.size();
     }
 
-    /// Nothing where none is to be had: then many reads go without before it is tried again.
+    /// Returns the mapping, or nullptr if the file cannot be mapped. Then many reads use the descriptor before mapping is tried again.
     [[nodiscard]] typename Fs::mapping const* ready_map() const {
         std::lock_guard const hold{entry_.m};
         if (!mapping_) make_mapping();
@@ -156,7 +161,7 @@ private:
         }
         return &*mapping_;
     }
-    /// With the entry's mutex held.
+    /// Called with the entry's mutex held.
     void make_mapping() const {
         auto const file = open_alone();
         auto const status = file ? (*file)->status() : result<io::file_status>{io::file_status{}};
@@ -166,17 +171,17 @@ private:
         mapping_.emplace(std::move(*made));
         mapping_bytes_ = status->size;
         map_.store(&*mapping_, std::memory_order_release);
-        entry_.is_used.store(false, std::memory_order_relaxed); // reads go without the descriptor
+        entry_.is_used.store(false, std::memory_order_relaxed); // from now on reads need no descriptor
     }
 
     Fs fs_;
     std::string path_;
     std::shared_ptr<open_file_list> open_files_;
     mutable open_file_list::entry entry_{};
-    mutable bool is_kept_ = false;               ///< for good; guarded by the entry's mutex
-    mutable std::atomic<std::int64_t> reads_{0}; // without a mapping; relaxed: a hint
+    mutable bool is_kept_ = false;               ///< the file stays open for good; guarded by the entry's mutex
+    mutable std::atomic<std::int64_t> reads_{0}; // reads without a mapping; relaxed: a hint
     mutable std::optional<typename Fs::mapping> mapping_{};
-    mutable std::uint64_t mapping_bytes_ = 0; ///< as it was counted
+    mutable std::uint64_t mapping_bytes_ = 0; ///< as counted against the bound on mapped bytes
     mutable std::atomic<typename Fs::mapping const*> map_{nullptr};
 };
 

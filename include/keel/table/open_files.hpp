@@ -2,16 +2,17 @@
 #ifndef KEEL_TABLE_OPEN_FILES_HPP
 #define KEEL_TABLE_OPEN_FILES_HPP
 
-// The files that a store has open to read its tables and segments: a bounded number, shared by all of them. Where one more is opened, one
-// that was not used lately is closed (the CLOCK algorithm: each use sets a bit, the search for a victim clears it). A closed file is opened
-// again by the next read that needs it.
+// The files that a store has open to read its tables and segments. All tables and segments share one bound on their number. Where one more
+// file is opened, a file that was not used lately is closed (the CLOCK algorithm: each use sets a bit, the search for a victim clears it).
+// The next read that needs a closed file opens it again.
 //
-// Mappings have a bound of their own. A mapping needs no descriptor once it is made, and is the fast way to read, so none is ever taken
-// back; files beyond the bound are read through their descriptors. The system allows a process about 65,000 mappings; and where its address
-// space is limited (ulimit -v), mapped files must leave room for the host's memory.
+// Mappings have a bound of their own. A mapping needs no descriptor once it is made, and reading through it is fast. So a mapping is never
+// taken back, and files beyond the bound are read through their descriptors. The system allows a process about 65,000 mappings. Where its
+// address space is limited (ulimit -v), mapped files must leave room for the host's memory.
 //
-// Thread rules: any number of threads. m_ guards the list, for a search of it; it is taken when a file is opened, closed or forgotten,
-// never by a read of a file that is open. Lock order: an entry's mutex, then m_; from there other entries' mutexes are only tried.
+// Thread rules: any number of threads. m_ guards the list. It is locked when a file is opened, closed or forgotten, and during the search
+// for a victim. A read of an open file never locks it. Lock order: an entry's mutex, then m_. While m_ is held, the mutexes of other
+// entries are only tried.
 
 #include <keel/types.hpp>
 
@@ -26,14 +27,15 @@
 
 namespace keel::inline v0::table {
 
-/// What one store may have.
+/// How many files and mappings one store may have at a time.
 struct open_file_limits {
     std::uint64_t files = 256;
     std::uint64_t mappings = 16384;
     std::uint64_t mapped_bytes = std::numeric_limits<std::uint64_t>::max();
 
-    /// As open_options::open_files says; 0: from `allowed`, the process's own limit of open files. `keeps_all`: files are never closed, as by
-    /// an opening that only reads. `address_space`: the process's limit of that, in bytes.
+    /// Computes the limits. `wanted`: open_options::open_files; 0: take a part of `allowed`, the process's own limit on open files.
+    /// `keeps_all`: files are never closed, as in a store that was opened read-only. `address_space`: the process's limit on its address
+    /// space, in bytes.
     [[nodiscard]] static constexpr open_file_limits of(std::uint64_t wanted, bool keeps_all, std::uint64_t allowed,
                                                        std::uint64_t address_space) noexcept {
         open_file_limits out;
@@ -47,14 +49,15 @@ struct open_file_limits {
 
 class open_file_list {
 public:
-    /// One file. Its owner forgets it before it dies.
+    /// One file. Its owner calls forget() before it destroys the entry.
     struct entry {
-        std::mutex m;                 ///< held while the file is opened; guards what follows
-        std::shared_ptr<void> file{}; ///< nothing: it is closed. Whoever has a share reads on after it was closed here
-        std::uint64_t keepers = 0;    ///< while there are any it is not closed
-        std::atomic<bool> is_used{false};    ///< since the search for a victim came by; relaxed: a hint
-        std::atomic<bool> was_closed{false}; ///< for others; relaxed: a hint
-        std::size_t place = not_listed;      ///< guarded by the list's mutex
+        std::mutex m; ///< held while the file is opened; guards `file` and `keepers`
+        /// nullptr: closed. A reader with a share reads on after the list closed the file.
+        std::shared_ptr<void> file{};
+        std::uint64_t keepers = 0;           ///< while it is not 0, the file is not closed
+        std::atomic<bool> is_used{false};    ///< used since the search for a victim last passed; relaxed: a hint
+        std::atomic<bool> was_closed{false}; ///< closed once, to make room for another file; relaxed: a hint
+        std::size_t place = not_listed;      ///< position in the list; guarded by the list's mutex
         static constexpr auto not_listed = std::numeric_limits<std::size_t>::max();
     };
 
@@ -63,13 +66,15 @@ public:
     open_file_list& operator=(open_file_list const&) = delete;
 
     [[nodiscard]] open_file_limits const& limits() const noexcept { return limits_; }
+    /// Number of open files.
     [[nodiscard]] std::uint64_t open() const {
         std::lock_guard const hold{m_};
         return listed_.size();
     }
+    /// Number of mappings.
     [[nodiscard]] std::uint64_t mapped() const noexcept { return mappings_.load(std::memory_order_relaxed); }
 
-    /// Called before a file is opened: closes others as far as there would be too many. Where all are in use there is one more for a while.
+    /// Called before a file is opened. Closes other files until one more fits. If all are in use, there is one file too many for a while.
     void make_room() noexcept {
         for (;;) {
             {
@@ -79,26 +84,27 @@ public:
             if (!close_one()) return;
         }
     }
-    /// The file is open from here on. With its mutex held, by whoever opened it. Throws std::bad_alloc; then it is not in the list.
+    /// Adds a file that is now open. The thread that opened it calls this with the entry's mutex held. Throws std::bad_alloc; the file is
+    /// not in the list then.
     void add(entry& e) {
         std::lock_guard const hold{m_};
         listed_.push_back(&e);
         e.place = listed_.size() - 1;
     }
-    /// It is used no more, nor will it be.
+    /// Takes the file off the list. Its owner does not use it again.
     void forget(entry& e) noexcept {
         std::lock_guard const hold{m_};
         if (e.place != entry::not_listed) drop(e);
     }
-    /// Closes a file that was not used lately; false: all are in use.
+    /// Closes a file that was not used lately; false: all files are in use.
     bool close_one() noexcept {
-        std::shared_ptr<void> victim; // goes behind the mutex: closing may take a while
+        std::shared_ptr<void> victim; // released after the mutex: closing may take a while
         std::lock_guard const hold{m_};
         for (auto steps = 2 * listed_.size(); steps != 0 && !victim; --steps) victim = look_at_next();
         return victim != nullptr;
     }
 
-    /// Whether a file may be mapped; then it counts as mapped until give_mapping().
+    /// Whether a file may be mapped. If so, it counts as mapped until give_mapping().
     [[nodiscard]] bool take_mapping(std::uint64_t bytes) noexcept {
         auto const before = mapped_bytes_.fetch_add(bytes, std::memory_order_relaxed);
         bool const fits = before <= limits_.mapped_bytes && bytes <= limits_.mapped_bytes - before;
@@ -112,7 +118,7 @@ public:
     }
 
 private:
-    /// What the next one had, if it can be closed. With m_ held.
+    /// Moves to the next file. Returns it if it can be closed, else nullptr. Called with m_ held.
     [[nodiscard]] std::shared_ptr<void> look_at_next() noexcept {
         if (hand_ >= listed_.size()) hand_ = 0;
         auto& e = *listed_[hand_];
@@ -134,10 +140,10 @@ private:
 
     open_file_limits limits_;
     mutable std::mutex m_;
-    std::vector<entry*> listed_{};               ///< those that are open, in no order
-    std::size_t hand_ = 0;                       ///< where the search for a victim goes on
-    std::atomic<std::uint64_t> mappings_{0};     // relaxed: bounds, which may be missed by what two threads do at once
-    std::atomic<std::uint64_t> mapped_bytes_{0}; // likewise
+    std::vector<entry*> listed_{};               ///< the open files, in no order
+    std::size_t hand_ = 0;                       ///< where the search for a victim continues
+    std::atomic<std::uint64_t> mappings_{0};     // relaxed: where two threads ask at once, both may be refused
+    std::atomic<std::uint64_t> mapped_bytes_{0}; // relaxed: likewise
 };
 
 } // namespace keel::inline v0::table

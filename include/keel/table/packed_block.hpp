@@ -2,8 +2,8 @@
 #ifndef KEEL_TABLE_PACKED_BLOCK_HPP
 #define KEEL_TABLE_PACKED_BLOCK_HPP
 
-// Blocks of records on their way to the disk and back: packed where the compression policy does so and it pays, else as they are. What
-// a packed one looks like says format/table.hpp.
+// Packs blocks of records before they are written, and unpacks them after they are read. A block is packed where the compression policy
+// does so and it pays; else it is written as it is. format/table.hpp describes packed blocks.
 
 #include <keel/format/frame.hpp>
 #include <keel/format/table.hpp>
@@ -17,21 +17,21 @@ namespace keel::inline v0::table {
 
 static_assert(compression::id_max == format::compression_id_max);
 
-/// Whether frames of this type hold records under this policy.
+/// Whether frames of this type hold records under this compression policy.
 template <compression_policy P>
 [[nodiscard]] constexpr bool holds_records(format::frame_type type) noexcept {
     return type == format::frame_type::block || (compression::unpacks_any<P>() && type == format::frame_type::packed);
 }
 
-/// The compressed bytes of a block's payload in `out`; false where it is to be written as it is.
+/// Compresses the payload of a block into `out`. False: the block is to be written as it is.
 template <compression_policy P>
 [[nodiscard]] bool pack(byte_view payload, std::vector<std::byte>& out) {
     static_assert(P::id != 0);
     return payload.size() <= format::packed_raw_bytes_max && P::compress(payload, out);
 }
 
-/// Unpacks the payload of a packed frame that verifies, of a table with this compression, into what room(bytes) gives. False where it
-/// is none of its blocks; then there is nothing of use in the room.
+/// Unpacks the payload of a packed frame that verifies. `compression`: the compression id of the table. `room(bytes)` returns the memory
+/// for the result. False: the payload is no packed block of this table; the memory then has nothing of use.
 template <compression_policy P, class Room>
 [[nodiscard]] bool unpack(byte_view payload, std::uint8_t compression, Room const& room) {
     auto const head = format::decode_packed_head(payload);

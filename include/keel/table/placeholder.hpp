@@ -2,11 +2,14 @@
 #ifndef KEEL_TABLE_PLACEHOLDER_HPP
 #define KEEL_TABLE_PLACEHOLDER_HPP
 
-// A placeholder stands for versions that cannot be read, when the table or segment they were in is merged away: a table of level 0 with
-// one block, which does not verify. So its keys have the answer that they had, an error, from every reader of the format, and that is
-// remembered as long as the manifest names it, with the bounds of the keys. Whoever finds a version at its LSN or behind it has what is
-// newer; what is older does not count (engine/merge.hpp has the rule). The manifest gives it no records (table_entry::is_placeholder), the
-// header one. It has the filter of the table that it stands for, so that it says nothing of keys that were never there.
+// A placeholder stands for versions that could not be read when their table or segment was merged away. It is a table of level 0 with one
+// block that does not verify. So every reader of the format still answers its keys with an error, as before the merge. The store remembers
+// this as long as the manifest names the placeholder, together with the bounds of its keys. A version found with the placeholder's LSN or a
+// larger one is newer than the lost versions, and is the answer. An older version does not count, because it may be stale (engine/merge.hpp
+// has the rule).
+//
+// The manifest says that a placeholder has no records (table_entry::is_placeholder); its header says one. A placeholder has the filter of
+// the table that it stands for. So keys that the table never had are not affected.
 
 #include <keel/error.hpp>
 #include <keel/format/block.hpp>
@@ -32,7 +35,7 @@
 
 namespace keel::inline v0::table {
 
-/// The largest key there can be in front of `key`, which is not empty.
+/// The largest key that can be in front of `key`. Precondition: `key` is not empty.
 [[nodiscard]] inline std::string key_before(std::string_view key) {
     std::string out{key};
     auto const last = static_cast<unsigned char>(out.back());
@@ -43,12 +46,12 @@ namespace keel::inline v0::table {
     return out;
 }
 
-/// Which keys a table may have: the lines of its filter, and how many bits a key sets in them.
+/// The filter of a table: which keys the table may have. `bits` is how many bits a key sets in its line.
 struct filter_lines {
-    std::vector<std::byte> lines{}; ///< whole blocks; none: it may have any
+    std::vector<std::byte> lines{}; ///< whole filter blocks; empty: the table may have any key
     std::uint64_t bits = format::filter_probes;
 
-    /// Of one key.
+    /// A filter that allows one key.
     [[nodiscard]] static filter_lines of(std::string_view key) {
         filter_lines out;
         out.lines.resize(format::table_filter_block_bytes);
@@ -60,8 +63,8 @@ struct filter_lines {
     }
 };
 
-/// Writes one placeholder under `path`, whatever an earlier attempt left there, and syncs it. Versions of keys in `range`, with LSNs in
-/// `range.lsns`, may be missing. Gives the entry for the manifest.
+/// Writes a placeholder at `path` and syncs it. It replaces a file that an earlier attempt left there. The placeholder says: versions of
+/// keys in `range`, with LSNs in `range.lsns`, may be missing. Returns the entry for the manifest.
 template <checksum_policy C, io::file_system Fs>
 [[nodiscard]] result<format::table_entry> write_placeholder(Fs& fs, std::string const& path, table_birth const& birth,
                                                             damaged_range const& range, filter_lines const& filter) {
@@ -109,7 +112,7 @@ template <checksum_policy C, io::file_system Fs>
     return out;
 }
 
-/// How one is told of. `file`: as findings name it.
+/// The finding that reports a placeholder. `file`: the file's name in findings.
 [[nodiscard]] inline finding finding_of_placeholder(format::table_entry const& p, std::string file) {
     return {.kind = damage::corrupt_block,
             .file = std::move(file),

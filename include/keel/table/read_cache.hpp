@@ -2,7 +2,7 @@
 #ifndef KEEL_TABLE_READ_CACHE_HPP
 #define KEEL_TABLE_READ_CACHE_HPP
 
-// What a store keeps in memory of its files, within one bound: verified blocks, and records by themselves.
+// The memory in which a store caches its files, within one bound: verified blocks, and single records.
 
 #include <keel/table/block_cache.hpp>
 #include <keel/table/row_cache.hpp>
@@ -12,8 +12,9 @@
 namespace keel::inline v0::table {
 
 struct read_cache {
-    /// `bytes_max`: of both together. `keeps_rows`: three quarters of it are for records, as point look-ups are all that fills it; walks
-    /// do not, and indexes of log segments take a tenth of what those hold.
+    /// `bytes_max`: the bound for both together, in bytes. `keeps_rows`: three quarters of it are for records, because point look-ups fill
+    /// most of the cache. A cursor caches only the block where it begins. The indexes of log segments take about a tenth of the segments'
+    /// bytes.
     explicit read_cache(std::size_t bytes_max, bool keeps_rows = true)
         : blocks{keeps_rows ? bytes_max / 4 : bytes_max}, rows{keeps_rows ? bytes_max / 4 * 3 : 0} {}
 

@@ -2,27 +2,27 @@
 #ifndef KEEL_TABLE_SILENT_MEDIUM_HPP
 #define KEEL_TABLE_SILENT_MEDIUM_HPP
 
-// How long what a medium does not give is taken for a passing trouble.
-//  - A part of a file that leads to others and cannot be read makes every look-up behind it an error that may be tried again. After a minute
-//    without an answer it counts as damaged: then all that can be found without it is served.
-//  - A merge that cannot read a table fails, and is tried again. After an hour it leaves the keys behind, as damage: a passing trouble must
-//    not cost data.
+// How long a failed read counts as a passing trouble of the medium, and not as damage.
+//  - An index or header may be unreadable. Every look-up that needs it is then an error, and the caller may try again. If the medium gives
+//    no answer for a minute, that part counts as damaged. Then the store serves all that can be found without it.
+//  - A merge fails when it cannot read a table, and is tried again. After an hour the merge leaves the unreadable keys out, as damage. The
+//    time is this long because a passing trouble must not cost data.
 
 #include <chrono>
 #include <optional>
 
 namespace keel::inline v0::table {
 
-/// One file's. Guarded by whoever has it.
+/// Counts the failed reads of one file. Not thread-safe: its owner guards it.
 class silent_medium {
 public:
-    /// Of a part that leads to others.
+    /// For an index or header: 32 tries and 60 seconds.
     silent_medium() = default;
-    /// So many tries, and so long.
+    /// After a failed read the medium gets at least `tries_least` tries and at least the time `patience`.
     silent_medium(unsigned tries_least, std::chrono::seconds patience)
         : tries_least_{tries_least}, patience_{patience} {}
 
-    /// Called each time it gave no answer: whether it may answer a later call.
+    /// Called after each failed read. Returns whether a later read may still succeed.
     [[nodiscard]] bool may_answer_later() {
         auto const now = std::chrono::steady_clock::now();
         if (!since_) since_ = now;
