@@ -2,22 +2,25 @@
 #ifndef KEEL_TABLE_MEMTABLE_INDEX_HPP
 #define KEEL_TABLE_MEMTABLE_INDEX_HPP
 
-// Records in memory, found by key and walked in order. An insertion costs one place in a hash table; order is made when somebody
-// asks for it: a walk sorts the keys that are new since the last one and merges them with what was sorted before. A key is sorted once,
-// however often it is written. So a program that only puts never pays for order, one that walks pays for each key a few times at most, and
-// a walk takes one step a key and not one a version.
+// Records in memory, found by key and visited in order. An insertion costs one slot of a hash table. Order is made only when a cursor needs
+// it: the cursor sorts the keys that were inserted since the last cursor was made, and merges them with the keys sorted before. Each key is
+// sorted once, however often it is written. So a program that only puts never pays for order. A program that scans pays a few times per key
+// at most. A cursor takes one step per key, not one per version.
 //
-// An insertion has two steps. stage() copies the record and makes sure of all memory that it will need: it may throw, and then nothing has
-// changed. publish() makes the record visible and cannot fail. So a record can be written to the log between the two, and nothing that the
-// log holds is missing here for want of memory.
+// An insertion has two steps. stage() copies the record and takes all memory that the insertion needs. It may throw, and then nothing has
+// changed. publish() makes the record visible and cannot fail. The record is written to the log between the two. So no record that the log
+// holds is missing here for want of memory.
 //
-// Thread rules: one thread stages and publishes, any number look up and walk. m_ guards the sorted pieces; walkers take it, an insertion
-// never does. A published node does not change, but for the link of a key's first version, which leads to the newest. That link, the slots,
-// the table and newest_key_ are stored with release, once the node is complete, and loaded with acquire. So whoever comes to a node by any
-// of them sees it whole, and with it all that is older of its key: these links were stored before.
-// A walk comes from a key's first version to the newest that there is when it stands on the key. That may be one which was published
-// since the walk began, and then newer than the walk's snapshot: the walk goes on to older ones. It is never older than what the snapshot
-// sees: a snapshot is an LSN that was read with acquire after all up to it was published, and a link never leads back.
+// Thread rules: one thread stages and publishes. Any number of threads look up and use cursors. m_ guards the sorted pieces. A cursor locks
+// it when it is made; an insertion never does. A published node does not change, except for the link from a key's first version to its
+// newest. That link, the slots, the table and newest_key_ are stored with release after the node is complete, and loaded with acquire. So a
+// reader that reaches a node through one of them sees the whole node. It also sees all older versions of the key, because their links were
+// stored before.
+//
+// A cursor goes from a key's first version to the version that is newest when the cursor stands on the key. That version may have been
+// published after the cursor was made, and may be newer than its snapshot. Then the cursor goes on to older versions. It never starts at a
+// version older than the one the snapshot sees: the snapshot is an LSN that was read with acquire after everything up to that LSN was
+// published, and the link never goes back to an older version.
 
 #include <keel/detail/assert.hpp>
 #include <keel/detail/prefetch.hpp>
@@ -44,12 +47,12 @@ namespace keel::inline v0::table {
 
 class memtable_index {
 public:
-    /// One version of one key; key and value lie behind it. The versions of a key form a ring: each leads to the one before it, the first
-    /// one to the newest.
+    /// One version of one key. The bytes of key and value lie directly behind the node. The versions of a key form a ring: each version
+    /// links to the one before it, and the first version links to the newest.
     struct node {
         enum class place : std::uint8_t {
-            nothing, ///< only counted while it is staged
-            first,   ///< of its key
+            nothing, ///< no record; only counted while it is staged
+            first,   ///< the first version of its key
             later,
         };
 
@@ -57,9 +60,10 @@ public:
         lsn at;
         std::atomic<node const*> ring;
         union {
-            node const* first;      ///< version of the key; of a later one
-            node const* key_before; ///< of a first one: the first version of the key that was inserted before this key
-            node* next_staged;      ///< until it is published: what is staged behind it
+            node const* first; ///< in a later version: the key's first version
+            /// In a first version: the first version of the key that was inserted before this key.
+            node const* key_before;
+            node* next_staged; ///< before it is published: the next staged node
         };
         std::uint32_t value_bytes;
         std::uint16_t key_bytes;
@@ -71,13 +75,13 @@ public:
             return {.key = key(), .value = {text() + key_bytes, value_bytes}, .at = at, .tombstone = tombstone};
         }
         [[nodiscard]] char const* text() const noexcept { return reinterpret_cast<char const*>(this + 1); }
-        /// The version of the same key before this one; nothing: there is none.
+        /// The version of the same key before this one; nullptr: there is none.
         [[nodiscard]] node const* older() const noexcept {
             return in_ring == place::first ? nullptr : ring.load(std::memory_order_relaxed);
         }
-        /// The newest version of the key that there is now. Of a first version.
+        /// The newest version of the key at this moment. Precondition: this is the key's first version.
         [[nodiscard]] node const* newest() const noexcept { return ring.load(std::memory_order_acquire); }
-        /// From this version on, the first that is not newer than `snapshot`; nothing: there is none.
+        /// The first version, from this one on to older ones, that is not newer than `snapshot`; nullptr: there is none.
         [[nodiscard]] node const* seen_from(lsn snapshot) const noexcept {
             auto const* n = this;
             while (n != nullptr && n->at > snapshot) n = n->older();
@@ -86,11 +90,11 @@ public:
     };
 
 private:
-    /// Where the newest version of one key is, and beside it sixteen bits of the key's hash, so that most slots of other keys are passed
-    /// without a look at what they lead to. Addresses have 48 bits: Linux gives out larger ones only to those who ask for them.
+    /// A pointer to the newest version of a key, with sixteen bits of the key's hash. These bits let a look-up skip most slots of other
+    /// keys without reading the nodes. Addresses have 48 bits: Linux gives out larger addresses only on request.
     class tagged {
     public:
-        tagged() = default; ///< of no key
+        tagged() = default; ///< a free slot
         tagged(node const* to, std::uint64_t hash) noexcept
             : bits_{reinterpret_cast<std::uintptr_t>(to) | hash >> address_bits << address_bits} {
             KEEL_ASSERT(reinterpret_cast<std::uintptr_t>(to) >> address_bits == 0);
@@ -106,7 +110,7 @@ private:
         std::uintptr_t bits_ = 0;
     };
 
-    /// Open addressing.
+    /// A hash table with open addressing.
     struct hash_table {
         using slot = std::atomic<tagged>;
         static_assert(slot::is_always_lock_free);
@@ -115,7 +119,7 @@ private:
         io::large_memory memory;
         std::span<slot> slots;
     };
-    /// The slot of the key: its own, or the free one it would take.
+    /// The slot of the key, or the free slot that the key would take.
     template <class Table>
     [[nodiscard]] static auto& slot_of(Table& table, std::uint64_t hash, std::string_view key) noexcept {
         auto const mask = table.slots.size() - 1;
@@ -127,11 +131,11 @@ private:
     }
 
 public:
-    /// `pages`: where large pieces of its memory come from and go to; nothing: the heap.
+    /// `pages`: the pool for large pieces of its memory; null: the heap. Throws std::bad_alloc.
     explicit memtable_index(std::shared_ptr<io::large_page_pool> pages = {}) : pages_{std::move(pages)} { grow(); }
 
-    /// Copies a record that publish() will insert, behind those that are staged already; its LSN is given then. Throws std::bad_alloc, and
-    /// nothing has changed.
+    /// Copies a record and queues it behind the records staged before. publish() inserts it and gives it its LSN. Throws std::bad_alloc;
+    /// nothing has changed then.
     void stage(std::string_view key, std::string_view value, bool tombstone) {
         while ((count_ + staged_count_ + 1) * 2 >= tables_.back()->slots.size()) grow();
         auto* const fresh = make_node(key, value, tombstone);
@@ -139,13 +143,14 @@ public:
         staged_last_ = fresh;
         ++staged_count_;
     }
-    /// Takes a place among the staged records for one that has no key: publish() passes over it.
+    /// Queues a record without a key. It takes an LSN, and publish() skips it.
     void stage_nothing() {
         stage({}, {}, false);
         staged_last_->in_ring = node::place::nothing;
     }
+    /// Number of staged records.
     [[nodiscard]] std::size_t staged() const noexcept { return staged_count_; }
-    /// Forgets what was staged after the first `count`. Their memory is given back with the index.
+    /// Discards the records staged after the first `count`. Their memory is freed with the index.
     void unstage(std::size_t count) noexcept {
         if (count >= staged_count_) return;
         auto* last = count == 0 ? nullptr : staged_first_;
@@ -154,7 +159,8 @@ public:
         staged_last_ = last;
         staged_count_ = count;
     }
-    /// Inserts the first `count` staged records under the LSNs from `first` on. LSNs of one key grow, or come again with the same record.
+    /// Inserts the first `count` staged records with the LSNs from `first` on. The LSNs of a key grow, or the same record comes again with
+    /// its LSN.
     void publish(lsn first, std::size_t count) noexcept {
         KEEL_ASSERT(count <= staged_count_);
         auto const* ahead = staged_first_;
@@ -166,22 +172,23 @@ public:
         }
     }
 
-    /// Asks for the memory that a key is looked for in first. `hash`: its filter_hash.
+    /// Prefetches the memory that a look-up of a key reads first. `hash`: the key's filter_hash.
     void prefetch(std::uint64_t hash) const noexcept {
         auto const& slots = table_.load(std::memory_order_acquire)->slots;
         keel::detail::prefetch(&slots[static_cast<std::size_t>(hash) & (slots.size() - 1)]);
     }
     [[nodiscard]] bool empty() const noexcept { return newest_key_.load(std::memory_order_acquire) == nullptr; }
 
-    /// The newest version of `key` that is not newer than `snapshot`; nothing where there is none.
+    /// The newest version of `key` that is not newer than `snapshot`; nullptr if there is none. `hash`: the key's filter_hash.
     [[nodiscard]] node const* find(std::string_view key, std::uint64_t hash, lsn snapshot) const noexcept {
         auto const& table = *table_.load(std::memory_order_acquire);
         auto const* const newest = slot_of(table, hash, key).load(std::memory_order_acquire).get();
         return newest != nullptr ? newest->seen_from(snapshot) : nullptr;
     }
 
-    /// Walks keys in either direction, over all that was inserted before it was made: of each key that has a version not newer than
-    /// `snapshot` the newest such one, or, forward only, all of them, the newest first.
+    /// Visits keys in order, in either direction. It visits all keys that were inserted before the cursor was made, if they have a version
+    /// not newer than `snapshot`. Of each key it gives the newest such version; with versions::all it gives all such versions, the newest
+    /// first, and goes forward only.
     class cursor {
     public:
         explicit cursor(memtable_index const& of, lsn snapshot = lsn_max, versions which = versions::newest_seen)
@@ -208,7 +215,7 @@ public:
             if (which_ == versions::all && (now_ = now_->older()) != nullptr) return;
             pass();
         }
-        /// On to another key.
+        /// Goes on to the next key.
         void pass() {
             ++standing_[chosen_].at;
             choose_next();
@@ -224,15 +231,15 @@ public:
     private:
         friend memtable_index;
         struct sortable {
-            std::uint64_t high; ///< the first sixteen bytes of the key: most keys differ there
+            std::uint64_t high; ///< the first sixteen bytes of the key, with `low`: most keys differ there
             std::uint64_t low;
-            node const* what; ///< the key's first version
+            node const* what; ///< the first version of the key
         };
         using piece = std::vector<sortable>;
         using piece_list = std::vector<std::shared_ptr<piece const>>;
         struct stand {
             sortable const* begin;
-            sortable const* at; ///< forward: the next one; backward: behind it
+            sortable const* at; ///< forward: the next key; backward: one behind it
             sortable const* end;
         };
 
@@ -256,7 +263,7 @@ public:
             };
             for (auto& s : standing_) s.at = std::partition_point(s.begin, s.end, less);
         }
-        /// To the next key of which something is seen. No key is in two pieces.
+        /// Goes to the next key that has a version the snapshot sees. A key is in one piece only.
         void choose_next() noexcept {
             for (stand* first = nullptr;; ++first->at, first = nullptr) {
                 for (auto& s : standing_)
@@ -282,7 +289,7 @@ public:
             }
         }
 
-        static constexpr std::ptrdiff_t ahead = 4; ///< keys whose memory is asked for before the walk is there
+        static constexpr std::ptrdiff_t ahead = 4; ///< how many keys ahead memory is prefetched
 
         std::shared_ptr<piece_list const> pieces_;
         lsn snapshot_;
@@ -299,10 +306,11 @@ private:
 
     static constexpr std::size_t first_slots = 256;
     static constexpr std::size_t small_piece =
-        64; ///< a smaller one takes new keys; a larger one joins those of its size
-    static constexpr std::size_t published_ahead = 16; ///< of a batch: slots that are asked for before they are written
+        64; ///< Smaller pieces are always merged. Larger pieces are merged with pieces of similar size.
+    /// of a batch: slots that are prefetched before they are written
+    static constexpr std::size_t published_ahead = 16;
 
-    /// Readers may stand in a smaller table meanwhile: it stays, and has all that they may see.
+    /// Makes a larger table. Readers may still use a smaller one. So the smaller one is kept; it has every key that such a reader may see.
     void grow() {
         auto bigger = std::make_unique<hash_table>(tables_.empty() ? first_slots : tables_.back()->slots.size() * 4,
                                                    pages_);
@@ -335,7 +343,7 @@ private:
         if (!value.empty()) std::memcpy(text + key.size(), value.data(), value.size());
         return n;
     }
-    /// stage() has made the table large enough.
+    /// Inserts the first staged record. stage() has made the table large enough.
     void publish_first(lsn at) noexcept {
         auto* const n = staged_first_;
         staged_first_ = n->next_staged;
@@ -344,7 +352,7 @@ private:
         n->at = at;
         auto& slot = slot_of(*tables_.back(), n->hash, n->key());
         if (auto const* const before = slot.load(std::memory_order_relaxed).get(); before != nullptr) {
-            // Nodes are this index's own, and made without const.
+            // The index owns its nodes, and they were not created const.
             auto* const first = const_cast<node*>(before->in_ring == node::place::first ? before : before->first);
             n->in_ring = node::place::later;
             n->first = first;
@@ -360,7 +368,7 @@ private:
         newest_key_.store(n, std::memory_order_release);
     }
 
-    /// All keys inserted so far, as sorted pieces, few of them.
+    /// All keys inserted so far, as a small number of sorted pieces.
     [[nodiscard]] std::shared_ptr<piece_list const> sorted() const {
         std::lock_guard const hold{m_};
         auto const* const newest = newest_key_.load(std::memory_order_acquire);
@@ -382,23 +390,24 @@ private:
         sorted_upto_ = newest;
         return pieces_;
     }
-    /// Whether a piece is merged with the one behind it: of large ones those of like size.
+    /// Whether a piece is merged with the one behind it. Large pieces are merged only with pieces of similar size.
     [[nodiscard]] static constexpr bool joins(std::size_t size, std::size_t behind) noexcept {
         return size < std::max(small_piece, 2 * behind);
     }
 
     std::shared_ptr<io::large_page_pool> pages_;
     arena memory_{pages_};
-    std::size_t count_ = 0; ///< keys
+    std::size_t count_ = 0; ///< number of keys
     node* staged_first_ = nullptr;
     node* staged_last_ = nullptr;
     std::size_t staged_count_ = 0;
-    std::vector<std::unique_ptr<hash_table>> tables_{}; ///< the last one is used
+    /// only the last one is used; readers may still be in the others
+    std::vector<std::unique_ptr<hash_table>> tables_{};
     std::atomic<hash_table const*> table_{nullptr};
-    std::atomic<node const*> newest_key_{nullptr}; ///< first version of the key inserted last
+    std::atomic<node const*> newest_key_{nullptr}; ///< first version of the key that was inserted last
     mutable std::mutex m_;
     mutable std::shared_ptr<piece_list const> pieces_{std::make_shared<piece_list const>()};
-    mutable node const* sorted_upto_ = nullptr; ///< newest_key_ as of the pieces
+    mutable node const* sorted_upto_ = nullptr; ///< newest_key_ when the pieces were made
 };
 
 } // namespace keel::inline v0::table

@@ -2,9 +2,9 @@
 #ifndef KEEL_TABLE_RECORD_FINDER_HPP
 #define KEEL_TABLE_RECORD_FINDER_HPP
 
-// Makes the index of a segment anew, in memory, where the one on the disk does not verify: blocks that do are taken as they are, the
-// places of the others are filled with records that are in none of those. Where such a record does not verify either, its place stays
-// empty, and between which keys it may lie is known from the blocks beside it.
+// Rebuilds the index of a segment in memory, when the index on the disk does not verify. Index blocks that verify are used as they are. The
+// entries of the other blocks are filled from records that no intact block leads to. If such a record does not verify either, its entry
+// stays empty. The neighbouring blocks then tell between which keys the record may lie.
 
 #include <keel/format/frame.hpp>
 #include <keel/format/index.hpp>
@@ -26,34 +26,35 @@
 
 namespace keel::inline v0::table {
 
-/// The smallest key that an index has under this prefix; `common` is what all its keys begin with.
+/// The smallest key with this index prefix. `common`: the bytes with which all keys of the index begin.
 [[nodiscard]] inline std::string first_key_of_prefix(std::string_view common, std::uint64_t prefix) {
     std::string out{common};
     for (int shift = 56; shift >= 0 && prefix << (56 - shift) != 0; shift -= 8)
         out += static_cast<char>(static_cast<unsigned char>(prefix >> shift & 0xFF));
     return out;
 }
-/// The first key behind all that have it.
+/// The first key behind all keys with this prefix; std::nullopt: there is none.
 [[nodiscard]] inline std::optional<std::string> key_after_index_prefix(std::string_view common, std::uint64_t prefix) {
     if (prefix == std::numeric_limits<std::uint64_t>::max()) return key_after_prefix(common);
     return first_key_of_prefix(common, prefix + 1);
 }
 
-/// No record is known at this place of an index that was made anew.
+/// Whether the entry is empty: no record is known for it in an index that was rebuilt.
 [[nodiscard]] constexpr bool is_unknown(format::index_entry const& e) noexcept { return e.offset == 0; }
 
-/// An index that was made anew. Its entries stand where they stood on the disk.
+/// A rebuilt index. Each entry that is known has the position that it had on the disk.
 struct found_index {
     wal::sorted_index index{};
-    std::vector<damaged_range> unknown{}; ///< where the records of empty places may lie
-    bool read_failed = false;             ///< the medium did not give all bytes: a later try may find more
+    std::vector<damaged_range> unknown{}; ///< ranges in which the records of empty entries may lie
+    bool read_failed = false;             ///< some bytes could not be read: a later try may find more
 };
 
 template <checksum_policy C, class File>
 class record_finder {
 public:
-    /// `blocks[n]`: the entries of block n of the index, none where it does not verify. `fences`: what each block begins with; empty where
-    /// that does not verify. `shared`: how many bytes all keys begin with.
+    /// `blocks[n]`: the entries of index block n; empty if it does not verify. `fences`: the prefix with which each block begins; empty if
+    /// the fences do not verify. `shared`: how many bytes all keys have in common at their beginning. `file` and `of` must outlive the
+    /// object.
     record_finder(File const& file, wal::closed_segment const& of, format::index_shape shape,
                   std::vector<std::vector<format::index_entry>> blocks, std::vector<std::uint64_t> fences,
                   std::size_t shared)
@@ -140,8 +141,8 @@ private:
         });
     }
 
-    /// Every block's entries one behind the other. Where all missing records were found, they fill the places in order; else each block
-    /// takes those that lie between its neighbours.
+    /// Puts the entries of all blocks in order. If all missing records were found, they fill the empty entries in order. Otherwise each
+    /// damaged block takes the missing records whose prefixes lie between its neighbours.
     void fill() {
         bool const all = missing_.size() == places_;
         auto next = missing_.begin();
@@ -161,23 +162,24 @@ private:
                                     .to = key_after_index_prefix(*common_, last),
                                     .lsns = lost_lsns()});
         }
-        if (next != missing_.end()) out_ = nothing(); // more than there is room for: the blocks contradict the records
+        // more records than empty entries: the blocks contradict the records
+        if (next != missing_.end()) out_ = nothing();
     }
-    /// No entry of the block has a smaller prefix.
+    /// No entry of the block has a smaller prefix than this.
     [[nodiscard]] std::uint64_t first_prefix(std::size_t block) const noexcept {
         if (block < fences_.size()) return fences_[block];
         for (auto b = block; b-- > 0;)
             if (!blocks_[b].empty()) return blocks_[b].back().prefix;
         return 0;
     }
-    /// No entry of the block has a larger one.
+    /// No entry of the block has a larger prefix than this.
     [[nodiscard]] std::uint64_t last_prefix(std::size_t block) const noexcept {
         if (block + 1 < fences_.size()) return fences_[block + 1];
         for (auto b = block + 1; b < blocks_.size(); ++b)
             if (!blocks_[b].empty()) return blocks_[b].front().prefix;
         return std::numeric_limits<std::uint64_t>::max();
     }
-    /// Where the header of one is gone, too, it may be any of the segment's.
+    /// The LSNs that the lost records may have. If the frame header of a lost record is unreadable too, this is every LSN of the segment.
     [[nodiscard]] lsn_range lost_lsns() const {
         if (missing_.size() + lost_.size() < places_ || lost_.empty()) return all_lsns();
         auto const [first, last] = std::ranges::minmax(lost_);
@@ -187,7 +189,7 @@ private:
         if (of_.counted.empty()) return {};
         return {of_.counted.front().first, of_.counted.back().last};
     }
-    /// No record can be told from another.
+    /// The result when no entry can be assigned to a record: all entries are empty.
     [[nodiscard]] found_index nothing() const {
         found_index none;
         none.index.entries.assign(static_cast<std::size_t>(shape_.entries), {});
@@ -201,11 +203,11 @@ private:
     std::vector<std::vector<format::index_entry>> blocks_;
     std::vector<std::uint64_t> fences_;
     std::size_t shared_;
-    std::vector<std::uint32_t> known_{}; ///< where the records are that blocks lead to
-    std::uint64_t places_ = 0;           ///< in blocks that do not verify
+    std::vector<std::uint32_t> known_{}; ///< offsets of the records that intact index blocks lead to
+    std::uint64_t places_ = 0;           ///< number of entries in damaged index blocks
     std::optional<std::string> common_{};
-    std::vector<record> missing_{}; ///< records that no block leads to,
-    std::vector<lsn> lost_{};       ///< and those of them that do not verify
+    std::vector<record> missing_{}; ///< records that no intact block leads to and that verify
+    std::vector<lsn> lost_{};       ///< LSNs of such records that do not verify
     bool read_failed_ = false;
     found_index out_{};
 };

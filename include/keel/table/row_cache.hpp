@@ -2,19 +2,20 @@
 #ifndef KEEL_TABLE_ROW_CACHE_HPP
 #define KEEL_TABLE_ROW_CACHE_HPP
 
-// Records that look-ups asked tables for, each by itself: a look-up that finds its key here touches a slot and the record, where one in
-// a block touches a dozen cache lines. A record is the newest version of its key in one table, whose id goes with it (its source);
-// whether anything newer is elsewhere is asked before. While there is room a block that a look-up loads is taken apart and all of it
-// kept here; from then on only what was asked for, and of that what is asked for again stays.
+// A cache of single records of tables. A look-up that finds its key here reads one slot and the record. A look-up in a block reads a dozen
+// cache lines. A cached record is the newest version of its key in one table. The id of that table is stored with the record (its source).
+// The caller has already looked for newer versions in newer places. While there is room, every record of a block that a look-up loads is
+// cached. After that only records that were looked up are cached, and only those that are looked up again stay.
 //
 // Records lie one behind the other in a ring, as 64-bit words: source | lsn | value bytes, 32 bits, key bytes, 16, tombstone | key, value.
-// A position counts words since the beginning, so it says whether the ring has come round since; one that is asked for when that is near
-// is written anew. A slot is 28 bits of the hash and the low 36 of a position; eight slots, a cache line, are where a hash may be.
+// A position counts the words written since the cache was made. So a position shows whether the ring has come round since. A record that is
+// found shortly before it is overwritten is written again. A slot holds 28 bits of the hash and the low 36 bits of a position. A hash
+// belongs to one bucket: eight slots, one cache line.
 //
-// Thread rules: any number of threads. m_ guards adding; who finds it held goes without, so nobody waits. Readers take no lock: slots
-// and words are atomic, words are written with release and read with acquire, and begin_, which says what may be overwritten, is moved
-// before the words are: a reader that has seen any word of a later record sees that in begin_, which it asks last. A table of slots that
-// was outgrown stays for who stands in it.
+// Thread rules: any number of threads. m_ guards adding. A thread that finds it locked does not add its record, so no look-up waits.
+// Readers take no lock. Slots and words are atomic; words are written with release and read with acquire. begin_ says what may be
+// overwritten. It is moved before the words are written. So a reader that has read any word of a later record also sees the new begin_, and
+// therefore it checks begin_ last. A slot table that became too small is kept, because readers may still use it.
 
 #include <keel/detail/prefetch.hpp>
 #include <keel/io/large_memory.hpp>
@@ -37,12 +38,12 @@ namespace keel::inline v0::table {
 
 class row_cache {
 public:
-    /// Key and value of a record that is kept here have so many bytes at most: of larger ones a block holds few.
+    /// The most bytes that key and value of a cached record may have together. A block holds only a few records that are larger.
     static constexpr std::size_t row_bytes_max = 512;
-    /// Where a look-up gets a record copied to.
+    /// A look-up copies the record that it finds into this buffer.
     using row_buffer = std::array<std::uint64_t, row_bytes_max / sizeof(std::uint64_t)>;
 
-    /// Takes about so many bytes at most, and none before they are needed. Less than 64 KiB: nothing is kept.
+    /// Uses about `bytes_max` bytes at most, and takes memory only when it is needed. Less than 64 KiB: nothing is cached.
     explicit row_cache(std::size_t bytes_max) {
         auto const ring = bytes_max - bytes_max / 8; // the rest is for slots
         if (bytes_max < chunks_min * chunk_bytes_min) return;
@@ -52,23 +53,24 @@ public:
         chunks_ = std::vector<std::atomic<word*>>(ring / bytes);
     }
 
-    /// Whether it keeps anything at all.
+    /// Whether it caches anything at all.
     [[nodiscard]] bool enabled() const noexcept { return !chunks_.empty(); }
-    /// Whether to add what a look-up found. Not what the first few do: who looks up little pays for nothing.
+    /// Whether to add the record that a look-up found. The first few records are not added, so a program with few look-ups does not pay for
+    /// a cache.
     [[nodiscard]] bool wants() noexcept {
         return enabled() && (offers_.load(std::memory_order_relaxed) >= offers_passed ||
                              offers_.fetch_add(1, std::memory_order_relaxed) >= offers_passed);
     }
-    /// Whether to add all that is in a block of so many bytes: it has room then without giving up others.
+    /// Whether to add all records of a block of `bytes` bytes: there is room for them, and no other record has to go.
     [[nodiscard]] bool wants_block(std::size_t bytes) noexcept {
         return wants() && head_.load(std::memory_order_relaxed) + bytes / 4 <= capacity();
     }
 
-    /// Asks for the memory that find() looks at first.
+    /// Prefetches the memory that find() reads first.
     void prefetch(std::uint64_t hash) const noexcept {
         if (auto const* in = slots_.load(std::memory_order_acquire)) keel::detail::prefetch(&in->bucket(hash));
     }
-    /// Asks for the record itself, if there is one.
+    /// Prefetches the record itself, if it is cached.
     void prefetch_row(std::uint64_t hash) const noexcept {
         auto const* in = slots_.load(std::memory_order_acquire);
         if (in == nullptr) return;
@@ -79,7 +81,8 @@ public:
             if (at != nullptr) keel::detail::prefetch(at, row_ahead);
         }
     }
-    /// The newest version of `key` in `source`, if it is here and not newer than `snapshot`. The views of `into` point into `text`.
+    /// Finds the newest version of `key` in `source`, if it is cached and not newer than `snapshot`. False: it is not. The record is copied
+    /// into `text`, and the views of `into` point there.
     [[nodiscard]] bool find(std::uint64_t source, std::uint64_t hash, std::string_view key, lsn snapshot,
                             row_buffer& text, version& into) {
         auto const* in = slots_.load(std::memory_order_acquire);
@@ -102,11 +105,12 @@ public:
         return false;
     }
 
-    /// Adds records; nothing where somebody else does so just now.
+    /// Adds records. Adds nothing while another thread is adding.
     class adder {
     public:
         explicit adder(row_cache& to) : to_{&to}, hold_{to.m_, std::try_to_lock} {}
-        /// The newest version of its key in `source`. False: it was there.
+        /// Adds `v`, which is the newest version of its key in `source`. False: it was cached already, is too large, or another thread is
+        /// adding.
         bool add(std::uint64_t source, std::uint64_t hash, version const& v) {
             return hold_ && to_->enabled() && fits(v) && to_->put(source, hash, v);
         }
@@ -118,7 +122,7 @@ public:
     bool add(std::uint64_t source, std::uint64_t hash, version const& v) { return adder{*this}.add(source, hash, v); }
     [[nodiscard]] static bool fits(version const& v) noexcept { return v.key.size() + v.value.size() <= row_bytes_max; }
 
-    /// Of memory that it has taken.
+    /// Bytes of the memory that the cache has taken.
     [[nodiscard]] std::size_t bytes() const {
         std::lock_guard const hold{m_};
         auto all = held_.size() * (sizeof(word) << chunk_shift_);
@@ -131,7 +135,8 @@ private:
     static constexpr std::size_t chunks_min = 4;
     static constexpr std::size_t chunk_bytes_min = 16 * KiB;
     static constexpr std::uint32_t offers_passed = 16;
-    static constexpr std::size_t row_ahead = 192; // processors see by themselves how a copy goes on
+    // enough: the processor prefetches the rest of a sequential copy by itself
+    static constexpr std::size_t row_ahead = 192;
     static constexpr unsigned position_bits = 36;
     static constexpr word position_mask = (word{1} << position_bits) - 1;
     static constexpr std::size_t head_words = 3;
@@ -150,7 +155,8 @@ private:
         std::array<std::atomic<word>, 8> slots{};
     };
     static_assert(std::atomic<word>::is_always_lock_free && sizeof(bucket_type) == keel::detail::cache_line_bytes);
-    /// A power of two of buckets, found by bits of the hash that the slots hold: so it grows without a look at the records.
+    /// A hash table with a power of two of buckets. The bits of the hash that select the bucket are also in the slots. So the table grows
+    /// without reading the records.
     struct slot_table {
         explicit slot_table(std::size_t size)
             : memory{io::allocate_large((size + 1) * sizeof(bucket_type), {})}, mask{size - 1} {
@@ -174,12 +180,12 @@ private:
     [[nodiscard]] std::uint64_t capacity() const noexcept {
         return static_cast<std::uint64_t>(chunks_.size()) << chunk_shift_;
     }
-    /// The last one at or in front of the head that ends in these bits.
+    /// The last position at or in front of the head whose low bits are those of the slot.
     [[nodiscard]] std::uint64_t position_of(word slot) const noexcept {
         auto const head = head_.load(std::memory_order_acquire);
         return head - ((head - slot) & position_mask);
     }
-    /// Nothing where no memory was taken yet.
+    /// nullptr: no memory was taken yet.
     [[nodiscard]] word* address(std::uint64_t at) const noexcept {
         auto* const chunk =
             chunks_[static_cast<std::size_t>(at >> chunk_shift_) % chunks_.size()].load(std::memory_order_acquire);
@@ -191,7 +197,7 @@ private:
     [[nodiscard]] static word read(word* at) noexcept { return std::atomic_ref{*at}.load(std::memory_order_acquire); }
     static void write(word* at, word what) noexcept { std::atomic_ref{*at}.store(what, std::memory_order_release); }
 
-    /// False: no such record is there, or not any more.
+    /// Copies a record and its head. False: the record there is another one, or it was overwritten.
     [[nodiscard]] bool copy(std::uint64_t at, std::uint64_t source, std::string_view key, row_head& head,
                             row_buffer& text) const noexcept {
         if (at < begin_.load(std::memory_order_acquire)) return false;
@@ -207,10 +213,11 @@ private:
         if (at + head_words + words > chunk_end(at)) return false;
         from += head_words;
         for (std::size_t i = 0; i < words; ++i) text[i] = read(from + i);
-        if (at < begin_.load(std::memory_order_relaxed)) return false; // last: it may have been overwritten meanwhile
+        // checked last: the record may have been overwritten during the copy
+        if (at < begin_.load(std::memory_order_relaxed)) return false;
         return key.empty() || std::memcmp(text.data(), key.data(), key.size()) == 0;
     }
-    /// In the last quarter in front of what goes next.
+    /// Whether the record is in the quarter of the ring that is overwritten next.
     [[nodiscard]] bool is_old(std::uint64_t at) const noexcept {
         return head_.load(std::memory_order_relaxed) - at > capacity() / 4 * 3;
     }
@@ -232,7 +239,7 @@ private:
                 slot = &s;
                 break;
             }
-            auto const age = seen == 0 ? 0 : at + 1; // a free one is older than any
+            auto const age = seen == 0 ? 0 : at + 1; // a free slot counts as the oldest
             if (age >= oldest) continue;
             oldest = age;
             slot = &s;
@@ -247,7 +254,7 @@ private:
         return from != nullptr && from[0] == source && static_cast<std::uint16_t>(from[2] >> 32) == key.size() &&
                std::memcmp(from + head_words, key.data(), key.size()) == 0;
     }
-    /// Where it stands now.
+    /// Writes the record at the head of the ring. Returns its position.
     std::uint64_t append(std::uint64_t source, version const& v) {
         row_head const head{
             .at = v.at, .value_bytes = v.value.size(), .key_bytes = v.key.size(), .tombstone = v.tombstone};
@@ -257,14 +264,14 @@ private:
         if (at == chunk_end(at - 1)) enter_chunk(at);
         if (at + words > capacity())
             begin_.store(std::max(begin_.load(std::memory_order_relaxed), at + words - capacity()),
-                         std::memory_order_relaxed); // the words below carry it: each is a release
+                         std::memory_order_relaxed); // published by the words below: each is stored with release
         auto* const to = address(at);
         write(to, source);
         write(to + 1, v.at.value);
         write(to + 2,
               head.value_bytes | static_cast<word>(head.key_bytes) << 32 | static_cast<word>(head.tombstone) << 48);
         row_buffer text;
-        text[head.text_words() == 0 ? 0 : head.text_words() - 1] = 0; // what the last word has behind the end
+        text[head.text_words() == 0 ? 0 : head.text_words() - 1] = 0; // the unused bytes of the last word
         auto* const begin = reinterpret_cast<char*>(text.data());
         if (!v.key.empty()) std::memcpy(begin, v.key.data(), v.key.size());
         if (!v.value.empty()) std::memcpy(begin + v.key.size(), v.value.data(), v.value.size());
@@ -272,19 +279,20 @@ private:
         head_.store(at + words, std::memory_order_release);
         return at;
     }
-    /// Memory for it, once; at the ring's beginning the count of what a turn takes begins anew.
+    /// Called when the head enters a chunk. Allocates the chunk the first time. At the begin of the ring it restarts the count of added
+    /// records.
     void enter_chunk(std::uint64_t at) {
         auto const chunk = at >> chunk_shift_;
         auto const i = static_cast<std::size_t>(chunk % chunks_.size());
         if (i == 0) added_in_turn_ = 0;
         if (chunks_[i].load(std::memory_order_relaxed) == nullptr) {
             auto const bytes = sizeof(word) << chunk_shift_;
-            // The first one is taken page by page: few look-ups need no more.
+            // The first chunk is ordinary memory, which is taken page by page. A few look-ups need no more.
             held_.push_back(i == 0 ? io::large_memory{static_cast<std::byte*>(::operator new(bytes)), {}}
                                    : io::allocate_large(bytes, {}));
             chunks_[i].store(reinterpret_cast<word*>(held_.back().get()), std::memory_order_release);
         }
-        // Slots know a position's low bits only: those that are not valid go before they could be taken for later ones.
+        // Slots have only the low bits of a position. Clear slots of overwritten records before their bits could match a later position.
         if (at >> (position_bits - 1) != swept_) {
             swept_ = at >> (position_bits - 1);
             forget_invalid();
@@ -320,16 +328,17 @@ private:
 
     unsigned chunk_shift_ = 0;
     std::size_t buckets_max_ = 0;
-    std::vector<std::atomic<word*>> chunks_{}; ///< memory of the ring, as far as it was reached once
+    std::vector<std::atomic<word*>> chunks_{}; ///< memory of the ring; null: not reached yet
     std::atomic<slot_table*> slots_{nullptr};
-    std::atomic<std::uint64_t> begin_{0}; ///< records in front of it are not there any more
-    std::atomic<std::uint64_t> head_{0};  ///< where the next one goes
+    std::atomic<std::uint64_t> begin_{0}; ///< records in front of it are overwritten
+    std::atomic<std::uint64_t> head_{0};  ///< where the next record is written
     std::atomic<std::uint32_t> offers_{0};
     mutable std::mutex m_;
-    std::uint64_t added_in_turn_ = 0; ///< records since the ring began anew
+    std::uint64_t added_in_turn_ = 0; ///< records added since the head was last at the begin of the ring
     std::uint64_t swept_ = 0;
     std::vector<io::large_memory> held_{};
-    std::vector<std::unique_ptr<slot_table>> tables_{}; ///< the last one is used
+    /// only the last one is used; readers may still be in the others
+    std::vector<std::unique_ptr<slot_table>> tables_{};
 };
 
 } // namespace keel::inline v0::table

@@ -2,9 +2,9 @@
 #ifndef KEEL_TABLE_SSTABLE_BUILDER_HPP
 #define KEEL_TABLE_SSTABLE_BUILDER_HPP
 
-// Writes one table (format/table.hpp) from versions that come in order. Nothing refers to the file until its manifest edit is durable,
-// and the edit is not made before finish() returned: the bytes are on the disk by then; the name is once its folder is synced.
-// Memory: one block (two where they are packed), what waits to be written, eight bytes for each key and one index entry for each block.
+// Writes one table (format/table.hpp) from versions that come in order. Nothing refers to the file until its manifest edit is durable. The
+// edit is made only after finish() has returned. At that time the bytes are on the disk; the name is durable after the folder is synced.
+// Memory: one block (two if blocks are packed), a buffer of unwritten bytes, eight bytes for each key, and one index entry for each block.
 
 #include <keel/error.hpp>
 #include <keel/format/block.hpp>
@@ -26,7 +26,7 @@
 
 namespace keel::inline v0::table {
 
-/// What a table is called and belongs to.
+/// The identity of a new table, for its header.
 struct table_birth {
     format::store_id store{};
     format::table_id id{};
@@ -41,14 +41,14 @@ class sstable_builder {
 public:
     static constexpr std::size_t block_bytes = 4 * KiB;
 
-    /// Makes the file anew, whatever an earlier attempt left under the name.
+    /// Creates the file. It replaces a file that an earlier attempt left under the name.
     [[nodiscard]] static result<sstable_builder> create(Fs& fs, std::string const& path, table_birth const& birth) {
         if (auto gone = fs.remove(path); !gone && gone.error().code != errc::not_found) return failure(gone.error());
         KEEL_TRY_LET(file, fs.open(path, io::access::read_write, io::creation::must_not_exist));
         return sstable_builder{std::move(file), birth};
     }
 
-    /// Versions come by key, and of one key the newest first.
+    /// Adds a version. Versions must come in key order, and the newest version of a key first.
     [[nodiscard]] result<void> add(version const& v) {
         bool const fresh = header_.records == 0 || v.key != block_.last_key();
         if (header_.records == 0) smallest_.assign(v.key);
@@ -63,13 +63,14 @@ public:
         return end_block();
     }
 
+    /// Number of versions added.
     [[nodiscard]] std::uint64_t records() const noexcept { return header_.records; }
-    /// Bytes of the file, were it finished now, without filter and index.
+    /// Size of the file so far, without filter and index.
     [[nodiscard]] std::uint64_t bytes() const noexcept { return at_ + block_.size(); }
-    /// The key added last.
+    /// The key that was added last.
     [[nodiscard]] std::string const& last_key() const noexcept { return block_.last_key(); }
 
-    /// Filter, index and headers; then a sync. The entry for the manifest, at level 1.
+    /// Writes filter, index and headers, then syncs the file. Returns the entry for the manifest, at level 1.
     [[nodiscard]] result<format::table_entry> finish() {
         if (!block_.empty()) KEEL_TRY(end_block());
         header_.blocks_end = at_;
@@ -160,7 +161,7 @@ private:
         return {};
     }
 
-    /// The payload may come in two parts.
+    /// Writes a frame. `rest` is a second part of the payload.
     result<format::block_place> write_frame(format::frame_type type, byte_view payload, byte_view rest = {}) {
         auto const payload_bytes = payload.size() + rest.size();
         auto const bytes = format::frame_bytes(payload_bytes);
@@ -197,11 +198,11 @@ private:
     std::vector<std::pair<std::string, format::block_place>> index_{};
     std::vector<std::uint64_t> hashes_{};
     std::vector<std::byte> waiting_{};
-    std::vector<std::byte> packed_{};                    ///< a block's compressed bytes
-    std::uint8_t compression_ = 0;                       ///< of the packed blocks, once there is one
-    std::uint64_t at_ = format::table_frames_begin;      ///< of the next frame
-    std::uint64_t written_ = format::table_frames_begin; ///< of what waits
-    std::uint64_t handed_over_ = 0;                      ///< the disk was asked to take what is before it
+    std::vector<std::byte> packed_{};                    ///< the compressed bytes of a block
+    std::uint8_t compression_ = 0;                       ///< compression id of the packed blocks; 0: no block is packed
+    std::uint64_t at_ = format::table_frames_begin;      ///< offset of the next frame
+    std::uint64_t written_ = format::table_frames_begin; ///< offset of waiting_ in the file
+    std::uint64_t handed_over_ = 0;                      ///< bytes in front of it were handed to the disk (write_back)
 };
 
 } // namespace keel::inline v0::table
