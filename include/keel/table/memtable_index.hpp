@@ -305,9 +305,9 @@ private:
     using piece_list = cursor::piece_list;
 
     static constexpr std::size_t first_slots = 256;
-    static constexpr std::size_t small_piece =
-        64; ///< Smaller pieces are always merged. Larger pieces are merged with pieces of similar size.
-    /// of a batch: slots that are prefetched before they are written
+    /// Smaller pieces are always merged. Larger pieces are merged with pieces of similar size.
+    static constexpr std::size_t small_piece = 64;
+    /// Of a batch: slots that are prefetched before they are written.
     static constexpr std::size_t published_ahead = 16;
 
     /// Makes a larger table. Readers may still use a smaller one. So the smaller one is kept; it has every key that such a reader may see.
@@ -401,7 +401,7 @@ private:
     node* staged_first_ = nullptr;
     node* staged_last_ = nullptr;
     std::size_t staged_count_ = 0;
-    /// only the last one is used; readers may still be in the others
+    /// Only the last one is used; readers may still be in the others.
     std::vector<std::unique_ptr<hash_table>> tables_{};
     std::atomic<hash_table const*> table_{nullptr};
     std::atomic<node const*> newest_key_{nullptr}; ///< first version of the key that was inserted last

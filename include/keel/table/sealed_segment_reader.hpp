@@ -2,18 +2,20 @@
 #ifndef KEEL_TABLE_SEALED_SEGMENT_READER_HPP
 #define KEEL_TABLE_SEALED_SEGMENT_READER_HPP
 
-// A segment of the log that takes no more records, served where it lies: its sorted index says where a key's versions are, and each
-// record is verified on every read. The index is on the disk (a sealed segment) or was made by a scan (what a crash left); where one
-// on the disk turns out to be damaged, it is made anew in memory by reading the records (table/record_finder.hpp).
+// A segment of the log that takes no more records, read where it lies. Its sorted index tells where the versions of a key are. Each record
+// is verified on every read. The index is on the disk (a sealed segment), or a scan made it (a segment that a crash left). If an index on
+// the disk is damaged, it is rebuilt in memory from the records (table/record_finder.hpp). A record counts if its LSN is in
+// closed_segment::counted.
 //
-// A record that does not verify is an error for its own key. Which one that is, the index tells as far as the eight bytes go that it has
-// of each key, and the records beside it; where it can be told, no other key is concerned.
+// A record that does not verify is an error for its own key. The index has eight bytes of each key. These bytes and the neighbouring
+// records tell which key the record may have. Keys that it cannot have are not affected.
 //
-// Nothing is opened, mapped or read before the first look-up, and then only what that needs: a filter block that says no, or an index
-// block and a record; so mounting costs nothing, and a cold look-up little.
+// Nothing is opened, mapped or read before the first look-up. A look-up then reads only what it needs: a filter block that denies the key,
+// or an index block and a record. So mounting costs nothing, and a cold look-up costs little.
 //
-// Thread rules: any number of threads. m_ guards the making of an index and of the filter, and is held during that I/O, by readers
-// only. index_ready_, heap_, filter_ and its slots (release) publish what was made under it (acquire). Cursors are one thread's.
+// Thread rules: any number of threads. m_ guards the making of the index and of the filter. It is held during that I/O, by readers only.
+// index_ready_, heap_, filter_ and the filter's slots publish what was made: they are stored with release and loaded with acquire. A cursor
+// belongs to one thread.
 
 #include <keel/detail/prefetch.hpp>
 #include <keel/error.hpp>
@@ -48,13 +50,13 @@ class sealed_segment_reader {
 public:
     using file_type = typename Fs::file;
 
-    /// `of.index` says where the index on the disk is; where there is none, `scanned` is it.
+    /// `of.index` tells where the index on the disk is. If there is none, `scanned` is the index.
     sealed_segment_reader(Fs fs, wal::closed_segment of, std::shared_ptr<wal::sorted_index const> scanned,
                           std::shared_ptr<read_cache> cache, std::shared_ptr<damage_listener const> listener,
                           std::shared_ptr<open_file_list> open_files = std::make_shared<open_file_list>())
         : sealed_segment_reader{std::make_shared<lazy_file<Fs> const>(std::move(fs), of.path, std::move(open_files)),
                                 std::move(of), std::move(scanned), std::move(cache), std::move(listener)} {}
-    /// The same file as another run reads.
+    /// Reads a file that another reader has open.
     sealed_segment_reader(std::shared_ptr<lazy_file<Fs> const> file, wal::closed_segment of,
                           std::shared_ptr<wal::sorted_index const> scanned, std::shared_ptr<read_cache> cache,
                           std::shared_ptr<damage_listener const> listener)
@@ -65,15 +67,15 @@ public:
     }
 
     [[nodiscard]] wal::closed_segment const& source() const noexcept { return of_; }
-    /// Held by every run that reads this file: as long as somebody else holds it the file is needed.
+    /// Every reader of this file holds a share of this object. As long as another share exists, the file is needed.
     [[nodiscard]] std::shared_ptr<void const> file() const noexcept { return file_; }
-    /// The file, open as long as that object lives. Errors: no_descriptor, those of opening.
+    /// Keeps the file open as long as the returned object lives. Errors: no_descriptor, those of opening.
     [[nodiscard]] auto keep_open() const { return file_->keep_open(); }
-    /// It stays open, and so readable when somebody removes it, as long as the run lives. Errors: likewise.
+    /// Keeps the file open, and so readable after it was removed, as long as the reader lives. Errors: as of keep_open().
     [[nodiscard]] result<void> keep_open_for_good() const { return file_->keep_open_for_good(); }
-    /// Whether it still stands under its name. Errors: not_found.
+    /// Whether the file still has its name. Errors: not_found.
     [[nodiscard]] result<void> named() const { return file_->named(); }
-    /// The same without the records behind `last`.
+    /// A reader of the same file in which records with LSNs above `last` do not count.
     [[nodiscard]] std::shared_ptr<sealed_segment_reader const> up_to(lsn last) const {
         auto less = of_;
         for (auto& r : less.counted) r.last = std::min(r.last, last);
@@ -83,12 +85,12 @@ public:
         out->unknown_ = unknown_;
         return out;
     }
-    /// The largest LSN that counts.
+    /// The largest LSN that counts; 0: no record counts.
     [[nodiscard]] lsn newest() const noexcept { return of_.counted.empty() ? lsn{} : of_.counted.back().last; }
 
-    /// The newest version of `key` that counts, is newer than `than` and not newer than `snapshot`; false where there is none. `hash` is
-    /// the key's filter_hash. Errors: corruption, with file and offset; the machine's. `error::at`: nothing that could not be read is
-    /// newer.
+    /// Finds the newest version of `key` that counts, is newer than `than` and not newer than `snapshot`. False: there is none. `hash`: the
+    /// key's filter_hash. Errors: corruption, with file and offset; those of the file system. `error::at` is the largest LSN that an
+    /// unreadable version of the key may have.
     [[nodiscard]] result<bool> find(std::string_view key, std::uint64_t hash, lsn snapshot, read_version& into,
                                     lsn than = {}) const {
         lookup one{*this, key, snapshot};
@@ -96,7 +98,7 @@ public:
     }
     /// Whether a key may have a version here: the filter does not deny it. `hash`: the key's filter_hash.
     [[nodiscard]] bool may_hold(std::uint64_t hash) const { return !of_.filter || filter_allows(hash); }
-    /// Asks for the memory that the filter's answer is in, ahead of find().
+    /// Prefetches the filter line that find() reads.
     void prefetch(std::uint64_t hash) const noexcept {
         auto const* filter = filter_.load(std::memory_order_acquire);
         if (filter == nullptr) return;
@@ -105,7 +107,8 @@ public:
         if (block != nullptr) keel::detail::prefetch(block + line.offset);
     }
 
-    /// About how many bytes of the segment belong to keys from `from` on and in front of `to`; no bound: to the end. Reads the index only.
+    /// About how many bytes of the segment belong to keys from `from` on and in front of `to`. std::nullopt: no bound on that side. Reads
+    /// the index only.
     [[nodiscard]] result<std::uint64_t> bytes_between(std::optional<std::string> const& from,
                                                       std::optional<std::string> const& to) const {
         index_reader at{*this};
@@ -124,9 +127,9 @@ public:
     }
 
 private:
-    static constexpr std::size_t first_look_bytes = 256; // most records are shorter: one copy brings all of it
+    static constexpr std::size_t first_look_bytes = 256; // most records are shorter: one copy gets the whole record
 
-    /// Looks entries up; holds the block it read last.
+    /// Reads entries of the index. It keeps the block that it read last.
     class index_reader {
     public:
         explicit index_reader(sealed_segment_reader const& run) noexcept : run_{&run} {}
@@ -141,15 +144,15 @@ private:
             return entry_at(i);
         }
 
-        /// The entry, if it is at hand without loading anything.
+        /// The entry, if it is loaded already; else std::nullopt.
         [[nodiscard]] std::optional<format::index_entry> at_hand(std::uint64_t i) const noexcept {
             if (i - begin_ >= held_) return std::nullopt;
             return entry_at(i);
         }
-        /// The first entry that is at hand.
+        /// The first entry that is loaded.
         [[nodiscard]] std::uint64_t first_at_hand() const noexcept { return begin_; }
 
-        /// Which keys the record of entry `i` may have, which cannot be read because of `why`.
+        /// The keys and the LSN that the record of entry `i` may have. The record cannot be read; `why` is the reason.
         [[nodiscard]] damaged_range range_of(std::uint64_t i, error why) {
             auto const e = entry(i);
             if (!e) return {.lsns = run_->all_lsns(), .why = std::move(why)};
@@ -164,7 +167,7 @@ private:
                 out.is_batch = head->begins() && head->ends();
             }
             if (out.key_bytes && *out.key_bytes >= out.from->size() && *out.key_bytes <= shared.size() + 8) {
-                out.from->resize(*out.key_bytes, '\0'); // all of the key is known
+                out.from->resize(*out.key_bytes, '\0'); // the whole key is known
                 out.to = key_after(*out.from);
             } else {
                 narrow(out, i, e->prefix);
@@ -172,7 +175,7 @@ private:
             return out;
         }
 
-        /// Asks for what equal_prefixes() looks at first. Does nothing where the index is not ready.
+        /// Prefetches the part of the block cache that equal_prefixes() reads first. Does nothing if the index is not ready.
         void ask_for_block(std::string_view key) const noexcept {
             if (auto const at = block_of(key)) run_->cache_->blocks.prefetch(run_->name_at(run_->block_offset(*at)));
         }
@@ -181,7 +184,7 @@ private:
                 run_->cache_->blocks.prefetch_block(run_->name_at(run_->block_offset(*at)));
         }
 
-        /// Entries that have the prefix of a key: [first, last). Where there are none, both are where they would stand.
+        /// The entries [first, last) that have the prefix of a key. If there are none, both are the position where the entries would be.
         struct index_range {
             std::uint64_t first;
             std::uint64_t last;
@@ -197,9 +200,10 @@ private:
             KEEL_TRY_LET(last, end_of_prefix(first, prefix));
             return index_range{first, last};
         }
-        /// Where entries go that cannot be read, if they may be in front of what is looked for and may be behind it.
+        /// On which side of the searched position an unreadable entry counts, if it may be on either side.
         enum class unread : std::uint8_t { behind, in_front };
-        /// The first entry of the index_range that is not in front of (key, at): what the prefix does not tell apart, the records do.
+        /// The first entry of the range that is not in front of (key, at). Entries with equal prefixes are compared by reading their
+        /// records.
         result<std::uint64_t> lower_bound(index_range alike, std::string_view key, lsn at, read_version& scratch,
                                           unread go = unread::behind) {
             auto low = alike.first;
@@ -217,8 +221,9 @@ private:
             return low;
         }
 
-        /// Behind the versions of `key`, which entry `i` is one of. Reads a few records, however many there are: two that have the key have
-        /// only versions of it between them. Where one of these few does not count or cannot be read, it may give a place too early.
+        /// The position behind the versions of `key`. Precondition: entry `i` is one of them. It reads only a few records, because all
+        /// entries between two versions of a key are versions of that key. If one of the records that it reads does not count or cannot be
+        /// read, the result may be too small.
         result<std::uint64_t> end_of_key(std::uint64_t i, std::string_view key, read_version& scratch) {
             KEEL_TRY_LET(e, entry(i));
             KEEL_TRY_LET(end, end_of_prefix(i + 1, e.prefix));
@@ -227,7 +232,7 @@ private:
             if (all) return end;
             return end_of_alike(i + 1, end - 1, [&](std::uint64_t at) { return has_key(at, key, scratch); });
         }
-        /// Likewise the first version of `key`, which entry `i` is one of.
+        /// Likewise the position of the first version of `key`. The result may be too large for the same reason.
         result<std::uint64_t> begin_of_key(std::uint64_t i, std::string_view key, read_version& scratch) {
             KEEL_TRY_LET(e, entry(i));
             KEEL_TRY_LET(begin, begin_of_prefix(i, e.prefix));
@@ -238,7 +243,8 @@ private:
                 n, end_of_alike(0, i - begin - 1, [&](std::uint64_t at) { return has_key(i - 1 - at, key, scratch); }));
             return i - n;
         }
-        /// The first of the versions of one key in [first, last) that is not newer than `snapshot`, or an empty place in front of it.
+        /// The entries [first, last) are versions of one key. Returns the first one that is not newer than `snapshot`, or an empty entry in
+        /// front of it.
         result<std::uint64_t> first_not_newer(std::uint64_t first, std::uint64_t last, lsn snapshot) {
             return end_of_alike(first, last, [&](std::uint64_t i) -> result<bool> {
                 KEEL_TRY_LET(e, entry(i));
@@ -247,8 +253,8 @@ private:
         }
 
     private:
-        /// The block of the index that a key's entries begin in, or that they would stand in; nothing where there is none on the disk, or
-        /// the key is not among those that the fences speak of.
+        /// The index block in which the key's entries begin or would begin. std::nullopt: the index is not ready or is in memory, or the
+        /// fences do not cover the key.
         [[nodiscard]] std::optional<std::uint64_t> block_of(std::string_view key) const noexcept {
             auto const& run = *run_;
             if (!run.index_ready_.load(std::memory_order_acquire) || !run.goes_by_fences()) return std::nullopt;
@@ -256,7 +262,8 @@ private:
             auto const behind = run.fences_before(format::key_prefix(key, run.common_.size()));
             return behind != 0 ? std::optional{behind - 1} : std::nullopt;
         }
-        /// What entries beside it say that have the same prefix and can be read. Entries stand by key, and of one key the newest first.
+        /// Narrows the range by neighbouring records that have the same prefix and can be read. Entries are sorted by key, and the versions
+        /// of a key with the newest first.
         void narrow(damaged_range& range, std::uint64_t i, std::uint64_t prefix) {
             constexpr std::uint64_t most = 16;
             read_version beside;
@@ -282,7 +289,7 @@ private:
         }
         result<std::uint64_t> lower_bound_of_readable(index_range alike, std::string_view key, lsn at,
                                                       read_version& scratch, unread go) {
-            auto low = alike.first; // behind the last one that is known to be in front
+            auto low = alike.first; // behind the last entry that is known to be in front
             for (auto i = alike.first; i < alike.last; ++i) {
                 KEEL_TRY_LET(e, entry(i));
                 if (is_unknown(e)) continue;
@@ -295,7 +302,7 @@ private:
             }
             return go == unread::behind ? low : alike.last;
         }
-        /// Fences narrow it down to one block.
+        /// The fences narrow the search down to one block.
         result<std::uint64_t> lower_bound_of_prefix(std::uint64_t prefix) {
             std::uint64_t low = 0;
             auto high = run_->shape_.entries;
@@ -314,11 +321,11 @@ private:
             }
             return low;
         }
-        /// The end of those in [from, to) that `alike(i)`, a result, says yes to, and which come first: in steps that double, because most
-        /// often there are few.
+        /// `alike(i)` gives a result<bool>: true for the first entries of [from, to), false for the others. Returns the first position with
+        /// false. The search begins with steps that double, because most often few entries are alike.
         template <class Alike>
         static result<std::uint64_t> end_of_alike(std::uint64_t from, std::uint64_t to, Alike const& alike) {
-            auto low = from; // all in front of it are
+            auto low = from; // alike() is true for all entries in front of it
             auto high = to;
             for (std::uint64_t step = 1; low < high; step *= 2) {
                 auto const at = std::min(low + step - 1, high - 1);
@@ -346,17 +353,17 @@ private:
             KEEL_TRY_LET(e, entry(i));
             return run_->counts(e) && run_->read(e, scratch) && scratch.what.key == key;
         }
-        /// Behind the entries with this prefix that begin at `from`.
+        /// The position behind the entries with this prefix, which begin at `from`.
         result<std::uint64_t> end_of_prefix(std::uint64_t from, std::uint64_t prefix) {
             return end_of_alike(from, run_->shape_.entries, [&](std::uint64_t i) { return has_prefix(i, prefix); });
         }
-        /// The first of the entries with this prefix that end in front of `to`.
+        /// The position of the first entry with this prefix. The entries end in front of `to`.
         result<std::uint64_t> begin_of_prefix(std::uint64_t to, std::uint64_t prefix) {
             KEEL_TRY_LET(n, end_of_alike(0, to, [&](std::uint64_t i) { return has_prefix(to - 1 - i, prefix); }));
             return to - n;
         }
 
-        /// Makes the entries of the block that has entry `i` available to entry_at(); all entries where the index is in memory.
+        /// Loads the block with entry `i` for entry_at(). If the index is in memory, all entries are available.
         result<void> hold(std::uint64_t i) {
             KEEL_TRY(run_->ready_index());
             if (auto const* heap = run_->heap_.load(std::memory_order_acquire); heap != nullptr) {
@@ -370,7 +377,7 @@ private:
             auto got = run_->load_block(run_->block_offset(number));
             if (!got) {
                 if (is_shortage(got.error().code)) return failure(got.error());
-                // The block is damaged: the index is made anew. It sorts alike, so positions stay what they are.
+                // The block is damaged, so rebuild the index. The rebuilt index has the same order, so positions stay valid.
                 KEEL_TRY(run_->make_anew(got.error()));
                 return hold(i);
             }
@@ -386,20 +393,20 @@ private:
 
         sealed_segment_reader const* run_;
         block_cache::block block_{};
-        format::index_entry const* made_ = nullptr; ///< the index in memory, once there is one
-        std::uint64_t begin_ = 0;                   ///< entries that are held: [begin_, begin_ + held_)
+        format::index_entry const* made_ = nullptr; ///< the index in memory; nullptr: none
+        std::uint64_t begin_ = 0;                   ///< loaded entries: [begin_, begin_ + held_)
         std::uint64_t held_ = 0;
     };
 
 public:
-    /// One look-up in steps, each of which asks for the memory of the next one: several side by side wait for it together. One thread's;
-    /// run and key outlive it.
+    /// One look-up in steps. Each step prefetches the memory that the next step reads. So several look-ups that run side by side wait for
+    /// their memory together. One thread's. The reader and the key must outlive it.
     class lookup {
     public:
         lookup(sealed_segment_reader const& of, std::string_view key, lsn snapshot) noexcept
             : of_{&of}, key_{key}, snapshot_{snapshot}, at_{of} {}
 
-        /// False: the key has no version here that is old enough.
+        /// False: the segment has no version of the key that the snapshot sees.
         [[nodiscard]] bool locate(std::uint64_t hash) const {
             auto const& counted = of_->of_.counted;
             if (counted.empty() || counted.front().first > snapshot_) return false;
@@ -407,9 +414,9 @@ public:
             at_.ask_for_block(key_);
             return true;
         }
-        /// Asks for the block of the index, if the cache has it.
+        /// Prefetches the index block, if it is cached.
         void ask_for_block() const { at_.ask_inside_block(key_); }
-        /// Finds the record's place.
+        /// Finds the entries with the prefix of the key.
         [[nodiscard]] result<void> search() {
             KEEL_TRY_LET(alike, at_.equal_prefixes(key_));
             alike_ = alike;
@@ -419,7 +426,8 @@ public:
             }
             return {};
         }
-        /// False: the key has no such version here that is newer than `than`.
+        /// Reads the version into `into`. False: the segment has no version of the key that the snapshot sees and that is newer than
+        /// `than`.
         [[nodiscard]] result<bool> finish(read_version& into, lsn than = {}) {
             if (!alike_) KEEL_TRY(search());
             if (alike_->last - alike_->first > 1) {
@@ -434,13 +442,13 @@ public:
                 bool const counts = at <= snapshot_ && at > than && of_->counts(at);
                 auto const seen = of_->read(e, into);
                 if (!seen) {
-                    // Of a version that nobody sees, or of another key, it says nothing.
+                    // Ignore the record: the snapshot does not see it, or it belongs to another key.
                     if (!counts || !at_.range_of(i, seen.error()).may_hold(key_)) continue;
                     if (is_shortage(seen.error().code)) return failure(seen.error());
-                    // It may be of a smaller key, and a newer version of this one come behind it.
+                    // Go on: the record may have a smaller key, and a newer version of this key may come behind it.
                     if (!unread || unread->at < at) {
                         unread = seen.error();
-                        unread->at = at; // the machine's errors do not say
+                        unread->at = at; // errors of the file system have no LSN
                     }
                     continue;
                 }
@@ -452,7 +460,8 @@ public:
         }
 
     private:
-        /// `found`, unless `unread`, or a record that the index does not know, may be a version of the key that is newer than `at`.
+        /// Returns `found`. Returns an error if a version of the key that is newer than `at` may be in `unread`, or in a record that the
+        /// rebuilt index does not know.
         [[nodiscard]] result<bool> newest_is_known(lsn at, bool found, std::optional<error>& unread) const {
             if (unread && unread->at <= at) unread.reset();
             if (of_->heap_.load(std::memory_order_acquire) != nullptr) [[unlikely]]
@@ -474,9 +483,12 @@ public:
         std::optional<typename index_reader::index_range> alike_{};
     };
 
-    /// Walks the versions that count, by key and the newest first, in either direction; or of each key the newest one that counts and is not
-    /// newer than `snapshot`, and where some do not count, or cannot be read, maybe others. Where something cannot be read it is in
-    /// trouble and not valid: damaged() says what it cannot give, and either of the two calls behind that goes on.
+    /// Visits the versions that count, by key and the newest first, in either direction. With versions::newest_seen it gives of each key
+    /// the newest version that counts and is not newer than `snapshot`. It may give further versions of a key if some of them do not count
+    /// or cannot be read.
+    ///
+    /// When something cannot be read, trouble() has the error and valid() is false. damaged() then tells which keys are affected.
+    /// leave_forward() or leave_backward() goes on.
     class cursor {
     public:
         explicit cursor(std::shared_ptr<sealed_segment_reader const> of, lsn snapshot = lsn_max,
@@ -494,7 +506,7 @@ public:
             ++i_;
             settle_forward();
         }
-        /// On towards another key: it may stand on the same one still where some records do not count, or cannot be read.
+        /// Goes on towards the next key. The cursor may still be on the same key if some of its records do not count or cannot be read.
         void pass() {
             auto const end = at_.end_of_key(i_, now_.what.key, scratch_);
             go_on_at(end ? *end : i_ + 1);
@@ -507,7 +519,7 @@ public:
         [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
 
         [[nodiscard]] std::shared_ptr<sealed_segment_reader const> const& source() const noexcept { return of_; }
-        /// While it is in trouble: between which keys.
+        /// The keys and LSNs that cannot be read. Precondition: trouble() has an error.
         [[nodiscard]] damaged_range damaged() {
             switch (where_) {
             case stuck::at_record: return at_.range_of(i_, *trouble_);
@@ -516,23 +528,23 @@ public:
             }
             return {.lsns = of_->all_lsns(), .why = *trouble_};
         }
-        /// Goes on behind that.
+        /// Goes on behind the damage.
         void leave_forward() {
             if (!leave()) return;
             if (where_ == stuck::at_record) ++i_;
             settle_forward();
         }
-        /// Goes on in front of that.
+        /// Goes on in front of the damage.
         void leave_backward() {
             if (leave()) step_back();
         }
 
     private:
-        /// Where the trouble is.
+        /// What cannot be read.
         enum class stuck : std::uint8_t {
-            at_record,  ///< at one that does not verify
-            at_unknown, ///< at records that the index, made anew, does not know
-            everywhere, ///< nothing can be read
+            at_record,  ///< one record
+            at_unknown, ///< records that the rebuilt index does not know
+            everywhere, ///< anything
         };
 
         void start(std::string_view key, bool before) {
@@ -546,7 +558,7 @@ public:
             if (before) step_back();
             else settle_forward();
         }
-        /// False: there is nothing else.
+        /// False: nothing else can be read.
         bool leave() {
             trouble_.reset();
             valid_ = false;
@@ -554,14 +566,15 @@ public:
             return where_ != stuck::everywhere;
         }
         void settle_forward() {
-            unsigned unseen = 0; // in a row
+            unsigned unseen = 0; // entries in a row that the snapshot does not see
             for (; !meets_unknown() && i_ < of_->shape_.entries; ++i_) {
                 if (take(true) || trouble_) return;
                 if (++unseen % unseen_in_a_row == 0) pass_unseen();
             }
             valid_ = false;
         }
-        /// From an entry that is not seen up to the last one of its key in front of one that is, as far as that can be told.
+        /// Entry i_ is not seen. Moves to the last entry of the same key in front of the first one that is seen, as far as the records can
+        /// be read.
         void pass_unseen() {
             auto const e = at_.entry(i_);
             if (!e || !of_->counts(*e) || !of_->read(*e, now_)) return;
@@ -582,8 +595,8 @@ public:
             }
             valid_ = false;
         }
-        /// From the oldest version of a key to the newest one that is seen, as far as it can be told which records are the key's; false: none
-        /// is seen. What is in front of them comes next.
+        /// Entry i_ is the oldest version of a key. Moves to the newest version that is seen, as far as it can be told which records have
+        /// the key. False: none is seen. The next step goes to the entry in front of the key.
         [[nodiscard]] bool to_newest_seen() {
             auto const e = at_.entry(i_);
             auto const before = i_ > 0 ? at_.entry(i_ - 1) : e;
@@ -606,7 +619,7 @@ public:
         [[nodiscard]] bool sees(format::index_entry const& e) const noexcept {
             return of_->lsn_of(e) <= snapshot_ && of_->counts(e);
         }
-        /// Whether there are records that the index does not know and the walk has not told of.
+        /// Whether the rebuilt index has unknown records that the cursor has not reported yet. If so, reports them as trouble.
         bool meets_unknown() {
             if (of_->heap_.load(std::memory_order_acquire) == nullptr || told_ == of_->unknown_.size()) [[likely]]
                 return false;
@@ -624,8 +637,8 @@ public:
             look_bytes_ = std::clamp(static_cast<std::size_t>(*got), look_bytes_min, first_look_bytes);
             return valid_ = true;
         }
-        /// Records lie in the order they were written in, so in this order each is somewhere else: their memory is asked for some steps
-        /// ahead, as far as the entries at hand go.
+        /// Records lie in the order in which they were written, so neighbours by key lie far apart. Prefetches records some steps ahead, as
+        /// far as their entries are loaded.
         void ask_ahead(bool forward) {
             bool const fresh = std::exchange(asked_in_, at_.first_at_hand()) != at_.first_at_hand();
             for (auto k = fresh ? std::uint64_t{1} : steps_ahead; k <= steps_ahead; ++k)
@@ -641,20 +654,21 @@ public:
         index_reader at_;
         static constexpr std::uint64_t steps_ahead = 12;
         static constexpr std::size_t look_bytes_min = 64;
-        static constexpr unsigned unseen_in_a_row = 4; ///< entries, before it is found out how many more there are
+        /// So many unseen entries, then the cursor searches for their end.
+        static constexpr unsigned unseen_in_a_row = 4;
 
         lsn snapshot_;
         versions which_;
         std::uint64_t i_ = 0;
         std::uint64_t front_ = 0;                    ///< backward: entries in front of it are still to come
-        std::uint64_t asked_in_ = ~std::uint64_t{0}; ///< first of the entries that were at hand then
-        std::size_t look_bytes_ = first_look_bytes;  ///< as many as the last record had: most are alike
+        std::uint64_t asked_in_ = ~std::uint64_t{0}; ///< first_at_hand() at the last prefetch
+        std::size_t look_bytes_ = first_look_bytes;  ///< size of the last record: most records are alike
         bool valid_ = false;
         read_version now_{};
         read_version scratch_{};
         std::optional<error> trouble_{};
         stuck where_ = stuck::at_record;
-        std::size_t told_ = 0; ///< of what the index does not know
+        std::size_t told_ = 0; ///< number of ranges in unknown_ that were reported
     };
 
 private:
@@ -666,14 +680,14 @@ private:
         return r != of_.counted.end() && r->first <= at;
     }
 
-    /// Whether a record is known there that counts.
+    /// Whether the entry leads to a record, and the record counts.
     [[nodiscard]] bool counts(format::index_entry const& e) const noexcept {
         return !is_unknown(e) && counts(lsn_of(e));
     }
 
     // ---- records ------------------------------------------------------------------------------------------------------------
 
-    /// Gives the bytes of its frame. `expected`: so many are looked at first.
+    /// Reads and verifies a record. Returns the size of its frame. `expected`: how many bytes are read first.
     [[nodiscard]] result<std::uint64_t> read(format::index_entry const& e, read_version& into,
                                              std::size_t expected = first_look_bytes) const {
         std::uint64_t const offset = e.offset;
@@ -699,7 +713,7 @@ private:
         return seen.bytes();
     }
 
-    /// The frame at `offset`; absent also where it could not be read.
+    /// The frame at `offset`. Its state is `absent` also if it could not be read.
     [[nodiscard]] format::frame_view look(std::uint64_t offset, std::uint64_t room, std::size_t expected,
                                           read_version& into) const {
         format::frame_place const place{of_.salt, offset};
@@ -713,7 +727,7 @@ private:
         }
         return format::read_frame<C>(bytes, place);
     }
-    /// Once more, exactly the frame's bytes and past the page cache, before a mismatch is believed.
+    /// Reads exactly the bytes of the frame again, past the page cache. A mismatch is believed only after this.
     [[nodiscard]] result<format::frame_view> reread_uncached(std::uint64_t offset, std::uint64_t room,
                                                              read_version& into) const {
         format::frame_place const place{of_.salt, offset};
@@ -739,7 +753,7 @@ private:
         return {};
     }
 
-    /// The header of the record's frame, where it is believed.
+    /// The header of the record's frame; std::nullopt if it does not verify.
     [[nodiscard]] std::optional<format::frame_header> believed_header(format::index_entry const& e) const {
         std::array<std::byte, format::frame_header_bytes> head{};
         bool const inside = e.offset >= of_.begin && e.offset < of_.end && of_.end - e.offset >= head.size();
@@ -755,7 +769,7 @@ private:
         if (!right) return std::nullopt;
         return seen.header;
     }
-    /// Of the records that count.
+    /// The LSNs of the records that count.
     [[nodiscard]] lsn_range all_lsns() const noexcept {
         if (of_.counted.empty()) return {};
         return {of_.counted.front().first, of_.counted.back().last};
@@ -791,15 +805,15 @@ private:
             return {};
         std::lock_guard const hold{m_};
         if (index_ready_.load(std::memory_order_relaxed)) return {};
-        KEEL_TRY_LET(open, file_->keep_open()); // so that no part of it looks damaged for want of a descriptor
+        KEEL_TRY_LET(open, file_->keep_open()); // so that no part looks damaged for want of a descriptor
         if (heap_.load(std::memory_order_relaxed) == nullptr)
             if (auto done = load_head(); !done) KEEL_TRY(make_anew_locked(done.error()));
         index_ready_.store(true, std::memory_order_release);
         return {};
     }
 
-    /// False: the key is in none of the records. A filter that cannot be read allows everything. Its blocks stay in memory once they
-    /// were read (1.25 bytes a key): every look-up of an older key asks them.
+    /// False: no record has the key. A filter that cannot be read allows every key. Filter blocks stay in memory once they were read (1.25
+    /// bytes for each key), because every look-up of an older key reads them.
     [[nodiscard]] bool filter_allows(std::uint64_t hash) const {
         auto const line = filter_line(hash);
         auto const* filter = filter_.load(std::memory_order_acquire);
@@ -809,7 +823,7 @@ private:
         return format::line_allows(block + line.offset, hash, of_.filter->argument);
     }
     [[nodiscard]] format::filter_shape filter_shape() const noexcept { return {shape_.block, shape_.entries}; }
-    /// Where the filter has its word on a key.
+    /// The place of a key's line in the filter.
     struct filter_place {
         std::size_t block;
         std::size_t offset;
@@ -834,7 +848,7 @@ private:
         auto& slot = (*own_filter_)[number];
         if (auto const* there = slot.load(std::memory_order_relaxed); there != nullptr) return there;
         auto const open = file_->keep_open();
-        if (!open) return nullptr; // not now
+        if (!open) return nullptr; // no descriptor now; a later look-up tries again
         auto block = read_block(of_.filter->offset + number * shape_.block);
         if (!block) return nullptr;
         filter_held_.push_back(std::move(*block));
@@ -842,14 +856,14 @@ private:
         return filter_held_.back().data();
     }
 
-    /// What all keys share, and the fences. Called with m_ held.
+    /// Loads the bytes that all keys share, and the fences. Called with m_ held.
     [[nodiscard]] result<void> load_head() const {
         if (on_disk_.argument != 0) KEEL_TRY(load_common());
         KEEL_TRY_LET(fences, load_fences());
         fences_ = std::move(fences);
         return {};
     }
-    /// The shared bytes stand in every key, so in that of any record that verifies.
+    /// Every key begins with the shared bytes. So they are taken from any record that verifies.
     [[nodiscard]] result<void> load_common() const {
         read_version any;
         for (std::uint64_t b = 0; b < shape_.entry_blocks(); ++b) {
@@ -878,7 +892,7 @@ private:
         return fences;
     }
 
-    /// A block of a section, verified, through the cache.
+    /// A verified block of a section, through the cache.
     [[nodiscard]] result<block_cache::block> load_block(std::uint64_t offset) const {
         auto const name = name_at(offset);
         if (auto held = cache_->blocks.find(name)) return held;
@@ -886,22 +900,22 @@ private:
         cache_->blocks.add(name, fresh);
         return fresh;
     }
-    /// Of a block of the index.
+    /// The offset of a block of the index.
     [[nodiscard]] std::uint64_t block_offset(std::uint64_t number) const noexcept {
         return on_disk_.offset + number * shape_.block;
     }
-    /// As the cache knows the block there.
+    /// The cache's name for the block at `offset`.
     [[nodiscard]] block_cache::name name_at(std::uint64_t offset) const noexcept { return {of_.salt, offset}; }
 
-    /// Whether the index is on the disk, and read by its fences.
+    /// Whether look-ups use the index on the disk, through its fences.
     [[nodiscard]] bool goes_by_fences() const noexcept {
         return !fences_.empty() && heap_.load(std::memory_order_acquire) == nullptr;
     }
-    /// How many blocks begin with a smaller prefix.
+    /// How many blocks of the index begin with a smaller prefix.
     [[nodiscard]] std::uint64_t fences_before(std::uint64_t prefix) const noexcept {
         return static_cast<std::uint64_t>(std::ranges::lower_bound(fences_, prefix) - fences_.begin());
     }
-    /// The block from the file, verified; read again past the page cache before a mismatch is believed.
+    /// Reads a block from the file and verifies it. Reads it again past the page cache before a mismatch is believed.
     [[nodiscard]] result<block_cache::block> read_block(std::uint64_t offset) const {
         block_cache::block fresh{static_cast<std::size_t>(shape_.block)};
         auto const verifies = [&] { return format::block_verifies<C>(fresh.view(), of_.salt, offset); };
@@ -919,8 +933,8 @@ private:
         if (heap_.load(std::memory_order_relaxed) != nullptr) return {};
         return make_anew_locked(why);
     }
-    /// Makes the index anew in memory, as far as its blocks do not verify. Errors: the medium does not give all that this takes; a later
-    /// call tries again, until it is believed that it never will.
+    /// Rebuilds the index in memory where its blocks do not verify. Errors: the medium cannot read what is needed. A later call tries
+    /// again. Once the medium has had enough time (table/silent_medium.hpp), the index is made without those parts.
     result<void> make_anew_locked(error const& why) const {
         KEEL_TRY_LET(open, file_->keep_open());
         std::vector<std::vector<format::index_entry>> blocks(static_cast<std::size_t>(shape_.entry_blocks()));
@@ -983,7 +997,7 @@ private:
     mutable std::vector<std::uint64_t> fences_{};
     mutable std::shared_ptr<wal::sorted_index const> made_{};
     mutable silent_medium silence_{};
-    mutable std::vector<damaged_range> unknown_{}; ///< of made_: where records lie that it does not know
+    mutable std::vector<damaged_range> unknown_{}; ///< where the records lie that made_ does not know
     mutable std::atomic<wal::sorted_index const*> heap_{nullptr};
 };
 

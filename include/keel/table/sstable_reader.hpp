@@ -2,17 +2,19 @@
 #ifndef KEEL_TABLE_SSTABLE_READER_HPP
 #define KEEL_TABLE_SSTABLE_READER_HPP
 
-// A table (format/table.hpp), read: point look-ups and walks. Nothing is opened or read before the first of them, and then only what it
-// needs: the header, the root, a filter block that says no, or an index block and a block. Every block is verified when it is loaded;
-// those of records go, unpacked, through the cache, whole or taken apart into their records, or each reader copies its own from the
-// file's mapping, as the table-access policy says; the rest (a fiftieth of the file) stays in memory.
+// Reads a table (format/table.hpp): point look-ups and cursors. Nothing is opened or read before the first use. Then only what is needed is
+// read: the header, the root, a filter block that denies the key, or an index block and a block of records. Every block is verified when it
+// is loaded. What happens to blocks of records depends on the table-access policy. Either they go unpacked through the cache, as whole
+// blocks or as single records. Or each reader copies them from the file's mapping. All other blocks (a fiftieth of the file) stay in
+// memory.
 //
-// Damage costs no more than the block it is in. Where the root or an index block is damaged, that part of the index is made anew from the
-// records; where a filter block is, it is done without; without both headers, the manifest's word and the frames serve. A block of
-// records that does not verify is an error for the keys between its neighbours; a walk says which ones and can go on behind it.
+// Damage affects only the block it is in. If the root or an index block is damaged, that part of the index is rebuilt from the records. If
+// a filter block is damaged, look-ups do not use it. If both headers are damaged, the manifest's entry and the frames are used instead. A
+// block of records that does not verify is an error for the keys between its neighbours. A cursor tells which keys these are, and can go on
+// behind them.
 //
-// Thread rules: any number of threads. m_ guards what is loaded once, and is held during that I/O, by readers only; ready_, the slots
-// and made_ready_ (release) publish it (acquire). Cursors are one thread's.
+// Thread rules: any number of threads. m_ guards what is loaded once. It is held during that I/O, by readers only. ready_, the slots and
+// made_ready_ publish what was loaded: they are stored with release and loaded with acquire. A cursor belongs to one thread.
 
 #include <keel/detail/prefetch.hpp>
 #include <keel/error.hpp>
@@ -65,47 +67,48 @@ public:
         : file_{std::move(file)}, of_{std::move(of)}, cache_{std::move(cache)}, listener_{std::move(listener)} {}
 
     [[nodiscard]] format::table_entry const& entry() const noexcept { return of_; }
-    /// No version in it is older.
+    /// The smallest LSN that a version in the table can have.
     [[nodiscard]] lsn oldest() const {
         if (!of_.is_placeholder()) [[likely]]
             return of_.lsns.first;
-        return ready() ? header_.lsns.first : lsn{}; // only its header says
+        return ready() ? header_.lsns.first : lsn{}; // only the header of a placeholder tells
     }
     [[nodiscard]] std::string const& path() const noexcept { return file_->path(); }
-    /// Held by everything that reads this file: as long as somebody else holds it the file is needed.
+    /// Every reader of this file holds a share of this object. As long as another share exists, the file is needed.
     [[nodiscard]] std::shared_ptr<void const> file() const noexcept { return file_; }
-    /// The file, open as long as that object lives. Errors: no_descriptor, those of opening.
+    /// Keeps the file open as long as the returned object lives. Errors: no_descriptor, those of opening.
     [[nodiscard]] auto keep_open() const { return file_->keep_open(); }
-    /// It stays open, and so readable when somebody removes it, as long as the table lives. Errors: likewise.
+    /// Keeps the file open, and so readable after it was removed, as long as the reader lives. Errors: as of keep_open().
     [[nodiscard]] result<void> keep_open_for_good() const { return file_->keep_open_for_good(); }
-    /// Whether it still stands under its name. Errors: not_found.
+    /// Whether the file still has its name. Errors: not_found.
     [[nodiscard]] result<void> named() const { return file_->named(); }
-    /// Whether bytes of it are known not to verify, if only those of its second header or its filter: a merge that takes it in writes a
-    /// sound table instead.
+    /// Whether some bytes of the file are known not to verify. Bytes of the second header or of the filter count too. A merge that reads
+    /// this table then writes an intact table instead.
     [[nodiscard]] bool is_damaged() const noexcept { return damaged_.load(std::memory_order_relaxed); }
     void note_damaged() const noexcept { damaged_.store(true, std::memory_order_relaxed); }
-    /// The same file, as the manifest names it now.
+    /// A reader of the same file with the manifest's new entry for it.
     [[nodiscard]] std::shared_ptr<sstable_reader const> renamed(format::table_entry const& now) const {
         auto out = std::make_shared<sstable_reader const>(file_, now, cache_, listener_);
         if (is_damaged()) out->note_damaged();
         return out;
     }
 
-    /// The newest version of `key` that is not newer than `snapshot`; false where there is none. `hash` is the key's filter_hash.
-    /// Errors: corruption, with file and offset; the machine's.
+    /// Finds the newest version of `key` that is not newer than `snapshot`. False: there is none. `hash`: the key's filter_hash. Errors:
+    /// corruption, with file and offset; those of the file system.
     [[nodiscard]] result<bool> find(std::string_view key, std::uint64_t hash, lsn snapshot, read_version& into) const {
         return find(key, hash, snapshot, into, nullptr);
     }
-    /// The same. What it finds among cached records is copied to `row`, which `into` then points into.
+    /// The same. A record that is found in the row cache is copied to `row`, and `into` points into `row`. Otherwise the key in `into` is
+    /// the caller's `key`, and the value points into `into.bytes`.
     [[nodiscard]] result<bool> find(std::string_view key, std::uint64_t hash, lsn snapshot, read_version& into,
                                     row_cache::row_buffer* row) const {
         lookup one{*this, key, hash, snapshot, row};
         KEEL_TRY_LET(may_be, one.locate());
         return may_be ? one.finish(into) : false;
     }
-    /// Asks for the record, if it is kept by itself.
+    /// Prefetches the record, if the row cache has it.
     void prefetch_row(std::uint64_t hash) const noexcept { cache_->rows.prefetch_row(hash); }
-    /// Asks for the memory that the filter's answer is in, ahead of find(), and for where records are kept.
+    /// Prefetches what find() reads first: the filter line and the slots of the row cache.
     void prefetch(std::uint64_t hash) const noexcept {
         cache_->rows.prefetch(hash);
         if (!ready_.load(std::memory_order_acquire) || filter_slots_.empty()) return;
@@ -114,12 +117,12 @@ public:
         if (lines != nullptr) keel::detail::prefetch(lines + line.offset);
     }
 
-    /// Whether a key may have a version here: no filter that verifies denies it. `hash`: the key's filter_hash.
+    /// Whether a key may have a version here: no filter block that verifies denies it. `hash`: the key's filter_hash.
     [[nodiscard]] bool may_hold(std::string_view key, std::uint64_t hash) const {
         return of_.may_have(key) && (!ready() || filter_allows(hash));
     }
 
-    /// Its filter; where a part of that does not verify, one that denies nothing there.
+    /// The filter of the table. A block that does not verify is replaced by one that allows every key.
     [[nodiscard]] filter_lines filter() const {
         filter_lines out;
         if (!ready()) return out;
@@ -132,7 +135,8 @@ public:
         return out;
     }
 
-    /// About how many bytes of the file belong to keys from `from` on and in front of `to`; no bound: to the end. Reads index blocks only.
+    /// About how many bytes of the file belong to keys from `from` on and in front of `to`. std::nullopt: no bound on that side. Reads
+    /// index blocks only.
     [[nodiscard]] result<std::uint64_t> bytes_between(std::optional<std::string> const& from,
                                                       std::optional<std::string> const& to) const {
         KEEL_TRY(ready());
@@ -155,12 +159,12 @@ public:
     }
 
 private:
-    /// Finds blocks by key, and walks them.
+    /// Finds blocks of records by key, and visits them in order.
     class index_walk {
     public:
         explicit index_walk(sstable_reader const& of) noexcept : of_{&of} {}
 
-        /// To the first block whose largest key is not less than `key`.
+        /// Goes to the first block whose largest key is not less than `key`.
         result<void> seek(std::string_view key) {
             return place([key](fence_list const& in) { return in.first_not_less(key); });
         }
@@ -171,27 +175,28 @@ private:
         void previous() { move(false); }
 
         [[nodiscard]] bool valid() const noexcept { return valid_; }
-        /// Why a step came to no block, where that is not the table's end.
+        /// The error if a step found no block although the table does not end there.
         [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
         [[nodiscard]] format::block_place where() const noexcept { return list_->where(i_); }
-        /// No key in the block is larger.
+        /// No key in the block is larger than this.
         [[nodiscard]] std::string_view largest() const noexcept { return list_->key(i_); }
-        /// No key in the block is smaller. It may be the last one of the block in front of it, whose versions go on in this one.
+        /// No key in the block is smaller than this. It may be the last key of the block in front, whose versions continue in this block.
         [[nodiscard]] std::string_view smallest() const noexcept {
             if (i_ > 0) return list_->key(i_ - 1);
             return is_made_ || leaf_ == 0 ? std::string_view{of_->of_.smallest} : of_->root_.key(leaf_ - 1);
         }
-        /// Whether no block in front of this one has `first`, the first key in it.
+        /// Whether `first`, the first key in this block, is in no block in front of it.
         [[nodiscard]] bool begins_anew(std::string_view first) const noexcept {
             if (i_ > 0) return list_->key(i_ - 1) != first;
             return is_made_ || leaf_ == 0 || of_->root_.key(leaf_ - 1) != first;
         }
 
     private:
-        /// `choose` an entry of the root, then one of the index block that it leads to; or of the index that was made anew.
+        /// Uses `choose` to pick an entry of the root, then an entry of the index block that it leads to. If the index was rebuilt, picks
+        /// an entry of that.
         template <class Choose>
         result<void> place(Choose const& choose) {
-            valid_ = false; // where this ends in an error
+            valid_ = false; // if this returns an error
             trouble_.reset();
             KEEL_TRY(of_->ready());
             list_ = of_->made();
@@ -205,7 +210,7 @@ private:
                     valid_ = i_ < list_->size();
                     if (valid_) return {};
                 }
-                KEEL_TRY(of_->make_index(of_->root_.where(leaf_))); // damaged, or not what the root promises
+                KEEL_TRY(of_->make_index(of_->root_.where(leaf_))); // damaged, or it contradicts the root
                 use_made();
             }
             i_ = choose(*list_);
@@ -218,7 +223,7 @@ private:
             list_ = list;
             return list != nullptr;
         }
-        /// From here on the index that was made anew.
+        /// Uses the rebuilt index from here on.
         void use_made() noexcept {
             list_ = of_->made();
             is_made_ = true;
@@ -226,7 +231,7 @@ private:
         void move(bool forward) {
             if (!valid()) return;
             auto const here = where();
-            i_ += forward ? 1 : std::size_t{0} - 1; // in front of the first one it wraps
+            i_ += forward ? 1 : std::size_t{0} - 1; // in front of the first entry it wraps to the largest number
             if (i_ < list_->size()) return;
             valid_ = false;
             if (is_made_) return;
@@ -242,7 +247,7 @@ private:
                 valid_ = true;
                 return;
             }
-            // The walk goes on at the same place of the index that is made anew.
+            // Go on at the same place of the rebuilt index.
             if (auto made = of_->make_index(of_->root_.where(leaf_)); !made) {
                 trouble_ = std::move(made).error();
                 return;
@@ -253,25 +258,25 @@ private:
         }
 
         sstable_reader const* of_;
-        fence_list const* list_ = nullptr; ///< the index block it is in, or the index that was made anew
+        fence_list const* list_ = nullptr; ///< the current index block, or the rebuilt index
         bool is_made_ = false;
-        std::size_t leaf_ = 0; ///< in the root
-        std::size_t i_ = 0;    ///< in the list
+        std::size_t leaf_ = 0; ///< position in the root
+        std::size_t i_ = 0;    ///< position in list_
         bool valid_ = false;
         std::optional<error> trouble_{};
     };
 
 public:
-    /// One look-up in steps, each of which asks for the memory of the next one: several side by side wait for it together. One thread's;
-    /// table, key and `row` outlive it.
+    /// One look-up in steps. Each step prefetches the memory that the next step reads. So several look-ups that run side by side wait for
+    /// their memory together. One thread's. The reader, the key and `row` must outlive it.
     class lookup {
     public:
-        /// `hash`: the key's filter_hash. `row`: where a cached record is copied to, if the look-up may come from there.
+        /// `hash`: the key's filter_hash. `row`: the buffer for a cached record; nullptr: the look-up does not use the row cache.
         lookup(sstable_reader const& of, std::string_view key, std::uint64_t hash, lsn snapshot,
                row_cache::row_buffer* row) noexcept
             : of_{&of}, key_{key}, hash_{hash}, snapshot_{snapshot}, row_{row}, at_{of} {}
 
-        /// False: the key is not in the table.
+        /// False: the table has no version of the key that the snapshot sees.
         [[nodiscard]] result<bool> locate() {
             if (snapshot_ < of_->oldest()) return false;
             KEEL_TRY(of_->ready());
@@ -284,7 +289,7 @@ public:
             if (at_.valid() && of_->through_cache()) of_->cache_->blocks.prefetch(of_->name_of(at_.where()));
             return at_.valid();
         }
-        /// Asks for the block, if the cache has it, or the file is mapped.
+        /// Prefetches the block, if it is cached or the file is mapped.
         void ask_for_block() const {
             if (is_row_) return;
             auto const where = at_.where();
@@ -301,20 +306,20 @@ public:
             if (in_.valid()) keel::detail::prefetch(in_.value().data(), std::min(in_.value().size(), value_ahead));
             return {};
         }
-        /// False: the key has no such version here.
+        /// Gives the version in `into`. False: the table has no version of the key that the snapshot sees.
         [[nodiscard]] result<bool> finish(read_version& into) {
             if (is_row_) {
                 into.what = in_row_;
                 return true;
             }
-            // Versions of one key may go on in the next block.
+            // The versions of a key may continue in the next block.
             for (; at_.valid(); at_.next(), block_.release()) {
                 if (!block_) KEEL_TRY(search());
                 if (!in_.valid()) continue;
                 if (in_.key() != key_) return false;
                 std::swap(into.bytes, block_);
                 into.what = {.key = key_, .value = in_.value(), .at = of_->lsn_of(in_), .tombstone = in_.tombstone()};
-                // Who may see all of the table has found the newest version in it.
+                // Cache only if the snapshot covers the table's last LSN; otherwise a newer version may exist.
                 auto& rows = of_->cache_->rows;
                 if (row_ != nullptr && !taken_apart_ && snapshot_ >= of_->of_.lsns.last && rows.wants())
                     rows.add(of_->of_.id.value, hash_, into.what);
@@ -326,7 +331,8 @@ public:
 
     private:
         static constexpr std::size_t value_ahead = 256;
-        static constexpr std::size_t block_ahead = 256; // processors see by themselves how a copy goes on
+        // Enough: the processor prefetches the rest of a sequential copy by itself.
+        static constexpr std::size_t block_ahead = 256;
 
         [[nodiscard]] result<void> load() {
             taken_apart_ = false;
@@ -342,11 +348,11 @@ public:
             block_.share(std::move(fresh));
             return {};
         }
-        /// The newest version of each key that is in it, to where records are kept. False: they all were there, or one is too large.
+        /// Adds the newest version of each key in the block to the row cache. False: all of them were cached already, or one is too large.
         [[nodiscard]] bool take_apart(block_cache::block const& what) {
             auto& rows = of_->cache_->rows;
             format::block_reader in{payload_of(what.view())};
-            std::array<std::uint64_t, 128> hashes; // of the first ones: where they go is asked for ahead
+            std::array<std::uint64_t, 128> hashes; // of the first keys: their slots are prefetched
             std::size_t n = 0;
             for (in.first(); in.valid() && n < hashes.size(); in.next())
                 rows.prefetch(hashes[n++] = format::filter_hash(in.key()));
@@ -372,16 +378,16 @@ public:
         std::uint64_t hash_;
         lsn snapshot_;
         row_cache::row_buffer* row_;
-        bool is_row_ = false; ///< it was found there:
+        bool is_row_ = false; ///< found in the row cache, in in_row_
         version in_row_{};
         index_walk at_;
-        bool taken_apart_ = false; ///< its records are kept by themselves
+        bool taken_apart_ = false; ///< its records are in the row cache
         pinned_block block_{};
-        format::block_reader in_{}; ///< of block_, where there is one
+        format::block_reader in_{}; ///< reads block_, if there is one
     };
 
-    /// Walks versions, by key and the newest first, in either direction. Where something cannot be read it is in trouble and not valid:
-    /// damaged() says what it cannot give, and either of the two calls behind that goes on.
+    /// Visits versions, by key and the newest first, in either direction. When something cannot be read, trouble() has the error and
+    /// valid() is false. damaged() then tells which keys are affected. leave_forward() or leave_backward() goes on.
     class cursor {
     public:
         explicit cursor(std::shared_ptr<sstable_reader const> of) : of_{std::move(of)}, at_{*of_} {}
@@ -412,14 +418,14 @@ public:
             if (in_.whole()) enter_next();
             settle();
         }
-        /// On to the first version of another key.
+        /// Goes on to the first version of another key.
         void pass() {
             for (;;) {
                 in_.next();
                 if (!in_.valid()) break;
                 if (!in_.repeats()) return;
             }
-            // Versions of the key may go on in the next block, or behind damage.
+            // Versions of the key may continue in the next block, or behind damage.
             passed_.emplace(in_.key());
             if (in_.whole()) skip_blocks_passed();
             next();
@@ -438,9 +444,9 @@ public:
         [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
 
         [[nodiscard]] std::shared_ptr<sstable_reader const> const& table() const noexcept { return of_; }
-        /// The key whose versions pass() is not behind yet, because it met damage.
+        /// The key whose versions pass() has not passed yet, because it met damage.
         [[nodiscard]] std::optional<std::string> const& passed() const noexcept { return passed_; }
-        /// While it is in trouble: between which keys.
+        /// The keys and LSNs that cannot be read. Precondition: trouble() has an error.
         [[nodiscard]] damaged_range damaged() const {
             if (!at_.valid()) return of_->all_keys(*trouble_);
             return {.from = std::string{at_.smallest()},
@@ -448,14 +454,14 @@ public:
                     .lsns = of_->all_lsns(),
                     .why = *trouble_};
         }
-        /// Goes on behind that.
+        /// Goes on behind the damage.
         void leave_forward() {
             if (!leave()) return;
             enter_next();
             settle();
             pass_on();
         }
-        /// Goes on in front of that.
+        /// Goes on in front of the damage.
         void leave_backward() {
             if (!leave()) return;
             enter_previous();
@@ -463,24 +469,24 @@ public:
         }
 
     private:
-        /// False: there is nothing else.
+        /// False: nothing else can be read.
         bool leave() {
             trouble_.reset();
             in_ = {};
             valid_ = false;
             return at_.valid();
         }
-        /// To the last of the blocks that have no other key than the one that is passed.
+        /// Goes to the last of the blocks that have only the key being passed.
         void skip_blocks_passed() {
             auto on = at_;
             if (on.next(); !on.valid() || on.largest() != *passed_) return;
             if (!on.seek(key_after(*passed_))) return;
             if (on.valid()) on.previous();
             else if (!on.seek_last()) return;
-            // It stands behind the end of a block, and next() goes to the block behind this one.
+            // The cursor is behind the end of a block, and next() goes to the block behind this one.
             if (on.valid() && on.largest() == *passed_) at_ = on;
         }
-        /// Behind all versions of the key that is passed.
+        /// Goes behind all versions of the key being passed.
         void pass_on() {
             if (!passed_) return;
             while (valid_ && in_.key() == *passed_) next();
@@ -507,7 +513,7 @@ public:
             if (at_.trouble()) fail(*at_.trouble());
             else if (at_.valid() && enter()) in_.last();
         }
-        /// `keep`: the block is worth keeping in the cache.
+        /// `keep`: put the block into the cache.
         bool enter(bool keep = false) {
             if (auto done = of_->load(at_.where(), keep, block_); !done) return fail(std::move(done).error()), false;
             in_ = format::block_reader{payload_of(block_.view())};
@@ -524,17 +530,18 @@ public:
 
         std::shared_ptr<sstable_reader const> of_;
         index_walk at_;
-        /// Most walks are short and end in the block where they begin: another one will want it. A long one would push out everything else.
+        /// Most scans are short and end in the block where they begin. Another scan will want that block, so it is cached. A long scan must
+        /// not push everything else out of the cache, so its other blocks are not cached.
         static constexpr bool first_block = true;
         pinned_block block_{};
         format::block_reader in_{};
         bool valid_ = false;
         std::optional<error> trouble_{};
-        std::optional<std::string> passed_{}; ///< the key whose versions pass() is not behind yet
+        std::optional<std::string> passed_{}; ///< the key whose versions pass() has not passed yet
     };
 
 private:
-    /// What is known of its versions where none of them can be read.
+    /// What is known about the versions if none of them can be read.
     [[nodiscard]] damaged_range all_keys(error why) const {
         return {.from = of_.smallest,
                 .to = of_.ends_open ? key_after_prefix(of_.largest) : key_after(of_.largest),
@@ -551,17 +558,18 @@ private:
 
     // ---- blocks -------------------------------------------------------------------------------------------------------------
 
-    /// Segments name their blocks by salt and offset, too: no offset of a file has this bit.
+    /// Segments also name their blocks by salt and offset. No offset of a file has this bit, so a table and a segment never share a name.
     [[nodiscard]] block_cache::name name_of(format::block_place where) const noexcept {
         return {of_.salt, where.offset | std::uint64_t{1} << 63};
     }
-    /// Whether its blocks go through the cache. Those of a table that has packed ones do: unpacking costs more than keeping.
+    /// Whether blocks of records go through the cache. In a table with packed blocks they always do, because unpacking costs more than
+    /// caching.
     [[nodiscard]] bool through_cache() const noexcept {
         if constexpr (A::caches_blocks) return true;
         else if constexpr (compression::unpacks_any<P>()) return of_.compression != 0;
         else return false;
     }
-    /// A block of records. `keep`: it is worth keeping in the cache. After an error there is nothing of use in `into`.
+    /// Loads a block of records. `keep`: put it into the cache. After an error `into` has nothing of use.
     [[nodiscard]] result<void> load(format::block_place where, bool keep, pinned_block& into) const {
         if (!through_cache()) return copy_block(where, into);
         auto const name = name_of(where);
@@ -575,7 +583,7 @@ private:
         into.share(std::move(fresh));
         return {};
     }
-    /// Into the reader's own memory. Of a table that has no packed blocks.
+    /// Copies a block into the reader's own memory. Precondition: the table has no packed blocks.
     [[nodiscard]] result<void> copy_block(format::block_place where, pinned_block& into) const {
         KEEL_TRY(is_inside(where));
         auto const fetch = [this](auto offset, byte_span out) {
@@ -586,7 +594,7 @@ private:
         if (format::read_frame_header(into.view().data()).type != format::frame_type::block) return contradicts(where);
         return {};
     }
-    /// The frame of a block of records. One that is packed comes as the frame it would have been, its check apart.
+    /// Reads the frame of a block of records. A packed block is returned as the unpacked frame, except for its check.
     [[nodiscard]] result<block_cache::block> read_block(format::block_place where) const {
         KEEL_TRY(is_inside(where));
         block_cache::block frame{where.bytes};
@@ -610,14 +618,14 @@ private:
         format::store(out.writable().data() + 8, static_cast<std::uint32_t>(out.size() - head));
         return out;
     }
-    /// Reads the frame of a block and verifies it; read again past the page cache before a mismatch is believed.
+    /// Reads the frame of a block and verifies it. Reads it again past the page cache before a mismatch is believed.
     [[nodiscard]] result<void> read_frame(format::block_place where, format::frame_type type,
                                           std::vector<std::byte>& into) const {
         KEEL_TRY(is_inside(where));
         into.resize(where.bytes);
         return read_frame(where, type, byte_span{into});
     }
-    /// Before anything is allocated for it.
+    /// Whether the frames of the table contain the place. Checked before memory is allocated for the block.
     [[nodiscard]] result<void> is_inside(format::block_place where) const {
         bool const inside = where.offset >= format::table_frames_begin && where.bytes >= format::frame_header_bytes &&
                             where.offset % format::frame_alignment == 0 &&
@@ -648,7 +656,7 @@ private:
                    : "the medium cannot read these bytes: " + to_string(again.error()),
              type);
         if (!again) return again;
-        // Where an index was made of a medium that did not give all, this may be no damage.
+        // If the index was rebuilt while the medium could not read everything, this may not be damage.
         auto const code = made_in_silence_.load(std::memory_order_relaxed) ? errc::io_error : errc::corruption;
         return failure(error{.code = code,
                              .message = "a block of the table does not verify, so the keys in it have no answer; run "
@@ -682,7 +690,7 @@ private:
             return {};
         std::lock_guard const hold{m_};
         if (ready_.load(std::memory_order_relaxed)) return {};
-        KEEL_TRY_LET(open, file_->keep_open()); // so that no part of it looks damaged for want of a descriptor
+        KEEL_TRY_LET(open, file_->keep_open()); // so that no part looks damaged for want of a descriptor
         bool silent = false;
         bool const has_header = load_header(silent);
         if (!has_header && silent && silence_.may_answer_later()) return failure(medium_is_silent(0));
@@ -699,7 +707,7 @@ private:
                 .offset = offset,
                 .retryable = true};
     }
-    /// False: neither of them verifies, or is this table's; `silent`: or the medium does not give them.
+    /// False: no header verifies and belongs to this table. Sets `silent` if the medium could not read a header.
     [[nodiscard]] bool load_header(bool& silent) const {
         format::header_block block{};
         for (auto const at : {std::uint64_t{0}, of_.size - format::header_bytes}) {
@@ -717,7 +725,8 @@ private:
         }
         return false;
     }
-    /// What the headers said, as far as the frames tell. The filter is done without: what a key sets in it, only they know.
+    /// Rebuilds the content of the header from the frames, as far as they tell. The filter is not used: only a header tells how many bits a
+    /// key sets in it.
     void find_layout(file_type const& file) const {
         auto const end = of_.size - format::header_bytes;
         header_ = {.lsns = {of_.is_placeholder() ? lsn{} : of_.lsns.first, of_.lsns.last},
@@ -742,12 +751,12 @@ private:
         if (lines == nullptr) return true;
         return format::line_allows(lines + line.offset, hash, static_cast<std::uint32_t>(header_.filter_bits));
     }
-    /// The lines of a filter block; nothing where it does not verify.
+    /// The lines of a filter block; nullptr if it does not verify.
     [[nodiscard]] std::byte const* filter_block(std::size_t number) const {
         auto const* lines = filter_slots_[number].load(std::memory_order_acquire);
         return lines != nullptr ? lines : load_filter(number);
     }
-    /// Where the filter has its word on a key.
+    /// The place of a key's line in the filter.
     struct filter_place {
         std::size_t block;
         std::size_t offset;
@@ -762,22 +771,23 @@ private:
         if (auto const* there = filter_slots_[number].load(std::memory_order_relaxed); there != nullptr) return there;
         if (filterless_) return nullptr;
         auto const open = file_->keep_open();
-        if (!open) return nullptr; // not now
+        if (!open) return nullptr; // no descriptor now; a later look-up tries again
         auto frame = std::make_unique<std::vector<std::byte>>();
         auto const bytes = static_cast<std::uint32_t>(format::frame_bytes(format::table_filter_block_bytes));
         auto const offset = static_cast<std::uint32_t>(header_.filter_offset(number));
         if (!read_frame({offset, bytes}, format::frame_type::filter, *frame)) {
-            filterless_ = true; // told once
+            filterless_ = true; // reported once
             return nullptr;
         }
         held_.push_back(std::move(frame));
         filter_slots_[number].store(held_.back()->data() + format::frame_header_bytes, std::memory_order_release);
         return filter_slots_[number].load(std::memory_order_relaxed);
     }
-    /// False: it does not verify, or is no list of index blocks. `counted`: the header says how many these are.
+    /// Loads the root. False: it does not verify, or is no list of index blocks. `counted`: the header tells how many index blocks there
+    /// are.
     [[nodiscard]] bool load_root(bool counted) const {
         std::vector<std::byte> frame;
-        if (header_.root.bytes == 0) return false; // no frame of this kind was found
+        if (header_.root.bytes == 0) return false; // find_layout() found no root
         if (!read_frame(header_.root, format::frame_type::root, frame)) return false;
         if (!read_fences(payload_of(frame), root_) || (counted && root_.size() != header_.index_blocks)) {
             root_ = {};
@@ -786,14 +796,14 @@ private:
         index_slots_ = std::vector<std::atomic<fence_list const*>>(root_.size());
         return true;
     }
-    /// False: these are no fences in order.
+    /// Reads the fences of an index block. False: they are not valid, or not in order.
     [[nodiscard]] static bool read_fences(byte_view payload, fence_list& into) {
         format::block_reader in{payload};
         for (in.first(); in.valid(); in.next()) into.add(in.key(), in.place());
         into.finish();
         return in.whole() && !into.empty() && into.in_order();
     }
-    /// An index block; nothing where it does not verify. Errors: those of opening the file.
+    /// An index block; nullptr if it does not verify. Errors: those of opening the file.
     [[nodiscard]] result<fence_list const*> index_block(std::size_t i) const {
         auto& slot = index_slots_[i];
         if (auto const* there = slot.load(std::memory_order_acquire); there != nullptr) [[likely]]
@@ -813,8 +823,8 @@ private:
     [[nodiscard]] fence_list const* made() const noexcept {
         return made_ready_.load(std::memory_order_acquire) ? &made_ : nullptr;
     }
-    /// Makes an index in memory, because the one on the disk is damaged at `where`.
-    /// Errors: the medium does not give all that this takes; a later call tries again, until it is believed that it never will.
+    /// Rebuilds the index in memory, because the index on the disk is damaged at `where`. Errors: the medium cannot read what is needed. A
+    /// later call tries again. Once the medium has had enough time (table/silent_medium.hpp), the index is made without those parts.
     result<void> make_index(format::block_place where) const {
         std::lock_guard const hold{m_};
         return make_index_locked(where);
@@ -837,10 +847,10 @@ private:
         made_ready_.store(true, std::memory_order_release);
         return {};
     }
-    /// What an index is made of.
+    /// The blocks from which the index is rebuilt.
     struct block_source {
         sstable_reader const& of;
-        bool read_failed = false; ///< the medium did not give one
+        bool read_failed = false; ///< the medium could not read a block
 
         [[nodiscard]] std::optional<fence_list> leaf(format::block_place where) {
             std::vector<std::byte> frame;
@@ -868,7 +878,7 @@ private:
             return read.has_value();
         }
     };
-    /// No key is larger.
+    /// No key of the table is larger.
     [[nodiscard]] std::string largest_key() const {
         auto out = of_.largest;
         if (of_.ends_open) out.resize(std::max(out.size(), format::key_bytes_max), '\xFF');
