@@ -2,75 +2,78 @@
 #ifndef KEEL_IO_CONCEPT_HPP
 #define KEEL_IO_CONCEPT_HPP
 
-// The machine, as keel sees it: the contract of the file-system axis. Three models: posix.hpp (the real one), memory.hpp (keeps
-// what a crash would keep), fault.hpp (wraps another and makes it fail). Everything keel does to a disk goes through here, stores
-// into mapped files included, so that the crash simulation sees each of them.
+// The contract of the file-system axis. Three models: posix.hpp (the real machine), memory.hpp (a simulated disk that knows what a crash
+// would keep), fault.hpp (wraps another model and makes it fail). keel does everything to a disk through this contract, stores into mapped
+// files included. So the crash simulation sees each of these steps.
 //
-// A file system `Fs` is a small copyable handle (memory and faulty: shared state behind it). Paths are plain
-// strings with '/' between names; the last name is never followed when it is a symlink (errc::not_regular).
-// Every call may fail with: io_error, no_space, no_permission, not_found, exists, not_regular, locked, unsupported, crashed,
-// no_descriptor; the error carries path, offset and errno. Interrupted calls and short transfers are dealt with inside.
+// A file system `Fs` is a small handle that can be copied. (Copies of memory and faulty share one state.) Paths are plain strings with '/'
+// between names. If the last name is a symbolic link, it is never followed (errc::not_regular). Every call may fail with: io_error,
+// no_space, no_permission, not_found, exists, not_regular, locked, unsupported, crashed, no_descriptor. The error has path, offset and
+// errno. The model repeats interrupted calls and completes short transfers by itself.
 //
-//   fs.open(path, access, creation)  result<Fs::file>        close-on-exec; a regular file or not_regular
-//   fs.lock(path, lock_mode)         result<Fs::lock_type>   never waits; `locked` where somebody (this process included) has it.
-//                                                            exclusive: creates the file if missing, needs write access;
-//                                                            shared: needs read access only, not_found where it is missing.
-//                                                            Held until the object dies; closing other descriptors does not drop it.
-//                                                            It may have identity(), the file_identity of what is locked
-//   fs.list(path)                    result<vector<directory_entry>>  sorted by name, without . and ..
-//   fs.status(path)                  result<file_status>     of the name itself: a symlink is a symlink
-//   fs.make_directory(path)          result<void>            `exists` where the name is taken; the parent must be there
-//   fs.rename(from, to)              result<void>            atomic; replaces a file at `to`; durable after sync_directory
-//   fs.remove(path)                  result<void>            a file, or an empty folder; durable after sync_directory
-//   fs.sync_directory(path)          result<void>            names created, renamed and removed in it survive power loss after this
-//   fs.boot()                        boot_id                 differs after each start of the machine; all zeros: not known
-//   fs.bind_folder(path)             result<Fs>              may be left out; the folder that stands at `path` now, to which a
-//                                                            symlink at its end may lead. In the handle that is returned, every path
-//                                                            that begins with `path` is looked for in that folder, and it and the
-//                                                            folders in it that were used stay the same ones whatever becomes of
-//                                                            their names. Below it no link is followed. There, and only there,
-//                                                            sync_directory(path + "/..") syncs the folder above. not_found, and
-//                                                            not_regular or ENOTDIR where it is no folder. Without it paths are
-//                                                            looked up anew each time
-//   fs.make_room_with(close_one)     void                    may be left out; of a handle that bind_folder() gave and its copies: where a
-//                                                            call of theirs finds that no more files may be open, bool close_one() is
-//                                                            called, which closes one that can be opened again and says whether it
-//                                                            did, and the call is tried again. From any thread
-//   fs.lock_folder(path, lock_mode)  result<Fs::lock_type>   may be left out; as lock(), of a folder that is there. `unsupported`
-//                                                            where this file system has no such locks. Without it the lock on a
-//                                                            file has to do, whose name can be taken away
+//  fs.open(path, access, creation)  result<Fs::file>        close-on-exec; a regular file or not_regular
+//  fs.lock(path, lock_mode)         result<Fs::lock_type>   never waits; `locked` if another holder, in this process or another, has it.
+//                                                           exclusive: creates the file if it is missing; needs write access.
+//                                                           shared: needs read access only; not_found if the file is missing.
+//                                                           The lock lasts as long as the object. Closing other descriptors of the
+//                                                           file does not drop it. The object may have identity(): the file_identity
+//                                                           of the locked file
+//  fs.list(path)                    result<vector<directory_entry>>  sorted by name, without . and ..
+//  fs.status(path)                  result<file_status>     of the name itself: a symbolic link is reported as a symbolic link
+//  fs.make_directory(path)          result<void>            `exists` if the name is taken; the parent folder must exist
+//  fs.rename(from, to)              result<void>            atomic; replaces a file at `to`; durable after sync_directory
+//  fs.remove(path)                  result<void>            a file, or an empty folder; durable after sync_directory
+//  fs.sync_directory(path)          result<void>            after this, names created, renamed and removed in the folder survive power loss
+//  fs.boot()                        boot_id                 differs after each start of the machine; all zeros: not known
+//  fs.bind_folder(path)             result<Fs>              optional. Returns a handle that holds the folder which is at `path` now; a
+//                                                           symbolic link at the end of `path` is followed. The new handle looks up
+//                                                           every path that begins with `path` in this folder. The folder, and folders
+//                                                           in it that were used, stay the same even if their names change. Below the
+//                                                           folder no link is followed. With this handle, and only with it,
+//                                                           sync_directory(path + "/..") syncs the folder above. Errors: not_found;
+//                                                           if `path` is no folder, not_regular or not_found with cause ENOTDIR.
+//                                                           Without this call every path is looked up each time
+//  fs.make_room_with(close_one)     void                    optional. For a handle from bind_folder() and its copies. If a call finds
+//                                                           that no more files may be open, bool close_one() is called. It closes one
+//                                                           file that can be opened again, and returns whether it did. Then the call
+//                                                           is tried again. Any thread may call close_one()
+//  fs.lock_folder(path, lock_mode)  result<Fs::lock_type>   optional. As lock(), for a folder that exists. `unsupported` if this file
+//                                                           system has no such locks. Without it keel locks a file only, and the name
+//                                                           of a file can be removed
 //
-//   file: moves, closes in its destructor. Positional calls may come from several threads.
-//   f.read(offset, span)             result<size_t>          as many as asked for; fewer only at the end of the file
-//   f.read_uncached(offset, span)    result<size_t>          the same, past the page cache where the machine can (R5.8)
-//   f.write(offset, bytes)           result<void>            all of them, or an error after which any part may be there
-//   f.sync()                         result<void>            bytes and size survive power loss after this (fdatasync). After one
-//                                                            failure nothing unsynced in this file may be believed again
-//   f.allocate(bytes)                result<void>            the file is at least so long and owns its blocks; new bytes are zero
-//   f.status()                       result<file_status>
-//   f.begin_sync(mapping, offset, bytes)  void               may be left out; a hint that these bytes of a mapping of it change no more:
-//                                                            writing them may begin, and a later sync tells what went wrong
-//   f.write_back(offset, bytes)      void                    may be left out; a hint that these bytes, which were written, change no
-//                                                            more: they begin to go to the disk, and those just before them have
-//                                                            gone when it returns. A later sync waits for less, as do others' syncs
-//   f.punch_hole(offset, bytes)      void                    may be left out; the file needs no blocks for these bytes: they are zero
-//                                                            from here on, or as they were where this file system cannot, and the
-//                                                            size stays. Nobody reads or writes them meanwhile. A write there may
-//                                                            want of room, until allocate()
-//   f.map(access)                    result<Fs::mapping>     the whole file as long as it is now; outlives f
-//   f.path()                         std::string const&
+//  file: movable, closes in its destructor. Several threads may make positional calls at once.
+//  f.read(offset, span)             result<size_t>          all bytes asked for; fewer only at the end of the file
+//  f.read_uncached(offset, span)    result<size_t>          the same, past the page cache where the machine can (R5.8)
+//  f.write(offset, bytes)           result<void>            all bytes; after an error any part of them may be written
+//  f.sync()                         result<void>            after this, bytes and size survive power loss (fdatasync). After one
+//                                                           failure no unsynced byte of this file may be believed again
+//  f.allocate(bytes)                result<void>            the file is at least `bytes` long and owns its blocks; new bytes are zero
+//  f.status()                       result<file_status>
+//  f.begin_sync(mapping, offset, bytes)  void               optional. A hint: these bytes of a mapping of the file no longer change, so
+//                                                           writing them may begin. A later sync reports the errors
+//  f.write_back(offset, bytes)      void                    optional. A hint: these written bytes no longer change. Writing them to the
+//                                                           disk begins. When the call returns, the bytes just before them have been
+//                                                           written, but not durably. A later sync of this file waits for less, and
+//                                                           so do syncs of other files
+//  f.punch_hole(offset, bytes)      void                    optional. The file needs no blocks for these bytes. They are zero from here
+//                                                           on; where the file system cannot do it, they stay as they were. The size
+//                                                           stays. Nothing may read or write these bytes during the call. A later
+//                                                           write there may fail for want of space, until allocate()
+//  f.map(access)                    result<Fs::mapping>     the whole file, as long as it is now; may outlive f
+//  f.path()                         std::string const&
 //
-//   mapping: moves, unmaps in its destructor. Never hands out a pointer. A bad sector, a file cut short or a full copy-on-write
-//   disk under it is an error with file and offset, not a signal. Out-of-range offsets are invalid_argument.
-//   m.size()                         uint64_t
-//   m.store(offset, bytes)           result<void>            plain stores; survive the process, not power loss before m.sync().
-//                                                            The caller orders stores to the same bytes
-//   m.publish(offset, word)          result<void>            one aligned 32-bit word, released: who reads it sees all stores before
-//   m.copy_out(offset, span)         result<void>
-//   m.prefetch(offset, bytes)        void                    may be left out; a hint that these bytes will be copied out soon
-//   m.verify(offset, length, sum)    result<void>            feeds the bytes to a checksum without copying them
-//   m.sync()                         result<void>            like file::sync(), stores included
-//   m.path()                         std::string const&
+//  mapping: movable, unmaps in its destructor. It never gives out a pointer. A bad sector, a file that was cut short, or a full
+//  copy-on-write disk is an error with file and offset, not a signal. An offset outside of the mapping is invalid_argument.
+//  m.size()                         uint64_t                bytes
+//  m.store(offset, bytes)           result<void>            plain stores. They survive the process. They survive power loss only after
+//                                                           m.sync(). The caller orders stores to the same bytes
+//  m.publish(offset, word)          result<void>            stores one aligned 32-bit word with release: a reader that sees the word
+//                                                           sees all stores before it
+//  m.copy_out(offset, span)         result<void>            copies bytes of the mapping into the span
+//  m.prefetch(offset, bytes)        void                    optional. A hint: these bytes will be copied out soon
+//  m.verify(offset, length, sum)    result<void>            feeds the bytes to a checksum without copying them
+//  m.sync()                         result<void>            like file::sync(), stores included
+//  m.path()                         std::string const&
 
 #include <keel/error.hpp>
 #include <keel/types.hpp>
@@ -87,8 +90,11 @@
 
 namespace keel::inline v0::io {
 
+/// How a file is opened or mapped.
 enum class access : std::uint8_t { read_only, read_write };
+/// What open() does with the name: the file must exist, must not exist, or is created if it is missing.
 enum class creation : std::uint8_t { must_exist, must_not_exist, if_missing };
+/// Many holders may share a lock, or one holder has it alone.
 enum class lock_mode : std::uint8_t { shared, exclusive };
 enum class file_kind : std::uint8_t { regular, directory, symlink, other };
 
@@ -102,13 +108,14 @@ enum class file_kind : std::uint8_t { regular, directory, symlink, other };
     return "unknown";
 }
 
-/// Which file it really is, whatever its name. A recycled file keeps it; a copy has another.
+/// Identifies a file independently of its name. A recycled file keeps its identity; a copy has a new one.
 struct file_identity {
     std::uint64_t device = 0;
     std::uint64_t inode = 0;
     constexpr auto operator<=>(file_identity const&) const noexcept = default;
 };
 
+/// What the file system tells about a name or an open file.
 struct file_status {
     file_kind kind = file_kind::other;
     std::uint64_t size = 0; ///< bytes
@@ -116,13 +123,14 @@ struct file_status {
     file_identity identity{};
 };
 
+/// One name in a folder.
 struct directory_entry {
     std::string name; ///< without the folder
     file_kind kind = file_kind::other;
     auto operator<=>(directory_entry const&) const = default;
 };
 
-/// One start of the machine. Bytes that were never synced can be believed only within the boot that wrote them.
+/// Identifies one start of the machine. Bytes that were never synced can be believed only within the boot in which they were written.
 struct boot_id {
     std::array<std::byte, 16> bytes{};
     constexpr auto operator<=>(boot_id const&) const noexcept = default;
@@ -153,7 +161,7 @@ concept file_handle = std::movable<F> &&
                           requires file_mapping<typename decltype(f.map(how))::value_type>;
                       };
 
-/// The file-system axis; the calls are described at the head of this file.
+/// The file-system axis. The head of this file describes the calls.
 template <class Fs>
 concept file_system = std::copyable<Fs> && std::default_initializable<Fs> && file_handle<typename Fs::file> &&
                       file_mapping<typename Fs::mapping> && std::movable<typename Fs::lock_type> &&
@@ -169,32 +177,33 @@ concept file_system = std::copyable<Fs> && std::default_initializable<Fs> && fil
                           { fs.boot() } -> std::same_as<boot_id>;
                       };
 
-/// Has handles that work through a folder rather than its name.
+/// The optional bind_folder(): the file system has handles that hold a folder instead of looking up its name each time.
 template <class Fs>
 concept binds_folders = file_system<Fs> && requires(Fs fs, std::string const& path) {
     { fs.bind_folder(path) } -> std::same_as<result<Fs>>;
 };
 
-/// Can lock a folder itself.
+/// The optional lock_folder(): the file system can lock a folder itself.
 template <class Fs>
 concept locks_folders = file_system<Fs> && requires(Fs fs, std::string const& path, lock_mode mode) {
     { fs.lock_folder(path, mode) } -> std::same_as<result<typename Fs::lock_type>>;
 };
 
-/// Can give blocks in the middle of a file back.
+/// The optional punch_hole(): the file can give back blocks in its middle.
 template <class F>
 concept punches_holes = file_handle<F> && requires(F f, std::uint64_t offset) {
     { f.punch_hole(offset, offset) } -> std::same_as<void>;
 };
 
-/// A handle bound to the folder at `path`, where the file system has such; else the handle as it is, and nothing is looked at.
+/// Returns a handle bound to the folder at `path`, if the file system has such handles. Otherwise returns a copy of `fs` and does not look
+/// at the folder.
 template <file_system Fs>
 [[nodiscard]] result<Fs> bind_folder(Fs& fs, std::string const& path) {
     if constexpr (binds_folders<Fs>) return fs.bind_folder(path);
     else return fs;
 }
 
-/// `close_one` is asked where the handle finds no descriptor, if it can do that.
+/// Passes `close_one` to the handle, if the file system has make_room_with(). Otherwise does nothing.
 template <file_system Fs>
 void make_room_with(Fs const& fs, std::function<bool()> close_one) {
     if constexpr (requires { fs.make_room_with(std::move(close_one)); }) fs.make_room_with(std::move(close_one));

@@ -2,14 +2,13 @@
 #ifndef KEEL_IO_FAULT_HPP
 #define KEEL_IO_FAULT_HPP
 
-// faulty<Inner>: a file system that works as Inner does, except where a plan says otherwise. For tests, a user's own
-// included.
+// faulty<Inner>: a file system that works as Inner does, except where a plan injects faults. For keel's tests and for tests of users.
 //
-// A plan is a list of faults; each names what goes wrong, at which operation (the n-th of a class, counted from 1 since
-// the plan was set), for how many operations, and a seed for what is left to chance (which bit, how much, where to). At
-// most one fault hits an operation: the first of the plan that fits it. What really hit is in log(): a test whose log
-// is empty has tested nothing. Handles, files and mappings of one faulty share the plan. Thread-safe as Inner is; with
-// several threads the numbering of operations depends on their order.
+// A plan is a list of faults. Each fault names what goes wrong, at which operation (the n-th of a class, counted from 1 since the plan was
+// set), and for how many operations. A seed decides what is left to chance (which bit, how much, where to). At most one fault hits an
+// operation: the first one of the plan that fits. log() lists the faults that hit. A test with an empty log has tested nothing. Handles,
+// files and mappings of one faulty share the plan. faulty is as thread-safe as Inner is. With several threads the numbers of operations
+// depend on the order in which the threads run.
 
 #include <keel/error.hpp>
 #include <keel/io/concept.hpp>
@@ -33,26 +32,28 @@
 
 namespace keel::inline v0::io {
 
+/// What goes wrong.
 enum class fault_kind : std::uint8_t {
-    fail,            ///< any operation: EIO, nothing is done
-    no_space,        ///< whatever may need room: ENOSPC, nothing is done; over at the end of `count` or after refill()
-    short_write,     ///< a write or store leaves a prefix, then EIO (for a store: what a guarded SIGBUS gives)
-    fail_sync,       ///< a sync fails; an Inner with fail_sync() then believes its pages clean, as Linux does
+    fail, ///< any operation: EIO, nothing is done
+    /// Operations that may need space: ENOSPC, nothing is done; ends after `count` operations or at refill().
+    no_space,
+    short_write,     ///< a write or store leaves a prefix, then EIO (a guarded SIGBUS gives the same for a store)
+    fail_sync,       ///< a sync fails; an Inner with fail_sync() then treats its pages as clean, as Linux does
     lose_sync,       ///< a sync reports success and does nothing
-    flip_read,       ///< one bit of what a cached read returns is wrong; the next read is right
-    flip_write,      ///< one bit of what is stored is wrong
+    flip_read,       ///< one bit that a cached read returns is wrong; the next read is right
+    flip_write,      ///< one bit of the stored bytes is wrong
     lose_write,      ///< a write reports success and does nothing
-    misdirect_write, ///< a write goes elsewhere in the same file, a multiple of 512 bytes away
-    repeat_write,    ///< after a write, an older one that has been overwritten in part is made again at its old place
+    misdirect_write, ///< a write goes to another place in the same file, a multiple of 512 bytes away
+    repeat_write,    ///< after a write, an older write that was partly overwritten is made again at its old place
 };
 inline constexpr std::size_t fault_kinds = 10;
 
-/// What an operation counts as; each belongs to one class, and to `any`.
+/// The class of an operation. Each operation belongs to one class, and to `any`.
 enum class fault_class : std::uint8_t {
     any,
     read,      ///< read, read_uncached, file status, copy_out, verify
     write,     ///< write, allocate, punch_hole
-    sync,      ///< of files and mappings
+    sync,      ///< syncs of files and mappings
     store,     ///< store, publish
     directory, ///< list, status, make_directory, rename, remove, sync_directory
     open,      ///< open, lock, map, bind_folder, lock_folder
@@ -73,22 +74,23 @@ inline constexpr std::size_t fault_classes = 7;
 
 inline constexpr std::uint64_t forever = std::numeric_limits<std::uint64_t>::max();
 
+/// One fault of a plan.
 struct fault {
     fault_kind kind = fault_kind::fail;
     fault_class on = fault_class::any;
-    std::uint64_t at = 1; ///< the first operation of the class it may hit
-    /// How many operations of the class from there on; those it does not fit are spared, and counted.
+    std::uint64_t at = 1; ///< the first operation of the class that the fault may hit
+    /// For how many operations of the class, from `at` on, the fault lasts. An operation that this kind cannot hit counts too.
     std::uint64_t count = 1;
     std::uint64_t seed = 0;
 };
 
-/// A fault that hit: enough to find the operation again.
+/// A fault that hit, with enough facts to find the operation again.
 struct fired_fault {
     fault_kind kind = fault_kind::fail;
-    fault_class on = fault_class::any; ///< what the operation was
-    std::uint64_t operation = 0;       ///< its number among all
+    fault_class on = fault_class::any; ///< the class of the operation
+    std::uint64_t operation = 0;       ///< its number among all operations
     std::string path;
-    std::uint64_t offset = 0; ///< what the caller asked for; of a repeated write the place written again
+    std::uint64_t offset = 0; ///< offset of the operation; of a repeated write the offset written again
     bool operator==(fired_fault const&) const = default;
 };
 
@@ -104,23 +106,24 @@ struct fired_fault {
            std::string{name_of(f.on)} + ", " + f.path + ", offset " + std::to_string(f.offset) + ")";
 }
 
-/// What a random plan may hold.
+/// The bounds of a random plan.
 struct random_faults {
-    std::size_t count_max = 3;          ///< at least one, at most so many
-    std::uint64_t operations = 100;     ///< the last operation of its class at which one may begin
+    std::size_t count_max = 3;          ///< number of faults: at least one, at most this
+    std::uint64_t operations = 100;     ///< a fault begins at this operation of its class at the latest
     std::vector<fault_kind> kinds = {}; ///< empty: all
 };
 
+/// A list of faults. The first one that fits an operation hits it.
 struct fault_plan {
     std::vector<fault> faults = {};
 
-    /// The same plan for the same seed and bounds.
+    /// A random plan. The same seed and bounds always give the same plan.
     [[nodiscard]] static fault_plan random(std::uint64_t seed, random_faults const& bounds = {});
 };
 
 namespace detail {
 
-/// A fault that is to hit the operation at hand.
+/// A fault that hits the current operation.
 struct fault_hit {
     fault_kind kind;
     fault_class on;
@@ -128,7 +131,7 @@ struct fault_hit {
     seeded random;
 };
 
-/// What all handles of one faulty file system share: plan, counters, log, and the older writes that may come back.
+/// The state that all handles of one faulty file system share: plan, counters, log, and older writes for repeat_write.
 class fault_control {
 public:
     struct old_write {
@@ -163,7 +166,7 @@ public:
         return log_;
     }
 
-    /// Counts an operation, and gives the fault that is to hit it, one of `possible`.
+    /// Counts an operation. Returns the fault that hits it, if the plan has one that fits and is in `possible`.
     [[nodiscard]] std::optional<fault_hit> next(fault_class on, std::initializer_list<fault_kind> possible) {
         auto const guard = std::lock_guard{mutex_};
         ++counts_[static_cast<std::size_t>(fault_class::any)];
@@ -185,7 +188,7 @@ public:
         log_.push_back({hit.kind, hit.on, hit.operation, path, offset});
     }
 
-    /// The error of a fault that refuses, noted as fired.
+    /// Logs the fault and returns its error.
     [[nodiscard]] tl::unexpected<error> refuse(fault_hit const& hit, std::string const& path,
                                                std::uint64_t offset = 0) {
         note(hit, path, offset);
@@ -198,7 +201,7 @@ public:
                              .retryable = full});
     }
 
-    /// Keeps a write for a later repeat_write, where the plan has one.
+    /// Keeps a write for a later repeat_write, if the plan has such a fault.
     void remember(file_identity const& file, std::uint64_t offset, byte_view bytes) {
         auto const guard = std::lock_guard{mutex_};
         auto const repeats = [](fault const& f) { return f.kind == fault_kind::repeat_write; };
@@ -221,7 +224,7 @@ private:
 
     mutable std::mutex mutex_;
     std::vector<fault> plan_;
-    std::vector<bool> over_; // parallel to plan_: refilled
+    std::vector<bool> over_; // parallel to plan_: ended by refill()
     std::array<std::uint64_t, fault_classes> counts_{};
     std::vector<fired_fault> log_;
     std::deque<old_write> older_;
@@ -232,7 +235,8 @@ inline void flip_one_bit(byte_span bytes, seeded& random) noexcept {
     bytes[static_cast<std::size_t>(bit / 8)] ^= std::byte{1} << static_cast<int>(bit % 8);
 }
 
-/// Where a misdirected write of `length` bytes goes: within the first `size` bytes if it can, else (0: nowhere) behind.
+/// The offset to which a misdirected write of `length` bytes goes. It lies within the first `size` bytes if another place fits there,
+/// otherwise behind.
 [[nodiscard]] inline std::uint64_t misdirected(std::uint64_t offset, std::uint64_t length, std::uint64_t size,
                                                seeded& random) noexcept {
     auto const first = offset % 512;
@@ -245,8 +249,8 @@ inline void flip_one_bit(byte_span bytes, seeded& random) noexcept {
     return offset + 512 * (1 + random.below(8));
 }
 
-/// Writes and stores alike. `Target` has path, identity, size() (bytes there now), fixed (cannot grow), put(offset,
-/// bytes) and get(offset, span).
+/// Makes a change, with or without a fault. It serves writes and stores. `Target` has path, identity, size() (bytes there now), fixed
+/// (cannot grow), put(offset, bytes) and get(offset, span).
 template <class Target>
 class faulty_change {
 public:
@@ -305,7 +309,7 @@ private:
         return {};
     }
 
-    /// Only a write whose place holds something else by now is worth repeating.
+    /// Whether the bytes at the place of the write differ from it now. Repeating it has an effect only then.
     [[nodiscard]] bool overwritten(fault_control::old_write const& w) {
         std::vector<std::byte> now(w.bytes.size());
         return target_.get(w.offset, now) && now != w.bytes;
@@ -354,7 +358,7 @@ class faulty {
     using control_ptr = std::shared_ptr<detail::fault_control>;
     using kind = fault_kind;
 
-    /// A sync of a file or a mapping.
+    /// Syncs a file or a mapping.
     template <class Synced>
     [[nodiscard]] static result<void> sync(detail::fault_control& control, Synced& inner) {
         auto const hit = control.next(fault_class::sync, {kind::fail, kind::fail_sync, kind::lose_sync});
@@ -384,7 +388,7 @@ public:
                            kind::misdirect_write, kind::repeat_write});
         }
         [[nodiscard]] result<void> publish(std::uint64_t offset, std::uint32_t word) {
-            if (offset % sizeof word != 0) return inner_.publish(offset, word); // refused there
+            if (offset % sizeof word != 0) return inner_.publish(offset, word); // Inner refuses it
             auto const put = [this](std::uint64_t at, byte_view what) {
                 bool const is_word = what.size() == sizeof word && at % sizeof word == 0;
                 if (!is_word) return inner_.store(at, what); // an older write that is repeated
@@ -444,8 +448,7 @@ public:
                                           std::initializer_list<kind> possible) {
             auto const hit = control_->next(fault_class::store, possible);
             detail::faulty_change<target<Put>> make{*control_, {inner_, put, inner_.path(), identity_}};
-            bool const outside = offset > size() ||
-                                 bytes.size() > size() - offset; // for inner to refuse, not for a fault
+            bool const outside = offset > size() || bytes.size() > size() - offset; // Inner refuses it, without a fault
             return make(outside ? std::nullopt : hit, offset, bytes);
         }
 
@@ -484,7 +487,7 @@ public:
             if (hit) return control_->refuse(*hit, path());
             return inner_.allocate(bytes);
         }
-        /// Where a fault hits, the blocks stay.
+        /// If a fault hits, the file keeps its blocks.
         void punch_hole(std::uint64_t offset, std::uint64_t bytes)
             requires punches_holes<typename Inner::file>
         {
@@ -538,19 +541,19 @@ public:
         control_->set_plan(std::move(plan));
     }
 
-    /// The file system beneath: what is done there is neither counted nor hit.
+    /// The wrapped file system. Operations made on it directly are not counted and get no faults.
     [[nodiscard]] Inner& inner() noexcept { return inner_; }
     [[nodiscard]] Inner const& inner() const noexcept { return inner_; }
 
-    /// Takes effect at the next operation; counting and log begin anew.
+    /// Sets the plan. It takes effect at the next operation. Counters and log start again from zero.
     void set_plan(fault_plan plan) { control_->set_plan(std::move(plan)); }
     [[nodiscard]] fault_plan plan() const { return control_->plan(); }
-    /// There is room again: every no_space fault that has begun is over.
+    /// Ends every no_space fault that has begun.
     void refill() { control_->refill(); }
 
-    /// Operations since the plan was set.
+    /// Number of operations of a class since the plan was set.
     [[nodiscard]] std::uint64_t operations(fault_class on = fault_class::any) const { return control_->operations(on); }
-    /// Faults that hit since then.
+    /// Number of faults that hit since the plan was set.
     [[nodiscard]] std::uint64_t fired() const { return control_->log().size(); }
     [[nodiscard]] std::vector<fired_fault> log() const { return control_->log(); }
 
@@ -598,7 +601,7 @@ public:
         return {};
     }
     [[nodiscard]] boot_id boot() { return inner_.boot(); }
-    /// Shares plan and counters.
+    /// The new handle shares plan and counters with this one.
     [[nodiscard]] result<faulty> bind_folder(std::string const& path)
         requires binds_folders<Inner>
     {

@@ -2,7 +2,7 @@
 #ifndef KEEL_IO_LIMITS_HPP
 #define KEEL_IO_LIMITS_HPP
 
-// What the system allows this process, as it is now. The host may change it while a store is open.
+// The limits that the system sets for this process, as they are now. The host may change them while a store is open.
 
 #include <cstdint>
 #include <limits>
@@ -13,7 +13,7 @@ namespace keel::inline v0::io {
 
 namespace detail {
 
-/// The largest number there is where nothing limits it, or the system does not say.
+/// The limit; the largest number if there is no limit or the system does not tell.
 template <class Resource>
 [[nodiscard]] std::uint64_t limit_of(Resource what) noexcept {
     rlimit now{};

@@ -2,26 +2,24 @@
 #ifndef KEEL_IO_MEMORY_HPP
 #define KEEL_IO_MEMORY_HPP
 
-// memory: a simulated disk in memory, a model of the file-system axis (io/concept.hpp) that knows what a crash would
-// keep.
+// memory: a simulated disk in memory. It is a model of the file-system axis (io/concept.hpp) that knows what a crash would keep.
 //
-// A `memory` is a handle; copies mean the same disk. A new disk is empty but for its root, "", "." and "/" all name it.
-// Paths with and without a leading slash are the same; there are no symlinks. The device number is 1 for every disk
-// unless chosen. A handle that bind_folder() gave holds the folder: other handles of the disk may rename it.
+// A `memory` is a handle; copies mean the same disk. A new disk has only its root; "", "." and "/" name the root. Paths with and without a
+// leading slash are the same. There are no symbolic links. The device number is 1 for every disk unless another one is given. A handle from
+// bind_folder() holds the folder, even if another handle of the disk renames it.
 //
-//   crash          after_process_crash() and after_power_loss() give new disks and leave this one alone. What a power
-//                  loss may keep: of each unsynced 512-byte sector any version it had since the last sync (stores into
-//                  mappings too, where a long store also leaves a half-made version), of each unsynced size likewise,
-//                  of the changes of names not yet synced any subset. detail/memory_content.hpp and
-//                  detail/memory_names.hpp state the rules.
-//   failed sync    fail_sync() on a file or mapping does what Linux does: nothing is written, and the pages look clean.
-//                  evict() lets them be read from the medium again.
-//   crash points   on_operation(f) calls f after every change, and half-way through divisible ones. f may clone the
-//                  disk, stop it, or use it; with several threads it is called from each of them, at once.
-//   damage         corrupt, cut, replace and fail_reads change the medium behind everybody's back.
+//  crash          after_process_crash() and after_power_loss() return new disks and do not change this one. A power loss keeps, of
+//                 each unsynced 512-byte sector, any version that it had since the last sync. That includes stores into mappings; a
+//                 long store also leaves a half-made version. The same holds for each unsynced size. Of the unsynced changes of
+//                 names any subset survives. detail/memory_content.hpp and detail/memory_names.hpp state the rules.
+//  failed sync    fail_sync() on a file or mapping does what Linux does: nothing is written, and the pages look clean.
+//                 evict() lets them be read from the medium again.
+//  crash points   on_operation(f) calls f after every change, and half-way through changes that can be divided. f may clone the
+//                 disk, stop it, or use it. With several threads each of them calls f, perhaps at the same time.
+//  damage         corrupt, cut, replace and fail_reads change the medium without going through the file system.
 //
-// Thread-safe: one mutex per disk covers every call, those of files, mappings and locks included, but is free while a
-// hook runs. Cloning shares all bytes until one side changes them. As a mere in-memory store it need not remember:
+// Thread-safe: one mutex per disk covers every call, those of files, mappings and locks included. It is not held while a hook runs. Cloning
+// shares all bytes until one side changes them. A disk that is only used as an in-memory store needs no older versions:
 // set_versions_max(1).
 
 #include <keel/io/concept.hpp>
@@ -39,7 +37,7 @@
 namespace keel::inline v0::io {
 
 class memory {
-    /// Keeps an inode, named or not, as long as it lives.
+    /// Keeps an inode alive, with or without a name, as long as the object lives.
     class handle {
     public:
         handle(std::shared_ptr<detail::memory_disk> disk, std::uint64_t node, access how, std::string path)
@@ -104,7 +102,7 @@ public:
                                              to += piece.size();
                                          });
         }
-        /// `sum` must not use this disk.
+        /// `sum` must not use this disk: its mutex is held.
         template <class Checksum>
         [[nodiscard]] result<void> verify(std::uint64_t offset, std::uint64_t length, Checksum& sum) const {
             KEEL_TRY(inside(offset, length));
@@ -194,8 +192,8 @@ public:
         lock_mode mode_;
     };
 
-    /// A new, empty disk. All of them start with the same boot id and device number, so that runs repeat byte for byte;
-    /// give others where two disks must be told apart by these.
+    /// A new, empty disk. All new disks have the same boot id and device number, so that runs repeat byte for byte. Give others if two
+    /// disks must differ in these.
     memory() : memory{detail::boot_after({}, 0)} {}
     explicit memory(boot_id boot, std::uint64_t device = 1)
         : memory{detail::memory_image{.names = {}, .boot = boot, .device = device}} {}
@@ -262,12 +260,12 @@ public:
 
     // Crashes
 
-    /// The machine went on and the process died: all bytes and names are here, synced or not, under the same boot id
-    /// and the same identities. No locks, handles or hook; operations() starts at 0. A file without a name is gone.
+    /// The process died and the machine went on. All bytes and names are here, synced or not, with the same boot id and the same
+    /// identities. There are no locks, handles or hook, and operations() starts at 0. Files without a name are gone.
     [[nodiscard]] memory after_process_crash() const { return memory{disk_->image()}; }
 
-    /// The power went: what `choice` leaves of the unsynced, all of it durable now, under a new boot id and the same
-    /// identities.
+    /// The power failed. `choice` decides what is left of the unsynced changes; all of that is durable now. The boot id is new, the
+    /// identities are the same.
     [[nodiscard]] memory after_power_loss(power_loss choice) const {
         auto image = disk_->image();
         image.boot = detail::boot_after(image.boot, choice.seed * 3 + static_cast<std::uint64_t>(choice.what));
@@ -281,8 +279,8 @@ public:
         return memory{std::move(image)};
     }
 
-    /// Pages whose sync had failed may leave the cache at any time: a random subset of their sectors turns into what
-    /// the medium holds, one of the older versions.
+    /// Drops pages whose sync failed from the cache, as a machine may do at any time. A random subset of their sectors then has the content
+    /// of the medium, which is one of the older versions.
     void evict(std::uint64_t seed) {
         disk_->with_image([seed](auto& image) {
             detail::seeded random{seed};
@@ -291,14 +289,14 @@ public:
         });
     }
 
-    /// From now on f is called after each change, and half-way through each divisible one; an empty f ends that.
+    /// Calls f from now on after each change, and half-way through each change that can be divided. An empty f ends this.
     void on_operation(std::function<void(operation const&)> f) { disk_->set_hook(std::move(f)); }
 
-    /// Changes begun on this disk: writes, stores, publishes, syncs, allocations, holes, creations, renames,
-    /// removals.
+    /// Number of changes begun on this disk: writes, stores, publishes, syncs, allocations, holes, creations, renames, removals.
     [[nodiscard]] std::uint64_t operations() const { return disk_->operations(); }
 
-    /// Every later call of the file system fails with errc::crashed; crashes, files() and the like go on working.
+    /// Every later call of the file system fails with errc::crashed. The calls of the simulation (crashes, files() and the like) still
+    /// work.
     void stop() { disk_->stop(); }
 
     // Settings
@@ -306,22 +304,22 @@ public:
     void set_boot(boot_id boot) {
         disk_->with_image([&](auto& image) { image.boot = boot; });
     }
-    /// Blocks of 4 KiB that files own may not exceed this; what is there already stays.
+    /// Limits the bytes of the 4 KiB blocks that files own. Blocks that files own already stay.
     void set_capacity(std::uint64_t bytes) {
         disk_->with_image([&](auto& image) { image.capacity = bytes; });
     }
-    /// Bytes of the blocks that files own: written or allocated, and not given back, with a name or a handle.
+    /// Bytes of the blocks that files own. A block counts from when it is written or allocated until it is given back, while its file has a
+    /// name or a handle.
     [[nodiscard]] std::uint64_t used() const { return disk_->used(); }
-    /// Versions of a sector remembered (64): the oldest and the newest always, some of those between. 1: nothing is
-    /// remembered, so a power loss keeps all bytes, as fits a disk that is never to lose power. Counts for later
-    /// writes.
+    /// How many versions of a sector are remembered (64): always the oldest and the newest, and some between. With 1 nothing is remembered,
+    /// so a power loss keeps all bytes. That fits a disk that never loses power. It applies to later writes.
     void set_versions_max(std::size_t versions) {
         disk_->with_image([&](auto& image) { image.versions_max = std::max<std::size_t>(versions, 1); });
     }
 
     // Behind everybody's back: by path, without handles, uncounted
 
-    /// Every file, folders before the name, no leading slash, sorted.
+    /// The paths of all files, sorted, without a leading slash.
     [[nodiscard]] std::vector<std::string> files() const {
         std::vector<std::string> paths;
         disk_->with_image([&](auto& image) {
@@ -331,7 +329,7 @@ public:
         return paths;
     }
 
-    /// All bytes of a file, unreadable sectors too.
+    /// All bytes of a file, including unreadable sectors.
     [[nodiscard]] result<std::vector<std::byte>> contents(std::string const& path) const {
         std::vector<std::byte> bytes;
         KEEL_TRY(with_file(path, [&](detail::memory_node& node) {
@@ -341,7 +339,7 @@ public:
         return bytes;
     }
 
-    /// The file holds these bytes, durably; it is created, durably, where it is missing.
+    /// Makes these bytes the durable content of the file. Creates the file, durably, if it is missing.
     [[nodiscard]] result<void> replace(std::string const& path, byte_view bytes) {
         return disk_->with_image([&](auto& image) -> result<void> {
             KEEL_TRY_LET(place, image.names.resolve(path));
@@ -352,30 +350,30 @@ public:
         });
     }
 
-    /// The medium rots: these bytes stand at `offset`, in every version of the sectors there.
+    /// Damages the medium: these bytes are at `offset` in every version of the sectors there.
     [[nodiscard]] result<void> corrupt(std::string const& path, std::uint64_t offset, byte_view bytes) {
         return damage(path, offset, bytes.size(),
                       [bytes](std::byte& b, std::uint64_t i) { b = bytes[static_cast<std::size_t>(i)]; });
     }
-    /// The same for one byte, some bits of which turn over.
+    /// The same for one byte: the bits of `flipped_bits` are inverted.
     [[nodiscard]] result<void> corrupt(std::string const& path, std::uint64_t offset, std::byte flipped_bits) {
         return damage(path, offset, 1, [flipped_bits](std::byte& b, std::uint64_t) { b ^= flipped_bits; });
     }
 
-    /// The file is so long, durably; it is cut, or grows by zeros.
+    /// Sets the durable size of the file. The file is cut, or grows by zeros.
     [[nodiscard]] result<void> cut(std::string const& path, std::uint64_t size) {
         if (size > detail::memory_file_bytes_max)
             return failure(errc::invalid_argument, "longer than a file may be", path);
         return with_file(path, [size](detail::memory_node& node) { node.content.edit().cut(size); });
     }
 
-    /// Sectors that touch this range fail to be read with io_error until a write covers them; so do writes of a part of
-    /// one.
+    /// Makes reads of all sectors in this range fail with io_error, until a write covers the sector. A write of a part of such a sector
+    /// fails too.
     [[nodiscard]] result<void> fail_reads(std::string const& path, std::uint64_t offset, std::uint64_t length) {
         return with_file(path, [=](detail::memory_node& node) { node.content.edit().mark_unreadable(offset, length); });
     }
 
-    /// Whether both disks have the same files with the same bytes, among those whose path wanted(path) accepts.
+    /// Whether both disks have the same files with the same bytes. Only files whose path wanted(path) accepts are compared.
     template <class F>
     [[nodiscard]] bool equal(memory const& other, F wanted) const {
         auto const mine = disk_->image(), theirs = other.disk_->image();
@@ -435,7 +433,7 @@ private:
     }
 
     std::shared_ptr<detail::memory_disk> disk_;
-    std::shared_ptr<detail::memory_bound> bound_{}; ///< nothing: paths begin at the root
+    std::shared_ptr<detail::memory_bound> bound_{}; ///< null: paths begin at the root
 };
 
 } // namespace keel::inline v0::io

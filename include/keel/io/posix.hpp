@@ -2,16 +2,16 @@
 #ifndef KEEL_IO_POSIX_HPP
 #define KEEL_IO_POSIX_HPP
 
-// The real machine: the file-system model for POSIX systems, Linux first. What io/concept.hpp promises, by these means:
+// The file-system model for the real machine: POSIX systems, Linux first. It keeps the promises of io/concept.hpp by these means:
 //   read, write        pread and pwrite, whole transfers                 sync            fdatasync
 //   read_uncached      O_DIRECT, else dropped pages        (posix_uncached.hpp)
 //   allocate           fallocate, else written zeros       (posix_allocate.hpp)
 //   punch_hole         fallocate, else nothing             (posix_allocate.hpp)
 //   lock, lock_folder  open-file-description locks, flock  (posix_lock.hpp)
-//   bind_folder        openat and its like                 (posix_root.hpp)
+//   bind_folder        openat and similar calls            (posix_root.hpp)
 //   map                Boost.Interprocess, under a guard   (posix_mapping.hpp, posix_guard.hpp)
-// New files have mode 0644 and new folders 0755, less the umask. Where the host limits the size of its files (ulimit -f),
-// what would go past that is refused before the system is asked, whose answer would be a signal (SIGXFSZ).
+// New files have mode 0644 and new folders 0755, less the umask. The host may limit the size of its files (ulimit -f). A write beyond that
+// limit is refused before the system is called, because the system answers with a signal (SIGXFSZ).
 
 #include <keel/io/concept.hpp>
 #include <keel/io/detail/posix_allocate.hpp>
@@ -38,7 +38,7 @@ namespace keel::inline v0::io {
 
 namespace detail {
 
-/// How long a file is known to be at least. Moves; any thread.
+/// A lower bound of a file's size. Movable; any thread.
 class known_size {
 public:
     explicit known_size(std::uint64_t bytes) noexcept : bytes_{bytes} {}
@@ -54,7 +54,7 @@ public:
     }
 
 private:
-    std::atomic<std::uint64_t> bytes_; // relaxed: whoever sees less asks the system once more
+    std::atomic<std::uint64_t> bytes_; // relaxed: a thread that reads an older value asks the system once more
 };
 
 class posix_file {
@@ -73,21 +73,22 @@ public:
     }
     [[nodiscard]] result<void> write(std::uint64_t offset, byte_view in) {
         KEEL_TRY(check_writable(offset));
-        // Also where the file does not grow: the limit may have come down since it did.
+        // Check the limit also if the file does not grow: the limit may be lower than when the file grew.
         KEEL_TRY(write_growing(file_, path_, offset, in));
         if (!in.empty()) size_.reaches(offset + in.size());
         return {};
     }
     [[nodiscard]] result<void> sync() { return sync_data(file_, path_); }
-    /// A hint: these bytes of a mapping of this file change no more. They begin to be written, so that a sync waits for less; what goes
-    /// wrong is that sync's to tell.
+    /// A hint: these bytes of a mapping of this file no longer change. Writing them to the disk begins, so that a later sync waits for
+    /// less. That sync reports the errors.
     void begin_sync(posix_mapping const& map, std::uint64_t offset, std::uint64_t bytes) const noexcept {
         map.release_pages(offset, bytes);
         static_cast<void>(::sync_file_range(file_.get(), static_cast<off64_t>(offset), static_cast<off64_t>(bytes),
                                             SYNC_FILE_RANGE_WRITE));
     }
-    /// As begin_sync(), of bytes that were written. Waits for as many bytes before them, which were handed over the last time: who writes
-    /// much has little on its way to the disk at one time, and a sync of somebody else's does not stand behind all of it.
+    /// As begin_sync(), for written bytes. It also waits until as many bytes in front of them, which the last call handed over, are
+    /// written. So a caller that writes much has only little on its way to the disk at a time, and a sync of another file does not wait
+    /// behind all of it.
     void write_back(std::uint64_t offset, std::uint64_t bytes) const noexcept {
         auto const from = static_cast<off64_t>(offset);
         auto const length = static_cast<off64_t>(bytes);
@@ -128,7 +129,7 @@ private:
     known_size size_;
 };
 
-/// 32 hexadecimal digits, dashes between them ignored; all zeros for anything else.
+/// Parses 32 hexadecimal digits. Dashes between them are ignored. Any other text gives all zeros.
 [[nodiscard]] inline boot_id parse_boot_id(std::string_view text) noexcept {
     boot_id id;
     std::size_t digits = 0;
@@ -159,7 +160,7 @@ struct close_folder {
     case DT_REG: return file_kind::regular;
     case DT_DIR: return file_kind::directory;
     case DT_LNK: return file_kind::symlink;
-    case DT_UNKNOWN: break; // a file system that does not say: ask
+    case DT_UNKNOWN: break; // the file system does not tell: ask with fstatat
     default: return file_kind::other;
     }
 #endif
@@ -168,7 +169,7 @@ struct close_folder {
                                                                                     : file_kind::other;
 }
 
-/// What fdopendir takes over is not a descriptor that is held: reading moves its position.
+/// Lists a folder through a new descriptor. fdopendir takes it over, and reading moves its position, so a held descriptor must not be used.
 [[nodiscard]] inline result<std::vector<directory_entry>> list_folder(posix_place const& place,
                                                                       std::string const& path) {
     KEEL_TRY_LET(opened, open_folder(place, path));
@@ -194,14 +195,14 @@ struct close_folder {
 [[nodiscard]] inline result<void> remove_name(posix_place const& place, std::string const& path) {
     if (::unlinkat(place.at(), place.c_str(), 0) == 0) return {};
     auto const cause = errno;
-    // Linux says EISDIR for a folder, POSIX EPERM, which can also mean that the file must not be removed.
+    // For a folder Linux gives EISDIR and POSIX gives EPERM. EPERM can also mean that the file must not be removed.
     if (cause != EISDIR && cause != EPERM) return os_failure(cause, "cannot remove the file", path);
     if (::unlinkat(place.at(), place.c_str(), AT_REMOVEDIR) == 0) return {};
     auto const second = errno;
     return os_failure(second == ENOTDIR ? cause : second, "cannot remove it", path);
 }
 
-/// Where the folder is held already, through that descriptor: no other is needed.
+/// Syncs a folder. If the folder is held open already, its descriptor is used and no other is opened.
 [[nodiscard]] inline result<void> sync_folder(posix_place const& place, std::string const& path) {
     descriptor opened;
     auto number = place.at();
@@ -212,11 +213,11 @@ struct close_folder {
     }
     if (uninterrupted([&] { return ::fsync(number); }) == 0) return {};
     auto const cause = errno;
-    // A file system that cannot sync a folder cannot promise that a name survives: it says EINVAL.
+    // EINVAL: this file system cannot sync a folder. Then it cannot promise that a name survives, so report `unsupported`.
     return os_failure(cause == EINVAL ? EOPNOTSUPP : cause, "cannot sync the folder", path);
 }
 
-/// The id is the same for every call, so two threads may find it out at once.
+/// Reads the boot id once. Two threads may read it at the same time, because both get the same id.
 [[nodiscard]] inline boot_id const& boot_id_of_machine() {
     static constinit std::atomic<boot_id const*> known{nullptr};
     auto const* there = known.load(std::memory_order_acquire);
@@ -228,7 +229,7 @@ struct close_folder {
 
 } // namespace detail
 
-/// The machine itself. Every object is the same, but for one that bind_folder() gave.
+/// The real machine. All objects are equal, except those from bind_folder().
 class posix {
 public:
     using file = detail::posix_file;
@@ -237,15 +238,15 @@ public:
 
     posix() = default;
 
-    /// A handle that works through the folder which stands at `path` now, and holds it: see io/concept.hpp. A symbolic link at the end of
-    /// `path` is followed, here and never again.
+    /// Returns a handle that holds the folder which is at `path` now: see io/concept.hpp. A symbolic link at the end of `path` is followed,
+    /// in this call only.
     [[nodiscard]] result<posix> bind_folder(std::string const& path) const {
         KEEL_TRY_LET(place, names_.folder_place_of(path));
         KEEL_TRY_LET(folder, detail::open_root(place, path));
         return posix{detail::posix_names{std::make_shared<detail::posix_root>(path, std::move(folder))}};
     }
 
-    /// Of this handle and its copies, where bind_folder() gave it: see io/concept.hpp.
+    /// For this handle and its copies, if it came from bind_folder(): see io/concept.hpp. Otherwise does nothing.
     void make_room_with(std::function<bool()> close_one) const { names_.make_room_with(std::move(close_one)); }
 
     [[nodiscard]] result<file> open(std::string const& path, access how, creation make) const {
@@ -316,7 +317,7 @@ public:
 private:
     explicit posix(detail::posix_names names) : names_{std::move(names)} {}
 
-    /// Again and again, as long as that finds no descriptor and there is a file to be closed for it.
+    /// Repeats the call as long as it finds no descriptor and a file can be closed to free one.
     template <class Call>
     [[nodiscard]] std::invoke_result_t<Call const&> with_room(Call const& call) const {
         auto done = call();

@@ -2,13 +2,13 @@
 #ifndef KEEL_IO_PROCESS_HPP
 #define KEEL_IO_PROCESS_HPP
 
-// What belongs to one process. fork() copies all memory but only the thread that called it: in the child, a mutex may be held by a thread
-// that does not exist, and a store's state is the parent's business. An object that must not be used there keeps a process_mark, and asks
-// it first; what it owns and cannot take apart in the child is left behind by process_bound.
+// What belongs to one process. fork() copies all memory but only the thread that called it. So in the child a mutex may be locked by a
+// thread that does not exist there, and the state of a store belongs to the parent. An object that must not be used in a child keeps a
+// process_mark and checks it first. process_bound holds what such an object owns and what the child cannot destroy.
 //
-// How a child is noticed: a word in a page that the kernel empties in every child (MADV_WIPEONFORK), so asking costs a load. Where the
-// kernel refuses that, a handler of pthread_atfork empties the word; then a child made by the bare system call goes unnoticed.
-// vfork() and threads share the memory and are the same process.
+// A child is detected by a word in a page that the kernel clears in every child (MADV_WIPEONFORK). So the check costs one load. If the
+// kernel refuses that, a handler of pthread_atfork clears the word; then a child made by the bare system call is not detected. vfork() and
+// threads share the memory and count as the same process.
 
 #include <atomic>
 #include <cstdint>
@@ -28,10 +28,10 @@ using process_word = std::atomic<std::uint64_t>;
 
 inline constinit process_word word_without_page{0};
 inline constinit std::atomic<process_word*> word_of_process{nullptr};
-/// The largest number that this process, or one it was forked from, has given itself.
+/// The largest number that this process, or a process that it was forked from, gave itself.
 inline constinit process_word last_process_number{0};
 
-/// A word that is 0 in a forked child; nothing where the kernel does not offer one.
+/// A word that is 0 in a forked child; nullptr if the kernel offers none.
 [[nodiscard]] inline process_word* map_wiped_word() noexcept {
 #if defined(MADV_WIPEONFORK)
     constexpr std::size_t bytes = 4096; // the kernel rounds up to its pages
@@ -49,16 +49,16 @@ inline void empty_word_in_child() noexcept { word_without_page.store(0, std::mem
     return &word_without_page;
 }
 
-/// No lock: a child may be forked while another thread is here.
+/// Takes no lock: another thread may fork a child during this call.
 [[nodiscard]] inline process_word* the_process_word() noexcept {
     auto* there = word_of_process.load(std::memory_order_acquire);
     if (there != nullptr) return there;
     auto* const made = make_process_word();
     if (word_of_process.compare_exchange_strong(there, made, std::memory_order_acq_rel)) return made;
-    return there; // a page that another thread was quicker to make stays mapped, and is not used
+    return there; // another thread was faster; the page made here stays mapped and is not used
 }
 
-/// A number that neither this process's parent nor any process above it has.
+/// A number that neither the parent of this process nor any process above it has.
 [[nodiscard]] inline std::uint64_t number_of_process(process_word& word) noexcept {
     auto number = word.load(std::memory_order_relaxed);
     if (number != 0) return number;
@@ -66,7 +66,7 @@ inline void empty_word_in_child() noexcept { word_without_page.store(0, std::mem
     return word.compare_exchange_strong(number, mine, std::memory_order_relaxed) ? mine : number;
 }
 
-/// What a child left behind. Reachable, so that a leak checker does not take it for lost.
+/// An object that a child did not destroy. It stays reachable, so that a leak checker does not report it.
 struct left_behind {
     left_behind* next = nullptr;
 };
@@ -80,12 +80,12 @@ struct left_behind_as : left_behind {
 
 } // namespace detail
 
-/// The process that makes it. Small; copies mean the same process. Any thread.
+/// Remembers the process that created it. Small; copies mean the same process. Any thread.
 class process_mark {
 public:
     process_mark() noexcept : word_{detail::the_process_word()}, number_{detail::number_of_process(*word_)} {}
 
-    /// Whether this is that process, rather than one that was forked from it.
+    /// Whether the calling process is the one that created the mark, and not a process forked from it.
     [[nodiscard]] bool is_here() const noexcept { return word_->load(std::memory_order_relaxed) == number_; }
 
 private:
@@ -93,8 +93,8 @@ private:
     std::uint64_t number_;
 };
 
-/// Owns something that only the process that made it may take apart: a thread, a mutex that may be held, whatever lets go of a file.
-/// In a forked child the destructor, and an assignment, run none of its code: the memory is the child's to lose.
+/// Owns an object that only the process which created it may destroy: a thread, a mutex that may be locked, an object that closes a file.
+/// In a forked child, destructor and assignment do not destroy the object. They move it aside, and the child loses its memory.
 template <class T>
 class process_bound {
     static_assert(std::is_nothrow_move_constructible_v<T>);
@@ -119,7 +119,7 @@ public:
     [[nodiscard]] bool is_here() const noexcept { return mark_.is_here(); }
     [[nodiscard]] T& operator*() noexcept { return what_; }
     [[nodiscard]] T const& operator*() const noexcept { return what_; }
-    /// Of a pointer: what it points to.
+    /// If T is a pointer: the object that it points to.
     [[nodiscard]] decltype(auto) operator->() noexcept { return arrow(what_); }
     [[nodiscard]] decltype(auto) operator->() const noexcept { return arrow(what_); }
 
@@ -134,7 +134,7 @@ private:
             return std::destroy_at(&what_);
         using kept_type = detail::left_behind_as<T>;
         auto* const kept = new (std::nothrow) kept_type{std::move(what_)};
-        if (kept == nullptr) return; // lost for a leak checker, too
+        if (kept == nullptr) return; // no memory: a leak checker reports it
         kept->next = detail::all_left_behind.load(std::memory_order_relaxed);
         while (!detail::all_left_behind.compare_exchange_weak(kept->next, kept, std::memory_order_release)) {}
     }

@@ -2,15 +2,16 @@
 #ifndef KEEL_IO_SCHEDULE_HPP
 #define KEEL_IO_SCHEDULE_HPP
 
-// scheduled<Inner>: a file system that works as Inner does and tells a hook of each call before it is made, and another one after it. For
-// tests of programs with several threads, a user's own included: every call is a point where another thread may run first.
+// scheduled<Inner>: a file system that works as Inner does and calls a hook before each call, and another hook after it. For tests of
+// programs with several threads, keel's own and those of users. Every call is a point where another thread may run first.
 //
-// The hooks run on the thread that makes the call. The first may keep that thread waiting while others run, before anything is done: whoever
-// lets one thread run at a time can so walk through the orders in which threads reach the disk. A `schedule` is such an order: a list of
-// switches, "at place 17 thread 1 goes on". It prints as text and is read back from it, so that a run that failed is run again.
+// The hooks run on the thread that makes the call. The hook before a call may make that thread wait while other threads run. Nothing has
+// been done at that time. A test that lets one thread run at a time can thus go through the orders in which threads reach the disk. A
+// `schedule` is such an order: a list of switches, "at place 17 thread 1 goes on". It can be printed as text and parsed again, so that a
+// failed run can be repeated.
 //
-// Handles, files, mappings and locks of one scheduled share the hooks. Thread-safe as Inner is; on_call() must not run beside a call.
-// Who decides which thread runs is not here: keel's own tests do it in tests/support/turns.hpp.
+// Handles, files, mappings and locks of one scheduled share the hooks. scheduled is as thread-safe as Inner is. on_call() must not run at
+// the same time as a call. This file does not decide which thread runs: keel's own tests do that in tests/support/turns.hpp.
 
 #include <keel/error.hpp>
 #include <keel/io/concept.hpp>
@@ -31,7 +32,7 @@
 
 namespace keel::inline v0::io {
 
-/// The calls of the file-system axis (io/concept.hpp). `unlock`: a lock is let go of by its destructor.
+/// The calls of the file-system axis (io/concept.hpp). `unlock`: the destructor of a lock releases it.
 enum class io_call : std::uint8_t {
     open,
     lock,
@@ -71,23 +72,23 @@ inline constexpr std::size_t io_calls = 23;
 /// A call that is about to be made.
 struct switch_point {
     io_call call = io_call::open;
-    std::string_view path{};  ///< as the caller named it; of a rename the old name; none for boot
+    std::string_view path{};  ///< the caller's path; of a rename the old name; empty for boot
     std::uint64_t offset = 0; ///< of a read, write, store, copy or hole
-    std::uint64_t length = 0; ///< likewise, in bytes; of an allocation the size asked for
+    std::uint64_t length = 0; ///< of these, in bytes; of an allocation the size asked for
 };
 
-/// At the place with this number, counted from 1 over all threads as they come there, thread `to` goes on instead. A place is a call, and
-/// whatever else the one who decides counts. Place 0: thread `to` is the first to run.
+/// A switch: at place `at` thread `to` goes on instead of the running thread. Places are counted from 1 over all threads, in the order in
+/// which the threads reach them. A place is a call, or anything else that the test counts. Place 0: thread `to` runs first.
 struct thread_switch {
     std::uint64_t at = 0;
     std::uint32_t to = 0;
     constexpr auto operator<=>(thread_switch const&) const noexcept = default;
 };
 
-/// Who goes on where the running thread has to wait, or ends: the next one that can, by number, counted up or down from it.
+/// Which thread goes on when the running thread waits or ends: the next thread that can run, counting thread numbers up or down.
 enum class successor : std::uint8_t { upwards, downwards };
 
-/// Which thread runs when. The switches are in the order of their places.
+/// A schedule: which thread runs when. The switches are sorted by their places.
 struct schedule {
     std::vector<thread_switch> switches{};
     successor after_wait = successor::upwards;
@@ -106,7 +107,7 @@ struct schedule {
 
 namespace detail {
 
-/// A number at the front of the text, which is shortened by it.
+/// Reads a number at the front of the text and removes it from the text.
 template <class Number>
 [[nodiscard]] std::optional<Number> take_number(std::string_view& text) noexcept {
     Number value{};
@@ -123,7 +124,7 @@ template <class Number>
 
 } // namespace detail
 
-/// What to_string() wrote; nothing where the text is something else, or its places are not in order.
+/// Parses the text of to_string(). std::nullopt: the text is something else, or its places are not in order.
 [[nodiscard]] inline std::optional<schedule> parse_schedule(std::string_view text) {
     schedule out;
     if (detail::take_char(text, '-')) out.after_wait = successor::downwards;
@@ -140,12 +141,12 @@ template <class Number>
 
 namespace detail {
 
-/// What all handles of one scheduled file system share.
+/// The state that all handles of one scheduled file system share.
 class schedule_control {
 public:
     using hook = std::function<void(switch_point const&)>;
 
-    /// As long as it lives the call is being made.
+    /// Exists while a call is made: the constructor calls the first hook, the destructor the second.
     class call {
     public:
         call(schedule_control const& of, switch_point const& what) : of_{of}, what_{what} {
@@ -179,7 +180,7 @@ class scheduled {
     using control_ptr = std::shared_ptr<detail::schedule_control>;
 
 public:
-    /// Letting go of it is a call, too: from then on somebody else may have it.
+    /// Its release is a call too, because another thread or process may take the lock after it.
     class lock_type {
     public:
         lock_type(lock_type&& other) noexcept
@@ -308,11 +309,12 @@ public:
     explicit scheduled(Inner inner)
         : inner_{std::move(inner)}, control_{std::make_shared<detail::schedule_control>()} {}
 
-    /// The file system beneath: calls made there are told to nobody.
+    /// The wrapped file system. Calls made on it directly do not reach the hooks.
     [[nodiscard]] Inner& inner() noexcept { return inner_; }
     [[nodiscard]] Inner const& inner() const noexcept { return inner_; }
 
-    /// From now on `before` is called before each call and `after` after it, whatever came of it; empty ones end that. They must not throw.
+    /// Calls `before` before each call and `after` after it, whether or not the call failed. Empty functions end this. The hooks must not
+    /// throw.
     void on_call(std::function<void(switch_point const&)> before, std::function<void(switch_point const&)> after = {}) {
         control_->set_hooks(std::move(before), std::move(after));
     }

@@ -2,8 +2,8 @@
 #ifndef KEEL_IO_THREAD_HPP
 #define KEEL_IO_THREAD_HPP
 
-// Starting threads. All of keel's are started here: a machine that gives none is an error, never an exception, and whoever asked does
-// without. What a thread that keel starts owes its host: it takes no signals meant for others.
+// Starts all threads of keel. If the machine gives no thread, that is an error, never an exception, and the caller does without the thread.
+// A thread of keel takes no signals that are meant for the host.
 
 #include <keel/detail/guarded.hpp>
 #include <keel/error.hpp>
@@ -18,7 +18,7 @@ namespace keel::inline v0::io {
 
 namespace detail {
 
-/// All asynchronous signals. Faults of a thread's own (SIGBUS and the like) still arrive.
+/// All asynchronous signals. Signals for a fault of the thread itself (SIGBUS and the like) still arrive.
 [[nodiscard]] inline sigset_t asynchronous_signals() noexcept {
     sigset_t all;
     sigfillset(&all);
@@ -26,7 +26,8 @@ namespace detail {
     return all;
 }
 
-/// Keeps them from the calling thread for a while. A thread that is started meanwhile never takes one.
+/// Blocks asynchronous signals on the calling thread as long as it lives. A thread that is started in that time inherits the blocking and
+/// never takes one.
 class signals_blocked {
 public:
     signals_blocked() noexcept {
@@ -49,8 +50,8 @@ inline void block_asynchronous_signals() noexcept {
     pthread_sigmask(SIG_SETMASK, &all, nullptr);
 }
 
-/// Runs `start()`, which makes a std::thread or a std::jthread: that thread takes no asynchronous signal from its beginning on. Errors: the
-/// machine gives no thread (a limit of processes, or no memory for its stack), or no memory; then none was started.
+/// Runs `start()`, which must create a std::thread or a std::jthread. That thread never takes an asynchronous signal. Errors: the machine
+/// gives no thread (a limit of processes, or no memory for its stack), or there is no memory. No thread was started then.
 template <class Start>
 [[nodiscard]] result<void> start_thread(Start const& start) {
     try {

@@ -2,10 +2,10 @@
 #ifndef KEEL_IO_DETAIL_MEMORY_BOUND_HPP
 #define KEEL_IO_DETAIL_MEMORY_BOUND_HPP
 
-// A folder of a simulated disk that is held, and the names below it: what bind_folder() of io/concept.hpp promises. As on a real machine,
-// the folders in it are looked up when they are first needed and held from then on.
+// A held folder of a simulated disk, and the names below it: bind_folder() of io/concept.hpp. As on a real machine, folders in it are
+// looked up when they are first needed, and held from then on.
 //
-// Thread rules: any number of threads. m_ guards below_ and is held while the disk is asked.
+// Thread rules: any number of threads. m_ guards below_. It is held while the disk is called.
 
 #include <keel/io/concept.hpp>
 #include <keel/io/detail/memory_disk.hpp>
@@ -23,7 +23,7 @@ namespace keel::inline v0::io::detail {
 
 class memory_bound {
 public:
-    /// `folder`: an inode that was opened for this.
+    /// `folder`: an inode opened for this object, which releases it.
     memory_bound(std::shared_ptr<memory_disk> disk, std::uint64_t folder, std::string path)
         : disk_{std::move(disk)}, path_{std::move(path)}, folder_{folder} {}
     memory_bound(memory_bound const&) = delete;
@@ -33,7 +33,7 @@ public:
         for (auto const& [name, inode] : below_) disk_->release(inode);
     }
 
-    /// Where a name is looked for; nothing where the path does not lead below the folder.
+    /// Where the last name of `path` is looked up; std::nullopt: the path does not lead below the folder.
     [[nodiscard]] std::optional<result<memory_path>> place_of(std::string const& path) {
         auto const rest = names_below(path);
         if (!rest) return std::nullopt;
@@ -45,7 +45,7 @@ public:
         if (!inode) return failure(inode.error());
         return memory_path{path, *inode, rest->substr(first.size())};
     }
-    /// The same for a folder that is to be opened. `above`: the folder above this one may be meant.
+    /// The same for a folder that is to be opened. `above`: the path may also lead to the folder above the held one.
     [[nodiscard]] std::optional<result<memory_path>> folder_place_of(std::string const& path, bool above = false) {
         auto const rest = names_below(path);
         if (!rest) return std::nullopt;
@@ -57,7 +57,7 @@ public:
         if (!inode) return failure(inode.error());
         return memory_path{path, *inode, {}};
     }
-    /// A folder was made, moved or removed under this path: what was held for it is not it.
+    /// Called after a name was created, renamed or removed: the folder that is held for this path is not the right one any more.
     void forget(std::string const& path) noexcept {
         auto const name = names_below(path);
         if (!name) return;
@@ -73,7 +73,7 @@ private:
         if (!path.starts_with(path_)) return std::nullopt;
         path.remove_prefix(path_.size());
         if (!path.empty() && path.front() != '/' && !path_.empty() && !path_.ends_with('/')) return std::nullopt;
-        for (;;) { // repeated slashes and dots
+        for (;;) { // skip repeated slashes and "./"
             path.remove_prefix(std::min(path.find_first_not_of('/'), path.size()));
             if (!path.starts_with("./")) return path;
             path.remove_prefix(2);

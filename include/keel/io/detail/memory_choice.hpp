@@ -2,8 +2,8 @@
 #ifndef KEEL_IO_DETAIL_MEMORY_CHOICE_HPP
 #define KEEL_IO_DETAIL_MEMORY_CHOICE_HPP
 
-// What a simulated power loss keeps. Everything random here comes from one seed: the same seed on the same disk gives
-// the same disk, on every machine and with every standard library (so no <random> distributions).
+// Decides what a simulated power loss keeps. All random numbers come from one seed: the same seed on the same disk gives the same disk, on
+// every machine and with every standard library (so no <random> distributions).
 
 #include <array>
 #include <cstddef>
@@ -13,11 +13,12 @@ namespace keel::inline v0::io {
 
 /// Which version of each unsynced sector, size and name survives.
 enum class keep : std::uint8_t {
-    oldest, ///< nothing that was not synced
-    newest, ///< everything, as if the machine had synced just in time
-    random, ///< each on its own, as the seed says
+    oldest, ///< only what was synced
+    newest, ///< everything, as if all had been synced just before
+    random, ///< each one separately, by the seed
 };
 
+/// How a simulated power loss chooses what survives.
 struct power_loss {
     keep what = keep::random;
     std::uint64_t seed = 0;
@@ -25,7 +26,7 @@ struct power_loss {
 
 namespace detail {
 
-/// Well mixed bits of a number (the finalizer of splitmix64).
+/// Mixes the bits of a number (the finalizer of splitmix64).
 [[nodiscard]] constexpr std::uint64_t mixed(std::uint64_t x) noexcept {
     x += 0x9e3779b97f4a7c15U;
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9U;
@@ -38,16 +39,16 @@ public:
     constexpr explicit seeded(std::uint64_t seed) noexcept : state_{mixed(seed)} {}
 
     constexpr std::uint64_t next() noexcept { return mixed(state_ += 0x9e3779b97f4a7c15U); }
-    /// A number below `bound`, which is not 0. The bias of the remainder does not matter to a simulation.
+    /// A number below `bound`. Precondition: `bound` is not 0. The remainder is slightly biased, which does not matter to a simulation.
     constexpr std::uint64_t below(std::uint64_t bound) noexcept { return next() % bound; }
 
 private:
     std::uint64_t state_;
 };
 
-/// Picks versions for one power loss. A plain coin for each sector would make states in which nearly all is old, or
-/// nearly all is new, too rare to meet; real crashes are mostly of these two kinds. So the coin itself is thrown anew
-/// for each loss, and in one loss of four for each file too (one file on the disk, another not).
+/// Chooses versions for one power loss. Real crashes mostly leave nearly everything old or nearly everything new. With a fair coin for each
+/// sector such states would be too rare. So the coin itself is chosen at random for each power loss. In one power loss of four it is chosen
+/// for each file too (one file reached the disk, another did not).
 class survivor_choice {
 public:
     explicit survivor_choice(power_loss loss) noexcept : what_{loss.what}, random_{loss.seed} {

@@ -2,13 +2,13 @@
 #ifndef KEEL_IO_DETAIL_MEMORY_CONTENT_HPP
 #define KEEL_IO_DETAIL_MEMORY_CONTENT_HPP
 
-// The bytes of one simulated file, and what a power loss may make of them. Bytes live in pages of 4 KiB, made when they
-// are first written; a page that is not there reads as zeros. Beside a page stands its past: for each 512-byte sector
-// all versions since the last sync, oldest first; the newest version is the page itself.
-//   no past            the medium holds what is read
+// The bytes of one simulated file, and what a power loss may make of them. Bytes are stored in pages of 4 KiB, created when they are first
+// written. A page that does not exist reads as zeros. A page may have a past: for each 512-byte sector all versions since the last sync,
+// the oldest first. The newest version is the page itself.
+//   no past            the medium holds the bytes that are read
 //   past, dirty        the next sync makes the newest version durable; until then a power loss leaves any version
-//   past, not dirty    a sync of it failed: it looks clean, so no later sync writes it. The medium holds one of the
-//                      versions, nobody knows which; a power loss or evict() shows it. A write makes it dirty again
+//   past, not dirty    a sync of the sector failed. The sector looks clean, so no later sync writes it. The medium holds one of the
+//                      versions, and it is not known which. A power loss or evict() chooses it. A write makes the sector dirty again
 // The size has a past of the same kind. Bytes beyond the size are zero in every page.
 
 #include <keel/io/detail/memory_choice.hpp>
@@ -30,14 +30,14 @@ namespace keel::inline v0::io::detail {
 inline constexpr std::size_t memory_sector_bytes = 512;
 inline constexpr std::size_t memory_page_bytes = 4096;
 inline constexpr std::size_t memory_page_sectors = memory_page_bytes / memory_sector_bytes;
-/// A file grows no longer than this: the table of its pages is allocated.
+/// The largest size of a file: the table of its pages is in memory.
 inline constexpr std::uint64_t memory_file_bytes_max = 64 * GiB;
 
 class memory_content {
 public:
     [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
 
-    /// Calls f(view) for the bytes [offset, offset + length) in order; the views hold until the next change.
+    /// Calls f(view) for the bytes [offset, offset + length) in order. The views are valid until the next change.
     template <class F>
     void each_piece(std::uint64_t offset, std::uint64_t length, F&& f) const {
         while (length > 0) {
@@ -56,7 +56,7 @@ public:
         });
     }
 
-    /// The file holds `bytes` at `offset`; each sector touched remembers what it held, at most `versions_max` in all.
+    /// Writes `bytes` at `offset`. Each sector remembers its old content, at most `versions_max` versions in all.
     void write(std::uint64_t offset, byte_view bytes, std::size_t versions_max) {
         make_readable(offset, bytes.size());
         grow(offset + bytes.size(), versions_max);
@@ -69,7 +69,7 @@ public:
         }
     }
 
-    /// The file is at least so long; the new size is a version like any other.
+    /// Makes the file at least `size` bytes long. The new size is a version like a new content.
     void grow(std::uint64_t size, std::size_t versions_max) {
         if (size <= size_) return;
         if (versions_max > 1) {
@@ -86,14 +86,14 @@ public:
         std::erase_if(pages_with_past_, [this](std::size_t number) { return settle(pages_[number].past); });
     }
 
-    /// A sync that failed: what was dirty looks clean from now on.
+    /// A failed sync: dirty sectors look clean from now on.
     void fail_sync() {
         size_dirty_ = false;
         for (auto const number : pages_with_past_)
             for (auto& one : pages_[number].past.edit()) one.dirty = false;
     }
 
-    /// Everything unsynced becomes one of its versions; nothing is unsynced afterwards.
+    /// Each unsynced sector, and an unsynced size, takes one of its versions. After that nothing is unsynced.
     void lose_power(survivor_choice& choice) {
         std::sort(pages_with_past_.begin(), pages_with_past_.end());
         for (auto const number : pages_with_past_) {
@@ -112,7 +112,7 @@ public:
         drop_beyond_size();
     }
 
-    /// Some sectors whose sync failed are read from the medium again: they hold one of their older versions, durably.
+    /// Some sectors whose sync failed are read from the medium again. They take one of their older versions, durably.
     void evict(seeded& random) {
         std::sort(pages_with_past_.begin(), pages_with_past_.end());
         for (auto const number : pages_with_past_) {
@@ -128,7 +128,7 @@ public:
 
     [[nodiscard]] bool has_past() const noexcept { return !pages_with_past_.empty() || !sizes_.empty(); }
 
-    /// The medium changed by itself: change(byte&, index) for each byte of the range, in every version there is.
+    /// Changes the medium: calls change(byte&, index) for each byte of the range, in every version.
     template <class F>
     void damage(std::uint64_t offset, std::uint64_t length, F change) {
         for (std::uint64_t i = 0; i < length; ++i) {
@@ -145,13 +145,13 @@ public:
         }
     }
 
-    /// The whole content, durable.
+    /// Makes `bytes` the whole, durable content.
     void replace(byte_view bytes) {
         *this = {};
         write(0, bytes, 1);
     }
 
-    /// The size, durable; bytes cut off are gone, in every version.
+    /// Sets the durable size. Bytes beyond it are lost in every version.
     void cut(std::uint64_t size) {
         size_ = size;
         sizes_.clear();
@@ -166,7 +166,7 @@ public:
         }
     }
 
-    /// Where in [offset, offset + length) reading first fails.
+    /// The first offset in [offset, offset + length) that cannot be read; std::nullopt: there is none.
     [[nodiscard]] std::optional<std::uint64_t> first_unreadable(std::uint64_t offset,
                                                                 std::uint64_t length) const noexcept {
         if (unreadable_.empty() || length == 0) return {};
@@ -175,7 +175,8 @@ public:
         return std::max(offset, *place * memory_sector_bytes);
     }
 
-    /// Where a write would have to read a sector first, because it covers only a part of it, and cannot.
+    /// The first offset at which a write fails; std::nullopt: there is none. A write fails if it covers only a part of an unreadable
+    /// sector, because it would have to read the sector first.
     [[nodiscard]] std::optional<std::uint64_t> first_unwritable(std::uint64_t offset,
                                                                 std::uint64_t length) const noexcept {
         for (auto at = first_unreadable(offset, length); at;) {
@@ -188,10 +189,10 @@ public:
         return {};
     }
 
-    /// Blocks owned, in pages: written or reserved.
+    /// Number of blocks that the file owns, in pages: written or reserved.
     [[nodiscard]] std::uint64_t pages_owned() const noexcept { return reserved_ + loose_ - punched_.size(); }
 
-    /// How much of [offset, offset + length) can be written with `pages` new blocks.
+    /// How many bytes of [offset, offset + length) can be written if `pages` new blocks are free.
     [[nodiscard]] std::uint64_t affordable(std::uint64_t offset, std::uint64_t length,
                                            std::uint64_t pages) const noexcept {
         auto const end = offset + length;
@@ -202,14 +203,14 @@ public:
         return length;
     }
 
-    /// New blocks that reserve(size) would take.
+    /// How many new blocks reserve(size) takes.
     [[nodiscard]] std::uint64_t pages_to_reserve(std::uint64_t size) const noexcept {
         auto const wanted = pages_of(size);
         auto const holes = static_cast<std::uint64_t>(std::distance(punched_.begin(), punched_.lower_bound(wanted)));
         return holes + (wanted <= reserved_ ? 0 : wanted - reserved_ - made_between(reserved_, wanted));
     }
 
-    /// The file owns the blocks of its first `size` bytes.
+    /// Makes the file own the blocks of its first `size` bytes.
     void reserve(std::uint64_t size) noexcept {
         auto const wanted = pages_of(size);
         punched_.erase(punched_.begin(), punched_.lower_bound(wanted));
@@ -218,7 +219,7 @@ public:
         reserved_ = wanted;
     }
 
-    /// These bytes are zero, a version like any other, and the file no longer owns the pages in which no other bytes are.
+    /// Makes these bytes zero; this is a version like any other. The file gives up the pages that lie wholly in the range.
     void punch_hole(std::uint64_t offset, std::uint64_t length, std::size_t versions_max) {
         length = std::min(length, size_ - std::min(offset, size_));
         make_readable(offset, length);
@@ -248,7 +249,7 @@ private:
     using page = std::array<std::byte, memory_page_bytes>;
     using sector = std::array<std::byte, memory_sector_bytes>;
     struct sector_past {
-        std::vector<cow<sector>> older; // an empty pointer is a sector of zeros
+        std::vector<cow<sector>> older; // an empty pointer means a sector of zeros
         bool dirty = false;
     };
     using page_past = std::array<sector_past, memory_page_sectors>;
@@ -299,8 +300,8 @@ private:
         }
     }
 
-    /// Before a write to a sector. One that changes nothing adds no version, yet makes a sector dirty again whose sync
-    /// had failed.
+    /// Called before a write to a sector. A write that changes nothing adds no version. But it makes a sector dirty again whose sync had
+    /// failed.
     void remember(std::size_t number, std::size_t s, bool same, bool is_new, std::size_t versions_max) {
         auto& slot = pages_[number];
         if (same) {
@@ -323,7 +324,7 @@ private:
         return copy;
     }
 
-    /// Oldest and newest stay; of those between, any but the oldest goes.
+    /// Removes a random version if there are too many, but never the oldest. (The newest is not in `older`.)
     template <class T>
     void thin(std::vector<T>& older, std::size_t versions_max) {
         if (older.size() < versions_max) return;
@@ -337,7 +338,7 @@ private:
         else std::memset(to, 0, memory_sector_bytes);
     }
 
-    /// After a good sync: drops what it made durable. True where no past is left.
+    /// Called after a successful sync: removes the versions of sectors that are durable now. True: the page has no past left.
     static bool settle(cow<page_past>& past) {
         auto const failed = [](sector_past const& one) { return !one.dirty && !one.older.empty(); };
         if (std::none_of(past->begin(), past->end(), failed)) {
@@ -367,7 +368,7 @@ private:
         loose_ = made_between(reserved_, pages_.size());
     }
 
-    /// Sectors that this write covers can be read again.
+    /// The sectors that this write covers can be read again.
     void make_readable(std::uint64_t offset, std::uint64_t length) {
         if (unreadable_.empty()) return;
         std::erase_if(unreadable_, [&](std::uint64_t s) {
@@ -378,13 +379,13 @@ private:
 
     std::uint64_t size_ = 0;
     bool size_dirty_ = false;
-    std::vector<std::uint64_t> sizes_; // older ones, oldest first
+    std::vector<std::uint64_t> sizes_; // older sizes, the oldest first
     std::vector<page_slot> pages_;
     std::vector<std::size_t> pages_with_past_;
-    std::vector<std::uint64_t> unreadable_; // sector numbers, sorted
-    std::uint64_t reserved_ = 0;            // pages from the start of the file that it owns, written or not
-    std::uint64_t loose_ = 0;               // pages made beyond those
-    std::set<std::uint64_t> punched_;       // of both, pages that it owns no longer
+    std::vector<std::uint64_t> unreadable_; // numbers of sectors, sorted
+    std::uint64_t reserved_ = 0;            // number of pages, from the start of the file, that it owns, written or not
+    std::uint64_t loose_ = 0;               // number of pages created beyond these
+    std::set<std::uint64_t> punched_;       // pages of both kinds that the file owns no longer
     std::uint64_t thinned_ = 0;
 };
 

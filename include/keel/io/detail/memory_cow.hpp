@@ -2,10 +2,9 @@
 #ifndef KEEL_IO_DETAIL_MEMORY_COW_HPP
 #define KEEL_IO_DETAIL_MEMORY_COW_HPP
 
-// cow<T>: a pointer to a value shared until somebody changes it. Cloning a simulated disk copies such pointers, never
-// bytes. One cow object belongs to one thread (or one mutex), the value behind it may be shared by many.
-// std::shared_ptr will not do: its use_count() does not order a change of ours after the last read of an owner that has
-// just let go; owners_ does.
+// cow<T>: a pointer to a value that is shared until one owner changes it. Cloning a simulated disk copies such pointers, never bytes. One
+// cow object belongs to one thread (or one mutex); many cow objects may share the value. std::shared_ptr is not enough: its use_count()
+// does not order our change after the last read of an owner that has just released the value. owners does.
 
 #include <keel/detail/assert.hpp>
 
@@ -44,7 +43,7 @@ public:
     [[nodiscard]] T const* operator->() const noexcept { return &there().value; }
     [[nodiscard]] bool same_as(cow const& other) const noexcept { return block_ == other.block_; }
 
-    /// The value, ours alone: a shared one is copied first. Not for an empty pointer.
+    /// The value, not shared with another owner: a shared value is copied first. Precondition: the pointer is not empty.
     [[nodiscard]] T& edit() {
         if (there().owners.load(std::memory_order_acquire) != 1) *this = make(std::as_const(there().value));
         return there().value;
@@ -58,7 +57,7 @@ private:
         std::atomic<std::uint32_t> owners{1};
     };
 
-    /// The block of a pointer that is not empty, said so that the compiler, too, believes it.
+    /// The block. Precondition: the pointer is not empty. The compiler is told so, to prevent false warnings.
     [[nodiscard]] block& there() const noexcept {
         KEEL_ASSERT(block_ != nullptr);
         if (block_ == nullptr) __builtin_unreachable();

@@ -2,11 +2,11 @@
 #ifndef KEEL_IO_DETAIL_MEMORY_DISK_HPP
 #define KEEL_IO_DETAIL_MEMORY_DISK_HPP
 
-// One simulated disk with the machine around it: what handles of io::memory call. memory_image is what a clone copies
-// (names, bytes, what is unsynced, settings); memory_disk adds what belongs to one running machine: the mutex, open
-// handles, locks, the hook. mutex_ covers every member and every call, mapped stores and copies included. It is never
-// held while the hook runs, so the hook may use or clone the disk; an operation that is announced in two parts gives
-// the mutex up between them, as a machine would.
+// One simulated disk and the machine around it, for the handles of io::memory. memory_image is the part that a clone copies (names, bytes,
+// unsynced versions, settings). memory_disk adds the state of one running machine: the mutex, open handles, locks, the hook. mutex_ guards
+// every member and covers every call, mapped stores and copies included. It is never held while the hook runs, so the hook may use or clone
+// the disk. An operation that is announced in two parts releases the mutex between them, so other threads may act in between, as on a real
+// machine.
 
 #include <keel/error.hpp>
 #include <keel/io/concept.hpp>
@@ -29,6 +29,7 @@
 
 namespace keel::inline v0::io::detail {
 
+/// The part of a disk that a clone copies.
 struct memory_image {
     memory_names names;
     boot_id boot;
@@ -37,7 +38,7 @@ struct memory_image {
     std::size_t versions_max = 64;
 };
 
-/// The next start of the machine: another id, the same one for the same history.
+/// The boot id of the next start of the machine. It differs from the one before, and is always the same for the same history.
 [[nodiscard]] inline boot_id boot_after(boot_id before, std::uint64_t salt) noexcept {
     std::uint64_t mix = mixed(salt + 1);
     boot_id after;
@@ -55,7 +56,7 @@ public:
 
     explicit memory_disk(memory_image image) : image_{std::move(image)} {}
 
-    /// The disk as it is; a clone has no handles, so files without a name are left out.
+    /// A copy of the disk. A clone has no handles, so files without a name are left out.
     [[nodiscard]] memory_image image() const {
         auto const guard = std::lock_guard{mutex_};
         auto copy = image_;
@@ -89,7 +90,7 @@ public:
 
     // Names
 
-    /// The inode of the file, which stays until release().
+    /// Opens a file. Returns its inode, which stays until release().
     [[nodiscard]] result<std::uint64_t> open(memory_path const& path, creation how) {
         auto guard = std::unique_lock{mutex_};
         KEEL_TRY(alive(path.text));
@@ -106,7 +107,7 @@ public:
         return place.inode;
     }
 
-    /// The inode of the folder, which stays until release().
+    /// Opens a folder. Returns its inode, which stays until release().
     [[nodiscard]] result<std::uint64_t> open_folder(memory_path const& path) {
         auto const guard = std::lock_guard{mutex_};
         KEEL_TRY(alive(path.text));
@@ -115,7 +116,7 @@ public:
         return inode;
     }
 
-    /// The inode of the locked file, which stays until unlock().
+    /// Locks a file. Returns its inode, which stays until unlock().
     [[nodiscard]] result<std::uint64_t> lock(memory_path const& path, lock_mode mode) {
         auto const how = mode == lock_mode::exclusive ? creation::if_missing : creation::must_exist;
         KEEL_TRY_LET(inode, open(path, how));
@@ -232,7 +233,7 @@ public:
         return length;
     }
 
-    /// Calls f(view) for the bytes of a mapping. f must not call the disk.
+    /// Calls f(view) for bytes of a mapping. f must not call the disk: the mutex is held.
     template <class F>
     [[nodiscard]] result<void> each_piece(std::uint64_t inode, std::string const& path, std::uint64_t offset,
                                           std::uint64_t length, F&& f) const {
@@ -263,8 +264,7 @@ public:
         return {};
     }
 
-    /// A store into a mapping, made in two parts: the machine may write the page back between them, so both are
-    /// versions.
+    /// A store into a mapping. It is made in two parts: the machine may write the page back between them, so both states are versions.
     [[nodiscard]] result<void> store(std::uint64_t inode, std::string const& path, std::uint64_t offset,
                                      byte_view bytes, operation_kind kind) {
         auto guard = std::unique_lock{mutex_};
@@ -367,7 +367,7 @@ private:
                 {image_.device, inode}};
     }
 
-    /// A folder that is held and was removed takes no new ones.
+    /// Refuses new names in a folder that was removed and is still held by a handle.
     [[nodiscard]] result<void> takes_names(memory_place const& place, std::string const& path) const {
         auto const* const folder = image_.names.find(place.folder);
         if (folder != nullptr && folder->links != 0) return {};
@@ -397,7 +397,7 @@ private:
         return {};
     }
 
-    /// A mapping keeps its length when the file under it is cut; touching what is gone is the SIGBUS of a real machine.
+    /// A mapping keeps its length when its file is cut. Access to the lost bytes is an error, where a real machine sends SIGBUS.
     [[nodiscard]] static result<void> still_there(memory_content const& content, std::string const& path,
                                                   std::uint64_t offset, std::uint64_t length) {
         if (length == 0 || offset + length <= content.size()) return {};
@@ -405,7 +405,7 @@ private:
                        std::max(offset, content.size()));
     }
 
-    /// A store has to have the page read first, so one bad sector under it stops it.
+    /// A store needs the page to be read first. So one bad sector in the stored range stops it.
     [[nodiscard]] static result<void> storable(memory_content const& content, std::string const& path,
                                                std::uint64_t offset, std::uint64_t length) {
         KEEL_TRY(still_there(content, path, offset, length));
@@ -453,8 +453,8 @@ private:
         return {};
     }
 
-    /// How much of a change is there when it is announced in part: up to a multiple of `unit` in the file. 0: it is not
-    /// divisible.
+    /// How many bytes of a change are made when its first part is announced. The part ends at a multiple of `unit` in the file. 0: the
+    /// change cannot be divided.
     [[nodiscard]] static std::size_t tear(std::uint64_t offset, std::size_t length, std::size_t unit,
                                           std::uint64_t index) noexcept {
         auto const first = unit - static_cast<std::size_t>(offset % unit);
@@ -467,7 +467,7 @@ private:
         announce(guard, operation{kind, {}, 0, 0, operation::phase::done, ++operations_}, path);
     }
 
-    /// Leaves the mutex unlocked where there is a hook: the last thing an operation does.
+    /// Calls the hook. If there is a hook, the mutex is unlocked afterwards, so this must be the last step of an operation.
     void announce(std::unique_lock<std::mutex>& guard, operation const& what, std::string const& path) {
         if (!hook_) return;
         auto const told = hook_;

@@ -2,14 +2,14 @@
 #ifndef KEEL_IO_DETAIL_MEMORY_NAMES_HPP
 #define KEEL_IO_DETAIL_MEMORY_NAMES_HPP
 
-// The names of a simulated disk: folders, and which changes of names a power loss may take back. Each folder holds its
-// entries twice: `now`, and `base`, what is certainly durable. Between them stand the changes, in order: a change takes
-// one inode from a name to another (a creation comes from nowhere, a removal goes nowhere). Syncing a folder makes
-// every change that touches it durable; of the others each survives a power loss or not, on its own.
-//   An inode has one name at most. A rename that survives puts its inode at the target even if its creation, or an
-//   earlier rename of it, did not; whatever stood there is replaced. A removal that survives takes its inode from that
-//   name, nothing else.
-// A durable change is folded into `base` once no earlier, undecided change speaks of the same inode or name.
+// The names of a simulated disk: its folders, and which changes of names a power loss may undo. Each folder holds its entries twice: `now`,
+// and `base`, which is certainly durable. Between the two are the changes, in order. A change moves one inode from a name to another name.
+// (A creation has no old name, a removal no new one.) Syncing a folder makes every change that touches it durable. Each other change
+// survives a power loss or not, independently of the others.
+//  - An inode has one name at most. A rename that survives puts its inode at the new name, even if the creation of the inode, or an earlier
+//    rename, did not survive. The inode that had this name is replaced.
+//  - A removal that survives takes its inode from that name and changes nothing else.
+// A durable change is applied to `base` once no earlier undecided change concerns the same inode or name.
 
 #include <keel/detail/assert.hpp>
 #include <keel/io/concept.hpp>
@@ -27,32 +27,34 @@
 
 namespace keel::inline v0::io::detail {
 
+/// The entries of a folder: name and inode.
 struct memory_folder {
     using entries = std::map<std::string, std::uint64_t, std::less<>>;
     entries now;
     entries base;
 };
 
-/// One file (content) or folder (folder); the other pointer is empty.
+/// One file (`content`) or one folder (`folder`). The other pointer is empty.
 struct memory_node {
     std::uint64_t inode = 0;
-    std::uint64_t links = 0; ///< names it has now
+    std::uint64_t links = 0; ///< number of names it has now
     cow<memory_content> content;
     cow<memory_folder> folder;
 };
 
-/// A path as it was given, and where it is looked for.
+/// A path as the caller gave it, and the folder and names that it stands for. `text` and `rest` refer to the caller's string.
 struct memory_path {
     memory_path(std::string const& path) : text{path}, rest{path} {} // NOLINT: from the root, as a string is
     memory_path(std::string const& path, std::uint64_t folder, std::string_view below)
         : text{path}, from{folder}, rest{below} {}
 
     std::string const& text;
-    std::uint64_t from = 1; ///< inode of the folder; the root's
-    std::string_view rest;  ///< the names to go from there
+    std::uint64_t from = 1; ///< inode of the folder where the look-up begins; 1: the root
+    std::string_view rest;  ///< the names below that folder
 };
 
-/// Where a path leads: an entry that may be there (`inode`) or not (0). The root has no folder above it.
+/// The result of a look-up: a name in a folder, and its inode. `inode` is 0 if the name does not exist. `folder` is 0 if the path names the
+/// folder where the look-up began, such as the root, or a folder above it.
 struct memory_place {
     std::uint64_t folder = 0;
     std::string name;
@@ -61,7 +63,7 @@ struct memory_place {
 
 class memory_names {
 public:
-    static constexpr std::uint64_t root_inode = 1; // as memory_path has it
+    static constexpr std::uint64_t root_inode = 1; // the same number as in memory_path
 
     memory_names() { nodes_.push_back({root_inode, 1, {}, cow<memory_folder>::make()}); }
 
@@ -74,7 +76,7 @@ public:
                              [](memory_node const& node, std::uint64_t wanted) { return node.inode < wanted; });
         return place != nodes_.end() && place->inode == inode ? &*place : nullptr;
     }
-    /// The node of an inode that is there: one a handle, an entry or an undecided change holds.
+    /// The node of an inode. Precondition: it exists, because a handle, an entry or an undecided change refers to it.
     [[nodiscard]] memory_node const& at(std::uint64_t inode) const noexcept {
         auto const* const node = find(inode);
         KEEL_ASSERT(node != nullptr);
@@ -87,7 +89,7 @@ public:
     [[nodiscard]] std::vector<memory_node>& nodes() noexcept { return nodes_; }
     [[nodiscard]] std::vector<memory_node> const& nodes() const noexcept { return nodes_; }
 
-    /// Names between slashes, taken one by one from the folder; "", "." and a leading slash are the folder itself.
+    /// Follows the names of the path, one by one. Empty names, "." and a leading slash mean the folder itself.
     [[nodiscard]] result<memory_place> resolve(memory_path const& path) const {
         memory_place at{0, "", path.from};
         std::vector<memory_place> above;
@@ -117,7 +119,7 @@ public:
         return node != nullptr && static_cast<bool>(node->folder);
     }
 
-    /// The folder that has this one; 0 where it has lost its name. The root has itself above it.
+    /// The folder that contains this one; 0 if this one has no name any more. The root is its own parent.
     [[nodiscard]] std::uint64_t folder_above(std::uint64_t inode) const noexcept {
         if (inode == root_inode) return root_inode;
         for (auto const& node : nodes_) {
@@ -128,7 +130,7 @@ public:
         return 0;
     }
 
-    /// A new file or folder at a free place.
+    /// Creates a file or folder. Precondition: the name is free.
     memory_node& create(memory_place const& place, bool folder) {
         auto const inode = ++last_inode_;
         nodes_.push_back({inode, 0, folder ? cow<memory_content>{} : cow<memory_content>::make(),
@@ -137,7 +139,7 @@ public:
         return at(inode);
     }
 
-    /// The same, durable from the start.
+    /// Creates a file that is durable at once.
     memory_node& create_durably(memory_place const& place) {
         auto& made = create(place, false);
         changes_.pop_back();
@@ -157,7 +159,7 @@ public:
         change({.inode = place.inode, .from_folder = place.folder, .from = place.name});
     }
 
-    /// Whether `inode` is `folder` or lies above it.
+    /// Whether `inode` is `folder` or contains it.
     [[nodiscard]] bool is_above(std::uint64_t inode, std::uint64_t folder) const {
         if (inode == folder) return true;
         auto const* const node = find(inode);
@@ -179,7 +181,7 @@ public:
         changes_ = std::move(undecided);
     }
 
-    /// The names a power loss leaves; what has none is gone.
+    /// Applies the changes of names that survive. Nodes without a name are removed.
     void lose_power(survivor_choice& choice) {
         for (auto const& one : changes_)
             if (one.durable || choice.survives()) apply(one, &memory_folder::base);
@@ -195,7 +197,7 @@ public:
         std::erase_if(nodes_, [](memory_node const& node) { return node.links == 0; });
     }
 
-    /// Forgets what no name, no undecided change and no handle (in_use(inode)) can bring back.
+    /// Removes nodes that no name, no undecided change and no handle (in_use(inode)) refers to.
     template <class F>
     void collect(F in_use) {
         for (bool removed = true; removed;) {
@@ -214,7 +216,7 @@ public:
         }
     }
 
-    /// Calls f(path, node) for every file, the folders' names before it, without a leading slash.
+    /// Calls f(path, node) for every file. The path has the names of the folders and no leading slash.
     template <class F>
     void each_file(F&& f) const {
         each_file_below(at(root_inode), "", f);
@@ -297,7 +299,7 @@ private:
         }
     }
 
-    std::vector<memory_node> nodes_; // by inode
+    std::vector<memory_node> nodes_; // sorted by inode
     std::vector<name_change> changes_;
     std::uint64_t last_inode_ = root_inode;
 };

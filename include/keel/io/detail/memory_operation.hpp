@@ -2,7 +2,7 @@
 #ifndef KEEL_IO_DETAIL_MEMORY_OPERATION_HPP
 #define KEEL_IO_DETAIL_MEMORY_OPERATION_HPP
 
-// What io::memory tells its hook: the changes of a simulated disk, which are also the points where it can crash.
+// The events that io::memory reports to its hook: the changes of a simulated disk. They are also the points where it can crash.
 
 #include <cstddef>
 #include <cstdint>
@@ -33,16 +33,16 @@ enum class operation_kind : std::uint8_t {
     return names[static_cast<std::size_t>(kind)];
 }
 
-/// A change that the disk has just seen, whole or in part.
+/// A change that was just made to the disk, wholly or in part.
 struct operation {
     enum class phase : std::uint8_t {
-        partly, ///< a prefix of a write (whole sectors) or of a store (whole words of 8 bytes) is there
+        partly, ///< a prefix of a write (whole sectors) or of a store (whole words of 8 bytes) was made
         done,
     };
     operation_kind kind = operation_kind::write;
-    std::string path;         ///< as the caller named it; of a rename the old name
+    std::string path;         ///< the caller's path; of a rename the old name
     std::uint64_t offset = 0; ///< of a write, a store or a hole
-    std::uint64_t length = 0; ///< likewise; of an allocation the size asked for
+    std::uint64_t length = 0; ///< of these, in bytes; of an allocation the size asked for
     phase at = phase::done;
     std::uint64_t index = 0; ///< 1 for the first change on this disk; both phases of a change have the same
 };

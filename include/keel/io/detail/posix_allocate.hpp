@@ -2,10 +2,12 @@
 #ifndef KEEL_IO_DETAIL_POSIX_ALLOCATE_HPP
 #define KEEL_IO_DETAIL_POSIX_ALLOCATE_HPP
 
-// Making a file own its blocks ahead of time, so that a later write can neither run out of space nor change the file's
-// metadata. fallocate(2) where the file system has it; else zeros are written into every hole and up to the new end.
-// The C library's posix_fallocate is not used: where the file system cannot, it rewrites bytes that are there, beside
-// whoever is writing them. And the other way round: giving blocks in its middle back, where the file system can.
+// Makes a file own its blocks before they are written. A later write then cannot run out of space and does not change the file's metadata.
+// This uses fallocate(2) where the file system has it. Otherwise zeros are written into every hole and up to the new end. posix_fallocate
+// of the C library is not used: where the file system has no fallocate, it rewrites existing bytes while another thread may be writing
+// them.
+//
+// punch_hole() does the opposite: it gives back blocks in the middle of a file, where the file system can.
 
 #include <keel/io/detail/posix_descriptor.hpp>
 
@@ -13,9 +15,9 @@
 
 namespace keel::inline v0::io::detail {
 
-/// Covers [0, bytes) with calls of `reserve(offset, length)`, which answers like fallocate(2); errno, or 0. Where
-/// signals keep coming, pieces get smaller: some file systems undo all of an interrupted request, and a large one would
-/// never come to an end.
+/// Covers [0, bytes) with calls of `reserve(offset, length)`, which answers like fallocate(2). Returns errno, or 0. If signals keep
+/// interrupting the calls, the pieces get smaller. Some file systems undo all of an interrupted request, so a large request would never
+/// end.
 template <class Reserve>
 [[nodiscard]] int reserve_in_pieces(std::uint64_t bytes, Reserve&& reserve) {
     constexpr std::uint64_t piece_min = 256 * KiB;
@@ -36,7 +38,7 @@ template <class Reserve>
     return 0;
 }
 
-/// Asks the file system for the blocks; errno, or 0.
+/// Asks the file system for the blocks. Returns errno, or 0.
 [[nodiscard]] inline int reserve_blocks([[maybe_unused]] descriptor const& file,
                                         [[maybe_unused]] std::uint64_t bytes) noexcept {
 #if defined(__linux__)
@@ -51,7 +53,8 @@ template <class Reserve>
 /// Writes zeros over [from, to).
 [[nodiscard]] inline result<void> write_zeros(descriptor const& file, std::string const& path, std::uint64_t from,
                                               std::uint64_t to) {
-    static constinit std::array<std::byte, 64 * KiB> zeros{}; // not const: then a program's file has it, too
+    // Not const: a const array would be stored in the program's file.
+    static constinit std::array<std::byte, 64 * KiB> zeros{};
     while (from < to) {
         auto const length = std::min<std::uint64_t>(zeros.size(), to - from);
         KEEL_TRY(write_at(file, path, from, byte_view{zeros}.first(static_cast<std::size_t>(length))));
@@ -60,7 +63,7 @@ template <class Reserve>
     return {};
 }
 
-/// Zeros into every hole below `size`, and from `size` to `bytes`.
+/// Writes zeros into every hole below `size`, and from `size` to `bytes`.
 [[nodiscard]] inline result<void> fill_holes(descriptor const& file, std::string const& path, std::uint64_t size,
                                              std::uint64_t bytes) {
 #if defined(SEEK_HOLE) && defined(SEEK_DATA)
@@ -77,7 +80,7 @@ template <class Reserve>
     return write_zeros(file, path, size, bytes);
 }
 
-/// The file is at least `bytes` long and owns its blocks up to there.
+/// Makes the file at least `bytes` long, and lets it own its blocks up to there.
 [[nodiscard]] inline result<void> allocate_blocks(descriptor const& file, std::string const& path,
                                                   std::uint64_t bytes) {
     KEEL_TRY(check_range(0, bytes, path));
@@ -89,7 +92,7 @@ template <class Reserve>
     return fill_holes(file, path, status.size, bytes);
 }
 
-/// The file keeps its size and needs no blocks for [offset, offset + bytes); nothing happens where the file system cannot.
+/// Gives back the blocks of [offset, offset + bytes). The file keeps its size. Does nothing if the file system cannot do that.
 inline void punch_hole([[maybe_unused]] descriptor const& file, [[maybe_unused]] std::uint64_t offset,
                        [[maybe_unused]] std::uint64_t bytes) noexcept {
 #if defined(__linux__) && defined(FALLOC_FL_PUNCH_HOLE)

@@ -2,9 +2,9 @@
 #ifndef KEEL_IO_DETAIL_POSIX_DESCRIPTOR_HPP
 #define KEEL_IO_DETAIL_POSIX_DESCRIPTOR_HPP
 
-// File descriptors: opened without following the last name, without waiting for the other end of a pipe, closed on
-// exec, never 0, 1 or 2; and whole transfers over calls that may be interrupted or do a part only. An error at offset n
-// says that everything before n was done. errno is read right behind the call that sets it.
+// File descriptors, and whole transfers through them. A descriptor is opened without following a link at the last name, and without waiting
+// for the other end of a pipe. It is closed on exec and is never 0, 1 or 2. Transfers repeat calls that were interrupted or did only a
+// part. An error at offset n means that everything in front of n was done. errno is read directly after the call that sets it.
 
 #include <keel/io/concept.hpp>
 #include <keel/io/detail/posix_errno.hpp>
@@ -26,7 +26,7 @@
 
 namespace keel::inline v0::io::detail {
 
-/// Owns one descriptor; closes it. close() is not asked how it went: whoever cares about the bytes has synced them.
+/// Owns one descriptor and closes it. The result of close() is ignored: a caller that needs the bytes has synced them.
 class descriptor {
 public:
     descriptor() = default;
@@ -37,20 +37,20 @@ public:
         return *this;
     }
     ~descriptor() {
-        // Never repeated after EINTR: the number is free by then, and may already be somebody else's.
+        // Never repeat close() after EINTR: the number is free by then, and another thread may already use it.
         if (number_ >= 0) ::close(number_);
     }
     void swap(descriptor& other) noexcept { std::swap(number_, other.number_); }
     [[nodiscard]] int get() const noexcept { return number_; }
     [[nodiscard]] explicit operator bool() const noexcept { return number_ >= 0; }
-    /// Is not closed here any more.
+    /// Gives the descriptor to the caller, who closes it.
     [[nodiscard]] int release() noexcept { return std::exchange(number_, -1); }
 
 private:
     int number_ = -1;
 };
 
-/// Calls `call` until it is not interrupted by a signal.
+/// Repeats `call` as long as a signal interrupts it.
 template <class Call>
 auto uninterrupted(Call&& call) {
     for (;;) {
@@ -59,24 +59,25 @@ auto uninterrupted(Call&& call) {
     }
 }
 
-/// A name as the system is asked for it: in a folder that is held open, or as it stands (from the root, or from the working directory).
+/// A name for a system call: in a folder that is held open, or as it is (from the root, or from the working directory).
 struct posix_place {
-    std::shared_ptr<descriptor const> folder{}; ///< nothing: as it stands
+    std::shared_ptr<descriptor const> folder{}; ///< null: `name` is used as it is
     std::string name{};
 
     [[nodiscard]] int at() const noexcept { return folder ? folder->get() : AT_FDCWD; }
     [[nodiscard]] char const* c_str() const noexcept { return name.c_str(); }
 };
 
-/// open(2) with what keel always wants. Where it fails, the descriptor is empty and errno says why.
+/// open(2) with the flags that keel always needs. If it fails, the descriptor is empty and errno has the reason.
 [[nodiscard]] inline descriptor open_descriptor(int at, char const* name, int flags) noexcept {
-    // O_NONBLOCK: a pipe under the name must be refused, not waited for. It has no meaning for regular files.
+    // O_NONBLOCK: a pipe with this name must be refused, and open() must not wait for it. The flag has no effect on regular files.
     auto const all = flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
     descriptor opened{uninterrupted([&] { return ::openat(at, name, all, mode_t{0644}); })};
     if (!opened || opened.get() > 2) return opened;
-    // The host runs with a standard stream closed. A stray printf must not end up inside a segment.
+    // The host has closed a standard stream, so this number is 0, 1 or 2. Move away from it: a printf of the host must not write into a
+    // segment.
     auto const number = ::fcntl(opened.get(), F_DUPFD_CLOEXEC, 3);
-    auto const cause = errno; // closing the first one may change it
+    auto const cause = errno; // closing the first descriptor may change errno
     opened = descriptor{number};
     errno = cause;
     return opened;
@@ -107,7 +108,7 @@ struct posix_place {
     return os_failure(cause, "cannot read the status of the file", path);
 }
 
-/// Of the name itself: a symbolic link is a symbolic link.
+/// The status of the name itself: a symbolic link is reported as a symbolic link.
 [[nodiscard]] inline result<file_status> status_at(posix_place const& place, std::string const& path) {
     struct stat raw {};
     auto const ask = [&] { return ::fstatat(place.at(), place.c_str(), &raw, AT_SYMLINK_NOFOLLOW); };
@@ -130,7 +131,7 @@ struct opened_file {
     file_status status{};
 };
 
-/// Opens a regular file, or refuses.
+/// Opens a regular file. Anything else is errc::not_regular.
 [[nodiscard]] inline result<opened_file> open_regular(posix_place const& place, std::string const& path, access how,
                                                       creation make) {
     int flags = (how == access::read_only ? O_RDONLY : O_RDWR) | O_NOFOLLOW;
@@ -144,12 +145,12 @@ struct opened_file {
     return opened_file{std::move(opened), status};
 }
 
-/// Opens a folder; the last name is not followed either.
+/// Opens a folder. If the last name is a symbolic link, it is not followed.
 [[nodiscard]] inline result<descriptor> open_folder(posix_place const& place, std::string const& path) {
     auto opened = open_descriptor(place.at(), place.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
     auto cause = errno;
     if (opened) return opened;
-    // A link makes some systems say "not a folder", which would send people looking in the wrong place.
+    // For a symbolic link some systems answer "not a folder". That message would mislead the user.
     bool const may_be_link = cause == ENOTDIR || cause == ELOOP || cause == EMLINK;
     if (auto const status = may_be_link ? status_at(place, path) : result<file_status>{};
         status && status->kind == file_kind::symlink)
@@ -157,21 +158,21 @@ struct opened_file {
     return os_failure(cause, "cannot open the folder", path);
 }
 
-/// Nothing where `length` bytes at `offset` can be named to the system at all.
+/// Success if the system can address `length` bytes at `offset`.
 [[nodiscard]] inline result<void> check_range(std::uint64_t offset, std::uint64_t length, std::string const& path) {
     constexpr auto most = static_cast<std::uint64_t>(std::numeric_limits<off_t>::max());
     if (offset <= most && length <= most - offset) return {};
     return failure(errc::invalid_argument, "offset and length go past what a file can hold", path, offset);
 }
 
-/// How much of a transfer was done, and the errno that ended it early; 0 where nothing did.
+/// How many bytes of a transfer were moved, and the errno that ended it early; 0: no error.
 struct transferred {
     std::size_t bytes = 0;
     int cause = 0;
 };
 
-/// Moves `wanted` bytes with `move(done)`, which moves some of what is left from `done` on and answers like pread(2).
-/// Ends early at an error, or where nothing moves (the end of the file).
+/// Moves `wanted` bytes with `move(done)`. That function moves some of the bytes from `done` on and answers like pread(2). The transfer
+/// ends early at an error, or if nothing was moved (the end of the file).
 template <class Move>
 [[nodiscard]] transferred transfer(std::size_t wanted, Move&& move) {
     std::size_t done = 0;
@@ -204,7 +205,8 @@ template <class Move>
     return got.bytes;
 }
 
-/// How large this process may make a file (ulimit -f); asked before a file grows, because the system's answer is a signal, SIGXFSZ.
+/// The file size that this process may reach (ulimit -f), in bytes. It is checked before a file grows, because the system would answer with
+/// a signal, SIGXFSZ.
 [[nodiscard]] inline std::uint64_t file_bytes_allowed() noexcept {
     rlimit now{};
     if (::getrlimit(RLIMIT_FSIZE, &now) != 0 || now.rlim_cur == RLIM_INFINITY)
@@ -219,12 +221,12 @@ template <class Move>
         return ::pwrite(file.get(), in.data() + done, in.size() - done, static_cast<off_t>(offset + done));
     });
     if (put.bytes == in.size()) return {};
-    // A device that takes nothing and gives no reason is treated as one that failed.
+    // A device that writes nothing and gives no reason counts as failed.
     auto const cause = put.cause != 0 ? put.cause : EIO;
     return os_failure(cause, bytes_text("cannot write", in.size() - put.bytes), path, offset + put.bytes);
 }
 
-/// The same where the file grows: what goes past the limit is refused, what is in front of it is written.
+/// The same for a write that may make the file grow. Bytes beyond the limit are refused; bytes in front of it are written.
 [[nodiscard]] inline result<void> write_growing(descriptor const& file, std::string const& path, std::uint64_t offset,
                                                 byte_view in) {
     KEEL_TRY(check_range(offset, in.size(), path));
@@ -235,8 +237,8 @@ template <class Move>
     return os_failure(EFBIG, bytes_text("cannot write", in.size() - fits), path, offset + fits);
 }
 
-/// Bytes and size are on the medium. EINTR says that nothing was tried to the end, so it may be repeated; any other
-/// error may have marked pages clean that were never written, and is reported once.
+/// Syncs bytes and size to the medium. EINTR means that the attempt was not finished, so it may be repeated. Any other error may have
+/// marked pages clean that were never written, so it is reported once and the sync is not repeated.
 [[nodiscard]] inline result<void> sync_data(descriptor const& file, std::string const& path) {
 #if defined(F_FULLFSYNC)
     auto const synced = uninterrupted([&] { return ::fcntl(file.get(), F_FULLFSYNC); });

@@ -2,8 +2,8 @@
 #ifndef KEEL_IO_DETAIL_POSIX_ERRNO_HPP
 #define KEEL_IO_DETAIL_POSIX_ERRNO_HPP
 
-// What the machine's errno means to keel: one table, used by everything in posix.hpp. A message says what was tried,
-// what the system answered, and what a person can do about it; path, offset and errno stand beside it in the error.
+// The meaning of errno for keel: one table for everything in posix.hpp. A message tells what was tried, what the system answered, and what
+// the user can do. Path, offset and errno are separate fields of the error.
 
 #include <keel/error.hpp>
 
@@ -20,7 +20,7 @@ namespace keel::inline v0::io::detail {
 struct errno_meaning {
     errc code = errc::io_error;
     bool retryable = false;
-    std::string_view remedy; ///< a whole sentence, or nothing where there is nothing to be done
+    std::string_view remedy; ///< a whole sentence; empty if nothing can be done
 };
 
 [[nodiscard]] inline errno_meaning meaning_of_space(int cause) noexcept {
@@ -92,8 +92,8 @@ struct errno_meaning {
     return meaning_of_call(cause);
 }
 
-/// `what` was tried on `file` ("cannot write 512 bytes"), and the system answered with errno `cause`. The caller reads errno before
-/// anything else is done: an allocation that succeeds may change it.
+/// Makes an error: `what` was tried on `file` ("cannot write 512 bytes"), and the system answered with errno `cause`. The caller reads
+/// errno before it does anything else, because even a successful allocation may change it.
 [[nodiscard]] inline error os_error(int cause, std::string_view what, std::string const& file,
                                     std::uint64_t offset = 0) {
     auto const meaning = meaning_of(cause);
@@ -110,7 +110,7 @@ struct errno_meaning {
                  .retryable = meaning.retryable};
 }
 
-/// The same, on the way out of a function that returns a result.
+/// The same as a failure, for a function that returns a result.
 [[nodiscard]] inline auto os_failure(int cause, std::string_view what, std::string const& file,
                                      std::uint64_t offset = 0) {
     return failure(os_error(cause, what, file, offset));

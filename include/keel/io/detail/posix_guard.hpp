@@ -2,33 +2,32 @@
 #ifndef KEEL_IO_DETAIL_POSIX_GUARD_HPP
 #define KEEL_IO_DETAIL_POSIX_GUARD_HPP
 
-// The one place where bytes of a mapped file are touched. A sector that cannot be read, a file cut short, or a
-// copy-on-write disk without room is a SIGBUS on the touching thread; here it becomes a return value.
+// The one place where bytes of a mapped file are touched. A sector that cannot be read, a file that was cut short, or a full copy-on-write
+// disk sends SIGBUS to the thread that touches the byte. Here the signal becomes a return value.
 //
-//   touch_guarded(region, f)   runs f() in an open window: 0, or the address in the region that failed
+//   touch_guarded(region, f)   runs f() in an open window. Returns 0, or the address in the region that failed
 //
-// How. A handler for SIGBUS is installed once and remembers the one before it. A fault is ours when the kernel raised
-// it for an address in the region of the window that this thread has open; the handler then makes the thread go on in
-// `leave_window`, which jumps back to where the window was opened. Every other SIGBUS goes to the handler before, or to
-// the default action.
+// How it works. A handler for SIGBUS is installed once. It remembers the handler that was installed before. A fault is ours if the kernel
+// raised it for an address in the region of the window that this thread has open. Then the handler makes the thread continue in
+// `leave_window`, which jumps back to where the window was opened. Every other SIGBUS goes to the previous handler, or to the default
+// action.
 //
 // Invariants.
-//  - Between opening and closing a window no frame owns anything: f and all it calls have no destructors to run, hold
-//    no lock and allocate nothing. A checksum's update() is such code.
-//  - The thread goes on through an ordinary return from the handler where the processor is known to us, so that signal
-//    mask, alternate stack, floating-point modes and the sanitizers' bookkeeping are as before the fault.
-//  - The handler reads no thread-local: in a shared object loaded late, the first use of one on a thread allocates, and
-//    the fault may be another object's. A thread's window stands in a list, by thread; only the code that opens windows
-//    takes a short cut.
-//  - Everything here is hidden and needs nothing but itself: each program or shared object that includes keel has its
-//    own handler and list, whatever visibility and processor the code around was compiled for. The handlers are
-//    chained, in any order. An object with an installed handler stays in memory after dlclose(), since a later handler
-//    may point to it.
-//  - A forked child has the thread that forked, which had no window open, and none of the others: their windows are closed as it begins,
-//    before a new thread can take one of their slots over.
+//  - While a window is open no frame owns anything: f and the functions that it calls have no destructors to run, hold no lock and allocate
+//    nothing. update() of a checksum is such code.
+//  - On processors that keel knows, the thread continues through an ordinary return from the handler. So signal mask, alternate stack,
+//    floating-point modes and the state of the sanitizers are as before the fault.
+//  - The handler reads no thread-local variable. In a shared object that was loaded late, the first use of one on a thread allocates
+//    memory, and the fault may belong to another object. The windows of threads are in a list, one slot for each thread. Only the code that
+//    opens windows uses a thread-local shortcut.
+//  - Everything here is hidden and depends on nothing else. Each program or shared object that includes keel has its own handler and list,
+//    for any visibility and processor that the surrounding code was compiled for. The handlers are chained, in any order. A shared object
+//    with an installed handler stays in memory after dlclose(), because a later handler may point to it.
+//  - A forked child has only the thread that forked, and that thread had no window open. The windows of all other threads are closed when
+//    the child begins, before a new thread can reuse one of their slots.
 //
-// Out of our hands: a host that replaces the handler afterwards and does not call the one before, or blocks SIGBUS in a
-// thread. Such a host takes the unmapped model.
+// Not handled: a host that installs its own handler later and does not call the previous one, or that blocks SIGBUS in a thread. Such a
+// host uses the unmapped model.
 
 #include <atomic>
 #include <cerrno>
@@ -56,15 +55,15 @@ struct guarded_region {
     std::uintptr_t end;
 };
 
-/// An open window: what it may touch, where to go on, and what went wrong.
+/// An open window: the region it may touch, the place to jump back to, and the address of the fault (0: none).
 struct guard_window {
     sigjmp_buf opened;
     guarded_region region;
     std::uintptr_t volatile fault;
 };
 
-/// Where a thread says which window it has open. Made at its first touch and never freed: a later thread with the same
-/// pthread_t takes it over, so there are as many as threads lived at one time.
+/// The slot of a thread: the window that the thread has open. It is created at the thread's first touch and never freed. A later thread
+/// with the same pthread_t reuses it. So there are as many slots as threads that lived at the same time.
 struct guard_slot {
     pthread_t owner;
     std::atomic<guard_window*> open{nullptr};
@@ -75,7 +74,7 @@ KEEL_DETAIL_HIDDEN inline constinit std::atomic<guard_slot*> guard_slots{nullptr
 KEEL_DETAIL_HIDDEN inline constinit thread_local guard_slot* guard_slot_of_thread = nullptr;
 KEEL_DETAIL_HIDDEN inline struct sigaction guard_previous {};
 
-/// This thread's slot, or nullptr where it has none yet. For handlers too.
+/// The slot of this thread, or nullptr if it has none yet. May be called in a signal handler.
 [[nodiscard]] KEEL_DETAIL_HIDDEN inline guard_slot* find_slot() noexcept {
     auto const self = ::pthread_self();
     auto* slot = guard_slots.load(std::memory_order_acquire);
@@ -83,15 +82,15 @@ KEEL_DETAIL_HIDDEN inline struct sigaction guard_previous {};
     return slot;
 }
 
-/// Ends the window: as if f() had returned, with the fault noted.
+/// Ends the window as if f() had returned. The window has the address of the fault.
 [[noreturn]] KEEL_DETAIL_HIDDEN inline void leave_window(guard_window* window) noexcept {
     siglongjmp(window->opened, 1);
 }
 
-/// Makes the interrupted thread go on in leave_window(window).
+/// Makes the interrupted thread continue in leave_window(window).
 KEEL_DETAIL_HIDDEN inline void resume_outside([[maybe_unused]] void* context, guard_window* window) noexcept {
 #if defined(__linux__) && defined(__x86_64__)
-    // The stack is used below the red zone, and stands as it does behind a call instruction.
+    // Use the stack below the red zone, aligned as it is after a call instruction.
     auto& registers = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
     registers[REG_RSP] = ((registers[REG_RSP] - 128) & ~greg_t{15}) - 8;
     registers[REG_RDI] = reinterpret_cast<greg_t>(window);
@@ -102,8 +101,7 @@ KEEL_DETAIL_HIDDEN inline void resume_outside([[maybe_unused]] void* context, gu
     machine.regs[0] = reinterpret_cast<std::uint64_t>(window);
     machine.pc = reinterpret_cast<std::uint64_t>(&leave_window);
 #else
-    // Out of the handler by a jump: the mask it runs with must not stay behind, or the next fault would kill the
-    // process.
+    // Leave the handler by a jump. The handler's signal mask must not stay: the next fault would kill the process.
     sigset_t bus;
     sigemptyset(&bus);
     sigaddset(&bus, SIGBUS);
@@ -112,7 +110,7 @@ KEEL_DETAIL_HIDDEN inline void resume_outside([[maybe_unused]] void* context, gu
 #endif
 }
 
-/// What would have happened without keel.
+/// Handles the signal as if keel were not there.
 KEEL_DETAIL_HIDDEN inline void pass_on(int number, siginfo_t* info, void* context) noexcept {
     auto const& before = guard_previous;
     if ((before.sa_flags & SA_SIGINFO) != 0 && before.sa_sigaction != nullptr)
@@ -120,15 +118,15 @@ KEEL_DETAIL_HIDDEN inline void pass_on(int number, siginfo_t* info, void* contex
     bool const raised_by_kernel = info != nullptr && info->si_code > 0;
     if (before.sa_handler == SIG_IGN && !raised_by_kernel) return;
     if (before.sa_handler != SIG_IGN && before.sa_handler != SIG_DFL) return before.sa_handler(number);
-    // A fault happens again on return, at the same place, and then ends the process with the right core; a signal that
-    // somebody sent has to be sent again.
+    // After return a fault happens again at the same place, and then ends the process with the right core. A signal that was sent by a
+    // process must be sent again.
     struct sigaction standard {};
     standard.sa_handler = SIG_DFL;
     ::sigaction(number, &standard, nullptr);
     if (!raised_by_kernel) static_cast<void>(::raise(number));
 }
 
-// No sanitizer's checks inside: a handler runs where their own state may be in the middle of something.
+// No sanitizer checks inside: the fault may have interrupted the sanitizer while it changed its own state.
 #if defined(__clang__)
 __attribute__((no_sanitize("address", "undefined")))
 #else
@@ -150,7 +148,7 @@ on_bus_error(int number, siginfo_t* info, void* context) noexcept {
     errno = errno_before;
 }
 
-/// Whether an address is the program's own, where that can be told: dlopen() would read its file to find that out.
+/// Whether an address belongs to the program itself, if that can be found out. For the program dlopen() would read its file again.
 [[nodiscard]] inline bool is_the_program([[maybe_unused]] void* address) noexcept {
 #if defined(RTLD_DL_LINKMAP)
     Dl_info info{};
@@ -163,7 +161,7 @@ on_bus_error(int number, siginfo_t* info, void* context) noexcept {
 #endif
 }
 
-/// In a forked child: the windows of threads that it does not have.
+/// Called in a forked child: closes the windows of threads that do not exist there.
 KEEL_DETAIL_HIDDEN inline void close_windows_of_others() noexcept {
     auto const self = ::pthread_self();
     for (auto* slot = guard_slots.load(std::memory_order_acquire); slot != nullptr; slot = slot->next)
@@ -172,7 +170,7 @@ KEEL_DETAIL_HIDDEN inline void close_windows_of_others() noexcept {
 
 KEEL_DETAIL_HIDDEN inline void install_guard_once() noexcept {
 #if defined(RTLD_NODELETE) && defined(RTLD_NOLOAD)
-    // Code that a signal may reach stays where it is. For the program itself there is nothing to do.
+    // Code that a signal may call must stay in memory. The program itself always does.
     Dl_info self{};
     auto* const here = reinterpret_cast<void*>(&on_bus_error);
     if (::dladdr(here, &self) != 0 && self.dli_fname != nullptr && !is_the_program(here)) {
@@ -181,25 +179,26 @@ KEEL_DETAIL_HIDDEN inline void install_guard_once() noexcept {
 #endif
     struct sigaction ours {};
     ours.sa_sigaction = &on_bus_error;
-    // NODEFER: the handler before may itself be left by a jump. ONSTACK: the host may run on small stacks.
+    // SA_NODEFER: the previous handler may be left by a jump. SA_ONSTACK: the host may run on small stacks.
     ours.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
     sigemptyset(&ours.sa_mask);
     struct sigaction before {};
     ::sigaction(SIGBUS, nullptr, &before);
-    // Ours already: a thread of the process that this one was forked from had come so far.
+    // Our handler is there already: this process was forked while a thread of the parent was in here.
     if ((before.sa_flags & SA_SIGINFO) != 0 && before.sa_sigaction == &on_bus_error) return;
-    guard_previous = before; // known before ours can run, then once more, exactly
+    guard_previous = before; // set before our handler can run; then set again, exactly
     ::sigaction(SIGBUS, &ours, &guard_previous);
     ::pthread_atfork(nullptr, nullptr, &close_windows_of_others);
 }
 
-/// Once per program or shared object, at its first mapping. A child that is forked while another thread is in there begins anew.
+/// Installs the handler once per program or shared object, at its first mapping. If a child is forked while another thread is in here, the
+/// child starts again.
 KEEL_DETAIL_HIDDEN inline void install_guard() noexcept {
     static constinit pthread_once_t once = PTHREAD_ONCE_INIT;
     static_cast<void>(::pthread_once(&once, [] { install_guard_once(); }));
 }
 
-/// The first touch of a thread: it needs a slot, and there has to be a handler.
+/// Called at the first touch of a thread: gives it a slot, and makes sure that the handler is installed.
 [[nodiscard]] __attribute__((noinline)) KEEL_DETAIL_HIDDEN inline guard_slot* claim_slot() {
     install_guard();
     auto* slot = find_slot();
@@ -214,17 +213,18 @@ KEEL_DETAIL_HIDDEN inline void install_guard() noexcept {
     return guard_slot_of_thread = slot;
 }
 
-/// Runs touch() in a window: 0, or an address it could not touch; what touch() was changing is then unspecified.
+/// Runs touch() in a window. Returns 0, or an address that could not be touched. After a fault the bytes that touch() was changing are
+/// unspecified.
 template <class Touch>
     requires std::is_trivially_destructible_v<Touch>
 [[nodiscard]] __attribute__((noinline)) KEEL_DETAIL_HIDDEN std::uintptr_t touch_guarded(guarded_region region,
                                                                                         Touch const& touch) {
-    // What is read after the jump was last written before the window opened, so it needs no volatile; `fault` does.
+    // Variables that are read after the jump were last written before the window opened, so they need no volatile. `fault` needs it.
     auto* const slot = guard_slot_of_thread != nullptr ? guard_slot_of_thread : claim_slot();
     guard_window window;
     window.region = region;
     window.fault = 0;
-    // A window in a window: a checksum that itself reads from a mapping.
+    // The thread may have a window open already: a checksum may itself read from a mapping.
     auto* const outer = slot->open.load(std::memory_order_relaxed);
     if (sigsetjmp(window.opened, 0) == 0) {
         slot->open.store(&window, std::memory_order_relaxed);

@@ -2,19 +2,17 @@
 #ifndef KEEL_IO_DETAIL_POSIX_LOCK_HPP
 #define KEEL_IO_DETAIL_POSIX_LOCK_HPP
 
-// Who may use a store: a lock on a file or a folder, held by a descriptor. Two layers.
-//  - On a file an open-file-description lock. It belongs to the descriptor, so closing another one of the same file drops
-//    nothing (a classic POSIX lock would be gone), a shared one needs read access only, and two descriptors of one
-//    process exclude each other as two processes do. flock(2) has the same properties: it stands in where the system has
-//    none of them, and it is what locks a folder.
-//  - A table of this process by device and inode. It makes the message say that the other holder is in this very
-//    process, and holds where the file system's locks are a fiction. There is one per program, or one per shared object
-//    where symbols are hidden or loaded RTLD_LOCAL; two such objects exclude each other through the first layer all the
-//    same.
-// A file's lock is the file's, not the name's: after locking, the name must still lead to that file.
+// Locks that tell who may use a store. A lock is on a file or a folder, and a descriptor holds it. There are two layers.
+//  - On a file: an open-file-description lock. It belongs to the descriptor, so closing another descriptor of the same file drops nothing
+//    (a classic POSIX lock would be lost). A shared lock needs read access only. Two descriptors of one process exclude each other like two
+//    processes. flock(2) has the same properties. It is used where the system has no open-file-description locks, and for folders.
+//  - A table in this process, by device and inode. With it the error message can tell that the other holder is in this process. It also
+//    works where the file system's locks do nothing. There is one table per program, or one per shared object if symbols are hidden or the
+//    object is loaded with RTLD_LOCAL. Two such objects still exclude each other through the first layer.
+// A lock on a file is on the file, not on its name. So after locking, the name must still lead to that file.
 //
-// A forked child has no part in its parent's locks: its copies of the descriptors are closed as it begins, so that a child which lives on
-// does not keep a store locked that its parent died with, and its table is empty.
+// A forked child has no part in the locks of its parent. Its copies of the descriptors are closed when the child begins. Otherwise a child
+// that lives on would keep a store locked after its parent died. The child's table is empty.
 
 #include <keel/io/detail/posix_descriptor.hpp>
 #include <keel/io/process.hpp>
@@ -32,16 +30,17 @@
 
 namespace keel::inline v0::io::detail {
 
-/// Which files and folders this process has locked. Thread-safe.
+/// The files and folders that this process has locked. Thread-safe.
 class lock_table {
 public:
-    /// `number`: the descriptor that is to hold the lock. False where somebody in this process has it.
+    /// Enters a lock. `number`: the descriptor that will hold it. False: another holder in this process has it. Throws std::bad_alloc;
+    /// nothing has changed then.
     [[nodiscard]] bool enter(file_identity const& what, lock_mode mode, int number) {
         std::lock_guard const hold{mutex_};
         auto const found = holders_.find(what);
         auto const before = found == holders_.end() ? 0 : found->second;
         if (before == exclusive || (before != 0 && mode == lock_mode::exclusive)) return false;
-        numbers_.reserve(numbers_.size() + 1); // from here on only holders_ may throw, and then nothing has changed
+        numbers_.reserve(numbers_.size() + 1); // after this only holders_ may throw, and then nothing has changed
         holders_[what] = mode == lock_mode::exclusive ? exclusive : before + 1;
         numbers_.push_back(number);
         return true;
@@ -53,7 +52,7 @@ public:
         if (found == holders_.end()) return;
         if (found->second == exclusive || --found->second == 0) holders_.erase(found);
     }
-    /// Never destroyed: a store that lives in a static object may let go of its lock after this function's statics are gone.
+    /// The table is never destroyed: a store in a static object may release its lock after the statics of this function are gone.
     [[nodiscard]] static lock_table& of_this_process() {
         auto* there = current_.load(std::memory_order_acquire);
         while (there == nullptr || !there->mark_.is_here()) {
@@ -71,7 +70,8 @@ public:
 private:
     lock_table() = default;
 
-    /// So that no other thread is in the middle of a change. A table of a process above this one may be: it is left alone.
+    /// Called before fork(): locks the table, so that no other thread is changing it. The table of a parent process may be locked by a
+    /// thread that does not exist here, so it is left alone.
     static void before_fork() noexcept {
         auto* const table = current_.load(std::memory_order_acquire);
         if (!table->mark_.is_here()) return;
@@ -81,7 +81,7 @@ private:
     static void in_parent() noexcept {
         if (auto* const table = std::exchange(forking_, nullptr); table != nullptr) table->mutex_.unlock();
     }
-    /// The parent goes on holding what it holds: closing a copy of a descriptor drops no lock.
+    /// Called in the child: closes its copies of the descriptors. That drops no lock of the parent.
     static void in_child() noexcept {
         auto* const table = std::exchange(forking_, nullptr);
         if (table == nullptr) return;
@@ -92,16 +92,16 @@ private:
 
     static constexpr int exclusive = -1;
     static inline constinit std::atomic<lock_table*> current_{nullptr};
-    static inline constinit lock_table* forking_ = nullptr; ///< under its mutex
+    static inline constinit lock_table* forking_ = nullptr; ///< guarded by its mutex
 
     process_mark mark_{};
-    lock_table* older_ = nullptr; ///< of the process this one was forked from
+    lock_table* older_ = nullptr; ///< the table of the process that this one was forked from
     std::mutex mutex_;
     std::map<file_identity, int> holders_;
     std::vector<int> numbers_; ///< descriptors that hold a lock
 };
 
-/// errno, or 0. EAGAIN: somebody else has it.
+/// Returns errno, or 0. EAGAIN: another holder has the lock.
 [[nodiscard]] inline int lock_by_flock(int number, lock_mode mode) noexcept {
     auto const operation = (mode == lock_mode::exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB;
     if (uninterrupted([&] { return ::flock(number, operation); }) == 0) return 0;
@@ -109,7 +109,7 @@ private:
     return cause == EWOULDBLOCK ? EAGAIN : cause;
 }
 
-/// The same. EAGAIN and EACCES of the system: somebody else has it.
+/// The same with an open-file-description lock. If the system answers EAGAIN or EACCES, another holder has the lock.
 [[nodiscard]] inline int lock_description(int number, lock_mode mode) noexcept {
 #if defined(F_OFD_SETLK)
     struct flock whole {};
@@ -140,7 +140,7 @@ inline void unlock_description(int number) noexcept {
         error{.code = errc::locked, .message = std::move(message), .file = path, .cause = EAGAIN, .retryable = true});
 }
 
-/// A held lock; lets go when it dies. A child made by fork() has none of it.
+/// A held lock. The destructor releases it. A child made by fork() does not hold it.
 class posix_lock {
 public:
     posix_lock(posix_lock&& other) noexcept
@@ -160,7 +160,7 @@ public:
     [[nodiscard]] static result<posix_lock> take(posix_place const& place, std::string const& path, lock_mode mode) {
         auto const how = mode == lock_mode::exclusive ? access::read_write : access::read_only;
         auto const make = mode == lock_mode::exclusive ? creation::if_missing : creation::must_exist;
-        // Where the name leads elsewhere afterwards, a cleaner took the file away between open and lock: begin again.
+        // If the name leads to another file afterwards, the locked file was removed between open and lock. Then begin again.
         for (int attempt = 0; attempt < 8; ++attempt) {
             KEEL_TRY_LET(opened, open_regular(place, path, how, make));
             auto const identity = opened.status.identity;
@@ -170,7 +170,7 @@ public:
         }
         return locked_failure(path, "Somebody keeps replacing this file and");
     }
-    /// Locks a folder itself. Errors: unsupported, where this file system has no such locks.
+    /// Locks a folder itself. Errors: unsupported, if this file system has no such locks.
     [[nodiscard]] static result<posix_lock> take_folder(posix_place const& place, std::string const& path,
                                                         lock_mode mode) {
         KEEL_TRY_LET(folder, open_folder(place, path));
@@ -192,17 +192,17 @@ private:
         auto const cause = lock(number, mode);
         if (cause == 0) return held;
         if (cause == EAGAIN) return locked_failure(path, "Another process");
-        // NFS makes a flock of a folder a lock that needs write access, which no descriptor of a folder has.
+        // NFS turns flock of a folder into a lock that needs write access. A descriptor of a folder never has that.
         bool const no_such_locks = cause == EBADF || cause == EINVAL || cause == ENOLCK;
         return os_failure(lock == &lock_by_flock && no_such_locks ? EOPNOTSUPP : cause, "cannot lock it", path);
     }
 
     void release() noexcept {
         if (!process_.is_here()) {
-            // Closed as the child began, and perhaps another file's by now.
+            // The descriptor was closed when the child began. Its number may belong to another file now.
             static_cast<void>(file_.release());
         } else if (file_) {
-            // In this order: whoever finds the table free finds the file free too.
+            // In this order: when another caller finds the table free, the file is free too.
             unlock_description(file_.get());
             lock_table::of_this_process().leave(identity_, file_.get());
         }

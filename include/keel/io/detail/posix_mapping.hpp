@@ -2,11 +2,10 @@
 #ifndef KEEL_IO_DETAIL_POSIX_MAPPING_HPP
 #define KEEL_IO_DETAIL_POSIX_MAPPING_HPP
 
-// A file in memory, through Boost.Interprocess. The region is made from the descriptor that is already open, never from
-// the name again: what is mapped is the file that was opened, and a failed sync of either is seen by both. Its bytes
-// are touched only under posix_guard.hpp, so what the machine cannot give is an error with file and offset. Shared
-// memory order is the caller's business but for publish(), which releases. A mapping that is stored to keeps a descriptor of
-// its file, to find out why a store failed: for want of space, or because the file was cut short.
+// A mapped file, through Boost.Interprocess. The region is made from the open descriptor, never from the name. So the mapped file is the
+// file that was opened, and a failed sync of either is seen by both. Bytes are touched only under posix_guard.hpp, so bytes that the
+// machine cannot give are an error with file and offset. The caller is responsible for memory order, except in publish(), which stores with
+// release. A writable mapping keeps a descriptor of its file. It tells why a store failed: no space, or a file that was cut short.
 
 #include <keel/detail/prefetch.hpp>
 #include <keel/io/detail/posix_descriptor.hpp>
@@ -28,7 +27,7 @@
 
 namespace keel::inline v0::io::detail {
 
-/// Lends a descriptor to Boost's mapped_region, which asks for one by this name.
+/// Lends a descriptor to Boost's mapped_region, which calls this function to get it.
 struct lent_descriptor {
     int number;
     [[nodiscard]] boost::interprocess::mapping_handle_t get_mapping_handle() const noexcept {
@@ -36,8 +35,7 @@ struct lent_descriptor {
     }
 };
 
-// ThreadSanitizer's releasing store holds a lock of its own while it touches the word, so there the fault must come
-// before it.
+// ThreadSanitizer holds a lock of its own during a store with release. A fault must not happen there. So touch the word before the store.
 #if defined(__SANITIZE_THREAD__)
 inline constexpr bool thread_sanitizer = true;
 #elif defined(__has_feature)
@@ -57,7 +55,7 @@ public:
         if (status.size > std::numeric_limits<std::size_t>::max() / 2)
             return failure(errc::too_large, "the file is longer than this machine's address space", path);
         if (status.size == 0) return posix_mapping{{}, {}, path, how};
-        // Where there is no descriptor to be had, a full disk is told as a failed device.
+        // If no descriptor is free, a full disk is reported as a failed device.
         descriptor again{how == access::read_write ? ::fcntl(file.get(), F_DUPFD_CLOEXEC, 3) : -1};
         namespace interprocess = boost::interprocess;
         auto const mode = how == access::read_only ? interprocess::read_only : interprocess::read_write;
@@ -102,13 +100,12 @@ public:
         return {};
     }
 
-    /// Faults on nothing: a hint for a page that is not there is no hint.
+    /// Never faults: the processor ignores a prefetch of a page that is not there.
     void prefetch(std::uint64_t offset, std::size_t bytes) const noexcept {
         if (inside(offset, bytes)) keel::detail::prefetch(base() + offset, bytes);
     }
 
-    /// After an error the state of `sum` is unspecified. update() must hold nothing while it reads: see
-    /// posix_guard.hpp.
+    /// After an error the state of `sum` is unspecified. update() must own nothing while it reads: see posix_guard.hpp.
     template <checksum_policy C>
     [[nodiscard]] result<void> verify(std::uint64_t offset, std::uint64_t length, C& sum) const {
         if (!inside(offset, length)) return refusal(offset, length);
@@ -119,16 +116,18 @@ public:
         return {};
     }
 
-    /// Takes whole pages out of the map; the next touch finds them in the file's cache. A page that is still mapped when it is written
-    /// back is taken from the other processors first, with an interrupt for each; so all go with a few.
+    /// Removes whole pages from the process's page table. The next touch finds them in the page cache. When the kernel writes back a page
+    /// that is still mapped, it first takes the page from the other processors, with an interrupt for each page. Removing all pages at once
+    /// needs only a few interrupts.
     void release_pages(std::uint64_t offset, std::uint64_t bytes) const noexcept {
-        constexpr std::uint64_t page = 4 * KiB; // where it is more, the call below refuses what is not whole
+        // Where pages are larger, madvise refuses a range that is not whole pages.
+        constexpr std::uint64_t page = 4 * KiB;
         auto const begin = (offset + page - 1) / page * page;
         auto const end = std::min(offset + bytes, size()) / page * page;
         if (begin < end) static_cast<void>(::madvise(base() + begin, end - begin, MADV_DONTNEED));
     }
 
-    /// msync(2) over the whole region; on Linux that is fdatasync(2) of the file the region was made from.
+    /// msync(2) over the whole region. On Linux that is fdatasync(2) of the mapped file.
     [[nodiscard]] result<void> sync() {
         if (region_.get_size() == 0) return {};
         release_pages(0, size());
@@ -168,11 +167,11 @@ private:
         return failure(errc::invalid_argument, "a published word lies at a multiple of 4", path_, offset);
     }
 
-    /// What the system names is an address in the page that failed, which may begin before what was asked for.
+    /// The offset of a fault. The system gives an address in the page that failed, which may be in front of the requested bytes.
     [[nodiscard]] std::uint64_t offset_of(std::uintptr_t fault) const noexcept {
         return static_cast<std::uint64_t>(fault - reinterpret_cast<std::uintptr_t>(base()));
     }
-    /// A store into a page that has no block yet, or must not be written where it lies, needs room.
+    /// Tells why a store failed. A store needs space if its page has no block yet, or if the block must not be overwritten in place.
     [[nodiscard]] tl::unexpected<error> store_lost(std::uintptr_t fault, std::uint64_t offset) const {
         struct statvfs disk {};
         auto const status = file_ ? status_of(file_, path_) : result<file_status>{};
@@ -193,7 +192,7 @@ private:
                              .cause = EIO});
     }
 
-    /// With so little left, copy-on-write file systems have no block to give.
+    /// With less free space than this, copy-on-write file systems cannot give a block.
     static constexpr std::uint64_t full_below_bytes = 64 * KiB;
 
     boost::interprocess::mapped_region region_;

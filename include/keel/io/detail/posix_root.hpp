@@ -2,12 +2,12 @@
 #ifndef KEEL_IO_DETAIL_POSIX_ROOT_HPP
 #define KEEL_IO_DETAIL_POSIX_ROOT_HPP
 
-// A folder that is held open, and the names below it. A path that begins with the folder's own is looked for in that folder, whatever has
-// become of its name meanwhile: renamed, replaced, on another file system mounted above it, or relative to a working directory that was
-// changed. The folders in it are opened when they are first needed and held from then on, for the same reason. Below the held folder no
-// symbolic link is followed, and no name leads out of it.
+// A folder that is held open, and the names below it. A path that begins with the folder's own path is looked up in the held folder. That
+// is so even if the folder was renamed or replaced, another file system was mounted above it, or the path is relative and the working
+// directory changed. For the same reason the folders in it are opened when they are first needed and held from then on. Below the held
+// folder no symbolic link is followed, and no name leads out of it.
 //
-// Thread rules: any number of threads. m_ guards below_ and close_one_, and is held during the opening of a folder.
+// Thread rules: any number of threads. m_ guards below_ and close_one_. It is held while a folder is opened.
 
 #include <keel/io/detail/posix_descriptor.hpp>
 
@@ -27,11 +27,11 @@ class posix_root {
 public:
     using held_folder = std::shared_ptr<descriptor const>;
 
-    /// `path`: what a name below this folder begins with.
+    /// `path`: the path of the folder, with which every path below it begins.
     posix_root(std::string path, descriptor folder)
         : path_{std::move(path)}, folder_{std::make_shared<descriptor const>(std::move(folder))} {}
 
-    /// The names between the folder and the end of `path`; nothing where it does not lead below it.
+    /// The names in `path` below the folder; std::nullopt: the path does not lead below it.
     [[nodiscard]] std::optional<std::vector<std::string>> names_below(std::string_view path) const {
         if (!path.starts_with(path_)) return std::nullopt;
         auto rest = path.substr(path_.size());
@@ -45,10 +45,10 @@ public:
         return names;
     }
 
-    /// Where the last of `names` is looked for. `path` is for the error.
+    /// The folder in which the last of `names` is looked up. `path` is for the error.
     [[nodiscard]] result<posix_place> place_of(std::vector<std::string> const& names, std::string const& path) {
         if (names.empty()) return posix_place{folder_, "."};
-        if (names.size() == 1) return posix_place{folder_, names.front()}; // ".." is for sync_directory to allow
+        if (names.size() == 1) return posix_place{folder_, names.front()}; // sync_directory may use ".."
         for (auto const& name : names)
             if (name == "..")
                 return failure(errc::invalid_argument, "a path below a store does not lead out of it", path);
@@ -59,26 +59,26 @@ public:
         }
         return posix_place{std::move(above), names.back()};
     }
-    /// The folder these names lead to, where it is one that is held.
+    /// The folder that these names lead to, if it is a held folder; else null.
     [[nodiscard]] result<held_folder> held(std::vector<std::string> const& names, std::string const& path) {
         if (names.empty()) return folder_;
         if (names.size() == 1 && names.front() != "..") return folder_below(names.front(), path);
         return held_folder{};
     }
-    /// `close_one` closes a file that can be opened again; false: it has none.
+    /// Sets the function that closes a file which can be opened again. It returns false if there is no such file.
     void make_room_with(std::function<bool()> close_one) {
         auto const made = std::make_shared<std::function<bool()> const>(std::move(close_one));
         std::lock_guard const hold{m_};
         close_one_ = made;
     }
-    /// Whether a file was closed.
+    /// Closes a file to free a descriptor. Returns whether one was closed.
     [[nodiscard]] bool make_room() const {
         std::unique_lock hold{m_};
         auto const close_one = close_one_;
         hold.unlock();
         return close_one && *close_one && (*close_one)();
     }
-    /// A folder was made, moved or removed under this path: what was held for it is not it.
+    /// Called after a name was created, renamed or removed: the folder that is held for this path is not the right one any more.
     void forget(std::string_view path) noexcept {
         if (!path.starts_with(path_)) return;
         path.remove_prefix(path_.size());
@@ -104,13 +104,13 @@ private:
     std::shared_ptr<std::function<bool()> const> close_one_{};
 };
 
-/// Where names are looked for: as they stand, or below a folder that is held.
+/// Finds the folder in which a name is looked up: names are used as they are, or below a held folder.
 class posix_names {
 public:
     posix_names() = default;
     explicit posix_names(std::shared_ptr<posix_root> root) : root_{std::move(root)} {}
 
-    /// Where the last name of `path` is looked for.
+    /// The folder in which the last name of `path` is looked up, and that name.
     [[nodiscard]] result<posix_place> place_of(std::string const& path) const {
         KEEL_TRY(check_text(path));
         auto const names = below(path);
@@ -119,7 +119,7 @@ public:
             return failure(errc::invalid_argument, "a path below a store does not lead out of it", path);
         return root_->place_of(*names, path);
     }
-    /// The same for a folder that is to be opened: one that is held is opened again through itself.
+    /// The same for a folder that is to be opened. A held folder is opened again through its own descriptor.
     [[nodiscard]] result<posix_place> folder_place_of(std::string const& path) const {
         KEEL_TRY(check_text(path));
         auto const names = below(path);
@@ -140,7 +140,7 @@ private:
     [[nodiscard]] std::optional<std::vector<std::string>> below(std::string const& path) const {
         return root_ ? root_->names_below(path) : std::nullopt;
     }
-    /// The system would read such a path up to that byte, and name another file.
+    /// Refuses a zero byte in a path. The system would read the path only up to that byte, and use another file.
     [[nodiscard]] static result<void> check_text(std::string const& path) {
         if (path.find('\0') == std::string::npos) return {};
         return failure(errc::invalid_argument, "a path has no zero byte in it: choose another one", path);
@@ -149,7 +149,7 @@ private:
     std::shared_ptr<posix_root> root_{};
 };
 
-/// Opens a folder to be held; a symbolic link at its end is followed, once and for all.
+/// Opens a folder that will be held. A symbolic link at its end is followed, only this once.
 [[nodiscard]] inline result<descriptor> open_root(posix_place const& place, std::string const& path) {
     auto opened = open_descriptor(place.at(), place.c_str(), O_RDONLY | O_DIRECTORY);
     auto const cause = errno;

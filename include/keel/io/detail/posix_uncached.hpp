@@ -2,10 +2,9 @@
 #ifndef KEEL_IO_DETAIL_POSIX_UNCACHED_HPP
 #define KEEL_IO_DETAIL_POSIX_UNCACHED_HPP
 
-// Reading what the medium holds rather than what the page cache remembers, for verification. Three ways, best first: a
-// second descriptor with O_DIRECT and an aligned bounce buffer; dropping the cached pages, then a plain read; a plain
-// read alone. The bytes are the same in all three on a healthy machine, so a file system that refuses the first is not
-// an error.
+// Reads what is on the medium, not what is in the page cache. Needed for verification. Three ways, the best first: a second descriptor with
+// O_DIRECT and an aligned buffer; dropping the cached pages, then a plain read; a plain read alone. On a healthy machine all three give the
+// same bytes. So a file system that refuses the first way is not an error.
 
 #include <keel/io/detail/posix_descriptor.hpp>
 
@@ -16,11 +15,11 @@
 
 namespace keel::inline v0::io::detail {
 
-/// Offsets, lengths and memory of a direct read are multiples of this: the largest logical block in common use.
+/// Offsets, lengths and memory of a direct read are multiples of this. It is the largest logical block in common use, in bytes.
 inline constexpr std::size_t direct_block_bytes = 4096;
 inline constexpr std::size_t direct_read_bytes_max = 1024 * 1024;
 
-/// Aligned scratch memory for direct reads.
+/// Aligned memory for direct reads.
 class bounce_buffer {
 public:
     explicit bounce_buffer(std::size_t bytes) : bytes_{::operator new(bytes, alignment)} {}
@@ -34,13 +33,13 @@ private:
     std::unique_ptr<void, release> bytes_;
 };
 
-/// A second descriptor of the same file that reads past the page cache; empty where there is none to be had.
+/// A second descriptor of the same file that reads past the page cache; empty if the file system offers none.
 [[nodiscard]] inline descriptor open_direct([[maybe_unused]] descriptor const& file,
                                             [[maybe_unused]] std::string const& path) {
 #if defined(O_DIRECT)
     auto const link = "/proc/self/fd/" + std::to_string(file.get());
     if (auto direct = open_descriptor(link.c_str(), O_RDONLY | O_DIRECT)) return direct;
-    // No /proc here. The name may belong to another file by now, so what it opens is compared.
+    // There is no /proc. The name may belong to another file by now, so the identity of the opened file is compared.
     auto direct = open_descriptor(path.c_str(), O_RDONLY | O_DIRECT | O_NOFOLLOW);
     if (!direct) return {};
     auto const wanted = status_of(file, path);
@@ -50,7 +49,7 @@ private:
     return {};
 }
 
-/// Reads through `direct`. Nothing where the file system turns out not to do direct reads; errors are errors.
+/// Reads through `direct`. std::nullopt: the file system does not do direct reads after all. Other errors are returned as errors.
 [[nodiscard]] inline std::optional<result<std::size_t>> read_direct(descriptor const& direct, std::string const& path,
                                                                     std::uint64_t offset, byte_span out) {
     auto const lead = static_cast<std::size_t>(offset % direct_block_bytes);
@@ -83,7 +82,7 @@ private:
         if (auto got = read_direct(direct, path, offset, out)) return *std::move(got);
     }
 #if defined(POSIX_FADV_DONTNEED)
-    // A hint: pages that are dirty, mapped or locked stay.
+    // A hint: dirty, mapped and locked pages stay in the cache.
     static_cast<void>(
         ::posix_fadvise(file.get(), static_cast<off_t>(offset), static_cast<off_t>(out.size()), POSIX_FADV_DONTNEED));
 #endif
