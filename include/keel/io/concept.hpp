@@ -137,6 +137,8 @@ struct boot_id {
     [[nodiscard]] constexpr bool known() const noexcept { return *this != boot_id{}; }
 };
 
+/// A mapped file. The head of this file describes the calls. Two calls are not checked here: prefetch() is optional, and verify() is a
+/// template.
 template <class M>
 concept file_mapping = std::movable<M> && requires(M m, M const& c, std::uint64_t offset, byte_view in, byte_span out,
                                                    std::uint32_t word) {
@@ -148,6 +150,7 @@ concept file_mapping = std::movable<M> && requires(M m, M const& c, std::uint64_
     { c.path() } noexcept -> std::same_as<std::string const&>;
 };
 
+/// An open file. The head of this file describes the calls. Optional calls are not checked here.
 template <class F>
 concept file_handle = std::movable<F> &&
                       requires(F f, F const& c, std::uint64_t offset, byte_view in, byte_span out, access how) {

@@ -555,6 +555,7 @@ public:
     [[nodiscard]] std::uint64_t operations(fault_class on = fault_class::any) const { return control_->operations(on); }
     /// Number of faults that hit since the plan was set.
     [[nodiscard]] std::uint64_t fired() const { return control_->log().size(); }
+    /// The faults that hit since the plan was set, in order.
     [[nodiscard]] std::vector<fired_fault> log() const { return control_->log(); }
 
     // The file system (io/concept.hpp)

@@ -12,13 +12,13 @@
 
 namespace keel::inline v0 {
 
-/// Nanoseconds since 1970, as the machine's clock has them.
+/// Nanoseconds since 1970, by the clock of the machine. The clock may run backwards when it is set.
 [[nodiscard]] inline std::uint64_t system_clock_ns() {
     std::timespec now{};
     static_cast<void>(std::timespec_get(&now, TIME_UTC));
     return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(now.tv_nsec);
 }
-/// A random number from the kernel. Where that has none (Linux before 3.17), one made from the clock and the process's number.
+/// A random number from the kernel. If the kernel has none (Linux before 3.17), the number is made from the clock and the process id.
 [[nodiscard]] inline std::uint64_t machine_entropy() {
     std::uint64_t out = 0;
     if (::getentropy(&out, sizeof(out)) == 0) return out;

@@ -317,7 +317,7 @@ public:
         disk_->with_image([&](auto& image) { image.versions_max = std::max<std::size_t>(versions, 1); });
     }
 
-    // Behind everybody's back: by path, without handles, uncounted
+    // Changes of the medium itself: by path, without handles, and not counted by operations()
 
     /// The paths of all files, sorted, without a leading slash.
     [[nodiscard]] std::vector<std::string> files() const {

@@ -40,7 +40,7 @@ struct damaged_range {
     bool is_batch = false; ///< that record is a whole batch
     error why{};           ///< the reason, with file and offset
 
-    /// Whether a version of this key may be in it.
+    /// Whether a version of this key may be in the range.
     [[nodiscard]] bool may_hold(std::string_view key) const noexcept {
         return (!from || key >= *from) && (!to || key < *to) && (!key_bytes || *key_bytes == key.size());
     }

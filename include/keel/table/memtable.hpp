@@ -39,9 +39,9 @@ public:
     }
     /// Number of staged records.
     [[nodiscard]] std::size_t staged() const noexcept { return written_.staged(); }
-    /// Forgets what was staged after the first `count`.
+    /// Discards the records staged after the first `count`.
     void unstage(std::size_t count) noexcept { written_.unstage(count); }
-    /// Makes the first `count` staged records visible under the LSNs from `first` on.
+    /// Makes the first `count` staged records visible, with the LSNs from `first` on.
     void apply(lsn first, std::size_t count) noexcept { written_.publish(first, count); }
 
     /// Prefetches the memory that find() reads first. `hash`: the key's filter_hash.

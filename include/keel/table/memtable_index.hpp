@@ -197,15 +197,18 @@ public:
             for (auto const& p : *pieces_) standing_.push_back({p->data(), p->data(), p->data() + p->size()});
         }
 
+        /// Goes to the first key that is not less than `key`.
         void seek(std::string_view key) {
             place(key);
             choose_next();
         }
+        /// Goes to the last key that is less than `key`.
         void seek_before(std::string_view key) {
             KEEL_ASSERT(which_ == versions::newest_seen);
             place(key);
             choose_previous();
         }
+        /// Goes to the last key.
         void seek_last() {
             KEEL_ASSERT(which_ == versions::newest_seen);
             for (auto& s : standing_) s.at = s.end;

@@ -495,8 +495,11 @@ public:
                         versions which = versions::all)
             : of_{std::move(of)}, at_{*of_}, snapshot_{std::min(snapshot, of_->newest())}, which_{which} {}
 
+        /// Goes to the first key that is not less than `key`.
         void seek(std::string_view key) { start(key, false); }
+        /// Goes to the last key that is less than `key`.
         void seek_before(std::string_view key) { start(key, true); }
+        /// Goes to the last key.
         void seek_last() {
             if (auto ready = of_->ready_index(); !ready) return fail(ready.error(), stuck::everywhere);
             i_ = front_ = of_->shape_.entries;

@@ -392,17 +392,20 @@ public:
     public:
         explicit cursor(std::shared_ptr<sstable_reader const> of) : of_{std::move(of)}, at_{*of_} {}
 
+        /// Goes to the first key that is not less than `key`.
         void seek(std::string_view key) {
             start(key);
             while (!trouble_ && !in_.valid() && at_.valid()) onward();
             settle();
         }
+        /// Goes to the last key that is less than `key`.
         void seek_before(std::string_view key) {
             start(key);
             if (trouble_) return;
             if (!at_.valid()) return seek_last();
             previous();
         }
+        /// Goes to the last key.
         void seek_last() {
             trouble_.reset();
             passed_.reset();
