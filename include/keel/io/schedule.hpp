@@ -32,7 +32,8 @@
 
 namespace keel::inline v0::io {
 
-/// The calls of the file-system axis (io/concept.hpp). `unlock`: the destructor of a lock releases it.
+/// The calls that scheduled has, and so the calls that reach the hooks: the required calls of io/concept.hpp, verify, and punch_hole.
+/// `unlock`: the destructor of a lock releases it.
 enum class io_call : std::uint8_t {
     open,
     lock,

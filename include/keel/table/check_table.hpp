@@ -2,8 +2,8 @@
 #ifndef KEEL_TABLE_CHECK_TABLE_HPP
 #define KEEL_TABLE_CHECK_TABLE_HPP
 
-// Checks every byte of a table: both headers, every frame, the order of the keys, the counts in the header, and whether index and filter
-// lead to every record. It only reads. It needs memory for one read window, the index, and ten bytes for each key.
+// Checks every byte of a table: both headers, every frame, the order of the keys, the numbers of records and blocks in the header, and
+// whether index and filter lead to every record. It only reads. It needs memory for one read window, the index, and ten bytes for each key.
 
 #include <keel/error.hpp>
 #include <keel/format/block.hpp>

@@ -228,7 +228,7 @@ private:
             KEEL_TRY_LET(e, entry(i));
             KEEL_TRY_LET(end, end_of_prefix(i + 1, e.prefix));
             if (end == i + 1) return end;
-            KEEL_TRY_LET(all, has_key(end - 1, key, scratch)); // most often
+            KEEL_TRY_LET(all, has_key(end - 1, key, scratch)); // usually all entries with the prefix have the key
             if (all) return end;
             return end_of_alike(i + 1, end - 1, [&](std::uint64_t at) { return has_key(at, key, scratch); });
         }

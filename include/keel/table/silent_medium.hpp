@@ -3,10 +3,10 @@
 #define KEEL_TABLE_SILENT_MEDIUM_HPP
 
 // How long a failed read counts as a passing trouble of the medium, and not as damage.
-//  - An index or header may be unreadable. Every look-up that needs it is then an error, and the caller may try again. If the medium gives
-//    no answer for a minute, that part counts as damaged. Then the store serves all that can be found without it.
-//  - A merge fails when it cannot read a table, and is tried again. After an hour the merge leaves the unreadable keys out, as damage. The
-//    time is this long because a passing trouble must not cost data.
+//  - An index or header may be unreadable. Every look-up that needs it is then an error, and the caller may try again. After a minute and
+//    32 tries without an answer, that part counts as damaged. Then the store serves all that can be found without it.
+//  - A merge fails when it cannot read a table, and is tried again. After an hour and 3 tries the merge leaves the unreadable keys out, as
+//    damage. The time is this long because a passing trouble must not cost data.
 
 #include <chrono>
 #include <optional>

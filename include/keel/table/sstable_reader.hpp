@@ -2,19 +2,18 @@
 #ifndef KEEL_TABLE_SSTABLE_READER_HPP
 #define KEEL_TABLE_SSTABLE_READER_HPP
 
-// Reads a table (format/table.hpp): point look-ups and cursors. Nothing is opened or read before the first use. Then only what is needed is
-// read: the header, the root, a filter block that denies the key, or an index block and a block of records. Every block is verified when it
-// is loaded. What happens to blocks of records depends on the table-access policy. Either they go unpacked through the cache, as whole
-// blocks or as single records. Or each reader copies them from the file's mapping. All other blocks (a fiftieth of the file) stay in
-// memory.
+// Reads a table (format/table.hpp): point look-ups and cursors. Nothing is opened or read before the first use. Then only the needed parts
+// are read: the header, the root, a filter block that denies the key, or an index block and a block of records. Every block is verified
+// when it is loaded. The table-access policy decides about blocks of records. Either they go unpacked through the cache, as whole blocks or
+// as single records. Or each reader copies them from the file's mapping. All other blocks (a fiftieth of the file) stay in memory.
 //
 // Damage affects only the block it is in. If the root or an index block is damaged, that part of the index is rebuilt from the records. If
 // a filter block is damaged, look-ups do not use it. If both headers are damaged, the manifest's entry and the frames are used instead. A
 // block of records that does not verify is an error for the keys between its neighbours. A cursor tells which keys these are, and can go on
 // behind them.
 //
-// Thread rules: any number of threads. m_ guards what is loaded once. It is held during that I/O, by readers only. ready_, the slots and
-// made_ready_ publish what was loaded: they are stored with release and loaded with acquire. A cursor belongs to one thread.
+// Thread rules: any number of threads. m_ guards the parts that are loaded once. It is held during that I/O, by readers only. ready_, the
+// slots and made_ready_ publish these parts: they are stored with release and loaded with acquire. A cursor belongs to one thread.
 
 #include <keel/detail/prefetch.hpp>
 #include <keel/error.hpp>

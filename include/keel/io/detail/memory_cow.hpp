@@ -57,7 +57,7 @@ private:
         std::atomic<std::uint32_t> owners{1};
     };
 
-    /// The block. Precondition: the pointer is not empty. The compiler is told so, to prevent false warnings.
+    /// The block. Precondition: the pointer is not empty. __builtin_unreachable() passes this precondition on to the compiler.
     [[nodiscard]] block& there() const noexcept {
         KEEL_ASSERT(block_ != nullptr);
         if (block_ == nullptr) __builtin_unreachable();

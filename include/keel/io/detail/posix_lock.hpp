@@ -2,7 +2,7 @@
 #ifndef KEEL_IO_DETAIL_POSIX_LOCK_HPP
 #define KEEL_IO_DETAIL_POSIX_LOCK_HPP
 
-// Locks that tell who may use a store. A lock is on a file or a folder, and a descriptor holds it. There are two layers.
+// Locks that decide which process may use a store. A lock is on a file or a folder, and a descriptor holds it. There are two layers.
 //  - On a file: an open-file-description lock. It belongs to the descriptor, so closing another descriptor of the same file drops nothing
 //    (a classic POSIX lock would be lost). A shared lock needs read access only. Two descriptors of one process exclude each other like two
 //    processes. flock(2) has the same properties. It is used where the system has no open-file-description locks, and for folders.
