@@ -44,8 +44,7 @@ struct memory_node {
 
 /// A path as the caller gave it, and the folder and names that it stands for. `text` and `rest` refer to the caller's string.
 struct memory_path {
-    // NOLINT: implicit, because a string is a path from the root.
-    memory_path(std::string const& path) : text{path}, rest{path} {}
+    memory_path(std::string const& path) : text{path}, rest{path} {} // NOLINT: implicit; a path from the root
     memory_path(std::string const& path, std::uint64_t folder, std::string_view below)
         : text{path}, from{folder}, rest{below} {}
 
