@@ -2,15 +2,18 @@
 #ifndef KEEL_FORMAT_BLOCK_HPP
 #define KEEL_FORMAT_BLOCK_HPP
 
-// Blocks of a table (format/table.hpp): the payload of a frame. Entries by key, versions of a key the newest first. What is compared
-// stands together, so that a look-up meets few cache lines and a walk over keys meets no value:
-//   heads | values, one behind the other | where heads stand alone: head offset u32, value offset u32, each | heads' bytes u32 | how many u32
-// A head: shared varint | unshared varint | value varint (bytes, twice, plus one for an erased key) | age varint | key's unshared end
-// `shared` bytes are those of the key before. `age` is the LSN minus the table's first. Every sixteenth head stands alone (shared is 0).
-// Varints have seven bits a byte, the lowest first. In an index block the value is where a block is (offset u32, bytes of its frame
-// u32), the key is the largest in it.
+// A block of a table (format/table.hpp): the payload of one frame. Entries are in key order; the versions of a key are newest first.
+// All heads stand together, and all values stand together. So a look-up touches few cache lines, and a walk over keys reads no values.
+//   heads | values, one behind the other | restarts, each: head offset u32, value offset u32 | bytes of all heads u32 | restarts u32
+// A head: shared varint | unshared varint | value varint (2 * bytes, plus 1 for a tombstone) | age varint | unshared end of the key
+//   shared: number of first bytes that the key has in common with the key before it
+//   age: the LSN minus the first LSN of the table
+// Every sixteenth entry is a restart: its head holds the whole key (shared is 0), so a search can begin there. A head offset counts from
+// the start of the payload, a value offset from the start of the values.
+// A varint holds seven bits in a byte, the lowest bits first.
+// In an index block the value is the place of a block (offset u32, bytes of its frame u32). The key is the largest key in that block.
 //
-// The reader takes any bytes: what does not hold together ends the walk, and whole() says so.
+// The reader accepts any bytes. Bytes that contradict each other end the walk, and whole() is false from then on.
 
 #include <keel/detail/short_text.hpp>
 #include <keel/format/endian.hpp>
@@ -27,22 +30,23 @@
 namespace keel::inline v0::format {
 
 inline constexpr std::size_t block_restart_every = 16;
-inline constexpr std::size_t restart_bytes = 8;
-inline constexpr std::size_t block_tail_bytes = 8;
+inline constexpr std::size_t restart_bytes = 8;    ///< two offsets
+inline constexpr std::size_t block_tail_bytes = 8; ///< bytes of all heads, number of restarts
 inline constexpr std::size_t varint_bytes_max = 10;
 
-/// Where a block is.
+/// The place of a block in its file.
 struct block_place {
     std::uint32_t offset = 0;
-    std::uint32_t bytes = 0; ///< of its frame
+    std::uint32_t bytes = 0; ///< of the block's frame
     bool operator==(block_place const&) const = default;
 };
 inline constexpr std::size_t block_place_bytes = 8;
 
-/// Makes one block after the other.
+/// Builds blocks, one after the other: add entries, write the bytes of finish(), clear(). One thread per object.
 class block_builder {
 public:
-    /// Keys do not decrease.
+    /// Adds an entry. Precondition: `key` is not smaller than the key before it. Versions of one key are added newest first. `age`: the
+    /// LSN minus the first LSN of the table.
     void add(std::string_view key, std::string_view value, std::uint64_t age, bool tombstone) {
         std::size_t shared = 0;
         if (count_ % block_restart_every == 0) {
@@ -63,6 +67,7 @@ public:
         last_.assign(key);
         ++count_;
     }
+    /// Adds an entry of an index block: `key` is the largest key in the block at `where`.
     void add(std::string_view key, block_place where) {
         std::array<char, block_place_bytes> value{};
         auto* const at = reinterpret_cast<std::byte*>(value.data());
@@ -72,13 +77,13 @@ public:
     }
 
     [[nodiscard]] bool empty() const noexcept { return count_ == 0; }
-    /// Bytes of the payload, were it finished now.
+    /// Bytes that finish() would return now.
     [[nodiscard]] std::size_t size() const noexcept {
         return heads_.size() + values_.size() + restart_bytes * restarts_.size() + block_tail_bytes;
     }
     [[nodiscard]] std::string const& last_key() const noexcept { return last_; }
 
-    /// The payload; valid until clear().
+    /// Returns the payload, valid until clear(). To be called once for each block.
     [[nodiscard]] byte_view finish() {
         auto const heads = heads_.size();
         heads_.reserve(size());
@@ -118,22 +123,23 @@ private:
         store(heads_.data() + begin, value);
     }
 
-    std::vector<std::byte> heads_{}; ///< and all the rest, once finished
+    std::vector<std::byte> heads_{}; ///< after finish(): the whole payload
     std::vector<std::byte> values_{};
     std::vector<restart> restarts_{};
     std::string last_{};
     std::size_t count_ = 0;
 };
 
-/// A key that is put together from the end of the one before. Most are short and take no memory of their own.
+/// The current key. It is built from the first bytes of the key before it and its own end. Keys up to 64 bytes need no allocation.
 class key_buffer {
 public:
     [[nodiscard]] std::string_view view() const noexcept { return {data(), size_}; }
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
     void clear() noexcept { size_ = 0; }
     void assign(std::string_view text) { replace_end(0, text.data(), text.size()); }
-    /// Keeps the first `shared` bytes, of which there are as many, and puts these behind them. `readable`: how many may be read there; eight
-    /// more than are wanted spare a call. Whether it is the same key as before.
+    /// Keeps the first `shared` bytes and appends the `bytes` bytes at `end`. Precondition: size() >= shared. `readable`: number of bytes
+    /// that may be read at `end`. If 8 bytes past the end are readable, no memcpy call is needed. Returns true if the key is the same as
+    /// before.
     [[gnu::always_inline]] bool replace_end(std::size_t shared, char const* end, std::size_t bytes,
                                             std::size_t readable) {
         bool const as_long = shared + bytes == size_;
@@ -145,7 +151,7 @@ public:
                 std::memcpy(&was, small_.data() + shared + i, 8);
                 std::memcpy(&now, end + i, 8);
                 std::memcpy(small_.data() + shared + i, &now, 8);
-                auto const count = std::min<std::size_t>(bytes - i, 8); // the rest belongs to nobody
+                auto const count = std::min<std::size_t>(bytes - i, 8); // bytes behind these are not part of the key
                 differs |= first_bytes(was ^ now, count);
             }
             size_ = shared + bytes;
@@ -168,13 +174,13 @@ public:
 private:
     [[nodiscard]] char const* data() const noexcept { return large_.empty() ? small_.data() : large_.data(); }
     static constexpr std::size_t small_size = 64;
-    std::array<char, small_size + 8> small_{}; // whole words are copied
-    std::vector<char> large_{};                // once one key was longer
+    std::array<char, small_size + 8> small_{}; // 8 more, because whole words are copied
+    std::vector<char> large_{};                // in use from the first longer key on
     std::size_t size_ = 0;
 };
 
-/// Walks the entries of one payload, which must outlive it. One thread's. Keys and values are valid until the next step; values also
-/// beyond, as long as the payload.
+/// Walks the entries of one payload. The payload must outlive the reader. key() is valid until the next step. value() is valid as long as
+/// the payload. One thread per object.
 class block_reader {
 public:
     block_reader() = default;
@@ -194,7 +200,8 @@ public:
         valid_ = at_ < end_ && read();
         if (at_ < end_ && !valid_) whole_ = false;
     }
-    /// The entry before the one it stands on; from behind the last one, the last. Costs a walk of up to sixteen entries.
+    /// Moves to the entry before the current one. From behind the last entry it moves to the last one. Cost: a walk of up to sixteen
+    /// entries.
     void previous() {
         auto const here = valid_ || at_ < end_ ? at_ : end_;
         if (here == 0 || !whole_) {
@@ -212,9 +219,9 @@ public:
         valid_ = false;
         previous();
     }
-    /// To the first entry that is not in front of (key, at most this age): of the same key those no older than that are passed.
+    /// Moves to the first entry that is not before (key, age_max). Versions of the key with a larger age are newer and are skipped.
     void seek(std::string_view key, std::uint64_t age_max) {
-        // The last restart in front of it; entries before that one are all in front, too.
+        // Find the last restart before the target. All entries before that restart are before the target, too.
         std::uint32_t low = 0;
         auto high = restarts_;
         while (high - low > 1) {
@@ -233,15 +240,15 @@ public:
     }
 
     [[nodiscard]] bool valid() const noexcept { return valid_; }
-    /// False once something was met that no builder writes.
+    /// False once the reader has met bytes that no builder writes.
     [[nodiscard]] bool whole() const noexcept { return whole_; }
     [[nodiscard]] std::string_view key() const noexcept { return key_.view(); }
     [[nodiscard]] std::string_view value() const noexcept { return value_; }
     [[nodiscard]] std::uint64_t age() const noexcept { return age_; }
     [[nodiscard]] bool tombstone() const noexcept { return tombstone_; }
-    /// Whether the entry has the key of the one it stood on before next().
+    /// Whether the last next() moved from an entry with the same key.
     [[nodiscard]] bool repeats() const noexcept { return repeats_; }
-    /// Of an index block; zeros where the value is none.
+    /// The place in an entry of an index block. Zeros if the value does not have the size of a place.
     [[nodiscard]] block_place place() const noexcept {
         if (value_.size() != block_place_bytes) return {};
         auto const* at = reinterpret_cast<std::byte const*>(value_.data());
@@ -279,12 +286,13 @@ private:
         auto const order = here.compare(key);
         return order < 0 || (order == 0 && age_ > age_max);
     }
-    /// From an entry in front of (key, at most this age) to the first that is not. No key is put together on the way: where an entry shares
-    /// more with the one before than that one does with `wanted`, it stands as that one does; else it begins as `wanted` does.
+    /// Moves from an entry before (wanted, age_max) to the first entry that is not. No key is built on the way. If an entry shares more
+    /// with its predecessor than the predecessor shares with `wanted`, the comparison does not change. Otherwise its shared bytes are the
+    /// first bytes of `wanted`, and only the other bytes are compared.
     void pass(std::string_view wanted, std::uint64_t age_max) {
         auto const* const all = reinterpret_cast<char const*>(bytes_.data());
-        auto alike = bytes_alike(key_.view(), wanted); // of the last one passed
-        std::uint64_t size = key_.size();              // likewise
+        auto alike = bytes_alike(key_.view(), wanted); // of the last entry passed
+        std::uint64_t size = key_.size();              // of the last entry passed
         lengths n;
         for (at_ = next_; at_ < end_; at_ = next_) {
             auto at = at_;
@@ -319,7 +327,7 @@ private:
         while (i < most && a[i] == b[i]) ++i;
         return i;
     }
-    /// Key and age of the entry at a restart, without putting anything together: it stands there whole.
+    /// Reads key and age of the entry at a restart. The whole key is stored there, so nothing is copied.
     [[nodiscard]] bool read_restart(std::uint32_t i) noexcept {
         auto at = restart_head(i);
         lengths n;
@@ -341,7 +349,7 @@ private:
         }
         return false;
     }
-    /// The same where there is room for the longest: most have one or two bytes.
+    /// Like get_varint(), without a check for the end. Precondition: the longest varint fits. Most varints have one or two bytes.
     [[nodiscard, gnu::always_inline]] bool take_near(std::size_t& at, std::uint64_t& out) const noexcept {
         auto const byte = [&](std::size_t i) { return std::to_integer<std::uint64_t>(bytes_[at + i]); };
         out = byte(0);
@@ -356,7 +364,7 @@ private:
         }
         return get_varint(at, out);
     }
-    /// What stands in front of an entry's text; `at` is behind it then. False where the text does not fit.
+    /// Reads the numbers in front of an entry's key bytes and moves `at` behind them. False if the numbers or the key bytes do not fit.
     [[nodiscard, gnu::always_inline]] bool read_lengths(std::size_t& at, lengths& n) noexcept {
         auto& [shared, unshared, value] = n;
         if (end_ - at >= 4 * varint_bytes_max) [[likely]] {
@@ -384,11 +392,11 @@ private:
     }
 
     byte_view bytes_{};
-    std::size_t end_ = 0; ///< of the heads; the values begin here
+    std::size_t end_ = 0; ///< end of the heads; the values begin here
     std::size_t values_end_ = 0;
     std::uint32_t restarts_ = 0;
-    std::size_t at_ = 0;   ///< of the head it stands on
-    std::size_t next_ = 0; ///< behind it
+    std::size_t at_ = 0;   ///< offset of the current head
+    std::size_t next_ = 0; ///< offset of the next head
     std::size_t next_value_ = 0;
     key_buffer key_{};
     std::string_view restart_key_{};

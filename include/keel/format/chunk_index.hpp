@@ -2,16 +2,16 @@
 #ifndef KEEL_FORMAT_CHUNK_INDEX_HPP
 #define KEEL_FORMAT_CHUNK_INDEX_HPP
 
-// The payload of an index frame: a sorted index over a chunk of a segment that is still being written to, in the log itself. A segment
-// that a process left behind when it was killed is served by these, and only what lies behind the newest of them is scanned.
-//     0 chunks u32, 4 zero | 8 chunks, 40 bytes each, from the segment's first on; the last is this frame's own
+// The payload of an index frame: a sorted index over one chunk of a segment that is still being written. The index is part of the log.
+// After a process was killed, the next opening serves its segment through these indexes. It scans only the part behind the newest index.
+//     0 chunks u32, 4 zero | 8 chunks, 40 bytes each, from the segment's first chunk on; the last one is the chunk of this frame
 //       0 begin u32 | 4 end u32 (offsets of the frames it covers) | 8 first u32 | 12 last u32 (LSNs as in the frames)
 //      16 records u32 | 20 shared u32 (bytes that all its keys begin with) | 24 blocks u32 (offset) | 28 zero u32 | 32 check u64
-//   then this chunk's blocks, as those of a sealed segment's index (format/index.hpp): `blocks` is their offset in the file, `check`
-//   the policy over their checks.
-// Each repeats what those before it said of themselves, so that the newest one alone tells where all of them are. Chunks follow each
-// other without a gap, whole batches in each, and every record in them has a key. An index stands in for its records only where all
-// of them are known to have been accepted: then a crash has torn none of them.
+//   then the index blocks of this chunk, built like the index blocks of a sealed segment (format/index.hpp)
+// `blocks` is the offset of the index blocks in the file. `check` is the checksum policy over the checks of these blocks.
+// Each index frame repeats the chunk entries of the frames before it, so the newest frame alone locates all indexes. Chunks follow each
+// other without a gap. A chunk holds whole batches only, and every record in it has a key.
+// An index stands in for its records only if all of them are known to have been accepted: then a crash has torn none of them.
 
 #include <keel/format/endian.hpp>
 #include <keel/format/frame.hpp>
@@ -29,7 +29,7 @@ namespace keel::inline v0::format {
 /// A chunk of a segment that has an index.
 struct indexed_chunk {
     std::uint32_t begin = 0; ///< offset of its first frame
-    std::uint32_t end = 0;   ///< behind its last one
+    std::uint32_t end = 0;   ///< offset behind its last frame
     std::uint32_t first = 0; ///< LSN minus (first LSN of the segment minus 1)
     std::uint32_t last = 0;
     std::uint32_t records = 0;
@@ -40,16 +40,17 @@ struct indexed_chunk {
 };
 inline constexpr std::size_t indexed_chunk_bytes = 40;
 
-/// How many bytes of frames an index covers at least. Small segments have small chunks, but for those whose index blocks are large.
+/// An index covers at least this many bytes of frames. Small segments have small chunks: a quarter of the segment, or half of it if its
+/// index blocks have 4 KiB.
 [[nodiscard]] constexpr std::uint64_t index_chunk_bytes(std::uint64_t segment_bytes) noexcept {
     return std::min<std::uint64_t>(256 * KiB, segment_bytes / (block_bytes(segment_bytes) < 4 * KiB ? 4 : 2));
 }
-/// Where the blocks begin in the payload of an index frame that speaks of so many chunks.
+/// Offset of the index blocks in the payload of an index frame that lists `chunks` chunks.
 [[nodiscard]] constexpr std::uint64_t chunk_blocks_offset(std::size_t chunks) noexcept {
     return 8 + indexed_chunk_bytes * chunks;
 }
 
-/// Everything in front of the blocks.
+/// The part of the payload in front of the index blocks.
 [[nodiscard]] inline std::vector<std::byte> encode_chunks(std::span<indexed_chunk const> chunks) {
     std::vector<std::byte> bytes(static_cast<std::size_t>(chunk_blocks_offset(chunks.size())));
     field_writer out{bytes};
@@ -61,7 +62,8 @@ inline constexpr std::size_t indexed_chunk_bytes = 40;
     return bytes;
 }
 
-/// The chunks that an index frame at `offset` in a segment of so many bytes speaks of. Nothing where they are not what a writer makes.
+/// Decodes the chunk list of an index frame at `offset` in a segment of `segment_bytes` bytes. Returns nothing if no writer writes such a
+/// list.
 [[nodiscard]] inline std::optional<std::vector<indexed_chunk>> decode_chunks(byte_view payload, std::uint64_t offset,
                                                                              std::uint64_t segment_bytes) {
     field_reader in{payload};

@@ -39,7 +39,8 @@ inline void store(std::byte* to, T value) noexcept {
     std::memcpy(to, &value, sizeof value);
 }
 
-/// Of eight bytes that were copied into a word as they lay in memory: the first `count` (1 to 8) of them alone. 0 where all those are 0.
+/// `word` holds eight bytes in their order in memory. Keeps the first `count` of them (1 to 8), shifted, and drops the others. The result
+/// is 0 exactly if the kept bytes are all 0.
 template <std::endian Order = std::endian::native>
 [[nodiscard]] constexpr std::uint64_t first_bytes(std::uint64_t word, std::size_t count) noexcept {
     auto const others = 64 - 8 * count;
@@ -47,7 +48,8 @@ template <std::endian Order = std::endian::native>
     else return word >> others;
 }
 
-/// Lays out fields one after the other in a span of fixed size. Running past the end is refused and remembered.
+/// Writes fields one after the other into a span of fixed size. A field that does not fit is not written, and fits() is false from then
+/// on.
 class field_writer {
 public:
     explicit field_writer(byte_span out) noexcept : out_{out} {}
@@ -77,7 +79,8 @@ private:
     std::size_t at_ = 0;
 };
 
-/// Takes fields one after the other from a span. Reading past the end gives zeros and is remembered: look at ok() once, at the end.
+/// Reads fields one after the other from a span. A read past the end gives zeros, and ok() is false from then on. So one check of ok() at
+/// the end is enough.
 class field_reader {
 public:
     explicit field_reader(byte_view in) noexcept : in_{in} {}

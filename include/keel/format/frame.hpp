@@ -2,14 +2,16 @@
 #ifndef KEEL_FORMAT_FRAME_HPP
 #define KEEL_FORMAT_FRAME_HPP
 
-// Frames: what segments and manifests are made of. 32 bytes and a payload, padded with zeros to 8; starts at a multiple of 8.
-//    0 tag u32        low word of the salt of this file's life, never 0; stored last, which publishes the frame
-//    4 frame u32      mix of salt, offset and bytes 8-23. Where it holds, LSN and length are believed although the payload is damaged
+// Segments, manifests and tables consist of frames. A frame has a header of 32 bytes and a payload, padded with zeros to a multiple of 8
+// bytes. It starts at a multiple of 8.
+//    0 tag u32        low word of the salt of this life of the file, never 0. In a mapped segment the first tag of a group is stored
+//                     last: a killed process leaves all frames of the group reachable, or none
+//    4 frame u32      mix of salt, offset and bytes 8-23. If it holds, LSN and length are believed even if the payload is damaged
 //    8 payload u32 | 12 key u16 (bytes of the payload that are the key) | 14 type u8 | 15 flags u8
 //   16 lsn u32        LSN minus (first LSN of the file minus 1); frames that take no LSN repeat the last one
-//   20 mark u32       LSN minus durable mark; all ones: not known
+//   20 mark u32       LSN minus durable mark; all ones: unknown
 //   24 check u64      checksum policy over salt, offset, bytes 0-23, payload and padding
-// Salt and offset enter both sums, so neither a frame of a former life nor one written to the wrong place verifies.
+// Salt and offset enter both sums. So a frame of a former life does not verify, nor does a frame that was written to the wrong place.
 
 #include <keel/format/endian.hpp>
 #include <keel/format/frame_type.hpp>
@@ -34,7 +36,7 @@ static_assert(frame_header_bytes == 4 + 4 + 4 + 2 + 1 + 1 + 4 + 4 + 8);
 
 enum frame_flags : std::uint8_t { begins_batch = 1, ends_batch = 2, whole_batch = 3 };
 
-/// A place on disk that enters every check: which life of which file, and where in it.
+/// The place of a frame on disk: the life of a file, as its salt, and the offset in the file. It enters both sums of the frame.
 struct frame_place {
     std::uint64_t salt = 0;
     std::uint64_t offset = 0;
@@ -53,12 +55,12 @@ struct frame_header {
     [[nodiscard]] constexpr bool ends() const noexcept { return (flags & ends_batch) != 0; }
 };
 
-/// Bytes a frame with this payload takes in the file.
+/// Bytes that a frame with this payload takes in the file.
 [[nodiscard]] constexpr std::uint64_t frame_bytes(std::uint64_t payload_bytes) noexcept {
     return frame_header_bytes + rounded_up(payload_bytes, frame_alignment);
 }
 
-/// The fixed mix behind the field `frame`: tells header bytes from chance, whatever the checksum policy.
+/// The value of the field `frame`. It tells a header from random bytes. It is the same under every checksum policy.
 [[nodiscard]] inline std::uint32_t frame_mix(frame_place place, std::byte const* bytes8_to_23) noexcept {
     auto const stir = [](std::uint64_t h) {
         h ^= h >> 32;
@@ -82,7 +84,8 @@ template <checksum_policy C>
     return checksum::over<C>(head, byte_view{frame + frame_header_bytes, padded_payload});
 }
 
-/// Writes the frame to `out`, which has frame_bytes(payload) bytes and already holds the payload behind the header.
+/// Completes the frame at `out`: header, padding and both sums. `out` has frame_bytes(payload) bytes and already holds the payload behind
+/// the place of the header.
 template <checksum_policy C>
 void finish_frame(std::byte* out, frame_place place, frame_header const& header) noexcept {
     auto const padded = rounded_up(header.payload_bytes, frame_alignment);
@@ -100,12 +103,13 @@ void finish_frame(std::byte* out, frame_place place, frame_header const& header)
 
 enum class frame_state : std::uint8_t {
     absent,  ///< no tag of this life here
-    broken,  ///< the tag is there, the header is not what was written
-    damaged, ///< the header is believed, the payload is not
+    broken,  ///< the tag is there, the header does not verify
+    damaged, ///< the header verifies, the payload does not
     intact,
 };
 
-/// A frame seen in a span. `payload` points into that span.
+/// A frame that was read from a span. `payload` points into that span and is valid as long as its bytes. It is set only if the whole
+/// frame was read.
 struct frame_view {
     frame_state state = frame_state::absent;
     frame_header header{};
@@ -126,8 +130,8 @@ struct frame_view {
             .mark_delta = load<std::uint32_t>(at + 20)};
 }
 
-/// Looks at the header alone: 32 bytes at `at`. `room`: bytes from here to the end of the frames of this file.
-/// Gives absent, broken, or (header believed) intact; the payload has not been looked at.
+/// Reads the header alone: 32 bytes at `at`. `room`: bytes from here to the end of the frames of this file. The state is absent, broken,
+/// or intact. Here intact means that the header verifies; the payload is not read.
 [[nodiscard]] inline frame_view peek_frame(std::byte const* at, frame_place place, std::uint64_t room) noexcept {
     frame_view seen;
     if (room < frame_header_bytes || load<std::uint32_t>(at) != place.tag()) return seen;
@@ -139,7 +143,7 @@ struct frame_view {
     return seen;
 }
 
-/// Looks at the whole frame: the span starts where the frame does and holds peek_frame(...).bytes() or more.
+/// Reads and verifies the whole frame. The span starts at the frame and holds at least peek_frame(...).bytes() bytes.
 template <checksum_policy C>
 [[nodiscard]] frame_view read_frame(byte_view span, frame_place place) noexcept {
     frame_view seen = peek_frame(span.data(), place, span.size());

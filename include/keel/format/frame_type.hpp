@@ -6,7 +6,8 @@
 
 namespace keel::inline v0::format {
 
-/// What a frame holds. Under 64: data, takes an LSN. The numbers are on disk and never reused.
+/// The type of a frame. A type under 64 is data and takes an LSN (in a manifest: an edit number). The numbers are stored on disk and are
+/// never reused.
 enum class frame_type : std::uint8_t {
     put = 1,       ///< payload: key, value
     erase = 2,     ///< payload: key

@@ -2,22 +2,23 @@
 #ifndef KEEL_FORMAT_INDEX_HPP
 #define KEEL_FORMAT_INDEX_HPP
 
-// The sorted index of a sealed segment: a section behind its frames, named by the footer, made of blocks. A block is 4 KiB (512 bytes
-// in segments under 64 KiB) and ends in its check, so that one can be read and believed without the others.
-//   Entry block: entries of 16 bytes, by key, the newest first:
-//     0 prefix u64 (8 bytes of the key behind what all keys share, the first one highest) | 8 offset u32 (of the frame)
-//    12 lsn u32 (as in the frame)
-//   Fence block: the prefix of the first entry of each entry block, u64. There is none where there is but one entry block.
-//   Both: what is not used is zero | last 8 bytes: check u64 over salt, offset and the bytes before
-// In the footer: `argument` of the section is how many bytes all keys share; the number of entries is the seal's count.
+// The sorted index of a sealed segment: a section behind its frames, named by the footer. It consists of blocks of 4 KiB (512 bytes in
+// segments under 64 KiB). A block ends in its check, so one block can be read and verified without the others.
+//   Entry block: entries of 16 bytes, by key, newest first:
+//     0 prefix u64 (8 bytes of the key, behind the bytes that all keys share; the first byte is the highest)
+//     8 offset u32 (of the frame) | 12 lsn u32 (as in the frame)
+//   Fence block: for each entry block the prefix of its first entry, u64. With a single entry block there is no fence block.
+//   Both: unused bytes are zero | last 8 bytes: check u64 over salt, offset and the bytes before
+// In the footer `argument` of the section is the number of bytes that all keys share. The number of entries is the seal's count.
 //
-// The filter, a section of its own in segments of 64 KiB and more, tells keys that are not there: a Bloom filter of lines of 64 bytes,
-// each key in one line (so that a look-up touches one), after Putze, Sanders and Singler, "Cache-, Hash- and Space-Efficient Bloom
-// Filters", 2007. Its blocks hold as many lines as fit; `argument` is the number of bits a key sets. With 10 bits a key and 6 set,
-// about one absent key in a hundred is looked up for nothing. A blocked filter rather than a ribbon or xor one: those are a third
-// smaller and cost the seal several times as much.
-// A damaged index does no harm but to time: every record it leads to carries its own key, LSN and check. One that was forged under a
-// check that holds could hide keys; an opening with verify = deep makes its own and does not look at it.
+// The filter is a section of its own, in segments of 64 KiB and more. It tells keys that the segment does not hold. It is a Bloom filter
+// of lines of 64 bytes. All bits of a key are in one line, so a look-up touches one line (Putze, Sanders and Singler, "Cache-, Hash- and
+// Space-Efficient Bloom Filters", 2007). A filter block holds as many lines as fit. `argument` is the number of bits that a key sets. The
+// filter has 10 bits for each key, and a key sets 6 of them. Then about one absent key in a hundred costs a look-up in vain. Ribbon and
+// xor filters are a third smaller, but they make sealing several times as expensive.
+//
+// A damaged index costs time only: a record that it leads to has its own key, LSN and check. A forged index with a valid check could hide
+// keys. An opening with verify = deep does not use it and builds its own.
 
 #include <keel/format/endian.hpp>
 #include <keel/format/segment_header.hpp>
@@ -31,7 +32,7 @@
 
 namespace keel::inline v0::format {
 
-/// What a section of a sealed segment is. The numbers are on disk and never reused.
+/// The type of a section of a sealed segment. The numbers are stored on disk and are never reused.
 enum class section_type : std::uint32_t { index = 1, filter = 2 };
 
 struct index_entry {
@@ -43,7 +44,7 @@ struct index_entry {
 inline constexpr std::size_t index_entry_bytes = 16;
 inline constexpr std::size_t block_check_bytes = 8;
 
-/// Eight bytes of a key, from `skip` on, in an order that agrees with the keys'; zeros where it has none.
+/// Eight bytes of a key, from `skip` on, as a number that sorts like these bytes. Bytes behind the end of the key are zeros.
 [[nodiscard]] inline std::uint64_t key_prefix(std::string_view key, std::size_t skip = 0) noexcept {
     if (key.size() >= skip + 8) {
         auto const word = load<std::uint64_t>(reinterpret_cast<std::byte const*>(key.data() + skip));
@@ -55,7 +56,7 @@ inline constexpr std::size_t block_check_bytes = 8;
     return out;
 }
 
-/// How an index of so many entries is laid out.
+/// The layout of an index with `entries` entries, in blocks of `block` bytes.
 struct index_shape {
     std::uint64_t block = 0; ///< bytes
     std::uint64_t entries = 0;
@@ -76,7 +77,7 @@ struct index_shape {
 inline constexpr std::uint32_t filter_probes = 6;
 inline constexpr std::size_t filter_line_bytes = 64;
 
-/// How a filter of so many keys is laid out. None in small segments.
+/// The layout of a filter for `keys` keys, in blocks of `block` bytes. Segments under 64 KiB have no filter.
 struct filter_shape {
     std::uint64_t block = 0; ///< bytes
     std::uint64_t keys = 0;
@@ -93,7 +94,7 @@ struct filter_shape {
     [[nodiscard]] constexpr std::uint64_t bytes() const noexcept { return blocks() * block; }
 };
 
-/// The hash that places a key in a filter. Part of the format: it never changes.
+/// The hash that selects a key's line and bits in a filter. It is part of the format: it never changes.
 [[nodiscard]] inline std::uint64_t filter_hash(std::string_view key) noexcept {
     auto const stir = [](std::uint64_t h) {
         h ^= h >> 32;
@@ -108,12 +109,12 @@ struct filter_shape {
     for (; at < key.size(); ++at) rest = rest << 8 | static_cast<unsigned char>(key[at]);
     return stir(h + rest);
 }
-/// The line of a key among `lines`.
+/// The number of the key's line among `lines` lines.
 [[nodiscard]] constexpr std::uint64_t filter_line(std::uint64_t hash, std::uint64_t lines) noexcept {
     return (hash >> 32) * lines >> 32;
 }
 namespace detail {
-/// Calls visit(byte in the line, mask) for each bit of a key until it returns false; whether it never did.
+/// Calls visit(byte in the line, mask) for each bit of a key, until visit returns false. Returns true if visit never did.
 template <class Visit>
 constexpr bool each_filter_bit(std::uint64_t hash, std::uint32_t probes, Visit const& visit) {
     auto bits = static_cast<std::uint32_t>(hash);
@@ -124,24 +125,24 @@ constexpr bool each_filter_bit(std::uint64_t hash, std::uint32_t probes, Visit c
     return true;
 }
 } // namespace detail
-/// Puts a key into its line.
+/// Adds a key to its line.
 inline void add_to_line(std::byte* line, std::uint64_t hash, std::uint32_t probes) noexcept {
     detail::each_filter_bit(hash, probes, [line](std::size_t byte, std::byte mask) {
         line[byte] |= mask;
         return true;
     });
 }
-/// False: the key was not put into its line.
+/// False: the key was not added to its line. True: it may have been added.
 [[nodiscard]] inline bool line_allows(std::byte const* line, std::uint64_t hash, std::uint32_t probes) noexcept {
     return detail::each_filter_bit(
         hash, probes, [line](std::size_t byte, std::byte mask) { return (line[byte] & mask) != std::byte{0}; });
 }
 
-/// Where sections begin behind frames that end at `data_end`.
+/// Offset of the first section behind frames that end at `data_end`.
 [[nodiscard]] constexpr std::uint64_t sections_begin(std::uint64_t data_end, std::uint64_t segment_bytes) noexcept {
     return rounded_up(data_end, block_bytes(segment_bytes));
 }
-/// Whether frames up to `data_end` leave room for index and filter of so many entries.
+/// Whether frames that end at `data_end` leave room for the index and the filter of `entries` entries.
 [[nodiscard]] constexpr bool index_fits(std::uint64_t data_end, std::uint64_t entries,
                                         std::uint64_t segment_bytes) noexcept {
     auto const block = block_bytes(segment_bytes);
@@ -149,7 +150,7 @@ inline void add_to_line(std::byte* line, std::uint64_t hash, std::uint32_t probe
     return sections_begin(data_end, segment_bytes) + needed <= footer_offset(segment_bytes);
 }
 
-/// Puts the check at the end of a block that will stand at `offset`.
+/// Writes the check at the end of a block. `offset`: the place of the block in the file.
 template <checksum_policy C>
 void finish_block(byte_span block, std::uint64_t salt, std::uint64_t offset) noexcept {
     std::array<std::byte, 16> place;

@@ -2,13 +2,14 @@
 #ifndef KEEL_FORMAT_MARK_HPP
 #define KEEL_FORMAT_MARK_HPP
 
-// Payloads of the log's own frames.
-// Mark, 80 bytes: 0 lsn u64 (the last one taken) | 8 durable u64 | 16 clock u64 (raw, ns since 1970) | 24 segment_id u64
+// Payloads of mark frames and loss frames.
+// Mark, 80 bytes: 0 lsn u64 (the last LSN taken) | 8 durable u64 | 16 clock u64 (raw, ns since 1970) | 24 segment_id u64
 //   32 first_lsn u64 | 40 salt u64 | 48 branch u64 | 56 history digest 16 (zeros: not kept) | 72 kind u8, 7 zero
-//   First in a segment and in a chunk, once a second while writing, when idle, at close. One mark is enough to read a segment
-//   whose headers are gone. An idle mark begins a block: it proves records before it, so one damaged block must not take both.
-//   In front of it stands a filler: a mark frame of zeros, as long as the rest of the block. It says nothing, and readers step over it.
-// Loss: pairs { first u64, last u64 }: these LSNs were declared lost by a repair and are no longer missed.
+//   A mark is written first in a segment and in a chunk, once a second while writing, when the log is idle, and at close.
+//   If both headers of a segment are gone, one mark is enough to read the segment.
+//   An idle mark begins a block. It proves the records before it, so one damaged block must not destroy both. The rest of the block
+//   before it is filled with a filler: a mark frame whose payload is zeros. Readers skip it.
+// Loss: pairs { first u64, last u64 }. A repair declared these LSNs lost. Recovery does not report them as missing any more.
 
 #include <keel/format/endian.hpp>
 #include <keel/types.hpp>
@@ -25,11 +26,11 @@ inline constexpr std::size_t mark_bytes = 80;
 enum class mark_kind : std::uint8_t { start = 0, periodic = 1, idle = 2, close = 3 };
 
 struct mark {
-    lsn at{};
-    lsn durable{};
-    std::uint64_t clock_ns = 0;
+    lsn at{};                   ///< the last LSN taken
+    lsn durable{};              ///< this LSN and all before it are durable
+    std::uint64_t clock_ns = 0; ///< raw, since 1970
     segment_id segment{};
-    lsn first{};
+    lsn first{}; ///< first LSN of the segment
     std::uint64_t salt = 0;
     std::uint64_t branch = 0;
     mark_kind kind = mark_kind::periodic;
@@ -44,6 +45,7 @@ struct mark {
     return bytes;
 }
 
+/// Returns nothing if the payload is a filler, or if no writer writes such a mark.
 [[nodiscard]] inline std::optional<mark> decode_mark(byte_view payload) noexcept {
     field_reader in{payload};
     mark m;
@@ -69,7 +71,7 @@ struct mark {
     return bytes;
 }
 
-/// Nothing where the payload is not a whole number of ranges or one of them is empty.
+/// Returns nothing if the payload is not a whole number of ranges, or if a range is empty or not valid.
 [[nodiscard]] inline std::optional<std::vector<lsn_range>> decode_losses(byte_view payload) {
     if (payload.size() % 16 != 0) return std::nullopt;
     std::vector<lsn_range> ranges;

@@ -2,13 +2,15 @@
 #ifndef KEEL_FORMAT_NOTES_HPP
 #define KEEL_FORMAT_NOTES_HPP
 
-// The notes: a file of two 256-byte slots beside the log, written in turn by plain stores into its mapping and never synced.
+// The notes: a file of two 256-byte slots beside the log. The writer stores into the mapped file, into the slots in turn. It never syncs
+// them.
 //     0 magic u64 | 8 sequence u64 | 16 store_id 16 | 32 branch u64 | 40 boot_id 16 | 56 device u64 | 64 inode u64
 //    72 segment u64 | 80 accepted u64 | 88 durable u64 | 96 end u64 | 104 newest_index u64 | 112 attempts u32, 4 zero
 //   then zeros                                        | 248 check u64 over bytes 0..247
-// A hint: without it opening is slower and the window in which damage looks like a torn tail is wider; nothing is wrong.
-// `durable` counts whatever the boot (a mark is written only after the syncs returned); `accepted` only within the boot and in
-// the very file that wrote it: a dying process tears nothing but the end.
+// The notes are a hint. Without them an opening is slower, and the window in which damage looks like a torn tail is wider. No result is
+// wrong.
+// `durable` is valid after any reboot, because a mark is written only after the syncs returned. `accepted` is valid only in the boot that
+// wrote it and in the same file (device and inode). There it is proof: a process that dies tears nothing but the end of the log.
 
 #include <keel/format/endian.hpp>
 #include <keel/format/segment_header.hpp>
@@ -29,13 +31,13 @@ struct note {
     store_id store{};
     std::uint64_t branch = 0;
     io::boot_id boot{};
-    io::file_identity self{};
+    io::file_identity self{}; ///< device and inode of the notes file
     segment_id segment{};
-    lsn accepted{};
-    lsn durable{};
-    std::uint64_t end = 0;
-    std::uint64_t newest_index = 0;
-    std::uint32_t attempts = 0; ///< opens that started to recover since one succeeded
+    lsn accepted{};                 ///< this LSN and all before it are in the file, perhaps only in the page cache
+    lsn durable{};                  ///< this LSN and all before it survive a power loss
+    std::uint64_t end = 0;          ///< offset in `segment` behind the last accepted frame
+    std::uint64_t newest_index = 0; ///< offset in `segment` of the newest index frame; 0: there is none
+    std::uint32_t attempts = 0;     ///< recoveries begun since the last one that succeeded
     bool operator==(note const&) const = default;
 };
 
@@ -76,7 +78,7 @@ template <checksum_policy C>
     return n;
 }
 
-/// The newer of the two slots that verify; nothing where neither does.
+/// The newer slot of those that verify. Nothing if neither verifies.
 template <checksum_policy C>
 [[nodiscard]] std::optional<note> newest_note(byte_view file) noexcept {
     std::optional<note> best;
