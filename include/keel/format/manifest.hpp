@@ -5,22 +5,30 @@
 // A manifest file: a 512-byte header, then frames (format/frame.hpp) from offset 512; the LSN of a frame is its edit number.
 //   Header: 0 magic u64 | 8 format u32 | 12 checksum_id u32 | 16 store_id 16 | 32 salt u64 | 40 branch u64 | 48 first_edit u64
 //           56 size u64 | 64 created u64 (ns since 1970)                          | 504 check u64 over bytes 0..503
-// The first frame is a `snapshot`, the rest are `edit`s. The payload of either is a run of operations that happen together:
-//   op u8 | length u8 (of what follows, so that an unknown operation is noticed) | fields
-//   1 next      u64 next segment id, u64 next repair number
-//   2 prepared  u64 id, u64 salt, u64 size, u64 place (its own id, or the one a repair replaced by it)
-//   3 sealed    a segment's seal (80 bytes)                    4 retired   u64 id
-//   5 loss      u64 first, u64 last: declared lost             6 removed   u64 id, u64 repair (moved to quarantine)
-//   7 log_base     u64 id, u64 salt, u64 last lsn, u64 chain (of the segment before the oldest)
-//   8 log_start_lsn  u64 lsn: what is at or below is in tables, or was given up by retention
-//   9 table     u64 id, u64 salt, u64 size, u64 first lsn, u64 last lsn, u64 records, u8 level, u8 n, u8 m, u8 compression (of its packed
-//               blocks; 0: none is packed; at most 15), n and m bytes: no key is smaller than the first text, none larger than the
-//               second (m with bit 7 set: than all that begin with it). The table is at that level from here on, whether it was
-//               known before or not. Level 0: ingested beside the log, all of it at one LSN, which the log holds an erase of the
-//               empty key at; all up to that LSN was durable when this was written. Or, with 0 records: a placeholder, which has
-//               one block that does not verify, for versions up to that LSN that could not be read (table/placeholder.hpp)
-//  10 remove_table  u64 id: no longer part of the store       11 next_table_id  u64 next table id
-//  12 reclaim_lsns  u64 LSN: it and those above were never kept, so that nothing is lost with them: they are taken anew
+// The first frame is a `snapshot`, all others are `edit`s. The payload of either is a list of operations. They are applied
+// together or not at all.
+//   op u8 | length u8 (of the fields: a reader notices an operation that it does not know) | fields
+//   1 next_ids       u64 next segment id, u64 next repair number
+//   2 prepared       u64 id, u64 salt, u64 size, u64 place (its own id, or the id of the segment that it replaces after a repair)
+//   3 sealed         the seal of a segment (80 bytes)
+//   4 retired        u64 id
+//   5 loss           u64 first, u64 last: LSNs that a repair declared lost
+//   6 removed        u64 id, u64 repair: a repair moved this segment to quarantine
+//   7 base           u64 id, u64 salt, u64 last lsn, u64 chain: of the segment before the oldest one
+//   8 floor          u64 lsn: records at or below it are in tables, or retention gave them up
+//   9 table          u64 id, u64 salt, u64 size, u64 first lsn, u64 last lsn, u64 records, u8 level, u8 n, u8 m, u8 compression,
+//                    n bytes smallest, m & 127 bytes largest
+//  10 remove_table   u64 id: no longer part of the store
+//  11 next_table_id  u64 next table id
+//  12 reclaim_lsns   u64 lsn: it and all LSNs above were never kept. They are used again, so losses declared there are dropped
+// Operation `table`:
+//   - From this edit on the table is at this level, whether it was known before or not.
+//   - No key is smaller than `smallest`. No key is larger than `largest`; with bit 7 of m set, except keys that begin with `largest`.
+//   - compression: id of the policy that packed its packed blocks, at most 15; 0: no block is packed.
+//   - Level 0: a table that was ingested beside the log. All its records have one LSN. The log holds an erase of the empty key at that
+//     LSN. When this edit was written, that LSN and all before it were durable.
+//   - Level 0 with 0 records: a placeholder for versions up to that LSN that could not be read. It has one block, which does not verify
+//     (table/placeholder.hpp).
 
 #include <keel/format/endian.hpp>
 #include <keel/format/frame.hpp>
@@ -42,7 +50,8 @@ inline constexpr std::uint64_t manifest_frames_begin = header_bytes;
 inline constexpr std::uint64_t manifest_bytes_min = 8 * KiB;
 inline constexpr std::uint64_t manifest_bytes_max = 256 * MiB;
 
-/// Behind the newest edit that a segment's header may call durable (lsn_highest) there is room for more.
+/// The highest edit number. A segment's header names at most edit lsn_highest as durable. There must be numbers for more edits behind
+/// that one.
 inline constexpr std::uint64_t edit_highest = lsn_highest.value + lsn_highest.value / 4;
 
 struct manifest_header {
@@ -69,7 +78,7 @@ template <checksum_policy C>
 
 struct manifest_header_read {
     header_problem problem = header_problem::damaged;
-    bool verifies = false; ///< the check holds: what `problem` says is what was written, not damage
+    bool verifies = false; ///< the check holds: `problem` is about the bytes that were written, not about damage
     manifest_header header{};
     [[nodiscard]] bool good() const noexcept { return problem == header_problem::none; }
 };
@@ -115,12 +124,13 @@ enum class manifest_op : std::uint8_t {
     reclaim_lsns = 12
 };
 
-/// One segment the store owns, as the manifest knows it. Absent `seal`: prepared or active; its own header says which.
+/// The manifest's entry of one segment of the store. Without `seal` the segment is prepared, or it is or was active: its own header says
+/// which.
 struct segment_entry {
     segment_id id{};
     std::uint64_t salt = 0;
     std::uint64_t size = 0;
-    segment_id place{}; ///< the id it stands for
+    segment_id place{}; ///< its place in the log: its own id, or the id of the segment that it replaces
     std::optional<segment_seal> seal{};
     bool operator==(segment_entry const&) const = default;
 };
@@ -128,7 +138,7 @@ struct segment_entry {
 inline constexpr std::size_t table_bound_bytes_max = 96;
 inline constexpr unsigned table_levels = 7; ///< a table's level is less than this
 
-/// In the file of a table that was ingested, for the LSN it took when it became part of the store.
+/// The LSN in the header of an ingested table. The header is written before the table becomes part of the store and gets its LSN.
 inline constexpr lsn ingested_lsn{1};
 
 /// One table of the store.
@@ -136,33 +146,33 @@ struct table_entry {
     table_id id{};
     std::uint64_t salt = 0;
     std::uint64_t size = 0;
-    lsn_range lsns{}; ///< of its records; others may lie between
+    lsn_range lsns{}; ///< of its records; LSNs between the two ends may be absent
     std::uint64_t records = 0;
-    std::uint8_t level = 1;       ///< 0: ingested, and not merged yet
-    std::uint8_t compression = 0; ///< id of the policy that packed blocks of it; 0: none is packed
+    std::uint8_t level = 1;       ///< 0: ingested and not merged yet, or a placeholder
+    std::uint8_t compression = 0; ///< id of the policy that packed its blocks; 0: no block is packed
     std::string smallest{};       ///< no key is smaller
-    std::string largest{};        ///< no key is larger,
-    bool ends_open = false;       ///< but for those that begin with it
+    std::string largest{};        ///< no key is larger, except as `ends_open` says
+    bool ends_open = false;       ///< keys that begin with `largest` may be larger
     bool operator==(table_entry const&) const = default;
 
-    /// Whether it only stands for versions that cannot be read, of a table or a segment that was merged away: its one block does not
-    /// verify (table/placeholder.hpp). `lsns`: none of them is newer.
+    /// Whether the table only stands for versions that could not be read, of a table or a segment that was merged. Its one block does not
+    /// verify (table/placeholder.hpp). None of these versions is newer than lsns.last.
     [[nodiscard]] bool is_placeholder() const noexcept { return level == 0 && records == 0; }
 
-    /// Whether the table may have this key.
+    /// Whether the table may hold this key.
     [[nodiscard]] bool may_have(std::string_view key) const noexcept { return key >= smallest && !ends_before(key); }
-    /// Whether all its keys are smaller.
+    /// Whether all keys of the table are smaller than `key`.
     [[nodiscard]] bool ends_before(std::string_view key) const noexcept {
         return key > largest && !(ends_open && key.starts_with(largest));
     }
-    /// Whether this header is of the table. One that was ingested was written before its LSN was known: its header has LSN 1 for it. That of
-    /// a placeholder says how old what it stands for can be, too.
+    /// Whether `h` is the header of this table. An ingested table was written before its LSN was known, so its header has ingested_lsn.
+    /// The header of a placeholder also has the oldest LSN of the versions it stands for, so only its last LSN must agree.
     [[nodiscard]] bool is_of(table_header const& h) const noexcept {
         bool const was_ingested = lsns.size() == 1 && h.lsns == lsn_range{ingested_lsn, ingested_lsn};
         bool const ends_alike = is_placeholder() && h.lsns.last == lsns.last;
         return h.id == id && h.salt == salt && h.size == size && (h.lsns == lsns || was_ingested || ends_alike);
     }
-    /// Says which keys it has; what is too long for the manifest is cut short.
+    /// Sets the range of its keys. A bound that is too long for the manifest is cut. `ends_open` then covers the cut end of `last`.
     void set_bounds(std::string_view first, std::string_view last) {
         smallest = first.substr(0, table_bound_bytes_max);
         largest = last.substr(0, table_bound_bytes_max);
@@ -177,12 +187,12 @@ struct removed_segment {
     bool operator==(removed_segment const&) const = default;
 };
 
-/// What the edits add up to (format/manifest_editor.hpp adds them).
+/// The state after all edits (format/manifest_editor.hpp applies them).
 struct manifest_state {
-    std::uint64_t edit = 0; ///< number of the last one applied
+    std::uint64_t edit = 0; ///< number of the last edit applied
     std::uint64_t next_segment = 1;
     std::uint64_t next_repair = 1;
-    lsn log_start_lsn{};     ///< records at or below are in tables, or were given up by retention
+    lsn log_start_lsn{};     ///< records at or below it are in tables, or retention gave them up
     segment_link log_base{}; ///< the segment before the oldest one kept
     std::map<segment_id, segment_entry> segments{};
     std::vector<lsn_range> losses{};
@@ -192,7 +202,7 @@ struct manifest_state {
     bool operator==(manifest_state const&) const = default;
 };
 
-/// Collects operations for one edit, which is there as a whole or not at all.
+/// Collects the operations of one edit. An edit is applied as a whole or not at all.
 class edit_builder {
 public:
     edit_builder& next_ids(std::uint64_t segment, std::uint64_t repair) {

@@ -2,9 +2,10 @@
 #ifndef KEEL_FORMAT_MANIFEST_EDITOR_HPP
 #define KEEL_FORMAT_MANIFEST_EDITOR_HPP
 
-// Adds edits to a manifest's state, in place: an edit costs what it changes, whatever the size of the state, so that loading a manifest
-// and committing to one take time in proportion to the edits. What an edit replaces is kept until the next one, as nodes of the state's
-// own maps. So an edit can be taken back after its commit failed, and taking it back needs no memory and cannot fail.
+// Applies edits to a manifest state in place. The cost of an edit depends on its own size, not on the size of the state. So loading a
+// manifest, or committing to it, takes time in proportion to the edits. The editor keeps the values that an edit replaced until the next
+// edit, as nodes of the state's own maps. So an edit can be taken back after its commit failed. Taking it back needs no memory and cannot
+// fail.
 
 #include <keel/format/endian.hpp>
 #include <keel/format/frame.hpp>
@@ -23,13 +24,13 @@ namespace keel::inline v0::format {
 
 class manifest_editor {
 public:
-    /// `state` outlives the editor, and nobody else changes it between apply() and take_back().
+    /// `state` must outlive the editor. Nobody else may change it between apply() and take_back(). One thread per object.
     explicit manifest_editor(manifest_state& state) noexcept : state_{&state} {}
     manifest_editor(manifest_editor const&) = delete;
     manifest_editor& operator=(manifest_editor const&) = delete;
 
-    /// Makes this edit the newest one of the state. Where an operation is unknown, cut short or contradicts what is there, or memory is
-    /// refused (std::bad_alloc), the state is as it was before.
+    /// Applies an edit and makes it the newest one of the state. Returns false if an operation is unknown, is cut short or contradicts
+    /// the state. Throws std::bad_alloc. In both cases the state is as it was before.
     [[nodiscard]] bool apply(std::uint64_t number, byte_view payload) {
         begin();
         rollback on_failure{*this};
@@ -43,12 +44,12 @@ public:
         on_failure.armed = false;
         return true;
     }
-    /// The last apply() stays: what it replaced is let go.
+    /// Makes the last apply() final: the replaced values are dropped.
     void keep() noexcept {
         undo_.clear();
         open_ = false;
     }
-    /// The state as it was before the last apply(), unless that was kept.
+    /// Restores the state before the last apply(). Changes nothing after keep().
     void take_back() noexcept {
         if (!std::exchange(open_, false)) return;
         while (!undo_.empty()) {
@@ -67,7 +68,7 @@ private:
     using segment_map = std::map<segment_id, segment_entry>;
     using table_map = std::map<table_id, table_entry>;
 
-    // What an operation changed, and what stood there before.
+    // The steps of the undo list: a kind for each change, with the value before it.
     struct segment_added {
         segment_id id;
     };
@@ -127,7 +128,7 @@ private:
         before_ = {state_->edit,       state_->next_segment,  state_->next_repair,
                    state_->next_table, state_->log_start_lsn, state_->log_base};
     }
-    /// Room for what the next operation notes, so that noting it cannot fail once the operation is done.
+    /// Reserves memory for the steps of the next operation, so that note() cannot fail after the state was changed.
     void make_room(std::size_t steps) {
         if (undo_.capacity() - undo_.size() < steps) undo_.reserve(std::max(undo_.size() + steps, 2 * undo_.size()));
     }
@@ -155,7 +156,7 @@ private:
         case manifest_op::table: return set_table(in);
         case manifest_op::remove_table: return drop_table({in.get<std::uint64_t>()});
         case manifest_op::next_table_id:
-            state_->next_table = std::max(state_->next_table, in.get<std::uint64_t>()); // an id is never taken twice
+            state_->next_table = std::max(state_->next_table, in.get<std::uint64_t>()); // an id is never used twice
             return true;
         case manifest_op::reclaim_lsns: return drop_losses(in.get_lsn());
         }
@@ -205,7 +206,7 @@ private:
         auto const id = in.get_segment();
         auto const repair = in.get<std::uint64_t>();
         if (!id) return false;
-        static_cast<void>(drop_segment(id)); // it need not be there
+        static_cast<void>(drop_segment(id)); // the segment may be unknown
         state_->removed.push_back({id, repair});
         note(removed_added{});
         state_->next_repair = std::max(state_->next_repair, repair + 1);
@@ -242,7 +243,7 @@ private:
         t.largest = as_text(in.view(m & 0x7FU));
         if (!is_sane(t)) return false;
         auto const id = t.id;
-        static_cast<void>(drop_table(id)); // where it was known it changes its level
+        static_cast<void>(drop_table(id)); // a known table changes its level
         state_->tables.emplace(id, std::move(t));
         note(table_added{id});
         state_->next_table = std::max(state_->next_table, id.value + 1);
@@ -270,7 +271,8 @@ private:
     bool open_ = false; ///< the last apply() can be taken back
 };
 
-/// The state after one edit or snapshot; nothing where an operation is unknown, cut short or contradicts the state before.
+/// Returns the state after one edit or snapshot. Returns nothing if an operation is unknown, is cut short or contradicts the state
+/// before.
 [[nodiscard]] inline std::optional<manifest_state> applied(manifest_state state, frame_type type, std::uint64_t number,
                                                            byte_view payload) {
     if (type == frame_type::snapshot) state = manifest_state{};

@@ -9,13 +9,15 @@
 // Header: written when the segment is prepared, completed when it becomes active, synced with its first group.
 //     0 magic u64 | 8 format u32 | 12 checksum_id u32 | 16 store_id 16 | 32 id u64 | 40 salt u64 | 48 branch u64
 //    56 created u64 (ns since 1970) | 64 size u64 | 72 first_lsn u64 | 80 durable_mark u64 | 88 durable_edit u64
-//    96 void_from u64 (0: none) | 104 place u64 (the id it stands for: its own, or the one a repair replaced) | 112 state u8, 7 zero
+//    96 void_from u64 (0: none) | 104 place u64 | 112 state u8, 7 zero
 //   120 previous: id u64 | 128 salt u64 | 136 last_lsn u64 | 144 end u64 | 152 aggregate u64 | 160 chain u64 | 168 ended u8
 //   then zeros                                       | 504 check u64 over bytes 0..503
+//   void_from: this LSN and all above are void in every segment before this one
+//   place: place in the log: its own id, or the id of the segment that it replaces after a repair
 // Footer: 0 magic u64 | 8 id u64 | 16 salt u64 | 24 first_lsn u64 | 32 last_lsn u64 | 40 count u64 | 48 data_end u64
 //    56 first_time u64 | 64 last_time u64 | 72 aggregate u64 | 80 chain u64 | 88 sections u32, 4 zero
 //    96 16 x { type u32, offset u32, length u32, argument u32, check u64 }   | 504 check u64 over bytes 0..503
-// The salt's low word is the frames' tag: a bijection of the id, so no two lives of a store's segments share one.
+// The low word of the salt is the tag of the frames. It is a bijection of the id, so no two lives of segments in a store share a tag.
 
 #include <keel/format/endian.hpp>
 #include <keel/policy/checksum/concept.hpp>
@@ -27,7 +29,7 @@
 
 namespace keel::inline v0::format {
 
-/// The number of the on-disk format. Independent of the library's version; an older one stays readable.
+/// The number of the on-disk format. It is independent of the library's version. An older format stays readable.
 inline constexpr std::uint32_t format_number = 1;
 
 inline constexpr std::size_t header_bytes = 512;
@@ -43,11 +45,11 @@ using store_id = std::array<std::byte, 16>;
 [[nodiscard]] constexpr std::uint64_t block_bytes(std::uint64_t segment_bytes) noexcept {
     return segment_bytes < 64 * KiB ? 512 : 4 * KiB;
 }
-/// Where frames begin.
+/// Offset of the first frame.
 [[nodiscard]] constexpr std::uint64_t frames_begin(std::uint64_t segment_bytes) noexcept {
     return block_bytes(segment_bytes);
 }
-/// Where frames must have ended, so that what sealing needs still fits.
+/// Frames end here at the latest, so that the footer and the second header fit behind them.
 [[nodiscard]] constexpr std::uint64_t frames_limit(std::uint64_t segment_bytes) noexcept {
     return segment_bytes - 2 * header_bytes;
 }
@@ -61,7 +63,8 @@ using store_id = std::array<std::byte, 16>;
     return bytes >= segment_bytes_min && bytes <= segment_bytes_max && bytes % 4096 == 0;
 }
 
-/// The salt of a segment's life: `random` above, a bijection of the id below. Ids whose low 32 bits are zero are not used.
+/// The salt of a segment's life: `random` in the high word, a bijection of the id in the low word. Ids whose low 32 bits are zero are not
+/// used, because their tag would be 0.
 [[nodiscard]] constexpr std::uint64_t salt_of(segment_id id, std::uint32_t random) noexcept {
     auto low = static_cast<std::uint32_t>(id.value);
     low *= 0x9E3779B1U; // odd: a bijection that keeps 0 at 0
@@ -72,10 +75,10 @@ using store_id = std::array<std::byte, 16>;
 
 enum class segment_state : std::uint8_t { prepared = 1, active = 2, rebuilt = 3 };
 
-/// How a segment came to take no more records.
+/// Why a segment takes no more records.
 enum class segment_end : std::uint8_t { none = 0, rolled = 1, abandoned = 2, crashed = 3, repaired = 4, restored = 5 };
 
-/// What a header says of the segment before it: enough to notice that one is missing, swapped or doubled.
+/// The facts in a header about the segment before it. They show that a segment is missing, was swapped or exists twice.
 struct segment_link {
     segment_id id{};
     std::uint64_t salt = 0;
@@ -97,7 +100,7 @@ struct segment_header {
     std::uint64_t created_ns = 0;
     std::uint64_t size = 0;
     lsn first{};
-    lsn durable_mark{}; ///< below `first`, unless records that were durable elsewhere are copied here
+    lsn durable_mark{}; ///< below `first`, unless records that are durable in another segment are copied into this one
     std::uint64_t durable_edit = 0;
     lsn void_from{};
     segment_id place{};
@@ -134,7 +137,7 @@ template <checksum_policy C>
     return block;
 }
 
-/// What the first 16 bytes of a keel file say, before its checksum policy is known.
+/// The first 16 bytes of a keel file. They can be read before the checksum policy of the file is known.
 struct file_kind_seen {
     std::uint64_t magic = 0;
     std::uint32_t format = 0;
@@ -153,13 +156,13 @@ enum class header_problem : std::uint8_t { none, not_ours, other_format, other_c
 
 struct header_read {
     header_problem problem = header_problem::damaged;
-    bool verifies = false;    ///< the check holds: what `problem` says is what was written, not damage
-    std::uint32_t format = 0; ///< as it stands there
+    bool verifies = false;    ///< the check holds: `problem` is about the bytes that were written, not about damage
+    std::uint32_t format = 0; ///< the number in the block, whether or not the check holds
     segment_header header{};
     [[nodiscard]] bool good() const noexcept { return problem == header_problem::none; }
 };
 
-/// Never believes a field before the check has held; `problem` tells a foreign block from a damaged one.
+/// Gives `header` only if the check holds. `problem` tells a foreign block from a damaged one.
 template <checksum_policy C>
 [[nodiscard]] header_read decode_segment_header(byte_view block) noexcept {
     header_read out;
@@ -210,18 +213,18 @@ template <checksum_policy C>
     return out;
 }
 
-/// One part behind the frames of a sealed segment.
+/// One section behind the frames of a sealed segment.
 struct segment_section {
     std::uint32_t type = 0;
     std::uint32_t offset = 0;
     std::uint32_t length = 0;
     std::uint64_t check = 0;    ///< the policy over the checks of its blocks, in order
-    std::uint32_t argument = 0; ///< what its type makes of it (format/index.hpp)
+    std::uint32_t argument = 0; ///< the meaning depends on the type (format/index.hpp)
     bool operator==(segment_section const&) const = default;
 };
 inline constexpr std::size_t sections_max = 16;
 
-/// The facts of a sealed segment. They stand in its footer, in the manifest's seal edit and (part of them) in the next header.
+/// The facts of a sealed segment. Its footer and the manifest's seal edit hold all of them. The next header holds a part of them.
 struct segment_seal {
     segment_id id{};
     std::uint64_t salt = 0;
@@ -255,7 +258,7 @@ inline void put_seal(field_writer& out, segment_seal const& s) noexcept {
     return s;
 }
 
-/// What the next header says of a sealed segment.
+/// The facts about a sealed segment that the next header holds.
 [[nodiscard]] constexpr segment_link link_of(segment_seal const& s, segment_end how) noexcept {
     return {.id = s.id,
             .salt = s.salt,
@@ -271,7 +274,7 @@ struct segment_footer {
     std::uint32_t section_count = 0;
     std::array<segment_section, sections_max> sections{};
 
-    /// The section of this type; nothing where there is none.
+    /// The section of this type. Nothing if there is none.
     [[nodiscard]] std::optional<segment_section> section(std::uint32_t type) const noexcept {
         for (std::size_t i = 0; i < section_count; ++i)
             if (sections[i].type == type) return sections[i];
@@ -320,7 +323,7 @@ template <checksum_policy C>
     return out;
 }
 
-/// The chain value of a segment: over the chain before it and all that identifies it.
+/// The chain value of a segment: the policy over the chain value before it and all fields that identify the segment.
 template <checksum_policy C>
 [[nodiscard]] std::uint64_t chain_value(std::uint64_t before, segment_seal const& s) noexcept {
     std::array<std::byte, 56> bytes{};
@@ -329,8 +332,8 @@ template <checksum_policy C>
     return checksum::over<C>(bytes);
 }
 
-/// Builds a segment's aggregate while its frames pass by in file order: the policy over the chunk aggregates, each of which is the
-/// policy over the checks of the frames that start in one 256 KiB window of the file.
+/// Builds the aggregate of a segment. The caller adds the checks of its frames in file order. The aggregate is the policy over the chunk
+/// aggregates. A chunk aggregate is the policy over the checks of all frames that start in one 256 KiB window of the file.
 template <checksum_policy C>
 class aggregate_builder {
 public:

@@ -2,16 +2,18 @@
 #ifndef KEEL_FORMAT_TABLE_HPP
 #define KEEL_FORMAT_TABLE_HPP
 
-// A table: records in key order, written once, never changed.
+// A table: records in key order. Its file is written once and never changed.
 //   header 512 bytes | frames (format/frame.hpp) from offset 512 | the same header again in the last 512 bytes
 // The frames, in this order: blocks of records; filter blocks, all of one size; index blocks; one root, an index over the index blocks.
-// Payloads are format/block.hpp's, those of filter blocks are lines of 64 bytes (format/index.hpp). The header is what cannot be made
-// anew, so it stands twice; index and filter can, from the records. Which tables a store has, and at which level, its manifest says.
+// A payload has the format of format/block.hpp. The payload of a filter block is lines of 64 bytes (format/index.hpp). The header stands
+// twice, because it cannot be rebuilt. Index and filter can be rebuilt from the records. The manifest lists the tables of a store and
+// their levels.
 //
-// A block of records whose payload has at most 1 MiB may be packed; its frame is then a `packed` one with the payload
+// A block of records with a payload of at most 1 MiB may be packed. Then its frame has the type `packed` and this payload:
 //    0 raw u32 (bytes of the block's own payload, not 0) | 4 compression u8 (not 0) | 5 three zero bytes | 8 that payload, compressed
-// All packed blocks of a table have one compression id, which the manifest names; 0 there: none is packed. Packed blocks and others may
-// stand side by side. As in every frame the check is over what is on the disk, so nothing is unpacked that does not verify.
+// All packed blocks of a table have the same compression id, and the manifest names it. 0 there means that no block is packed. A table
+// may hold packed blocks and others. As in every frame the check covers the bytes on the disk. So a block that does not verify is never
+// unpacked.
 //
 // Header: 0 magic u64 | 8 format u32 | 12 checksum_id u32 | 16 store_id 16 | 32 id u64 | 40 salt u64 | 48 branch u64
 //    56 created u64 (ns since 1970) | 64 size u64 | 72 first_lsn u64 | 80 last_lsn u64 | 88 records u64 | 96 erased u64
@@ -38,8 +40,9 @@ inline constexpr std::uint64_t table_frames_begin = header_bytes;
 inline constexpr std::size_t table_filter_lines = 64; ///< in one filter block
 inline constexpr std::size_t table_filter_block_bytes = table_filter_lines * filter_line_bytes;
 
-/// The most bytes that key and value of one record may have together, so that a table can hold it, were it its only one: what the log takes
-/// must be able to leave it. The rest is for what a table needs besides: headers, a filter block, the key again in both levels of the index.
+/// The most bytes that key and value of one record may have together. A table with this record alone must be possible: otherwise
+/// compaction could never move the record out of the log. The last MiB is for the other parts of the table: headers, a filter block, and
+/// the key again in both levels of the index.
 inline constexpr std::uint64_t record_bytes_max = table_bytes_max - MiB;
 static_assert(2 * header_bytes + frame_bytes(table_filter_block_bytes) +
                   3 * (frame_bytes(key_bytes_max + block_place_bytes + 4 * varint_bytes_max + restart_bytes +
@@ -51,7 +54,7 @@ inline constexpr std::uint64_t packed_raw_bytes_max = MiB;
 inline constexpr std::uint8_t compression_id_max = 15;
 static_assert(packed_head_bytes == 4 + 1 + 3);
 
-/// What stands in front of a block's compressed bytes.
+/// The bytes in front of a block's compressed bytes.
 struct packed_head {
     std::uint32_t raw_bytes = 0;
     std::uint8_t compression = 0;
@@ -63,7 +66,7 @@ struct packed_head {
     out.put(h.raw_bytes).put(h.compression);
     return bytes;
 }
-/// Nothing where no writer makes it: what it says of a length can be believed before anything is allocated for it.
+/// Returns nothing if no writer writes such a head. So raw_bytes is at most packed_raw_bytes_max, and a caller may allocate that much.
 [[nodiscard]] inline std::optional<packed_head> decode_packed_head(byte_view payload) noexcept {
     if (payload.size() <= packed_head_bytes) return std::nullopt;
     field_reader in{payload};
@@ -91,21 +94,21 @@ struct table_header {
     std::uint64_t branch = 0;
     std::uint64_t created_ns = 0;
     std::uint64_t size = 0; ///< of the file
-    lsn_range lsns{};       ///< of its records; ages count from the first one
+    lsn_range lsns{};       ///< of its records; ages count from the first LSN
     std::uint64_t records = 0;
-    std::uint64_t erased = 0; ///< of those, tombstones
+    std::uint64_t erased = 0; ///< how many of these are tombstones
     std::uint64_t key_bytes = 0;
     std::uint64_t value_bytes = 0;
     std::uint64_t blocks = 0;
-    std::uint64_t blocks_end = 0; ///< of the records' frames; the filter begins here
+    std::uint64_t blocks_end = 0; ///< end of the frames of records; the filter begins here
     std::uint64_t filter_blocks = 0;
-    std::uint64_t filter_bits = 0; ///< that a key sets
+    std::uint64_t filter_bits = 0; ///< bits that a key sets in its line
     block_place root{};
     std::uint64_t index_blocks = 0;
     bool operator==(table_header const&) const = default;
 
     [[nodiscard]] std::uint64_t filter_lines() const noexcept { return filter_blocks * table_filter_lines; }
-    /// Where a filter block's frame begins.
+    /// Offset of the frame of a filter block.
     [[nodiscard]] std::uint64_t filter_offset(std::uint64_t block) const noexcept {
         return blocks_end + block * frame_bytes(table_filter_block_bytes);
     }
@@ -124,7 +127,7 @@ template <checksum_policy C>
     return block;
 }
 
-/// Nothing where the block is no table's header, or does not verify, or says what cannot be.
+/// Returns nothing if the block is not the header of a table, does not verify, or holds impossible values.
 template <checksum_policy C>
 [[nodiscard]] std::optional<table_header> decode_table_header(byte_view block) noexcept {
     auto const kind = peek_file_kind(block);
@@ -153,7 +156,7 @@ template <checksum_policy C>
     h.root.offset = in.get<std::uint32_t>();
     h.root.bytes = in.get<std::uint32_t>();
     h.index_blocks = u64();
-    auto const frames_end = h.size - header_bytes; // wraps where size is too small; refused next
+    auto const frames_end = h.size - header_bytes; // wraps if the size is too small; the next check refuses that
     bool const sane = h.id && static_cast<std::uint32_t>(h.salt) != 0 && h.size >= table_bytes_min &&
                       h.size <= table_bytes_max && h.size % frame_alignment == 0 && h.lsns.first && !h.lsns.empty() &&
                       h.lsns.last <= lsn_highest && h.records != 0 && h.blocks_end >= table_frames_begin &&

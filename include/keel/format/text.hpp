@@ -2,15 +2,15 @@
 #ifndef KEEL_FORMAT_TEXT_HPP
 #define KEEL_FORMAT_TEXT_HPP
 
-// Records as text, one line each, and back: what `wal-recovery dump` prints, a person may read and a program may parse.
+// Records as text, one line for each, and back. `wal-recovery dump` prints this text. A person can read it, and a program can parse it.
 //
 //   line   := lsn ' ' type ' ' batch (' ' string)*
 //   lsn    := decimal number
 //   type   := put | erase | message | typeN (N: any other type's number)
 //   batch  := whole | begins | ends | inside | flagsN (N: the flags' number, where other bits are set)
-//   string := '"' bytes '"'; printable ASCII stands for itself, but for \" and \\; every other byte is \xNN
-// A put has two strings, key and value. Of an erase only the key is printed where there is no value, of a message only the value
-// where there is no key; both are read with one string or with two.
+//   string := '"' bytes '"'; printable ASCII as it is, except \" and \\; every other byte is \xNN
+// A put has two strings, key and value. An erase without a value is printed with its key only. A message without a key is printed with
+// its value only. The parser takes both types with one string or with two.
 //   17 put whole "user:1" "Ada"
 //   18 message whole "line\x0a"
 // print and parse are inverse: parse(print(r)) is r, down to the last byte of its frame's payload (R7.3).
@@ -29,7 +29,7 @@
 
 namespace keel::inline v0::format {
 
-/// One record as a frame holds it. The views belong to somebody else.
+/// One record as a frame holds it. Another object owns the bytes and must outlive the view.
 struct record_view {
     lsn at{};
     frame_type type = frame_type::message;
@@ -48,9 +48,9 @@ struct record {
 
     bool operator==(record const&) const = default;
     [[nodiscard]] record_view view() const noexcept { return {at, type, flags, as_bytes(key), as_bytes(value)}; }
-    /// What the frame's payload is: the key, then the value.
+    /// The payload of the record's frame: the key, then the value.
     [[nodiscard]] std::string payload() const { return key + value; }
-    /// The fields of the frame's header that the record decides; LSN and mark depend on the file.
+    /// The fields of the frame's header that follow from the record. LSN and mark depend on the file and are not set.
     [[nodiscard]] frame_header header() const noexcept {
         return {.payload_bytes = static_cast<std::uint32_t>(key.size() + value.size()),
                 .key_bytes = static_cast<std::uint16_t>(key.size()),
@@ -59,7 +59,7 @@ struct record {
     }
 };
 
-/// The type's name as it stands in the text.
+/// The name of a type in the text.
 [[nodiscard]] inline std::string name_of(frame_type type) {
     switch (type) {
     case frame_type::put: return "put";
@@ -99,7 +99,7 @@ inline void append_quoted(std::string& to, byte_view bytes) {
     }
 }
 
-/// Reads one line; each step says what it expected, what it found instead and in which column (from 1).
+/// Parses one line. The error of a step gives the expected text, the text found and its column (from 1).
 class record_parser {
 public:
     explicit record_parser(std::string_view line) noexcept : line_{line} {}
@@ -148,7 +148,7 @@ private:
         return {};
     }
 
-    /// Up to the next blank.
+    /// The characters up to the next blank.
     [[nodiscard]] std::string_view word() noexcept {
         auto const begin = at_;
         at_ = std::min(line_.find(' ', at_), line_.size());
@@ -259,8 +259,8 @@ inline void append_text(std::string& to, record_view const& r) {
     return line;
 }
 
-/// The record that the line, without its line break, describes. Errors: invalid_argument and too_large; they say what was expected,
-/// what was found, and where (`offset`: bytes into the line).
+/// Parses one line without its line break. Errors: invalid_argument and too_large. The message gives the expected text and the text
+/// found; `offset` is the place in the line, in bytes.
 [[nodiscard]] inline result<record> parse(std::string_view line) { return detail::record_parser{line}.run(); }
 
 } // namespace keel::inline v0::format
