@@ -2,8 +2,9 @@
 #ifndef KEEL_RECOVERY_CARRY_OUT_HPP
 #define KEEL_RECOVERY_CARRY_OUT_HPP
 
-// From a plan to its effects, for whoever repairs: an opening or the tool. The medium is asked again before anything is given up for bytes
-// that it did not read; the findings say what became of them; the repair is carried out, and told in the corruption log.
+// Carries out a repair plan, for an opening or for the tool. Before records are given up for bytes that could not be read,
+// the medium is read again. The findings then say what was done about the damage. The repair is carried out, and the damage
+// is written to the corruption log.
 
 #include <keel/recovery/corruption_log.hpp>
 #include <keel/recovery/loss_ledger.hpp>
@@ -22,11 +23,11 @@
 
 namespace keel::inline v0::recovery {
 
-/// The store's lock, and the word whether what it was taken on is still the store.
+/// The store's lock, held exclusively. It also checks that the names of the store still lead to the locked files.
 template <class Config>
 using identity_of = std::shared_ptr<wal::store_identity<typename Config::file_system>>;
 
-/// The manifest as the store has it, ready for edits, each of which asks `identity` first. Null: whoever only reads.
+/// The manifest of the store, ready for edits. Each edit checks `identity` first. A read-only opening passes null.
 template <class Config>
 [[nodiscard]] auto adopted_manifest(typename Config::file_system& fs, inventory const& stock,
                                     open_options const& options, identity_of<Config> identity) {
@@ -34,7 +35,7 @@ template <class Config>
         fs, stock.paths, stock.store, stock.branch, options.entropy, options.clock_ns};
     manifest.belongs_to(std::move(identity));
     auto state = stock.state;
-    // Edits known durable that are gone must not be numbered again.
+    // A segment header may name durable edits that both manifests have lost. Their numbers must not be used again.
     state.edit = std::max(state.edit, stock.manifest.marked);
     manifest.adopt(std::move(state), stock.manifest);
     return manifest;
@@ -42,7 +43,8 @@ template <class Config>
 
 namespace detail {
 
-/// Reads what could not be read once more. A medium that answers now had a passing trouble, and the next look will find the records.
+/// Reads again all bytes that could not be read. If the medium answers now, the trouble was temporary, and the
+/// next opening will find the records.
 template <class Config>
 class medium_check {
 public:
@@ -61,7 +63,7 @@ public:
 private:
     static constexpr std::uint64_t sector_bytes = wal::window<typename fs_type::file>::sector_bytes;
 
-    /// Errors: it answers, or there is no descriptor to ask with.
+    /// Errors: the medium answers now; or no descriptor or memory is left to open the file.
     [[nodiscard]] result<void> ask(std::string const& path, std::uint64_t offset, std::uint64_t length) {
         auto file = fs_.open(path, io::access::read_only, io::creation::must_exist);
         if (!file && is_shortage(file.error().code)) return failure(std::move(file).error());
@@ -82,7 +84,8 @@ private:
 
 } // namespace detail
 
-/// Before anything is given up, or taken for unknown, because the machine did not read it. Errors: io_error, retryable, where it does now.
+/// Called before a repair gives up records, or takes an extent for unknown, because bytes could not be read. Errors: io_error, retryable,
+/// if these bytes can be read now; a shortage of the machine.
 template <class Config>
 [[nodiscard]] result<void> ask_the_medium_again(typename Config::file_system& fs, examination const& e,
                                                 repair_plan const& plan) {
@@ -91,14 +94,14 @@ template <class Config>
     return detail::medium_check<Config>{fs}.run(e);
 }
 
-/// What became of a plan.
+/// The result of carrying out a plan.
 struct carried_out {
-    std::optional<repair_done> done{}; ///< also of one that stopped half-way
-    result<void> outcome{}; ///< an error: the repair, its word in the corruption log, or a move was not carried out
+    std::optional<repair_done> done{}; ///< also set if the repair stopped half-way
+    result<void> outcome{}; ///< an error: the repair, its entry in the corruption log, or a move did not succeed
 };
 
-/// Carries the plan out, or, where it changes nothing, completes what an earlier repair left. Findings in `e` and `told` say afterwards what
-/// became of them; `told` goes to the corruption log. The caller holds the store's lock, and has asked the medium again.
+/// Carries the plan out. If the plan changes nothing, it completes an earlier repair. Afterwards the findings in `e` and `told` say what
+/// was done about them. `told` is written to the corruption log. The caller holds the store's lock and has called ask_the_medium_again().
 template <class Config>
 [[nodiscard]] carried_out carry_out_repair(
     typename Config::file_system& fs, examination& e, repair_plan const& plan, open_options const& options,
@@ -116,17 +119,17 @@ template <class Config>
         if (out.done->stopped) out.outcome = failure(*out.done->stopped);
         else if (out.done->unfinished) out.outcome = failure(*out.done->unfinished);
     } else {
-        // A receipt more or less costs nobody the store.
+        // A missing receipt is no reason not to open the store.
         static_cast<void>(finish_receipt<Config>(fs, e, plan, options, manifest));
     }
     auto logged = log_corruption(fs, e.stock.paths, told, options.clock_ns());
     if (out.outcome && !logged && !e.found.lost.empty())
-        out.outcome = logged; // what cost nothing must not cost the store
+        out.outcome = logged; // without a loss, a failed log entry is no reason not to open the store
     return out;
 }
 
-/// Notes that somebody knows of every loss: all that is declared, and all that is unknown. A registered segment whose file is gone is taken off
-/// the manifest with it. Gives the ledger as it is then. The caller holds the store's lock.
+/// Notes in the ledger that an operator accepts every declared loss and every unknown extent. A registered spare segment whose file is
+/// gone and whose extent is unknown is also retired from the manifest. Returns the new ledger. The caller holds the store's lock.
 template <class Config>
 [[nodiscard]] result<loss_ledger> accept_losses(typename Config::file_system& fs, examination const& e,
                                                 loss_ledger const& known, open_options const& options,
@@ -146,8 +149,8 @@ template <class Config>
     return next;
 }
 
-/// Remembers where more may be lost than anybody knows, before anything is written behind it. `known`: what the ledger says; what is new
-/// joins it. The caller holds the store's lock.
+/// Notes unknown extents in the ledger before anything is written behind them: after that write an opening may not see any more that an
+/// extent is unknown. `known`: the ledger; new extents are added to it. The caller holds the store's lock.
 template <class Config>
 [[nodiscard]] result<void> remember_unknown(typename Config::file_system& fs, examination const& e,
                                             loss_ledger& known) {

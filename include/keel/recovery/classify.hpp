@@ -2,15 +2,15 @@
 #ifndef KEEL_RECOVERY_CLASSIFY_HPP
 #define KEEL_RECOVERY_CLASSIFY_HPP
 
-// Runs -> verdict: which records count, where the log ends, and which damage is a crash's trace and which is corruption.
+// Runs -> verdict: which records count, where the log ends, which damage is the trace of a crash, and which damage is corruption.
 // Pure: touches no file. The rules are those of the design, section 8, "Which bytes count":
-//   - A header's cut voids its LSN and all above in every segment before it, declared losses among them.
-//   - Horizon: the largest durable mark in anything that counts; within the boot that wrote them also the notes' accepted LSN.
-//   - For each LSN the newest segment with a whole batch wins. Declared losses stay lost, though the bytes verify again.
-//   - An LSN at or below the horizon that is missing is corruption. Above it the log ends before the first missing one; what lies
-//     behind is the torn tail, whatever of it verifies.
+//   - A header's void_from voids that LSN and all above in every segment before it. Losses that these segments declare are voided, too.
+//   - Horizon: the largest durable mark in anything that is not void. In the boot that wrote the notes, also their accepted LSN.
+//   - For each LSN the newest segment with a whole batch wins. A declared loss stays lost, even if its bytes verify again.
+//   - A missing LSN at or below the horizon is corruption. Above the horizon the log ends before the first missing LSN. All bytes behind
+//     that end are the torn tail, even if they verify.
 //
-// Bytes that do not verify, every state once:
+// Bytes that do not verify. Every state is in the table once:
 //   | their LSNs                               | finding         |
 //   | at least one is lost                     | corrupt_record  |
 //   | behind the end of the log                | torn_tail       |
@@ -18,9 +18,9 @@
 //   | none (a mark, filler), or declared lost  | damaged_filler  |
 //   | none (a block of index or filter)        | damaged_filler  |
 //   | judged before: behind the end that a later header or the seal names | none: evidence of an old crash |
-// LSNs lost without such bytes: missing_records. Where the end of the log may be gone without a trace: unknown_extent (extent.hpp).
+// LSNs that are lost without such bytes: missing_records. The end of the log may be gone without a trace: unknown_extent (extent.hpp).
 //
-// Takes time in proportion to what was found (and the logarithm of it), however much of it is damage.
+// Time: O(n log n) in the number n of extents and damaged places found, even if most of them are damaged.
 
 #include <keel/recovery/extent.hpp>
 #include <keel/recovery/inventory.hpp>
@@ -43,24 +43,25 @@ using wal::lsn_set;
 
 struct verdict {
     lsn horizon{};
-    lsn end{};                            ///< the last LSN of the log; counted records reach no further
+    lsn end{};                            ///< the last LSN of the log; no counted record is above it
     lsn highest_seen{};                   ///< the largest LSN of any valid record, counted or not
     std::vector<counted_range> counted{}; ///< in LSN order
-    std::vector<lsn_range> lost{};        ///< acknowledged, in no file, not yet declared
-    std::vector<counted_range>
-        lost_in{}; ///< of these, those whose damaged bytes were found, and in which segment; each once
+    std::vector<lsn_range> lost{};        ///< acknowledged LSNs that no file holds and no loss declares
+    /// The part of `lost` whose damaged bytes were found, with their segment. Each LSN is in it once.
+    std::vector<counted_range> lost_in{};
     std::vector<lsn_range> declared{}; ///< losses declared by manifest or frames
     std::vector<unknown_extent> unknown{};
     std::vector<finding> findings{};
     std::uint64_t torn_tail_bytes = 0;
     std::uint64_t behind_cut = 0; ///< valid records that do not count
-    std::uint64_t healed = 0;     ///< records that do not verify in one place and do in another
-    std::vector<lsn> proven{};    ///< per segment: up to here its bytes are known to have been synced, or held
-    std::vector<std::size_t> damaged_segments{}; ///< those with bytes that cost records or copies
+    std::uint64_t healed = 0;     ///< records that do not verify in one segment but do in another
+    std::vector<lsn>
+        proven{}; ///< per segment: up to this LSN its bytes were synced, or this boot's page cache has them
+    std::vector<std::size_t> damaged_segments{}; ///< segments with bytes that cost records or copies
     bool clean_close = false;
 };
 
-/// What classify() calls once for each step of its loops.
+/// classify() calls such an object once for each step of its loops. This one does nothing; tests count the steps.
 struct uncounted_steps {
     void operator()() const noexcept {}
 };
@@ -133,14 +134,14 @@ private:
             if (segment(i).entry.seal) h = std::max(h, below_cut(segment(i).entry.seal->range.last, i));
         }
         for (auto const& [id, t] : stock_.state.tables)
-            if (t.level == 0) h = std::max(h, t.lsns.last); // durable, with all before it, when the manifest was told
+            if (t.level == 0) h = std::max(h, t.lsns.last); // it was durable, with all LSNs before it, before this edit
         if (stock_.note) h = std::max(h, stock_.note->durable);
         if (stock_.note && stock_.note_is_own) h = std::max(h, stock_.note->accepted);
         out_.horizon = h;
         for (std::size_t i = 0; i < runs_.size(); ++i) out_.proven.push_back(proven_in(i));
     }
 
-    /// Newest segment first: what is already covered wins over what older files hold.
+    /// Newest segment first: an LSN that a newer segment covers is not taken from an older one.
     void cover() {
         for (auto const& r : stock_.state.losses) declared_.add(r);
         for (std::size_t i = 0; i < runs_.size(); ++i)
@@ -158,7 +159,7 @@ private:
             }
             out_.highest_seen = std::max(out_.highest_seen, runs_[i].last);
         }
-        // What was ingested is in tables: nothing is lost with the log's word of it.
+        // Ingested records are in tables. If the log's frame for that LSN is gone, no record is lost.
         for (auto const& [id, t] : stock_.state.tables)
             if (t.level == 0 && t.lsns.last > stock_.state.log_start_lsn) covered_.add(t.lsns);
         std::ranges::sort(winners_, {}, [](counted_range const& c) { return c.range.first; });
@@ -208,12 +209,12 @@ private:
         if (lost_here != 0) {
             explain(r, i);
             f.kind = damage::corrupt_record;
-            if (open) f.lsns = lost_.ends_in(r); // other segments have what comes behind it
+            if (open) f.lsns = lost_.ends_in(r); // other segments hold the LSNs behind the last lost one
             f.lost = lost_here;
             f.detail = std::to_string(lost_here) + " acknowledged record(s) do not verify and no other copy is left";
         } else if (is_crash_trace(i, bad, open) || unchanged_[i]) {
             traces_.push_back(
-                {i, bad.offset, bad.length}); // of the torn tail, which is judged as one, or of an old one
+                {i, bad.offset, bad.length}); // of the torn tail, which judge_tail() reports once, or of an old tail
             return;
         } else if (bad.is_data && !r.empty() && bad.exact && !declared_.contains(r.first)) {
             f.kind = damage::damaged_copy;
@@ -233,7 +234,7 @@ private:
             out_.findings.push_back(std::move(f));
         }
     }
-    /// What is lost of these LSNs, and no other damaged bytes account for, was in segment `i`.
+    /// Notes that the lost LSNs in `r` were in segment `i`, except those that other damaged bytes account for.
     void explain(lsn_range r, std::size_t i) {
         for (auto const& gap : explained_.gaps_in(r))
             lost_.each_in(gap, [&](lsn_range part) {
@@ -243,8 +244,9 @@ private:
         explained_.add(r);
     }
 
-    // A segment was synced whole before it was sealed or the next one used; before that, bytes up to what was proven in this very file
-    // were synced. What came behind, a crash may tear.
+    // A segment is synced completely before it is sealed, and before the next segment is used. So a crash tears nothing in a
+    // sealed or followed segment. In other segments the bytes up to the last LSN proven in this file were synced, and a crash
+    // may tear the bytes behind them.
     [[nodiscard]] bool is_crash_trace(std::size_t i, bad_bytes const& bad, bool open) const noexcept {
         if (segment(i).entry.seal || followed_[i]) return false;
         auto const proven = out_.proven[i];
@@ -252,9 +254,9 @@ private:
         return bad.lsns.first > proven || bad.lsns.first >= void_from_[i] || (open && i + 1 == runs_.size());
     }
 
-    /// The largest LSN whose bytes in segment `i` are known to have been written whole. The horizon alone does not say that: after
-    /// a failed sync, or a crash, records are copied into the next segment, and a crash may tear the copies of proven ones. Frames
-    /// behind the copies carry a larger mark than the header; while there are none, nothing in the file is proven.
+    /// The largest LSN whose bytes in segment `i` are known to have been written whole. The horizon does not prove that: after a failed
+    /// sync or a crash, records are copied into the next segment, and a crash may tear the copies of records that were proven elsewhere.
+    /// Frames behind the copies have a larger mark than the header. Without such a frame nothing in the file is proven.
     [[nodiscard]] lsn proven_in(std::size_t i) const noexcept {
         if (segment(i).entry.seal) return segment(i).entry.seal->range.last;
         auto const& h = segment(i).header;
@@ -270,7 +272,7 @@ private:
         out_.damaged_segments.push_back(i);
     }
 
-    /// Lost records that verify but whose batch is not whole, then those of which there is no trace.
+    /// First the lost records that verify but whose batch is not whole. Then the lost LSNs without a trace.
     void judge_missing() {
         for (std::size_t i = 0; i < runs_.size(); ++i)
             for (auto const& b : runs_[i].broken_batches) {
@@ -304,7 +306,7 @@ private:
              .detail = "these records verify, but their batch is not whole: other records of it are damaged"});
     }
 
-    /// Valid but uncounted records and torn bytes, of the files whose end no later header or seal has judged.
+    /// Valid but uncounted records, and torn bytes, in the segments whose end no later header and no seal has fixed.
     void judge_tails() {
         auto next = traces_.cbegin(); // in the order of the segments
         for (std::size_t i = 0; i < runs_.size(); ++i) {
@@ -327,20 +329,20 @@ private:
         for (auto const& e : run.extents)
             if (e.range.last > last)
                 out_.behind_cut += e.range.last.value - std::max(last, e.range.first.before()).value;
-        // Marks behind the last record are no tail; they end where the valid frames end if no record was cut.
+        // Mark frames behind the last record are not a torn tail. If no record was cut, everything up to the last valid frame stays.
         bool const cut_any = run.last > out_.end || !std::ranges::all_of(run.broken_batches, [&](auto const& b) {
                                  return b.range.last <= out_.horizon;
                              });
         if (!cut_any) end = std::max(end, run.data_end);
-        // A power loss may also tear what was written in front of records that it left whole.
+        // A power loss may also tear bytes in front of records that it left whole.
         for (auto const& t : traces) {
             step_();
             if (t.offset < end) cut_tail(i, t.offset, std::min(t.length, end - t.offset));
         }
-        // Where the bytes behind were judged as corruption already they are no torn tail as well.
+        // Bytes that were reported as corruption are not reported again as a torn tail.
         if (run.tag_end > end && (cut_any || last_corrupt_[i] < end)) cut_tail(i, end, run.tag_end - end);
     }
-    /// Where the records of segment `i` that count end.
+    /// Offset behind the last record of segment `i` that counts.
     [[nodiscard]] std::uint64_t kept_end(std::size_t i) const noexcept {
         auto const last = std::min(out_.end, void_from_[i].before());
         auto end = segment(i).geometry.begin;
@@ -361,7 +363,7 @@ private:
                                  .detail = "never acknowledged; the bytes stay where they are"});
     }
 
-    /// Sealed segments add up to their aggregate; each segment follows the one its header names.
+    /// The frames of a sealed segment must give its aggregate. The segment before each segment must be the one that its header names.
     void judge_chains() {
         for (std::size_t i = 0; i < runs_.size(); ++i) {
             step_();
@@ -381,13 +383,13 @@ private:
                     chain_finding(damage::chain_broken, i, "the segment before is not the one its header names");
             } else if (link.id.value > stock_.state.log_base.id.value && !removed_.contains(link.id) &&
                        !was_empty(*s.header) && stock_.manifest.state) {
-                // Up to the base the log was given back. One that names an older segment was itself given up before it was used.
+                // Segments up to the base were retired. A segment whose header names an older one was given up before it was used.
                 chain_finding(damage::chain_broken, i,
                               "the segment before it is gone and the manifest has no word of it");
             }
         }
     }
-    // A crash may undo the activation of a segment of which nothing counted; it was a spare again then, and is used up since.
+    // A crash may undo the activation of a segment in which no record counted. Then it was a spare again, and it has been used up since.
     [[nodiscard]] bool was_empty(format::segment_header const& next) const {
         auto const& link = next.previous;
         bool const stopped = link.ended == format::segment_end::crashed || link.ended == format::segment_end::abandoned;
@@ -397,13 +399,13 @@ private:
         out_.findings.push_back({.kind = kind, .file = names_[i], .detail = std::move(detail)});
     }
 
-    /// Where the log's end may be gone and nothing says how much of it.
+    /// Reports where the end of the log may be gone and nothing says how much of it.
     void judge_extents() {
         if (!stock_.exists) return;
         auto const links = links_of(stock_.segments);
         for (std::size_t i = 0; i < stock_.segments.size(); ++i) judge_extent(segment(i), i, links);
         for (auto const& s : stock_.spare) judge_extent(s, runs_.size(), links);
-        // Without a manifest nobody can say that the newest segment there is, is the newest there was.
+        // Without a complete manifest nothing shows that the newest segment present is the newest segment of the log.
         bool const all_registered = stock_.manifest.state && stock_.state.edit >= stock_.manifest.marked;
         if (!all_registered && !notes_tell())
             add_unknown({}, "manifest.0",
@@ -415,7 +417,7 @@ private:
         if (prove_extent(facts) == extent_proof::none)
             add_unknown(s.entry.id, stock_.paths.inside(s.path), std::string{why_unknown(facts)});
     }
-    /// `run`: its number among the runs; one too many where it has none.
+    /// `run`: the number of its run; runs_.size() if it has none.
     [[nodiscard]] extent_facts facts_of(found_segment const& s, std::size_t run, segment_links const& links) const {
         extent_facts f{.sealed = s.entry.seal.has_value(),
                        .named = links.contains(s.entry.id),
@@ -440,7 +442,7 @@ private:
     }
 
     void count() {
-        // Closed in order: the newest segment ends in the close mark, and nothing of it is torn.
+        // Closed in order: the newest segment ends in a close mark, and nothing is torn.
         out_.clean_close = !runs_.empty() && runs_.back().closed && out_.torn_tail_bytes == 0;
     }
 
@@ -453,22 +455,23 @@ private:
     std::vector<std::uint64_t> last_corrupt_{}; ///< per segment: where the last corrupt_record begins
     std::vector<bool> is_damaged_{};
     std::vector<lsn> void_from_{};
-    std::vector<std::uint64_t> judged_end_{}; ///< behind it lies what an earlier recovery, or the seal, left out
-    std::vector<bool>
-        unchanged_{}; ///< all that verified when a crash's end was judged still does: what does not, did not then
-    std::vector<bool> followed_{}; ///< a later header names the segment: it was synced before that one was used
-    std::vector<trace> traces_{};  ///< bytes that do not verify and that a crash explains
+    std::vector<std::uint64_t> judged_end_{}; ///< an earlier recovery, or the seal, left out the bytes behind it
+    /// After a crash a later header noted the aggregate of the segment, and it is still the same: bytes that do not
+    /// verify now did not verify then.
+    std::vector<bool> unchanged_{};
+    std::vector<bool> followed_{}; ///< a later header names the segment: it was synced before the later one was used
+    std::vector<trace> traces_{};  ///< bytes that do not verify because of a crash
     lsn_set covered_{};
     lsn_set declared_{};
     wal::lsn_ranges lost_{};
-    lsn_set explained_{}; ///< LSNs that damaged bytes account for, lost ones and others
+    lsn_set explained_{}; ///< LSNs that damaged bytes account for, lost or not
     std::vector<counted_range> winners_{};
     verdict out_{};
 };
 
 } // namespace detail
 
-/// The verdict over everything that was found. `runs[i]` belongs to `stock.segments[i]`. `step()` is called once for each step.
+/// Judges everything that was found. `runs[i]` belongs to `stock.segments[i]`. Calls `step()` once for each step of its loops.
 template <class Steps>
 [[nodiscard]] verdict classify(inventory const& stock, std::vector<segment_run> const& runs, Steps& step) {
     return detail::classifier<Steps>{stock, runs, step}.run();

@@ -23,7 +23,7 @@ namespace keel::inline v0::recovery {
 
 namespace detail {
 
-/// The end of the log, and what its lines say but for the time.
+/// The last part of the corruption log. Compares lines without their time.
 class recent_events {
 public:
     static constexpr std::uint64_t bytes_max = 64 * KiB;
@@ -39,7 +39,7 @@ public:
     recent_events& operator=(recent_events const&) = delete;
 
     [[nodiscard]] bool has(std::string_view line) const { return known_.contains(behind_time(line)); }
-    /// A crash tore its last line.
+    /// Whether a crash tore the last line.
     [[nodiscard]] bool is_torn() const noexcept { return !text_.empty() && !text_.ends_with('\n'); }
 
 private:
@@ -47,13 +47,13 @@ private:
         return line.substr(std::min(line.find("\"kind\""), line.size()));
     }
     std::string text_;
-    std::unordered_set<std::string_view> known_{}; ///< point into text_
+    std::unordered_set<std::string_view> known_{}; ///< views into text_
 };
 
 } // namespace detail
 
-/// Appends to quarantine/corruption.jsonl, synced, the events whose like does not stand among the log's last ones: damage that lost
-/// nothing stays where it is and is found by every open. The caller holds the store's lock.
+/// Appends the corruption events to quarantine/corruption.jsonl and syncs the file. An event that the last 64 KiB of the log already hold
+/// is left out: damage that lost nothing stays in place, and every opening finds it again. The caller holds the store's lock.
 template <io::file_system Fs>
 [[nodiscard]] result<void> log_corruption(Fs& fs, wal::layout const& paths, std::vector<finding> const& findings,
                                           std::uint64_t now_ns) {

@@ -2,10 +2,10 @@
 #ifndef KEEL_RECOVERY_EXAMINE_HPP
 #define KEEL_RECOVERY_EXAMINE_HPP
 
-// Inventory, scan of every segment (in parallel, each into its own run: no shared state), verdict. Reads only. What the engine,
-// the log and the tool all start from.
+// Takes the inventory, scans the segments and classifies the result. Segments are scanned in parallel, each into its own run, without
+// shared state. Only `before_scan` may write. The engine, the log and the tool all start from this.
 //
-// Memory: one window per thread and one run per segment; a run holds extents and damage, not records.
+// Memory: one window for each thread and one run for each segment. A run holds extents and damage, no records.
 
 #include <keel/format/index.hpp>
 #include <keel/io/thread.hpp>
@@ -32,7 +32,7 @@
 
 namespace keel::inline v0::recovery {
 
-/// Everything known about a store before anything is done about it.
+/// Everything that is known about a store before a repair.
 struct examination {
     explicit examination(inventory what) : stock{std::move(what)} {}
     inventory stock;
@@ -45,7 +45,7 @@ namespace detail {
 
 using clock = std::chrono::steady_clock;
 
-/// Runs `job(i)` for i in [0, count) on `threads` threads; `tick()` on the calling thread meanwhile. The first exception is rethrown.
+/// Runs `job(i)` for i in [0, count) on `threads` threads, and `tick()` on the calling thread meanwhile. Rethrows the first exception.
 template <class Job, class Tick>
 void in_parallel(std::size_t count, unsigned threads, Job const& job, Tick const& tick) {
     if (threads <= 1) {
@@ -55,7 +55,7 @@ void in_parallel(std::size_t count, unsigned threads, Job const& job, Tick const
         }
         return;
     }
-    std::atomic<std::size_t> next{0}; // relaxed: hands out numbers; joining the threads publishes what they wrote
+    std::atomic<std::size_t> next{0}; // relaxed: it only hands out numbers; joining the threads publishes their results
     std::mutex m;
     std::condition_variable done_cv;
     unsigned running = 0;
@@ -78,7 +78,8 @@ void in_parallel(std::size_t count, unsigned threads, Job const& job, Tick const
         std::unique_lock hold{m};
         ++running;
         hold.unlock();
-        if (!io::start_thread([&] { crew.emplace_back(work); })) { // those that there are do it all, or this one
+        if (!io::start_thread(
+                [&] { crew.emplace_back(work); })) { // the threads already started do all the work, or this thread
             hold.lock();
             --running;
             break;
@@ -101,7 +102,7 @@ void in_parallel(std::size_t count, unsigned threads, Job const& job, Tick const
 }
 
 [[nodiscard]] inline unsigned thread_count(open_options const& options, std::size_t segments) noexcept {
-    if (segments <= 1) return 1; // before the machine is asked
+    if (segments <= 1) return 1; // no need to ask the machine for its cores
     auto const cores = std::max(1U, std::thread::hardware_concurrency());
     auto threads = options.recovery_threads != 0 ? options.recovery_threads : std::min(cores, 8U);
     auto const memory = options.memory_limit != 0 ? options.memory_limit : 8 * MiB;
@@ -110,13 +111,13 @@ void in_parallel(std::size_t count, unsigned threads, Job const& job, Tick const
     return static_cast<unsigned>(std::clamp<std::size_t>(threads, 1, std::max<std::size_t>(segments, 1)));
 }
 
-/// The oldest and the newest record that is kept, in tables or in the log.
+/// Sets the LSNs of the oldest and the newest record kept, in tables or in the log.
 inline void set_range(recovery_report& r, inventory const& stock, std::vector<counted_range> const& counted) {
     r.first_lsn = counted.empty() ? lsn{} : counted.front().range.first;
     r.last_lsn = counted.empty() ? lsn{} : counted.back().range.last;
     for (auto const& [id, t] : stock.state.tables)
         r.first_lsn = r.first_lsn ? std::min(r.first_lsn, t.lsns.first) : t.lsns.first;
-    r.last_lsn = std::max(r.last_lsn, stock.state.log_start_lsn); // a merge may have found nothing of it worth keeping
+    r.last_lsn = std::max(r.last_lsn, stock.state.log_start_lsn); // compaction may have kept none of these records
 }
 
 inline void fill_report(examination& e) {
@@ -159,12 +160,12 @@ inline void fill_report(examination& e) {
 
 namespace detail {
 
-/// A frame as it is read back: its views point into its own bytes.
+/// A frame with its own bytes. Its views point into them.
 struct frame_copy {
     std::vector<std::byte> bytes{};
     format::frame_view frame{};
 };
-/// The frame at a place; nothing where it ends behind `limit`, cannot be read or does not verify. Two reads.
+/// Reads the frame at a place. Returns nothing if it ends behind `limit`, has another type, cannot be read or does not verify. Two reads.
 template <checksum_policy C, class File>
 [[nodiscard]] std::optional<frame_copy> copy_frame(File const& file, format::frame_place place, std::uint64_t limit,
                                                    format::frame_type type) {
@@ -176,7 +177,7 @@ template <checksum_policy C, class File>
     if (!head || *head != out.bytes.size()) return std::nullopt;
     auto const peek = format::peek_frame(out.bytes.data(), place, limit - at);
     if (peek.state != format::frame_state::intact || peek.header.type != type) return std::nullopt;
-    out.bytes.resize(static_cast<std::size_t>(peek.bytes())); // not beyond the limit: peek_frame looked
+    out.bytes.resize(static_cast<std::size_t>(peek.bytes())); // within the limit: peek_frame() has checked that
     auto const all = file.read(at, out.bytes);
     if (!all || *all != out.bytes.size()) return std::nullopt;
     out.frame = format::read_frame<C>(out.bytes, place);
@@ -184,7 +185,7 @@ template <checksum_policy C, class File>
     return out;
 }
 
-/// What a scan of a mounted segment would have given.
+/// The run of a mounted segment, as a scan would have given it.
 template <checksum_policy C, class Fs>
 [[nodiscard]] segment_run run_of_seal(Fs& fs, found_segment const& s, bool newest) {
     auto const& seal = *s.entry.seal;
@@ -199,7 +200,7 @@ template <checksum_policy C, class Fs>
     run.first_time_ns = seal.first_time_ns;
     run.last_time_ns = seal.last_time_ns;
     if (!newest) return run;
-    // An orderly close ends in its mark.
+    // After an orderly close the last frame is a close mark.
     constexpr auto mark_bytes = format::frame_bytes(format::mark_bytes);
     if (seal.data_end < s.geometry.begin + mark_bytes) return run;
     auto file = fs.open(s.path, io::access::read_only, io::creation::must_exist);
@@ -211,8 +212,9 @@ template <checksum_policy C, class Fs>
     return run;
 }
 
-/// Chunks of the newest segment that have an index in it, as far as all their records are known to have been accepted: only within the
-/// boot, and in the very file, that the notes speak of. Reads one frame; where that is not what it should be there are none.
+/// The chunks of the newest segment that have an index in the log and whose records are all known to have been accepted.
+/// Only the notes of this boot, in the file that wrote them, prove that. Reads one frame. Returns no chunks if that frame
+/// does not verify or does not fit.
 template <checksum_policy C, class File>
 [[nodiscard]] std::vector<format::indexed_chunk> indexed_chunks(File const& file, inventory const& stock,
                                                                 found_segment const& s) {
@@ -227,18 +229,18 @@ template <checksum_policy C, class File>
     auto chunks = format::decode_chunks(index->frame.payload, at, s.entry.size);
     if (!chunks) return {};
     std::erase_if(*chunks, [&](auto const& c) {
-        return s.lsn_of(c.last) > stock.note->accepted; // those that stay are the first ones
+        return s.lsn_of(c.last) > stock.note->accepted; // LSNs ascend: the chunks that stay are the first ones
     });
     return std::move(*chunks);
 }
 
-/// Every byte of every table that is there. What it finds joins the inventory's findings.
+/// Reads every byte of every table present. Adds its findings to those of the inventory.
 template <class Config>
 [[nodiscard]] result<void> examine_tables(typename Config::file_system& fs, inventory& stock,
                                           std::stop_token const& cancel) {
     for (auto const& [id, t] : stock.state.tables) {
         if (t.is_placeholder() || std::ranges::binary_search(stock.missing_tables, id)) continue;
-        if (cancel.stop_requested()) break; // told by the caller
+        if (cancel.stop_requested()) break; // the caller returns `cancelled`
         auto const path = stock.paths.table(id);
         KEEL_TRY_LET(seen, (table::check_table<typename Config::checksum, typename Config::compression>(
                                fs, path, stock.paths.inside(path), t, [](table::version const&) {}, cancel)));
@@ -247,14 +249,15 @@ template <class Config>
     return {};
 }
 
-/// Whether what a sink is for needs an index of every segment.
+/// Whether the owner of a sink needs an index of every segment.
 template <class Sink>
 inline constexpr bool needs_index = requires { requires Sink::needs_index; };
 
 } // namespace detail
 
-/// Takes stock, scans and judges. `sinks[i]` is told what segment i verifies. `before_scan(stock)` may stop it with an error, and may seal
-/// segments. Errors: those of take_inventory, before_scan's, cancelled.
+/// Takes the inventory, scans and classifies. `sinks[i]` receives the verified records of segment i. `before_scan(stock)` may stop it
+/// with an error and may seal segments. It returns the number of segments sealed. Errors: those of take_inventory() and of before_scan;
+/// cancelled; an existing segment cannot be opened.
 template <class Config, scan_sink Sink, class BeforeScan>
 [[nodiscard]] result<examination> examine(typename Config::file_system& fs, std::string directory,
                                           open_options const& options, std::vector<Sink>& sinks,
@@ -275,7 +278,7 @@ template <class Config, scan_sink Sink, class BeforeScan>
     auto const count = e.stock.segments.size();
     e.runs.resize(count);
     sinks.resize(count);
-    // What stands for itself costs nothing; the rest is scanned.
+    // A mounted segment needs no scan.
     std::vector<std::size_t> to_scan;
     for (std::size_t i = 0; i < count; ++i) {
         auto const& s = e.stock.segments[i];
@@ -284,7 +287,7 @@ template <class Config, scan_sink Sink, class BeforeScan>
     }
     e.report.threads = detail::thread_count(options, to_scan.size());
 
-    std::atomic<std::uint64_t> bytes_done{0}; // relaxed: only for showing progress
+    std::atomic<std::uint64_t> bytes_done{0}; // relaxed: only for progress reports
     std::atomic<std::uint64_t> segments_done{0};
     std::uint64_t bytes = 0;
     for (auto const i : to_scan) bytes += e.stock.segments[i].geometry.limit - e.stock.segments[i].geometry.begin;
@@ -331,7 +334,7 @@ template <class Config, scan_sink Sink, class BeforeScan>
     if (options.verify == verify_depth::deep) KEEL_TRY(detail::examine_tables<Config>(fs, e.stock, options.cancel));
     if (options.cancel.stop_requested())
         return failure(errc::cancelled, "recovery was cancelled; nothing was changed", e.stock.paths.root());
-    // A file that is there and cannot be opened is the machine's trouble, not damage: nothing may be declared lost over it.
+    // A file that exists but cannot be opened is an error of the machine, not damage: no record may be declared lost for it.
     for (auto& why : refused)
         if (why) return failure(std::move(*why));
     e.found = classify(e.stock, e.runs);
@@ -340,7 +343,7 @@ template <class Config, scan_sink Sink, class BeforeScan>
     return e;
 }
 
-/// The same where only the verdict matters, over every byte.
+/// Examines every byte, for callers that need no records, only the verdict. Writes nothing.
 template <class Config>
 [[nodiscard]] result<examination> examine(typename Config::file_system& fs, std::string directory,
                                           open_options const& options) {

@@ -2,48 +2,49 @@
 #ifndef KEEL_RECOVERY_EXTENT_HPP
 #define KEEL_RECOVERY_EXTENT_HPP
 
-// How far the acknowledged records of one segment reach, and what proves it. Pure: facts in, the proof out.
+// Where the acknowledged records of one segment end, and what proves it. Pure: facts in, the proof out.
 //
-// Missing LSNs are lost where something known to be durable lies behind them (classify.hpp). At the end of the log nothing lies behind: if
-// the file that held the end is gone, or cannot be read to its end, the records in it are missed by nobody. Then how many were lost is not
-// known, which is a value of its own and never reads as "none".
+// A missing LSN is lost if something known to be durable lies behind it (classify.hpp). Nothing lies behind the end of the log. If the
+// file that held the end is gone, or cannot be read to its end, nothing shows that records are missing. Then the number of lost records
+// is unknown. "Unknown" is a value of its own and is never reported as "none".
 //
-//   | the segment                                                              | proof         |
-//   | is sealed                                                                | seal          |
-//   | is named by the header of the one behind it, with its last LSN           | link          |
-//   | is there, and a later one is in use: LSNs go on without a gap            | later_segment |
-//   | is gone, a later one is in use and does not name it                      | none (1)      |
-//   | is the last; the notes are of this boot and this very file (2)           | notes         |
-//   | is the last; it is gone, or neither of its headers verifies              | none          |
-//   | is the last; its header says that it was prepared and not used (3)       | header        |
-//   | is the last, in use, as long as it was made, and can be read (4)         | file          |
-//   | is the last, in use, and shorter than it was made, or cannot be read     | none          |
+//   | the segment                                                               | proof         |
+//   | is sealed                                                                 | seal          |
+//   | is named by the header of a later segment, with its last LSN              | link          |
+//   | is there, and a later segment is in use: LSNs go on without a gap         | later_segment |
+//   | is gone; a later segment is in use, and no header names this one          | none (1)      |
+//   | is the last; the notes are of this boot and in the file that wrote them   | notes (2)     |
+//   | is the last; its file is gone, or neither of its headers verifies         | none          |
+//   | is the last; its header says: prepared, not used                          | header (3)    |
+//   | is the last, in use, as long as it was made, and readable                 | file (4)      |
+//   | is the last, in use, and shorter than it was made, or not readable        | none          |
 //
-// (1) It was made ready and never used; or it was in use, was gone at an earlier opening, and its LSNs were taken anew behind that.
-// (2) They are written after each commit, and a dying process leaves them: the accepted LSN is the horizon then.
-// (3) The header of an active segment is synced with its first group: until then nothing in it was acknowledged. So a power loss, which
-//     may take that header back, costs nothing here.
-// (4) The rules of a crash say what its end is: every byte is on the disk, old or new.
-// None of these files is missing or short after a mere crash: each is written whole and synced, and so is its name, before the manifest
-// knows it.
+// (1) Two histories look the same. The segment was prepared and never used; or it was in use, an earlier opening found it gone, and its
+//     LSNs were used again after that.
+// (2) The writer updates the notes after each commit, and the notes survive a killed process. So the accepted LSN is the horizon.
+// (3) The header of an active segment is synced with its first group. Before that sync nothing in the segment was acknowledged. So a
+//     power loss that undoes this header costs no acknowledged record.
+// (4) Every byte of the file is on the disk, old or new. So the rules of classify.hpp find the end.
+// A crash alone leaves none of these files missing or short: a file is written whole and synced, and its name is synced,
+// before the manifest records it.
 
 #include <cstdint>
 #include <string_view>
 
 namespace keel::inline v0::recovery {
 
-/// What a segment's header says of its use, if it can be read.
+/// The use of a segment as its header states it, if a header can be read.
 enum class use_seen : std::uint8_t { unreadable, prepared, active };
 
 struct extent_facts {
     bool sealed = false;       ///< the manifest has its seal
-    bool named = false;        ///< the header of a later segment says how it ended
-    bool later_in_use = false; ///< one that comes behind it in the log was used
-    bool notes_tell = false;   ///< notes of this boot, in the file that wrote them
+    bool named = false;        ///< the header of a later segment says how this one ended
+    bool later_in_use = false; ///< a segment behind this one in the log was used
+    bool notes_tell = false;   ///< the notes are of this boot and in the file that wrote them
     bool present = false;      ///< the file is there
     use_seen use = use_seen::unreadable;
-    bool whole = false;    ///< as long as it was made
-    bool readable = false; ///< the machine reads all of it behind the last record that counts
+    bool whole = false;    ///< the file is as long as it was made
+    bool readable = false; ///< the machine can read everything behind the last record that counts
 };
 
 enum class extent_proof : std::uint8_t { none, seal, link, later_segment, notes, header, file };

@@ -2,7 +2,7 @@
 #ifndef KEEL_RECOVERY_INDEX_COLLECTOR_HPP
 #define KEEL_RECOVERY_INDEX_COLLECTOR_HPP
 
-// What an engine takes from the scan of a segment: where each key's versions lie. The records stay where they are.
+// Builds the index of a segment from its scan: the place of every version of every key. The records stay in the file.
 
 #include <keel/format/frame.hpp>
 #include <keel/recovery/opening.hpp>
@@ -39,8 +39,8 @@ private:
     std::size_t whole_ = 0;
 };
 
-/// The segments an engine serves, each with its index where that is not on the disk. `records` gets how many a scan found.
-/// Errors: the machine's, where a segment that a repair built cannot be read back.
+/// The segments that an engine serves. A segment without an index on the disk gets one in memory. `records` is set to the number of
+/// records that this opening scanned or rebuilt. Errors: the machine's, if a segment that a repair built cannot be read back.
 template <checksum_policy C, io::file_system Fs>
 [[nodiscard]] result<std::vector<std::pair<wal::closed_segment, std::shared_ptr<wal::sorted_index const>>>>
 indexed_segments(Fs& fs, std::vector<served_segment> served, std::vector<index_collector> collected,
@@ -64,7 +64,7 @@ indexed_segments(Fs& fs, std::vector<served_segment> served, std::vector<index_c
             }
             records += keys->size();
             index = keys->finish();
-            *keys = {}; // the keys of one segment at a time are here twice
+            *keys = {}; // so the keys of only one segment are in memory twice
         }
         out.emplace_back(std::move(s.what), std::move(index));
     }
