@@ -2,8 +2,8 @@
 #ifndef KEEL_RECOVERY_HAND_OVER_HPP
 #define KEEL_RECOVERY_HAND_OVER_HPP
 
-// What recovery leaves to those who read and write: where each counted LSN is read from, by which index, what the next header says of the
-// segment before it, and which bytes the first write has to make durable. Pure: touches no file.
+// The result of recovery for readers and for the writer: the segment and the index of each counted LSN, the facts that the next header
+// holds about the segment before it, and the bytes that the first write must make durable. Pure: touches no file.
 
 #include <keel/format/chunk_index.hpp>
 #include <keel/format/index.hpp>
@@ -26,19 +26,19 @@
 
 namespace keel::inline v0::recovery {
 
-/// A segment whose records count, for whoever serves them.
+/// A segment with records that count, for the engine that serves them.
 struct served_segment {
     wal::closed_segment what{};
-    std::optional<std::size_t>
-        scanned{}; ///< which sink was told of its records; nothing: none was, or of the file it replaces
-    std::uint64_t rebuilt_records = 0; ///< in a file that this opening has written, with its index
+    /// Number of the sink that received its records. Nothing if no sink did, or if the sink received the records of the replaced file.
+    std::optional<std::size_t> scanned{};
+    std::uint64_t rebuilt_records = 0; ///< records in a file that this opening wrote, with its index
 };
 
 namespace detail {
 
 class hand_over {
 public:
-    /// `state`: the manifest's, behind the repair. `built`: what that made.
+    /// `state`: the manifest's state after the repair. `built`: the segments that the repair built.
     hand_over(examination const& e, repair_plan const& plan, format::manifest_state const& state,
               std::vector<built_segment> const& built, wal::layout const& paths)
         : e_{e}, plan_{plan}, state_{state}, paths_{paths}, links_{links_of(e.stock.segments)},
@@ -47,7 +47,8 @@ public:
         for (auto const& b : built) stand_in_[b.replaces] = &b;
     }
 
-    /// What the next header says of the segment before it, and which files may hold bytes that are not on the disk yet.
+    /// Sets the facts that the next header holds about the segment before it, and lists the files that may hold
+    /// bytes that are not on the disk yet.
     void link_to_newest(wal::writer_start& start) const {
         auto const& stock = e_.stock;
         start.previous = state_.log_base;
@@ -56,7 +57,7 @@ public:
             if (!state_.segments.contains(s.entry.id) || !s.present) continue;
             bool const newest = i + 1 == stock.segments.size();
             bool const has_tail = !s.entry.seal && find_tail(start, i);
-            // Where the newest one holds nothing unproven, and nothing is, it has what counts of it on the disk.
+            // If no counted record is unproven, the counted records of the newest segment are on the disk already.
             bool const to_sync = !s.entry.seal && !has_tail && (!newest || start.last > start.durable);
             if (to_sync) start.unsynced.push_back(s.path);
             if (!newest) continue;
@@ -76,11 +77,11 @@ public:
         }
         link_to_built(start);
         if (plan_.back_from) start.voids_needed = true;
-        // A file that is gone may come back: what it holds must not stand behind what is written from here on.
+        // A missing file may come back. Its records must not count behind the records that are written from now on.
         if (!e_.found.unknown.empty()) start.voids_needed = true;
     }
 
-    /// Where each counted LSN is read from; a rebuilt segment stands in for the one it replaced.
+    /// Lists the segment from which each counted LSN is read. A rebuilt segment takes the place of the segment that it replaced.
     void list_parts(wal::writer_start const& start, wal::catalog& parts, std::vector<served_segment>& served) const {
         for (std::size_t i = 0; i < e_.stock.segments.size(); ++i) {
             auto const& s = e_.stock.segments[i];
@@ -125,7 +126,8 @@ private:
             start.voids_needed = true;
         }
     }
-    /// Whether there are records in segment `i` that count and that nothing proves durable, and they can be written again.
+    /// Adds segment `i` to `start.tails` if it holds counted records that nothing proves durable and that can be
+    /// written again. Returns whether it did.
     [[nodiscard]] bool find_tail(wal::writer_start& start, std::size_t i) const {
         auto const& s = e_.stock.segments[i];
         if (start.last <= start.durable || !plan_.segments.empty()) return false;
@@ -143,30 +145,30 @@ private:
         start.tails.push_back(std::move(tail));
         return true;
     }
-    /// Behind the last whole batch of segment `i` up to `last`.
+    /// Offset behind the last whole batch of segment `i` up to `last`.
     [[nodiscard]] std::uint64_t batches_end(std::size_t i, lsn last) const {
         auto end = e_.stock.segments[i].geometry.begin;
         for (auto const& e : e_.runs[i].extents)
             if (e.range.last <= last) end = std::max(end, e.end);
         return end;
     }
-    /// Of what lies behind, marks included, nothing says that it will stay.
+    /// Offset behind the last proven batch of segment `i`. A power loss may still take the bytes behind it, marks included.
     [[nodiscard]] std::uint64_t proven_end(std::size_t i) const {
         return batches_end(i, std::min(plan_.end, e_.found.proven[i]));
     }
-    /// Behind the last frame of segment `i` that counts, or that is a valid mark in front of the cut.
+    /// Offset behind the last frame of segment `i` that stays: a counted record, or a valid mark if no record was cut.
     [[nodiscard]] std::uint64_t kept_end(std::size_t i) const {
         auto const& run = e_.runs[i];
         auto const end = batches_end(i, plan_.end);
         return run.last <= plan_.end ? std::max(run.data_end, end) : end;
     }
 
-    /// The chunks of a segment that have an index in it are served each by its own; the rest by what the scan found, or by the index that
-    /// its seal, or a repair, gave it. `bytes`: the size of the file.
+    /// A chunk with an index in the log is served by that index. The rest of the segment is served by the index that sealing or a repair
+    /// wrote, or else by the keys that the scan found. `bytes`: size of the file.
     void serve(std::vector<served_segment>& served, std::size_t i, wal::catalog_part part, std::uint64_t bytes) const {
         auto const& s = e_.stock.segments[i];
         if (stand_in_[i] != nullptr) return serve_built(served, *stand_in_[i], part, bytes);
-        std::size_t next = 0; // of what counts, in LSN order as the chunks are
+        std::size_t next = 0; // number of the next counted range; ranges and chunks are both in LSN order
         for (auto const& c : s.chunks) {
             auto chunk = part;
             chunk.begin = c.begin;
@@ -198,7 +200,8 @@ private:
         }
         served.push_back(std::move(one));
     }
-    /// Those up to `last`, from number `next` on, which is moved behind them; the one that reaches beyond is cut in two.
+    /// Takes the ranges up to `last`, from number `next` on, and moves `next` behind them. A range that
+    /// reaches beyond `last` is cut in two.
     [[nodiscard]] static std::vector<lsn_range> take_up_to(std::vector<lsn_range>& ranges, std::size_t& next,
                                                            lsn last) {
         std::vector<lsn_range> out;
@@ -210,7 +213,7 @@ private:
         }
         return out;
     }
-    /// A filter that is not as this library makes them is done without.
+    /// The filter, if it has the shape that this library writes. Without a filter look-ups still work, so another shape is no error.
     [[nodiscard]] static std::optional<format::segment_section> filter_of(found_segment const& s) {
         auto const filter = s.footer->section(static_cast<std::uint32_t>(format::section_type::filter));
         format::filter_shape const shape{format::block_bytes(s.entry.size), s.entry.seal->count};
@@ -219,7 +222,7 @@ private:
                             std::uint64_t{filter->offset} + filter->length <= format::footer_offset(s.entry.size);
         return usable ? filter : std::nullopt;
     }
-    /// As it is served by the index that stands behind it in the log.
+    /// A chunk as a segment of its own, served by the index frame behind it in the log.
     [[nodiscard]] static wal::closed_segment chunk_of(wal::catalog_part const& part, std::uint64_t bytes,
                                                       format::indexed_chunk const& c) {
         auto out = closed(part, bytes);

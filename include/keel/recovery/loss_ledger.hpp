@@ -2,9 +2,9 @@
 #ifndef KEEL_RECOVERY_LOSS_LEDGER_HPP
 #define KEEL_RECOVERY_LOSS_LEDGER_HPP
 
-// What an operator was told of losses: which declared ones were accepted, and where more may be lost than anybody knows. A loss is shown at
-// every open until it is accepted. Kept in quarantine/losses, which is replaced in one step (temporary file, sync, rename, sync of the
-// folder). Where it is gone or does not verify, nothing was accepted.
+// The ledger of losses for the operator: which declared losses were accepted, and where an unknown number of records may be lost. A loss
+// is reported at every opening until it is accepted. The ledger is the file quarantine/losses. It is replaced in one step (temporary
+// file, sync, rename, sync of the folder). If it is gone or does not verify, no loss counts as accepted.
 //    0 magic u64 | 8 version u32 | 12 checksum_id u32 | 16 store_id 16 | 32 accepted ranges u64 | 40 unknown extents u64
 //   48 bytes behind this header u64 | 56 check u64 over those bytes                               | 504 check u64 over bytes 0..503
 //   then each range { first u64, last u64 }, then each extent { segment u64, after u64, bytes of the text u16, text }
@@ -38,8 +38,9 @@ inline constexpr std::size_t ledger_unknown_max = 1000;
 inline constexpr std::size_t ledger_text_max = 500;
 
 struct loss_ledger {
-    std::vector<lsn_range> accepted{};     ///< in order, none touches another
-    std::vector<unknown_extent> unknown{}; ///< not accepted yet; `file` is made of the segment's id
+    std::vector<lsn_range> accepted{}; ///< in order, none touches another
+    std::vector<unknown_extent>
+        unknown{}; ///< not accepted yet; `file` is not stored: read_ledger() makes it from the id
     bool operator==(loss_ledger const&) const = default;
 
     [[nodiscard]] bool knows(segment_id id) const noexcept {
@@ -69,7 +70,7 @@ template <checksum_policy C>
     return out;
 }
 
-/// Nothing where the bytes are no ledger of this store, or do not verify.
+/// Returns nothing if the bytes are not a ledger of this store, or do not verify.
 template <checksum_policy C>
 [[nodiscard]] std::optional<loss_ledger> decode_ledger(byte_view bytes, format::store_id const& store) {
     if (bytes.size() < format::header_bytes || bytes.size() > ledger_bytes_max ||
@@ -108,7 +109,8 @@ template <checksum_policy C>
     return out;
 }
 
-/// What stands there; an empty one where nothing does, or what does not verify. Errors: the machine's, where it does not open what is there.
+/// Reads the ledger. Returns an empty ledger if the file is missing or does not verify. Errors: the machine's, if
+/// it cannot open an existing file.
 template <checksum_policy C, io::file_system Fs>
 [[nodiscard]] result<loss_ledger> read_ledger(Fs& fs, wal::layout const& paths, format::store_id const& store) {
     auto file = fs.open(paths.losses(), io::access::read_only, io::creation::must_exist);
@@ -127,7 +129,7 @@ template <checksum_policy C, io::file_system Fs>
     return std::move(*ledger);
 }
 
-/// Durable when it returns. Errors: too_large, the machine's; then what stood there before stands there.
+/// Replaces the ledger. The new one is durable when this returns. Errors: too_large, the machine's. Then the old ledger is still there.
 template <checksum_policy C, io::file_system Fs>
 [[nodiscard]] result<void> write_ledger(Fs& fs, wal::layout const& paths, format::store_id const& store,
                                         loss_ledger const& ledger) {
@@ -140,7 +142,7 @@ template <checksum_policy C, io::file_system Fs>
     return wal::replace_file(fs, paths.losses(), bytes);
 }
 
-/// Sets what a report says of losses that were declared: those up to `end` that were accepted, and those that were not.
+/// Sets the declared losses in a report, up to `end`: the accepted ones and the others. Adds the unknown extents of the ledger.
 inline void show_losses(recovery_report& report, std::vector<lsn_range> const& declared, lsn end,
                         loss_ledger const& ledger) {
     wal::lsn_set all;
@@ -155,7 +157,7 @@ inline void show_losses(recovery_report& report, std::vector<lsn_range> const& d
     report.accepted_lost_lsn_ranges.clear();
     for (auto const& r : all.ranges())
         for (auto const& gap : open.gaps_in(r)) report.accepted_lost_lsn_ranges.push_back(gap);
-    // What was noted first counts: the log may have gone on behind it.
+    // The first note of an extent counts: the log may have gone on since, so a new one would name a later LSN.
     for (auto const& u : ledger.unknown) {
         auto const known = std::ranges::find(report.unknown_extents, u.segment, &unknown_extent::segment);
         if (known != report.unknown_extents.end()) *known = u;
@@ -163,7 +165,7 @@ inline void show_losses(recovery_report& report, std::vector<lsn_range> const& d
     }
 }
 
-/// The ledger once all losses that a store has declared by now, and all that its opening found unknown, are accepted.
+/// The ledger after all losses declared so far, and all unknown extents, are accepted.
 [[nodiscard]] inline loss_ledger accepted_now(loss_ledger const& before, std::vector<lsn_range> const& declared,
                                               recovery_report const& found) {
     wal::lsn_set all;
@@ -172,7 +174,7 @@ inline void show_losses(recovery_report& report, std::vector<lsn_range> const& d
     return {.accepted = all.ranges()};
 }
 
-/// Why a store that was opened like this is not healthy, one for each cause; none: it is.
+/// The reasons why a store with this report is not healthy, one for each cause. Empty: it is healthy.
 [[nodiscard]] inline std::vector<wal::start_condition> conditions_of(recovery_report const& r) {
     std::vector<wal::start_condition> out;
     auto const lost = std::to_string(std::max(r.lost_records, r.declared_lost_records)) +
@@ -190,7 +192,7 @@ inline void show_losses(recovery_report& report, std::vector<lsn_range> const& d
             unknown += u.why + ": how many acknowledged records after LSN " + std::to_string(u.after.value) +
                        " were lost is not known (" + u.file + "); ";
     if (!unknown.empty()) out.push_back({state_cause::unknown_extent, unknown + "see recovery()"});
-    // That a file is gone is what is unknown then, or what was lost with it.
+    // A missing file is not reported twice: the unknown extent, or the loss, covers it already.
     auto const is_told = [&](finding const& f) {
         bool const gone = f.kind == damage::missing_segment || f.kind == damage::chain_broken;
         bool const is_unknown = std::ranges::find(r.unknown_extents, f.file, &unknown_extent::file) !=
@@ -198,7 +200,7 @@ inline void show_losses(recovery_report& report, std::vector<lsn_range> const& d
         return f.lost != 0 || f.kind == damage::unknown_extent || (gone && (is_unknown || r.lost_records != 0));
     };
     auto const costs_nothing = [&](finding const& f) { return f.is_corruption() && !is_told(f); };
-    // Keys that a merge could not read have no answer from then on.
+    // Keys that compaction could not read have no answer from then on.
     auto const of_keys = std::ranges::find_if(
         r.findings, [](finding const& f) { return f.done == outcome::declared_lost && f.file.ends_with(".tab"); });
     if (of_keys != r.findings.end()) out.push_back({state_cause::damage, of_keys->file + ": " + of_keys->detail});

@@ -2,19 +2,21 @@
 #ifndef KEEL_RECOVERY_MATCH_SEGMENTS_HPP
 #define KEEL_RECOVERY_MATCH_SEGMENTS_HPP
 
-// Which file is which segment. The manifest says which lives of which segments belong to the store; a file is known by its header, and its
-// name is a hint; where both headers are gone, its name or the marks in it tell.
+// Finds the file of each segment. The manifest lists the segments of the store and their lives (a life is an id and a salt). A file is
+// known by its header; its name is a hint. If both headers are gone, the file's name or the marks in it tell which segment it is.
 //   | a file                                                       | is                                               |
-//   | with the header of a registered life                         | that segment, whatever its name                  |
-//   | without headers, under the name of a registered segment      | that segment, if no other file has its header    |
-//   | without headers, under no such name, with one of its marks   | likewise                                         |
-//   | that a repair took out of service                            | evidence, to be moved                            |
-//   | prepared and not registered; a temporary one; one that a     | a leftover of this store: the first write        |
-//   | repair built and did not switch to                           | removes it                                       |
-//   | below the floor                                              | given up: the first write recycles or removes it |
-//   | of another store; a second one with a registered header      | left alone, and told                             |
-//   | in use and not registered                                    | taken back, and told                             |
-// Takes time in proportion to the files and what the manifest knows.
+//   | has the header of a registered life                          | that segment, whatever its name                  |
+//   | has no header, and the name of a registered segment          | that segment, if no other file has its header    |
+//   | has no header and no such name, but a mark of a              | that segment, if no other file has its header    |
+//   |   registered life                                            |   or its name                                    |
+//   | was taken out of service by a repair                         | evidence, to be moved                            |
+//   | is prepared and not registered; is temporary; was built by a | a leftover of this store: the first write        |
+//   |   repair that did not switch to it                           |   removes it                                     |
+//   | is not above log_start_lsn                                   | retired: the first write recycles or removes it  |
+//   | is of another store; is a second file with a registered      | left alone, and reported                         |
+//   |   header                                                     |                                                  |
+//   | is in use and not registered                                 | taken back, and reported                         |
+// Time: in proportion to the number of files and of manifest entries.
 
 #include <keel/error.hpp>
 #include <keel/format/segment_header.hpp>
@@ -58,13 +60,13 @@ public:
         std::ranges::sort(out_.segments, {}, [](found_segment const& s) { return s.entry.place; });
     }
 
-    /// Why a file that is there could not be opened: what is said of missing segments may not be true then.
+    /// The reason why an existing file could not be opened. Then findings about missing segments may be false.
     [[nodiscard]] std::optional<error> const& refused() const noexcept { return refused_; }
 
 private:
     using life = std::pair<segment_id, std::uint64_t>;
 
-    /// Files without headers that stand under no registered segment's name: a mark may say which segment they are.
+    /// Finds the files without headers whose name is not that of a registered segment. A mark in them may tell which segment they are.
     void find_headless() {
         for (std::size_t i = 0; i < files_.size(); ++i) {
             auto const named = wal::layout::segment_of(files_[i].name);
@@ -117,7 +119,7 @@ private:
         }
         place(std::move(s));
     }
-    /// Of several with its header the one that has its name.
+    /// Finds the file with its header. If several files have it, the one with its name is preferred.
     [[nodiscard]] std::optional<std::size_t> find_by_header(format::segment_entry const& entry,
                                                             std::optional<std::size_t> by_name) const {
         auto const at = by_life_.find({entry.id, entry.salt});
@@ -127,7 +129,7 @@ private:
     }
 
     void miss(found_segment& s) {
-        // Where the seal is known so is what it held; else only its neighbours and the horizon can tell whether records are gone.
+        // The seal tells which LSNs it held. Without a seal only its neighbours and the horizon tell whether records are gone.
         complain(damage::missing_segment, s.path, "the manifest knows this segment, the folder does not hold it");
         if (s.entry.seal) s.geometry.first = s.entry.seal->range.first;
     }
@@ -160,14 +162,14 @@ private:
                       .first = s.header ? s.header->first : first_of(s, i),
                       .begin = format::frames_begin(s.entry.size),
                       .limit = std::min(format::frames_limit(s.entry.size), s.file_bytes)};
-        // Without the first LSN no frame's LSN is known.
+        // Without the first LSN the LSN of no frame is known.
         if (s.geometry.limit < s.geometry.begin || !s.geometry.first) s.geometry.limit = s.geometry.begin;
         if (s.entry.seal && s.entry.seal->data_end >= s.geometry.begin)
             s.geometry.limit = std::min(s.geometry.limit, s.entry.seal->data_end);
         if (out_.note && out_.note_is_own && out_.note->segment == s.entry.id) s.geometry.known_end = out_.note->end;
     }
 
-    // The facts of a seal stand in the footer and in the manifest: either gives the other back.
+    // Footer and manifest both hold the facts of a seal. If one is lost, the other serves.
     void check_footer(found_segment& s, seen_file const& file) {
         auto const& footer = file.footer;
         bool const own = footer.good && footer.footer.seal.id == s.entry.id && footer.footer.seal.salt == s.entry.salt;
@@ -193,7 +195,7 @@ private:
         else out_.spare.push_back(std::move(s));
     }
 
-    // Files that no entry of the manifest claims.
+    // Files that match no entry of the manifest.
     void classify_unknown() {
         for (std::size_t i = 0; i < files_.size(); ++i)
             if (!taken_[i]) sort_stranger(i);
@@ -227,7 +229,7 @@ private:
         bool const given_up = h.state != format::segment_state::prepared && h.first <= out_.state.log_start_lsn;
         if (given_up && out_.manifest.state && own_name)
             left.retired = format::segment_entry{.id = h.id, .salt = h.salt, .size = h.size, .place = h.place};
-        // Nothing was ever acknowledged in one that was prepared and not registered; one that a repair built holds copies.
+        // A prepared segment that is not registered never held acknowledged records. A segment that a repair built holds copies.
         bool const registered = out_.state.segments.contains(h.id);
         bool const unused = h.state == format::segment_state::prepared && !registered;
         bool const copies = h.state == format::segment_state::rebuilt && !registered && own_name &&
@@ -239,10 +241,10 @@ private:
         return name.starts_with("prepare") && name.ends_with(".tmp");
     }
 
-    // No new segment takes a name under which a file stands, whatever that holds: it may be damage's only trace, or a segment that
-    // lost its own name. What a crash left of an unregistered preparation is the one thing to write over.
+    // A new segment must not take the name of an existing file, whatever the file holds. The file may be the only trace of damage, or a
+    // segment that lost its own name. There is one exception: a prepared segment that a crash left unregistered may be overwritten.
     void keep_names() {
-        constexpr std::uint64_t sane = std::uint64_t{1} << 62; // above, only a hostile name leads
+        constexpr std::uint64_t sane = std::uint64_t{1} << 62; // only a forged name leads to a larger id
         for (std::size_t i = 0; i < files_.size(); ++i) {
             auto const id = wal::layout::segment_of(files_[i].name);
             auto const* h = files_[i].best();
@@ -258,7 +260,8 @@ private:
         for (unsigned n = 1; counts(out_.segments) || counts(out_.spare); ++n) out_.paths.avoid_temporary(n);
     }
 
-    // Retiring makes its edit durable before the file goes: what is left then is below the floor.
+    // The retire edit is durable before the file is removed. So a retired segment whose file is left does not begin above log_start_lsn.
+    // A rebuilt segment belongs to the store only if the manifest lists it.
     [[nodiscard]] bool is_retired(format::segment_header const& h) const noexcept {
         return h.state != format::segment_state::rebuilt ? h.first <= out_.state.log_start_lsn
                                                          : out_.manifest.state.has_value();
@@ -276,7 +279,8 @@ private:
     }
 
     void adopt_headless(std::size_t i) {
-        auto const& marks = marks_of(i); // the newest life begins in front of what is left of others
+        auto const& marks =
+            marks_of(i); // the first mark is of the newest life: it overwrites older lives from the front
         auto const bytes = files_[i].bytes;
         if (marks.empty() || !format::valid_segment_size(bytes)) {
             out_.leftovers.push_back({.path = files_[i].path});
@@ -317,7 +321,8 @@ private:
     std::map<life, std::vector<std::size_t>> by_life_{};
     std::map<segment_id, std::uint64_t> removed_{};
     std::vector<std::size_t> headless_{};
-    std::optional<std::multimap<life, std::size_t>> by_mark_{}; ///< of those; made when it is asked for
+    std::optional<std::multimap<life, std::size_t>>
+        by_mark_{};          ///< headless files by the lives in their marks; made on first use
     bool knows_all_ = false; ///< the manifest has every edit that is known to have been durable
 };
 

@@ -2,12 +2,14 @@
 #ifndef KEEL_RECOVERY_MOUNT_HPP
 #define KEEL_RECOVERY_MOUNT_HPP
 
-// Which sealed segments stand for their records without a scan, and what each holds: opening costs some reads for such a segment, however
-// long the log. The seal must stand in the manifest and in the footer alike, and no header behind the segment may void any of it; one in
-// front of it says nothing of it, so that a crash costs nothing once the log has gone on.
+// Decides which sealed segments are mounted, and which LSNs each of them holds. The seal of a mounted segment stands in for its records:
+// the segment is not scanned. So an opening makes a few reads for such a segment, however long the log is. Manifest and footer must have
+// the same seal, and no header of a later segment may void any of its LSNs. Headers of earlier segments have no effect on it. So an old
+// crash costs no time once the log has gone on.
 //
-// A segment that a repair built may lack LSNs. Where the engine needs its index, that says which; else they must be just those that were
-// declared lost, and no neighbour may have any of the same LSNs, or one of them might stand there instead.
+// A segment that a repair built may lack LSNs. If the engine needs the index, the index tells which LSNs are there. Otherwise the
+// missing LSNs must be exactly the declared losses, and no neighbour may hold an LSN of the same range: one of the missing LSNs
+// might be in the neighbour instead.
 
 #include <keel/error.hpp>
 #include <keel/format/index.hpp>
@@ -25,7 +27,7 @@
 
 namespace keel::inline v0::recovery::detail {
 
-/// Whether manifest, footer and header agree on what the segment holds, and nothing voids any of it.
+/// Whether manifest, footer and header agree on the content of the segment, and no header voids any of it.
 [[nodiscard]] inline bool seal_stands(found_segment const& s, lsn void_from) noexcept {
     if (!s.present || !s.registered || !s.footer || !s.header || !s.entry.seal) return false;
     auto const& seal = *s.entry.seal;
@@ -33,7 +35,7 @@ namespace keel::inline v0::recovery::detail {
            s.file_bytes == s.entry.size && s.header->size == s.entry.size && seal.data_end >= s.geometry.begin &&
            seal.data_end == s.geometry.limit && seal.range.last < void_from;
 }
-/// Where its index is, if that is as this library makes them.
+/// The index section, if it has the shape that this library writes.
 [[nodiscard]] inline std::optional<format::segment_section> usable_index(found_segment const& s) noexcept {
     auto const& seal = *s.entry.seal;
     auto const index = s.footer->section(static_cast<std::uint32_t>(format::section_type::index));
@@ -48,7 +50,7 @@ namespace keel::inline v0::recovery::detail {
 template <checksum_policy C, io::file_system Fs>
 class mounter {
 public:
-    /// `with_index`: what is mounted is found by its index, too.
+    /// `with_index`: a segment is mounted only if it also has a usable index.
     mounter(Fs& fs, inventory& stock, bool with_index)
         : fs_{fs}, stock_{stock}, with_index_{with_index}, void_from_{void_from(stock.segments)} {}
 
@@ -102,7 +104,7 @@ private:
     inventory& stock_;
     bool with_index_;
     std::vector<lsn> void_from_;
-    std::optional<wal::lsn_set> declared_{}; ///< in the manifest
+    std::optional<wal::lsn_set> declared_{}; ///< the losses in the manifest; made on first use
 };
 
 } // namespace keel::inline v0::recovery::detail

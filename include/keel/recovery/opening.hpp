@@ -2,10 +2,10 @@
 #ifndef KEEL_RECOVERY_OPENING_HPP
 #define KEEL_RECOVERY_OPENING_HPP
 
-// Opening a store: lock, inventory, scan, verdict, repair where the policy says so; what the engine and the log start from.
-// Nothing is written while a store is whole or merely torn by a crash: the first write does what has to be done before it
-// (wal/writer.hpp). The exceptions are the attempt counter in the notes, which an orderly failure puts back, repairs, and the seals of
-// segments that several crashes have left (seal_proven.hpp).
+// Opens a store: lock, inventory, scan, verdict, and a repair if the policy says so. The engine and the log start from the result.
+// If a store is whole, or only torn by a crash, opening writes nothing: the first write does the necessary work before it
+// (wal/writer.hpp). There are three exceptions: the attempt counter in the notes, which an opening that fails in order restores; repairs;
+// and the seals of segments that several crashes left (seal_proven.hpp).
 
 #include <keel/observe/event_queue.hpp>
 #include <keel/recovery/carry_out.hpp>
@@ -44,13 +44,12 @@ struct opened {
     opened(examination what, fs_type through) : exam{std::move(what)}, fs{std::move(through)} {}
 
     examination exam;
-    fs_type
-        fs; ///< bound to the store's folder, where the file system can: all that is done from here on goes through it
+    fs_type fs; ///< bound to the store's folder, if the file system can do that; all later operations go through it
     repair_plan plan{};
     loss_ledger ledger{};
-    std::vector<segment_id> gone{}; ///< segments that are registered, gone, and may have held records
-    std::shared_ptr<wal::store_identity<fs_type>> identity{}; ///< whoever writes: the store's lock
-    std::optional<wal::double_lock<fs_type>> readers{};       ///< whoever reads
+    std::vector<segment_id> gone{}; ///< registered segments whose file is gone and that may have held records
+    std::shared_ptr<wal::store_identity<fs_type>> identity{}; ///< of a writer: the store's lock
+    std::optional<wal::double_lock<fs_type>> readers{};       ///< of a reader: the lock on `readers`
     std::optional<wal::notes_file<C, fs_type>> notes{};
     std::unique_ptr<wal::segment_pool<C, fs_type>> pool{};
     std::unique_ptr<wal::catalog> parts{std::make_unique<wal::catalog>()};
@@ -87,13 +86,13 @@ public:
 private:
     // ---- read-only, perhaps beside a writer -----------------------------------------------------------------------------------
 
-    /// What looks wrong while somebody writes may be a change that was under way: it is looked at again, and believed once nobody
-    /// could write meanwhile, or where it stays.
+    /// Opens without writing. Damage that a reader sees beside a writer may be a change in progress. So the reader examines the store
+    /// again. It believes the damage once no writer could write meanwhile, or after the last retry.
     template <scan_sink Sink>
     result<opened_type> look(std::vector<Sink>& sinks) {
         KEEL_TRY_LET(readers, join_readers(fs_, paths_));
         for (int turn = 0;; ++turn) {
-            // Writers are kept away only where there was trouble: they wait for that (lock_store).
+            // Keep writers away only after damage was seen: a writer that opens waits for this lock (lock_store).
             std::optional<result<wal::double_lock<fs_type>>> away;
             if (turn == 0) {
                 beside_writer_ = somebody_writes();
@@ -133,7 +132,7 @@ private:
         paths_ = exam.stock.paths;
         opened_type out{std::move(exam), fs_};
         auto& stock = out.exam.stock;
-        // What cannot be told for want of notes that are there is no damage.
+        // The extent may be unknown only because existing notes could not be opened. That is an error of the machine, not damage.
         if (!out.exam.found.unknown.empty() && stock.notes_refused) return failure(*stock.notes_refused);
         KEEL_TRY_LET(ledger, (read_ledger<C>(fs_, paths_, stock.store)));
         out.ledger = std::move(ledger);
@@ -148,7 +147,7 @@ private:
         } else {
             KEEL_TRY(ask_the_medium_again<Config>(fs_, out.exam, out.plan));
             repair(out, choice, manifest);
-            // What was found in a file that another one stands in for is not asked for any more.
+            // Nobody needs the records that a sink received from a file that the repair replaced: free them.
             for (auto const& r : out.plan.segments)
                 if (!manifest.state().segments.contains(stock.segments[r.segment].entry.id)) sinks[r.segment] = Sink{};
         }
@@ -158,13 +157,13 @@ private:
         return out;
     }
 
-    /// One for all that this opening writes.
+    /// The one manifest object for all edits of this opening.
     [[nodiscard]] manifest_type& manifest_of(inventory const& stock) {
         if (!manifest_) manifest_.emplace(adopted_manifest<Config>(fs_, stock, options_, identity_));
         return *manifest_;
     }
 
-    /// How many segments that crashes left were sealed.
+    /// Seals segments that crashes left. Returns how many were sealed.
     result<std::uint64_t> seal_proven(inventory& stock, repair_choice const& choice) {
         using sealer = proven_sealer<C, fs_type>;
         if (options_.read_only || !stock.exists || choice.decide({}) == decision::refuse) return std::uint64_t{0};
@@ -172,26 +171,26 @@ private:
         if (!sealer::is_due(stock, candidates.size()) || can_be_undone(stock)) return std::uint64_t{0};
         return sealer{fs_, stock, manifest_of(stock), options_.cancel}.run(candidates);
     }
-    /// Nothing was written since the last repair, so that it may still be taken back: an edit that only saves time would end that.
+    /// Whether the last repair can still be undone, because nothing was written since. An edit that only saves time must not end that.
     [[nodiscard]] bool can_be_undone(inventory const& stock) {
         if (stock.state.next_repair < 2) return false;
         auto const p = read_progress<C>(fs_, repair_folder{stock.paths, stock.state.next_repair - 1}, stock.store);
         return p && p->is_newest(stock.state);
     }
-    /// What a repair that was cut short has left to do.
+    /// The segments that an interrupted repair has not replaced yet.
     [[nodiscard]] std::set<segment_id> begun_before(inventory const& stock, repair_choice const& choice) {
         bool const changes_nothing = options_.read_only || choice.decide({}) == decision::refuse;
         if (changes_nothing || !stock.manifest.state) return {};
         return rest_of_repair<C>(fs_, stock.paths, stock.store, *stock.manifest.state);
     }
 
-    /// A crash loop inside recovery ends here: the count of attempts survives the process, an orderly end takes it back.
+    /// Ends a crash loop inside recovery. The count of attempts survives a killed process. An orderly end restores the count.
     result<void> count_attempt(inventory const& stock) {
         if (options_.read_only || !stock.exists) return {};
         auto file = wal::notes_file<C, fs_type>::open(fs_, paths_.notes());
-        if (!file) return {}; // a hint: without it attempts are not counted
+        if (!file) return {}; // the notes are a hint: without them attempts are not counted
         notes_.emplace(std::move(*file));
-        // Where nothing is scanned and nothing is to be mended, nothing is begun that could not come to an end: nothing is written.
+        // Without anything to scan or to repair, recovery has no work in which it could die. So nothing is written.
         if (stock.findings.empty() && std::ranges::all_of(stock.segments, &found_segment::mounted)) return {};
         auto last = notes_->last();
         bool const ours = last.store == stock.store && last.branch == stock.branch;
@@ -213,9 +212,9 @@ private:
         return {};
     }
 
-    /// What a note may say once it is written again, which puts this boot's name under it. Only the durable LSN holds in any boot. Where the
-    /// log was accepted up to, in which segment, and where that ends, speaks of page caches: a power cut has taken them, and who looks for
-    /// the log's end would stop in front of records that were acknowledged since.
+    /// The note to write again under the id of this boot. Only the durable LSN is valid in any boot. The accepted LSN, its segment and
+    /// its end describe page caches, which a power loss has emptied. If they were written again, a later opening would stop its search
+    /// for the log's end in front of records that were acknowledged since.
     [[nodiscard]] static format::note signed_anew(format::note n, bool of_this_boot) noexcept {
         if (of_this_boot) return n;
         n.accepted = n.durable;
@@ -241,16 +240,17 @@ private:
         manifest_type manifest{fs_, paths_, stock.store, stock.branch, options_.entropy, options_.clock_ns};
         manifest.belongs_to(identity_);
         KEEL_TRY(sync_parent(fs_, paths_, made_folder_));
-        KEEL_TRY(fs_.sync_directory(paths_.root())); // a manifest without its log folder must not survive
+        KEEL_TRY(fs_.sync_directory(paths_.root())); // a power loss must not leave a manifest without a log folder
         KEEL_TRY(manifest.create({}));
-        static_cast<void>(fs_.lock(paths_.readers(), io::lock_mode::exclusive)); // so that it is there to be locked
+        static_cast<void>(fs_.lock(paths_.readers(), io::lock_mode::exclusive)); // creates the file for readers to lock
         opened_type out{std::move(exam), fs_};
         if (notes) notes_.emplace(std::move(*notes));
         finish(out, std::move(manifest));
         return out;
     }
 
-    /// What was not known before an earlier opening went on behind it is an old story, like a loss that was declared.
+    /// Refuses the opening if the policy says so. An unknown extent that is in the ledger is no reason: an earlier opening went on
+    /// behind it, as behind a declared loss.
     result<void> refuse_if_asked(opened_type& out, repair_choice const& choice) {
         auto const& found = out.exam.found;
         auto const is_new = [&](unknown_extent const& u) { return !out.ledger.knows(u.segment); };
@@ -297,10 +297,10 @@ private:
             report.quarantined = carried.done->quarantined;
             built_ = std::move(carried.done->built);
         }
-        // Nothing is written behind an end of the log that nobody knows before that is noted.
+        // Note an unknown end of the log before anything is written behind it.
         if (carried.outcome) carried.outcome = remember_unknown<Config>(fs_, out.exam, out.ledger);
         if (!carried.outcome) {
-            // What verifies is served from where it lies; nothing is written on top of damage that could not be dealt with.
+            // Serve the records that verify from their old files. Write nothing behind damage that could not be repaired.
             out.start.read_only = true;
             out.start.reason = "the repair could not be carried out: " + to_string(carried.outcome.error());
         }
@@ -325,7 +325,7 @@ private:
         auto& stock = out.exam.stock;
         auto& start = out.start;
         start.last = out.plan.end;
-        // What the writer has written and acknowledged to nobody yet may still be taken back.
+        // A writer may still take back records that it has not acknowledged. A reader beside it must not show them.
         if (beside_writer_ && stock.note_is_own)
             start.last = std::max(std::min(start.last, stock.note->accepted), stock.state.log_start_lsn);
         start.durable = std::min(out.exam.found.horizon, start.last);
@@ -333,14 +333,14 @@ private:
             start.durable = std::min(start.durable, std::max(stock.note->durable, stock.state.log_start_lsn));
         hand_over const all{out.exam, out.plan, manifest.state(), built_, paths_};
         all.link_to_newest(start);
-        // Nothing was kept from there on, so nothing is lost: the next header says so to the frames that say otherwise.
+        // Loss frames above the end of the log must become void: write `void_from`.
         for (auto const& r : out.exam.found.declared) start.voids_needed = start.voids_needed || r.last > start.last;
         all.list_parts(start, *out.parts, out.served);
         out.pool = std::make_unique<wal::segment_pool<C, fs_type>>(fs_, paths_, std::move(manifest), stock.store,
                                                                    stock.branch, segment_bytes_, options_.entropy,
                                                                    options_.clock_ns);
         if (!start.read_only) adopt_spares(out);
-        // What is written from here on is noted nowhere: those of an earlier run must not speak for it.
+        // Without notes this run cannot update the old ones. Remove them: they must not be taken for notes of this run.
         if (!notes_ && !options_.read_only) static_cast<void>(fs_.remove(paths_.notes()));
         if (notes_ && (attempts_ != 0 || !stock.exists)) {
             auto n = stock.exists ? notes_->last() : format::note{};
@@ -357,7 +357,8 @@ private:
         set_range(out.exam.report, stock, out.plan.counted);
     }
 
-    /// Keys in a damaged part of a table have no answer, and no repair policy makes one up: what is whole is served, nothing is written.
+    /// Keys in a damaged part of a table have no answer, and no repair policy invents one. The store serves all
+    /// other keys and turns read-only.
     static void stop_at_damaged_tables(opened_type& out) {
         auto const no_answer = [](finding const& f) {
             bool const of_table = f.kind == damage::missing_table || f.file.ends_with(".tab");
@@ -372,8 +373,8 @@ private:
         out.start.reason = first->file + ": " + first->detail + "; put the file back from a copy or a backup";
     }
 
-    /// What the first write takes over and removes. A spare segment whose file is gone is given up with the others, unless nobody knows that it
-    /// was one: then it stays on record until its loss is accepted.
+    /// Lists the spare segments that the first write takes over, and the files that it removes. A spare segment whose file is gone is
+    /// retired then, too. If it is unknown whether the segment was a spare, it stays in the manifest until its loss is accepted.
     void adopt_spares(opened_type& out) {
         auto const known = out.pool->state();
         auto const& unknown = out.exam.found.unknown;
@@ -407,13 +408,13 @@ private:
     unsigned attempts_ = 0;
     bool made_folder_ = false;
     bool beside_writer_ = false;
-    bool believed_ = true; ///< what is found is told
+    bool believed_ = true; ///< findings are final: they are reported as events
 };
 
 } // namespace detail
 
-/// Opens or creates the store and recovers it. `segment_bytes`: size of the segments it makes from here on. `sinks[i]` was told what
-/// segment i of stock.segments verifies; which of it counts stands in plan.counted.
+/// Opens or creates the store and recovers it. `segment_bytes`: size of the segments made from now on. `sinks[i]` received the verified
+/// records of segment i of stock.segments. plan.counted tells which of them count.
 template <class Config, scan_sink Sink>
 [[nodiscard]] result<opened<Config>> open_store(typename Config::file_system const& fs, std::string directory,
                                                 std::uint64_t segment_bytes, open_options const& options,

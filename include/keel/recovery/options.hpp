@@ -2,7 +2,7 @@
 #ifndef KEEL_RECOVERY_OPTIONS_HPP
 #define KEEL_RECOVERY_OPTIONS_HPP
 
-// What a caller may say when opening, and what they are told while it goes on.
+// The options of an opening, and the reports of its progress.
 
 #include <keel/io/machine.hpp>
 #include <keel/policy/repair/concept.hpp>
@@ -30,7 +30,7 @@ enum class recovery_phase : std::uint8_t { inventory, scan, classify, repair, re
     return "unknown";
 }
 
-/// How far recovery is.
+/// The progress of a recovery.
 struct recovery_progress {
     recovery_phase phase = recovery_phase::inventory;
     std::uint64_t segments_done = 0;
@@ -39,12 +39,14 @@ struct recovery_progress {
     std::uint64_t bytes_done = 0;
     std::uint64_t bytes = 0;
     std::chrono::nanoseconds elapsed{};
-    std::chrono::nanoseconds left{}; ///< at the rate so far; 0 while unknown
+    std::chrono::nanoseconds left{}; ///< estimated at the rate so far; 0: unknown
 };
 
 /// How much of a store is verified before it serves.
 enum class verify_depth : std::uint8_t {
-    quick, ///< what a crash left open; a sealed segment stands for its records, each of which is verified when it is read
+    /// The segments that a crash left unsealed. The seal of a sealed segment stands in for its records; each
+    /// record is verified when it is read.
+    quick,
     deep, ///< every byte of the log and of the tables
 };
 
@@ -55,27 +57,28 @@ enum class verify_depth : std::uint8_t {
 /// How to open a store or a log. Everything here may differ from one open to the next.
 struct open_options {
     bool create_if_missing = true;
-    bool create_parents = false;    ///< makes the folders above it, too, where they are missing
-    bool read_only = false;         ///< never writes a byte; beside a writer, if there is one: the store as it is now
+    bool create_parents = false;    ///< also creates the missing folders above the store's folder
+    bool read_only = false;         ///< never writes a byte; works beside a writer and shows the store as it is now
     unsigned recovery_threads = 0;  ///< 0: one per core, at most 8
-    std::uint64_t memory_limit = 0; ///< bytes the recovery scan may hold at once for its buffers; 0: 8 MiB
-    /// Opens in a row that may die inside recovery before open refuses; 0: no limit. Nothing: as max_attempts<N> has it, by default 16.
+    std::uint64_t memory_limit = 0; ///< most bytes for the buffers of the recovery scan; 0: 8 MiB
+    /// How many openings in a row may die inside recovery before open refuses; 0: no limit. Without a value the policy
+    /// max_attempts<N> sets the limit, by default 16.
     std::optional<unsigned> max_recovery_attempts{};
     verify_depth verify = verify_depth::quick; ///< deep: damage in sealed segments is found, and repaired, now
-    std::optional<repair_strategy> repair{};   ///< instead of the repair policy, this once
+    std::optional<repair_strategy> repair{};   ///< replaces the repair policy for this opening
     std::function<void(recovery_progress const&)> on_progress{}; ///< called from the opening thread
-    std::stop_token cancel{}; ///< recovery gives up with `cancelled` soon after a stop is requested
-    bool background_thread =
-        true; ///< idle marks, interval syncs, preparing segments, merging; without it call housekeep()
-    std::uint64_t cache_bytes =
-        256 * MiB; ///< of verified blocks and records kept in memory at most, taken as they are read; an engine's
-    std::uint64_t open_files =
-        0; ///< tables and segments that a store has open at most to read them; 0: a quarter of the process's limit
-           ///< (ulimit -n); an opening that only reads, which keeps all of them open, three quarters; an engine's
-    std::uint64_t merge_bytes_per_second =
-        0; ///< how fast merges write tables at most; 0: as fast as they can; an engine's
-    std::uint64_t (*clock_ns)() = system_clock_ns; ///< for marks and times; tests bring their own
-    std::uint64_t (*entropy)() = machine_entropy;  ///< for store ids and salts; tests bring their own
+    std::stop_token cancel{}; ///< soon after a stop request recovery returns `cancelled`
+    /// A thread for idle marks, interval syncs, preparing segments and compaction. Without it the caller calls housekeep().
+    bool background_thread = true;
+    /// Engine only: most bytes of verified blocks and records kept in memory. The memory is taken as blocks and records are read.
+    std::uint64_t cache_bytes = 256 * MiB;
+    /// Engine only: most table and segment files open for reading. 0: a quarter of the process's limit (ulimit -n); for a read-only
+    /// opening, which keeps all its files open, three quarters.
+    std::uint64_t open_files = 0;
+    /// Engine only: most bytes a second that compaction writes to tables; 0: no limit.
+    std::uint64_t merge_bytes_per_second = 0;
+    std::uint64_t (*clock_ns)() = system_clock_ns; ///< for marks and times; tests replace it
+    std::uint64_t (*entropy)() = machine_entropy;  ///< for store ids and salts; tests replace it
 };
 
 } // namespace keel::inline v0
