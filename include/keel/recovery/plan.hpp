@@ -2,12 +2,12 @@
 #ifndef KEEL_RECOVERY_PLAN_HPP
 #define KEEL_RECOVERY_PLAN_HPP
 
-// Findings -> decisions. Pure: what a repair would do, before it does any of it; `repair --dry-run` prints this.
+// Findings -> decisions. Pure: describes a repair before anything is done. `repair --dry-run` prints the plan.
 //
-// A repair is carried out in steps, each of which leaves a store that is consistent by itself (repair.hpp), so that one cut short has
-// not been for nothing. The first step declares all that is lost or given up: from there on the store holds what it will hold, whatever
-// comes of the other steps. (Were a loss declared only when its segment is replaced, the segment whose marks prove that its LSNs were
-// acknowledged could go before: then nobody would miss them.) Each step replaces one segment.
+// A repair is carried out in steps. After each step the store is consistent (repair.hpp), so an interrupted repair has not worked in
+// vain. Each step replaces one segment. The first step declares all losses and all LSNs given up. From then on the set of records in the
+// store is final, even if the other steps fail. (If a loss were declared only when its segment is replaced, an earlier step could remove
+// the segment whose marks prove that the lost LSNs were acknowledged. Then a crash would hide the loss.)
 
 #include <keel/policy/repair/concept.hpp>
 #include <keel/recovery/examine.hpp>
@@ -21,27 +21,27 @@
 
 namespace keel::inline v0::recovery {
 
-/// How far a repair goes. Opening touches only what costs records; the repair command heals every file that does not verify.
+/// The scope of a repair. An opening touches only damage that costs records. The repair command heals every file that does not verify.
 enum class repair_scope : std::uint8_t { what_is_lost, everything };
 
-/// What becomes of one damaged segment.
+/// The repair of one damaged segment.
 struct segment_repair {
     std::size_t segment = 0;         ///< index into inventory::segments
-    std::vector<lsn_range> keep{};   ///< of its records: a new file is built of them; empty: none is
-    std::vector<lsn_range> losses{}; ///< of those declared, what the new file says of them
+    std::vector<lsn_range> keep{};   ///< records that a new file is built of; empty: no new file
+    std::vector<lsn_range> losses{}; ///< declared losses that the new file records
 };
 
 struct repair_plan {
     decision what = decision::declare_lost;
     std::vector<segment_repair> segments{};
     std::vector<lsn_range> declare{};     ///< LSNs to be declared lost, in order
-    std::vector<counted_range> counted{}; ///< what counts afterwards
-    lsn end{};                            ///< the last LSN of the log afterwards, declared losses included
-    lsn back_from{};                      ///< a roll-back gives up this LSN and all above; 0: it is none
+    std::vector<counted_range> counted{}; ///< the records that count after the repair
+    lsn end{};                            ///< the last LSN of the log after the repair, declared losses included
+    lsn back_from{};                      ///< a roll-back gives up this LSN and all above; 0: no roll-back
     std::uint64_t lost_records = 0;
     bool rewrite_manifest = false;
-    std::vector<segment_id> forget{};             ///< registered, but the file is gone
-    std::vector<format::table_id> not_ingested{}; ///< tables of level 0 that a roll-back goes behind
+    std::vector<segment_id> forget{};             ///< registered segments whose file is gone
+    std::vector<format::table_id> not_ingested{}; ///< level-0 tables that a roll-back gives up
     std::string notice{};
 
     [[nodiscard]] bool changes_anything() const noexcept {
@@ -51,7 +51,7 @@ struct repair_plan {
 
 namespace detail {
 
-/// What cannot be told is as grave as what is known to be lost.
+/// The gravest decision of the policy over all findings. An unknown extent counts like a known loss.
 [[nodiscard]] inline decision gravest(std::vector<finding> const& findings, repair_choice const& choice) {
     auto what = decision::declare_lost;
     for (auto const& f : findings)
@@ -59,7 +59,7 @@ namespace detail {
     return what;
 }
 
-/// Cuts what counts at the last LSN before the first lost one.
+/// Keeps only the records before the first lost LSN.
 inline void roll_back(repair_plan& plan, examination const& e) {
     auto const& v = e.found;
     auto const keep = v.lost.front().first.before();
@@ -77,7 +77,7 @@ inline void roll_back(repair_plan& plan, examination const& e) {
         if (t.level == 0 && !t.is_placeholder() && t.lsns.first > keep) plan.not_ingested.push_back(id);
 }
 
-/// Which segments are touched, each asked once whatever the number of findings.
+/// Chooses the segments to replace. It checks each segment once, whatever the number of findings.
 class segment_chooser {
 public:
     segment_chooser(repair_plan& plan, examination const& e, repair_scope scope, std::set<segment_id> const& begun)
@@ -111,13 +111,13 @@ private:
         bool const of_no_file = f.kind == damage::missing_segment || f.kind == damage::unknown_extent;
         if (f.is_corruption() && !of_no_file) mentioned_.insert(f.file);
     }
-    /// Newest first: the header of a segment of which nothing is left goes with it, and what it voids in older ones would count again. So
-    /// those are written anew, too, without it.
+    /// Newest segment first. If no record of a segment is kept, its header is removed with it. Then the records that this header voids in
+    /// older segments would count again. So those segments are rebuilt, too, without these records.
     [[nodiscard]] std::vector<bool> choose(std::vector<std::vector<lsn_range>> const& keep) const {
         auto const& segments = e_.stock.segments;
         auto const before = void_from(segments);
         std::vector<bool> touched(segments.size(), false);
-        auto now = lsn_max; // what the headers that stay void
+        auto now = lsn_max; // the smallest LSN that the remaining headers void
         for (std::size_t i = segments.size(); i-- > 0;) {
             bool const comes_back = before[i] < now && e_.runs[i].last >= before[i];
             touched[i] = segments[i].present && (comes_back || is_touched(i));
@@ -134,7 +134,8 @@ private:
         auto const name = e_.stock.paths.inside(e_.stock.segments[i].path);
         return cost_.contains(name) || (scope_ == repair_scope::everything && mentioned_.contains(name));
     }
-    /// A file that is built anew says itself what is lost of it, should both manifests go; what left no trace stands in the first one.
+    /// A rebuilt file records its own losses, in case both manifests are lost. The first rebuilt file also
+    /// records the losses without a trace.
     void share_out_losses(std::vector<std::size_t> const& number) {
         auto const first = std::ranges::find_if(plan_.segments,
                                                 [](segment_repair const& s) { return !s.keep.empty(); });
@@ -149,8 +150,8 @@ private:
         for (auto const& l : plan_.declare)
             for (auto const& gap : traced.gaps_in(l)) first->losses.push_back(gap);
     }
-    /// A segment whose file is gone is forgotten once what it held is declared lost; one of which that is not known only when its loss is
-    /// accepted.
+    /// A segment whose file is gone leaves the manifest once its records are declared lost. If its extent is unknown, it stays in the
+    /// manifest until its loss is accepted.
     void choose_forgotten() {
         std::set<segment_id> unknown;
         for (auto const& u : e_.found.unknown) unknown.insert(u.segment);
@@ -169,13 +170,13 @@ private:
     repair_scope scope_;
     std::set<segment_id> const& begun_;
     std::set<std::string, std::less<>> cost_{};      ///< files with damage that cost records
-    std::set<std::string, std::less<>> mentioned_{}; ///< files with any
+    std::set<std::string, std::less<>> mentioned_{}; ///< files with any corruption
 };
 
 } // namespace detail
 
-/// What a repair by this choice does. With decision::refuse the rest of the plan says what would be lost. `begun`: segments that an earlier
-/// try of the same repair meant to replace and did not come to (repair_progress.hpp).
+/// Plans a repair by this choice. With decision::refuse the rest of the plan says what would be lost. `begun`: segments that an
+/// interrupted try of the same repair planned to replace and did not reach (repair_progress.hpp).
 [[nodiscard]] inline repair_plan plan_repair(examination const& e, repair_choice const& choice, repair_scope scope,
                                              std::set<segment_id> const& begun = {}) {
     repair_plan plan;
@@ -190,7 +191,8 @@ private:
     auto const has = [&](damage kind) {
         return std::ranges::any_of(e.stock.findings, [&](finding const& f) { return f.kind == kind; });
     };
-    // A manifest that lacks what its segments say is written anew before anything is added to it; a single bad copy can wait.
+    // A manifest that lacks edits or segments known from segment headers is rewritten before anything is added to it. A single bad copy
+    // can wait, because the other copy serves.
     plan.rewrite_manifest = has(damage::manifest_lost) || has(damage::unknown_segment) ||
                             (scope == repair_scope::everything && has(damage::manifest_damaged));
     if (choice.rebuilds && !v.lost.empty())

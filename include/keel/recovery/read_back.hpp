@@ -2,8 +2,8 @@
 #ifndef KEEL_RECOVERY_READ_BACK_HPP
 #define KEEL_RECOVERY_READ_BACK_HPP
 
-// Reads a segment that was just sealed back from the medium and compares it with what the writer knows of it: its seal, which was made in
-// memory. Reads only. So a write that the medium made wrong, elsewhere or not at all is found while the page cache may still be right.
+// Reads a segment back from the medium after it was sealed, and compares it with its seal, which the writer made in memory. Reads only.
+// So a write that the medium damaged, misplaced or lost is found while the page cache may still have the right bytes.
 
 #include <keel/error.hpp>
 #include <keel/format/segment_header.hpp>
@@ -22,7 +22,7 @@
 
 namespace keel::inline v0::recovery {
 
-/// A file of which every read goes past the page cache. The file must outlive it.
+/// A file whose reads all go past the page cache. The file `of` must outlive it.
 template <class File>
 class uncached_file {
 public:
@@ -39,14 +39,14 @@ private:
     File const* of_;
 };
 
-/// One thread's.
+/// Compares one segment on the medium with its seal. One thread per object.
 template <checksum_policy C, class File>
 class segment_read_back {
 public:
     segment_read_back(File const& file, wal::closed_segment const& of, format::segment_seal const& seal)
         : file_{file}, medium_{file}, of_{of}, seal_{seal} {}
 
-    /// What is not on the medium as it was written. Throws std::bad_alloc.
+    /// Returns a finding for each part that is not on the medium as it was written. Throws std::bad_alloc.
     [[nodiscard]] std::vector<finding> run() {
         check_headers();
         check_frames();
@@ -59,7 +59,7 @@ private:
     void check_headers() {
         for (auto const at : {std::uint64_t{0}, format::second_header_offset(of_.segment_bytes)}) {
             auto const seen = format::decode_segment_header<C>(block_at(at));
-            // One that was written when the segment was prepared verifies, too.
+            // The header written when the segment was prepared verifies, too: it means that the later write is missing.
             bool const ours = seen.good() && seen.header.id == of_.id && seen.header.salt == of_.salt &&
                               seen.header.first == of_.first && seen.header.state != format::segment_state::prepared;
             if (!ours) add({.kind = damage::header_damaged, .offset = at, .length = format::header_bytes}, "a header");
@@ -71,7 +71,7 @@ private:
         for (auto const& bad : run.bad) add_frames(bad);
         bool const to_its_end = seal_.count == 0 || run.last == seal_.range.last;
         if ((run.aggregate == seal_.aggregate && to_its_end) || !run.bad.empty()) return;
-        // Nothing is damaged, and not all is there: it was written nowhere, or to another place.
+        // No frame is damaged, but some are missing: the medium lost their write, or wrote them to another place.
         bad_bytes rest{.offset = run.data_end, .length = of_.end - std::min(of_.end, run.data_end)};
         rest.lsns = {run.last < seal_.range.first ? seal_.range.first : run.last.next(), seal_.range.last};
         rest.is_data = !rest.lsns.empty();
@@ -95,7 +95,7 @@ private:
     [[nodiscard]] segment_geometry geometry() const {
         return {.id = of_.id, .salt = of_.salt, .first = of_.first, .begin = of_.begin, .limit = of_.end};
     }
-    /// What cannot be read is zeros, which no block is.
+    /// Returns zeros if the block cannot be read. Zeros are not a valid block.
     [[nodiscard]] format::header_block block_at(std::uint64_t offset) const {
         format::header_block block{};
         for (int tries = 0; tries < 2; ++tries)

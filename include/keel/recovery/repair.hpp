@@ -2,17 +2,19 @@
 #ifndef KEEL_RECOVERY_REPAIR_HPP
 #define KEEL_RECOVERY_REPAIR_HPP
 
-// Decisions -> effects. Repair never writes in place and never destroys evidence (R5.5). Before anything else quarantine/<number>/ gets
-// copies of both manifests. Then step by step, each of them consistent by itself (plan.hpp):
-//   1. a damaged segment that still has records is written anew beside the old one, and synced; with the first step, tables that a
-//      roll-back goes behind are copied into quarantine/<number>/;
-//   2. the journal there says what is done, with the digests of the files before and after; progress says which edit will do it;
-//   3. one manifest edit switches: the new segment in, the old one out; the first one declares all losses;
-//   4. the old file moves into quarantine/<number>/.
-// At the end receipt.json puts the journal together. A crash before a step's 3 leaves the store as the step before left it, and a leftover;
-// behind it the next opening completes 4. A repair that was cut short (a full disk, memory refused, cancelled, killed) goes on where it
-// stopped, under its number: what was replaced is not touched again (repair_progress.hpp).
-// undo.hpp puts it all back byte for byte, as long as nothing was written since.
+// Decisions -> effects. A repair never writes in place and never destroys evidence (R5.5). First it copies both manifests into
+// quarantine/<number>/. Then it works in steps. After each step the store is consistent (plan.hpp). A step does this:
+//   1. A damaged segment that still has records is built anew beside the old one, and synced. In the first step, tables that a roll-back
+//      gives up are copied into quarantine/<number>/.
+//   2. The journal in that folder gets a line for each thing done, with the digests of the files before and after. The progress file gets
+//      the number of the edit that will do it.
+//   3. One manifest edit switches: it adds the new segment and removes the old one. The edit of the first step also declares all losses.
+//   4. The old file moves into quarantine/<number>/.
+// At the end receipt.json is put together from the journal. A crash before part 3 of a step leaves the store as the step before
+// left it, and perhaps a leftover file. After a crash behind part 3 the next opening completes part 4. An interrupted repair
+// (full disk, no memory, cancelled, killed) continues where it stopped, under the same number: replaced segments are not
+// touched again (repair_progress.hpp).
+// undo.hpp restores all files byte for byte, as long as nothing was written since.
 
 #include <keel/observe/json.hpp>
 #include <keel/recovery/corruption_log.hpp>
@@ -36,7 +38,7 @@
 
 namespace keel::inline v0::recovery {
 
-/// A segment that a repair has written anew.
+/// A segment that a repair built anew.
 struct built_segment {
     std::size_t replaces = 0; ///< index into inventory::segments
     segment_id id{};
@@ -48,15 +50,15 @@ struct repair_done {
     std::uint64_t number = 0;               ///< of this repair; its folder is quarantine/<number>
     std::vector<std::string> quarantined{}; ///< paths inside the store
     std::vector<built_segment> built{};
-    std::optional<error>
-        stopped{}; ///< why it stopped; the steps before that stand, and the next repair goes on behind them
-    std::optional<error>
-        unfinished{}; ///< the new state stands, but some old file could not be moved: the next repair or open does it
+    /// Why the repair stopped. The steps before that are committed, and the next repair continues behind them.
+    std::optional<error> stopped{};
+    /// The new state is committed, but an old file could not be moved. The next repair or opening moves it.
+    std::optional<error> unfinished{};
 };
 
 namespace detail {
 
-/// A whole file; what the machine does not read of it is left out.
+/// Reads a whole file. The result is shorter if the read ends early. Errors: the machine's.
 template <io::file_system Fs>
 [[nodiscard]] result<std::vector<std::byte>> read_file(Fs& fs, std::string const& path) {
     KEEL_TRY_LET(file, fs.open(path, io::access::read_only, io::creation::must_exist));
@@ -67,13 +69,14 @@ template <io::file_system Fs>
     return bytes;
 }
 
-/// The journal of a repair: a line for each thing done, appended before the edit that does it.
+/// The journal of a repair: one line for each thing done, appended before the edit that does it.
 template <io::file_system Fs>
 class repair_journal {
 public:
     repair_journal(Fs& fs, std::string path) : fs_{fs}, path_{std::move(path)} {}
 
-    /// Goes on behind the first `bytes`, of steps that were committed. What an uncommitted step wrote behind them is written over.
+    /// Opens the journal. New lines go behind its first `bytes` bytes, which committed steps wrote. Lines of an uncommitted
+    /// step behind them are overwritten.
     [[nodiscard]] result<void> open(std::uint64_t bytes) {
         KEEL_TRY_LET(file, fs_.open(path_, io::access::read_write, io::creation::if_missing));
         std::string text(static_cast<std::size_t>(bytes), ' ');
@@ -85,7 +88,7 @@ public:
         return {};
     }
     [[nodiscard]] std::uint64_t bytes() const noexcept { return end_; }
-    /// A finding that an earlier try told of already is not told again.
+    /// Adds a finding, unless an earlier try of this repair noted it already.
     void add_finding(finding const& f, std::uint64_t now_ns) {
         auto const json = observe::to_json(f, now_ns);
         if (!told_->has("{\"finding\":" + json + '}')) add("finding", json);
@@ -114,13 +117,13 @@ private:
     std::string pending_{};
 };
 
-/// What the lines of a journal add up to: the end of a receipt.
+/// The lines of a journal, grouped by their kind: the last part of a receipt.
 class journal_sum {
 public:
     explicit journal_sum(std::string_view text) {
         while (!text.empty()) {
             auto const end = text.find('\n');
-            if (end == std::string_view::npos) break; // torn
+            if (end == std::string_view::npos) break; // a crash tore the last line
             add(text.substr(0, end));
             text.remove_prefix(end + 1);
         }
@@ -163,7 +166,7 @@ public:
         if (auto done = steps(); !done) done_.stopped = std::move(done).error();
         return std::move(done_);
     }
-    /// The receipt of a repair whose last step was committed before it came to that.
+    /// Writes the receipt of a repair that was interrupted after its last step was committed.
     result<void> finish_earlier() {
         auto const& known = *e_.stock.manifest.state;
         auto const before = unfinished_repair<C>(fs_, paths_, e_.stock.store, known);
@@ -230,8 +233,8 @@ private:
         at_.next_lost = at_.done_lost;
         return {};
     }
-    /// The next number whose folder holds nothing but what an undo left: evidence is not written over, also where the manifests that
-    /// counted the repairs are gone.
+    /// Takes the next number whose folder holds no evidence: it is missing, it holds only files that an undo left, or a try there
+    /// committed no step. So evidence is not overwritten, even if the manifests that counted the repairs are gone.
     result<void> take_number() {
         at_ = {.store = e_.stock.store, .number = manifest_.state().next_repair, .begun_on = manifest_.state().edit};
         for (;; ++at_.number) {
@@ -244,7 +247,7 @@ private:
         KEEL_TRY(folder_exists(fs_, folder_->path()));
         return fs_.sync_directory(paths_.quarantine());
     }
-    /// A try that came to no step: nothing in it is evidence.
+    /// Whether an earlier try with this number committed no step. Then nothing in its folder is evidence.
     [[nodiscard]] bool began_only(std::vector<io::directory_entry> const& names) {
         auto const p = read_progress<C>(fs_, *folder_, e_.stock.store);
         bool const moved = std::ranges::any_of(names, [](io::directory_entry const& e) {
@@ -257,7 +260,7 @@ private:
             if (auto gone = fs_.remove(folder_->manifest(i)); !gone && gone.error().code != errc::not_found)
                 return gone;
             auto bytes = read_file(fs_, paths_.manifest(i));
-            // A manifest that cannot be read is no reason not to repair: what can be had of it is in memory already.
+            // A manifest that cannot be read does not stop the repair: its readable part is in memory already.
             if (bytes) KEEL_TRY(wal::put_file(fs_, folder_->manifest(i), *bytes));
         }
         return fs_.sync_directory(folder_->path());
@@ -265,9 +268,10 @@ private:
 
     // ---- one step -----------------------------------------------------------------------------------------------------------
 
-    /// The journal, then the word of which edit comes, then the edit.
+    /// Writes the journal, then the progress with the number of the next edit, then commits the edit.
     result<void> take_step() {
-        // No other edit raises it by two: what is found behind a crash tells whether this one was committed.
+        // One more than the new segments need. So after a crash next_segment tells whether this edit was committed, or another edit with
+        // its number (repair_progress::is_committed).
         ++next_id_;
         edit_.next_ids(next_id_, std::max(manifest_.state().next_repair, at_.number + 1));
         at_.next_edit = manifest_.state().edit + 1;
@@ -299,7 +303,7 @@ private:
         journal_->add("planned", '[' + ids + ']');
         for (auto const& f : e_.report.findings) journal_->add_finding(f, now_ns_);
     }
-    /// What belongs to no segment goes with the first step, and so do all losses.
+    /// The first step holds all losses, and all operations that belong to no segment.
     result<void> first_ops() {
         rewrite_ = plan_.rewrite_manifest;
         for (auto const& r : plan_.declare) {
@@ -307,7 +311,7 @@ private:
             journal_->add("declared", '[' + std::to_string(r.first.value) + ',' + std::to_string(r.last.value) + ']');
         }
         at_.next_lost += plan_.lost_records;
-        // A manifest that was rebuilt has not heard of those that only frames declare, and their segments may go.
+        // A rebuilt manifest lacks losses that only loss frames declare. The segments with these frames may be removed later.
         wal::lsn_set known;
         for (auto const& r : manifest_.state().losses) known.add(r);
         for (auto const& r : e_.found.declared)
@@ -320,7 +324,7 @@ private:
         return {};
     }
 
-    /// The policy's sum over a file as it is, unreadable sectors taken as zeros.
+    /// The checksum policy over a file as it is. Unreadable sectors count as zeros. 0 if the file cannot be opened.
     [[nodiscard]] result<std::uint64_t> digest(std::string const& path, std::uint64_t bytes) {
         C sum;
         auto const done = wal::each_part(fs_, path, bytes, [&](std::uint64_t, byte_view part) -> result<void> {
@@ -332,7 +336,7 @@ private:
         return done ? sum.value() : 0;
     }
 
-    /// The table's own file goes with the first merge: no manifest names it then.
+    /// Copies a table to quarantine. No manifest names its own file any more, so the first compaction removes that file.
     result<void> keep_copy(format::table_id id) {
         edit_.remove_table(id);
         auto const from = paths_.table(id);
@@ -394,13 +398,13 @@ private:
         segment_builder<C, typename fs_type::file> builder{target, header, what.keep};
         builder.start(now_ns_, e_.found.horizon);
         KEEL_TRY(copy_records(old, what, builder));
-        auto losses = e_.runs[what.segment].losses; // what the old segment said of them, its successor says, too
+        auto losses = e_.runs[what.segment].losses; // the new segment repeats the losses that the old one declares
         losses.insert(losses.end(), what.losses.begin(), what.losses.end());
         if (!losses.empty()) builder.losses(losses);
         auto const seal = builder.seal();
         KEEL_TRY(builder.finish());
         KEEL_TRY(fs_.rename(temporary, path));
-        // Without this a crash can keep the manifest's word of the new segment and lose the file's name.
+        // Without this a crash can keep the manifest's entry of the new segment and lose the file's name.
         KEEL_TRY(fs_.sync_directory(paths_.log()));
         edit_.prepared(header.id, header.salt, header.size, old.entry.place).sealed(seal);
         building_ = built_segment{what.segment, header.id, seal.count, builder.sections()};
@@ -413,7 +417,7 @@ private:
     result<void> copy_records(found_segment const& old, segment_repair const& what, Builder& builder) {
         KEEL_TRY_LET(file, fs_.open(old.path, io::access::read_only, io::creation::must_exist));
         auto whole = old.geometry;
-        whole.indexed.reset(); // what stood in for records is no copy of them
+        whole.indexed.reset(); // read the records themselves: an index cannot be copied as records
         static_cast<void>(scan_segment<C>(file, whole, builder, options_.cancel));
         KEEL_TRY(stop_if_asked());
         std::uint64_t wanted = 0;
@@ -439,15 +443,16 @@ private:
         else done_.quarantined.push_back(paths_.inside(to));
     }
 
-    /// What a try before this one built and did not switch to. Behind a commit: no power loss takes back that it is none of the store's.
-    /// A segment of this repair may stand under the name of one that was prepared and never registered: it has taken that one's place.
+    /// Removes files that an earlier try built and did not switch to. It runs after a commit, so no power loss can make such a file part
+    /// of the store again. A segment of this repair may have the name of a file that was prepared and never registered. It has replaced
+    /// that file, so it must not be removed here.
     void remove_leftovers() {
         auto const is_part = [this](std::string const& path) {
             auto const id = wal::layout::segment_of(std::string_view{path}.substr(path.rfind('/') + 1));
             return id && manifest_.state().segments.contains(*id);
         };
         for (auto const& l : e_.stock.leftovers)
-            if (l.is_ours && !is_part(l.path)) static_cast<void>(fs_.remove(l.path)); // else the first write does
+            if (l.is_ours && !is_part(l.path)) static_cast<void>(fs_.remove(l.path)); // if not, the first write does
     }
 
     // ---- the end ------------------------------------------------------------------------------------------------------------
@@ -459,7 +464,7 @@ private:
     }
 
 public:
-    /// Puts together what the journal says.
+    /// Writes a receipt from the lines of the journal.
     [[nodiscard]] static result<void> write_receipt(fs_type& fs, repair_folder const& folder, repair_progress const& at,
                                                     std::uint64_t now_ns, std::string const& path) {
         KEEL_TRY_LET(bytes, read_file(fs, folder.journal()));
@@ -491,7 +496,7 @@ private:
     std::optional<repair_folder> folder_{};
     std::optional<journal_type> journal_{};
     repair_done done_{};
-    std::optional<built_segment> building_{}; ///< written, and not switched to yet
+    std::optional<built_segment> building_{}; ///< written, but not in the manifest yet
     std::uint64_t next_id_ = 1;
     format::edit_builder edit_{};
     bool rewrite_ = false;
@@ -500,15 +505,15 @@ private:
 
 } // namespace detail
 
-/// Carries a plan out. The caller holds the store's lock. Where it stops (a full disk, a stop request, ...) the store stands as the last step
-/// left it: what that gives is served, and a repair planned anew goes on from there.
+/// Carries a plan out. The caller holds the store's lock. If it stops (full disk, stop request, ...), the store is as the last step left
+/// it: that state can be served, and a new plan continues from there.
 template <class Config>
 [[nodiscard]] repair_done apply_repair(
     typename Config::file_system& fs, examination const& e, repair_plan const& plan, open_options const& options,
     std::string_view strategy, wal::manifest_store<typename Config::checksum, typename Config::file_system>& manifest) {
     return detail::repairer<Config>{fs, e, plan, options, strategy, manifest}.run();
 }
-/// A repair that was cut short behind its last step gets its receipt. The caller holds the store's lock.
+/// Writes the receipt of a repair that was interrupted after its last step. The caller holds the store's lock.
 template <class Config>
 [[nodiscard]] result<void> finish_receipt(
     typename Config::file_system& fs, examination const& e, repair_plan const& nothing, open_options const& options,
@@ -526,7 +531,7 @@ template <io::file_system Fs>
         if (!file.removed) continue;
         auto const folder = stock.paths.quarantine(removed_by.at(*file.removed));
         auto const to = folder + '/' + wal::layout::segment_name(*file.removed);
-        if (!fs.status(folder) || fs.status(to)) continue; // nothing that was moved before is written over
+        if (!fs.status(folder) || fs.status(to)) continue; // a file that was moved earlier is not overwritten
         KEEL_TRY(fs.rename(file.path, to));
         KEEL_TRY(fs.sync_directory(folder));
         KEEL_TRY(fs.sync_directory(stock.paths.log()));

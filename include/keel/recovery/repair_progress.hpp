@@ -2,16 +2,17 @@
 #ifndef KEEL_RECOVERY_REPAIR_PROGRESS_HPP
 #define KEEL_RECOVERY_REPAIR_PROGRESS_HPP
 
-// How far a repair has come, beside its evidence in quarantine/<number>/: `progress`, a block of 512 bytes, and `journal.jsonl`, a line
-// for each thing that was done. A repair that ran out of room or memory, was cancelled or killed goes on behind the last step that was
-// committed; and undo knows the manifest edit that the repair led to, so that it takes back a repair and nothing that was written since.
+// The progress of a repair. It is kept beside the evidence in quarantine/<number>/: `progress`, a block of 512 bytes, and
+// `journal.jsonl`, one line for each thing done. With them an interrupted repair (no space, no memory, cancelled, killed)
+// continues behind its last committed step. Undo reads there which manifest edit the repair led to. So it undoes the repair, and
+// nothing that was written since.
 //
 //   Progress: 0 magic u64 | 8 version u32 | 12 checksum_id u32 | 16 store_id 16 | 32 repair u64 | 40 edit it began on u64
 //             48 edit of the last step known to be committed u64, and 56 bytes of the journal up to there u64
 //             64 edit of the step under way u64, 72 bytes of the journal with it u64, 80 next segment id behind it u64
 //             88 records lost up to there u64, 96 and with the step under way u64 | 104 finished u8      | 504 check u64
-// It is written before each step is committed. The step is committed if the manifest's newest edit has its number and gives the next
-// segment id that it said: no other edit raises that by just as much.
+// The block is written before each step is committed. A step is committed if the manifest's newest edit has the step's edit number, and
+// the manifest's next segment id is the one noted here. Another edit with the same number gives another next segment id.
 
 #include <keel/error.hpp>
 #include <keel/format/endian.hpp>
@@ -37,23 +38,23 @@ namespace keel::inline v0::recovery {
 
 inline constexpr std::uint64_t repair_magic = 0x0A706572'6C65656BULL; // "keelrep\n"
 inline constexpr std::uint32_t repair_version = 1;
-inline constexpr std::uint64_t journal_bytes_max = 256 * MiB; ///< of a longer one only the beginning is read back
+inline constexpr std::uint64_t journal_bytes_max = 256 * MiB; ///< of a longer journal only the beginning is read back
 
 struct repair_progress {
     format::store_id store{};
-    std::uint64_t number = 0;
-    std::uint64_t begun_on = 0;
-    std::uint64_t done_edit = 0;
-    std::uint64_t done_bytes = 0;
-    std::uint64_t next_edit = 0;
-    std::uint64_t next_bytes = 0;
-    std::uint64_t next_segment = 0;
-    std::uint64_t done_lost = 0;
-    std::uint64_t next_lost = 0;
+    std::uint64_t number = 0;       ///< of the repair
+    std::uint64_t begun_on = 0;     ///< newest edit when it began
+    std::uint64_t done_edit = 0;    ///< edit of the last step known to be committed
+    std::uint64_t done_bytes = 0;   ///< bytes of the journal up to there
+    std::uint64_t next_edit = 0;    ///< edit of the step under way; 0: there is none
+    std::uint64_t next_bytes = 0;   ///< bytes of the journal with it
+    std::uint64_t next_segment = 0; ///< next segment id after it
+    std::uint64_t done_lost = 0;    ///< records declared lost by the committed steps
+    std::uint64_t next_lost = 0;    ///< and with the step under way
     bool finished = false;
     bool operator==(repair_progress const&) const = default;
 
-    /// Whether the step under way is committed in this state.
+    /// Whether the step under way is committed in the state `now`.
     [[nodiscard]] bool is_committed(format::manifest_state const& now) const noexcept {
         return next_edit != 0 && now.edit == next_edit && now.next_segment == next_segment;
     }
@@ -61,7 +62,7 @@ struct repair_progress {
     [[nodiscard]] bool is_newest(format::manifest_state const& now) const noexcept {
         return now.edit == done_edit || is_committed(now);
     }
-    /// The same with the step under way done, if it is committed in this state; else as if it had not been begun.
+    /// The progress without a step under way. That step counts as done if it is committed in the state `now`. Otherwise it is dropped.
     [[nodiscard]] repair_progress settled(format::manifest_state const& now) const noexcept {
         auto out = *this;
         if (is_committed(now)) {
@@ -106,7 +107,7 @@ template <checksum_policy C>
     return p;
 }
 
-/// The names in quarantine/<number>/.
+/// The file names in quarantine/<number>/.
 class repair_folder {
 public:
     repair_folder(wal::layout const& paths, std::uint64_t number) : path_{paths.quarantine(number)} {}
@@ -119,7 +120,7 @@ public:
     [[nodiscard]] std::string undone_receipt() const { return file("receipt.undone.json"); }
     [[nodiscard]] std::string undone_journal() const { return file("journal.undone.jsonl"); }
 
-    /// What an undo leaves; a later repair may take the same number.
+    /// Whether an undo left a file of this name. A later repair may take the same number.
     [[nodiscard]] static bool is_undone(std::string_view name) noexcept {
         return name == "receipt.undone.json" || name == "journal.undone.jsonl";
     }
@@ -128,7 +129,7 @@ private:
     std::string path_;
 };
 
-/// What stands there of a repair of this store; nothing where it does not verify, or is of another one.
+/// Reads the progress of a repair of this store. Nothing if it is missing, does not verify, or is of another store.
 template <checksum_policy C, io::file_system Fs>
 [[nodiscard]] std::optional<repair_progress> read_progress(Fs& fs, repair_folder const& folder,
                                                            format::store_id const& store) {
@@ -140,18 +141,18 @@ template <checksum_policy C, io::file_system Fs>
     return p && p->store == store ? p : std::nullopt;
 }
 
-/// Replaces what stood there, in one step.
+/// Replaces the progress file in one step.
 template <checksum_policy C, io::file_system Fs>
 [[nodiscard]] result<void> write_progress(Fs& fs, repair_folder const& folder, repair_progress const& p) {
     return wal::replace_file(fs, folder.progress(), encode<C>(p));
 }
 
-/// The newest repair, where it is unfinished and nothing else was written since: what is repaired next goes on with it.
+/// The newest repair, if it is unfinished and nothing else was written since. The next repair continues it.
 template <checksum_policy C, io::file_system Fs>
 [[nodiscard]] std::optional<repair_progress> unfinished_repair(Fs& fs, wal::layout const& paths,
                                                                format::store_id const& store,
                                                                format::manifest_state const& on_disk) {
-    // Its first step raises the number: one that has not come so far has the next one.
+    // The first step of a repair raises next_repair. Before that step the number of the repair is next_repair itself.
     for (auto const number : {on_disk.next_repair - 1, on_disk.next_repair}) {
         if (number == 0) continue;
         auto const p = read_progress<C>(fs, repair_folder{paths, number}, store);
@@ -160,7 +161,7 @@ template <checksum_policy C, io::file_system Fs>
     return std::nullopt;
 }
 
-/// The segments that a repair's journal says are to be replaced: the numbers in its lines {"planned":[...]}.
+/// The segments that a repair planned to replace: the numbers in the lines {"planned":[...]} of its journal.
 [[nodiscard]] inline std::set<segment_id> planned_segments(std::string_view journal) {
     constexpr std::string_view begins = "{\"planned\":[";
     std::set<segment_id> out;
@@ -181,13 +182,13 @@ template <checksum_policy C, io::file_system Fs>
     return out;
 }
 
-/// What an earlier try of the newest repair meant to replace and did not come to; nothing where there is none to go on with. Only what a step
-/// that was committed has noted counts.
+/// The segments that an earlier try of the newest repair planned to replace and did not reach. Empty if there is no repair to continue.
+/// Only journal lines of committed steps count.
 template <checksum_policy C, io::file_system Fs>
 [[nodiscard]] std::set<segment_id> rest_of_repair(Fs& fs, wal::layout const& paths, format::store_id const& store,
                                                   format::manifest_state const& on_disk) {
     std::set<segment_id> out;
-    if (on_disk.next_repair < 2) return out; // its first step raises that
+    if (on_disk.next_repair < 2) return out; // no step of a repair was ever committed
     auto const p = unfinished_repair<C>(fs, paths, store, on_disk);
     if (!p || p->number + 1 != on_disk.next_repair) return out;
     auto const file = fs.open(repair_folder{paths, p->number}.journal(), io::access::read_only,

@@ -2,22 +2,26 @@
 #ifndef KEEL_RECOVERY_SEAL_PROVEN_HPP
 #define KEEL_RECOVERY_SEAL_PROVEN_HPP
 
-// Sealing what earlier crashes left, so that it is mounted from then on instead of scanned by every opening for ever.
+// Seals segments that earlier crashes left. A sealed segment is mounted from then on. Without a seal every later opening would scan it.
 //
-// Which: a segment without a seal that a later header names as crashed, or rolled, with its last LSN and its end. That header was written
-// after all that counts of the segment was synced; so up to that end the bytes are proven, and nothing behind it counts. All of them
-// verify, and the LSNs leave none out. Not an abandoned one: behind its end stand copies of records that were acknowledged elsewhere, and
-// with a seal nobody would find them there again. Not the newest one: only the segment behind it says where its records end.
-// How: index and filter go behind the last tag of this life, so torn bytes stay as evidence; footer; sync; then the manifest's seal edit.
-// Until that the footer means nothing, and a crash leaves the segment as it was.
+// Which segments: a segment without a seal that a later header names as crashed or rolled, with its last LSN and its end. That header was
+// written after all counted records of the segment were synced. So the bytes up to that end are proven, and nothing behind that end
+// counts. All these bytes must verify, and no LSN may be missing. An abandoned segment is not sealed: behind its end it holds copies of
+// records that were acknowledged in another segment, and with a seal no scan would find these copies. The newest segment is not sealed:
+// only a later header tells where its records end.
+// How: index and filter are written behind the last tag of this life, so torn bytes stay as evidence. Then the footer is
+// written, the file is synced, and the manifest gets the seal edit. Before that edit the footer has no effect, and a
+// crash leaves the segment as it was.
 //
-// When: while opening, before the scan, one segment after the other, each with an edit of its own. So a recovery that ran out of memory or
-// room, was cancelled or killed has not scanned for nothing: the next one goes on behind the last one sealed. Memory: the keys of one.
-// The usual recovery, of a log that one crash has left, still writes nothing: the newest segment alone is scanned. A few more are scanned
-// rather than sealed, because syncs cost more than reading them; from `unsealed_max` on, or where the log was closed in order and nobody
-// waits for a recovery, they are sealed. Behind an opening, as housekeeping, it would cost no opening any time; but then every process
-// that dies before it comes to that would leave one more to be scanned.
-// Never read-only, never under a policy that refuses (it changes nothing), never while the last repair can still be undone.
+// When: in an opening, before the scan, one segment after the other, each with its own edit. So an interrupted recovery (no
+// memory, no space, cancelled, killed) has not scanned in vain: the next one continues behind the last segment sealed.
+// Memory: the keys of one segment.
+// After a single crash recovery writes nothing: it scans the newest segment alone. A few more unsealed segments are scanned, not sealed,
+// because a sync costs more than reading them. They are sealed if there are `unsealed_max` of them, or if the log was closed in order,
+// because then no caller waits for a recovery. Sealing could also run after the opening, as housekeeping, and would cost the opening no
+// time. But then each process that dies before it would leave one more segment to scan.
+// Nothing is sealed in a read-only opening, under a policy that refuses (it changes nothing), or while the
+// last repair can still be undone.
 
 #include <keel/error.hpp>
 #include <keel/format/segment_header.hpp>
@@ -36,19 +40,19 @@
 
 namespace keel::inline v0::recovery {
 
-/// So many segments that crashes left are scanned at each opening before it pays to seal them.
+/// From this number of unsealed segments on, sealing them pays. Fewer are scanned at each opening.
 inline constexpr std::size_t unsealed_max = 4;
 
 namespace detail {
 
-/// Takes keys from a scan.
+/// A scan_sink that collects keys.
 class key_collector {
 public:
     void record(lsn, format::frame_view const& frame, std::uint64_t offset) {
         if (frame.header.type == format::frame_type::put || frame.header.type == format::frame_type::erase)
             keys_.add(as_text(frame.key()), offset, frame.header.lsn_delta);
     }
-    void batch_end(bool) noexcept {} // one that is not whole is not sealed
+    void batch_end(bool) noexcept {} // a segment with a broken batch is not sealed
     [[nodiscard]] wal::index_builder const& keys() const noexcept { return keys_; }
 
 private:
@@ -63,7 +67,7 @@ public:
     proven_sealer(Fs& fs, inventory& stock, manifest_type& manifest, std::stop_token cancel)
         : fs_{fs}, stock_{stock}, manifest_{manifest}, cancel_{std::move(cancel)} {}
 
-    /// Which may be sealed, as far as headers tell.
+    /// The segments that may be sealed, as far as headers tell.
     [[nodiscard]] static std::vector<std::size_t> candidates(inventory const& stock) {
         std::vector<std::size_t> out;
         if (!stock.manifest.state || stock.state.edit < stock.manifest.marked) return out;
@@ -81,7 +85,8 @@ public:
         return candidates != 0 && (candidates >= unsealed_max || stock.segments.back().entry.seal);
     }
 
-    /// Seals them; how many. An error of the machine ends it early and costs nothing: the rest is scanned. Errors: cancelled.
+    /// Seals the candidates and returns how many it sealed. An error of the machine ends it early and does no harm: the other segments
+    /// are scanned. Errors: cancelled.
     [[nodiscard]] result<std::uint64_t> run(std::vector<std::size_t> const& candidates) {
         auto const links = links_of(stock_.segments);
         std::uint64_t done = 0;
@@ -93,7 +98,7 @@ public:
                                    " segment(s) were sealed, and the next opening goes on behind them",
                                stock_.paths.root());
             if (!sealed) {
-                manifest_.retry(); // whether that edit is kept or not, it says what is true
+                manifest_.retry(); // the edit may be durable or not; both states of the manifest are true
                 break;
             }
             done += *sealed;
@@ -114,7 +119,7 @@ private:
                link.end <= s.geometry.limit;
     }
 
-    /// False: what lies there is not what the link says, and stays as it is.
+    /// Returns false if the records are not those that the link names. Then the segment stays as it is.
     [[nodiscard]] result<bool> seal(found_segment& s, format::segment_link const& link) {
         KEEL_TRY_LET(file, fs_.open(s.path, io::access::read_write, io::creation::must_exist));
         auto where = s.geometry;
@@ -124,7 +129,7 @@ private:
         auto const run = scan_segment<C>(file, where, found, cancel_);
         auto const seal = run.cancelled ? std::nullopt : seal_of(s, link, run);
         if (!seal) return false;
-        // Whatever stands behind, valid or torn, keeps its place.
+        // Bytes behind the end, valid or torn, are evidence and must not be overwritten.
         where.begin = link.end;
         where.limit = s.geometry.limit;
         no_sink nobody;

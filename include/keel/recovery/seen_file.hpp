@@ -2,7 +2,7 @@
 #ifndef KEEL_RECOVERY_SEEN_FILE_HPP
 #define KEEL_RECOVERY_SEEN_FILE_HPP
 
-// One file of the log's folder: its headers, its footer, and, where those are gone, what the marks in it say.
+// One file of the log folder: its headers and its footer. If both headers are gone, the marks in it.
 
 #include <keel/format/frame.hpp>
 #include <keel/format/mark.hpp>
@@ -26,14 +26,15 @@ struct seen_file {
     std::uint64_t bytes = 0;
     std::array<format::header_read, 2> copies{};
     format::footer_read footer{};
-    std::vector<format::mark> marks{}; ///< without headers: the first one of each life that left any
+    std::vector<format::mark> marks{}; ///< if the headers are gone: the first mark of each life
+    /// The better of the two headers. Null if neither verifies.
     [[nodiscard]] format::segment_header const* best() const noexcept {
-        // Both may verify and differ: a crash during activation. The one in use is the newer.
+        // After a crash during activation both copies may verify and differ. The copy that says "in use" is newer.
         if (copies[0].good() && (!copies[1].good() || copies[0].header.state >= copies[1].header.state))
             return &copies[0].header;
         return copies[1].good() ? &copies[1].header : nullptr;
     }
-    /// A mark of this segment's life.
+    /// A mark of this life of the segment. Null if there is none.
     [[nodiscard]] format::mark const* mark_of(segment_id id, std::uint64_t salt) const noexcept {
         for (auto const& m : marks)
             if (m.segment == id && m.salt == salt) return &m;
@@ -41,12 +42,13 @@ struct seen_file {
     }
 };
 
-/// The first mark of each life in a file whose headers are gone: tells what the headers told. One pass, however many lives.
+/// The first mark of each life in a file whose headers are gone. A mark holds the facts that a scan needs from a header. One
+/// pass, however many lives there are.
 template <checksum_policy C, class File>
 [[nodiscard]] std::vector<format::mark> find_marks(File const& file, std::uint64_t file_bytes,
                                                    std::stop_token const& cancel) {
     constexpr auto length = static_cast<std::size_t>(format::frame_bytes(format::mark_bytes));
-    constexpr std::size_t lives_max = 64; // of a file that was recycled so often; the oldest ones are written over
+    constexpr std::size_t lives_max = 64; // a file may have been recycled often; the oldest lives are overwritten
     constexpr std::uint64_t cancel_step = 1 * MiB;
     std::vector<format::mark> out;
     wal::window<File> in{file, file_bytes};
