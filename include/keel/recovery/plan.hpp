@@ -7,7 +7,7 @@
 // A repair is carried out in steps. After each step the store is consistent (repair.hpp), so an interrupted repair has not worked in
 // vain. Each step replaces one segment. The first step declares all losses and all LSNs given up. From then on the set of records in the
 // store is final, even if the other steps fail. (If a loss were declared only when its segment is replaced, an earlier step could remove
-// the segment whose marks prove that the lost LSNs were acknowledged. Then a crash would hide the loss.)
+// the segment whose marks prove that the lost LSNs were acknowledged. Then no later opening would miss these LSNs.)
 
 #include <keel/policy/repair/concept.hpp>
 #include <keel/recovery/examine.hpp>

@@ -270,8 +270,8 @@ private:
 
     /// Writes the journal, then the progress with the number of the next edit, then commits the edit.
     result<void> take_step() {
-        // One more than the new segments need. So after a crash next_segment tells whether this edit was committed, or another edit with
-        // its number (repair_progress::is_committed).
+        // A step with a new segment raises the next segment id by two; preparing a segment raises it by one. So after a crash this id
+        // tells whether this edit was committed, or another edit with the same number (repair_progress::is_committed).
         ++next_id_;
         edit_.next_ids(next_id_, std::max(manifest_.state().next_repair, at_.number + 1));
         at_.next_edit = manifest_.state().edit + 1;

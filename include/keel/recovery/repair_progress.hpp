@@ -12,7 +12,8 @@
 //             64 edit of the step under way u64, 72 bytes of the journal with it u64, 80 next segment id behind it u64
 //             88 records lost up to there u64, 96 and with the step under way u64 | 104 finished u8      | 504 check u64
 // The block is written before each step is committed. A step is committed if the manifest's newest edit has the step's edit number, and
-// the manifest's next segment id is the one noted here. Another edit with the same number gives another next segment id.
+// the manifest's next segment id is the one noted here. The edit number alone does not prove it: after a crash another edit may have
+// taken the number. Such an edit raises the next segment id by another amount than a step that built a segment.
 
 #include <keel/error.hpp>
 #include <keel/format/endian.hpp>

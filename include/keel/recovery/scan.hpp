@@ -2,12 +2,13 @@
 #ifndef KEEL_RECOVERY_SCAN_HPP
 #define KEEL_RECOVERY_SCAN_HPP
 
-// Bytes -> what is there. One segment file is read front to back once and becomes a run: where its whole batches lie, what does
-// not verify, the largest durable mark seen. Nothing here knows other segments, so segments are scanned in parallel; which LSNs of
-// a run count is decided afterwards (classify.hpp).
+// Bytes -> run. A scan reads one segment file once, front to back. Its result is a run: the extents of whole batches, the bytes that do
+// not verify, the largest durable mark. A scan uses no other segment, so segments are scanned in parallel. classify.hpp decides
+// afterwards which LSNs of a run count.
 //
-// After a bad frame the scan goes on at the next place that has this life's tag and a header that holds, so one bad length field
-// hides nothing behind it, and the work is linear on any input: a believed header is stepped over, anything else is searched once.
+// After a bad frame the scan continues at the next place with the tag of this life and a header that verifies. So one bad
+// length field hides nothing behind it. The work is linear on any input: the scan steps over a frame whose header verifies,
+// and searches all other bytes once.
 
 #include <keel/format/frame.hpp>
 #include <keel/format/mark.hpp>
@@ -25,63 +26,68 @@
 
 namespace keel::inline v0::recovery {
 
-/// Whole batches that follow each other without a gap, in LSNs.
+/// Whole batches whose LSNs follow each other without a gap.
 struct extent {
     lsn_range range{};
     std::uint64_t begin = 0; ///< offset of the first frame
-    std::uint64_t end = 0;   ///< offset behind the last one
+    std::uint64_t end = 0;   ///< offset behind the last frame
 };
 
-/// What the scan must know before the first frame: from a header, the manifest or a mark frame.
+/// The facts that a scan needs before the first frame. They come from a header, the manifest or a mark frame.
 struct segment_geometry {
     segment_id id{};
     std::uint64_t salt = 0;
     lsn first{};
     std::uint64_t begin = 0; ///< offset of the first frame
     std::uint64_t limit = 0; ///< frames end here at the latest
-    std::uint64_t known_end =
-        std::numeric_limits<std::uint64_t>::max(); ///< from this boot's notes: nothing acknowledged lies behind
-    std::optional<extent> indexed{};               ///< what indexes in the log stand for: it is not read
+    /// From this boot's notes: no acknowledged frame lies behind it.
+    std::uint64_t known_end = std::numeric_limits<std::uint64_t>::max();
+    std::optional<extent> indexed{}; ///< batches that indexes in the log stand in for: they are not read
 };
 
-/// Bytes that are not what was written.
+/// Bytes that are not as they were written.
 struct bad_bytes {
     std::uint64_t offset = 0;
     std::uint64_t length = 0;
-    lsn_range
-        lsns{};  ///< exact where the header was believed; else the gap between the neighbours (last: unknown = lsn_max)
-    lsn after{}; ///< the last LSN taken before these bytes
-    bool exact = false;  ///< the frame's own header named the LSN
-    bool is_data = true; ///< false where a believed header says: a mark or another frame that takes no LSN
-    bool unreadable = false;
-    std::uint64_t expected = 0;
-    std::uint64_t found = 0;
+    /// Exact if the header verifies. Otherwise the gap between the neighbouring records; if none follows, the last LSN is lsn_max.
+    lsn_range lsns{};
+    lsn after{};                ///< the last LSN taken before these bytes
+    bool exact = false;         ///< the frame's own header gave the LSN
+    bool is_data = true;        ///< false: a header that verifies says that the frame takes no LSN (a mark, ...)
+    bool unreadable = false;    ///< the machine could not read some of the bytes
+    std::uint64_t expected = 0; ///< if `exact`: the check in the header
+    std::uint64_t found = 0;    ///< if `exact`: the check of the bytes
 };
 
 struct segment_run {
     std::vector<extent> extents{};
     std::vector<bad_bytes> bad{};
-    std::vector<extent> broken_batches{};        ///< verified records whose batch is not whole
-    std::vector<wal::byte_range> unreadable{};   ///< the machine refused to read these
+    std::vector<extent> broken_batches{};        ///< valid records whose batch is not whole
+    std::vector<wal::byte_range> unreadable{};   ///< the machine could not read these
     std::vector<lsn_range> losses{};             ///< declared by loss frames
-    std::vector<wal::byte_range> bad_sections{}; ///< blocks of index or filter that do not verify (a deep look only)
+    std::vector<wal::byte_range> bad_sections{}; ///< blocks of index or filter that do not verify (verify = deep only)
     lsn marked{};                                ///< the largest durable mark in any valid frame
     lsn last{};                                  ///< LSN of the last valid data frame, whole batch or not
     std::uint64_t records = 0;                   ///< in whole batches
-    std::uint64_t frames = 0;                    ///< valid ones of any type
+    std::uint64_t frames = 0;                    ///< valid frames of any type
     std::uint64_t bytes = 0;                     ///< of valid frames
     std::uint64_t data_end = 0;                  ///< behind the last valid frame
-    std::uint64_t tag_end = 0;                   ///< behind the last trace of this life
-    std::uint64_t aggregate = 0;                 ///< over all valid frames; 0: not known, an index stands for some
+    std::uint64_t tag_end = 0;                   ///< behind the last tag or frame of this life
+    std::uint64_t aggregate = 0;                 ///< over all valid frames; 0: unknown, an index stands in for some
     std::uint64_t first_time_ns = 0;
     std::uint64_t last_time_ns = 0;
-    std::uint64_t transient = 0; ///< mismatches that a second read made good
+    std::uint64_t transient = 0; ///< mismatches that were gone in a second read
     bool closed = false;         ///< the last valid frame is the mark of an orderly close
     bool cancelled = false;
 };
 
-/// Told what a scan verifies. `record` for each data frame, then `batch_end(true)` where its batch is whole or `batch_end(false)`
-/// where it is not and everything since the last call is to be forgotten.
+/// Receives the verified records of one segment.
+///   s.record(at, frame, offset)  for each data frame that verifies, in LSN order. `offset`: of the frame
+///   in the file. The views in `frame`
+///                                are valid during the call only
+///   s.batch_end(whole)           behind the last record of a batch. False: the batch is not whole, and the records since the last
+///                                batch_end() do not count
+/// One thread per object. A scan lets exceptions of the sink pass. Smallest model: no_sink.
 template <class S>
 concept scan_sink = requires(S s, lsn at, format::frame_view const& frame, std::uint64_t offset, bool whole) {
     s.record(at, frame, offset);
@@ -95,7 +101,7 @@ struct no_sink {
 
 namespace detail {
 
-/// The state of one scan; `run()` is the loop, the rest are its steps.
+/// The state of one scan. run() is the loop, the other functions are its steps.
 template <checksum_policy C, class File, scan_sink Sink>
 class segment_scan {
 public:
@@ -131,7 +137,7 @@ private:
     static constexpr std::uint64_t progress_step = 1 * MiB;
     static constexpr unsigned rereads_max = 64;
 
-    /// Where little is left to be read, memory for more would cost as much as reading it.
+    /// If only a few bytes are left to read, the window is small: memory for a large one would cost as much time as reading.
     [[nodiscard]] static std::size_t window_for(segment_geometry const& g) noexcept {
         constexpr std::uint64_t least = 16 * KiB;
         constexpr std::uint64_t most = wal::window<File>::default_bytes;
@@ -145,7 +151,7 @@ private:
         return {geo_.first.value - 1 + h.lsn_delta};
     }
 
-    /// Takes whole batches as they are said to be; where to go on.
+    /// Takes the batches that an index stands in for, without reading them. Returns the offset at which to continue.
     std::uint64_t stand_in(extent const& known) {
         out_.extents.push_back(known);
         out_.records += known.range.size();
@@ -153,7 +159,7 @@ private:
         return known.end;
     }
 
-    /// Handles what stands at `offset`; returns where to go on (the limit: nothing more).
+    /// Handles the bytes at `offset`. Returns the offset at which to continue; the limit ends the scan.
     std::uint64_t step(std::uint64_t offset) {
         auto seen = look(offset);
         if (seen.state == format::frame_state::damaged || seen.state == format::frame_state::broken)
@@ -177,7 +183,8 @@ private:
         return format::read_frame<C>(in_.at(offset, static_cast<std::size_t>(peek.bytes())), place(offset));
     }
 
-    // A mismatch is read again, past the page cache, before it is believed; a medium that is bad all over is not asked for ever.
+    // A mismatch is read again, past the page cache, before it is believed. The number of rereads is limited, for
+    // a medium that is bad everywhere.
     [[nodiscard]] format::frame_view reread_uncached(format::frame_view const& seen, std::uint64_t offset) {
         if (rereads_ == rereads_max) return seen;
         ++rereads_;
@@ -189,7 +196,7 @@ private:
         return again;
     }
 
-    /// Searches the next believable header; what lies between is bad. None: the run ends here.
+    /// Searches the next header that verifies and notes the bytes before it as bad. If there is none, the run ends here.
     std::uint64_t skip_to_next(std::uint64_t offset) {
         auto const search_end = geo_.known_end < geo_.limit ? std::max(geo_.known_end, offset) : geo_.limit;
         for (auto next = offset + format::frame_alignment;; next += format::frame_alignment) {
@@ -211,7 +218,7 @@ private:
         }
     }
 
-    // LSN order is part of what makes a header believable behind damage.
+    // Behind damage a header must also fit the LSN order. Otherwise it is not believed.
     [[nodiscard]] bool plausible(format::frame_header const& h) const noexcept {
         if (!format::takes_lsn(h.type)) return true;
         return lsn_of(h) > out_.last && h.lsn_delta != 0 && lsn_of(h) <= lsn_highest;
@@ -242,7 +249,7 @@ private:
         bool const follows = in_batch_ && at == batch_.range.last.next() && !seen.header.begins();
         if (!follows) {
             close_batch(false);
-            if (!seen.header.begins()) broken_ = true; // its beginning is lost: what follows is no whole batch either
+            if (!seen.header.begins()) broken_ = true; // the begin of the batch is lost, so the batch is not whole
             else broken_ = false;
             in_batch_ = true;
             batch_ = {.range = {at, at}, .begin = offset, .end = offset};
@@ -306,7 +313,7 @@ private:
         if (data) out_.last = std::max(out_.last, at);
     }
 
-    // The LSNs of unknown bytes are known once the next record is: what lies between its neighbours.
+    // The LSNs of such bytes are the gap between the records before and behind them. They are known once the next record is found.
     void note_bad(std::uint64_t offset, std::uint64_t length) {
         close_batch(false);
         auto const after = out_.last.value == 0 ? geo_.first.before() : out_.last;
@@ -319,7 +326,7 @@ private:
         for (auto b = out_.bad.rbegin(); b != out_.bad.rend() && !b->exact && b->lsns.last == lsn_max; ++b)
             b->lsns.last = next == lsn_max ? lsn_max : next.before();
     }
-    /// Both are in file order and do not overlap among themselves: one pass over the two.
+    /// Marks the bad bytes that could not be read. Both lists are in file order and without overlaps, so one pass over both is enough.
     void note_unreadable() {
         out_.unreadable = in_.unreadable();
         auto next = out_.unreadable.cbegin();
@@ -346,7 +353,8 @@ private:
 
 } // namespace detail
 
-/// Reads one segment's frames. `bytes_done` (optional) is advanced as the scan goes; a stop request leaves a run that says cancelled.
+/// Scans the frames of one segment. `bytes_done` (optional) is raised while the scan runs. After a stop request the run is
+/// incomplete and has `cancelled` set.
 template <checksum_policy C, class File, scan_sink Sink>
 [[nodiscard]] segment_run scan_segment(File const& file, segment_geometry const& geometry, Sink& sink,
                                        std::stop_token cancel = {}, std::atomic<std::uint64_t>* bytes_done = nullptr) {

@@ -2,8 +2,8 @@
 #ifndef KEEL_RECOVERY_SEGMENT_BUILDER_HPP
 #define KEEL_RECOVERY_SEGMENT_BUILDER_HPP
 
-// Writing a segment anew out of what a scan of a damaged one verifies (repair.hpp), with the index and the filter that sealing gives it:
-// the next opening mounts it like any other.
+// Builds a new segment from the records of a damaged segment that verify in a scan (repair.hpp). It also writes the index and the filter
+// that sealing writes. So the next opening mounts the new segment like any other.
 
 #include <keel/error.hpp>
 #include <keel/format/frame.hpp>
@@ -20,8 +20,8 @@
 
 namespace keel::inline v0::recovery::detail {
 
-/// Takes the records of one damaged segment that count and writes them as the frames of a new life, a buffer at a time. The first
-/// failed write is remembered and told by finish(). Memory: a buffer, and the keys.
+/// A scan_sink. It takes the counted records of one damaged segment and writes them as frames of a new life, through a buffer. finish()
+/// returns the error of the first failed write. Memory: the buffer and the keys.
 template <checksum_policy C, class File>
 class segment_builder {
 public:
@@ -43,7 +43,7 @@ public:
         append({.type = format::frame_type::mark, .flags = format::whole_batch}, m.at, format::encode(m));
     }
     void record(lsn at, format::frame_view const& frame, std::uint64_t) {
-        // A scan gives them in LSN order: each range is passed once.
+        // A scan gives records in LSN order, so each range is passed once.
         while (next_kept_ < keep_.size() && keep_[next_kept_].last < at) ++next_kept_;
         if (next_kept_ == keep_.size() || !keep_[next_kept_].contains(at)) return;
         bool const has_key = frame.header.type == format::frame_type::put ||
@@ -58,7 +58,7 @@ public:
 
     void losses(std::vector<lsn_range> const& declared) {
         auto const payload = format::encode_losses(declared);
-        // The manifest has them too: where a full segment has no room for the copy, it does without.
+        // The manifest has the losses, too. If the segment is full, this copy is left out.
         if (at_ + format::frame_bytes(payload.size()) > format::frames_limit(header_.size)) return;
         append({.type = format::frame_type::loss, .flags = format::whole_batch}, last(), payload);
     }
@@ -71,7 +71,7 @@ public:
         s.chain = format::chain_value<C>(header_.previous.chain, s);
         return s;
     }
-    /// Writes what is left, zeros up to the footer, index and filter, footer and headers, and syncs.
+    /// Writes the buffered frames, zeros up to the footer, index and filter, the footer and both headers. Then it syncs.
     [[nodiscard]] result<void> finish() {
         auto const head = format::encode<C>(header_);
         put(0, head);
@@ -91,7 +91,7 @@ public:
         KEEL_TRY(status_);
         return file_.sync();
     }
-    /// Once it is finished.
+    /// Valid after finish().
     [[nodiscard]] wal::segment_sections const& sections() const noexcept { return sections_; }
 
 private:

@@ -2,10 +2,12 @@
 #ifndef KEEL_RECOVERY_STORE_LOCK_HPP
 #define KEEL_RECOVERY_STORE_LOCK_HPP
 
-// How a store's folder is found, or made, and whose it is from then on: the first steps of opening, before anything in it is read.
+// Finds or creates the folder of a store, and takes its locks. These are the first steps of an opening, before
+// anything in the folder is read.
 //
-// The path is looked up once. From there on all goes through the folder itself, where the file system can (io::bind_folder): a symbolic
-// link at the end of the path is followed here and never again, and no later change of a name leads anywhere else.
+// The path is looked up once. From then on all operations go through the folder itself, if the file system can do that
+// (io::bind_folder). A symbolic link at the end of the path is followed once, here. If a name on the path is changed later, the
+// operations still reach the same folder.
 
 #include <keel/error.hpp>
 #include <keel/io/concept.hpp>
@@ -26,14 +28,14 @@
 
 namespace keel::inline v0::recovery {
 
-/// How often whoever reads beside a writer looks again before it believes what it sees: a quarter of a second in all.
+/// A reader beside a writer examines the store again this often before it believes damage: a quarter of a second in all.
 inline constexpr int retries_max = 64;
 
 namespace detail {
 
 inline void wait_a_little(int turn) { std::this_thread::sleep_for(std::chrono::milliseconds{turn / 8}); }
 
-/// A folder that could not be opened: told as what it is. Only what is no folder is no store.
+/// The error for a folder that could not be opened. It is not_a_store only if something that is no folder has the name.
 template <io::file_system Fs>
 [[nodiscard]] error why_no_folder(Fs& fs, wal::layout const& paths, error why) {
     if (why.code == errc::not_found && why.cause != ENOTDIR) {
@@ -57,7 +59,7 @@ template <io::file_system Fs>
     return why;
 }
 
-/// A handle bound to the store's folder. Errors: not_found, not_a_store, and the machine's.
+/// A handle bound to the store's folder. Errors: invalid_argument, not_found, not_a_store, and the machine's.
 template <io::file_system Fs>
 [[nodiscard]] result<Fs> bind_store(Fs& fs, wal::layout const& paths) {
     auto const& root = paths.root();
@@ -69,7 +71,7 @@ template <io::file_system Fs>
     return bound;
 }
 
-/// The folder above, as far as the path tells.
+/// The folder above, as far as the text of the path tells.
 [[nodiscard]] inline std::string folder_above(std::string const& path) {
     auto const slash = path.find_last_of('/');
     auto const name = slash == std::string::npos ? path : path.substr(slash + 1);
@@ -77,17 +79,18 @@ template <io::file_system Fs>
     return slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
 }
 
-/// Makes a folder's name durable in the one above it.
+/// Makes the name of a folder durable in the folder above it.
 template <io::file_system Fs>
 [[nodiscard]] result<void> sync_above(Fs& fs, std::string const& path) {
     auto above = folder_above(path);
-    // A link is not followed at the end of a path; `..` is none.
+    // A symbolic link at the end of a path is not followed. `path/..` does not end in a link.
     auto const status = fs.status(above);
     if (status && status->kind == io::file_kind::symlink) above = path + "/..";
     return fs.sync_directory(above);
 }
 
-/// Makes the folders above the store's own that are missing, each durable in the one above it; or names the first of them.
+/// Creates the missing folders above the store's folder, each durable in the folder above it. Without create_parents the error
+/// names the first missing folder.
 template <io::file_system Fs>
 [[nodiscard]] result<void> make_folders_above(Fs& fs, std::string const& path, open_options const& options) {
     for (auto slash = path.find('/', 1); slash != std::string::npos; slash = path.find('/', slash + 1)) {
@@ -107,7 +110,7 @@ template <io::file_system Fs>
     return {};
 }
 
-/// Makes the store's folder. Its name is synced once there is something in it that must not be lost (sync_parent).
+/// Creates the store's folder. Its name is synced later, once the folder holds something that must not be lost (sync_parent).
 template <io::file_system Fs>
 [[nodiscard]] result<void> make_folder(Fs& fs, wal::layout const& paths, open_options const& options) {
     auto made = fs.make_directory(paths.root());
@@ -116,11 +119,11 @@ template <io::file_system Fs>
         made = fs.make_directory(paths.root());
     }
     if (!made && made.error().code == errc::exists)
-        return {}; // by somebody else, or something that binding will tell of
+        return {}; // another process made it, or it is no folder: bind_store() reports that
     return made;
 }
 
-/// Before the lock file is made: a folder of other files stays as it is.
+/// Refuses a folder with other files. It is called before the lock file is made, so that such a folder stays as it is.
 [[nodiscard]] inline result<void> refuse_foreign(wal::layout const& paths,
                                                  std::vector<io::directory_entry> const& names) {
     for (std::string_view const part : {"manifest.0", "manifest.1", "log"})
@@ -130,7 +133,7 @@ template <io::file_system Fs>
                    "the folder holds other files and no keel store; choose an empty folder or the store's own",
                    paths.root());
 }
-/// Nor does whoever writes go without a lock or without notes because a folder has taken the name.
+/// Refuses a folder that has the name of a file of the store. Otherwise a writer would run without its lock or without notes.
 [[nodiscard]] inline result<void> refuse_misplaced(wal::layout const& paths,
                                                    std::vector<io::directory_entry> const& names) {
     for (std::string_view const file : {"lock", "readers", "notes"})
@@ -142,14 +145,14 @@ template <io::file_system Fs>
     return {};
 }
 
-/// Finds the store's folder, or makes it where the options say so, and binds the handle to it. Gives whether it was made.
+/// Finds the store's folder, or creates it if the options allow that, and binds the handle to it. Returns whether it was created.
 template <io::file_system Fs>
 [[nodiscard]] result<bool> find_folder(Fs& fs, wal::layout const& paths, open_options const& options) {
     bool const may_create = options.create_if_missing && !options.read_only;
     auto const missing = [](auto const& got) {
         return !got && got.error().code == errc::not_found && got.error().cause != ENOTDIR;
     };
-    // A handle that cannot be bound finds out here whether there is a folder.
+    // A file system that cannot bind a folder finds out here, by listing it, whether the folder exists.
     auto const look = [&]() -> result<std::vector<io::directory_entry>> {
         KEEL_TRY_LET(bound, bind_store(fs, paths));
         auto names = bound.list(paths.root());
@@ -171,8 +174,8 @@ template <io::file_system Fs>
     return make;
 }
 
-/// Without this a power loss can take the whole new store away after its first write was acknowledged. `made`: the folder was made by
-/// this opening. Where it was not, whoever made it may be the only one who has a right to the folder above.
+/// Syncs the folder above. Without this a power loss can remove the whole new store after its first write was acknowledged. `made`: this
+/// opening created the folder. If another process created it, this process may have no permission for the folder above; that is no error.
 template <io::file_system Fs>
 [[nodiscard]] result<void> sync_parent(Fs& fs, wal::layout const& paths, bool made) {
     auto done = [&] {
@@ -185,20 +188,20 @@ template <io::file_system Fs>
 
 // ---- locks --------------------------------------------------------------------------------------------------------------------
 
-/// As long as this is held nobody writes.
+/// While this lock is held, no writer opens the store.
 template <io::file_system Fs>
 [[nodiscard]] result<wal::double_lock<Fs>> keep_writers_away(Fs& fs, wal::layout const& paths) {
     return wal::double_lock<Fs>::take(fs, paths.root(), paths.lock(), io::lock_mode::shared);
 }
 
-/// The store is this object's alone. Errors: locked, and the machine's.
+/// Takes the store for one writer: while the object lives, no other writer opens it. Errors: locked, and the machine's.
 template <io::file_system Fs>
 [[nodiscard]] result<std::shared_ptr<wal::store_identity<Fs>>> lock_store(Fs& fs, wal::layout const& paths) {
     auto const take = [&] {
         return wal::double_lock<Fs>::take(fs, paths.root(), paths.lock(), io::lock_mode::exclusive);
     };
     auto held = take();
-    // Where it can be shared no writer has it: somebody who reads looks for trouble, and will be done.
+    // If the lock can be shared, no writer holds it. A reader holds it for a short time, to examine damage. So try again.
     for (int turn = 0; !held && held.error().code == errc::locked && turn < retries_max && keep_writers_away(fs, paths);
          ++turn) {
         wait_a_little(turn);
@@ -213,16 +216,16 @@ template <io::file_system Fs>
     return std::make_shared<wal::store_identity<Fs>>(fs, paths, std::move(*held));
 }
 
-/// As long as this is held no file is written over. A store on a medium that takes no locks is read without.
+/// While this lock is held, no file of a segment is recycled. A store on a medium without locks is read without this lock.
 template <io::file_system Fs>
 [[nodiscard]] result<std::optional<wal::double_lock<Fs>>> join_readers(Fs& fs, wal::layout const& paths) {
     for (int turn = 0;; ++turn) {
         auto held = wal::double_lock<Fs>::take(fs, paths.log(), paths.readers(), io::lock_mode::shared);
         if (held) return std::optional{std::move(*held)};
-        bool const passes = held.error().retryable; // a lock that is held, no descriptor left
+        bool const passes = held.error().retryable; // the lock is held, or no descriptor is left
         if (!passes) return std::optional<wal::double_lock<Fs>>{};
         if (turn == retries_max || held.error().code != errc::locked) return failure(std::move(held).error());
-        wait_a_little(turn); // a writer gives a file its new life
+        wait_a_little(turn); // a writer is recycling a file
     }
 }
 

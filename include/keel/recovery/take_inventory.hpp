@@ -2,8 +2,8 @@
 #ifndef KEEL_RECOVERY_TAKE_INVENTORY_HPP
 #define KEEL_RECOVERY_TAKE_INVENTORY_HPP
 
-// Taking stock of a store's folder (inventory.hpp): reads a few hundred bytes per file, writes nothing. match_segments.hpp says which file
-// is which segment.
+// Takes the inventory of a store's folder (inventory.hpp). It reads the manifests, the notes, and headers and footer of each segment
+// file; a file whose headers are gone may be read whole. It writes nothing. match_segments.hpp finds the file of each segment.
 
 #include <keel/error.hpp>
 #include <keel/format/manifest.hpp>
@@ -41,7 +41,7 @@ public:
 
     result<void> run() {
         KEEL_TRY(look_at_folder());
-        read_notes(); // first of all: a writer beside this may be ahead of them, they are never ahead of the log
+        read_notes(); // first: a writer may run beside this, and the notes must not be newer than the log that is read
         out_.manifest = wal::load_manifest<C>(fs_, out_.paths);
         KEEL_TRY(note_refused_manifests());
         KEEL_TRY(look_at_segments());
@@ -61,7 +61,7 @@ public:
     }
 
 private:
-    // A folder with other people's files in it is not turned into a store.
+    // A folder with foreign files is not turned into a store.
     result<void> look_at_folder() {
         auto names = fs_.list(out_.paths.root());
         if (!names) return failure(why_no_folder(fs_, out_.paths, std::move(names).error()));
@@ -79,8 +79,8 @@ private:
         return {};
     }
 
-    /// A manifest that the machine does not open (no permission, no descriptor left) is not damaged, and nothing may be made up for it. One
-    /// that stands open and cannot be read to its end is bad bytes like others, and asked once more before anything is given up over it.
+    /// A manifest that the machine cannot open (no permission, no descriptor left) is not damaged, so it must not be rebuilt. If it can
+    /// be opened but not read to its end, its bytes count as damaged. They are read once more before anything is given up for them.
     result<void> note_refused_manifests() {
         for (int i = 0; i < 2; ++i) {
             auto const& copy = out_.manifest.copies[static_cast<std::size_t>(i)];
@@ -120,7 +120,7 @@ private:
         format::header_block block{};
         auto const read = [&](std::uint64_t at) {
             auto got = file.read(at, block);
-            if (!got) got = file.read(at, block); // once more, before the second copy is asked
+            if (!got) got = file.read(at, block); // try once more before this copy counts as unreadable
             if (!got) out_.refused.push_back({seen.path, at, block.size()});
             return got && *got == block.size();
         };
@@ -131,10 +131,10 @@ private:
         return {};
     }
 
-    /// Another format or another checksum is told apart from damage: nothing here verifies, and what stands there names another.
+    /// Tells another format or another checksum from damage: no header verifies, and the headers name another format or checksum.
     result<void> check_identity() {
         if (!out_.exists && any_in_use_) out_.exists = true;
-        // A header that verifies and names another format was written so: whatever else is here, the store is a newer library's.
+        // A header that verifies and names another format is not damaged. So the store belongs to a newer library, whatever else is here.
         for (auto const& copy : out_.manifest.copies)
             if (copy.verifies && copy.problem == format::header_problem::other_format) return other_format(copy.format);
         for (auto const& f : files_)
@@ -189,7 +189,7 @@ private:
             out_.store = header->store;
             out_.branch = header->branch;
         } else {
-            // Where not one header is left the notes say at least whose folder it is.
+            // If no header is left at all, the notes still tell which store this is.
             if (out_.note) {
                 out_.store = out_.note->store;
                 out_.branch = out_.note->branch;
@@ -206,7 +206,7 @@ private:
                 out_.manifest.marked = std::max(out_.manifest.marked, h->durable_edit);
     }
 
-    /// What this program cannot unpack it must not call damaged.
+    /// Refuses tables whose blocks this program cannot unpack. Otherwise it would report them as damaged.
     [[nodiscard]] result<void> check_compression() const {
         using P = typename Config::compression;
         for (auto const& [id, t] : out_.state.tables)
@@ -220,8 +220,8 @@ private:
         return {};
     }
 
-    /// Which tables are there. Which of them count only the manifest knows: without it a table that was merged away would bring back
-    /// what was erased since.
+    /// Lists the tables present. Only the manifest tells which of them count. Without it a table that was merged away would bring
+    /// back keys that were erased since.
     result<void> look_at_tables() {
         if (!has_tables_) return {};
         KEEL_TRY_LET(names, fs_.list(out_.paths.tables()));
@@ -254,7 +254,7 @@ private:
                          "the manifest knows this table, the folder does not hold it: its keys have no answer");
     }
 
-    /// What merges could not read is known from then on, at each opening.
+    /// Reports, at each opening, the versions that compaction could not read.
     void note_placeholders() {
         for (auto const& [id, t] : out_.state.tables)
             if (t.is_placeholder())
@@ -279,7 +279,7 @@ private:
             if (why.empty() && copy.file_bytes != copy.header.size)
                 why = "is " + std::to_string(copy.file_bytes) + " bytes long, " + std::to_string(copy.header.size) +
                       " were written";
-            // A copy one edit behind, or with a torn last edit, is what a crash leaves; more than that is damage.
+            // A crash may leave a copy that is one edit behind or has a torn last edit. Anything beyond that is damage.
             if (why.empty() && !out_.manifest.current[static_cast<std::size_t>(i)]) {
                 auto const known = edits_known(i);
                 for (auto n = std::max(copy.header.first_edit, std::uint64_t{1}); n <= known && why.empty(); ++n)
@@ -341,8 +341,9 @@ private:
 
 } // namespace detail
 
-/// Takes stock of the folder. Errors: not_found, not_a_store, wrong_format, wrong_policy, not_regular, or the machine's. A stop request
-/// ends the longest part early; whoever asked for it looks at no more of what is found.
+/// Takes the inventory of the folder. Errors: not_found, not_a_store, wrong_format, wrong_policy, not_regular,
+/// corruption, or the machine's. A stop request ends the longest part, the search for marks, early. Then the result is
+/// incomplete, and the caller must not use it.
 template <class Config>
 [[nodiscard]] result<inventory> take_inventory(typename Config::file_system& fs, std::string directory,
                                                std::stop_token cancel = {}) {

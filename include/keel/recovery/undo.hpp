@@ -2,10 +2,11 @@
 #ifndef KEEL_RECOVERY_UNDO_HPP
 #define KEEL_RECOVERY_UNDO_HPP
 
-// Takes the last repair back, one that was cut short as well: every file as it was, byte for byte. Refused once anything else was written:
-// the progress beside the evidence holds the manifest edit that the repair led to (repair_progress.hpp).
+// Undoes the last repair, also an interrupted one: every file is again as it was, byte for byte. This is refused if anything else was
+// written since. The progress file beside the evidence tells: it holds the manifest edit that the repair led to (repair_progress.hpp).
 //
-// A crash in the middle leaves what can be undone once more: files go back first, then the manifests, then what the repair had built goes.
+// After a crash in the middle the undo can be run again: first the files go back, then the manifests, and then the files
+// that the repair built are removed.
 
 #include <keel/recovery/repair.hpp>
 #include <keel/recovery/repair_progress.hpp>
@@ -72,7 +73,7 @@ private:
         return {};
     }
 
-    /// Of a repair that was cut short there is none yet.
+    /// Keeps the receipt under another name. An interrupted repair has no receipt yet, so it is written here.
     result<void> write_undone_receipt() {
         if (auto done = fs_.rename(folder_->receipt(), folder_->undone_receipt());
             !done && done.error().code != errc::not_found)
@@ -102,12 +103,12 @@ private:
         } else if (saved.error().code != errc::not_found) {
             return failure(saved.error());
         } else if (auto gone = fs_.remove(paths_.manifest(i)); !gone && gone.error().code != errc::not_found) {
-            return gone; // it was not there before the repair
+            return gone; // before the repair this manifest did not exist
         }
         return fs_.sync_directory(paths_.root());
     }
 
-    /// What the journal says was built; also what a step built that came no further.
+    /// Removes the files that the journal names as built, and files that a step built without getting to its journal line.
     result<void> remove_built() {
         auto const journal = read_file(fs_, folder_->journal());
         auto const named = journal ? built_by(as_text(*journal)) : std::set<std::string, std::less<>>{};
@@ -139,7 +140,7 @@ private:
                read.header.state == format::segment_state::rebuilt;
     }
 
-    /// What is left says that there was a repair, and that it was undone.
+    /// Removes what a repair needs to continue. The files left in the folder show that there was a repair and that it was undone.
     result<void> forget() {
         auto kept = fs_.rename(folder_->journal(), folder_->undone_journal());
         if (!kept && kept.error().code != errc::not_found) return kept;
@@ -158,8 +159,9 @@ private:
 
 } // namespace detail
 
-/// Takes the last repair back: every file as it was, byte for byte. Gives its number. Errors: not_found (there is none), conflict (the store
-/// was written to since), corruption (what it noted of itself is gone), the machine's. The caller holds the store's lock exclusively.
+/// Undoes the last repair: every file is again as it was, byte for byte. Returns its number. Errors: not_found (there is no repair, or
+/// its quarantine is gone), conflict (the store was written to since), corruption (its progress file is gone or does not verify), the
+/// machine's. The caller holds the store's lock exclusively.
 template <class Config>
 [[nodiscard]] result<std::uint64_t> undo_repair(typename Config::file_system& fs, std::string const& directory) {
     return detail::repair_undoer<Config>{fs, directory}.run();
