@@ -34,6 +34,7 @@ static_assert(frame_header_bytes == 4 + 4 + 4 + 2 + 1 + 1 + 4 + 4 + 8);
 
 [[nodiscard]] constexpr bool takes_lsn(frame_type type) noexcept { return static_cast<std::uint8_t>(type) < 64; }
 
+/// The place of a record in its batch. A batch of one record both begins and ends in it.
 enum frame_flags : std::uint8_t { begins_batch = 1, ends_batch = 2, whole_batch = 3 };
 
 /// The place of a frame on disk: the life of a file, as its salt, and the offset in the file. It enters both sums of the frame.
@@ -48,8 +49,8 @@ struct frame_header {
     std::uint16_t key_bytes = 0;
     frame_type type = frame_type::message;
     std::uint8_t flags = 0;
-    std::uint32_t lsn_delta = 0; ///< LSN minus (first LSN of the file minus 1)
-    std::uint32_t mark_delta = mark_unknown;
+    std::uint32_t lsn_delta = 0;             ///< LSN minus (first LSN of the file minus 1)
+    std::uint32_t mark_delta = mark_unknown; ///< LSN minus durable mark
 
     [[nodiscard]] constexpr bool begins() const noexcept { return (flags & begins_batch) != 0; }
     [[nodiscard]] constexpr bool ends() const noexcept { return (flags & ends_batch) != 0; }
@@ -113,7 +114,7 @@ enum class frame_state : std::uint8_t {
 struct frame_view {
     frame_state state = frame_state::absent;
     frame_header header{};
-    std::uint64_t check = 0;
+    std::uint64_t check = 0; ///< as it is in the header
     byte_view payload{};
 
     [[nodiscard]] std::uint64_t bytes() const noexcept { return frame_bytes(header.payload_bytes); }
@@ -121,6 +122,7 @@ struct frame_view {
     [[nodiscard]] byte_view value() const noexcept { return payload.subspan(header.key_bytes); }
 };
 
+/// The header fields of the frame at `at`, which has at least 32 bytes. Nothing is verified.
 [[nodiscard]] inline frame_header read_frame_header(std::byte const* at) noexcept {
     return {.payload_bytes = load<std::uint32_t>(at + 8),
             .key_bytes = load<std::uint16_t>(at + 12),

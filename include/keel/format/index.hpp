@@ -35,6 +35,7 @@ namespace keel::inline v0::format {
 /// The type of a section of a sealed segment. The numbers are stored on disk and are never reused.
 enum class section_type : std::uint32_t { index = 1, filter = 2 };
 
+/// One entry of an entry block: the prefix of a key, and the frame of one version of it.
 struct index_entry {
     std::uint64_t prefix = 0;
     std::uint32_t offset = 0;

@@ -60,8 +60,8 @@ struct manifest_header {
     store_id store{};
     std::uint64_t salt = 0;
     std::uint64_t branch = 0;
-    std::uint64_t first_edit = 1;
-    std::uint64_t size = 0;
+    std::uint64_t first_edit = 1; ///< number of the first frame, the snapshot
+    std::uint64_t size = 0;       ///< of the file
     std::uint64_t created_ns = 0;
     bool operator==(manifest_header const&) const = default;
 };

@@ -42,6 +42,7 @@ inline constexpr std::uint64_t segment_bytes_max = 2 * GiB;
 
 using store_id = std::array<std::byte, 16>;
 
+/// Size of a block in a segment of this size.
 [[nodiscard]] constexpr std::uint64_t block_bytes(std::uint64_t segment_bytes) noexcept {
     return segment_bytes < 64 * KiB ? 512 : 4 * KiB;
 }
@@ -73,6 +74,8 @@ using store_id = std::array<std::byte, 16>;
     return std::uint64_t{random} << 32 | low;
 }
 
+/// The state in a header. The header of an active segment stays `active` after the seal. `rebuilt`: a repair built the segment. The
+/// numbers are stored on disk and are never reused.
 enum class segment_state : std::uint8_t { prepared = 1, active = 2, rebuilt = 3 };
 
 /// Why a segment takes no more records.
@@ -101,9 +104,9 @@ struct segment_header {
     std::uint64_t size = 0;
     lsn first{};
     lsn durable_mark{}; ///< below `first`, unless records that are durable in another segment are copied into this one
-    std::uint64_t durable_edit = 0;
-    lsn void_from{};
-    segment_id place{};
+    std::uint64_t durable_edit = 0; ///< this manifest edit was known durable when the header was written
+    lsn cut{};                      ///< this LSN and all above are void in every segment before this one; 0: none
+    segment_id place{};             ///< its own id, or the id of the segment that it replaces after a repair
     segment_state state = segment_state::prepared;
     segment_link previous{};
     bool operator==(segment_header const&) const = default;
@@ -229,10 +232,10 @@ struct segment_seal {
     segment_id id{};
     std::uint64_t salt = 0;
     lsn_range range{};
-    std::uint64_t count = 0; ///< data records
-    std::uint64_t data_end = 0;
-    std::uint64_t first_time_ns = 0;
-    std::uint64_t last_time_ns = 0;
+    std::uint64_t count = 0;         ///< data records
+    std::uint64_t data_end = 0;      ///< offset behind the last frame
+    std::uint64_t first_time_ns = 0; ///< clock of the first mark
+    std::uint64_t last_time_ns = 0;  ///< clock of the last mark
     std::uint64_t aggregate = 0;
     std::uint64_t chain = 0;
     bool operator==(segment_seal const&) const = default;

@@ -50,13 +50,13 @@ static_assert(2 * header_bytes + frame_bytes(table_filter_block_bytes) +
               MiB);
 
 inline constexpr std::size_t packed_head_bytes = 8;
-inline constexpr std::uint64_t packed_raw_bytes_max = MiB;
+inline constexpr std::uint64_t packed_raw_bytes_max = MiB; ///< a larger payload is not packed
 inline constexpr std::uint8_t compression_id_max = 15;
 static_assert(packed_head_bytes == 4 + 1 + 3);
 
 /// The bytes in front of a block's compressed bytes.
 struct packed_head {
-    std::uint32_t raw_bytes = 0;
+    std::uint32_t raw_bytes = 0; ///< of the block's payload before it was packed
     std::uint8_t compression = 0;
     bool operator==(packed_head const&) const = default;
 };

@@ -59,7 +59,7 @@ enum class extent_proof : std::uint8_t { none, seal, link, later_segment, notes,
     return f.whole && f.readable ? extent_proof::file : extent_proof::none;
 }
 
-/// A sentence for a person, where there is no proof.
+/// A sentence for a person: why there is no proof.
 [[nodiscard]] constexpr std::string_view why_unknown(extent_facts const& f) noexcept {
     if (!f.present)
         return f.later_in_use ? "the segment's file is gone, and no other says whether it was ever used"
