@@ -55,8 +55,7 @@ struct verdict {
     std::uint64_t torn_tail_bytes = 0;
     std::uint64_t behind_cut = 0; ///< valid records that do not count
     std::uint64_t healed = 0;     ///< records that do not verify in one segment but do in another
-    std::vector<lsn>
-        proven{}; ///< per segment: up to this LSN its bytes were synced, or this boot's page cache has them
+    std::vector<lsn> proven{};    ///< per segment: up to here its bytes were synced, or are in the page cache
     std::vector<std::size_t> damaged_segments{}; ///< segments with bytes that cost records or copies
     bool clean_close = false;
 };

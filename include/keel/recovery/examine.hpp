@@ -78,8 +78,7 @@ void in_parallel(std::size_t count, unsigned threads, Job const& job, Tick const
         std::unique_lock hold{m};
         ++running;
         hold.unlock();
-        if (!io::start_thread(
-                [&] { crew.emplace_back(work); })) { // the threads already started do all the work, or this thread
+        if (!io::start_thread([&] { crew.emplace_back(work); })) { // the threads started, or this one, do all the work
             hold.lock();
             --running;
             break;

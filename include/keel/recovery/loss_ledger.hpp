@@ -38,9 +38,8 @@ inline constexpr std::size_t ledger_unknown_max = 1000;
 inline constexpr std::size_t ledger_text_max = 500;
 
 struct loss_ledger {
-    std::vector<lsn_range> accepted{}; ///< in order, none touches another
-    std::vector<unknown_extent>
-        unknown{}; ///< not accepted yet; `file` is not stored: read_ledger() makes it from the id
+    std::vector<lsn_range> accepted{};     ///< in order, none touches another
+    std::vector<unknown_extent> unknown{}; ///< not accepted yet; `file` is not stored, it follows from the id
     bool operator==(loss_ledger const&) const = default;
 
     [[nodiscard]] bool knows(segment_id id) const noexcept {

@@ -279,8 +279,8 @@ private:
     }
 
     void adopt_headless(std::size_t i) {
-        auto const& marks =
-            marks_of(i); // the first mark is of the newest life: it overwrites older lives from the front
+        // The first mark is of the newest life: it overwrites older lives from the front.
+        auto const& marks = marks_of(i);
         auto const bytes = files_[i].bytes;
         if (marks.empty() || !format::valid_segment_size(bytes)) {
             out_.leftovers.push_back({.path = files_[i].path});
@@ -321,8 +321,7 @@ private:
     std::map<life, std::vector<std::size_t>> by_life_{};
     std::map<segment_id, std::uint64_t> removed_{};
     std::vector<std::size_t> headless_{};
-    std::optional<std::multimap<life, std::size_t>>
-        by_mark_{};          ///< headless files by the lives in their marks; made on first use
+    std::optional<std::multimap<life, std::size_t>> by_mark_{}; ///< headless files by life; made on first use
     bool knows_all_ = false; ///< the manifest has every edit that is known to have been durable
 };
 

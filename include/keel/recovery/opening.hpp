@@ -184,7 +184,8 @@ private:
         return rest_of_repair<C>(fs_, stock.paths, stock.store, *stock.manifest.state);
     }
 
-    /// Ends a crash loop inside recovery. The count of attempts survives a killed process. An orderly end restores the count.
+    /// Ends a crash loop inside recovery. The count of attempts survives a killed process. An orderly end
+    /// takes this attempt off the count.
     result<void> count_attempt(inventory const& stock) {
         if (options_.read_only || !stock.exists) return {};
         auto file = wal::notes_file<C, fs_type>::open(fs_, paths_.notes());
@@ -340,7 +341,7 @@ private:
                                                                    stock.branch, segment_bytes_, options_.entropy,
                                                                    options_.clock_ns);
         if (!start.read_only) adopt_spares(out);
-        // Without notes this run cannot update the old ones. Remove them: they must not be taken for notes of this run.
+        // This run could not open the notes, so it cannot update them. Remove them: they must not be taken for notes of this run.
         if (!notes_ && !options_.read_only) static_cast<void>(fs_.remove(paths_.notes()));
         if (notes_ && (attempts_ != 0 || !stock.exists)) {
             auto n = stock.exists ? notes_->last() : format::note{};

@@ -82,11 +82,10 @@ struct segment_run {
 };
 
 /// Receives the verified records of one segment.
-///   s.record(at, frame, offset)  for each data frame that verifies, in LSN order. `offset`: of the frame
-///   in the file. The views in `frame`
-///                                are valid during the call only
-///   s.batch_end(whole)           behind the last record of a batch. False: the batch is not whole, and the records since the last
-///                                batch_end() do not count
+///   s.record(at, frame, offset)  for each data frame that verifies, in LSN order. `offset`: of the frame in the file.
+///                                The views in `frame` are valid during the call only
+///   s.batch_end(whole)           behind the last record of a batch. False: the batch is not whole, and the records since
+///                                the last batch_end() do not count
 /// One thread per object. A scan lets exceptions of the sink pass. Smallest model: no_sink.
 template <class S>
 concept scan_sink = requires(S s, lsn at, format::frame_view const& frame, std::uint64_t offset, bool whole) {
