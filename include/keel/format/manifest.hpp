@@ -14,8 +14,8 @@
 //   4 retired        u64 id
 //   5 loss           u64 first, u64 last: LSNs that a repair declared lost
 //   6 removed        u64 id, u64 repair: a repair moved this segment to quarantine
-//   7 base           u64 id, u64 salt, u64 last lsn, u64 chain: of the segment before the oldest one
-//   8 floor          u64 lsn: records at or below it are in tables, or retention gave them up
+//   7 log_base       u64 id, u64 salt, u64 last lsn, u64 chain: of the segment before the oldest one
+//   8 log_start_lsn  u64 lsn: records at or below it are in tables, or retention gave them up
 //   9 table          u64 id, u64 salt, u64 size, u64 first lsn, u64 last lsn, u64 records, u8 level, u8 n, u8 m, u8 compression,
 //                    n bytes smallest, m & 127 bytes largest
 //  10 remove_table   u64 id: no longer part of the store

@@ -105,7 +105,7 @@ struct segment_header {
     lsn first{};
     lsn durable_mark{}; ///< below `first`, unless records that are durable in another segment are copied into this one
     std::uint64_t durable_edit = 0; ///< this manifest edit was known durable when the header was written
-    lsn cut{};                      ///< this LSN and all above are void in every segment before this one; 0: none
+    lsn void_from{};                ///< this LSN and all above are void in every segment before this one; 0: none
     segment_id place{};             ///< its own id, or the id of the segment that it replaces after a repair
     segment_state state = segment_state::prepared;
     segment_link previous{};
