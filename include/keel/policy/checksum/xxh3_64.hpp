@@ -2,8 +2,8 @@
 #ifndef KEEL_POLICY_CHECKSUM_XXH3_64_HPP
 #define KEEL_POLICY_CHECKSUM_XXH3_64_HPP
 
-// XXH3, 64 bits, seed 0, by xxHash: for stores that want 64 bits of checksum at the speed of memory. Needs xxhash.h (0.8 or newer),
-// nothing to link: xxHash is compiled in, with the vectors the compiler may use (-mavx2 doubles its speed on long runs).
+// XXH3, 64 bits, seed 0, by xxHash: a checksum of 64 bits at the speed of memory. It needs xxhash.h (0.8 or newer) and no library, because
+// xxHash is compiled in. It uses the vector instructions that the compiler may use; -mavx2 doubles its speed on long runs.
 
 #include <keel/policy/checksum/concept.hpp>
 
@@ -20,22 +20,29 @@
 
 namespace keel::inline v0::checksum {
 
-/// A model of checksum_policy: 64 bits. Misses a random damage once in 2^64; unlike a CRC it promises nothing about bursts. An object
-/// takes 900 bytes; one that sums a short record touches little more of them than the record has.
+/// A model of checksum_policy with 64 bits. Misses random damage once in 2^64. Unlike a CRC it guarantees nothing about bursts. An object
+/// has about 900 bytes. The sum of a short record touches few more of them than the record has.
 class xxh3_64 {
 public:
+    /// A member that checksum_policy describes.
+    /// @{
     static constexpr checksum_id id = checksum_id::of("xxh3");
     static constexpr std::string_view name = "xxh3_64";
+    /// @}
 
-    /// Not defaulted: `xxh3_64{}` would then clear all of it, which costs as much as a short record's sum.
+    /// The state of the empty run. Not defaulted: `xxh3_64{}` would clear the whole object, which costs as much as the sum of a short
+    /// record.
     xxh3_64() noexcept {}
+    /// A member that checksum_policy describes.
+    /// @{
     void update(byte_view bytes) noexcept;
     [[nodiscard]] std::uint64_t value() const noexcept;
+    /// @}
 
 private:
     std::size_t pending_bytes_ = 0;
-    bool overflowed_ = false; // what came so far is in the run, and nothing is pending
-    /// A short input waits here for value(): xxHash sums it in one call faster than piece by piece.
+    bool overflowed_ = false; // all bytes so far are in run_; pending_ is empty
+    /// A short input is collected here until value(). xxHash is faster in one call than in several.
     alignas(64) std::array<std::byte, 256> pending_;
     XXH3_state_t run_;
 };

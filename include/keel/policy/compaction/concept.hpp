@@ -2,7 +2,7 @@
 #ifndef KEEL_POLICY_COMPACTION_CONCEPT_HPP
 #define KEEL_POLICY_COMPACTION_CONCEPT_HPP
 
-// The compaction axis: when records leave the log for tables, and how tables are kept in order.
+// The compaction axis: when records move from the log to tables, and how large the levels of tables are.
 
 #include <concepts>
 #include <cstdint>
@@ -10,12 +10,14 @@
 
 namespace keel::inline v0 {
 
-/// How a store reclaims what was overwritten, and gives the log's segments back.
-///   P::name         std::string_view  for people and JSON
-///   P::log_bytes    std::uint64_t     bytes of sealed log from which on it is merged into tables; 0: only when asked (compact())
-///   P::table_bytes  std::uint64_t     size a table should have
-///   P::fanout       std::uint32_t     how many times a level is larger than the one above it
-/// Used by engine/compaction.hpp only. Smallest model: by_hand (by_hand.hpp).
+/// The sizes at which a store compacts, and so frees the segments of the log and the space of overwritten and deleted records.
+///
+///     P::name         std::string_view  for people and JSON
+///     P::log_bytes    std::uint64_t     compaction starts once the sealed log has this many bytes; 0: only in compact()
+///     P::table_bytes  std::uint64_t     the intended size of a table, in bytes
+///     P::fanout       std::uint32_t     the ratio of the sizes of a level and the level above it
+///
+/// Used by engine/ only. Smallest model: by_hand (by_hand.hpp).
 template <class P>
 concept compaction_policy = requires {
     { P::name } -> std::convertible_to<std::string_view>;

@@ -6,10 +6,12 @@
 
 namespace keel::inline v0::compression {
 
-/// Writes as the first does and reads what any of them reads: for a store that changes its mind, one table after the other as they
-/// are merged, and for tools.
+/// Compresses as `Writes` does, and decompresses the encodings of `Writes` and of all `Reads`. It is for tools, and for stores whose
+/// compression changes: compaction rewrites one table after the other.
 template <compression_policy Writes, compression_policy... Reads>
 struct any_of {
+    /// A member that compression_policy describes.
+    /// @{
     static constexpr std::string_view name = Writes::name;
     static constexpr std::uint8_t id = Writes::id;
     [[nodiscard]] static constexpr bool reads(std::uint8_t of) noexcept {
@@ -22,6 +24,7 @@ struct any_of {
         static_cast<void>(((Reads::reads(of) && (done = Reads::decompress(of, in, out), true)) || ...));
         return done;
     }
+    /// @}
 };
 
 } // namespace keel::inline v0::compression

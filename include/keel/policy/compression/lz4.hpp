@@ -2,8 +2,8 @@
 #ifndef KEEL_POLICY_COMPRESSION_LZ4_HPP
 #define KEEL_POLICY_COMPRESSION_LZ4_HPP
 
-// LZ4 blocks, by liblz4: packs less than zstd and unpacks several times as fast. Not part of the umbrella header: a program that
-// includes it links liblz4.
+// LZ4 blocks, by liblz4. It compresses less than zstd and decompresses several times as fast. keel.hpp does not include this header. A
+// program that includes it must link liblz4.
 
 #include <keel/policy/compression/concept.hpp>
 
@@ -13,8 +13,10 @@
 
 namespace keel::inline v0::compression {
 
-/// A model of compression_policy: LZ4's block format, without its frames: the length stands in ours.
+/// A model of compression_policy: the block format of LZ4 without its frames. keel's format has the length.
 struct lz4 {
+    /// A member that compression_policy describes.
+    /// @{
     static constexpr std::string_view name = "lz4";
     static constexpr std::uint8_t id = 2;
     [[nodiscard]] static constexpr bool reads(std::uint8_t of) noexcept { return of == 0 || of == id; }
@@ -22,7 +24,7 @@ struct lz4 {
     [[nodiscard]] static bool compress(byte_view in, std::vector<std::byte>& out) {
         if (in.empty() || in.size() > bytes_max) return false;
         out.resize(worth_bytes_max(in.size()));
-        // Its working memory is 16 KiB of stack: there is no context to be kept.
+        // Its working memory is 16 KiB of stack, so there is no context to keep.
         auto const bytes = LZ4_compress_default(chars(in.data()), reinterpret_cast<char*>(out.data()),
                                                 length(in.size()), length(out.size()));
         out.resize(bytes > 0 ? static_cast<std::size_t>(bytes) : 0);
@@ -33,6 +35,7 @@ struct lz4 {
         return LZ4_decompress_safe(chars(in.data()), reinterpret_cast<char*>(out.data()), length(in.size()),
                                    length(out.size())) == length(out.size());
     }
+    /// @}
 
 private:
     static constexpr std::size_t bytes_max = LZ4_MAX_INPUT_SIZE;

@@ -2,10 +2,10 @@
 #ifndef KEEL_POLICY_COMPRESSION_ZSTD_HPP
 #define KEEL_POLICY_COMPRESSION_ZSTD_HPP
 
-// Zstandard (RFC 8878), by libzstd. Not part of the umbrella header: a program that includes it links libzstd.
+// Zstandard (RFC 8878), by libzstd. keel.hpp does not include this header. A program that includes it must link libzstd.
 //
-// libzstd's contexts take from a hundred kilobytes on, and making one costs more than a block does: each thread keeps one of each
-// kind, from the first block it packs or unpacks on.
+// A context of libzstd takes a hundred kilobytes or more, and to make one costs more than to compress a block. So each thread keeps one
+// context for compression and one for decompression, from the first block on.
 
 #include <keel/policy/compression/concept.hpp>
 
@@ -19,7 +19,7 @@ namespace keel::inline v0::compression {
 
 namespace detail {
 
-/// This thread's context of one kind. Throws std::bad_alloc where there is no memory for it.
+/// This thread's context of one kind. Throws std::bad_alloc if there is no memory for it.
 template <auto Make, auto Free>
 class zstd_context {
 public:
@@ -47,7 +47,7 @@ private:
         static thread_local pool of_this_thread;
         return of_this_thread;
     }
-    /// True once the thread has destroyed its own: a store that outlives it, a global one say, makes one for each block.
+    /// True once the thread has destroyed its context. A store that outlives it, for example a global one, makes a context for each block.
     [[nodiscard]] static bool& gone() noexcept {
         static thread_local bool gone = false;
         return gone;
@@ -63,10 +63,12 @@ private:
 
 } // namespace detail
 
-/// A model of compression_policy. `Level`: from 1 (fast) to 22 (small); whatever it was, reading is the same.
+/// A model of compression_policy. `Level`: from 1 (fast) to 22 (small). Blocks of every level are read in the same way.
 template <int Level = 1>
 struct zstd {
     static_assert(Level >= 1 && Level <= 22, "keel: compression::zstd<Level> takes levels from 1 to 22");
+    /// A member that compression_policy describes.
+    /// @{
     static constexpr std::string_view name = "zstd";
     static constexpr std::uint8_t id = 1;
     [[nodiscard]] static constexpr bool reads(std::uint8_t of) noexcept { return of == 0 || of == id; }
@@ -85,9 +87,10 @@ struct zstd {
         detail::zstd_context<&ZSTD_createDCtx, &ZSTD_freeDCtx> const context;
         return ZSTD_decompressDCtx(context.get(), out.data(), out.size(), in.data(), in.size()) == out.size();
     }
+    /// @}
 
 private:
-    /// libzstd would also take several frames, and those of its older formats, by decoders that few look at any more.
+    /// Refuses several frames, and frames of older formats. libzstd accepts both and decodes the older ones with rarely reviewed code.
     [[nodiscard]] static bool is_one_frame(byte_view in, std::size_t raw) noexcept {
         if (in.size() < 4) return false;
         for (std::size_t i = 0; i < 4; ++i)

@@ -2,15 +2,17 @@
 #ifndef KEEL_POLICY_ISOLATION_CONCEPT_HPP
 #define KEEL_POLICY_ISOLATION_CONCEPT_HPP
 
-// The isolation axis: what a transaction is kept from. Terms after A. Adya, "Weak consistency: a generalized theory and optimistic
-// implementations for distributed transactions", MIT 1999.
+// The isolation axis: which anomalies a transaction is protected from. Terms after A. Adya, "Weak consistency: a generalized theory and
+// optimistic implementations for distributed transactions", MIT 1999.
 
 #include <concepts>
 
 namespace keel::inline v0 {
 
-/// What a commit checks besides that nobody wrote what it writes.
-///   I::validates_reads   bool   whether a commit fails when something the transaction read was written since it began
+/// The check of a commit. Under every policy a commit fails if another transaction has written one of its keys since it began.
+///
+///     I::validates_reads   bool   whether a commit also fails if a key or range that the transaction read was written since it began
+///
 /// Smallest model: isolation::snapshot.
 template <class I>
 concept isolation_policy = requires {

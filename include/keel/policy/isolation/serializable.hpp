@@ -6,10 +6,11 @@
 
 namespace keel::inline v0::isolation {
 
-/// Serializable: the outcome is that of the transactions one after the other, in the order of their LSNs. A commit fails when a key
-/// or a range that the transaction read was written since it began. After H. Kung and J. Robinson, "On optimistic methods for
+/// Serializable: the result is the same as if the transactions had run one after the other, in the order of their LSNs. A commit fails if a
+/// key or a range that the transaction read was written since it began. After H. Kung and J. Robinson, "On optimistic methods for
 /// concurrency control", TODS 6(2), 1981.
 struct serializable {
+    /// The member that isolation_policy describes.
     static constexpr bool validates_reads = true;
 };
 

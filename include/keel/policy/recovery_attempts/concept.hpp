@@ -2,16 +2,18 @@
 #ifndef KEEL_POLICY_RECOVERY_ATTEMPTS_CONCEPT_HPP
 #define KEEL_POLICY_RECOVERY_ATTEMPTS_CONCEPT_HPP
 
-// The recovery-attempts axis: how often in a row an open may die inside recovery before the next one refuses, where open_options says nothing.
-// A recovery that kills its process would kill it at each start; the refusal ends that loop and leaves the store as it is.
+// The recovery-attempts axis: how many opens in a row may die during recovery before the next open refuses, if open_options does not set
+// it. A recovery that kills its process would kill it again at each start. The refusal ends that loop and leaves the store unchanged.
 
 #include <concepts>
 
 namespace keel::inline v0 {
 
 /// The default of open_options::max_recovery_attempts.
-///   A::recovery_attempts_max   unsigned   0: no limit
-/// Used by recovery/opening. Smallest model: max_attempts<N> (max_attempts.hpp).
+///
+///     A::recovery_attempts_max   unsigned   0: no limit
+///
+/// Used by recovery/opening.hpp. Smallest model: max_attempts<N> (max_attempts.hpp).
 template <class A>
 concept recovery_attempts_policy = requires {
     { A::recovery_attempts_max } -> std::convertible_to<unsigned>;

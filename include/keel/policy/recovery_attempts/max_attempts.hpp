@@ -6,9 +6,10 @@
 
 namespace keel::inline v0 {
 
-/// After `Attempts` opens in a row that died inside recovery the next one refuses; 0: none does.
+/// An open refuses if the last `Attempts` opens all died during recovery. 0: no limit.
 template <unsigned Attempts>
 struct max_attempts {
+    /// The member that recovery_attempts_policy describes.
     static constexpr unsigned recovery_attempts_max = Attempts;
 };
 

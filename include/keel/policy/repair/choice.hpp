@@ -2,7 +2,7 @@
 #ifndef KEEL_POLICY_REPAIR_CHOICE_HPP
 #define KEEL_POLICY_REPAIR_CHOICE_HPP
 
-// The shipped repair policies, found by a name given at run time (an option when opening, a word on a command line).
+// The shipped repair policies by a name that is given at run time: an option of open, or a word on a command line.
 
 #include <keel/policy/repair/partial_reconstruct.hpp>
 #include <keel/policy/repair/refuse.hpp>
@@ -11,6 +11,7 @@
 
 namespace keel::inline v0 {
 
+/// The shipped policy with this name, as a value.
 [[nodiscard]] constexpr repair_choice choice_of(repair_strategy which) noexcept {
     switch (which) {
     case repair_strategy::refuse: return repair_choice::of<repair::refuse>();

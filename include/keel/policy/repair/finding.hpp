@@ -2,7 +2,7 @@
 #ifndef KEEL_POLICY_REPAIR_FINDING_HPP
 #define KEEL_POLICY_REPAIR_FINDING_HPP
 
-// What recovery can find, as values: damage in bytes is a finding, never an exception and never silently skipped.
+// What recovery can find, as values. Damage in bytes is a finding. It is never an exception, and it is never skipped silently.
 
 #include <keel/types.hpp>
 
@@ -12,29 +12,30 @@
 
 namespace keel::inline v0 {
 
-/// What was found. The names are part of the tool's JSON and do not change.
+/// The kind of a finding. The names are part of the tool's JSON and do not change.
 enum class damage : std::uint8_t {
-    torn_tail,        ///< never acknowledged, cut short by a crash
-    corrupt_record,   ///< acknowledged, and no valid copy is left
-    damaged_copy,     ///< a record does not verify here, another segment has it
+    torn_tail,        ///< a crash cut short bytes that were never acknowledged
+    corrupt_record,   ///< an acknowledged record does not verify and has no valid copy
+    damaged_copy,     ///< a record does not verify here, but another segment has it
     damaged_filler,   ///< bytes between records do not verify; no record is missing
-    missing_records,  ///< acknowledged LSNs that no file holds, nor any trace of them
-    missing_segment,  ///< the manifest knows the file, the directory does not
-    wrong_size,       ///< a file is not as long as its header says
-    wrong_place,      ///< a file stands under another one's name, or twice
-    header_damaged,   ///< one of the two headers of a segment does not verify; the other one serves
-    headers_lost,     ///< neither does; the manifest and the frames themselves serve
-    seal_mismatch,    ///< a sealed segment's frames do not add up to its aggregate
-    chain_broken,     ///< a segment does not follow the one its header names
+    missing_records,  ///< no file has a trace of these acknowledged LSNs
+    missing_segment,  ///< the manifest names the segment, but the folder does not have its file
+    wrong_size,       ///< the length of a file differs from the length in its header
+    wrong_place,      ///< a file has the name of another one, or is there twice
+    header_damaged,   ///< one of the two headers of a segment does not verify; the other one is used
+    headers_lost,     ///< neither header of a segment verifies; the manifest and the frames are used
+    seal_mismatch,    ///< the aggregate of a sealed segment differs from its frames
+    chain_broken,     ///< the header of a segment names another segment as its predecessor
     unreadable,       ///< the machine could not read these bytes
-    unknown_segment,  ///< a segment in use that the manifest does not know
-    manifest_damaged, ///< one manifest does not verify or is behind; the other one serves
-    manifest_lost,    ///< neither serves in full; rebuilt from the segments
-    missing_table,    ///< the manifest knows the table, the directory does not
-    corrupt_block,    ///< a block of a table does not verify; the keys in it have no answer
-    unknown_extent,   ///< the end of the log is gone, and nothing says how many acknowledged records with it
+    unknown_segment,  ///< the manifest does not name a segment that is in use
+    manifest_damaged, ///< one manifest does not verify or is out of date; the other one is used
+    manifest_lost,    ///< neither manifest is complete; it was rebuilt from the segments
+    missing_table,    ///< the manifest names the table, but the folder does not have its file
+    corrupt_block,    ///< a block of a table does not verify; reads of its keys return an error
+    unknown_extent,   ///< the end of the log is gone, and the number of acknowledged records in it is not known
 };
 
+/// The kind's name in JSON.
 [[nodiscard]] constexpr std::string_view name_of(damage what) noexcept {
     switch (what) {
     case damage::torn_tail: return "torn_tail";
@@ -60,9 +61,11 @@ enum class damage : std::uint8_t {
     return "unknown";
 }
 
-/// What was done about it.
+/// What recovery did about a finding: reported it only, cut a torn tail, healed the bytes, declared the records lost, rolled the store
+/// back, or refused to open.
 enum class outcome : std::uint8_t { reported, cut, healed, declared_lost, rolled_back, refused };
 
+/// The outcome's name in JSON.
 [[nodiscard]] constexpr std::string_view name_of(outcome what) noexcept {
     switch (what) {
     case outcome::reported: return "reported";
@@ -75,20 +78,20 @@ enum class outcome : std::uint8_t { reported, cut, healed, declared_lost, rolled
     return "unknown";
 }
 
-/// One thing found, with all that is needed to diagnose it.
+/// One piece of damage, with everything that is needed to diagnose it.
 struct finding {
-    damage kind = damage::corrupt_record;
-    std::string file{};         ///< path inside the store, e.g. "log/0000000000000001.seg"
-    std::uint64_t offset = 0;   ///< bytes into it
-    std::uint64_t length = 0;   ///< bytes concerned
-    lsn_range lsns{};           ///< records concerned; empty where none is
-    std::uint64_t expected = 0; ///< checksum that stood there; 0 where it is not about one
-    std::uint64_t found = 0;    ///< checksum of the bytes
-    std::uint64_t lost = 0;     ///< acknowledged records that no valid copy is left of
-    outcome done = outcome::reported;
-    std::string detail{}; ///< a sentence for a person
+    damage kind = damage::corrupt_record; ///< the kind of damage
+    std::string file{};                   ///< path inside the store, for example "log/0000000000000001.seg"
+    std::uint64_t offset = 0;             ///< bytes into the file
+    std::uint64_t length = 0;             ///< bytes concerned
+    lsn_range lsns{};                     ///< records concerned; empty: none
+    std::uint64_t expected = 0;           ///< the stored checksum; 0: the finding is not about a checksum
+    std::uint64_t found = 0;              ///< the checksum of the bytes
+    std::uint64_t lost = 0;               ///< the number of acknowledged records that have no valid copy left
+    outcome done = outcome::reported;     ///< what recovery did about it
+    std::string detail{};                 ///< a sentence for a person
 
-    /// False for the trace of a crash, which is nobody's fault.
+    /// False for a torn tail, which is the trace of a crash and no damage.
     [[nodiscard]] bool is_corruption() const noexcept { return kind != damage::torn_tail; }
 };
 

@@ -6,11 +6,14 @@
 
 namespace keel::inline v0::repair {
 
-/// Changes nothing and fails to open: for those who restore from elsewhere, or want to look first.
+/// Changes nothing, and open fails. It is for programs that restore from elsewhere, and for people who want to look first.
 struct refuse {
+    /// A member that repair_policy describes.
+    /// @{
     static constexpr std::string_view name = "refuse";
     static constexpr bool rebuilds = false;
     [[nodiscard]] static constexpr decision decide(finding const&) noexcept { return decision::refuse; }
+    /// @}
 };
 
 } // namespace keel::inline v0::repair

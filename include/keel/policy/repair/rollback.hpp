@@ -6,11 +6,14 @@
 
 namespace keel::inline v0::repair {
 
-/// Back to the last LSN before the first damage: a consistent prefix. What came later is kept in quarantine.
+/// Returns to the last LSN before the first damage, so that a consistent prefix remains. Later records are kept in quarantine.
 struct rollback {
+    /// A member that repair_policy describes.
+    /// @{
     static constexpr std::string_view name = "rollback";
     static constexpr bool rebuilds = false;
     [[nodiscard]] static constexpr decision decide(finding const&) noexcept { return decision::roll_back; }
+    /// @}
 };
 
 } // namespace keel::inline v0::repair

@@ -6,11 +6,14 @@
 
 namespace keel::inline v0::repair {
 
-/// Drops the damaged records, keeps all others, reports each. A batch counts as one record.
+/// Drops the damaged records, keeps all others, and reports each loss. A batch counts as one record.
 struct skip_corrupted {
+    /// A member that repair_policy describes.
+    /// @{
     static constexpr std::string_view name = "skip_corrupted";
     static constexpr bool rebuilds = false;
     [[nodiscard]] static constexpr decision decide(finding const&) noexcept { return decision::declare_lost; }
+    /// @}
 };
 
 } // namespace keel::inline v0::repair

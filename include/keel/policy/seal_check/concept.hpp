@@ -2,16 +2,18 @@
 #ifndef KEEL_POLICY_SEAL_CHECK_CONCEPT_HPP
 #define KEEL_POLICY_SEAL_CHECK_CONCEPT_HPP
 
-// The seal-check axis: whether a segment is read back once it is sealed. A medium that damages what is written to it says nothing; without
-// this the damage is found by the first read that gets past the page cache, which may be months later.
+// The seal-check axis: whether a segment is read back after its seal. A medium that damages bytes during a write reports no error.
+// Without the check, the damage is found by the first read that is not served by the page cache, possibly months later.
 
 #include <concepts>
 
 namespace keel::inline v0 {
 
-/// What is done with a segment right after its seal.
-///   S::reads_sealed_back   bool   every byte that counts is read past the page cache and verified
-/// Used by wal/writer and log.hpp. Smallest model: seal_check::none.
+/// The check of a segment right after its seal.
+///
+///     S::reads_sealed_back   bool   whether every byte that counts is read past the page cache and verified
+///
+/// Used by wal/writer.hpp and engine/store_core.hpp. Smallest model: seal_check::none.
 template <class S>
 concept seal_check_policy = requires {
     { S::reads_sealed_back } -> std::convertible_to<bool>;

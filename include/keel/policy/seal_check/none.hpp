@@ -4,10 +4,12 @@
 
 #include <keel/policy/seal_check/concept.hpp>
 
+/// The models of the seal-check axis.
 namespace keel::inline v0::seal_check {
 
-/// A sealed segment is not read back: damage is found when it is read, or by verify().
+/// The default. A sealed segment is not read back. Damage is found by a later read or by verify().
 struct none {
+    /// The member that seal_check_policy describes.
     static constexpr bool reads_sealed_back = false;
 };
 

@@ -6,10 +6,11 @@
 
 namespace keel::inline v0::seal_check {
 
-/// A segment is read past the page cache and verified right after its seal: headers, frames, index, filter and footer. What does not verify
-/// is an event, a line of the corruption log, and a reason for being degraded; nothing is changed. The write that filled the segment returns
-/// only after that, close() likewise; nobody else waits. Costs one read of each segment.
+/// Reads a segment past the page cache right after its seal, and verifies headers, frames, index, filter and footer. Damage is an event
+/// and a line in the corruption log, and makes the store degraded. Nothing is changed. The write that filled the segment returns only
+/// after the check, and so does close(). No other call waits. The check costs one read of each segment.
 struct read_back {
+    /// The member that seal_check_policy describes.
     static constexpr bool reads_sealed_back = true;
 };
 

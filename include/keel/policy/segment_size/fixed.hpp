@@ -6,11 +6,12 @@
 
 namespace keel::inline v0 {
 
-/// Segments of exactly `Bytes`: `segment_size<16 * keel::MiB>`.
+/// Segments of exactly `Bytes` bytes: `segment_size<16 * keel::MiB>`.
 template <std::uint64_t Bytes>
 struct segment_size {
     static_assert(Bytes >= 4 * KiB && Bytes <= 2 * GiB && Bytes % (4 * KiB) == 0,
                   "keel: segment_size<N> takes 4 KiB to 2 GiB, in steps of 4 KiB");
+    /// The member that segment_size_policy describes.
     static constexpr std::uint64_t segment_bytes = Bytes;
 };
 

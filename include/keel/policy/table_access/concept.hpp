@@ -2,7 +2,7 @@
 #ifndef KEEL_POLICY_TABLE_ACCESS_CONCEPT_HPP
 #define KEEL_POLICY_TABLE_ACCESS_CONCEPT_HPP
 
-// The table-access axis: where a look-up or a walk finds the blocks of a table. It changes no byte on the disk.
+// The table-access axis: where a lookup or a scan gets the blocks of a table. It changes no byte on the disk.
 
 #include <concepts>
 #include <string_view>
@@ -10,12 +10,13 @@
 
 namespace keel::inline v0 {
 
-/// How the blocks of records of a table come to their readers. Either way a block is verified before a byte of it is handed out.
-///   A::name            std::string_view  for people and JSON
-///   A::caches_blocks   bool              a constant. True: a block that was verified stays in the block cache
-///                                        (open_options::cache_bytes) for the readers after this one. False: each reader copies it
-///                                        from the file's mapping into memory of its own and verifies the copy
-/// Packed blocks (the compression axis) go through the cache in any case. Used by table/sstable_reader.hpp only. Smallest model: mapped
+/// How readers get the data blocks of a table. Every model verifies a block before it returns a byte of it.
+///
+///     A::name            std::string_view  for people and JSON
+///     A::caches_blocks   bool              a constant. True: a verified block stays in the block cache (open_options::cache_bytes) for
+///                                          later readers. False: each reader copies the block from the file's mapping and verifies it
+///
+/// Compressed blocks are cached under every policy. Used by table/sstable_reader.hpp and engine/version_set.hpp. Smallest model: mapped
 /// (mapped.hpp).
 template <class A>
 concept table_access_policy = requires {

@@ -6,15 +6,18 @@
 
 namespace keel::inline v0::table_access {
 
-/// The page cache is the only cache: each read copies its block out of the file's mapping and verifies the copy. For stores that share
-/// a machine's memory with others, or are larger than a cache could be: keel holds the blocks that are being read and no more, and damage is
-/// seen by the next read, not by the next one that misses a cache. Costs a copy and a checksum of a block (4 KiB) per read.
+/// The page cache is the only cache. Each read copies its block from the file's mapping and verifies the copy. It is for stores that
+/// share the memory of a machine with other programs, or that are larger than any cache. keel holds only the blocks that are being read.
+/// Damage is found by the next read, and not only by the next cache miss. A read costs a copy and a checksum of one block (4 KiB).
 ///
-/// What is still held in memory: filters and indexes of tables, a fiftieth of their size; of the log's sealed segments index blocks, in
-/// the cache; packed blocks, in the cache, because unpacking one costs more than keeping it.
+/// Memory still holds: the filters and indexes of tables, about a fiftieth of their size; index blocks of sealed segments, in the cache;
+/// and compressed blocks, in the cache, because it costs more to decompress them again.
 struct mapped {
+    /// A member that table_access_policy describes.
+    /// @{
     static constexpr std::string_view name = "mapped";
     static constexpr bool caches_blocks = false;
+    /// @}
 };
 
 static_assert(table_access_policy<mapped>);
