@@ -2,7 +2,7 @@
 #ifndef KEEL_DETAIL_ASSERT_HPP
 #define KEEL_DETAIL_ASSERT_HPP
 
-// KEEL_ASSERT: a bug of ours or of the caller, one condition each, gone with NDEBUG. Bytes from disk are never asserted.
+// KEEL_ASSERT: one condition that only a bug of keel or of the caller can break. NDEBUG removes it. Bytes from disk are never asserted.
 
 #include <cassert>
 

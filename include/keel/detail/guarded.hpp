@@ -2,8 +2,8 @@
 #ifndef KEEL_DETAIL_GUARDED_HPP
 #define KEEL_DETAIL_GUARDED_HPP
 
-// Where an exception must not pass: steps that have changed something already, background threads, destructors. The only exception that
-// keel lets out is std::bad_alloc; here it becomes an error that itself needs no memory.
+// For code that an exception must not leave: steps that have already changed state, background threads, destructors. std::bad_alloc is
+// the only exception that keel lets out. Here it becomes an error that needs no memory itself.
 
 #include <keel/error.hpp>
 
@@ -12,12 +12,12 @@
 
 namespace keel::inline v0::detail {
 
-/// Memory was refused. The text is short enough to need no allocation.
+/// The error for refused memory. Its text is short enough to need no allocation.
 [[nodiscard]] inline error memory_refused() noexcept {
     return {.code = errc::out_of_memory, .message = "memory refused", .retryable = true};
 }
 
-/// What `work()` returns, a result; memory_refused() where it throws std::bad_alloc.
+/// Returns the result of `work()`, or memory_refused() if it throws std::bad_alloc.
 template <class Work>
 [[nodiscard]] auto guarded(Work&& work) noexcept -> decltype(work()) {
     try {
@@ -27,7 +27,7 @@ template <class Work>
     }
 }
 
-/// Runs `work()`, whose failure for want of memory costs nothing but what it would have done.
+/// Runs `work()` and ignores std::bad_alloc. Only for work that may be left out.
 template <class Work>
 void if_memory_lasts(Work&& work) noexcept {
     try {

@@ -2,24 +2,24 @@
 #ifndef KEEL_DETAIL_LOCK_ORDER_HPP
 #define KEEL_DETAIL_LOCK_ORDER_HPP
 
-// The order in which the mutexes of one store are taken. A thread that holds one of them takes only those below it, so no two threads can
-// wait for each other:
+// The order in which the mutexes of one store are taken. A thread that holds one of them takes only those below it in this list. So no two
+// threads can wait for each other.
 //
-//   starting       store_core::starting_      what runs in the background begins
-//   by_hand        store_core::by_hand_       a writer does that work, because there is no thread for it
-//   compaction     compactor::m_              held while a merge runs
-//   tables_folder  compactor::preparing_      the folder of the tables is made
+//   starting       store_core::starting_      while the background work is started
+//   by_hand        store_core::by_hand_       while a writer does the background work, because there is no thread for it
+//   compaction     compactor::m_              during a compaction
+//   tables_folder  compactor::preparing_      while the folder of the tables is made
 //   retention      store_core::retention_     one truncate_before() at a time
 //   acceptance     store_core::accepting_     one accept_loss() at a time
-//   writer         write_state::m             held during the I/O of a roll-over; readers never take it
+//   writer         write_state::m             during the I/O of a roll-over; readers never take it
 //   segment_pool   segment_pool::m_           files of the log, and the manifest; held during I/O
 //
-// All other mutexes of a store are leaves: the version set's, the catalog's, the health's, the event queue's, those of caches and files. A
-// thread that holds a leaf takes none of these.
+// All other mutexes of a store are leaves: those of the version set, the catalog, the health, the event queue, the caches and the files. A
+// thread that holds a leaf takes none of the mutexes above.
 //
-// KEEL_TAKES(rank, store) stands in front of each place that takes one of these, and holds for the rest of the block. `store`: the address
-// of the store's segment pool. Without NDEBUG it asserts the order. It keeps its notes on the stack, so that files that were compiled with
-// and without NDEBUG agree on every type.
+// KEEL_TAKES(rank, store) stands in front of each place that takes one of these mutexes, and is valid until the end of the block.
+// `store`: the address of the store's segment pool. Without NDEBUG it asserts the order. Its data is on the stack, so that files compiled
+// with and without NDEBUG agree on every type.
 
 #include <keel/detail/assert.hpp>
 
@@ -27,6 +27,7 @@
 
 namespace keel::inline v0::detail {
 
+/// The mutexes of the list above, in the same order.
 enum class lock_rank : std::uint8_t {
     starting,
     by_hand,
@@ -38,7 +39,7 @@ enum class lock_rank : std::uint8_t {
     segment_pool,
 };
 
-/// Notes that this thread takes a mutex. They go in the opposite order.
+/// Records that this thread takes a mutex. Objects are destroyed in the opposite order of their construction.
 class taken_lock {
 public:
     taken_lock(lock_rank rank, void const* store) noexcept : before_{newest()}, store_{store}, rank_{rank} {

@@ -2,8 +2,8 @@
 #ifndef KEEL_DETAIL_PREFETCH_HPP
 #define KEEL_DETAIL_PREFETCH_HPP
 
-// Asking for memory before it is needed. A look-up is a few cache misses, each of which tells where the next one is; what does not
-// depend on another is asked for at once.
+// Prefetches of memory. A lookup is a chain of a few cache misses, and each one gives the address of the next. Loads that do not depend on
+// another are therefore started together.
 
 #include <cstddef>
 
@@ -11,11 +11,11 @@ namespace keel::inline v0::detail {
 
 inline constexpr std::size_t cache_line_bytes = 64;
 
-/// A hint: reads nothing, and any address will do.
+/// A hint. It reads nothing, and any address is allowed.
 inline void prefetch(void const* at) noexcept {
 #if defined(__GNUC__)
     __builtin_prefetch(at);
-    // GCC takes a function that does no more than that for one without effect, and leaves its calls out.
+    // Without this, GCC treats a function that only prefetches as one without effect, and removes the calls.
     asm volatile("");
 #else
     static_cast<void>(at);

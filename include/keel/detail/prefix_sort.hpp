@@ -2,8 +2,8 @@
 #ifndef KEEL_DETAIL_PREFIX_SORT_HPP
 #define KEEL_DETAIL_PREFIX_SORT_HPP
 
-// Sorting by an eight-byte number in linear time: a radix sort by bytes, the lowest first, that passes over bytes which are the same in
-// all. A comparison is asked only where two numbers are equal, which for prefixes of keys is seldom.
+// Sorts by an eight-byte number in linear time: a radix sort by bytes, the lowest byte first. It skips bytes that are the same in all
+// items. It calls a comparison only if two numbers are equal, which is rare for prefixes of keys.
 
 #include <algorithm>
 #include <array>
@@ -14,10 +14,10 @@
 
 namespace keel::inline v0::detail {
 
-/// Sorts by the member `prefix`, and what has the same one by `less`. Memory: as much again as the items take.
+/// Sorts by the member `prefix`, and items with the same prefix by `less`. Memory: as much again as the items have.
 template <class Item, class Less>
 void sort_by_prefix(std::vector<Item>& items, Less const& less) {
-    constexpr std::size_t few = 64; // a radix sort's tables cost more than comparing
+    constexpr std::size_t few = 64; // for so few items, a radix sort's tables cost more than comparisons
     auto const in_order = [&](Item const& a, Item const& b) {
         return a.prefix != b.prefix ? a.prefix < b.prefix : less(a, b);
     };

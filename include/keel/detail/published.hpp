@@ -2,10 +2,11 @@
 #ifndef KEEL_DETAIL_PUBLISHED_HPP
 #define KEEL_DETAIL_PUBLISHED_HPP
 
-// One immutable value that many threads read and one now and then replaces. A reader gets a share of it: what it reads stays as it
-// is while it holds that. Every slot has a reference count of its own, so that readers on several cores do not fight over one.
+// One immutable value that many threads read and one thread replaces now and then. A reader gets a shared pointer to the value and keeps it
+// unchanged while it holds the pointer. Every slot has a reference count of its own, so that readers on several cores do not contend for
+// one.
 //
-// Thread rules: any number of threads get; one at a time sets. A slot's mutex is held for the copy of a pointer only.
+// Thread rules: any number of threads call get(). One thread at a time calls set(). A slot's mutex is held only while a pointer is copied.
 
 #include <array>
 #include <cstddef>
@@ -27,11 +28,11 @@ public:
         std::lock_guard const hold{s.m};
         return s.value;
     }
-    /// Throws std::bad_alloc, and then the value is the one before, for everybody.
+    /// Replaces the value. If it throws std::bad_alloc, every reader still gets the old value.
     void set(std::shared_ptr<T const> const& next) {
         std::array<std::shared_ptr<T const>, slots> fresh;
         for (auto& f : fresh) {
-            // A count of its own for each slot; the one shared by all is touched only here.
+            // Each slot has a count of its own. The shared count of `next` is touched only here.
             auto own = std::make_shared<std::shared_ptr<T const>>(next);
             f = {own, next.get()};
         }

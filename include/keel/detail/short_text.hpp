@@ -2,7 +2,7 @@
 #ifndef KEEL_DETAIL_SHORT_TEXT_HPP
 #define KEEL_DETAIL_SHORT_TEXT_HPP
 
-// Copying and comparing keys, most of which are so short that calling the C library costs more than the work.
+// Copies and compares keys. Most keys are so short that a call of the C library costs more than the work itself.
 
 #include <cstdint>
 #include <cstring>
@@ -11,7 +11,7 @@
 
 namespace keel::inline v0::detail {
 
-/// memcpy; up to 32 bytes as two words that may overlap.
+/// As memcpy. From 8 to 32 bytes are copied as two words, which may overlap.
 [[gnu::always_inline]] inline void copy_text(char* to, char const* from, std::size_t bytes) noexcept {
     if (bytes > 32 || bytes < 8) {
         if (bytes != 0) std::memcpy(to, from, bytes);
@@ -29,7 +29,7 @@ namespace keel::inline v0::detail {
     else ends(std::integral_constant<std::size_t, 16>{});
 }
 
-/// Whether they are the same. Keys that stand beside each other differ in their last bytes, if anywhere.
+/// Whether the texts are equal. The last bytes are compared first, because neighbouring keys differ mostly there.
 [[nodiscard, gnu::always_inline]] inline bool same_text(std::string_view a, std::string_view b) noexcept {
     if (a.size() != b.size()) return false;
     if (a.size() < 8) return a == b;

@@ -2,16 +2,16 @@
 #ifndef KEEL_OBSERVE_EVENT_QUEUE_HPP
 #define KEEL_OBSERVE_EVENT_QUEUE_HPP
 
-// Events on their way to the observer. A thread that meets an event puts it here and goes on; deliver() calls the observer later, from a
-// thread that holds no lock of the store. So a slow observer never stops a writer.
+// The queue of events between a store and its observer. A thread that meets an event adds it here and goes on. deliver() calls the observer
+// later, from a thread that holds no lock of the store. So a slow observer never stops a writer.
 //
-// The queue is bounded. When it is full the oldest ordinary event is dropped and counted. Damage, losses and changes of state are never
-// dropped: the same damage is counted instead of repeated, and once there is much of it, damage in one file becomes one event that covers
-// all of it.
+// The queue has a limit. When it is full, the oldest ordinary event is dropped and counted. Damage, losses and changes of state are never
+// dropped. Damage that is met again is counted and not repeated. When the queue is full, damage of one kind in one file becomes one
+// event.
 //
-// Thread rules: any number of threads push() and deliver(). m_ guards the queue; it is never held while the observer runs, during I/O, or
-// while another lock is taken. delivering_ admits one thread to the observer; a second one returns at once, and the first one delivers
-// what the second one had pushed.
+// Thread rules: any number of threads call push() and deliver(). m_ guards the queue. It is never held while the observer runs, during
+// I/O, or while another lock is taken. delivering_ admits one thread to the observer. A second thread returns at once, and the first one
+// delivers the events that the second one had pushed.
 
 #include <keel/observe/concept.hpp>
 
@@ -28,18 +28,21 @@
 
 namespace keel::inline v0::observe {
 
+/// The queue of events of one store. Any number of threads.
 template <observer_policy Observer>
 class event_queue {
 public:
-    /// Ordinary events that wait at most; and as many damaged places are told one by one.
+    /// The largest number of ordinary events in the queue. With so many events waiting, damage of one kind in one
+    /// file is combined into one event.
     static constexpr std::size_t capacity = 1024;
 
+    /// An empty queue that delivers to this observer.
     explicit event_queue(Observer observer) : observer_{std::move(observer)} {}
     event_queue(event_queue const&) = delete;
     event_queue& operator=(event_queue const&) = delete;
 
-    /// Adds the event that `make()` gives; make() is not called where the observer has no function for it. Never throws: an event that
-    /// memory is refused for is counted in events_dropped.
+    /// Adds the event that `make()` returns. If the observer has no function for it, make() is not called. Never throws: an event for which
+    /// memory is refused is counted in events_dropped.
     template <class Event, class Make>
     void push(Make const& make) noexcept {
         static_assert(!std::is_same_v<Event, event>,
@@ -54,15 +57,16 @@ public:
             }
         }
     }
+    /// Adds a copy of the event.
     template <class Event>
     void push(Event const& what) noexcept {
         push<Event>([&what] { return what; });
     }
 
-    /// Calls the observer for everything that waits. Cheap where nothing does. Not called by two threads at once: the second one returns.
+    /// Delivers all waiting events. Cheap if there are none. While one thread delivers, a call on another thread returns at once.
     void deliver() noexcept {
         if constexpr (is_silent) return;
-        // Once more after the turn was given back: another thread may have pushed, and found the turn taken.
+        // Repeated after delivering_ was cleared: another thread may have pushed an event and then found delivering_ set.
         while (waiting_.load(std::memory_order_acquire) && !delivering_.test_and_set(std::memory_order_acquire)) {
             deliver_all();
             delivering_.clear(std::memory_order_release);
@@ -79,7 +83,7 @@ private:
         queue_.push_back(std::move(what));
         waiting_.store(true, std::memory_order_release);
     }
-    /// Called with m_ held. Folds the event into one that waits.
+    /// Combines the event with a waiting one, if possible. Called with m_ held.
     [[nodiscard]] bool is_repeated(event const& what) {
         if (auto const* const damage = std::get_if<damage_found>(&what)) return fold(*damage);
         if (auto const* const change = std::get_if<state_changed>(&what)) {
@@ -153,7 +157,7 @@ private:
     std::mutex m_;
     std::list<event> queue_{};
     std::uint64_t dropped_ = 0;
-    std::atomic<bool> waiting_{false}; // release: who sees it finds the event under m_
+    std::atomic<bool> waiting_{false}; // release: a thread that sees it set finds the event under m_
     std::atomic_flag delivering_{};
 };
 

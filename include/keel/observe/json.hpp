@@ -2,8 +2,8 @@
 #ifndef KEEL_OBSERVE_JSON_HPP
 #define KEEL_OBSERVE_JSON_HPP
 
-// Findings as JSON, one object per line: the corruption log and the receipts of repairs. Writing only, and only what the library
-// itself leaves on disk; the tool's JSON has a library of its own.
+// Findings as JSON, one object a line, for the corruption log and the receipts of repairs. This writer covers only the files that the
+// library itself leaves on disk. The tool uses nlohmann/json.
 
 #include <keel/policy/repair/finding.hpp>
 #include <keel/types.hpp>
@@ -16,31 +16,34 @@
 
 namespace keel::inline v0::observe {
 
-/// Appends fields to one JSON object.
+/// Builds one JSON object, field by field.
 class json_object {
 public:
+    /// Adds a string field. Bytes outside of printable ASCII become \\u escapes.
     json_object& text(std::string_view name, std::string_view value) {
         begin(name);
         quote(value);
         return *this;
     }
+    /// Adds a number field.
     json_object& number(std::string_view name, std::uint64_t value) {
         begin(name);
         out_ += std::to_string(value);
         return *this;
     }
-    /// A 64-bit sum: as text, because many readers hold numbers in a double.
+    /// Adds a 64-bit sum as text, because many readers keep numbers in a double.
     json_object& hex(std::string_view name, std::uint64_t value) {
         char digits[19];
         std::snprintf(digits, sizeof digits, "0x%016llx", static_cast<unsigned long long>(value));
         return text(name, digits);
     }
-    /// `value` is JSON already.
+    /// Adds a field whose value is JSON already.
     json_object& raw(std::string_view name, std::string_view value) {
         begin(name);
         out_ += value;
         return *this;
     }
+    /// The object as text, with both braces.
     [[nodiscard]] std::string str() const { return (out_.empty() ? "{" : out_) + "}"; }
 
 private:
@@ -69,7 +72,7 @@ private:
     std::string out_;
 };
 
-/// "2026-01-31T12:00:00Z" of nanoseconds since 1970.
+/// A time in nanoseconds since 1970 as "2026-01-31T12:00:00Z".
 [[nodiscard]] inline std::string utc_text(std::uint64_t ns) {
     auto const seconds = static_cast<std::time_t>(ns / 1'000'000'000);
     std::tm parts{};
@@ -79,6 +82,7 @@ private:
     return {text, length};
 }
 
+/// The ranges as an array: "[[5,9],[12,12]]".
 [[nodiscard]] inline std::string to_json(std::vector<lsn_range> const& ranges) {
     std::string out = "[";
     for (auto const& r : ranges) {
@@ -98,13 +102,13 @@ inline void put_finding(json_object& o, finding const& f) {
 }
 } // namespace detail
 
-/// One corruption event (R1.3): file, offset, length, LSN range, expected and found checksum, what was done.
+/// One corruption event (R1.3): file, offset, length, LSN range, expected and found checksum, and the action that was taken.
 [[nodiscard]] inline std::string to_json(finding const& f) {
     json_object o;
     detail::put_finding(o, f);
     return o.str();
 }
-/// The same, beginning with when it was found.
+/// The same, beginning with the time at which it was found, in nanoseconds since 1970.
 [[nodiscard]] inline std::string to_json(finding const& f, std::uint64_t at_ns) {
     json_object o;
     o.text("time", utc_text(at_ns));

@@ -2,7 +2,7 @@
 #ifndef KEEL_OBSERVE_JSON_LINES_HPP
 #define KEEL_OBSERVE_JSON_LINES_HPP
 
-// Events as JSON, one object per line, for a log collector: {"time":...,"event":"segment_sealed","segment":3,...}.
+// Events as JSON, one object a line, for a log collector: {"time":...,"event":"segment_sealed","segment":3,...}.
 
 #include <keel/observe/concept.hpp>
 #include <keel/observe/json.hpp>
@@ -17,7 +17,7 @@
 
 namespace keel::inline v0::observe {
 
-/// One event as one JSON object. Fields keep their names; new ones may come.
+/// One event as a JSON object. `at_ns`: nanoseconds since 1970. Field names do not change; later versions may add fields.
 [[nodiscard]] inline std::string to_json(event const& e, std::uint64_t at_ns) {
     struct writer {
         json_object& o;
@@ -60,11 +60,12 @@ namespace keel::inline v0::observe {
     return o.str();
 }
 
-/// Writes each event to `Stream`, a std::ostream with a name of its own, a line each, and flushes it. An event that cannot be written is dropped: telling must not fail
-/// the store.
+/// Writes each event as a line to `Stream`, a std::ostream with static storage, and flushes it. An event that cannot be written is dropped,
+/// because a failing stream must not make the store fail.
 template <auto& Stream>
     requires std::derived_from<std::remove_reference_t<decltype(Stream)>, std::ostream>
 struct json_lines_to {
+    /// Writes one event.
     void on(event const& e) noexcept {
         try {
             auto const now = std::chrono::duration_cast<std::chrono::nanoseconds>(
@@ -76,7 +77,7 @@ struct json_lines_to {
     }
 };
 
-/// To the standard error stream.
+/// Writes each event to the standard error stream, through std::clog.
 using json_lines = json_lines_to<std::clog>;
 
 static_assert(observer_policy<json_lines>);
