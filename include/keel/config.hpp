@@ -2,8 +2,8 @@
 #ifndef KEEL_CONFIG_HPP
 #define KEEL_CONFIG_HPP
 
-// config<Policies...>: which model answers each axis. Policies come in any order, each axis at most once, each with a default.
-// The only header that names models.
+// config<Policies...> holds one model for each axis. The policies may stand in any order. Each axis is named at most once and has a
+// default. No other header names models.
 
 #include <keel/io/posix.hpp>
 #include <keel/observe/concept.hpp>
@@ -56,7 +56,7 @@ struct is_recovery_attempts : std::bool_constant<recovery_attempts_policy<P>> {}
 template <template <class> class Axis, class... Policies>
 inline constexpr int chosen = (0 + ... + int{Axis<Policies>::value});
 
-/// The first of the policies that answers the axis, else the default.
+/// The first policy in the list that fits the axis; the default if none does.
 template <template <class> class Axis, class Default, class... Policies>
 struct pick {
     using type = Default;
@@ -74,7 +74,8 @@ inline constexpr int axes_of = int{is_checksum<P>::value} + int{is_segment_size<
 
 } // namespace detail
 
-/// The choices, one line per axis, default in the second place.
+/// One model for each axis. An alias below gives the axis, its concept, and in the second place its default. A list of policies that does
+/// not fit together is refused by a `static_assert` that names the remedy.
 template <class... Policies>
 struct config {
     static_assert(
@@ -103,27 +104,40 @@ struct config {
     static_assert(detail::chosen<detail::is_recovery_attempts, Policies...> < 2,
                   "keel: two max_attempts policies; keep one");
 
+    /// The checksum of all frames, headers and blocks.
     using checksum = typename detail::pick<detail::is_checksum, keel::checksum::crc32c, Policies...>::type;
+    /// The size of a new segment.
     using size_policy = typename detail::pick<detail::is_segment_size, segment_size<16 * MiB>, Policies...>::type;
+    /// The guarantee of a write that has returned.
     using durability = typename detail::pick<detail::is_durability, keel::durability::group_commit, Policies...>::type;
+    /// The decision about acknowledged records that no copy is left of.
     using repair = typename detail::pick<detail::is_repair, keel::repair::partial_reconstruct, Policies...>::type;
+    /// The file system that holds the store.
     using file_system = typename detail::pick<detail::is_file_system, io::posix, Policies...>::type;
+    /// The receiver of events.
     using observer = typename detail::pick<detail::is_observer, observe::none, Policies...>::type;
+    /// The check of a commit.
     using isolation = typename detail::pick<detail::is_isolation, keel::isolation::snapshot, Policies...>::type;
 
+    /// The sizes at which compaction starts.
     using compaction = typename detail::pick<detail::is_compaction, keel::compaction::leveled<>, Policies...>::type;
+    /// The compression of the blocks of SSTables.
     using compression = typename detail::pick<detail::is_compression, keel::compression::none, Policies...>::type;
+    /// The way a reader gets a block of an SSTable.
     using table_access = typename detail::pick<detail::is_table_access, keel::table_access::cached, Policies...>::type;
+    /// The check of a segment right after its seal.
     using seal_check = typename detail::pick<detail::is_seal_check, keel::seal_check::none, Policies...>::type;
+    /// The number of failed recoveries in a row after which open refuses.
     using recovery_attempts = typename detail::pick<detail::is_recovery_attempts, max_attempts<16>, Policies...>::type;
 
     static_assert(compression::id <= keel::compression::id_max && compression::reads(0) &&
                       compression::reads(compression::id),
                   "keel: a compression policy has an id of at most 15, and reads that one and 0");
 
+    /// The size of a new segment, in bytes.
     static constexpr std::uint64_t segment_bytes = size_policy::segment_bytes;
 
-    /// The repair policy, or the shipped one named instead of it when opening.
+    /// The repair policy as a value. `instead`: the shipped policy that open_options names in its place.
     [[nodiscard]] static constexpr repair_choice repair_for(std::optional<repair_strategy> instead) noexcept {
         return instead ? choice_of(*instead) : repair_choice::of<repair>();
     }
@@ -134,6 +148,8 @@ namespace detail {
 // What of a choice each part of keel reads. Parts are written over these, so that engines that differ in nothing that a part reads share
 // its code, whatever the order their policies were named in.
 
+// The policies that each part of keel reads. The parts are templates over these aliases. Engines that agree in them share the code of the
+// part, in whatever order their policies were named.
 template <class Config>
 using reading_config = config<typename Config::checksum, typename Config::compression, typename Config::table_access,
                               typename Config::file_system>;

@@ -2,7 +2,7 @@
 #ifndef KEEL_ENGINE_HPP
 #define KEEL_ENGINE_HPP
 
-// The store, and the code behind it.
+// The store, declarations and definitions.
 
 #include <keel/engine/definitions.hpp>
 #include <keel/store.hpp>

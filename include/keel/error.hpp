@@ -2,8 +2,9 @@
 #ifndef KEEL_ERROR_HPP
 #define KEEL_ERROR_HPP
 
-// How keel says no. Three kinds, three treatments: a bug of ours is an assertion (detail/assert.hpp), the machine's no is a
-// `result` with an `error`, damage in the bytes is a finding (recovery/finding.hpp). Only std::bad_alloc leaves keel as an exception.
+// Errors. There are three kinds. A bug of keel or of the caller is an assertion (detail/assert.hpp). A call that the machine refuses
+// returns a `result` with an `error`. Damage in the bytes is a finding (policy/repair/finding.hpp). std::bad_alloc is the only exception
+// that leaves keel.
 
 #include <keel/types.hpp>
 
@@ -16,34 +17,34 @@
 
 namespace keel::inline v0 {
 
-/// What kind of no. Stable: programs branch on it; the text beside it is for people.
+/// The kind of an error. The numbers and names are stable, so a program may branch on them. The text of an error may change.
 enum class errc : std::uint8_t {
-    io_error,          ///< the machine failed a read, write or sync
-    no_space,          ///< the disk (or a quota) is full; retry once there is room
-    no_permission,     ///< the machine does not let this process do it
+    io_error,          ///< a read, write or sync failed on the machine
+    no_space,          ///< the disk or a quota is full; retry once there is room
+    no_permission,     ///< the machine does not permit it to this process
     not_found,         ///< no such file, store or LSN
-    exists,            ///< it is already there
+    exists,            ///< the name is taken
     not_regular,       ///< a symlink, a folder or a device stands where a file should be
-    locked,            ///< another process, or another object in this one, holds the store
-    not_a_store,       ///< the directory holds something else
-    wrong_format,      ///< made by another version of the format
-    wrong_policy,      ///< made with policies that give the bytes another meaning
-    corruption,        ///< bytes are not what was written, and the repair policy refuses or cannot help
-    too_large,         ///< a key, record or batch over its limit; nothing was written
-    invalid_argument,  ///< the call itself makes no sense; nothing was done
-    read_only,         ///< the store serves reads only; its state_reason() says why
+    locked,            ///< another process, or another object in this process, holds the store
+    not_a_store,       ///< the folder holds other files
+    wrong_format,      ///< the store has another version of the format
+    wrong_policy,      ///< the store was made with policies that give its bytes another meaning
+    corruption,        ///< bytes do not verify, and the repair policy refuses or cannot help
+    too_large,         ///< a key, record or batch is over its limit; nothing was written
+    invalid_argument,  ///< the call is not valid; nothing was done
+    read_only,         ///< the store serves reads only; its state_reason() has the cause
     closed,            ///< the object was closed
-    cancelled,         ///< the caller's cancel request was seen
+    cancelled,         ///< the caller asked to cancel
     conflict,          ///< another transaction committed first
-    outcome_unknown,   ///< the write may or may not be there at the next open
-    recovery_attempts, ///< recovery was started max_recovery_attempts times without success
-    out_of_memory,     ///< memory_limit, or the machine, refused an allocation
-    unsupported,       ///< this build or this machine cannot do that
+    outcome_unknown,   ///< the write may be there at the next open, or not
+    recovery_attempts, ///< recovery was started max_recovery_attempts times in a row without success
+    out_of_memory,     ///< memory_limit or the machine refused an allocation
+    unsupported,       ///< this build or this machine cannot do it
     crashed,           ///< the simulated machine has stopped (io::faulty, io::memory)
-    no_descriptor,     ///< this process, or the machine, may open no more files; retry once some are closed
+    no_descriptor,     ///< the process or the machine may open no more files; retry once some are closed
 };
 
-/// The code's name as it stands in JSON and in messages, e.g. "no_space".
+/// The code's name in JSON and in messages, for example "no_space".
 [[nodiscard]] constexpr std::string_view name_of(errc code) noexcept {
     switch (code) {
     case errc::io_error: return "io_error";
@@ -73,28 +74,31 @@ enum class errc : std::uint8_t {
     return "unknown";
 }
 
-/// The machine had no more to give at that moment. It says nothing about bytes, and the same call may succeed later.
+/// Whether the machine was short of memory or descriptors. Such an error says nothing about the bytes. The same call may succeed later.
 [[nodiscard]] constexpr bool is_shortage(errc code) noexcept {
     return code == errc::out_of_memory || code == errc::no_descriptor;
 }
 
-/// Everything a person needs to act: what, where, why, and what to do next (at the end of `message`).
+/// What a person needs to act on an error.
 struct error {
+    /// The kind of the error. A program branches on it.
     errc code = errc::io_error;
-    std::string message;      ///< one or two sentences; the last says what to do next where something can be done
-    std::string file{};       ///< the path concerned; empty where there is none
+    std::string message;      ///< one or two sentences; the last one says what to do next, if anything can be done
+    std::string file{};       ///< the path concerned; empty: no file is concerned
     std::uint64_t offset = 0; ///< bytes into that file
-    lsn at{};                 ///< the record concerned; 0 where there is none
-    int cause = 0;            ///< errno; 0 where the machine had no part in it
-    bool retryable = false;   ///< the same call may succeed later without anything else being done
+    lsn at{};                 ///< the record concerned; 0: no record is concerned
+    int cause = 0;            ///< errno; 0: the machine did not fail
+    bool retryable = false;   ///< the same call may succeed later without further action
 };
 
-/// A value, or why there is none. Never throws by itself; value() on an error is the caller's bug.
+/// A value, or the error that explains why there is none. value() on an error is a bug of the caller.
 template <class T>
 using result = tl::expected<T, error>;
 
+/// An error, to be returned from a function that returns a result.
 [[nodiscard]] inline auto failure(error why) { return tl::unexpected<error>(std::move(why)); }
 
+/// An error from its parts, to be returned from a function that returns a result. `offset`: bytes into `file`.
 [[nodiscard]] inline auto failure(errc code, std::string message, std::string file = {}, std::uint64_t offset = 0) {
     return tl::unexpected<error>(
         error{.code = code, .message = std::move(message), .file = std::move(file), .offset = offset});
@@ -119,7 +123,7 @@ using result = tl::expected<T, error>;
 
 } // namespace keel::inline v0
 
-// Leaves the function with the error of a result<...>; the value, if any, is dropped.
+// Returns the error of a result<...> from the function. A value is dropped.
 #define KEEL_TRY(...)                                                                                                  \
     do {                                                                                                               \
         if (auto&& keel_tried = (__VA_ARGS__); !keel_tried) return ::keel::failure(std::move(keel_tried).error());     \
@@ -131,7 +135,7 @@ using result = tl::expected<T, error>;
     auto tried = (__VA_ARGS__);                                                                                        \
     if (!tried) return ::keel::failure(std::move(tried).error());                                                      \
     auto name = std::move(*tried)
-// `KEEL_TRY_LET(file, fs.open(path))`: names the value of a result<...>, or leaves the function with its error.
+// `KEEL_TRY_LET(file, fs.open(path))` declares `file` as the value of the result, or returns the error from the function.
 #define KEEL_TRY_LET(name, ...) KEEL_DETAIL_TRY_LET(KEEL_DETAIL_JOIN(keel_tried_, __LINE__), name, __VA_ARGS__)
 
 #endif

@@ -7,7 +7,7 @@
 //   std::error_code ec = put.error().code;           // category "keel"
 //   if (ec == std::errc::no_space_on_device) ...     // the portable conditions match
 //
-// The numbers are errc's plus one, because zero means success there.
+// A std::error_code of 0 means success, so each number is that of errc plus one.
 
 #include <keel/error.hpp>
 
@@ -52,13 +52,17 @@ private:
     static detail::error_category_type const category;
     return category;
 }
+/// The std::error_code of a code. The standard library calls it where an errc is converted.
 [[nodiscard]] inline std::error_code make_error_code(errc code) noexcept {
     return {static_cast<int>(code) + 1, error_category()};
 }
 
 } // namespace keel::inline v0
 
+// An errc converts to std::error_code. Doxygen 1.9.4 does not find the scope of a specialization in std, so it skips this one.
+/// @cond
 template <>
 struct std::is_error_code_enum<keel::errc> : std::true_type {};
+/// @endcond
 
 #endif

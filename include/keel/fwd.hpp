@@ -2,14 +2,14 @@
 #ifndef KEEL_FWD_HPP
 #define KEEL_FWD_HPP
 
-// The names of the policies that keel brings, declared: enough to write `using store = keel::engine<keel::durability::every_write>;`
-// without their definitions. Those of compression::zstd and compression::lz4 stand in headers of their own, which need these libraries.
+// Declarations of keel's policies. They are enough to write `using store = keel::engine<keel::durability::every_write>;` without the
+// definitions. compression::zstd and compression::lz4 are declared in headers of their own, which need the libraries.
 
 #include <cstdint>
 
 namespace keel::inline v0 {
 
-/// Which model answers each axis (config.hpp).
+/// One model for each axis (config.hpp).
 template <class... Policies>
 struct config;
 

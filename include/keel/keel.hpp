@@ -2,8 +2,8 @@
 #ifndef KEEL_KEEL_HPP
 #define KEEL_KEEL_HPP
 
-// keel, all of it but the parts that need another library: those are one header each (policy/compression/zstd.hpp and lz4.hpp,
-// tool/run.hpp; policy/checksum/xxh3_64.hpp comes along where xxhash.h is). In the order in which data flows.
+// All of keel, in the order in which data flows. A part that needs another library has a header of its own: policy/compression/zstd.hpp,
+// policy/compression/lz4.hpp and tool/run.hpp. policy/checksum/xxh3_64.hpp is included if xxhash.h is installed.
 
 #include <keel/error.hpp>
 #include <keel/error_code.hpp>

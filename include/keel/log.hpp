@@ -2,7 +2,7 @@
 #ifndef KEEL_LOG_HPP
 #define KEEL_LOG_HPP
 
-// The log on its own, and the code behind it.
+// The write-ahead log on its own, declarations and definitions.
 
 #include <keel/engine/log_definitions.hpp>
 #include <keel/record_log.hpp>

@@ -2,8 +2,8 @@
 #ifndef KEEL_RECORD_LOG_HPP
 #define KEEL_RECORD_LOG_HPP
 
-// The write-ahead log on its own, as a program sees it: append bytes, read them back by LSN, follow the tail, give up what is no longer
-// needed. For applications that keep their own state; the store stands on the same parts. This header only declares, as store.hpp does.
+// The write-ahead log on its own: append bytes, read them back by LSN, follow the tail, remove records that are no longer needed. It is for
+// applications that keep their own state. The store is built on the same parts. This header only declares, as store.hpp does.
 
 #include <keel/error.hpp>
 #include <keel/fwd.hpp>
@@ -36,42 +36,51 @@ template <class Config>
 [[nodiscard]] constexpr std::uint64_t log_record_bytes_max_of() noexcept;
 } // namespace detail
 
-/// The log over one configuration. Moves; not copyable. All calls may come from several threads at once, close() and moves apart.
-/// After close(), in an object that was moved from, and in a process that was forked from the one that opened it, every call says
-/// closed; in such a process nothing is done, by the destructor either.
+/// A log over one configuration. Movable, not copyable. Any number of threads may call it at the same time, except that close() and moves
+/// run alone.
+///
+/// Three objects have no log: one that was closed, one that was moved from, and one in a process that was forked from the process that
+/// opened it. On them each call that returns a result returns `closed`. In a forked process no call does anything, and neither does the
+/// destructor.
 template <class Config>
 class basic_log {
 public:
+    /// The configuration, a config<...>.
     using config_type = Config;
 
-    /// The longest record: it fits one segment.
+    /// The length of the longest record, in bytes. A record fits one segment.
     static constexpr std::uint64_t record_bytes_max = detail::log_record_bytes_max_of<Config>();
 
-    /// Opens the log in this folder, or makes one, and recovers it. Errors: not_found, not_a_store, wrong_format, wrong_policy,
-    /// locked, corruption (where the repair policy refuses), recovery_attempts, cancelled, and the machine's.
+    /// Opens the log in this folder and recovers it. Makes a new log if there is none and open_options::create_if_missing is set. Errors:
+    /// not_found, not_a_store, wrong_format, wrong_policy, locked, corruption (the repair policy refuses), recovery_attempts, cancelled,
+    /// and errors of the machine.
     [[nodiscard]] static result<basic_log> open(std::string directory, open_options const& options = {});
-    /// The same through this file system, of the type that the configuration has. Errors of these two also: invalid_argument, where the
-    /// observer has no default constructor; pass one.
+    /// Opens the log through `fs`, a file system of the configuration's type. This call and the one above return invalid_argument if the
+    /// observer has no default constructor; then pass one.
     template <class C = Config, class Fs = typename C::file_system>
     [[nodiscard]] static result<basic_log> open(std::string directory, open_options const& options, Fs fs);
-    /// The same with an observer of your own, which may hold a logger.
+    /// Opens the log through `fs`, with the observer `told`. The observer may hold a logger.
     template <class C = Config, class Fs = typename C::file_system, class Observer = typename C::observer>
     [[nodiscard]] static result<basic_log> open(std::string directory, open_options const& options, Fs fs,
                                                 Observer told);
 
+    /// Takes the log of another object.
     basic_log(basic_log&& other) noexcept;
+    /// Closes the log of this object and takes that of the other one.
     basic_log& operator=(basic_log&& other) noexcept;
+    /// Closes the log as close() does. It cannot report a failure.
     ~basic_log();
 
-    /// Appends one record. Returns its LSN, once it is as safe as the durability policy says. too_large: nothing was written.
+    /// Appends one record. Returns its LSN once the record is as safe as the durability policy promises. too_large: nothing was written.
     [[nodiscard]] result<lsn> append(slice record);
-    /// The same, and the record survives power loss when this returns its LSN, whatever the durability policy. On an error of the sync the
-    /// record may be there all the same.
+    /// As append(), and the record survives power loss when the call returns an LSN, under any durability policy. If the sync fails, the
+    /// call returns its error, and the record may be there nevertheless.
     [[nodiscard]] result<lsn> append(slice record, durable_t);
 
-    /// Appends records that are there together or not at all; they take consecutive LSNs, the last of which is returned.
+    /// Appends records that are there together or not at all. They take consecutive LSNs. Returns the last of these. Errors: as of
+    /// append(); invalid_argument: there are no records.
     [[nodiscard]] result<lsn> append_batch(std::span<byte_view const> records);
-    /// The same for any other range of records, and for a list in braces.
+    /// The same for any other range of records.
     template <slice_range Records>
         requires(!std::convertible_to<Records, std::span<byte_view const>>)
     [[nodiscard]] result<lsn> append_batch(Records&& records) {
@@ -79,77 +88,85 @@ public:
         for (slice const r : records) all.push_back(r.bytes());
         return append_batch(std::span<byte_view const>{all});
     }
+    /// The same for a list in braces.
     [[nodiscard]] result<lsn> append_batch(std::initializer_list<slice> records) {
         return append_batch(std::span{records.begin(), records.size()});
     }
 
-    /// Reads records in LSN order. Once the log is closed it says closed: its files may be another process's by then. One thread per
-    /// reader.
+    /// Reads records in LSN order. After the log was closed, reads return `closed`: another process may own the files by then. One thread
+    /// for each reader.
     class reader {
     public:
+        /// Takes the position of another reader.
         reader(reader&& other) noexcept;
+        /// Takes the position of another reader.
         reader& operator=(reader&& other) noexcept;
+        /// Destroys the reader. The log stays open.
         ~reader();
 
-        /// The next record; nothing at the end of what is visible now (call again to follow the tail).
+        /// The next record. Nothing at the end of the records that are visible now; call again to follow the tail.
         [[nodiscard]] result<std::optional<log_record>> next();
-        /// The next record, waiting for one as long as `patience`.
+        /// The next record. At the end it waits for one, at most for `patience`.
         [[nodiscard]] result<std::optional<log_record>> next(std::chrono::nanoseconds patience);
+        /// The LSN of the next record that next() looks for. 0: the log was closed when the reader was made.
         [[nodiscard]] lsn position() const noexcept;
 
     private:
         friend basic_log;
         using body = detail::log_reader_body<Config>;
         explicit reader(std::unique_ptr<body> of) noexcept;
-        std::unique_ptr<body> body_; ///< nothing: moved from
+        std::unique_ptr<body> body_; ///< null: moved from
     };
-    /// A reader that begins at the first record at or behind `from`.
+    /// A reader that begins at `from`, or at the first record after it.
     [[nodiscard]] reader read_from(lsn from) const;
 
-    /// All records accepted before the call survive power loss once it returns. Errors: read_only, closed, the machine's; io_error, where
-    /// accepted records were lost to a sync that failed before, until accept_loss().
+    /// Returns once all records accepted before the call survive power loss. Errors: read_only, closed, errors of the machine; io_error:
+    /// a sync failed earlier and accepted records were lost. The last error is returned until accept_loss().
     [[nodiscard]] result<void> sync();
-    /// Records in front of `upto` are no longer needed: whole segments of them are recycled or removed.
+    /// Recycles or removes the segments whose records all come before `upto`.
     [[nodiscard]] result<void> truncate_before(lsn upto);
-    /// Says that somebody knows of all that was declared lost, or may be lost, up to now: state() is no longer degraded for it, and later
-    /// opens show it as accepted. What this open found stays in recovery(). Errors: read_only (of an opening that never writes), closed,
-    /// the machine's; then nothing is accepted.
+    /// Acknowledges all losses that were declared, or may have happened, up to now. They no longer make state() degraded, and later opens
+    /// show them as accepted. recovery() still has the findings of this open. Errors after which nothing is accepted: read_only (the log
+    /// was opened to be read only), closed, errors of the machine.
     [[nodiscard]] result<void> accept_loss();
-    /// After a failure that left the log read-only: tries to become writable again. What was not acknowledged is given up.
+    /// Tries to make the log writable again after a failure that left it read-only. Records that were not acknowledged are dropped.
     [[nodiscard]] result<void> resume();
-    /// Syncs, marks the orderly end, lets the lock go. The destructor does the same and cannot tell of a failure. Safe to call twice.
-    /// Errors: as of sync(); the log is closed all the same.
+    /// Syncs, marks the orderly end, and releases the lock. The destructor does the same but cannot report a failure. A second call is
+    /// harmless. Errors: as of sync(); the log is closed in any case.
     [[nodiscard]] result<void> close();
 
-    /// The oldest record there is; 0 where there is none.
+    /// The oldest LSN in the log; 0 if there is none.
     [[nodiscard]] lsn first_lsn() const;
-    /// The newest record readers see; declared losses count.
+    /// The newest LSN that readers see. Declared losses count.
     [[nodiscard]] lsn last_lsn() const noexcept;
-    /// All up to here survives power loss.
+    /// All records up to this LSN survive power loss. 0 in a forked process.
     [[nodiscard]] lsn durable_lsn() const;
+    /// What the log can do at present.
     [[nodiscard]] engine_state state() const;
+    /// Why the log is not healthy, for people; empty if it is healthy.
     [[nodiscard]] std::string state_reason() const;
+    /// The findings and repairs of this open. Valid as long as this object, and empty if it was moved from.
     [[nodiscard]] recovery_report const& recovery() const noexcept;
 
-    /// What the background thread does; for programs opened without one. `quiet`: nothing was appended for a while.
+    /// Does the work of the background thread. A program that opened the log without that thread calls it from time to time. `quiet`: there
+    /// was no append for a while.
     void housekeep(bool quiet = true);
-    /// Lets go of everything without touching the disk, as a killed process does.
+    /// Releases everything without touching the disk, as a killed process does. For tests.
     void abandon() noexcept;
 
 private:
     using body = detail::log_body<Config>;
     explicit basic_log(std::unique_ptr<body> of) noexcept;
-    /// So that an explicit instantiation of this class brings the calls that are templates.
+    /// An explicit instantiation of this class leaves out calls that are templates. Their addresses here bring them.
     static detail::log_members_by_pointer<Config> const members_by_pointer_;
 
-    std::unique_ptr<body> body_; ///< nothing: moved from
+    std::unique_ptr<body> body_; ///< null: moved from
 };
 
-/// The log with these policies, in any order, each with a default (config.hpp).
+/// A log with these policies, in any order. An axis that is not named has its default (config.hpp).
 template <class... Policies>
 using log = basic_log<config<Policies...>>;
-/// The same under a name that collides with nothing: under `using namespace keel` the name `log` alone is ambiguous once <cmath>, which has
-/// a ::log, was included.
+/// The same log under a second name. The header cmath declares ::log, so after `using namespace keel` the name `log` alone is ambiguous.
 template <class... Policies>
 using record_log = log<Policies...>;
 

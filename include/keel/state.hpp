@@ -2,22 +2,23 @@
 #ifndef KEEL_STATE_HPP
 #define KEEL_STATE_HPP
 
-// What a store can do right now, and why it is not healthy.
+// The state of a store, and the cause when it is not healthy.
 
 #include <cstdint>
 #include <string_view>
 
 namespace keel::inline v0 {
 
-/// What a store can do right now.
+/// What a store can do at present.
 enum class engine_state : std::uint8_t {
-    healthy,   ///< everything
-    degraded,  ///< everything, but something failed and was survived, or damage was found; state_reason() says what
-    read_only, ///< reads only; state_reason() says why, and whether it passes by itself
-    failed,    ///< nothing: the store must be opened again
-    closed,    ///< nothing: close() was called, or the object was moved from
+    healthy, ///< reads and writes
+    degraded, ///< reads and writes; but something failed and was survived, or damage was found; state_reason() has the cause
+    read_only, ///< reads only; state_reason() has the cause and says whether it passes without help
+    failed,    ///< neither; the store must be opened again
+    closed,    ///< neither; close() was called, or the object was moved from
 };
 
+/// The state's name in JSON, for example "read_only".
 [[nodiscard]] constexpr std::string_view name_of(engine_state state) noexcept {
     switch (state) {
     case engine_state::healthy: return "healthy";
@@ -29,22 +30,22 @@ enum class engine_state : std::uint8_t {
     return "unknown";
 }
 
-/// Why a store is degraded or read-only: the first cause, not what followed from it.
+/// Why a store is degraded or read-only: the first cause, not its consequences.
 enum class state_cause : std::uint8_t {
-    none,             ///< it is healthy
-    opened_read_only, ///< open_options::read_only; resume() does not change it
-    no_space,         ///< the disk or a quota was full; it passes by itself once there is room
-    resources,        ///< memory, descriptors or threads were refused; it passes by itself
-    device,           ///< the machine failed a read, a write or a sync
-    identity,         ///< the files under the store's names are not the ones it opened
+    none,             ///< the store is healthy
+    opened_read_only, ///< open_options::read_only is set; resume() does not change it
+    no_space,         ///< the disk or a quota was full; the store recovers without help once there is room
+    resources,        ///< memory, descriptors or threads were refused; the store recovers without help
+    device,           ///< a read, a write or a sync failed on the machine
+    identity,         ///< the files under the store's names are not the files it opened
     damage,           ///< bytes do not verify; no acknowledged record is lost
-    loss,             ///< acknowledged records were declared lost and nobody has accepted that yet
-    unknown_extent,   ///< how much was lost is not known
+    loss,             ///< acknowledged records were declared lost, and accept_loss() was not called
+    unknown_extent,   ///< the number of lost records is not known
     repair,           ///< a repair could not be carried out
-    compaction,       ///< merging failed; it is tried again
+    compaction,       ///< a compaction failed; it is tried again
 };
 
-/// The cause's name as it stands in JSON, e.g. "no_space".
+/// The cause's name in JSON, for example "no_space".
 [[nodiscard]] constexpr std::string_view name_of(state_cause cause) noexcept {
     switch (cause) {
     case state_cause::none: return "none";

@@ -2,8 +2,8 @@
 #ifndef KEEL_STORE_HPP
 #define KEEL_STORE_HPP
 
-// The store as a program sees it: ordered keys and values that survive. This header only declares, and compiles in a second. In a program
-// whose files include it, one file includes keel/keel.hpp and has the code made:
+// The store as a program uses it: ordered keys and values that survive a crash. This header only declares, so it compiles in about a
+// second. In a program whose files include it, one source file includes keel/keel.hpp and instantiates the definitions:
 //
 //   using store = keel::engine<keel::durability::every_write>;
 //   template class keel::basic_engine<store::config_type>;
@@ -54,67 +54,91 @@ template <class Config>
 [[nodiscard]] constexpr std::uint64_t key_bytes_max_of() noexcept;
 } // namespace detail
 
-/// A store over one configuration. Moves; not copyable. All calls may come from several threads at once, close() and moves apart.
-/// After close(), in an object that was moved from, and in a process that was forked from the one that opened it, every call says
-/// closed; in such a process nothing is done, by the destructor either.
+/// A store over one configuration. Movable, not copyable. Any number of threads may call it at the same time, except that close() and moves
+/// run alone.
+///
+/// Three objects have no store: one that was closed, one that was moved from, and one in a process that was forked from the process that
+/// opened it. On them each call that returns a result returns `closed`. In a forked process no call does anything, and neither does the
+/// destructor.
 template <class Config>
 class basic_engine : public detail::scan_calls<basic_engine<Config>, basic_scan<detail::walk<Config>>,
                                                basic_scan<detail::walk<Config>, std::string_view>> {
 public:
+    /// One transaction of the store.
     class transaction;
+    /// The configuration, a config<...>.
     using config_type = Config;
+    /// A scan over keys and values.
     using key_scan = basic_scan<detail::walk<Config>>;
+    /// A scan over keys without their values.
     using keys_only = basic_scan<detail::walk<Config>, std::string_view>;
 
-    /// The longest key.
+    /// The length of the longest key, in bytes.
     static constexpr std::uint64_t key_bytes_max = detail::key_bytes_max_of<Config>();
-    /// The most bytes that key and value have together: a record fits one segment, and a table.
+    /// The largest sum of key and value, in bytes. A record fits one segment and one table.
     static constexpr std::uint64_t record_bytes_max = detail::record_bytes_max_of<Config>();
 
-    /// Opens the store in this folder, or makes one, and recovers it: see recovery() for what was found. With `read_only` it is what the
-    /// store was at this moment, whoever writes to it meanwhile, restarts or merges: open again to see more. Errors: not_found,
-    /// not_a_store, wrong_format, wrong_policy, locked, corruption (where the repair policy refuses), recovery_attempts,
-    /// cancelled, and the machine's.
+    /// Opens the store in this folder and recovers it; recovery() has the findings. Makes a new store if there is none and
+    /// open_options::create_if_missing is set.
+    ///
+    /// With `read_only` the object shows the store as it was at this moment. A writer may go on, restart or compact meanwhile. To see newer
+    /// records, open again.
+    ///
+    /// Errors: not_found, not_a_store, wrong_format, wrong_policy, locked, corruption (the repair policy refuses), recovery_attempts,
+    /// cancelled, and errors of the machine.
     [[nodiscard]] static result<basic_engine> open(std::string directory, open_options const& options = {});
-    /// The same through this file system, of the type that the configuration has. Errors of these two also: invalid_argument, where the
-    /// observer has no default constructor; pass one.
+    /// Opens the store through `fs`, a file system of the configuration's type. This call and the one above return invalid_argument if the
+    /// observer has no default constructor; then pass one.
     template <class C = Config, class Fs = typename C::file_system>
     [[nodiscard]] static result<basic_engine> open(std::string directory, open_options const& options, Fs fs);
-    /// The same with an observer of your own, which may hold a logger.
+    /// Opens the store through `fs`, with the observer `told`. The observer may hold a logger.
     template <class C = Config, class Fs = typename C::file_system, class Observer = typename C::observer>
     [[nodiscard]] static result<basic_engine> open(std::string directory, open_options const& options, Fs fs,
                                                    Observer told);
 
+    /// Takes the store of another object. Open scans, transactions and snapshots stay valid.
     basic_engine(basic_engine&& other) noexcept;
+    /// Closes the store of this object and takes that of the other one.
     basic_engine& operator=(basic_engine&& other) noexcept;
+    /// Closes the store as close() does. It cannot report a failure.
     ~basic_engine();
 
-    /// Sets the value of a key. Returns the LSN once the write is as safe as the durability policy says. Errors: invalid_argument
+    /// Sets the value of a key. Returns the LSN once the write is as safe as the durability policy promises. Errors: invalid_argument
     /// (empty key), too_large (nothing was written), read_only, outcome_unknown, closed.
     [[nodiscard]] result<lsn> put(slice key, slice value);
-    /// Removes a key; it need not be there.
+    /// Removes a key. It is no error if the key has no value. Errors: as of put().
     [[nodiscard]] result<lsn> erase(slice key);
-    /// All of the batch or nothing. Returns the LSN of its last operation.
+    /// Writes the whole batch or nothing of it. Returns the LSN of its last operation. Errors: as of put(); invalid_argument also for a
+    /// batch without operations.
     [[nodiscard]] result<lsn> write(write_batch const& batch);
-    /// The same, and what was written survives power loss when this returns its LSN, whatever the durability policy. On an error of the sync
-    /// the write may be there all the same.
+    /// As put(), and the write survives power loss when the call returns an LSN, under any durability policy. If the sync fails, the call
+    /// returns its error, and the write may be there nevertheless.
     [[nodiscard]] result<lsn> put(slice key, slice value, durable_t);
+    /// As erase(), with the guarantee of put() with `durable`.
     [[nodiscard]] result<lsn> erase(slice key, durable_t);
+    /// As write(), with the guarantee of put() with `durable`.
     [[nodiscard]] result<lsn> write(write_batch const& batch, durable_t);
 
-    /// Removes every key of a range that has a value when the call begins; returns how many. Takes time in proportion to them. A batch
-    /// removes as many as fit 64 KiB of log, or a smaller segment (1,365 keys of 16 bytes): a range of so many is gone as a whole or not at all.
-    /// Of a larger one a crash or an error may leave the end; asking again removes the rest. Errors: those of a write, and of a scan.
+    /// Removes every key of a range that has a value when the call begins. Returns the number of these keys. The time is proportional to
+    /// that number. The keys are removed in batches. A batch has as many as fit 64 KiB of log, or the segment if that is smaller: 1,365
+    /// keys of 16 bytes. A range that fits one batch is removed as a whole or not at all. In a larger range a crash or an error may leave
+    /// the keys at the end; call again to remove them. Errors: those of a write and of a scan.
     [[nodiscard]] result<std::uint64_t> erase(range const& which);
+    /// Removes every key with this prefix, as erase(range).
     [[nodiscard]] result<std::uint64_t> erase(prefix const& which) { return erase(which.as_range()); }
 
-    /// Adds sorted data in one step, without the log: written once, into tables, with one LSN for all of it, which is returned. It is there
-    /// as a whole or not at all, survives power loss whatever the durability policy, and takes the place of what its keys had. `sorted` is
-    /// an input range of pairs of key and value, each text or bytes (slice), in bytewise order of the keys, each key once.
-    /// Writers wait only for the last step, a few syncs. Memory: a key of each block, and 8 bytes a key, of one table at a time.
-    /// Errors: invalid_argument (out of order, an empty key, no element), too_large, no_space, read_only, closed, and those of a scan that is
-    /// ingested: nothing was ingested;
-    /// outcome_unknown: the store is read-only, and the next open tells.
+    /// Adds sorted data in one step. The data goes directly into tables and not through the log. All of it has one LSN, which is
+    /// returned. It is there as a whole or not at all, survives power loss under any durability policy, and replaces the values of its
+    /// keys.
+    ///
+    /// `sorted`: an input range of pairs of key and value, each text or bytes (slice). The keys are in bytewise order, and no key occurs
+    /// twice.
+    ///
+    /// Writers wait only during the last step, a few syncs. Memory: for one table at a time, a key of each block and 8 bytes for each key.
+    ///
+    /// Errors after which nothing was ingested: invalid_argument (not in order, an empty key, or no element), too_large, no_space,
+    /// read_only, closed, and the errors of `sorted`, if that is a scan. Error outcome_unknown: the store is read-only; the next open
+    /// shows whether the data is there.
     template <std::ranges::input_range Sorted>
         requires requires(std::ranges::range_reference_t<Sorted> kv) {
             slice{std::get<0>(kv)};
@@ -127,17 +151,20 @@ public:
         return finish_ingest(*all);
     }
 
-    /// The value of a key now, or as of a snapshot; nothing where it has none.
+    /// The present value of a key, or nothing if the key has none. Errors: corruption, closed, and errors of the machine.
     [[nodiscard]] result<std::optional<std::string>> get(slice key) const;
+    /// The value that a key has in the snapshot. Errors: as of get(key); invalid_argument: the snapshot belongs to another store, or to an
+    /// earlier opening of this one.
     [[nodiscard]] result<std::optional<std::string>> get(slice key, snapshot const& as_of) const;
 
-    /// This moment, for reads that must not change. Reading through it needs the store, which keeps what it sees as long as it lives.
+    /// A snapshot of this moment: reads through it do not change. Such reads need this object. The store keeps the versions that a snapshot
+    /// sees for as long as the snapshot lives.
     [[nodiscard]] keel::snapshot snapshot() const;
 
-    /// The values of several keys at one moment, in the order asked for.
+    /// The values of several keys at one moment, in the order of the keys. Errors: as of get().
     [[nodiscard]] result<std::vector<std::optional<std::string>>> multi_get(
         std::span<std::string_view const> keys) const;
-    /// The same for any other range of keys, and for a list in braces.
+    /// The same for any other range of keys.
     template <slice_range Keys>
         requires(!std::convertible_to<Keys, std::span<std::string_view const>>)
     [[nodiscard]] result<std::vector<std::optional<std::string>>> multi_get(Keys&& keys) const {
@@ -145,101 +172,119 @@ public:
         for (slice const key : keys) texts.push_back(key.text());
         return multi_get(std::span<std::string_view const>{texts});
     }
+    /// The same for a list in braces.
     [[nodiscard]] result<std::vector<std::optional<std::string>>> multi_get(std::initializer_list<slice> keys) const {
         return multi_get(std::span{keys.begin(), keys.size()});
     }
 
-    /// About how many bytes on the disk hold the keys of a range, all their versions among them, to a block or so for each file. Reads
-    /// indexes, no records. What was written last and is in memory, too, is not counted.
+    /// An estimate of the bytes on the disk that hold the keys of a range, with all their versions. It is exact to about a block for each
+    /// file. The call reads indexes and no records. The newest records, which are also in memory, are not counted.
     [[nodiscard]] result<std::uint64_t> approximate_size(range const& which) const;
+    /// The same for the keys with this prefix.
     [[nodiscard]] result<std::uint64_t> approximate_size(prefix const& which) const {
         return approximate_size(which.as_range());
     }
 
-    /// Verifies the segments that take no more records, and the tables, while the store serves: with `deep` every byte of them, with
-    /// `quick` nothing but that they are there and can be opened. Findings are events, make the store degraded and stand in the corruption
-    /// log; nothing is changed.
+    /// Verifies the tables and the segments that take no more records, while the store serves. `deep`: every byte of them. `quick`:
+    /// whether the files are there and can be opened. Each finding is an event, makes the store degraded, and is added to the corruption
+    /// log. The call changes nothing. Errors: closed, and errors of the machine.
     [[nodiscard]] result<recovery_report> verify(verify_depth how = verify_depth::deep) const;
 
-    /// A transaction that reads from this moment. After a commit that said `conflict`, of whatever thread, it waits
-    /// until the record that came first is visible: a transaction that reads behind that record would meet it again. That is one sync at
-    /// most, and none where no commit has met a record that is on its way to the disk; snapshot() and get() never wait.
+    /// Begins a transaction that reads from this moment.
+    ///
+    /// After a commit on any thread has returned `conflict`, the call waits until the record that came first is visible. Otherwise the new
+    /// transaction would read from before that record and conflict with it again. The wait is at most one sync. There is none unless a
+    /// commit has met a record that is still on its way to the disk. snapshot() and get() never wait.
     [[nodiscard]] transaction begin() const;
 
-    /// Runs `fn(transaction&)` and commits what it did; where another commit came first, runs it again in a new transaction that sees that one,
-    /// after a short pause, as often as `how` says. `fn` returns T or result<T>, and T may be void:
-    ///   void, result<void>   result<lsn>            the LSN of the last write, as transaction::commit() has it
-    ///   T, result<T>         result<committed<T>>   the value, and that LSN
-    /// An error that `fn` returns is the answer, as it is, and nothing was written; an exception of it passes, and nothing was written. `fn` may
-    /// run several times, so what it does to anything but its transaction it does several times. It must not end the transaction.
-    /// It holds no lock, and may call the store. Any thread; threads that change the same keys take turns.
-    /// Errors: those of `fn`; conflict (another commit came first in each run); invalid_argument (`fn` ended the transaction); those of a write.
+    /// Runs `fn(transaction&)` and commits the transaction. If another commit came first, it runs `fn` again after a short pause, in a new
+    /// transaction that sees the other commit. `how` limits the number of runs. `fn` returns T or result<T>; T may be void:
+    ///
+    ///     void, result<void>   result<lsn>            the LSN of the last write, as of transaction::commit()
+    ///     T, result<T>         result<committed<T>>   the value, and that LSN
+    ///
+    /// If `fn` returns an error, the call returns the same error, and nothing was written. If `fn` throws, the exception passes, and
+    /// nothing was written. `fn` may run several times; an effect of it outside of the transaction happens as often. It must not end the
+    /// transaction.
+    ///
+    /// No lock is held while `fn` runs, and `fn` may call the store. Any thread may call. Threads that change the same keys take turns.
+    ///
+    /// Errors: those of `fn`; conflict (another commit came first in every run); invalid_argument (`fn` ended the transaction); those of
+    /// a write.
     template <std::invocable<transaction&> Fn>
     [[nodiscard]] auto transact(Fn&& fn, transact_options const& how = {}) {
         return run_transaction(fn, how, [](transaction& tx) { return tx.commit(); });
     }
-    /// The same, and what was written survives power loss when this returns, whatever the durability policy. On an error of the sync it may
-    /// be there all the same; it is not run again then.
+    /// As above, and the writes survive power loss when the call returns a value, under any durability policy. If the sync fails, the
+    /// writes may be there nevertheless, and `fn` is not run again.
     template <std::invocable<transaction&> Fn>
     [[nodiscard]] auto transact(Fn&& fn, transact_options const& how, durable_t) {
         return run_transaction(fn, how, [](transaction& tx) { return tx.commit(durable); });
     }
+    /// As above, with the default transact_options.
     template <std::invocable<transaction&> Fn>
     [[nodiscard]] auto transact(Fn&& fn, durable_t) {
         return transact(fn, transact_options{}, durable);
     }
 
-    /// Sets a key to what `fn` makes of its value: `fn(std::optional<std::string> const& old)` gives the new value, or an optional one, where
-    /// nothing erases the key; either may be in a result, whose error is the answer, and nothing was written. Nothing comes between
-    /// the read and the write: as of transact(). Returns the LSN of the write.
+    /// Replaces the value of a key. `fn(std::optional<std::string> const& old)` returns the new value, or an optional one; nothing erases
+    /// the key. It may return either in a result; then an error of it is returned, and nothing was written. No other write of the key
+    /// happens between the read and the write; see transact(). Returns the LSN of the write.
     template <std::invocable<std::optional<std::string> const&> Fn>
     [[nodiscard]] result<lsn> update(slice key, Fn&& fn, transact_options const& how = {}) {
         return transact([&](transaction& tx) { return change_value(tx, key, fn); }, how);
     }
+    /// As above, and the write survives power loss when the call returns an LSN, under any durability policy.
     template <std::invocable<std::optional<std::string> const&> Fn>
     [[nodiscard]] result<lsn> update(slice key, Fn&& fn, transact_options const& how, durable_t) {
         return transact([&](transaction& tx) { return change_value(tx, key, fn); }, how, durable);
     }
+    /// As above, with the default transact_options.
     template <std::invocable<std::optional<std::string> const&> Fn>
     [[nodiscard]] result<lsn> update(slice key, Fn&& fn, durable_t) {
         return update(key, fn, transact_options{}, durable);
     }
 
-    /// Merges all records into the tables of one level, whatever the compaction policy says, and gives the log's segments back. Reads
-    /// and writes go on meanwhile; what they write is not waited for. What cannot be read is left behind: the damaged file goes to
-    /// quarantine/, and its keys keep the answer they had, an error. Errors: corruption (part of the log does not verify and stays,
-    /// once all else is merged), no_space, those of a write. Nothing is lost by them.
+    /// Merges all records into the tables of one level, whatever the compaction policy is, and frees the segments of the log. Reads and
+    /// writes go on meanwhile; the call does not wait for writes that begin later. A file with unreadable records goes to quarantine/,
+    /// and the keys of these records keep their answer, an error. Errors: corruption (a part of the log does not verify and stays, after
+    /// all other records were merged), no_space, those of a write. An error loses nothing.
     [[nodiscard]] result<void> compact();
-    /// Verifies every table as verify() does, and writes those that are damaged anew: what it cannot read is left behind, as by compact().
-    /// Gives how many they were. Reads and writes go on meanwhile. Errors: as of compact().
+    /// Verifies every table as verify() does, and rewrites the damaged ones. Unreadable records are treated as by compact(). Returns the
+    /// number of damaged tables. Reads and writes go on meanwhile. Errors: as of compact().
     [[nodiscard]] result<std::uint64_t> repair_tables();
-    /// Where the bytes are, and what merging them costs.
+    /// The number of bytes in each part of the store, and the cost of compaction since the store was opened.
     [[nodiscard]] storage_report storage() const;
 
-    /// All writes accepted before the call survive power loss once it returns. Errors: read_only, closed, the machine's; io_error, where
-    /// accepted records were lost to a sync that failed before, until accept_loss().
+    /// Returns once all writes accepted before the call survive power loss. Errors: read_only, closed, errors of the machine; io_error: a
+    /// sync failed earlier and accepted records were lost. The last error is returned until accept_loss().
     [[nodiscard]] result<void> sync();
-    /// Says that somebody knows of all that was declared lost, or may be lost, up to now: state() is no longer degraded for it, and later
-    /// opens show it as accepted. What this open found stays in recovery(). Errors: read_only (of an opening that never writes), closed,
-    /// the machine's; then nothing is accepted.
+    /// Acknowledges all losses that were declared, or may have happened, up to now. They no longer make state() degraded, and later opens
+    /// show them as accepted. recovery() still has the findings of this open. Errors after which nothing is accepted: read_only (the
+    /// store was opened to be read only), closed, errors of the machine.
     [[nodiscard]] result<void> accept_loss();
-    /// After a failure that left the store read-only: tries to become writable again. Where the disk is full, what of the log is superseded
-    /// is given back first, out of the reserve if need be.
+    /// Tries to make the store writable again after a failure that left it read-only. On a full disk it first frees superseded parts of
+    /// the log, if necessary with the reserve.
     [[nodiscard]] result<void> resume();
-    /// Syncs, marks the orderly end, lets the lock go. The destructor does the same and cannot tell of a failure. Safe to call twice.
-    /// A scan that is under way ends with `closed` at its next step. Errors: as of sync(); the store is closed all the same.
+    /// Syncs, marks the orderly end, and releases the lock. The destructor does the same but cannot report a failure. A second call is
+    /// harmless. A scan under way ends with `closed` at its next step. Errors: as of sync(); the store is closed in any case.
     [[nodiscard]] result<void> close();
 
+    /// The newest LSN that readers see. Declared losses count.
     [[nodiscard]] lsn last_lsn() const noexcept;
+    /// All records up to this LSN survive power loss. 0 in a forked process.
     [[nodiscard]] lsn durable_lsn() const;
+    /// What the store can do at present.
     [[nodiscard]] engine_state state() const;
+    /// Why the store is not healthy, for people; empty if it is healthy.
     [[nodiscard]] std::string state_reason() const;
-    /// What this open found and did.
+    /// The findings and repairs of this open. Valid as long as this object, and empty if it was moved from.
     [[nodiscard]] recovery_report const& recovery() const noexcept;
 
-    /// What the background thread does; for programs opened without one. `quiet`: nothing was written for a while.
+    /// Does the work of the background thread. A program that opened the store without that thread calls it from time to time. `quiet`:
+    /// there was no write for a while.
     void housekeep(bool quiet = true);
-    /// Lets go of everything without touching the disk, as a killed process does.
+    /// Releases everything without touching the disk, as a killed process does. For tests.
     void abandon() noexcept;
 
 private:
@@ -248,7 +293,8 @@ private:
     friend class detail::scan_calls<basic_engine, key_scan, keys_only>;
 
     explicit basic_engine(std::unique_ptr<body> of) noexcept;
-    /// So that an explicit instantiation of this class brings what is no member of it: calls that are templates, the steps of a scan.
+    /// An explicit instantiation of this class leaves out calls that are templates and the steps of a scan. Their addresses here bring
+    /// them.
     static detail::members_by_pointer<Config> const members_by_pointer_;
 
     [[nodiscard]] detail::walk<Config> walk_over(range which, keel::snapshot const* as_of, on_damage how) const;
@@ -278,54 +324,64 @@ private:
         return next ? tx.put(key, *next) : tx.erase(key);
     }
 
-    std::unique_ptr<body> body_; ///< nothing: moved from
+    std::unique_ptr<body> body_; ///< null: moved from
 };
 
-/// One transaction of a store. Ends with commit() or rollback(); one that is let go of is rolled back, and leaves nothing. Moves, is
-/// not copyable; one thread at a time. It may outlive its store: once that is closed, reading and committing say closed.
+/// One transaction of a store. It ends with commit() or rollback(). The destructor rolls it back; then nothing of it remains. Movable, not
+/// copyable. One thread at a time. It may outlive its store: after the store was closed, reads and commits return `closed`.
 template <class Config>
 class basic_engine<Config>::transaction {
 public:
+    /// A scan over keys and values.
     using scan_type = key_scan;
 
+    /// Takes the transaction of another object.
     transaction(transaction&& other) noexcept;
+    /// Rolls this transaction back and takes that of the other object.
     transaction& operator=(transaction&& other) noexcept;
+    /// Rolls the transaction back if it has not ended.
     ~transaction();
 
-    /// The moment it reads from: the last LSN that was visible when it began.
+    /// The LSN that the transaction reads from: the newest one visible when it began.
     [[nodiscard]] lsn moment() const noexcept;
 
-    /// The value of a key: of this transaction's own last write, else as of its moment; nothing where it has none.
+    /// The value of a key: the last write of this transaction, else the value at moment(). Nothing if the key has no value.
     [[nodiscard]] result<std::optional<std::string>> get(slice key);
-    /// Errors: invalid_argument (empty key, or the transaction has ended), too_large (the key).
+    /// Sets the value of a key at commit. Errors: invalid_argument (an empty key, or the transaction has ended), too_large (the key).
     [[nodiscard]] result<void> put(slice key, slice value);
+    /// Removes a key at commit. Errors: as of put().
     [[nodiscard]] result<void> erase(slice key);
 
-    /// Keys in order, its own writes among them. Nothing once the transaction has ended. Views are valid until the iterator moves on or the
-    /// transaction writes; the transaction must outlive the scan.
+    /// Keys in order, with the writes of this transaction. No keys after the transaction has ended. The views are valid until the
+    /// iterator moves on or the transaction writes. The transaction must outlive the scan.
     [[nodiscard]] scan_type scan(range which = {}, on_damage how = on_damage::stop) {
         return scan_type{walk_over(std::move(which), how)};
     }
+    /// The keys that begin with the prefix.
     [[nodiscard]] scan_type scan(prefix const& which, on_damage how = on_damage::stop) {
         return scan(which.as_range(), how);
     }
-    /// From the first bound, below the second: {"a", "b"}; {"a"} goes to the end. invalid_argument, in status(): there are more.
+    /// {"a", "b"}: the keys from "a" (included) to "b" (not included). {"a"}: the keys from "a" to the end. With more bounds, status()
+    /// returns invalid_argument.
     [[nodiscard]] scan_type scan(std::initializer_list<slice> from_to, on_damage how = on_damage::stop) {
         auto which = detail::range_between(from_to);
         if (!which) return scan_type{no_walk(std::move(which).error())};
         return scan(std::move(*which), how);
     }
+    /// All keys.
     [[nodiscard]] scan_type scan(on_damage how) { return scan(range{}, how); }
 
-    /// Writes everything as one batch and ends the transaction, whatever comes of it. Returns the LSN of its last write, once that is
-    /// as safe as the durability policy says; without writes, its moment. Errors: conflict (another one was first: run it again, which
-    /// engine::transact() does; `error::at` is the other's LSN, which begin() waits for), invalid_argument (it has ended before), corruption
-    /// (whether another was first cannot be told: what would say so does not verify), and those of a write.
+    /// Writes everything as one batch and ends the transaction, in any case. Returns the LSN of the last write once the batch is as safe
+    /// as the durability policy promises; without writes it returns moment().
+    ///
+    /// Errors: conflict: another commit came first; run the transaction again, as engine::transact() does. `error::at` is the LSN of the
+    /// other commit, which begin() waits for. invalid_argument: the transaction ended before. corruption: bytes that would show whether
+    /// another commit came first do not verify. And the errors of a write.
     [[nodiscard]] result<lsn> commit();
-    /// The same, and what was written survives power loss when this returns, whatever the durability policy. On an error of the sync the
-    /// transaction may be there all the same.
+    /// As commit(), and the writes survive power loss when the call returns an LSN, under any durability policy. If the sync fails, the
+    /// writes may be there nevertheless.
     [[nodiscard]] result<lsn> commit(durable_t);
-    /// Ends the transaction; nothing of it was written.
+    /// Ends the transaction without writing.
     void rollback() noexcept;
 
 private:
@@ -335,10 +391,10 @@ private:
     [[nodiscard]] detail::walk<Config> walk_over(range which, on_damage how);
     [[nodiscard]] detail::walk<Config> no_walk(error why) const;
 
-    std::unique_ptr<body> body_; ///< nothing: moved from
+    std::unique_ptr<body> body_; ///< null: moved from
 };
 
-/// The store with these policies, in any order, each with a default (config.hpp).
+/// A store with these policies, in any order. An axis that is not named has its default (config.hpp).
 template <class... Policies>
 using engine = basic_engine<config<Policies...>>;
 

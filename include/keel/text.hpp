@@ -2,8 +2,8 @@
 #ifndef KEEL_TEXT_HPP
 #define KEEL_TEXT_HPP
 
-// Text of keel's values, for logs and test output: to_string(v) and out << v for every public enum, id and report. Enums print as their names,
-// which are the ones in JSON and do not change; the rest is for people and may.
+// to_string(v) and out << v for every public enum, id and report, for logs and test output. An enum prints as its name. The name is the one
+// in JSON and does not change. All other text is for people and may change.
 
 #include <keel/error.hpp>
 #include <keel/format/table.hpp>
@@ -27,32 +27,36 @@
 namespace keel::inline v0 {
 
 namespace detail {
-/// An enum of keel's with names.
+/// An enum of keel's that has name_of().
 template <class E>
 concept named_enum = std::is_enum_v<E> && requires(E e) {
     { name_of(e) } -> std::convertible_to<std::string_view>;
 };
 } // namespace detail
 
+/// The name of an enumerator.
 template <detail::named_enum E>
 [[nodiscard]] std::string to_string(E value) {
     return std::string{name_of(value)};
 }
 
+/// The number in decimal.
+/// @{
 [[nodiscard]] inline std::string to_string(lsn at) { return std::to_string(at.value); }
 [[nodiscard]] inline std::string to_string(segment_id id) { return std::to_string(id.value); }
+/// @}
 /// "5 to 9", "5", or "none".
 [[nodiscard]] inline std::string to_string(lsn_range const& r) {
     if (r.empty()) return "none";
     return r.first == r.last ? to_string(r.first) : to_string(r.first) + " to " + to_string(r.last);
 }
-/// "5 to 9, 12"
+/// "5 to 9, 12", or "none".
 [[nodiscard]] inline std::string to_string(std::vector<lsn_range> const& ranges) {
     std::string text;
     for (auto const& r : ranges) text += (text.empty() ? "" : ", ") + to_string(r);
     return text.empty() ? "none" : text;
 }
-/// Its four letters, e.g. "cr3c".
+/// The four letters of the id, for example "cr3c". A byte that is not printable ASCII becomes '?'.
 [[nodiscard]] inline std::string to_string(checksum_id id) {
     std::string text;
     for (int shift = 0; shift < 32; shift += 8) {
@@ -75,7 +79,7 @@ template <detail::named_enum E>
 [[nodiscard]] inline std::string to_string(unknown_extent const& u) {
     return u.file + " after LSN " + to_string(u.after) + ": " + u.why;
 }
-/// One line: what was there, and what was wrong with it.
+/// One line: the numbers of segments, records and tables, then the damage.
 [[nodiscard]] inline std::string to_string(recovery_report const& r) {
     auto text = std::to_string(r.segments) + " segments (" + std::to_string(r.mounted_segments) + " mounted), " +
                 std::to_string(r.records) + " records in the log, " + std::to_string(r.table_records) + " in " +
@@ -111,7 +115,7 @@ concept has_text = !std::is_arithmetic_v<T> && requires(T const& value) {
 };
 } // namespace detail
 
-/// The same text on a stream.
+/// Writes to_string(value) to a stream.
 template <detail::has_text T>
 std::ostream& operator<<(std::ostream& out, T const& value) {
     return out << to_string(value);
@@ -125,6 +129,7 @@ using keel::operator<<;
 } // namespace keel::inline v0::io
 
 namespace keel::inline v0::format {
+/// The number in decimal.
 [[nodiscard]] inline std::string to_string(table_id id) { return std::to_string(id.value); }
 using keel::to_string;
 using keel::operator<<;
