@@ -17,12 +17,16 @@ namespace keel::inline v0 {
 /// std::bad_alloc; the batch is then unchanged.
 class write_batch {
 public:
+    /// Adds an operation that sets the value of a key. Throws std::bad_alloc; then the batch is unchanged.
     void put(slice key, slice value) { add(false, key.text(), value.text()); }
+    /// Adds an operation that removes a key. Throws std::bad_alloc; then the batch is unchanged.
     void erase(slice key) { add(true, key.text(), {}); }
+    /// Removes all operations.
     void clear() noexcept {
         bytes_.clear();
         parts_.clear();
     }
+    /// Whether there are no operations.
     [[nodiscard]] bool empty() const noexcept { return parts_.empty(); }
     /// The number of operations.
     [[nodiscard]] std::size_t size() const noexcept { return parts_.size(); }

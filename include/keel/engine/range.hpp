@@ -19,15 +19,15 @@ namespace keel::inline v0 {
 /// The keys from `from` (included) to `to` (not included). Without `from` it begins at the first key; without `to` it ends at the last key.
 /// `reverse`: the largest key comes first.
 struct range {
-    std::optional<std::string> from{};
-    std::optional<std::string> to{};
-    bool reverse = false;
+    std::optional<std::string> from{}; ///< the first key (included); nothing: the first key of all
+    std::optional<std::string> to{};   ///< the end of the range (not included); nothing: the end of all keys
+    bool reverse = false;              ///< the largest key first
 };
 
 /// The keys that begin with `text`.
 struct prefix {
-    std::string text{};
-    bool reverse = false;
+    std::string text{};   ///< the prefix; empty: all keys
+    bool reverse = false; ///< the largest key first
 
     /// The same keys as a range. It ends at the first key that is larger than every key with this prefix.
     [[nodiscard]] range as_range() const {
@@ -44,6 +44,7 @@ enum class on_damage : std::uint8_t {
     stop, ///< the scan ends there: it has given all keys in front of the damage, and status() says why it ended
     skip, ///< the scan goes on behind the damage; gaps() says which keys may be missing
 };
+/// "stop" or "skip".
 [[nodiscard]] constexpr std::string_view name_of(on_damage what) noexcept {
     return what == on_damage::stop ? "stop" : "skip";
 }
@@ -58,6 +59,7 @@ struct key_gap {
     std::uint64_t offset = 0;          ///< where in the file, in bytes
     error why{};                       ///< the error of that read
 
+    /// Whether the key is in the gap.
     [[nodiscard]] bool contains(std::string_view key) const noexcept {
         return (!from || key >= *from) && (!to || key < *to);
     }

@@ -59,19 +59,27 @@ private:
 template <class Scan>
 class scan_iterator {
 public:
+    /// A scan can be read once.
     using iterator_concept = std::input_iterator_tag;
+    /// The element type of the scan.
     using value_type = typename Scan::value_type;
+    /// As the standard library asks for; no distance is computed.
     using difference_type = std::ptrdiff_t;
 
+    /// An iterator at the end.
     scan_iterator() = default;
+    /// An iterator at the current key of the scan.
     explicit scan_iterator(Scan* of) noexcept : of_{of} {}
     /// Key and value, or the key alone. The views are valid until the iterator moves on.
     [[nodiscard]] value_type operator*() const noexcept { return of_->current(); }
+    /// Moves the scan to the next key. Views that the iterator gave before are no longer valid.
     scan_iterator& operator++() {
         of_->advance();
         return *this;
     }
+    /// As ++it.
     void operator++(int) { ++*this; }
+    /// Whether there are no more keys.
     [[nodiscard]] bool operator==(std::default_sentinel_t) const noexcept { return of_ == nullptr || !of_->valid(); }
 
 private:
@@ -89,11 +97,15 @@ using key_and_value = std::pair<std::string_view, std::string_view>;
 template <class Walk, class Row = key_and_value>
 class basic_scan {
 public:
+    /// The iterator of this scan.
     using iterator = scan_iterator<basic_scan>;
+    /// Key and value, or the key alone.
     using value_type = Row;
 
+    /// A scan over the keys of `walk`.
     explicit basic_scan(Walk walk) noexcept : walk_{std::move(walk)} {}
 
+    /// At the first key. Starts the scan again if it was started before.
     [[nodiscard]] iterator begin() {
         walk_.start();
         return iterator{this};
@@ -103,6 +115,7 @@ public:
         walk_.seek(key);
         return iterator{this};
     }
+    /// The end of every scan.
     [[nodiscard]] static std::default_sentinel_t end() noexcept { return {}; }
 
     /// Whether the scan reached its end: check it after the loop. With on_damage::stop, success means that no key is missing. Errors:

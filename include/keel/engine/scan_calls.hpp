@@ -31,6 +31,7 @@ public:
     /// The keys of the store, of a range or with a prefix, in order and with their values: now, or as of a snapshot of this store. If a key
     /// cannot be read, the scan ends early or goes on behind it (on_damage). Check status() or gaps() after the loop; status() also has the
     /// errors of this call: invalid_argument (the snapshot was taken from another store, or more than two bounds were given), closed.
+    /// @{
     [[nodiscard]] Scan scan(range which = {}, on_damage how = on_damage::stop) const {
         return walk<Scan>(std::move(which), nullptr, how);
     }
@@ -54,8 +55,10 @@ public:
         return walk<Scan>({}, &as_of, how);
     }
     [[nodiscard]] Scan scan(on_damage how) const { return walk<Scan>({}, nullptr, how); }
+    /// @}
 
     /// The same as scan(), without the values.
+    /// @{
     [[nodiscard]] Keys keys(range which = {}, on_damage how = on_damage::stop) const {
         return walk<Keys>(std::move(which), nullptr, how);
     }
@@ -79,12 +82,16 @@ public:
         return walk<Keys>({}, &as_of, how);
     }
     [[nodiscard]] Keys keys(on_damage how) const { return walk<Keys>({}, nullptr, how); }
+    /// @}
 
 protected:
+    /// The store constructs, moves and destroys this part of itself.
+    /// @{
     scan_calls() = default;
     scan_calls(scan_calls&&) noexcept = default;
     scan_calls& operator=(scan_calls&&) noexcept = default;
     ~scan_calls() = default;
+    /// @}
 
 private:
     template <class S>

@@ -16,26 +16,27 @@ namespace keel::inline v0 {
 
 /// The sizes of a store's parts now, and the cost of merges since it was opened.
 struct storage_report {
-    static constexpr std::size_t levels_max = 7; ///< levels of tables; the manifest has as many
+    static constexpr std::size_t levels_max = 7; ///< of tables; as many as the manifest has
+    /// One level of tables.
     struct level {
-        std::uint64_t tables = 0;
-        std::uint64_t bytes = 0;
+        std::uint64_t tables = 0;  ///< tables in the level
+        std::uint64_t bytes = 0;   ///< their size
         std::uint64_t records = 0; ///< all versions, tombstones among them
     };
-    std::uint64_t segments = 0;             ///< segments of the log, prepared ones included
-    std::uint64_t log_bytes = 0;            ///< the bytes of all these segments
-    std::array<level, levels_max> levels{}; ///< level 0 has ingested tables that are not merged yet, and placeholders
-    std::uint64_t merges = 0;
-    std::uint64_t merge_bytes_read = 0;
-    std::uint64_t merge_bytes_written = 0;
-    std::uint64_t records_dropped = 0; ///< superseded or erased versions that merges have dropped
-    std::uint64_t log_waiting = 0;     ///< bytes of the log that could be merged now
-    std::uint64_t write_rate = 0;      ///< bytes a second that writers may write while merging is behind; 0: no limit
-    std::uint64_t stalled_writes = 0;  ///< writes that waited because of write_rate
-    std::uint64_t open_files = 0;      ///< tables and segments that are open for reading
-    std::uint64_t open_files_max = 0;  ///< how many may be open for reading
-    std::uint64_t mapped_files = 0;    ///< files that are read through a mapping, without being open
-    std::chrono::nanoseconds stalled_time{}; ///< the sum of the waits of stalled_writes
+    std::uint64_t segments = 0;              ///< of the log, prepared ones among them
+    std::uint64_t log_bytes = 0;             ///< their size
+    std::array<level, levels_max> levels{};  ///< the first: what was ingested and not merged yet
+    std::uint64_t merges = 0;                ///< compactions that were carried out
+    std::uint64_t merge_bytes_read = 0;      ///< bytes of segments and tables that these read
+    std::uint64_t merge_bytes_written = 0;   ///< bytes of tables that these wrote
+    std::uint64_t records_dropped = 0;       ///< overwritten and deleted records that these removed
+    std::uint64_t log_waiting = 0;           ///< bytes of the log that could be merged now
+    std::uint64_t write_rate = 0;            ///< bytes a second that may be written, because merging is behind; 0: any
+    std::uint64_t stalled_writes = 0;        ///< that waited for that
+    std::uint64_t open_files = 0;            ///< tables and segments that are open to be read,
+    std::uint64_t open_files_max = 0;        ///< and how many may be
+    std::uint64_t mapped_files = 0;          ///< which are read without being open
+    std::chrono::nanoseconds stalled_time{}; ///< the sum of the times that stalled_writes waited
 };
 
 /// "3 segments of 192 KiB; level 1: 2 tables, 4096 KiB, 900 records; 5 merges read 9000 KiB, wrote 4096 KiB, dropped 17 records; ..."

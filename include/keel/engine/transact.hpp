@@ -30,8 +30,8 @@ struct transact_options {
 /// The result of a transaction's function in the run that was committed, and the LSN of the last write of that run.
 template <class T>
 struct committed {
-    T value;
-    lsn at{};
+    T value;  ///< the value that the function returned
+    lsn at{}; ///< the LSN of the last write
 };
 
 namespace detail {

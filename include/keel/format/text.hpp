@@ -27,26 +27,29 @@
 #include <string_view>
 #include <utility>
 
+/// The bytes on the disk: one header for each structure.
 namespace keel::inline v0::format {
 
 /// One record as a frame holds it. Another object owns the bytes and must outlive the view.
 struct record_view {
-    lsn at{};
-    frame_type type = frame_type::message;
-    std::uint8_t flags = whole_batch;
-    byte_view key{};
-    byte_view value{};
+    lsn at{};                              ///< the place in the log
+    frame_type type = frame_type::message; ///< put, erase, message or another type of data
+    std::uint8_t flags = whole_batch;      ///< begins_batch and ends_batch
+    byte_view key{};                       ///< empty for a message
+    byte_view value{};                     ///< for a message: all of it
 };
 
 /// One record that owns its bytes.
 struct record {
-    lsn at{};
-    frame_type type = frame_type::message;
-    std::uint8_t flags = whole_batch;
-    std::string key{};
-    std::string value{};
+    lsn at{};                              ///< the place in the log
+    frame_type type = frame_type::message; ///< put, erase, message or another type of data
+    std::uint8_t flags = whole_batch;      ///< begins_batch and ends_batch
+    std::string key{};                     ///< empty for a message
+    std::string value{};                   ///< for a message: all of it
 
+    /// Compares all members.
     bool operator==(record const&) const = default;
+    /// A view of this record; valid as long as the record is unchanged.
     [[nodiscard]] record_view view() const noexcept { return {at, type, flags, as_bytes(key), as_bytes(value)}; }
     /// The payload of the record's frame: the key, then the value.
     [[nodiscard]] std::string payload() const { return key + value; }

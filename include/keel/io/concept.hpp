@@ -88,6 +88,7 @@
 #include <utility>
 #include <vector>
 
+/// The machine: the contract of a file system, its models, and the threads, limits and random numbers of the process.
 namespace keel::inline v0::io {
 
 /// How a file is opened or mapped.
@@ -96,8 +97,10 @@ enum class access : std::uint8_t { read_only, read_write };
 enum class creation : std::uint8_t { must_exist, must_not_exist, if_missing };
 /// Many holders may share a lock, or one holder has it alone.
 enum class lock_mode : std::uint8_t { shared, exclusive };
+/// What stands under a name.
 enum class file_kind : std::uint8_t { regular, directory, symlink, other };
 
+/// The kind's name, for example "regular".
 [[nodiscard]] constexpr std::string_view name_of(file_kind kind) noexcept {
     switch (kind) {
     case file_kind::regular: return "regular";
@@ -110,30 +113,34 @@ enum class file_kind : std::uint8_t { regular, directory, symlink, other };
 
 /// Identifies a file independently of its name. A recycled file keeps its identity; a copy has a new one.
 struct file_identity {
-    std::uint64_t device = 0;
-    std::uint64_t inode = 0;
+    std::uint64_t device = 0; ///< the number of the device
+    std::uint64_t inode = 0;  ///< the number of the file on it
+    /// Compares `device`, then `inode`.
     constexpr auto operator<=>(file_identity const&) const noexcept = default;
 };
 
 /// What the file system tells about a name or an open file.
 struct file_status {
-    file_kind kind = file_kind::other;
-    std::uint64_t size = 0; ///< bytes
-    std::uint64_t link_count = 0;
-    file_identity identity{};
+    file_kind kind = file_kind::other; ///< what stands under the name
+    std::uint64_t size = 0;            ///< bytes
+    std::uint64_t link_count = 0;      ///< names of the file
+    file_identity identity{};          ///< which file it is
 };
 
 /// One name in a folder.
 struct directory_entry {
-    std::string name; ///< without the folder
-    file_kind kind = file_kind::other;
+    std::string name;                  ///< without the folder
+    file_kind kind = file_kind::other; ///< what stands under the name
+    /// Compares `name`, then `kind`.
     auto operator<=>(directory_entry const&) const = default;
 };
 
 /// Identifies one start of the machine. Bytes that were never synced can be believed only within the boot in which they were written.
 struct boot_id {
-    std::array<std::byte, 16> bytes{};
+    std::array<std::byte, 16> bytes{}; ///< as the machine gives them; all zeros: not known
+    /// Compares the bytes.
     constexpr auto operator<=>(boot_id const&) const noexcept = default;
+    /// Whether the machine has told its boot.
     [[nodiscard]] constexpr bool known() const noexcept { return *this != boot_id{}; }
 };
 

@@ -46,6 +46,7 @@ enum class fault_kind : std::uint8_t {
     misdirect_write, ///< a write goes to another place in the same file, a multiple of 512 bytes away
     repeat_write,    ///< after a write, an older write that was partly overwritten is made again at its old place
 };
+/// The number of kinds.
 inline constexpr std::size_t fault_kinds = 10;
 
 /// The class of an operation. Each operation belongs to one class, and to `any`.
@@ -58,39 +59,44 @@ enum class fault_class : std::uint8_t {
     directory, ///< list, status, make_directory, rename, remove, sync_directory
     open,      ///< open, lock, map, bind_folder, lock_folder
 };
+/// The number of classes.
 inline constexpr std::size_t fault_classes = 7;
 
+/// The kind's name, for example "short_write".
 [[nodiscard]] constexpr std::string_view name_of(fault_kind kind) noexcept {
     constexpr std::array<std::string_view, fault_kinds> names{
         "fail",      "no_space",   "short_write", "fail_sync",       "lose_sync",
         "flip_read", "flip_write", "lose_write",  "misdirect_write", "repeat_write"};
     return names[static_cast<std::size_t>(kind)];
 }
+/// The class's name, for example "read".
 [[nodiscard]] constexpr std::string_view name_of(fault_class one) noexcept {
     constexpr std::array<std::string_view, fault_classes> names{"any",   "read",      "write", "sync",
                                                                 "store", "directory", "open"};
     return names[static_cast<std::size_t>(one)];
 }
 
+/// fault::count of a fault that does not end.
 inline constexpr std::uint64_t forever = std::numeric_limits<std::uint64_t>::max();
 
 /// One fault of a plan.
 struct fault {
-    fault_kind kind = fault_kind::fail;
-    fault_class on = fault_class::any;
-    std::uint64_t at = 1; ///< the first operation of the class that the fault may hit
-    /// For how many operations of the class, from `at` on, the fault lasts. An operation that this kind cannot hit counts too.
+    fault_kind kind = fault_kind::fail; ///< what goes wrong
+    fault_class on = fault_class::any;  ///< the class of operations it may hit
+    std::uint64_t at = 1;               ///< the first operation of the class it may hit
+    /// How many operations of the class from there on; those it does not fit are spared, and counted.
     std::uint64_t count = 1;
-    std::uint64_t seed = 0;
+    std::uint64_t seed = 0; ///< decides everything that is left to chance
 };
 
 /// A fault that hit, with enough facts to find the operation again.
 struct fired_fault {
-    fault_kind kind = fault_kind::fail;
-    fault_class on = fault_class::any; ///< the class of the operation
-    std::uint64_t operation = 0;       ///< its number among all operations
-    std::string path;
-    std::uint64_t offset = 0; ///< offset of the operation; of a repeated write the offset written again
+    fault_kind kind = fault_kind::fail; ///< what went wrong
+    fault_class on = fault_class::any;  ///< what the operation was
+    std::uint64_t operation = 0;        ///< its number among all
+    std::string path;                   ///< the file or folder
+    std::uint64_t offset = 0;           ///< what the caller asked for; of a repeated write the place written again
+    /// Compares all members.
     bool operator==(fired_fault const&) const = default;
 };
 
@@ -101,6 +107,7 @@ struct fired_fault {
     else if (f.count != 1) text += " to " + std::to_string(f.at + f.count - 1);
     return text + ", seed " + std::to_string(f.seed);
 }
+/// For people: "lose_write hit operation 12 (write, log/..., offset 512)".
 [[nodiscard]] inline std::string to_string(fired_fault const& f) {
     return std::string{name_of(f.kind)} + " hit operation " + std::to_string(f.operation) + " (" +
            std::string{name_of(f.on)} + ", " + f.path + ", offset " + std::to_string(f.offset) + ")";
@@ -115,7 +122,7 @@ struct random_faults {
 
 /// A list of faults. The first one that fits an operation hits it.
 struct fault_plan {
-    std::vector<fault> faults = {};
+    std::vector<fault> faults = {}; ///< of those that fit an operation the first one hits it
 
     /// A random plan. The same seed and bounds always give the same plan.
     [[nodiscard]] static fault_plan random(std::uint64_t seed, random_faults const& bounds = {});
@@ -353,6 +360,7 @@ inline fault_plan fault_plan::random(std::uint64_t seed, random_faults const& bo
     return made;
 }
 
+/// A file system that works as `Inner` does, except for the faults of a plan; see the head of this file. Copies share plan and counters.
 template <class Inner>
 class faulty {
     using control_ptr = std::shared_ptr<detail::fault_control>;
@@ -374,10 +382,14 @@ class faulty {
     }
 
 public:
+    /// The lock of the file system beneath.
     using lock_type = typename Inner::lock_type;
 
+    /// A mapping whose calls are counted and hit by faults.
     class mapping {
     public:
+        /// A call that io/concept.hpp describes.
+        /// @{
         [[nodiscard]] std::uint64_t size() const noexcept { return inner_.size(); }
         [[nodiscard]] std::string const& path() const noexcept { return inner_.path(); }
 
@@ -422,7 +434,9 @@ public:
             return {};
         }
         [[nodiscard]] result<void> sync() { return faulty::sync(*control_, inner_); }
+        /// @}
 
+        /// The mapping beneath. Calls of it are neither counted nor hit.
         [[nodiscard]] typename Inner::mapping& inner() noexcept { return inner_; }
 
     private:
@@ -457,8 +471,11 @@ public:
         file_identity identity_;
     };
 
+    /// An open file whose calls are counted and hit by faults.
     class file {
     public:
+        /// A call that io/concept.hpp describes.
+        /// @{
         [[nodiscard]] std::string const& path() const noexcept { return inner_.path(); }
 
         [[nodiscard]] result<std::size_t> read(std::uint64_t offset, byte_span out) const {
@@ -507,6 +524,8 @@ public:
             return mapping{std::move(made), control_, identity_};
         }
 
+        /// @}
+        /// The file beneath. Calls of it are neither counted nor hit.
         [[nodiscard]] typename Inner::file& inner() noexcept { return inner_; }
 
     private:
@@ -535,7 +554,9 @@ public:
         file_identity identity_;
     };
 
+    /// A default-constructed `Inner` without faults.
     faulty() : faulty{Inner{}} {}
+    /// Injects the faults of `plan` into `inner`.
     explicit faulty(Inner inner, fault_plan plan = {})
         : inner_{std::move(inner)}, control_{std::make_shared<detail::fault_control>()} {
         control_->set_plan(std::move(plan));
@@ -543,10 +564,12 @@ public:
 
     /// The wrapped file system. Operations made on it directly are not counted and get no faults.
     [[nodiscard]] Inner& inner() noexcept { return inner_; }
+    /// The file system beneath, to be read.
     [[nodiscard]] Inner const& inner() const noexcept { return inner_; }
 
     /// Sets the plan. It takes effect at the next operation. Counters and log start again from zero.
     void set_plan(fault_plan plan) { control_->set_plan(std::move(plan)); }
+    /// The plan as it was set.
     [[nodiscard]] fault_plan plan() const { return control_->plan(); }
     /// Ends every no_space fault that has begun.
     void refill() { control_->refill(); }
@@ -560,6 +583,8 @@ public:
 
     // The file system (io/concept.hpp)
 
+    /// A call that io/concept.hpp describes.
+    /// @{
     [[nodiscard]] result<file> open(std::string const& path, access how, creation make) {
         auto const hit = make == creation::must_exist ? control_->next(fault_class::open, {kind::fail})
                                                       : control_->next(fault_class::open, {kind::fail, kind::no_space});
@@ -613,6 +638,7 @@ public:
         copy.inner_ = std::move(bound);
         return copy;
     }
+    /// A call that io/concept.hpp describes.
     [[nodiscard]] result<lock_type> lock_folder(std::string const& path, lock_mode mode)
         requires locks_folders<Inner>
     {

@@ -16,6 +16,7 @@
 
 namespace keel::inline v0::io {
 
+/// The size of a large page, in bytes.
 inline constexpr std::size_t large_page_bytes = std::size_t{1} << 21;
 
 /// Keeps large pages that were given back, for their next use. Reusing a page costs no page fault and no clearing. The machine may take the
@@ -49,16 +50,18 @@ private:
     std::size_t count_ = 0;
 };
 
-/// The deleter of large_memory: returns the memory to its pool or to the heap.
+/// Gives the memory back: a single page to its pool, all other memory to the heap.
 struct free_large_memory {
-    std::size_t bytes = 0;
-    std::shared_ptr<large_page_pool> home{}; ///< the pool; null: the heap
+    std::size_t bytes = 0;                   ///< the size that was asked for
+    std::shared_ptr<large_page_pool> home{}; ///< nothing: the heap
+    /// Frees the memory at `at`.
     void operator()(std::byte* at) const noexcept {
         if (home && home->keep(at)) return;
         if (bytes >= large_page_bytes) ::operator delete(at, std::align_val_t{large_page_bytes});
         else ::operator delete(at);
     }
 };
+/// Memory of allocate_large(). It owns the bytes.
 using large_memory = std::unique_ptr<std::byte[], free_large_memory>;
 
 /// Returns `bytes` uninitialised bytes. A piece of exactly one large page comes from the pool `from`, if there is one, and goes back to it.

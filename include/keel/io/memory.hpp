@@ -36,6 +36,7 @@
 
 namespace keel::inline v0::io {
 
+/// A handle of a simulated disk in memory; see the head of this file.
 class memory {
     /// Keeps an inode alive, with or without a name, as long as the object lives.
     class handle {
@@ -78,8 +79,11 @@ class memory {
     };
 
 public:
+    /// A mapping of a file on the disk.
     class mapping {
     public:
+        /// A call that io/concept.hpp describes.
+        /// @{
         [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
         [[nodiscard]] std::string const& path() const noexcept { return of_.path(); }
 
@@ -109,6 +113,7 @@ public:
             return of_.disk().each_piece(of_.inode(), path(), offset, length,
                                          [&sum](byte_view piece) { sum.update(piece); });
         }
+        /// A call that io/concept.hpp describes.
         [[nodiscard]] result<void> sync() { return of_.disk().sync(of_.inode(), path(), operation_kind::mapping_sync); }
         /// What a failed sync does on Linux: nothing is written, the pages look clean.
         void fail_sync() { of_.disk().fail_sync(of_.inode()); }
@@ -129,8 +134,11 @@ public:
         std::uint64_t size_;
     };
 
+    /// An open file of the disk.
     class file {
     public:
+        /// A call that io/concept.hpp describes.
+        /// @{
         [[nodiscard]] std::string const& path() const noexcept { return of_.path(); }
 
         [[nodiscard]] result<std::size_t> read(std::uint64_t offset, byte_span out) const {
@@ -144,8 +152,11 @@ public:
             return of_.disk().write(of_.inode(), path(), offset, bytes);
         }
         [[nodiscard]] result<void> sync() { return of_.disk().sync(of_.inode(), path(), operation_kind::sync); }
+        /// @}
         /// What a failed sync does on Linux: nothing is written, the pages look clean.
         void fail_sync() { of_.disk().fail_sync(of_.inode()); }
+        /// A call that io/concept.hpp describes.
+        /// @{
         [[nodiscard]] result<void> allocate(std::uint64_t bytes) {
             KEEL_TRY(of_.may(access::read_write));
             return of_.disk().allocate(of_.inode(), path(), bytes);
@@ -159,6 +170,7 @@ public:
             KEEL_TRY_LET(now, status());
             return mapping{of_.again(how), now.size};
         }
+        /// @}
 
     private:
         friend class memory;
@@ -166,9 +178,12 @@ public:
         handle of_;
     };
 
+    /// A lock on a file or a folder of the disk; released by the destructor.
     class lock_type {
     public:
+        /// Takes the lock of another object.
         lock_type(lock_type&&) noexcept = default;
+        /// Releases this lock and takes that of the other object.
         lock_type& operator=(lock_type&& other) noexcept {
             if (this == &other) return *this;
             unlock();
@@ -177,6 +192,7 @@ public:
             mode_ = other.mode_;
             return *this;
         }
+        /// Releases the lock.
         ~lock_type() { unlock(); }
 
     private:
@@ -195,11 +211,14 @@ public:
     /// A new, empty disk. All new disks have the same boot id and device number, so that runs repeat byte for byte. Give others if two
     /// disks must differ in these.
     memory() : memory{detail::boot_after({}, 0)} {}
+    /// A new, empty disk with this boot id and device number.
     explicit memory(boot_id boot, std::uint64_t device = 1)
         : memory{detail::memory_image{.names = {}, .boot = boot, .device = device}} {}
 
     // The file system (io/concept.hpp)
 
+    /// A call that io/concept.hpp describes.
+    /// @{
     [[nodiscard]] result<file> open(std::string const& path, access how, creation make) {
         KEEL_TRY_LET(place, place_of(path));
         KEEL_TRY_LET(inode, disk_->open(place, make));
@@ -257,6 +276,7 @@ public:
     [[nodiscard]] boot_id boot() const {
         return disk_->with_image([](auto& image) { return image.boot; });
     }
+    /// @}
 
     // Crashes
 
@@ -301,6 +321,7 @@ public:
 
     // Settings
 
+    /// From now on boot() gives this id.
     void set_boot(boot_id boot) {
         disk_->with_image([&](auto& image) { image.boot = boot; });
     }
@@ -389,6 +410,7 @@ public:
             return x.first == y.first && x.second->content->same_bytes(*y.second->content);
         });
     }
+    /// Whether both disks have the same files with the same bytes.
     [[nodiscard]] bool equal(memory const& other) const {
         return equal(other, [](std::string_view) { return true; });
     }

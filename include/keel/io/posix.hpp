@@ -232,10 +232,14 @@ struct close_folder {
 /// The real machine. All objects are equal, except those from bind_folder().
 class posix {
 public:
+    /// An open file.
     using file = detail::posix_file;
+    /// A mapping of a file.
     using mapping = detail::posix_mapping;
+    /// A lock on a file or a folder.
     using lock_type = detail::posix_lock;
 
+    /// The machine's file system; paths are looked up anew in each call.
     posix() = default;
 
     /// Returns a handle that holds the folder which is at `path` now: see io/concept.hpp. A symbolic link at the end of `path` is followed,
@@ -249,6 +253,8 @@ public:
     /// For this handle and its copies, if it came from bind_folder(): see io/concept.hpp. Otherwise does nothing.
     void make_room_with(std::function<bool()> close_one) const { names_.make_room_with(std::move(close_one)); }
 
+    /// A call that io/concept.hpp describes.
+    /// @{
     [[nodiscard]] result<file> open(std::string const& path, access how, creation make) const {
         return with_room([&]() -> result<file> {
             KEEL_TRY_LET(place, names_.place_of(path));
@@ -313,6 +319,7 @@ public:
     }
 
     [[nodiscard]] boot_id boot() const { return detail::boot_id_of_machine(); }
+    /// @}
 
 private:
     explicit posix(detail::posix_names names) : names_{std::move(names)} {}

@@ -103,11 +103,15 @@ public:
     process_bound() noexcept
         requires std::is_nothrow_default_constructible_v<T>
         : what_{} {}
+    /// Owns `what`, for the calling process.
     explicit process_bound(T what) noexcept : what_{std::move(what)} {}
+    /// Takes the object of another one, and the process that it belongs to.
     process_bound(process_bound&& other) noexcept : mark_{other.mark_}, what_{std::move(other.what_)} {}
+    /// Copies the object, and keeps the process that it belongs to.
     process_bound(process_bound const& other)
         requires std::is_copy_constructible_v<T>
         : mark_{other.mark_}, what_{other.what_} {}
+    /// Lets go of its own object as the destructor does, and takes the other one.
     process_bound& operator=(process_bound other) noexcept {
         release();
         mark_ = other.mark_;
@@ -116,11 +120,15 @@ public:
     }
     ~process_bound() { release(); }
 
+    /// Whether this is the process that made the object.
     [[nodiscard]] bool is_here() const noexcept { return mark_.is_here(); }
+    /// The object; in a forked child it must not be used.
     [[nodiscard]] T& operator*() noexcept { return what_; }
+    /// The object, to be read.
     [[nodiscard]] T const& operator*() const noexcept { return what_; }
     /// If T is a pointer: the object that it points to.
     [[nodiscard]] decltype(auto) operator->() noexcept { return arrow(what_); }
+    /// The same, to be read.
     [[nodiscard]] decltype(auto) operator->() const noexcept { return arrow(what_); }
 
 private:

@@ -59,8 +59,10 @@ enum class io_call : std::uint8_t {
     mapping_sync,
     punch_hole,
 };
+/// The number of calls.
 inline constexpr std::size_t io_calls = 23;
 
+/// The call's name, for example "copy_out".
 [[nodiscard]] constexpr std::string_view name_of(io_call call) noexcept {
     constexpr std::array<std::string_view, io_calls> names{
         "open",    "lock",     "unlock",         "list",         "status",    "make_directory",
@@ -72,17 +74,18 @@ inline constexpr std::size_t io_calls = 23;
 
 /// A call that is about to be made.
 struct switch_point {
-    io_call call = io_call::open;
-    std::string_view path{};  ///< the caller's path; of a rename the old name; empty for boot
-    std::uint64_t offset = 0; ///< of a read, write, store, copy or hole
-    std::uint64_t length = 0; ///< of these, in bytes; of an allocation the size asked for
+    io_call call = io_call::open; ///< the call
+    std::string_view path{};      ///< as the caller named it; of a rename the old name; none for boot
+    std::uint64_t offset = 0;     ///< of a read, write, store, copy or hole
+    std::uint64_t length = 0;     ///< likewise, in bytes; of an allocation the size asked for
 };
 
 /// A switch: at place `at` thread `to` goes on instead of the running thread. Places are counted from 1 over all threads, in the order in
 /// which the threads reach them. A place is a call, or anything else that the test counts. Place 0: thread `to` runs first.
 struct thread_switch {
-    std::uint64_t at = 0;
-    std::uint32_t to = 0;
+    std::uint64_t at = 0; ///< the place
+    std::uint32_t to = 0; ///< the thread
+    /// Compares `at`, then `to`.
     constexpr auto operator<=>(thread_switch const&) const noexcept = default;
 };
 
@@ -91,8 +94,9 @@ enum class successor : std::uint8_t { upwards, downwards };
 
 /// A schedule: which thread runs when. The switches are sorted by their places.
 struct schedule {
-    std::vector<thread_switch> switches{};
-    successor after_wait = successor::upwards;
+    std::vector<thread_switch> switches{};     ///< in the order of their places
+    successor after_wait = successor::upwards; ///< who goes on after a wait
+    /// Compares all members.
     auto operator<=>(schedule const&) const = default;
 };
 
@@ -176,6 +180,7 @@ private:
 
 } // namespace detail
 
+/// A file system that works as `Inner` does and tells hooks of each call; see the head of this file. Copies share the hooks.
 template <class Inner>
 class scheduled {
     using control_ptr = std::shared_ptr<detail::schedule_control>;
@@ -184,9 +189,11 @@ public:
     /// Its release is a call too, because another thread or process may take the lock after it.
     class lock_type {
     public:
+        /// Takes the lock of another object.
         lock_type(lock_type&& other) noexcept
             : inner_{std::exchange(other.inner_, std::nullopt)}, control_{other.control_},
               path_{std::move(other.path_)} {}
+        /// Releases this lock and takes that of the other object.
         lock_type& operator=(lock_type&& other) noexcept {
             if (this == &other) return *this;
             unlock();
@@ -211,8 +218,11 @@ public:
         std::string path_;
     };
 
+    /// A mapping whose calls are told to the hooks.
     class mapping {
     public:
+        /// A call that io/concept.hpp describes.
+        /// @{
         [[nodiscard]] std::uint64_t size() const noexcept { return inner_.size(); }
         [[nodiscard]] std::string const& path() const noexcept { return inner_.path(); }
 
@@ -238,6 +248,8 @@ public:
             return inner_.sync();
         }
 
+        /// @}
+        /// The mapping beneath. Calls of it are told to nobody.
         [[nodiscard]] typename Inner::mapping& inner() noexcept { return inner_; }
 
     private:
@@ -252,8 +264,11 @@ public:
         control_ptr control_;
     };
 
+    /// An open file whose calls are told to the hooks.
     class file {
     public:
+        /// A call that io/concept.hpp describes.
+        /// @{
         [[nodiscard]] std::string const& path() const noexcept { return inner_.path(); }
 
         [[nodiscard]] result<std::size_t> read(std::uint64_t offset, byte_span out) const {
@@ -292,6 +307,8 @@ public:
             return mapping{std::move(made), control_};
         }
 
+        /// @}
+        /// The file beneath. Calls of it are told to nobody.
         [[nodiscard]] typename Inner::file& inner() noexcept { return inner_; }
 
     private:
@@ -306,12 +323,15 @@ public:
         control_ptr control_;
     };
 
+    /// A default-constructed `Inner` without hooks.
     scheduled() : scheduled{Inner{}} {}
+    /// Tells of the calls of `inner`, once on_call() has set hooks.
     explicit scheduled(Inner inner)
         : inner_{std::move(inner)}, control_{std::make_shared<detail::schedule_control>()} {}
 
     /// The wrapped file system. Calls made on it directly do not reach the hooks.
     [[nodiscard]] Inner& inner() noexcept { return inner_; }
+    /// The file system beneath, to be read.
     [[nodiscard]] Inner const& inner() const noexcept { return inner_; }
 
     /// Calls `before` before each call and `after` after it, whether or not the call failed. Empty functions end this. The hooks must not
@@ -322,6 +342,8 @@ public:
 
     // The file system (io/concept.hpp)
 
+    /// A call that io/concept.hpp describes.
+    /// @{
     [[nodiscard]] result<file> open(std::string const& path, access how, creation make) {
         auto const now = making(io_call::open, path);
         KEEL_TRY_LET(opened, inner_.open(path, how, make));
@@ -360,6 +382,7 @@ public:
         auto const now = making(io_call::boot, {});
         return inner_.boot();
     }
+    /// @}
 
 private:
     [[nodiscard]] detail::schedule_control::call making(io_call call, std::string_view path) const {

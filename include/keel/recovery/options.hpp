@@ -17,8 +17,10 @@
 
 namespace keel::inline v0 {
 
+/// The phases of recovery, in order. recovery_progress reports `scan` only.
 enum class recovery_phase : std::uint8_t { inventory, scan, classify, repair, replay };
 
+/// The phase's name, for example "scan".
 [[nodiscard]] constexpr std::string_view name_of(recovery_phase phase) noexcept {
     switch (phase) {
     case recovery_phase::inventory: return "inventory";
@@ -32,14 +34,14 @@ enum class recovery_phase : std::uint8_t { inventory, scan, classify, repair, re
 
 /// The progress of a recovery.
 struct recovery_progress {
-    recovery_phase phase = recovery_phase::inventory;
-    std::uint64_t segments_done = 0;
-    std::uint64_t segments = 0;
-    std::uint64_t records = 0;
-    std::uint64_t bytes_done = 0;
-    std::uint64_t bytes = 0;
-    std::chrono::nanoseconds elapsed{};
-    std::chrono::nanoseconds left{}; ///< estimated at the rate so far; 0: unknown
+    recovery_phase phase = recovery_phase::inventory; ///< the present phase
+    std::uint64_t segments_done = 0;                  ///< segments that were scanned
+    std::uint64_t segments = 0; ///< segments to scan; a sealed one needs no scan unless verify_depth::deep asks for it
+    std::uint64_t records = 0;  ///< not counted: 0
+    std::uint64_t bytes_done = 0;       ///< bytes that were scanned
+    std::uint64_t bytes = 0;            ///< bytes to scan
+    std::chrono::nanoseconds elapsed{}; ///< since the scan began
+    std::chrono::nanoseconds left{};    ///< at the rate so far; 0 while unknown
 };
 
 /// How much of a store is verified before it serves.
@@ -50,15 +52,16 @@ enum class verify_depth : std::uint8_t {
     deep, ///< every byte of the log and of the tables
 };
 
+/// The depth's name, for example "deep".
 [[nodiscard]] constexpr std::string_view name_of(verify_depth depth) noexcept {
     return depth == verify_depth::deep ? "deep" : "quick";
 }
 
 /// How to open a store or a log. Everything here may differ from one open to the next.
 struct open_options {
-    bool create_if_missing = true;
-    bool create_parents = false;    ///< also creates the missing folders above the store's folder
-    bool read_only = false;         ///< never writes a byte; works beside a writer and shows the store as it is now
+    bool create_if_missing = true;  ///< makes a new store or log if there is none; else not_found
+    bool create_parents = false;    ///< makes the folders above it, too, where they are missing
+    bool read_only = false;         ///< never writes a byte; beside a writer, if there is one: the store as it is now
     unsigned recovery_threads = 0;  ///< 0: one per core, at most 8
     std::uint64_t memory_limit = 0; ///< most bytes for the buffers of the recovery scan; 0: 8 MiB
     /// How many openings in a row may die inside recovery before open refuses; 0: no limit. Without a value the policy

@@ -21,6 +21,7 @@
 #include <utility>
 #include <vector>
 
+/// What keel does when it opens a store: find damage, decide, repair.
 namespace keel::inline v0::recovery {
 
 namespace detail {

@@ -24,9 +24,9 @@
 //   explain     [WORD]
 //   help        [COMMAND]
 //
-// Each of them but help takes --json, and each that needs a store takes --data-dir DIR: by default the folder that KEEL_DATA_DIR names, else
-// the current folder where that is a store. The folder may also stand without --data-dir behind validate, inspect, dump, repair, undo and
-// accept-loss.
+// Each of them but help takes --json, and each that needs a store takes --data-dir DIR: by default the folder that KEEL_DATA_DIR names,
+// else the current folder where that is a store. The folder may also stand without --data-dir behind validate, inspect, dump, repair,
+// undo and accept-loss.
 //
 // Exit code 0: healthy, or done. 1: damage found; records were lost. 2: wrong usage, or the store cannot be read: there is none, an
 // engine holds its lock, another format, a checksum nobody here knows. 3: how many acknowledged records were lost is not known, and
@@ -65,6 +65,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+/// The command line `wal-recovery`.
 namespace keel::inline v0::tool {
 
 namespace detail {

@@ -9,12 +9,12 @@ namespace keel::inline v0 {
 
 /// One record of the log. The views are valid until the next call to the reader.
 struct log_record {
-    lsn at{};
-    format::frame_type type = format::frame_type::message;
-    bool begins_batch = true;
-    bool ends_batch = true;
-    byte_view key{};
-    byte_view value{}; ///< for a message: the whole message
+    lsn at{};                                              ///< the place in the log
+    format::frame_type type = format::frame_type::message; ///< the kind of the record
+    bool begins_batch = true;                              ///< the record is the first of its batch
+    bool ends_batch = true;                                ///< the record is the last of its batch
+    byte_view key{};                                       ///< empty for a message
+    byte_view value{};                                     ///< for a message: all of it
 };
 
 } // namespace keel::inline v0
