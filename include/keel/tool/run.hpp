@@ -2,13 +2,14 @@
 #ifndef KEEL_TOOL_RUN_HPP
 #define KEEL_TOOL_RUN_HPP
 
-// wal-recovery, the command line over a store or a log. A template, so that a program with policies of its own has a tool that knows them:
+// wal-recovery, the command line over a store or a log. It is a template, so that a program with policies of its own has a tool that knows
+// them:
 //
 //   int main(int argc, char** argv) { return keel::tool::run<keel::engine<my_checksum>>(argc, argv); }
 //
-// The checksum is read from the store's headers, among the engine's own and all that are shipped; segment sizes stand in the files.
-// Only the file system is the engine's, and so is the compression: it says which packed tables can be read, and compression::any_of
-// names several. Needs CLI11, nlohmann/json and xxHash; not part of the umbrella header.
+// The tool reads the checksum policy from the store's headers. It knows that of the engine and all that are shipped. The files have the
+// sizes of segments. Two policies are those of the engine: the file system, and the compression, which decides which compressed tables
+// can be read. compression::any_of names several. The tool needs CLI11, nlohmann/json and xxHash. keel.hpp does not include it.
 //
 //   validate    [--deep] [--memory-limit SIZE]
 //   inspect     [--memory-limit SIZE]
@@ -24,16 +25,20 @@
 //   explain     [WORD]
 //   help        [COMMAND]
 //
-// Each of them but help takes --json, and each that needs a store takes --data-dir DIR: by default the folder that KEEL_DATA_DIR names,
-// else the current folder where that is a store. The folder may also stand without --data-dir behind validate, inspect, dump, repair,
-// undo and accept-loss.
+// Every command but help takes --json. Every command that needs a store takes --data-dir DIR. The default is the folder that KEEL_DATA_DIR
+// names, or else the current folder if it is a store. validate, inspect, dump, repair, undo and accept-loss also take the folder as a word
+// without --data-dir.
 //
-// Exit code 0: healthy, or done. 1: damage found; records were lost. 2: wrong usage, or the store cannot be read: there is none, an
-// engine holds its lock, another format, a checksum nobody here knows. 3: how many acknowledged records were lost is not known, and
-// nobody has accepted that. 4: get found no value. A torn tail is the trace of a crash and no damage.
+// Exit codes:
+//   0   healthy, or done. A torn tail is the trace of a crash and no damage
+//   1   damage was found, or records were lost
+//   2   wrong usage, or the store cannot be read: there is none, an engine holds its lock, it has another format or an unknown checksum
+//   3   the number of lost acknowledged records is not known, and accept-loss was not called
+//   4   get found no value
 //
-// validate, inspect, dump, get, scan and repair --dry-run change nothing. They run beside a writer, too; without one, all but get and scan
-// keep writers out meanwhile. The others hold the store's lock. load makes a new store, with the engine's own policies.
+// validate, inspect, dump, get, scan and repair --dry-run change nothing. They also run beside a writer. Without a writer, all of them
+// but get and scan keep writers out meanwhile. The other commands hold the store's lock. load makes a new store. It has the engine's
+// policies, but nothing is synced before the end.
 
 #include <keel/recovery/store_lock.hpp>
 #include <keel/tool/detail/checksum_of_store.hpp>
@@ -99,7 +104,7 @@ template <class Config>
 template <class Config>
 [[nodiscard]] result<int> with_the_stores_checksum(typename Config::file_system& fs, command_line const& line,
                                                    console& to) {
-    // From here on everything goes through the folder, whatever becomes of its name.
+    // From here on every access goes through the open folder, even if the folder is renamed.
     KEEL_TRY_LET(bound, recovery::detail::bind_store(fs, wal::layout{line.directory}));
     view<typename Config::file_system> through{bound};
     KEEL_TRY_LET(which, checksum_search<looking<Config>>{through, line.directory}.run());
@@ -114,13 +119,14 @@ template <class Config>
     return line.what == command::load ? load<Config>(fs, line, to) : with_the_stores_checksum<Config>(fs, line, to);
 }
 
-/// What programs read is never broken into rows.
+/// Whether the output is for people. Output for programs is never wrapped.
 [[nodiscard]] inline bool is_for_people(command_line const& line) noexcept {
     bool const are_records = line.what == command::dump || line.what == command::get || line.what == command::scan;
     return !line.json && !are_records;
 }
 
-/// A stream that breaks its lines at the width of the terminal behind another one; that one itself where nothing is to be broken.
+/// A stream that wraps its lines at `width` columns and passes them on to another stream. If nothing is to be wrapped, it is that other
+/// stream.
 class rows_of_terminal {
 public:
     rows_of_terminal(std::ostream& behind, std::size_t width) : behind_{behind} {
@@ -133,7 +139,8 @@ public:
     ~rows_of_terminal() {
         if (!rows_) return;
         rows_->flush();
-        if (!*rows_) behind_.setstate(std::ios_base::badbit); // throws only where its owner wants that
+        if (!*rows_)
+            behind_.setstate(std::ios_base::badbit); // throws only if the owner of the stream asked for exceptions
     }
     [[nodiscard]] std::ostream& stream() noexcept { return rows_ ? *rows_ : behind_; }
 
@@ -143,16 +150,16 @@ private:
     std::optional<std::ostream> rows_{};
 };
 
-/// A terminal that has not asked to be spared.
+/// Whether the descriptor is a terminal that can show colours and progress.
 [[nodiscard]] inline bool shows(int descriptor) noexcept {
     auto const* const kind = std::getenv("TERM");
     return ::isatty(descriptor) == 1 && kind != nullptr && std::string_view{kind} != "dumb";
 }
-/// 0 where it is no terminal, or does not say.
+/// The width in columns; 0 if it is not a terminal or its width is not known.
 [[nodiscard]] inline std::size_t width_of(int descriptor) noexcept {
     winsize size{};
     bool const told = ::isatty(descriptor) == 1 && ::ioctl(descriptor, TIOCGWINSZ, &size) == 0;
-    constexpr std::size_t width_min = 20; // narrower rows help nobody
+    constexpr std::size_t width_min = 20; // text in narrower rows is not readable
     return told && size.ws_col >= width_min ? size.ws_col : 0;
 }
 [[nodiscard]] inline terminal this_terminal() noexcept {
@@ -166,7 +173,8 @@ private:
 
 } // namespace detail
 
-/// Runs one command. `words`: those behind the program's name. Returns the exit code; throws nothing.
+/// Runs one command. `words`: the words after the program's name. `fs`: the file system that holds the store. `look`: how output is
+/// formatted; the default is that of a file or a pipe. Returns the exit code. Throws nothing.
 template <class Engine>
 [[nodiscard]] int run(std::span<std::string const> words, std::ostream& out, std::ostream& err,
                       typename Engine::config_type::file_system fs = {}, terminal look = {}) {
@@ -188,7 +196,7 @@ template <class Engine>
     return detail::exit_unusable;
 }
 
-/// The same for main().
+/// As above, for main(): writes to the standard streams, in the form that their terminals allow.
 template <class Engine>
 [[nodiscard]] int run(int argc, char const* const* argv) {
     std::vector<std::string> const words(argv + (argc > 0 ? 1 : 0), argv + argc);

@@ -2,11 +2,12 @@
 #ifndef KEEL_TOOL_DETAIL_CHECKSUM_OF_STORE_HPP
 #define KEEL_TOOL_DETAIL_CHECKSUM_OF_STORE_HPP
 
-// Which checksum policy a store was made with, found in its own headers, so that nobody has to say it.
+// Finds the checksum policy of a store in the store's own headers, so that no option has to name it.
 //
-// An id is believed where the header that names it verifies under that very policy: a manifest's first, then the one most segments
-// agree on. Where no header is left, the policy under which a mark frame in a segment verifies. A header that verifies and names
-// another format ends the search: such a store is not to be judged by this format's rules.
+// A header counts as a vote for the checksum that it names if it verifies under that checksum. The manifests are asked first, then the
+// segments, then the tables; the checksum with the most votes wins. If no header verifies, each policy is tried on the segments: one
+// under which a mark frame verifies is taken. A header that verifies and names another format ends the search, because the rules of this
+// format do not apply to such a store.
 
 #include <keel/config.hpp>
 #include <keel/error.hpp>
@@ -37,7 +38,7 @@ template <class Config, checksum_policy C>
 struct with_checksum : Config {
     using checksum = C;
 };
-/// What examining a store reads of a configuration. All that examine with the same three share the code.
+/// The policies that an examination of a store reads. All configurations with the same three share the code.
 template <checksum_policy C, compression_policy P, io::file_system Fs>
 struct examining {
     using checksum = C;
@@ -64,7 +65,7 @@ struct checksum_list {
     }
 };
 
-/// What the tool can read: the engine's own policy, and everything that is shipped.
+/// The checksums that the tool can read: that of the engine, and all that are shipped.
 template <class Config>
 using known_checksums =
     typename checksum_list<typename Config::checksum>::template with<checksum::crc32>::template with<
@@ -87,8 +88,7 @@ public:
 
     checksum_search(fs_type& fs, std::string directory) : fs_{fs}, paths_{std::move(directory)} {}
 
-    /// The number of the policy in known_checksums. A folder without a store gives the engine's own. Errors: wrong_format,
-    /// wrong_policy.
+    /// The number of the policy in known_checksums; that of the engine if the folder is no store. Errors: wrong_format, wrong_policy.
     result<std::size_t> run() {
         for (int i = 0; i < 2; ++i) look_at(paths_.manifest(i), format::manifest_magic, false);
         if (verified_format_) return other_format(*verified_format_);
@@ -157,7 +157,7 @@ private:
         return static_cast<std::size_t>(best - votes_.begin());
     }
 
-    /// The policy under which taking stock finds segments although their headers are gone.
+    /// The policy under which an inventory finds segments without headers.
     [[nodiscard]] std::optional<std::size_t> by_marks() {
         auto const finds_segments = [&]<class C>() {
             using examined = examining<C, typename Config::compression, fs_type>;

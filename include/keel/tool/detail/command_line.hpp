@@ -2,7 +2,7 @@
 #ifndef KEEL_TOOL_DETAIL_COMMAND_LINE_HPP
 #define KEEL_TOOL_DETAIL_COMMAND_LINE_HPP
 
-// Words -> what is to be done. All of the command line's grammar and its help texts.
+// Parses the words of the command line. This header has the whole grammar and all help texts.
 
 #include <keel/error.hpp>
 #include <keel/format/segment_header.hpp>
@@ -35,7 +35,7 @@ inline constexpr int exit_done = 0;
 inline constexpr int exit_damage = 1;
 inline constexpr int exit_unusable = 2;
 inline constexpr int exit_unknown = 3;
-inline constexpr int exit_no_value = 4; ///< of get alone: the key has no value
+inline constexpr int exit_no_value = 4; ///< only of get: the key has no value
 
 enum class command : std::uint8_t {
     validate,
@@ -56,12 +56,12 @@ inline constexpr std::array<std::string_view, 13> command_names{"validate",    "
                                                                 "put",         "erase",   "load", "repair", "undo",
                                                                 "accept-loss", "explain", "help"};
 
-/// Where the name of the folder comes from.
+/// The source of the folder's name.
 enum class folder_source : std::uint8_t { named, environment, current };
 
 struct command_line {
     command what = command::validate;
-    std::string directory{}; ///< empty until choose_folder(), where nobody named one
+    std::string directory{}; ///< empty until choose_folder(), if --data-dir is not given
     folder_source folder = folder_source::named;
     bool json = false;
     bool deep = false;
@@ -69,7 +69,7 @@ struct command_line {
     repair_strategy strategy = repair_strategy::partial_reconstruct;
     lsn from{1};
     std::string input{"-"};
-    std::uint64_t memory_bytes = 0; ///< of the buffers that verify; 0: the library's choice
+    std::uint64_t memory_bytes = 0; ///< for the buffers of the verification; 0: the default of the library
 
     std::string key{};
     std::string value{};
@@ -81,16 +81,16 @@ struct command_line {
     std::optional<std::uint64_t> limit{};
     bool reverse = false;
     bool keys_only = false;
-    std::vector<std::string> words{}; ///< of explain
+    std::vector<std::string> words{}; ///< the words to explain
 };
 
-/// A command, or the exit code where the words were not one (a request for help among them).
+/// A command, or the exit code if there is none to carry out: a request for help, or an error.
 struct parsed_line {
     command_line line{};
     std::optional<int> exit{};
 };
 
-/// Lists words by their names alone: their type says nothing more.
+/// Lists words by name only. Their type gives no further information.
 class help_format : public CLI::Formatter {
 public:
     std::string make_option(CLI::Option const* option, bool is_word) const override {
@@ -146,7 +146,7 @@ private:
 
     // ---- words that are no command -------------------------------------------------------------------------------------------
 
-    /// The exit code where the line ends here: no command, or one that does not exist. Turns `help X` into `X --help`.
+    /// The exit code if there is no command or an unknown one. Turns `help X` into `X --help`.
     [[nodiscard]] static std::optional<int> check_command(std::vector<std::string>& words, console& to) {
         auto const at = index_of_command(words);
         if (at == words.size()) {
@@ -200,13 +200,13 @@ private:
         if (!why.ends_with('?')) why += "; see 'wal-recovery help" + (name.empty() ? "" : " " + name) + "'";
         return refuse(to, (name.empty() ? "" : name + ": ") + why);
     }
-    /// Of the command, where there is one.
+    /// The help of the command; that of the program if no command is given.
     [[nodiscard]] std::string help_text(std::size_t width) const {
         auto text = wrapped(app_.help(), width);
         while (text.ends_with('\n')) text.pop_back();
         return text + '\n';
     }
-    /// The first word that nothing takes, with the option that may be meant.
+    /// The first word that no option and no argument takes, with the option that may be meant.
     [[nodiscard]] std::string unexpected_word(CLI::App const* sub) const {
         auto const extras = app_.remaining(true);
         auto word = extras.empty() ? std::string{} : extras.front();
@@ -220,7 +220,7 @@ private:
 
     // ---- the commands --------------------------------------------------------------------------------------------------------
 
-    /// `folder_as_word`: the folder may stand there without --data-dir, too.
+    /// `folder_as_word`: the command also takes the folder as a word without --data-dir.
     CLI::App& add(command what, std::string const& about, std::string const& group, bool folder_as_word,
                   std::string const& json = "Print one JSON object") {
         auto* const sub = app_.add_subcommand(std::string{command_names[static_cast<std::size_t>(what)]}, about);
@@ -377,7 +377,7 @@ private:
         add_bytes(sub, "KEY", "The key", "KEY", [this](std::string bytes) { out_.key = std::move(bytes); })->required();
     }
 
-    /// What CLI11 does not check, and what two options say together.
+    /// Checks that CLI11 does not make, and rules between two options.
     void take_over() {
         out_.directory = sub_directory_.empty() ? directory_ : sub_directory_;
         if (!sub_directory_.empty() && !directory_.empty() && sub_directory_ != directory_)
@@ -393,7 +393,7 @@ private:
         if (out_.first_key && out_.end_key && *out_.end_key < *out_.first_key)
             throw CLI::ValidationError("--to", "it comes before --from; no key lies between them");
     }
-    /// Why it is none; empty where it is one.
+    /// The reason why `name` is no strategy; empty if it is one.
     [[nodiscard]] static std::string check_strategy(std::string const& name) {
         constexpr std::array<std::string_view, 3> known{"skip", "partial", "rollback"};
         if (std::ranges::find(known, name) != known.end()) return {};
@@ -414,8 +414,8 @@ private:
     CLI::App app_{"wal-recovery: look at a keel store or log, read and write its records, and repair it",
                   "wal-recovery"};
     command_line out_{};
-    std::string directory_{};     ///< named in front of the command
-    std::string sub_directory_{}; ///< named behind it
+    std::string directory_{};     ///< given before the command
+    std::string sub_directory_{}; ///< given after the command
     std::string strategy_{};
     bool undo_ = false;
     CLI::Option* put_value_ = nullptr;

@@ -2,7 +2,7 @@
 #ifndef KEEL_TOOL_DETAIL_CONSOLE_HPP
 #define KEEL_TOOL_DETAIL_CONSOLE_HPP
 
-// Where the tool writes, and how it looks there: colours and rows of its width on a terminal, plain text and whole lines everywhere else.
+// The tool's output. On a terminal it has colours and is wrapped at the terminal's width. Elsewhere it is plain text in whole lines.
 
 #include <keel/error.hpp>
 #include <keel/recovery/options.hpp>
@@ -22,11 +22,11 @@
 
 namespace keel::inline v0::tool {
 
-/// What the streams lead to. The defaults are those of a file or a pipe.
+/// The abilities of the two output streams. The defaults are those of a file or a pipe.
 struct terminal {
     bool colour = false;       ///< `out` shows ANSI colours
-    bool progress = false;     ///< `err` shows a line that is overwritten as the work goes on
-    std::size_t width = 0;     ///< columns of `out`: text for people is broken there; 0: lines stay whole
+    bool progress = false;     ///< `err` shows a progress line, which is overwritten as the work goes on
+    std::size_t width = 0;     ///< columns of `out`: text for people is wrapped there; 0: lines stay whole
     std::size_t err_width = 0; ///< columns of `err`
 };
 
@@ -39,7 +39,7 @@ struct console {
     std::ostream& err;
     terminal look;
 
-    /// The text between the escape sequences of a style; as it is without colours.
+    /// The text with the escape sequences of a style; without colours, the text itself.
     [[nodiscard]] std::string paint(style how, std::string_view text) const {
         constexpr std::array<std::string_view, 7> codes{"", "1", "90", "1;31", "33", "32", "34"};
         if (!look.colour || how == style::plain) return std::string{text};
@@ -47,14 +47,14 @@ struct console {
     }
 };
 
-/// All that was printed has been taken.
+/// Whether the streams took everything that was printed.
 [[nodiscard]] inline result<void> is_written(console& to) {
     to.out.flush();
     if (to.out) return {};
     return failure(errc::io_error, "the output could not be written; is there room where it goes?");
 }
 
-/// File names come from disks that others wrote: control characters in them must not reach a terminal.
+/// Replaces control characters. File names come from disks that others have written, and must not control a terminal.
 [[nodiscard]] inline std::string printable(std::string_view text) {
     std::string safe;
     for (std::size_t i = 0; i < text.size(); ++i) {
@@ -101,7 +101,7 @@ struct console {
     return std::to_string(r.first.value) + (r.size() == 1 ? "" : "-" + std::to_string(r.last.value));
 }
 
-/// The ranges with commas between, the first few of them.
+/// The first few ranges, with commas between them.
 [[nodiscard]] inline std::string text_of(std::vector<lsn_range> const& ranges) {
     constexpr std::size_t shown = 8;
     std::string text;
@@ -111,8 +111,8 @@ struct console {
     return text;
 }
 
-/// Rows of cells under a heading, columns as wide as their widest cell; the last column is not padded. Where a row is wider than the
-/// terminal, the last cell of each stands below its row.
+/// A table with a heading. A column is as wide as its widest cell. The last column is not padded. If a row is wider than the terminal,
+/// the last cell of each row is printed below its row.
 class text_table {
 public:
     explicit text_table(std::vector<std::string> heading) { add(std::move(heading)); }
@@ -147,7 +147,7 @@ private:
     std::vector<std::size_t> widths_{};
 };
 
-/// One line on `err` that says how far a scan or a load is; gone when this object is.
+/// One line on `err` with the progress of a scan or a load. The destructor removes it.
 class progress_line {
 public:
     explicit progress_line(console const& to) noexcept : to_{to} {}
@@ -157,14 +157,14 @@ public:
         if (shown_) to_.err << "\r\x1b[K" << std::flush;
     }
     void show(recovery_progress const& p) {
-        // What is over before anybody can read it is not worth a flicker.
+        // Work that ends within 0.2 s shows no line, because it would only flicker.
         if (!to_.look.progress || p.bytes == 0 || p.elapsed < std::chrono::milliseconds(200)) return;
         shown_ = true;
         auto text = std::string{name_of(p.phase)} + ": " + std::to_string(p.segments_done) + " of " +
                     counted(p.segments, "segment") + ", " + human_bytes(p.bytes_done) + " of " + human_bytes(p.bytes);
         auto const seconds = std::chrono::duration_cast<std::chrono::seconds>(p.left).count();
         if (seconds > 0) text += ", about " + std::to_string(seconds) + " s left";
-        // A row that the terminal breaks could not be taken away again.
+        // A line that the terminal wraps could not be removed again.
         if (to_.look.err_width > 1 && text.size() >= to_.look.err_width) text.resize(to_.look.err_width - 1);
         to_.err << "\r\x1b[K" << text << std::flush;
     }

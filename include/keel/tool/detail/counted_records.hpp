@@ -2,7 +2,8 @@
 #ifndef KEEL_TOOL_DETAIL_COUNTED_RECORDS_HPP
 #define KEEL_TOOL_DETAIL_COUNTED_RECORDS_HPP
 
-// The records of a log that count, read and verified once more, in LSN order; memory is one window for each segment whose LSNs overlap.
+// Reads the records of a log that count, in LSN order, and verifies them again. Memory: one window for each segment whose LSNs overlap
+// others.
 
 #include <keel/error.hpp>
 #include <keel/format/frame.hpp>
@@ -20,14 +21,14 @@
 
 namespace keel::inline v0::tool::detail {
 
-/// Walks one segment forward. It takes what the scan took: a believed header is stepped over, LSNs only grow.
+/// Reads one segment forward by the rules of the scan: it steps over a record whose header is believed, and LSNs only increase.
 template <checksum_policy C, class File>
 class segment_walk {
 public:
     segment_walk(File file, recovery::segment_geometry const& geometry, std::uint64_t from)
         : file_{std::make_unique<File>(std::move(file))}, geo_{geometry}, in_{*file_, geometry.limit}, offset_{from} {}
 
-    /// The record with this LSN, which is behind every one asked for before. The views are valid until the next call.
+    /// The record with this LSN. Precondition: the LSN is larger than that of every earlier call. The views are valid until the next call.
     [[nodiscard]] result<format::record_view> next(lsn at) {
         while (offset_ + format::frame_header_bytes <= geo_.limit) {
             auto const seen = look();
@@ -60,13 +61,13 @@ private:
         return format::read_frame<C>(in_.at(offset_, static_cast<std::size_t>(peek.bytes())), place);
     }
 
-    std::unique_ptr<File> file_; // the window refers to it
+    std::unique_ptr<File> file_; // in_ refers to it
     recovery::segment_geometry geo_;
     wal::window<File> in_;
     std::uint64_t offset_;
 };
 
-/// Gives the records that count, one after the other.
+/// The records that count, in LSN order.
 template <checksum_policy C, class Fs>
 class counted_records {
 public:
@@ -77,7 +78,7 @@ public:
         }
     }
 
-    /// Calls to(record) for each; stops where it returns false.
+    /// Calls to(record) for each record until it returns false.
     template <class F>
     [[nodiscard]] result<void> each(F const& to) {
         for (auto const& c : exam_.found.counted) {

@@ -2,8 +2,8 @@
 #ifndef KEEL_TOOL_DETAIL_DATA_DIR_HPP
 #define KEEL_TOOL_DETAIL_DATA_DIR_HPP
 
-// Which folder a command works on: the one that was named, else the one that KEEL_DATA_DIR names, else the current folder where that is a
-// store.
+// The folder that a command works on: the one that the command line names, else the one that KEEL_DATA_DIR names, else the current folder
+// if it is a store. load never takes the current folder.
 
 #include <keel/error.hpp>
 #include <keel/io/concept.hpp>
@@ -17,7 +17,7 @@
 
 namespace keel::inline v0::tool::detail {
 
-/// Whether a manifest or a segment stands in the folder.
+/// Whether the folder has a manifest or a segment.
 template <io::file_system Fs>
 [[nodiscard]] bool is_store(Fs& fs, wal::layout const& paths) {
     if (fs.status(paths.manifest(0)) || fs.status(paths.manifest(1))) return true;
@@ -27,7 +27,7 @@ template <io::file_system Fs>
            });
 }
 
-/// Errors: not_found, where no folder is named and the current one is no store.
+/// Sets line.directory and line.folder. Errors: not_found: no folder is named, and the current folder is no store.
 template <io::file_system Fs>
 [[nodiscard]] result<void> choose_folder(Fs& fs, command_line& line) {
     if (line.directory.empty()) {
@@ -46,12 +46,12 @@ template <io::file_system Fs>
                                  "KEEL_DATA_DIR");
         }
     }
-    // Findings name files inside the store: the folder is written without a slash at its end.
+    // Findings name files by their path inside the store, so the folder has no slash at its end.
     while (line.directory.size() > 1 && line.directory.back() == '/') line.directory.pop_back();
     return {};
 }
 
-/// A word as a shell takes it.
+/// The word with the quotes that a shell needs.
 [[nodiscard]] inline std::string shell_word(std::string_view text) {
     constexpr std::string_view plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+./:=@%,";
     if (!text.empty() && text.find_first_not_of(plain) == std::string_view::npos) return std::string{text};
@@ -63,7 +63,7 @@ template <io::file_system Fs>
     return out + "'";
 }
 
-/// " --data-dir DIR" for a command that is shown to be copied; nothing where it works on the same folder without.
+/// " --data-dir DIR" for a command that is shown to be copied; empty if the command works on the same folder without it.
 [[nodiscard]] inline std::string data_dir_words(command_line const& line) {
     if (line.folder != folder_source::named) return {};
     return " --data-dir " + printable(shell_word(line.directory));

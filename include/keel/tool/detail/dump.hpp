@@ -2,9 +2,9 @@
 #ifndef KEEL_TOOL_DETAIL_DUMP_HPP
 #define KEEL_TOOL_DETAIL_DUMP_HPP
 
-// `wal-recovery dump`: every record there is, one per line: those in tables by key, the deepest level first; then those of the log that
-// count, in LSN order. Records are read again and verified again on the way out; memory is one window for each segment whose LSNs
-// overlap, whatever the store holds.
+// `wal-recovery dump`: every record, one a line. Records in tables come first, the deepest level before the others, sorted by key. Then
+// come the records of the log that count, in LSN order. Each record is read and verified again. Memory: one window for each segment whose
+// LSNs overlap others, independent of the size of the store.
 
 #include <keel/format/text.hpp>
 #include <keel/table/check_table.hpp>
@@ -20,7 +20,7 @@
 
 namespace keel::inline v0::tool::detail {
 
-/// Gives the records in tables, with each its own LSN; those that do not verify stand in the survey's findings.
+/// Passes the records in tables to `to`, each with its own LSN. Records that do not verify are in the survey's findings.
 template <checksum_policy C, compression_policy P, class Fs, class F>
 [[nodiscard]] result<void> each_table_record(Fs fs, recovery::inventory const& stock, lsn from, F const& to) {
     std::vector<format::table_entry const*> tables;
@@ -28,7 +28,7 @@ template <checksum_policy C, compression_policy P, class Fs, class F>
         if (std::ranges::find(stock.missing_tables, id) == stock.missing_tables.end()) tables.push_back(&t);
     std::ranges::sort(tables, [](auto const* a, auto const* b) {
         if (a->level != b->level) return a->level > b->level;
-        // Those of level 0 may have the same keys: the older ones first.
+        // Tables of level 0 may have the same keys, so the older table comes first.
         if (a->level == 0) return std::tie(a->lsns.last, a->id) < std::tie(b->lsns.last, b->id);
         return std::tie(a->smallest, a->id) < std::tie(b->smallest, b->id);
     });
@@ -63,7 +63,7 @@ template <class Config>
     std::string text;
     lsn newest = lsn_max;
     auto const put = [&](format::record_view const& r) {
-        if (r.at > newest) return false; // a writer may still take it back
+        if (r.at > newest) return false; // the writer may still undo this record
         text.clear();
         if (line.json) text = json_line(r);
         else format::append_text(text, r);

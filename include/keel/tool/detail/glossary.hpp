@@ -2,8 +2,8 @@
 #ifndef KEEL_TOOL_DETAIL_GLOSSARY_HPP
 #define KEEL_TOOL_DETAIL_GLOSSARY_HPP
 
-// `wal-recovery explain`: every word that the tool's output uses, in plain English. tests/tool/explain_test.cpp holds the list to what
-// the tool prints: a kind of damage, an error code or a JSON key that nobody explains is a failed test.
+// `wal-recovery explain`: an explanation of every word in the tool's output. tests/tool/explain_test.cpp checks that the list is
+// complete: a kind of damage, an error code or a JSON key without an entry fails the test.
 
 #include <keel/tool/detail/command_line.hpp>
 #include <keel/tool/detail/console.hpp>
@@ -22,7 +22,7 @@ namespace keel::inline v0::tool::detail {
 struct glossary_entry {
     std::string_view word;
     std::string_view meaning;
-    std::string_view also = {}; ///< other names of the same thing, as plain_word() has them, with commas between
+    std::string_view also = {}; ///< other names of the entry, in the form of plain_word(), with commas between them
 };
 
 inline constexpr auto glossary = std::to_array<glossary_entry>({
@@ -246,7 +246,7 @@ inline constexpr auto glossary = std::to_array<glossary_entry>({
     {"no_descriptor", "An error: too many files are open. Raise the limit (ulimit -n), then try again."},
 });
 
-/// A word in the form in which words are compared: small letters, blanks for '-' and '_'.
+/// A word in the form for comparisons: small letters, blanks for '-' and '_'.
 [[nodiscard]] inline std::string plain_word(std::string_view word) {
     std::string out;
     for (char const c : word) {
@@ -257,7 +257,7 @@ inline constexpr auto glossary = std::to_array<glossary_entry>({
     return out;
 }
 
-/// The names of an entry, its own first.
+/// All names of an entry, its own first.
 [[nodiscard]] inline std::vector<std::string> names_of(glossary_entry const& e) {
     std::vector<std::string> names{plain_word(e.word)};
     for (auto rest = e.also; !rest.empty();) {
@@ -268,7 +268,7 @@ inline constexpr auto glossary = std::to_array<glossary_entry>({
     return names;
 }
 
-/// The entry for a word; nothing where there is none. A plural finds its singular.
+/// The entry for a word; null if there is none. A plural finds its singular.
 [[nodiscard]] inline glossary_entry const* find_in_glossary(std::string_view word) {
     auto const wanted = plain_word(word);
     for (auto const& text : {wanted, wanted.ends_with('s') ? wanted.substr(0, wanted.size() - 1) : wanted})

@@ -2,8 +2,8 @@
 #ifndef KEEL_TOOL_DETAIL_INSPECT_HPP
 #define KEEL_TOOL_DETAIL_INSPECT_HPP
 
-// `wal-recovery inspect`: what the store consists of. Manifest, segments and spares, declared losses, notes, and what earlier
-// repairs put into quarantine.
+// `wal-recovery inspect`: the parts of a store: manifest, segments and spares, declared losses, notes, and the files that earlier repairs
+// moved to quarantine.
 
 #include <keel/tool/detail/survey.hpp>
 
@@ -15,7 +15,7 @@
 
 namespace keel::inline v0::tool::detail {
 
-/// One folder in quarantine/, and what its receipt says.
+/// One folder in quarantine/, with the contents of its receipt.
 struct quarantine_folder {
     std::string name{};
     std::vector<std::string> files{};
@@ -23,7 +23,7 @@ struct quarantine_folder {
     std::string time{};
     std::uint64_t lost_records = 0;
     bool undone = false;
-    bool unfinished = false; ///< cut short: the next repair goes on with it
+    bool unfinished = false; ///< the repair was interrupted; the next repair continues it
 };
 
 template <class Fs>
@@ -63,7 +63,7 @@ template <class Fs>
         auto const path = paths.quarantine() + '/' + entry.name;
         if (auto const files = fs.list(path))
             for (auto const& f : *files) folder.files.push_back(f.name);
-        // A repair after an undo takes the same number: its receipt stands beside the undone one.
+        // A repair after an undo has the same number, so its receipt is in the same folder as the undone one.
         auto const has = [&](std::string_view file) {
             return std::ranges::find(folder.files, file) != folder.files.end();
         };
@@ -78,7 +78,7 @@ template <class Fs>
 /// One segment as inspect shows it.
 struct segment_row {
     recovery::found_segment const& segment;
-    recovery::segment_run const* run; ///< nothing for a spare
+    recovery::segment_run const* run; ///< null for a spare
     bool chain_ok;
 
     [[nodiscard]] std::string_view state() const noexcept {

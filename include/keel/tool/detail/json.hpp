@@ -2,8 +2,8 @@
 #ifndef KEEL_TOOL_DETAIL_JSON_HPP
 #define KEEL_TOOL_DETAIL_JSON_HPP
 
-// The tool's JSON: fields in the order they were given, 64-bit sums as hexadecimal text (many readers hold numbers in a double),
-// LSN ranges as pairs, bytes that are no UTF-8 replaced rather than refused.
+// The tool's JSON. Fields keep the order in which they were added. 64-bit sums are hexadecimal text, because many readers keep numbers in a
+// double. LSN ranges are pairs. Bytes that are not UTF-8 are replaced.
 
 #include <keel/error.hpp>
 #include <keel/policy/repair/finding.hpp>
@@ -22,7 +22,7 @@ namespace keel::inline v0::tool::detail {
 
 using json = nlohmann::ordered_json;
 
-/// One object, spread over lines for people.
+/// Writes one object on several lines, for people.
 inline void write(std::ostream& to, json const& o) {
     to << o.dump(2, ' ', false, json::error_handler_t::replace) << '\n';
 }
@@ -67,7 +67,7 @@ inline void write(std::ostream& to, json const& o) {
     return o;
 }
 
-/// Whether these bytes are text: UTF-8 without overlong forms, surrogates and numbers past the last character.
+/// Whether the bytes are UTF-8 without overlong forms, surrogates and numbers past the last character.
 [[nodiscard]] inline bool is_utf8(std::string_view text) noexcept {
     for (std::size_t i = 0; i < text.size();) {
         auto const lead = static_cast<unsigned char>(text[i++]);
@@ -89,7 +89,7 @@ inline void write(std::ostream& to, json const& o) {
     return true;
 }
 
-/// A field with the bytes where they are text; else one with `_hex` behind its name and their hexadecimal digits.
+/// Adds a field with the bytes if they are text; else a field with `_hex` after its name and their hexadecimal digits.
 inline void add_bytes(json& o, char const* name, byte_view bytes) {
     auto const text = as_text(bytes);
     if (is_utf8(text)) {

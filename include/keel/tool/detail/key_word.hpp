@@ -2,8 +2,8 @@
 #ifndef KEEL_TOOL_DETAIL_KEY_WORD_HPP
 #define KEEL_TOOL_DETAIL_KEY_WORD_HPP
 
-// Keys and values as words of the command line. They are written as dump and scan print them, without the quotes around: \\ is a
-// backslash, \" a quote, \xNN the byte with these hexadecimal digits; every other byte stands for itself.
+// Keys and values as words of the command line, in the form of dump and scan without the quotes: \\ is a backslash, \" a quote, \xNN the
+// byte with these hexadecimal digits. Every other byte means itself.
 
 #include <keel/error.hpp>
 
@@ -14,7 +14,7 @@
 
 namespace keel::inline v0::tool::detail {
 
-/// The bytes that the word stands for. `name`: which word it is, for the error. Errors: invalid_argument.
+/// The bytes that the word means. `name`: the word's name in an error. Errors: invalid_argument.
 [[nodiscard]] inline result<std::string> bytes_of_word(std::string_view word, std::string_view name) {
     std::string out;
     for (std::size_t i = 0; i < word.size(); ++i) {

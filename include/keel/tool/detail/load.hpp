@@ -2,12 +2,12 @@
 #ifndef KEEL_TOOL_DETAIL_LOAD_HPP
 #define KEEL_TOOL_DETAIL_LOAD_HPP
 
-// `wal-recovery load`: the other half of dump and scan. Reads their lines, text or JSON, and writes a new store, or a new log where the
-// records are messages. With dump it is the way out of a store that no repair can help: dump prints every record that verifies and names
-// what it left out, load makes a store of it.
+// `wal-recovery load`: the opposite of dump and scan. It reads their lines, text or JSON, and writes a new store, or a new log if the
+// records are messages. Dump and load together are for a store that no repair can help. Dump prints every record that verifies and
+// reports the others. Load makes a store of the printed records.
 //
-// Batches of the log stay whole. A dump has the versions that tables hold, too: of one key's that stand together, newest first, only the
-// first is written. LSNs are given anew.
+// Batches of the log stay whole. A dump also has the older versions in tables. Of consecutive versions of one key, newest first, only the
+// first is written. Every record gets a new LSN.
 
 #include <keel/engine.hpp>
 #include <keel/error.hpp>
@@ -30,7 +30,7 @@
 
 namespace keel::inline v0::tool::detail {
 
-/// The bytes of a JSON field, or of the one with hexadecimal digits that stands for it.
+/// The bytes of a JSON field, or of the field with `_hex` after its name.
 [[nodiscard]] inline result<std::string> bytes_of_field(json const& o, std::string const& name) {
     if (auto const text = o.find(name); text != o.end() && text->is_string()) return text->get<std::string>();
     auto const hex = o.find(name + "_hex");
@@ -69,7 +69,8 @@ namespace keel::inline v0::tool::detail {
     return r;
 }
 
-/// A line of dump, or of scan, which has a key and its value alone. `number`: of the line.
+/// Parses a line of dump, or a line of scan, which has only key and value. `number`: the number of the line, taken as the LSN of a line
+/// of scan.
 [[nodiscard]] inline result<format::record> record_of_line(std::string const& line, std::uint64_t number) {
     if (line.front() == '{') return record_of_json(line, number);
     if (line.front() != '"') return format::parse(line);
@@ -78,7 +79,7 @@ namespace keel::inline v0::tool::detail {
     return r;
 }
 
-/// Where the records go: a store or a log, whichever the first one belongs to.
+/// Writes the records to a store or a log; the first record decides which.
 template <class Config>
 class loader {
     using config = synced_at_the_end<Config>;
@@ -89,7 +90,7 @@ public:
 
     result<void> add(format::record r) {
         using format::frame_type;
-        if (r.type == frame_type::erase && r.key.empty()) return {}; // the log's word of what was ingested
+        if (r.type == frame_type::erase && r.key.empty()) return {}; // the log's record of an ingestion
         bool const of_log = r.type == frame_type::message;
         if (!of_log && r.type != frame_type::put && r.type != frame_type::erase)
             return failure(errc::invalid_argument, "expected a put, an erase or a message");
@@ -101,7 +102,7 @@ public:
         else if (!is_older(r)) take(r);
         return ends ? write() : result<void>{};
     }
-    /// Everything is written and survives power loss.
+    /// Closes the store. When it returns, all records survive power loss.
     result<void> finish() {
         if (is_inside_) return failure(errc::invalid_argument, "the input ends inside a batch");
         KEEL_TRY(is_open(false));
@@ -126,7 +127,7 @@ private:
         }
         return {};
     }
-    /// A version of the key that was added just now, and older.
+    /// Whether the record is an older version of the key that was added last.
     [[nodiscard]] bool is_older(format::record const& r) {
         bool const older = any_ && r.key == last_key_ && r.at <= last_at_;
         older_ += older;
@@ -169,7 +170,7 @@ private:
     std::uint64_t older_ = 0;
 };
 
-/// Errors name the line.
+/// Loads all lines of the input. Errors name the line.
 template <class Config>
 [[nodiscard]] result<void> load_lines(std::istream& in, loader<Config>& to, progress_line& progress) {
     constexpr std::uint64_t shown_every = 16 * KiB;

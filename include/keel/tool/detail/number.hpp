@@ -20,7 +20,7 @@
 
 namespace keel::inline v0::tool::detail {
 
-/// What a unit stands for; 0 where there is no such unit.
+/// The factor of a unit; 0 if there is no such unit.
 [[nodiscard]] inline std::uint64_t factor_of_unit(std::string_view unit) noexcept {
     if (unit.empty() || unit == "B") return 1;
     constexpr std::string_view letters = "KMGT";
@@ -35,7 +35,7 @@ namespace keel::inline v0::tool::detail {
     return factor;
 }
 
-/// The digits without the commas between groups of three; empty where a comma stands elsewhere.
+/// The digits without the commas between groups of three; empty if a comma is in another place.
 [[nodiscard]] inline std::string without_commas(std::string_view digits) {
     auto const first = digits.find(',');
     if (first == std::string_view::npos) return std::string{digits};
@@ -49,7 +49,7 @@ namespace keel::inline v0::tool::detail {
     return out;
 }
 
-/// Errors: invalid_argument; the message names what was given.
+/// The value of a number with or without a unit. Errors: invalid_argument; the message has the text.
 [[nodiscard]] inline result<std::uint64_t> parse_number(std::string_view text) {
     constexpr auto most = std::numeric_limits<std::uint64_t>::max();
     auto const quoted = "'" + std::string{text} + "'";

@@ -2,8 +2,8 @@
 #ifndef KEEL_TOOL_DETAIL_OPEN_STORE_HPP
 #define KEEL_TOOL_DETAIL_OPEN_STORE_HPP
 
-// A store as get, put, erase and scan use it, whatever its checksum: these commands are compiled once, and per checksum only the few calls
-// below.
+// The store that get, put, erase and scan use, behind virtual functions. So these commands are compiled once, and only the few calls
+// below are compiled for each checksum.
 
 #include <keel/engine/batch.hpp>
 #include <keel/engine/range.hpp>
@@ -34,9 +34,9 @@ public:
     virtual ~open_store() = default;
 
     [[nodiscard]] virtual result<std::optional<std::string>> get(std::string_view key) = 0;
-    /// Survives power loss when this returns.
+    /// Writes the batch. It survives power loss when the call returns.
     [[nodiscard]] virtual result<lsn> write(write_batch const& batch) = 0;
-    /// Calls take(key, value) for each key until it returns false. Gives what could not be read on the way.
+    /// Calls take(key, value) for each key until it returns false. Returns the gaps, with the keys that could not be read.
     [[nodiscard]] virtual result<std::vector<key_gap>> scan(range which, take_row const& take) = 0;
     [[nodiscard]] virtual recovery_report const& recovery() const = 0;
     [[nodiscard]] virtual result<void> close() = 0;
@@ -65,8 +65,8 @@ private:
 
 enum class access : std::uint8_t { read, write };
 
-/// Opens a store that is there. To read: also while another process writes to it. To write: not where records are lost, for what becomes
-/// of them is to be decided first (repair).
+/// Opens an existing store. To read: even while another process writes to it. To write: not if records are lost, because a repair must
+/// first decide about them.
 template <class Config>
 [[nodiscard]] result<std::unique_ptr<open_store>> open_to(access how, std::string const& directory,
                                                           typename Config::file_system const& fs) {

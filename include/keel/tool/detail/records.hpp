@@ -2,8 +2,8 @@
 #ifndef KEEL_TOOL_DETAIL_RECORDS_HPP
 #define KEEL_TOOL_DETAIL_RECORDS_HPP
 
-// `wal-recovery get`, `put`, `erase` and `scan`: a store's keys and values, written as dump writes them. get and scan change nothing and also
-// run beside a writer; they say so where the store has lost records, because the answer may then be an older one.
+// `wal-recovery get`, `put`, `erase` and `scan`: a store's keys and values, in the form of dump. get and scan change nothing and also run
+// beside a writer. They report lost records of the store, because the answer may then be an older value.
 
 #include <keel/engine/batch.hpp>
 #include <keel/engine/range.hpp>
@@ -25,7 +25,7 @@
 
 namespace keel::inline v0::tool::detail {
 
-/// Tells of losses that may have changed the answer. The exit code that goes with them.
+/// Reports losses that may have changed the answer. Returns the exit code.
 [[nodiscard]] inline int tell_losses(console& to, recovery_report const& found) {
     if (!found.unknown_extents.empty()) {
         to.err << "wal-recovery: records are lost, and nobody can tell how many: the answer may be an older one; "
@@ -63,7 +63,7 @@ namespace keel::inline v0::tool::detail {
     return code == exit_done && !*value ? exit_no_value : code;
 }
 
-/// Where both are given, the keys that lie in both.
+/// The range of the options and the prefix; if both are given, the keys in both.
 [[nodiscard]] inline range range_of(command_line const& line) {
     auto which = prefix{.text = line.prefix, .reverse = line.reverse}.as_range();
     if (line.prefix.empty()) which.from.reset();
@@ -100,7 +100,7 @@ namespace keel::inline v0::tool::detail {
     return code == exit_done && !gaps->empty() ? exit_damage : code;
 }
 
-/// All bytes of --input.
+/// All bytes of the file that --input names.
 [[nodiscard]] inline result<std::string> bytes_of_input(std::string const& path) {
     std::ifstream file;
     if (path != "-") {
@@ -113,7 +113,7 @@ namespace keel::inline v0::tool::detail {
     return out;
 }
 
-/// put and erase.
+/// Carries out put and erase.
 [[nodiscard]] inline result<int> change(open_store& store, command_line const& line, console& to) {
     write_batch batch;
     if (line.what == command::erase) {

@@ -2,9 +2,9 @@
 #ifndef KEEL_TOOL_DETAIL_REPAIR_HPP
 #define KEEL_TOOL_DETAIL_REPAIR_HPP
 
-// `wal-recovery repair`, `wal-recovery undo` and `wal-recovery accept-loss`: the only commands that write to a store that is there. Look,
-// plan, carry out (recovery/carry_out.hpp, as an opening does), then let an engine write damaged tables anew, look again, say what became
-// of it. A dry run ends after the plan.
+// `wal-recovery repair`, `wal-recovery undo` and `wal-recovery accept-loss`. A repair has these steps: examine the store; plan; carry the
+// plan out (recovery/carry_out.hpp, as an opening does); let an engine rewrite damaged tables; examine the store again; report. A dry run
+// ends after the plan.
 
 #include <keel/engine.hpp>
 #include <keel/policy/repair/choice.hpp>
@@ -24,14 +24,14 @@
 
 namespace keel::inline v0::tool::detail {
 
-/// What a repair found, meant to do, did, and left.
+/// The findings, the plan and the result of a repair.
 struct repair_story {
     survey before;
     recovery::repair_plan plan;
     std::string_view strategy{};
-    std::vector<std::string> tables{}; ///< damaged, to be written anew: paths inside the store
+    std::vector<std::string> tables{}; ///< damaged tables that are to be rewritten: paths inside the store
     recovery::repair_done done{};
-    std::optional<survey> after{}; ///< nothing where nothing was done
+    std::optional<survey> after{}; ///< the store after the repair; nothing if nothing was done
 
     [[nodiscard]] bool changes_anything() const { return plan.changes_anything() || !tables.empty(); }
 };
@@ -156,7 +156,7 @@ template <class Config>
     return recovery::remember_unknown<repairing<Config>>(fs, exam, story.before.ledger);
 }
 
-/// Tables of which some bytes do not verify.
+/// The tables with bytes that do not verify, except for missing tables and those whose loss is declared.
 [[nodiscard]] inline std::vector<std::string> damaged_tables(survey const& s) {
     std::set<std::string> out;
     for (auto const& f : s.findings)
@@ -165,7 +165,7 @@ template <class Config>
     return {out.begin(), out.end()};
 }
 
-/// Nobody may hold the store's lock.
+/// Rewrites the damaged tables. Precondition: no process holds the store's lock, this one included.
 template <class Config>
 [[nodiscard]] result<void> rewrite_tables(typename Config::file_system const& fs, std::string const& directory) {
     open_options options;
@@ -175,14 +175,14 @@ template <class Config>
     return store.close();
 }
 
-/// Holds the lock until the last of what shares it is gone.
+/// An identity that holds the lock until its last owner is destroyed.
 template <class Config>
 [[nodiscard]] recovery::identity_of<repairing<Config>> identity_from(
     typename Config::file_system& fs, wal::layout const& paths, wal::double_lock<typename Config::file_system> held) {
     return std::make_shared<wal::store_identity<typename Config::file_system>>(fs, paths, std::move(held));
 }
 
-/// Asked before the lock file is made: a folder without a store stays as it is.
+/// Checked before the lock file is made, so that a folder without a store stays unchanged.
 template <class Config>
 [[nodiscard]] result<void> store_is_here(typename Config::file_system const& fs, std::string const& directory) {
     view<typename Config::file_system> through{fs};
@@ -191,7 +191,7 @@ template <class Config>
     return {};
 }
 
-/// What a repair would do about what was seen.
+/// The plan of a repair for an examined store.
 template <class Config>
 [[nodiscard]] repair_story plan_story(typename Config::file_system& fs, command_line const& line, survey seen) {
     auto const choice = choice_of(line.strategy);
@@ -217,8 +217,9 @@ template <class Config>
     KEEL_TRY_LET(held, lock_store(fs, paths, io::lock_mode::exclusive));
     KEEL_TRY_LET(seen, look_at<Config>(fs, line, to));
     auto story = plan_story<Config>(fs, line, std::move(seen));
-    auto identity = identity_from<Config>(fs, paths,
-                                          std::move(held)); // until it has looked again, or an engine takes it
+    auto identity =
+        identity_from<Config>(fs, paths,
+                              std::move(held)); // held until the second examination, or until an engine takes it
     KEEL_TRY(carry_out<Config>(fs, story, identity));
     if (!story.tables.empty()) {
         identity.reset();

@@ -2,12 +2,12 @@
 #ifndef KEEL_TOOL_DETAIL_SALVAGE_HPP
 #define KEEL_TOOL_DETAIL_SALVAGE_HPP
 
-// What `wal-recovery dump` does where both manifests are gone and there are tables: no repair can tell which of them count, so all are
-// read. Of each key the newest version is given that verifies, by its LSN, wherever it stands; first those in tables, by key, then those of
-// the log, in LSN order. Every stretch of keys that does not verify is named.
+// `wal-recovery dump` of a store that has tables but has lost both manifests. No repair can know which of the tables count, so all of
+// them are read. For each key the dump has the newest version that verifies, by its LSN, in any file. The records in tables come first,
+// sorted by key. Then come those of the log, in LSN order. Every range of keys that does not verify is named.
 //
-// What nobody can tell without a manifest, and the user is told of: whether a table was merged away before (then a key that was erased since
-// may come back), and when a table was ingested (then any other version of its keys counts as newer).
+// Two facts are not known without a manifest, and the tool says so. A table may have been merged into others before; then a key that was
+// erased later may appear again. The LSN of an ingested table is unknown; every other version of its keys is taken as newer.
 //
 // Memory: one block of each table, and the keys of the log.
 
@@ -38,7 +38,7 @@
 
 namespace keel::inline v0::tool::detail {
 
-/// Whether taking stock failed with `why` because no manifest has a state, and there are tables that it would have known.
+/// Whether the inventory failed with `why` because no manifest has a state although the store has tables.
 template <class Config>
 [[nodiscard]] bool needs_salvage(typename Config::file_system fs, wal::layout const& paths, error const& why) {
     bool const by_manifest = (why.code == errc::corruption || why.code == errc::not_a_store) &&
@@ -54,14 +54,14 @@ class salvage {
     using fs_type = typename Config::file_system;
     using C = typename Config::checksum;
     using through = view<fs_type>;
-    using reading = keel::detail::reading_config<Config>; // as the tool's engine has it: compiled once for both
+    using reading = keel::detail::reading_config<Config>; // that of the tool's engine, so the code is shared
     using table_type = typename keel::detail::store_version<reading>::table_type;
 
 public:
     salvage(fs_type fs, command_line const& line, console& to)
         : fs_{std::move(fs)}, paths_{line.directory}, from_{line.from}, to_{to} {}
 
-    /// Calls put(record) for each record, until it returns false. Exit code.
+    /// Calls put(record) for each record until it returns false. Returns the exit code.
     template <class Put>
     [[nodiscard]] result<int> run(Put const& put) {
         say("neither manifest is left: this is what verifies in all tables and the log. A key that was erased may be "
@@ -76,7 +76,7 @@ public:
     }
 
 private:
-    /// LSNs that neither the log has nor a table may have.
+    /// Reports the LSNs that are neither in the log nor possibly in a table.
     void tell_lost() {
         wal::lsn_set known;
         for (auto const& t : tables_) known.add(t->entry().lsns);
@@ -89,7 +89,7 @@ private:
     void say(std::string const& what) { to_.err << "wal-recovery: " << printable(what) << '\n'; }
 
     result<void> look_at_log() {
-        // Without a manifest the log is examined as that of a store without tables.
+        // Without a manifest, the log is examined as if the store had no tables.
         through alone{fs_, tool::detail::reading::cached, shown::without_tables};
         open_options options;
         options.read_only = true;
@@ -126,7 +126,7 @@ private:
         }
         return {};
     }
-    /// What the manifest would say of it, as far as the table does; or why it is left out.
+    /// The manifest entry of a table, as far as the table has it; or the reason why the table is left out.
     tl::expected<format::table_entry, std::string> entry_of(through& fs, std::string const& path) {
         auto const file = fs.open(path, io::access::read_only, io::creation::must_exist);
         if (!file) return tl::unexpected{to_string(file.error())};
@@ -150,7 +150,7 @@ private:
                                    .compression = packed_by,
                                    .ends_open = true};
     }
-    /// Of a table that was cut short, too: what is left of it counts.
+    /// The header of a table. A truncated table has one, too; the rest of its records count.
     [[nodiscard]] static std::optional<format::table_header> header_of(typename through::file const& file) {
         auto const status = file.status();
         if (!status || status->size < format::header_bytes) return std::nullopt;
@@ -162,7 +162,7 @@ private:
         }
         return std::nullopt;
     }
-    /// Only the manifest says it, and each block that is packed.
+    /// The compression of a table. Besides the manifest, only compressed blocks have it.
     [[nodiscard]] static std::uint8_t compression_of(typename through::file const& file,
                                                      format::table_header const& h) {
         wal::window<typename through::file> in{file, h.blocks_end};
@@ -207,7 +207,7 @@ private:
                 std::to_string(d.what.why.offset) + ": " + format::text_of_keys(d.what.from, d.what.to));
         in.damage().clear();
     }
-    /// Whether the log has nothing newer. What is in tables and newer than the log's counts from here on.
+    /// Whether no newer version of the key is known. Remembers this version as the newest, for the records of the log that follow.
     [[nodiscard]] bool is_newest(std::string const& key, lsn at) {
         auto const known = newest_.find(key);
         if (known == newest_.end()) return true;
@@ -229,7 +229,8 @@ private:
     console& to_;
     std::optional<format::store_id> store_{};
     std::optional<recovery::examination> log_{};
-    std::map<std::string, lsn> newest_{}; ///< of each key in the log: its newest version's LSN, there or in a table
+    std::map<std::string, lsn>
+        newest_{}; ///< for each key in the log, the LSN of its newest version, in the log or in a table
     std::vector<std::shared_ptr<table_type const>> tables_{};
     std::shared_ptr<table::read_cache> cache_{std::make_shared<table::read_cache>(0)};
     std::shared_ptr<table::damage_listener const> listener_{};

@@ -2,8 +2,8 @@
 #ifndef KEEL_TOOL_DETAIL_SEGMENT_MAP_HPP
 #define KEEL_TOOL_DETAIL_SEGMENT_MAP_HPP
 
-// A picture of the log: one row per segment, one cell per so many bytes, the damage marked. The letters say all; colours, where
-// there are any, say it again.
+// A picture of the log: one row for each segment, one cell for a number of bytes, with the damage marked. Letters have all information;
+// colours repeat it.
 
 #include <keel/tool/detail/console.hpp>
 #include <keel/tool/detail/survey.hpp>
@@ -18,7 +18,7 @@
 
 namespace keel::inline v0::tool::detail {
 
-/// What a cell holds. Of several things the gravest is shown: the last one here.
+/// The contents of a cell, the most important one last. A cell with several shows the last of them.
 enum class cell : std::uint8_t { unused, header, records, torn, damage };
 
 struct cell_look {
@@ -37,7 +37,7 @@ public:
     static constexpr std::size_t cells_max = 48;
     static constexpr std::size_t rows_max = 32;
 
-    /// `width`: of the terminal; 0: any. Beside the picture there is room for the name of the file and its LSNs.
+    /// `width`: the columns of the terminal; 0: no limit. Space is left for the name of the file and its LSNs.
     explicit segment_map(survey const& s, std::size_t width = 0) : survey_{s} {
         constexpr std::size_t beside = 40;
         constexpr std::size_t cells_min = 16;
@@ -63,7 +63,7 @@ public:
         }
     }
 
-    /// The letters of one segment's row.
+    /// The letters in the row of one segment.
     [[nodiscard]] std::string letters(std::size_t index) const {
         std::string text;
         for (auto const c : cells(index)) text += cell_looks[static_cast<std::size_t>(c)].letter;
@@ -85,7 +85,7 @@ private:
             if (auto const at = index.find(f.file); at != index.end()) of_segment_[at->second].push_back(&f);
     }
 
-    /// Those with findings, then the oldest, in the order of the log.
+    /// The segments to show, in the order of the log: those with findings, and then the oldest, up to rows_max.
     [[nodiscard]] std::vector<std::size_t> choose_rows() const {
         std::vector<std::size_t> rows;
         for (bool const with_findings : {true, false})

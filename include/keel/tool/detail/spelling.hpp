@@ -2,7 +2,7 @@
 #ifndef KEEL_TOOL_DETAIL_SPELLING_HPP
 #define KEEL_TOOL_DETAIL_SPELLING_HPP
 
-// Which known word somebody meant who wrote another one.
+// Finds the known word that is probably meant by a misspelt one.
 
 #include <algorithm>
 #include <cstddef>
@@ -13,7 +13,7 @@
 
 namespace keel::inline v0::tool::detail {
 
-/// How many letters have to be changed, added, left out or swapped with their neighbour to make one word of the other.
+/// The number of letters to change, add, remove, or swap with their neighbour to turn one word into the other.
 [[nodiscard]] inline std::size_t edits_between(std::string_view a, std::string_view b) {
     std::vector<std::size_t> before_last(b.size() + 1);
     std::vector<std::size_t> last(b.size() + 1);
@@ -32,7 +32,7 @@ namespace keel::inline v0::tool::detail {
     return last[b.size()];
 }
 
-/// The known word that is nearest to `word`; empty where none is near: more than a third of the letters differ, and more than one.
+/// The known word nearest to `word`. Empty if more than a third of the letters differ, and more than one.
 template <class Words>
 [[nodiscard]] std::string_view nearest_word(std::string_view word, Words const& known) {
     std::string_view nearest;

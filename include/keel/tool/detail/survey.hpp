@@ -2,11 +2,11 @@
 #ifndef KEEL_TOOL_DETAIL_SURVEY_HPP
 #define KEEL_TOOL_DETAIL_SURVEY_HPP
 
-// What every command begins with: the lock, then an examination of the store that changes nothing; and what there is to say of it
-// in one JSON object or in a few lines.
+// The beginning of every command: the lock, then an examination of the store that changes nothing. It also has the report on the store,
+// as one JSON object or as a few lines.
 //
-// A store that another process has open is examined as well. What looks like damage then may be a change that is under way, so it is
-// looked at again, and believed where it stays. What the writer has not acknowledged yet is left out.
+// A store that another process has open is examined as well. Apparent damage may then be a change in progress. So the store is examined
+// again, and the damage is believed only if it stays. Records that the writer has not acknowledged yet are left out.
 
 #include <keel/recovery/examine.hpp>
 #include <keel/recovery/loss_ledger.hpp>
@@ -29,15 +29,15 @@
 
 namespace keel::inline v0::tool::detail {
 
-/// What is known about a store, and under which policy.
+/// The result of an examination, and the checksum under which it was made.
 struct survey {
     recovery::examination exam;
     std::string_view checksum{};
-    recovery::loss_ledger ledger{};        ///< which losses were accepted
-    std::vector<finding> findings{};       ///< all of them, however many
-    std::uint64_t only_past_the_cache = 0; ///< of those: --deep found them on the medium, the page cache hides them
-    std::uint64_t only_in_the_cache = 0;   ///< mismatches that the medium does not have
-    bool in_use = false;                   ///< another process had the store open meanwhile
+    recovery::loss_ledger ledger{};        ///< the losses that were accepted
+    std::vector<finding> findings{};       ///< all findings, without a limit
+    std::uint64_t only_past_the_cache = 0; ///< findings of --deep that are on the medium and hidden by the page cache
+    std::uint64_t only_in_the_cache = 0;   ///< mismatches in the page cache that the medium does not have
+    bool in_use = false;                   ///< another process had the store open during the examination
 
     survey(recovery::examination e, recovery::loss_ledger known, std::string_view sum)
         : exam{std::move(e)}, checksum{sum}, ledger{std::move(known)} {
@@ -45,21 +45,22 @@ struct survey {
         findings = exam.stock.findings;
         findings.insert(findings.end(), exam.found.findings.begin(), exam.found.findings.end());
     }
-    /// Nobody knows how many acknowledged records are gone, and nobody has accepted that.
+    /// Whether the number of lost acknowledged records is unknown and not accepted.
     [[nodiscard]] bool unknown() const { return !exam.report.unknown_extents.empty(); }
-    /// Anything but the trace of a crash. Losses that were declared are no damage any more; whether they were accepted is shown.
+    /// Whether there is damage. A torn tail is the trace of a crash and no damage. Declared losses are no damage; the report shows
+    /// whether they were accepted.
     [[nodiscard]] bool damaged() const {
         return !exam.found.lost.empty() || exam.report.corrupted_records != 0 ||
                std::ranges::any_of(findings, &finding::is_corruption);
     }
-    /// Beside a writer the end of the log is not torn: more is about to be written there.
+    /// A writer is about to write more at the end of the log, so a torn tail there is no finding.
     void mark_in_use() {
         in_use = true;
         exam.report.torn_tail_bytes = 0;
         exam.report.skipped_records = 0;
         std::erase_if(findings, [](finding const& f) { return f.kind == damage::torn_tail; });
     }
-    /// The newest record that the writer has acknowledged, beside one; without one, the newest there is.
+    /// The newest record that a writer beside this process has acknowledged; without a writer, lsn_max.
     [[nodiscard]] lsn newest_acknowledged() const {
         auto const& stock = exam.stock;
         if (!in_use || !stock.note || !stock.note_is_own) return lsn_max;
@@ -70,7 +71,8 @@ struct survey {
 template <class Config>
 using looking = examining<typename Config::checksum, typename Config::compression, view<typename Config::file_system>>;
 
-/// Keeps writers out (shared) or everybody (exclusive). Empty where a read-only copy of a store has nothing to lock.
+/// Takes the store's lock. `shared` excludes writers; `exclusive` excludes all others. The result is empty if a read-only copy of a store
+/// has no lock file.
 template <class Fs>
 [[nodiscard]] result<wal::double_lock<Fs>> lock_store(Fs& fs, wal::layout const& paths, io::lock_mode mode) {
     auto held = wal::double_lock<Fs>::take(fs, paths.root(), paths.lock(), mode);
@@ -81,7 +83,7 @@ template <class Fs>
     return failure(std::move(why));
 }
 
-/// Examines the store through a view. Errors: those of the examination; not_found where the folder holds none.
+/// Examines the store through a view. Errors: those of the examination; not_found: the folder has no store.
 template <class Config>
 [[nodiscard]] result<survey> look_at(view<typename Config::file_system> through, command_line const& line,
                                      console& to) {
@@ -97,23 +99,23 @@ template <class Config>
     return survey{std::move(exam), std::move(ledger), Config::checksum::name};
 }
 
-/// The same for a command that has the lock already.
+/// The same for a command that already has the lock.
 template <class Config>
 [[nodiscard]] result<survey> look_at(typename Config::file_system const& fs, command_line const& line, console& to,
                                      reading how = reading::cached) {
     return look_at<Config>(view<typename Config::file_system>{fs, how}, line, to);
 }
 
-/// A store that was examined, and what keeps it as it is as long as this lives.
+/// An examined store, with the locks that keep it unchanged as long as this object lives.
 template <class Fs>
 struct reading_session {
-    wal::double_lock<Fs> alone{};                  ///< nobody writes
-    std::optional<wal::double_lock<Fs>> readers{}; ///< beside a writer: no file is written over
-    view<Fs> through{};                            ///< what was examined can be read through this
+    wal::double_lock<Fs> alone{};                  ///< no process writes
+    std::optional<wal::double_lock<Fs>> readers{}; ///< beside a writer: no file is overwritten
+    view<Fs> through{};                            ///< reads the files that were examined
     survey seen;
 };
 
-/// Examines the store for a command that only reads, whether a writer has it open or not. Errors: those of look_at().
+/// Examines the store for a command that only reads, with or without a writer beside it. Errors: those of look_at().
 template <class Config>
 [[nodiscard]] result<reading_session<typename Config::file_system>> look_without_writing(
     typename Config::file_system& fs, command_line const& line, console& to) {
@@ -151,7 +153,7 @@ template <class Config>
     }
 }
 
-/// What both JSON and text call the state of a store.
+/// The state of a store, as JSON and text name it.
 [[nodiscard]] inline std::string_view status_of(survey const& s) {
     return s.unknown() ? "unknown" : s.damaged() ? "damaged" : "healthy";
 }
@@ -171,7 +173,7 @@ template <class Config>
     o["detail"] = u.why;
     return o;
 }
-/// Losses that earlier repairs declared, and whether somebody knows of them.
+/// Adds the losses that earlier repairs declared, and whether they were accepted.
 inline void put_losses(json& o, survey const& s) {
     o["declared_lost_lsn_ranges"] = to_json(s.exam.found.declared);
     o["accepted_lost_lsn_ranges"] = to_json(s.exam.report.accepted_lost_lsn_ranges);
@@ -209,7 +211,7 @@ inline void put_losses(json& o, survey const& s) {
     return o;
 }
 
-/// What to do about an error, where its own message does not say so: those of the machine, and of a folder that nobody named here.
+/// Advice on an error whose message has none: errors of the machine, and of a folder that the command line does not name.
 [[nodiscard]] inline std::string next_step(command_line const& line, error const& why) {
     bool const about_folder = why.code == errc::not_found || why.code == errc::not_a_store;
     if (about_folder && line.folder == folder_source::environment)
@@ -226,7 +228,7 @@ inline void put_losses(json& o, survey const& s) {
     }
 }
 
-/// Says no: one line on `err`, or with --json one object on `out` that has every field a reader of validate looks for.
+/// Reports an error: one line on `err`. With --json one object on `out`, with every field that a reader of validate expects.
 inline int say_error(console& to, command_line const& line, error const& why) {
     if (!line.json) {
         to.err << "wal-recovery: " << printable(to_string(why)) << next_step(line, why) << '\n';
@@ -262,7 +264,7 @@ inline void say_line(console& to, std::string_view name, std::string const& text
     return human_bytes(bytes);
 }
 
-/// The store in a few lines: what it is, how it is, what it holds.
+/// Prints a summary of the store: its parts, its state and its records.
 inline void say_summary(console& to, survey const& s) {
     auto const& r = s.exam.report;
     say_line(to, "store",
@@ -304,7 +306,7 @@ inline void say_summary(console& to, survey const& s) {
                      " mismatches on the first read, right on the second: suspect memory or cables");
 }
 
-/// The findings as a table, the first of them.
+/// Prints the first findings as a table.
 inline void say_findings(console& to, std::vector<finding> const& findings) {
     constexpr std::size_t shown = 40;
     if (findings.empty()) return;

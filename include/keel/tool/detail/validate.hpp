@@ -2,10 +2,10 @@
 #ifndef KEEL_TOOL_DETAIL_VALIDATE_HPP
 #define KEEL_TOOL_DETAIL_VALIDATE_HPP
 
-// `wal-recovery validate`: is this store whole, and if not, what exactly is wrong with it?
+// `wal-recovery validate`: whether the store is whole, and exactly which parts are not.
 //
-// Every record is verified in any case. --deep reads all of it a second time past the page cache and goes by that: damage on a
-// medium that the cache still hides is found before the cache forgets the right bytes.
+// Every record is verified in any case. --deep reads the whole store a second time past the page cache, and reports the result of that.
+// So damage on a medium is found while the page cache still has the right bytes.
 
 #include <keel/tool/detail/segment_map.hpp>
 #include <keel/tool/detail/survey.hpp>
@@ -22,7 +22,7 @@ namespace keel::inline v0::tool::detail {
     return std::tie(f.file, f.offset, f.kind, f.length, f.lsns);
 }
 
-/// Those of `from` that `than` does not have.
+/// The findings in `from` that are not in `than`.
 [[nodiscard]] inline std::vector<finding*> more_in(std::vector<finding>& from, std::vector<finding> const& than) {
     std::vector<finding const*> known;
     for (auto const& f : than) known.push_back(&f);
@@ -34,7 +34,7 @@ namespace keel::inline v0::tool::detail {
     return more;
 }
 
-/// The medium's truth, and where the cache tells another one. `medium` is what is reported.
+/// Marks the differences between the findings in the page cache and those on the medium. `medium` is reported.
 inline void compare(survey& cached, survey& medium) {
     auto const hidden = more_in(medium.findings, cached.findings);
     auto const invented = more_in(cached.findings, medium.findings);
@@ -57,7 +57,7 @@ inline void compare(survey& cached, survey& medium) {
     medium.only_in_the_cache = invented.size();
 }
 
-/// Nothing where nothing needs to be done.
+/// Prints advice; nothing if the store needs no action.
 inline void say_what_to_do(console& to, command_line const& line, survey const& s) {
     auto const dir = data_dir_words(line);
     if (!s.damaged() && !s.unknown()) return;

@@ -2,12 +2,12 @@
 #ifndef KEEL_TOOL_DETAIL_VIEW_HPP
 #define KEEL_TOOL_DETAIL_VIEW_HPP
 
-// view<Fs>: another file system, to be looked at only. Commands that examine a store read through one of these, so that they cannot write
-// by mistake; whatever would change something is refused here, before it reaches the machine.
-//   reading::past_the_cache   every read goes past the page cache (`--deep`): what is seen is what the medium holds.
-//   keep_open(paths)          opens the store's files now, and gives these handles from then on: a program that has the store open may
-//                             remove a file while it is examined, and what was examined is read once more by dump.
-//   without_tables            shows the folder as one that has no tables.
+// view<Fs>: a file system that only reads another one. A command that examines a store reads through a view, so it cannot write by
+// mistake. Calls that would change the store are refused here, before they reach the machine.
+//   reading::past_the_cache   every read goes past the page cache (`--deep`), so the command sees the bytes of the medium
+//   keep_open(paths)          opens the store's files and uses these handles from then on. A program with the store open may remove a file
+//                             during the examination, and dump reads the examined files again
+//   without_tables            shows a folder without tables
 
 #include <keel/error.hpp>
 #include <keel/io/concept.hpp>
@@ -65,8 +65,8 @@ public:
     explicit view(Fs inner, reading how = reading::cached, shown what = shown::everything)
         : inner_{std::move(inner)}, how_{how}, what_{what} {}
 
-    /// Opens segments and tables, as far as the process may have files open. Call it before the manifest is read: what is removed from
-    /// then on can still be read, and what is gone already no manifest names.
+    /// Opens segments and tables, up to the process's limit of open files. Call it before the manifest is read. Then files that are
+    /// removed later can still be read, and the manifest does not name files that were removed before.
     void keep_open(wal::layout const& paths) {
         kept_ = std::make_shared<handles>();
         for (auto const& folder : {paths.log(), paths.tables()}) {
@@ -109,7 +109,7 @@ public:
 private:
     using handles = std::map<std::string, std::shared_ptr<typename Fs::file>>;
 
-    /// Whoever examines needs some descriptors, too.
+    /// Closes some of the files, because the examination needs descriptors, too.
     void give_some_back() {
         constexpr std::size_t needed = 32;
         for (std::size_t i = 0; i < needed && !kept_->empty(); ++i) kept_->erase(std::prev(kept_->end()));
@@ -118,7 +118,7 @@ private:
     Fs inner_{};
     reading how_ = reading::cached;
     shown what_ = shown::everything;
-    std::shared_ptr<handles> kept_{}; ///< nothing: each file is opened when it is asked for
+    std::shared_ptr<handles> kept_{}; ///< null: each file is opened when it is read
 };
 
 } // namespace keel::inline v0::tool::detail

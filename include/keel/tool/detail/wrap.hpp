@@ -2,10 +2,10 @@
 #ifndef KEEL_TOOL_DETAIL_WRAP_HPP
 #define KEEL_TOOL_DETAIL_WRAP_HPP
 
-// Lines that are broken between words at the width of a terminal. What continues a line stands below the text that it continues: behind
-// the label or the last column of a list, as far as that leaves half of the width.
+// Wraps lines between words at the width of a terminal. The continuation of a line is indented to the text that it continues: after the
+// label, or at the last column of a list, if that leaves half of the width.
 //
-// Commands that are meant to be copied ("  wal-recovery ...") and lines that move the cursor are not broken.
+// Two kinds of lines are not wrapped: commands to be copied ("  wal-recovery ..."), and lines that move the cursor.
 
 #include <cstddef>
 #include <ostream>
@@ -15,7 +15,7 @@
 
 namespace keel::inline v0::tool::detail {
 
-/// How many columns of a terminal the text takes. Colour codes take none, a character of several bytes takes one.
+/// The number of terminal columns of the text. A colour code has none; a character of several bytes has one.
 [[nodiscard]] inline std::size_t columns_of(std::string_view text) noexcept {
     std::size_t columns = 0;
     for (std::size_t i = 0; i < text.size(); ++i) {
@@ -28,7 +28,7 @@ namespace keel::inline v0::tool::detail {
     return columns;
 }
 
-/// Where the second row of a line begins: at its last column of text that lies in the left half, or below its first character.
+/// The indent of the second row: the last column of text in the left half of the line, else the first character.
 [[nodiscard]] inline std::size_t hanging_indent(std::string_view line, std::size_t width) noexcept {
     auto const first = line.find_first_not_of(' ');
     std::size_t indent = first == std::string_view::npos ? 0 : first;
@@ -42,7 +42,7 @@ namespace keel::inline v0::tool::detail {
     return indent;
 }
 
-/// One line, without its line break, in rows of at most `width` columns; 0: as it is. A word that is longer than a row stays whole.
+/// One line, without its line break, in rows of at most `width` columns; 0: unchanged. A word longer than a row stays whole.
 [[nodiscard]] inline std::string wrapped_line(std::string_view line, std::size_t width) {
     bool const stays = line.starts_with("  wal-recovery ") || line.find('\r') != std::string_view::npos;
     if (width == 0 || stays || columns_of(line) <= width) return std::string{line};
@@ -73,7 +73,7 @@ namespace keel::inline v0::tool::detail {
     return out;
 }
 
-/// Every line of a text.
+/// The same for every line of a text.
 [[nodiscard]] inline std::string wrapped(std::string_view text, std::size_t width) {
     std::string out;
     while (!text.empty()) {
@@ -86,7 +86,7 @@ namespace keel::inline v0::tool::detail {
     return out;
 }
 
-/// Passes lines on to another buffer, wrapped. What is flushed in the middle of a line goes on as it is.
+/// Passes wrapped lines to another buffer. A part of a line that is flushed before its end is not wrapped.
 class wrapping_buffer : public std::streambuf {
 public:
     wrapping_buffer(std::streambuf& to, std::size_t width) : to_{to}, width_{width} {}
