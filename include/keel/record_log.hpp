@@ -139,7 +139,7 @@ public:
     [[nodiscard]] lsn first_lsn() const;
     /// The newest LSN that readers see. Declared losses count.
     [[nodiscard]] lsn last_lsn() const noexcept;
-    /// All records up to this LSN survive power loss. 0 in a forked process.
+    /// All records up to this LSN survive power loss. 0 in an object that was moved from, and in a forked process.
     [[nodiscard]] lsn durable_lsn() const;
     /// What the log can do at present.
     [[nodiscard]] engine_state state() const;

@@ -272,7 +272,7 @@ public:
 
     /// The newest LSN that readers see. Declared losses count.
     [[nodiscard]] lsn last_lsn() const noexcept;
-    /// All records up to this LSN survive power loss. 0 in a forked process.
+    /// All records up to this LSN survive power loss. 0 in an object that was moved from, and in a forked process.
     [[nodiscard]] lsn durable_lsn() const;
     /// What the store can do at present.
     [[nodiscard]] engine_state state() const;

@@ -63,7 +63,7 @@ public:
 
     /// The bytes as text.
     [[nodiscard]] constexpr std::string_view text() const noexcept { return text_; }
-    /// The bytes as bytes.
+    /// The same as bytes.
     [[nodiscard]] byte_view bytes() const noexcept { return as_bytes(text_); }
     /// The number of bytes.
     [[nodiscard]] constexpr std::size_t size() const noexcept { return text_.size(); }

@@ -19,7 +19,7 @@ namespace keel::inline v0::observe {
 /// Builds one JSON object, field by field.
 class json_object {
 public:
-    /// Adds a string field. Bytes outside of printable ASCII become \\u escapes.
+    /// Adds a string field. Bytes outside of printable ASCII are escaped.
     json_object& text(std::string_view name, std::string_view value) {
         begin(name);
         quote(value);

@@ -7,9 +7,9 @@
 //
 //   int main(int argc, char** argv) { return keel::tool::run<keel::engine<my_checksum>>(argc, argv); }
 //
-// The tool reads the checksum policy from the store's headers. It knows that of the engine and all that are shipped. The files have the
-// sizes of segments. Two policies are those of the engine: the file system, and the compression, which decides which compressed tables
-// can be read. compression::any_of names several. The tool needs CLI11, nlohmann/json and xxHash. keel.hpp does not include it.
+// The tool reads the checksum from the store's headers. It knows the engine's checksum and all shipped ones. It reads segment sizes from
+// the files. The file system and the compression are those of the engine. The compression decides which compressed tables the tool can
+// read; compression::any_of names several. The tool needs CLI11, nlohmann/json and xxHash. keel.hpp does not include it.
 //
 //   validate    [--deep] [--memory-limit SIZE]
 //   inspect     [--memory-limit SIZE]

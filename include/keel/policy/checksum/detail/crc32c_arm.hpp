@@ -2,9 +2,9 @@
 #ifndef KEEL_POLICY_CHECKSUM_DETAIL_CRC32C_ARM_HPP
 #define KEEL_POLICY_CHECKSUM_DETAIL_CRC32C_ARM_HPP
 
-// What ARMv8 has for CRC-32C: the instruction and a product without carries, both optional in its first version.
-// Assembly for the reason told in crc32c_x86.hpp. Nothing may be called before crc32c_best_path() allows it.
-// Empty on other machines.
+// The instructions of ARMv8 for CRC-32C: the CRC instruction and the carry-less product. Both are optional in the first version of ARMv8.
+// They are assembly for the reason in crc32c_x86.hpp. Call nothing here before crc32c_best_path() allows it. On other machines this
+// header is empty.
 
 #if defined(__GNUC__) && defined(__aarch64__) && !defined(__AARCH64EB__)
 #define KEEL_DETAIL_CRC32C_STEP 1
@@ -36,7 +36,7 @@ namespace keel::inline v0::checksum::detail {
     return sum;
 }
 
-/// The product of a state and a factor, without carries.
+/// The carry-less product of a state and a factor.
 [[nodiscard]] inline std::uint64_t crc32c_times(std::uint32_t sum, std::uint64_t factor) noexcept {
     uint64x2_t product;
     asm(".arch_extension aes\n\tpmull %0.1q, %1.1d, %2.1d"
@@ -50,7 +50,7 @@ namespace keel::inline v0::checksum::detail {
 [[nodiscard]] inline bool crc32c_cpu_has_step() noexcept { return (getauxval(AT_HWCAP) & 1UL << 7) != 0; }
 [[nodiscard]] inline bool crc32c_cpu_has_times() noexcept { return (getauxval(AT_HWCAP) & 1UL << 4) != 0; }
 #elif defined(__APPLE__)
-// Every 64-bit machine of theirs that runs C++20 has both.
+// Every 64-bit machine of Apple that runs C++20 has both.
 [[nodiscard]] inline bool crc32c_cpu_has_step() noexcept { return true; }
 [[nodiscard]] inline bool crc32c_cpu_has_times() noexcept { return true; }
 #else

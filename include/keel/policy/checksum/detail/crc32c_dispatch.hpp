@@ -2,8 +2,8 @@
 #ifndef KEEL_POLICY_CHECKSUM_DETAIL_CRC32C_DISPATCH_HPP
 #define KEEL_POLICY_CHECKSUM_DETAIL_CRC32C_DISPATCH_HPP
 
-// Which way of CRC-32C this CPU allows: found out once, at the first sum, and kept in the one global of the checksum
-// axis.
+// Chooses the implementation of CRC-32C for this CPU. The choice is made once, at the first sum, and kept in the only global variable of
+// the checksum axis.
 
 #include <keel/policy/checksum/detail/crc32c_lanes.hpp>
 #include <keel/policy/checksum/detail/crc32c_portable.hpp>
@@ -14,16 +14,16 @@
 
 namespace keel::inline v0::checksum::detail {
 
-/// From slow to fast; a CPU that allows one allows those before it.
+/// The implementations, from slow to fast. A CPU that supports one supports all slower ones.
 enum class crc32c_path : std::uint8_t {
-    unknown,   ///< nobody has looked yet
+    unknown,   ///< not chosen yet
     portable,  ///< Boost.CRC
-    one_lane,  ///< a CRC instruction
-    three_way, ///< and a carry-less multiplication to join three lanes
-    wide,      ///< and one on 512-bit vectors (x86-64)
+    one_lane,  ///< the CRC instruction
+    three_way, ///< the CRC instruction in three lanes, joined by a carry-less product
+    wide,      ///< as three_way, and a carry-less product on 512-bit vectors (x86-64)
 };
 
-/// The fastest way this CPU allows.
+/// The fastest implementation that this CPU supports.
 [[nodiscard]] inline crc32c_path crc32c_best_path() noexcept {
 #if defined(KEEL_DETAIL_CRC32C_STEP)
     if (!crc32c_cpu_has_step()) return crc32c_path::portable;
@@ -37,7 +37,7 @@ enum class crc32c_path : std::uint8_t {
 #endif
 }
 
-/// The state after these bytes, that way. The CPU must allow it.
+/// The state after these bytes, by one implementation. Precondition: the CPU supports it.
 [[nodiscard]] inline std::uint32_t crc32c_by(crc32c_path path, std::uint32_t state, std::byte const* data,
                                              std::size_t size) noexcept {
 #if defined(KEEL_DETAIL_CRC32C_WIDE)
@@ -51,10 +51,10 @@ enum class crc32c_path : std::uint8_t {
     return crc32c_portable(state, data, size);
 }
 
-/// Kept after the first look. Relaxed: whoever does not see it yet looks again and finds the same.
+/// The choice. Relaxed: a thread that does not see it yet makes the same choice again.
 inline std::atomic<crc32c_path> crc32c_chosen{crc32c_path::unknown};
 
-/// Everything but a short run on a CPU with the instruction.
+/// All sums except for a short run on a CPU with the instruction.
 [[gnu::noinline, nodiscard]] inline std::uint32_t crc32c_update_long(std::uint32_t state, std::byte const* data,
                                                                      std::size_t size) noexcept {
     auto path = crc32c_chosen.load(std::memory_order_relaxed);
@@ -65,10 +65,10 @@ inline std::atomic<crc32c_path> crc32c_chosen{crc32c_path::unknown};
     return crc32c_by(path, state, data, size);
 }
 
-/// Up to here one lane, in line, is faster than anything cleverer.
+/// Up to this size, one inlined lane is faster than the other implementations.
 inline constexpr std::size_t crc32c_short_bytes_max = 191;
 
-/// The state after these bytes, the best way.
+/// The state after these bytes, by the chosen implementation.
 [[nodiscard]] inline std::uint32_t crc32c_update(std::uint32_t state, std::byte const* data,
                                                  std::size_t size) noexcept {
 #if defined(KEEL_DETAIL_CRC32C_STEP)

@@ -2,8 +2,8 @@
 #ifndef KEEL_POLICY_CHECKSUM_DETAIL_CRC32C_LANES_HPP
 #define KEEL_POLICY_CHECKSUM_DETAIL_CRC32C_LANES_HPP
 
-// CRC-32C by the CPU's instructions, whichever CPU: one lane for short runs, three for longer ones, 512-bit vectors
-// where there are. Empty where keel knows no instruction, and then KEEL_DETAIL_CRC32C_STEP is not defined.
+// CRC-32C by instructions of the CPU: one lane for short runs, three lanes for longer ones, 512-bit vectors if the CPU has them. If keel
+// knows no instruction for the machine, this header is empty, and KEEL_DETAIL_CRC32C_STEP is not defined.
 
 #include <keel/policy/checksum/detail/crc32c_arm.hpp>
 #include <keel/policy/checksum/detail/crc32c_polynomial.hpp>
@@ -24,7 +24,7 @@ template <class Word>
     return word;
 }
 
-/// One word after the other.
+/// Sums one word after the other.
 [[nodiscard]] inline std::uint32_t crc32c_one_lane(std::uint32_t sum, std::byte const* data,
                                                    std::size_t size) noexcept {
     for (; size >= 8; data += 8, size -= 8) sum = crc32c_step(sum, crc32c_load<std::uint64_t>(data));
@@ -39,8 +39,8 @@ template <class Word>
     return (size & 1) != 0 ? crc32c_step(sum, crc32c_load<std::uint8_t>(data)) : sum;
 }
 
-/// Sums three neighbouring lanes at once, since the instruction takes three cycles but a new one can start in each, and
-/// joins them: the sums of the first two lanes, moved past what follows them, are mixed into the last word.
+/// Sums three neighbouring lanes at the same time, because the instruction takes three cycles but a new one can start in each cycle. To
+/// join the lanes, the sums of the first two are advanced past the bytes that follow them and mixed into the last word.
 template <std::size_t Lane>
 [[nodiscard]] inline std::uint32_t crc32c_three_lanes(std::uint32_t first, std::byte const* data) noexcept {
     auto const word = [data](std::size_t at) { return crc32c_load<std::uint64_t>(data + at); };
@@ -57,7 +57,7 @@ template <std::size_t Lane>
     return crc32c_step(third, word(2 * Lane + at) ^ moved);
 }
 
-/// Lanes of 256 bytes are long enough to hide the joining; longer ones defeat the prefetcher.
+/// Lanes of 256 bytes are long enough to hide the cost of joining. Longer lanes make the hardware prefetcher less effective.
 [[nodiscard]] inline std::uint32_t crc32c_three_way(std::uint32_t sum, std::byte const* data,
                                                     std::size_t size) noexcept {
     for (; size >= 768; data += 768, size -= 768) sum = crc32c_three_lanes<256>(sum, data);
@@ -66,7 +66,7 @@ template <std::size_t Lane>
 }
 
 #if defined(KEEL_DETAIL_CRC32C_WIDE)
-/// Folded to 64 bytes on 512-bit vectors, and those summed word by word. Needs 256 bytes or more.
+/// Folds the bytes into 64 on 512-bit vectors, then sums these 64 and the rest word by word. Precondition: 256 bytes or more.
 [[nodiscard]] inline std::uint32_t crc32c_wide(std::uint32_t state, std::byte const* data, std::size_t size) noexcept {
     std::byte folded[64];
     crc32c_fold_all(state, data, size, folded);

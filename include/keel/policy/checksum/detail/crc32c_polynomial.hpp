@@ -2,9 +2,9 @@
 #ifndef KEEL_POLICY_CHECKSUM_DETAIL_CRC32C_POLYNOMIAL_HPP
 #define KEEL_POLICY_CHECKSUM_DETAIL_CRC32C_POLYNOMIAL_HPP
 
-// The arithmetic behind the fast ways of CRC-32C. A CRC state is a polynomial over GF(2) modulo P, least significant
-// bit first: bit 31 of the word stands for x^0, bit 0 for x^31. To append n zero bytes is to multiply by x^(8n). The
-// factors are computed by the compiler from P alone, so there is no magic number here to mistrust.
+// The arithmetic of the fast implementations of CRC-32C. A CRC state is a polynomial over GF(2) modulo P, least significant bit first:
+// bit 31 of the word is the coefficient of x^0, bit 0 that of x^31. To append n zero bytes is to multiply by x^(8n). The compiler
+// computes all factors from P, so there are no other constants to verify.
 
 #include <cstddef>
 #include <cstdint>
@@ -20,13 +20,12 @@ inline constexpr std::uint32_t crc32c_polynomial = 0x82F6'3B78U; // 0x1EDC6F41, 
     return power;
 }
 
-/// Multiplying a state by this without carries, and taking the CRC of the 64-bit product from a state of 0, appends
-/// `Bytes` zero bytes. The product stands one power too low, and taking the CRC of a word multiplies by x^32: hence 33.
+/// The factor that appends `Bytes` zero bytes to a state: take the carry-less product of the two, then the CRC of the 64-bit product from
+/// a state of 0. The exponent has -33 because the product is one power too low, and the CRC of a word multiplies by x^32.
 template <std::size_t Bytes>
 inline constexpr std::uint64_t crc32c_append_factor = crc32c_power(8 * Bytes - 33);
 
-/// The same for a 64-bit half of a 128-bit vector: moves it `Bits` powers up. The vector's low half holds its high
-/// powers.
+/// The factor that moves a 64-bit half of a 128-bit vector up by `Bits` powers. The low half of the vector has its high powers.
 template <std::size_t Bits>
 inline constexpr std::uint64_t crc32c_fold_factor = std::uint64_t{crc32c_power(Bits - 1)} << 32;
 

@@ -2,7 +2,7 @@
 #ifndef KEEL_POLICY_CHECKSUM_DETAIL_CRC32C_PORTABLE_HPP
 #define KEEL_POLICY_CHECKSUM_DETAIL_CRC32C_PORTABLE_HPP
 
-// CRC-32C on any machine, by Boost.CRC, and what the other ways are tested against.
+// CRC-32C on any machine, by Boost.CRC. The other implementations are tested against it.
 
 #include <boost/crc.hpp>
 
@@ -13,8 +13,8 @@
 
 namespace keel::inline v0::checksum::detail {
 
-/// The state after these bytes. Boost.CRC would mirror a state given to it bit by bit; to mix it into the first four
-/// bytes and start from 0 gives the same value and costs nothing.
+/// The state after these bytes. Boost.CRC would mirror a given initial state bit by bit. Instead, the state is mixed into the first four
+/// bytes and the sum starts from 0, which gives the same value at no cost.
 [[nodiscard]] inline std::uint32_t crc32c_portable(std::uint32_t state, std::byte const* data,
                                                    std::size_t size) noexcept {
     boost::crc_optimal<32, 0x1EDC'6F41U, 0, 0, true, true> sum;

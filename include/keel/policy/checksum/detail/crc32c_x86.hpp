@@ -2,11 +2,10 @@
 #ifndef KEEL_POLICY_CHECKSUM_DETAIL_CRC32C_X86_HPP
 #define KEEL_POLICY_CHECKSUM_DETAIL_CRC32C_X86_HPP
 
-// What x86-64 has for CRC-32C: the instruction (SSE4.2), a product without carries (PCLMULQDQ), and one on 512-bit
-// vectors. Nothing here looks at compiler flags, so it means the same in translation units built for different CPUs;
-// nothing may be called before crc32c_best_path() allows it. The steps are assembly, because an intrinsic cannot be
-// inlined into a function that was not built for its CPU, and for a record of some dozen bytes a call costs as much as
-// the sum. Empty on other machines.
+// The instructions of x86-64 for CRC-32C: the CRC instruction (SSE4.2), the carry-less product (PCLMULQDQ), and that product on 512-bit
+// vectors. Nothing here depends on compiler flags, so the code is the same in translation units built for different CPUs. Call nothing
+// here before crc32c_best_path() allows it. The steps are assembly, because an intrinsic cannot be inlined into a function that was not
+// built for its CPU, and for a record of some dozen bytes a call costs as much as the sum. On other machines this header is empty.
 
 #if defined(__GNUC__) && defined(__x86_64__)
 #define KEEL_DETAIL_CRC32C_STEP 1
@@ -22,7 +21,7 @@
 namespace keel::inline v0::checksum::detail {
 
 [[nodiscard]] inline std::uint32_t crc32c_step(std::uint32_t sum, std::uint64_t word) noexcept {
-    // Of the sum's register this reads the low half only, and clears the other.
+    // The instruction reads the low half of the sum's register and clears the other half.
     asm("crc32q %1, %q0" : "+r"(sum) : "r"(word));
     return sum;
 }
@@ -39,7 +38,7 @@ namespace keel::inline v0::checksum::detail {
     return sum;
 }
 
-/// The product of a state and a factor, without carries.
+/// The carry-less product of a state and a factor.
 [[nodiscard]] inline std::uint64_t crc32c_times(std::uint32_t sum, std::uint64_t factor) noexcept {
     auto product = _mm_cvtsi32_si128(static_cast<int>(sum));
     asm("pclmulqdq $0, %1, %0" : "+x"(product) : "x"(_mm_cvtsi64_si128(static_cast<long long>(factor))));
@@ -47,7 +46,7 @@ namespace keel::inline v0::checksum::detail {
 }
 
 [[nodiscard]] inline bool crc32c_cpu_has_step() noexcept {
-    __builtin_cpu_init(); // for those who sum before main()
+    __builtin_cpu_init(); // needed by sums that run before main()
     return __builtin_cpu_supports("sse4.2");
 }
 [[nodiscard]] inline bool crc32c_cpu_has_times() noexcept { return __builtin_cpu_supports("pclmul"); }
@@ -63,7 +62,7 @@ namespace keel::inline v0::checksum::detail {
                                      _mm512_clmulepi64_epi128(sum, factors, 0x11), next, 0x96);
 }
 
-/// The factors which move a 128-bit part up by that many bytes.
+/// The factors that move a 128-bit part up by `Bytes` bytes.
 template <std::size_t Bytes>
 [[gnu::target("avx512f,vpclmulqdq"), gnu::always_inline, nodiscard]] inline __m512i crc32c_fold_factors() noexcept {
     constexpr auto low = static_cast<long long>(crc32c_fold_factor<8 * Bytes + 64>);
@@ -71,8 +70,8 @@ template <std::size_t Bytes>
     return _mm512_set_epi64(high, low, high, low, high, low, high, low);
 }
 
-/// Folds 256 bytes a round into the 256 that follow, then all into 64 bytes which have the same CRC, from a state of 0,
-/// as everything before them. Takes 256 bytes or more and leaves fewer than 64.
+/// Folds 256 bytes a round into the next 256 bytes, then all into 64 bytes. These have the same CRC, from a state of 0, as all bytes
+/// before them. Precondition: 256 bytes or more. Leaves fewer than 64 bytes.
 [[gnu::target("avx512f,vpclmulqdq")]] inline void crc32c_fold_all(std::uint32_t state, std::byte const*& data,
                                                                   std::size_t& size, std::byte (&folded)[64]) noexcept {
     auto a = _mm512_xor_si512(_mm512_loadu_si512(data),

@@ -2,9 +2,9 @@
 #ifndef KEEL_POLICY_CHECKSUM_DETAIL_SHA3_256_HPP
 #define KEEL_POLICY_CHECKSUM_DETAIL_SHA3_256_HPP
 
-// SHA3-256 (FIPS 202): the sponge over Keccak-f[1600] with a rate of 136 bytes. All of its state lies in the object, so that nothing
-// here allocates or can fail. A library's context lies on the heap: where memory is refused there is none, and a sum that cannot be taken
-// must neither end the program nor be taken for one that was.
+// SHA3-256 (FIPS 202): the sponge over Keccak-f[1600] with a rate of 136 bytes. The whole state is in the object, so nothing here
+// allocates or can fail. The context of a library is on the heap. If memory is refused, there is no context; a sum that cannot be
+// computed must neither end the program nor be mistaken for a computed one.
 
 #include <keel/types.hpp>
 
@@ -19,12 +19,13 @@
 
 namespace keel::inline v0::checksum::detail {
 
+/// The state of one sum.
 class sha3_256 {
 public:
     static constexpr std::size_t rate = 136;
 
     void update(byte_view bytes) noexcept {
-        // First to a word's border, then by words, a block at a time.
+        // Bytes up to the boundary of a word, then whole words, block by block.
         while (!bytes.empty()) {
             if (filled_ % 8 == 0 && bytes.size() >= 8) {
                 auto const words = std::min(bytes.size() / 8, (rate - filled_) / 8);
@@ -38,7 +39,7 @@ public:
             if (filled_ == rate) permute();
         }
     }
-    /// The first 8 bytes of the digest of all that came so far, little-endian. More may come.
+    /// The first 8 bytes of the digest of all bytes so far, little-endian. More bytes may follow.
     [[nodiscard]] std::uint64_t first_word() const noexcept {
         auto last = *this;
         last.add_byte(filled_, 0x06); // the domain of SHA-3, and the first bit of the padding
@@ -54,9 +55,10 @@ private:
         0x0000000080008009, 0x000000008000000A, 0x000000008000808B, 0x800000000000008B, 0x8000000000008089,
         0x8000000000008003, 0x8000000000008002, 0x8000000000000080, 0x000000000000800A, 0x800000008000000A,
         0x8000000080008081, 0x8000000000008080, 0x0000000080000001, 0x8000000080008008};
-    /// Where lane 1, then each lane in turn, goes in steps rho and pi, and how far it is turned.
+    /// The destination of lane 1, then of each further lane in turn, in the steps rho and pi.
     static constexpr std::array<std::uint8_t, 24> goes_to{10, 7,  11, 17, 18, 3, 5,  16, 8,  21, 24, 4,
                                                           15, 23, 19, 13, 12, 2, 20, 14, 22, 9,  6,  1};
+    /// The number of bits by which each of these lanes is rotated.
     static constexpr std::array<std::uint8_t, 24> turned{1,  3,  6,  10, 15, 21, 28, 36, 45, 55, 2,  14,
                                                          27, 41, 56, 8,  25, 43, 62, 18, 39, 61, 20, 44};
 
@@ -74,7 +76,7 @@ private:
     }
     using lane_array = std::array<std::uint64_t, 25>;
 
-    /// step(constant i) for i in [0, Count), without a loop: only with constant places and distances is it fast.
+    /// Calls step(constant i) for i in [0, Count), without a loop. Only constant indexes and distances are fast.
     template <std::size_t Count, class Step>
     [[gnu::always_inline]] static void each(Step const& step) noexcept {
         [&]<std::size_t... I>(std::index_sequence<I...>) {
@@ -117,7 +119,7 @@ private:
     }
 
     lane_array lanes_{};
-    std::size_t filled_ = 0; ///< bytes of the block that came already; less than a block
+    std::size_t filled_ = 0; ///< bytes of the present block that were added; fewer than a block
 };
 
 } // namespace keel::inline v0::checksum::detail
