@@ -20,8 +20,8 @@ enum class keep : std::uint8_t {
 
 /// How a simulated power loss chooses what survives.
 struct power_loss {
-    keep what = keep::random;
-    std::uint64_t seed = 0;
+    keep what = keep::random; ///< which versions survive
+    std::uint64_t seed = 0;   ///< of the random choices
 };
 
 namespace detail {

@@ -11,6 +11,7 @@
 
 namespace keel::inline v0::io {
 
+/// The changes of a simulated disk.
 enum class operation_kind : std::uint8_t {
     write,
     store,
@@ -26,6 +27,7 @@ enum class operation_kind : std::uint8_t {
     punch_hole,
 };
 
+/// The kind's name, for example "sync_directory".
 [[nodiscard]] constexpr std::string_view name_of(operation_kind kind) noexcept {
     constexpr std::string_view names[] = {"write",        "store",          "publish",        "sync",
                                           "mapping_sync", "allocate",       "create",         "rename",
@@ -35,15 +37,16 @@ enum class operation_kind : std::uint8_t {
 
 /// A change that was just made to the disk, wholly or in part.
 struct operation {
+    /// When the hook of memory::on_operation() is called.
     enum class phase : std::uint8_t {
         partly, ///< a prefix of a write (whole sectors) or of a store (whole words of 8 bytes) was made
         done,
     };
-    operation_kind kind = operation_kind::write;
-    std::string path;         ///< the caller's path; of a rename the old name
-    std::uint64_t offset = 0; ///< of a write, a store or a hole
-    std::uint64_t length = 0; ///< of these, in bytes; of an allocation the size asked for
-    phase at = phase::done;
+    operation_kind kind = operation_kind::write; ///< the change
+    std::string path;                            ///< as the caller named it; of a rename the old name
+    std::uint64_t offset = 0;                    ///< of a write, a store or a hole
+    std::uint64_t length = 0;                    ///< likewise; of an allocation the size asked for
+    phase at = phase::done;                      ///< half-way through the change, or after it
     std::uint64_t index = 0; ///< 1 for the first change on this disk; both phases of a change have the same
 };
 
