@@ -3,7 +3,7 @@
 #define KEEL_CONFIG_HPP
 
 // config<Policies...> holds one model for each axis. The policies may stand in any order. Each axis is named at most once and has a
-// default. No other header names models.
+// default. Only this header, keel.hpp and the tool include models.
 
 #include <keel/io/posix.hpp>
 #include <keel/observe/concept.hpp>
