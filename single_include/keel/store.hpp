@@ -5,7 +5,7 @@
 #ifndef KEEL_TYPES_HPP
 #define KEEL_TYPES_HPP
 
-// The small types that every other header uses: places in the write history, names of segments, views of bytes.
+// The small types that every other header uses: LSNs, segment ids, views of bytes.
 
 #if __cplusplus < 202002L
 #error "keel needs C++20: compile with -std=c++20 or later. What the compiler says after this follows from it."
@@ -25,48 +25,59 @@
 #include <string_view>
 #include <type_traits>
 
+/// keel, an embedded key-value store. The inline namespace v0 carries the major version of the library.
 namespace keel::inline v0 {
 
+/// Bytes in a kibibyte, mebibyte and gibibyte.
+/// @{
 inline constexpr std::uint64_t KiB = 1024;
 inline constexpr std::uint64_t MiB = 1024 * KiB;
 inline constexpr std::uint64_t GiB = 1024 * MiB;
+/// @}
 
-/// Bytes somebody else owns, to be read. Valid as long as their owner says.
+/// Bytes to be read. The view does not own them; it is valid as long as the owner keeps them.
 using byte_view = std::span<const std::byte>;
-/// Bytes somebody else owns, to be filled.
+/// Bytes to be written to. The span does not own them; it is valid as long as the owner keeps them.
 using byte_span = std::span<std::byte>;
 
-/// The bytes of a text, seen as bytes. Same lifetime as the text.
+/// The text as bytes. Valid as long as the text.
 [[nodiscard]] inline byte_view as_bytes(std::string_view text) noexcept {
     return {reinterpret_cast<std::byte const*>(text.data()), text.size()};
 }
-/// The bytes, seen as text. Same lifetime as the bytes.
+/// The bytes as text. Valid as long as the bytes.
 [[nodiscard]] inline std::string_view as_text(byte_view bytes) noexcept {
     return {reinterpret_cast<char const*>(bytes.data()), bytes.size()};
 }
 
-/// Bytes that a call reads: a key or a value, given as text or as bytes. Takes whatever converts to std::string_view, and spans of bytes,
-/// so that the two may be mixed in one call. Refers to them; valid as long as they are.
+/// A key or a value that a call reads, given as text or as bytes. It converts from every type that converts to std::string_view and from
+/// spans of bytes, so one call may mix the two. It does not own the bytes; it is valid as long as the owner keeps them.
 class slice {
 public:
+    /// The empty slice.
     constexpr slice() noexcept = default;
+    /// Refers to the text.
     template <class Text>
         requires std::convertible_to<Text const&, std::string_view>
     constexpr slice(Text const& text) noexcept(noexcept(std::string_view{text})) : text_{std::string_view{text}} {}
+    /// Refers to the bytes.
     template <class Bytes>
         requires(!std::convertible_to<Bytes const&, std::string_view> && std::convertible_to<Bytes const&, byte_view>)
     slice(Bytes const& bytes) noexcept : text_{as_text(byte_view{bytes})} {}
 
+    /// The bytes as text.
     [[nodiscard]] constexpr std::string_view text() const noexcept { return text_; }
+    /// The same as bytes.
     [[nodiscard]] byte_view bytes() const noexcept { return as_bytes(text_); }
+    /// The number of bytes.
     [[nodiscard]] constexpr std::size_t size() const noexcept { return text_.size(); }
+    /// Whether there are no bytes.
     [[nodiscard]] constexpr bool empty() const noexcept { return text_.empty(); }
 
 private:
     std::string_view text_{};
 };
 
-/// A range of keys or values, each text or bytes, that stay where they are while a call reads them.
+/// A range of keys or values, each text or bytes. The elements stay valid for the duration of the call that reads them.
 template <class Range>
 concept slice_range = std::ranges::forward_range<Range> &&
                       std::convertible_to<std::ranges::range_reference_t<Range>, slice> &&
@@ -74,54 +85,68 @@ concept slice_range = std::ranges::forward_range<Range> &&
                        std::ranges::borrowed_range<std::remove_cvref_t<std::ranges::range_reference_t<Range>>> ||
                        std::same_as<std::remove_cvref_t<std::ranges::range_reference_t<Range>>, slice>);
 
-/// Asks a write to survive power loss before it returns, under any durability policy: `db.put(key, value, keel::durable)`.
+/// The type of `durable`.
 struct durable_t {
+    /// Explicit, so that `{}` does not select an overload for durable writes.
     explicit durable_t() = default;
 };
+/// Asks a write to survive power loss before it returns, under any durability policy: `db.put(key, value, keel::durable)`.
 inline constexpr durable_t durable{};
 
-/// Log sequence number: the place of one record in the write history. The first record has 1; 0 means "none".
-/// Dense (but for ranges declared lost), strictly increasing, never reused once durable.
+/// Log sequence number: the place of one record in the write history. The first record has 1. 0 means "none". LSNs increase strictly and
+/// without gaps, apart from ranges that were declared lost. A durable LSN is never used again.
 struct lsn {
-    std::uint64_t value = 0;
+    std::uint64_t value = 0; ///< the number
 
+    /// Compares the numbers.
     constexpr auto operator<=>(lsn const&) const noexcept = default;
+    /// The LSN after this one.
     [[nodiscard]] constexpr lsn next() const noexcept { return {value + 1}; }
+    /// The LSN before this one; lsn_max for 0.
     [[nodiscard]] constexpr lsn before() const noexcept { return {value - 1}; }
+    /// Whether the LSN names a record.
     [[nodiscard]] constexpr explicit operator bool() const noexcept { return value != 0; }
 };
 
-/// No record takes an LSN above this one: at a billion a second it lasts 146 years. A larger number on disk is damage.
+/// The largest LSN that a record can have. A store that writes a billion records a second reaches it after 146 years. A larger number on
+/// disk is damage.
 inline constexpr lsn lsn_highest{std::uint64_t{1} << 62};
-/// Behind every LSN: the open end of a range.
+/// Above every LSN: the open end of a range.
 inline constexpr lsn lsn_max{std::numeric_limits<std::uint64_t>::max()};
 
-/// LSNs from `first` to `last`, both included; empty where last < first.
+/// The LSNs from `first` to `last`, both included. The range is empty if last < first.
 struct lsn_range {
-    lsn first{1};
-    lsn last{0};
+    lsn first{1}; ///< the first LSN of the range
+    lsn last{0};  ///< the last LSN of the range
 
+    /// Compares `first`, then `last`.
     constexpr auto operator<=>(lsn_range const&) const noexcept = default;
+    /// Whether the range has no LSN.
     [[nodiscard]] constexpr bool empty() const noexcept { return last < first; }
+    /// The number of LSNs in the range.
     [[nodiscard]] constexpr std::uint64_t size() const noexcept { return empty() ? 0 : last.value - first.value + 1; }
+    /// Whether the LSN is in the range.
     [[nodiscard]] constexpr bool contains(lsn at) const noexcept { return first <= at && at <= last; }
 };
 
-/// Names one life of one segment file. Grows by one with each life, so a recycled file has a new id; 0 means "none".
+/// Names one life of one segment file. Each life gets the next number, so a recycled file has a new id. 0 means "none".
 struct segment_id {
-    std::uint64_t value = 0;
+    std::uint64_t value = 0; ///< the number
 
+    /// Compares the numbers.
     constexpr auto operator<=>(segment_id const&) const noexcept = default;
+    /// Whether the id names a segment.
     [[nodiscard]] constexpr explicit operator bool() const noexcept { return value != 0; }
 };
 
-/// Names a checksum algorithm on disk. Four letters, stable for ever; a changed algorithm takes a new id.
+/// Names a checksum algorithm on disk by four letters. An id never changes its meaning: a changed algorithm gets a new id.
 struct checksum_id {
-    std::uint32_t value = 0;
+    std::uint32_t value = 0; ///< the four letters, the first in the lowest byte
 
+    /// Compares the numbers.
     constexpr auto operator<=>(checksum_id const&) const noexcept = default;
 
-    /// `checksum_id::of("crc3")`: the id whose bytes on disk are these four letters.
+    /// `checksum_id::of("crc3")`: the id that stands on disk as these four letters.
     [[nodiscard]] static constexpr checksum_id of(char const (&letters)[5]) noexcept {
         auto const byte = [&](int i) { return static_cast<std::uint32_t>(static_cast<unsigned char>(letters[i])); };
         return {byte(0) | byte(1) << 8 | byte(2) << 16 | byte(3) << 24};
@@ -136,26 +161,32 @@ struct checksum_id {
 #ifndef KEEL_ENGINE_BATCH_HPP
 #define KEEL_ENGINE_BATCH_HPP
 
-// A write batch: operations that are there together or not at all.
+// A write batch: operations that are written all together or not at all.
 
 #include <string>
 #include <vector>
 
 namespace keel::inline v0 {
 
-/// Collects puts and erases for one atomic write. Copies what it is given. One thread per object.
+/// Collects puts and erases for one atomic write. It copies keys and values. One thread per object. put() and erase() may throw
+/// std::bad_alloc; the batch is then unchanged.
 class write_batch {
 public:
+    /// Adds an operation that sets the value of a key. Throws std::bad_alloc; then the batch is unchanged.
     void put(slice key, slice value) { add(false, key.text(), value.text()); }
+    /// Adds an operation that removes a key. Throws std::bad_alloc; then the batch is unchanged.
     void erase(slice key) { add(true, key.text(), {}); }
+    /// Removes all operations.
     void clear() noexcept {
         bytes_.clear();
         parts_.clear();
     }
+    /// Whether there are no operations.
     [[nodiscard]] bool empty() const noexcept { return parts_.empty(); }
+    /// The number of operations.
     [[nodiscard]] std::size_t size() const noexcept { return parts_.size(); }
 
-    /// Calls `visit(erases, key, value)` for each operation in order; the views are valid until the batch changes.
+    /// Calls `visit(erases, key, value)` for each operation in order. The views are valid until the batch changes.
     template <class Visit>
     void for_each(Visit&& visit) const {
         std::string_view rest{bytes_};
@@ -171,7 +202,7 @@ private:
         std::size_t key;
         std::size_t value;
     };
-    /// Throws std::bad_alloc, and the batch is as before.
+    /// On std::bad_alloc the batch is unchanged.
     void add(bool erases, std::string_view key, std::string_view value) {
         auto const before = bytes_.size();
         parts_.push_back({erases, key.size(), value.size()});
@@ -195,8 +226,9 @@ private:
 #ifndef KEEL_ERROR_HPP
 #define KEEL_ERROR_HPP
 
-// How keel says no. Three kinds, three treatments: a bug of ours is an assertion (detail/assert.hpp), the machine's no is a
-// `result` with an `error`, damage in the bytes is a finding (recovery/finding.hpp). Only std::bad_alloc leaves keel as an exception.
+// Errors. There are three kinds. A bug of keel or of the caller is an assertion (detail/assert.hpp). A call that the machine refuses
+// returns a `result` with an `error`. Damage in the bytes is a finding (policy/repair/finding.hpp). std::bad_alloc is the only exception
+// that leaves keel.
 
 #include <tl/expected.hpp>
 
@@ -204,34 +236,34 @@ private:
 
 namespace keel::inline v0 {
 
-/// What kind of no. Stable: programs branch on it; the text beside it is for people.
+/// The kind of an error. The numbers and names are stable, so a program may branch on them. The text of an error may change.
 enum class errc : std::uint8_t {
-    io_error,          ///< the machine failed a read, write or sync
-    no_space,          ///< the disk (or a quota) is full; retry once there is room
-    no_permission,     ///< the machine does not let this process do it
+    io_error,          ///< a read, write or sync failed on the machine
+    no_space,          ///< the disk or a quota is full; retry once there is room
+    no_permission,     ///< the machine does not permit it to this process
     not_found,         ///< no such file, store or LSN
-    exists,            ///< it is already there
+    exists,            ///< the name is taken
     not_regular,       ///< a symlink, a folder or a device stands where a file should be
-    locked,            ///< another process, or another object in this one, holds the store
-    not_a_store,       ///< the directory holds something else
-    wrong_format,      ///< made by another version of the format
-    wrong_policy,      ///< made with policies that give the bytes another meaning
-    corruption,        ///< bytes are not what was written, and the repair policy refuses or cannot help
-    too_large,         ///< a key, record or batch over its limit; nothing was written
-    invalid_argument,  ///< the call itself makes no sense; nothing was done
-    read_only,         ///< the store serves reads only; its state_reason() says why
+    locked,            ///< another process, or another object in this process, holds the store
+    not_a_store,       ///< the folder holds other files
+    wrong_format,      ///< the store has another version of the format
+    wrong_policy,      ///< the store was made with policies that give its bytes another meaning
+    corruption,        ///< bytes do not verify, and the repair policy refuses or cannot help
+    too_large,         ///< a key, record or batch is over its limit; nothing was written
+    invalid_argument,  ///< the call is not valid; nothing was done
+    read_only,         ///< the store serves reads only; its state_reason() has the cause
     closed,            ///< the object was closed
-    cancelled,         ///< the caller's cancel request was seen
+    cancelled,         ///< the caller asked to cancel
     conflict,          ///< another transaction committed first
-    outcome_unknown,   ///< the write may or may not be there at the next open
-    recovery_attempts, ///< recovery was started max_recovery_attempts times without success
-    out_of_memory,     ///< memory_limit, or the machine, refused an allocation
-    unsupported,       ///< this build or this machine cannot do that
+    outcome_unknown,   ///< the write may be there at the next open, or not
+    recovery_attempts, ///< recovery was started max_recovery_attempts times in a row without success
+    out_of_memory,     ///< memory_limit or the machine refused an allocation
+    unsupported,       ///< this build or this machine cannot do it
     crashed,           ///< the simulated machine has stopped (io::faulty, io::memory)
-    no_descriptor,     ///< this process, or the machine, may open no more files; retry once some are closed
+    no_descriptor,     ///< the process or the machine may open no more files; retry once some are closed
 };
 
-/// The code's name as it stands in JSON and in messages, e.g. "no_space".
+/// The code's name in JSON and in messages, for example "no_space".
 [[nodiscard]] constexpr std::string_view name_of(errc code) noexcept {
     switch (code) {
     case errc::io_error: return "io_error";
@@ -261,28 +293,31 @@ enum class errc : std::uint8_t {
     return "unknown";
 }
 
-/// The machine had no more to give at that moment. It says nothing about bytes, and the same call may succeed later.
+/// Whether the machine was short of memory or descriptors. Such an error says nothing about the bytes. The same call may succeed later.
 [[nodiscard]] constexpr bool is_shortage(errc code) noexcept {
     return code == errc::out_of_memory || code == errc::no_descriptor;
 }
 
-/// Everything a person needs to act: what, where, why, and what to do next (at the end of `message`).
+/// What a person needs to act on an error.
 struct error {
+    /// The kind of the error. A program branches on it.
     errc code = errc::io_error;
-    std::string message;      ///< one or two sentences; the last says what to do next where something can be done
-    std::string file{};       ///< the path concerned; empty where there is none
+    std::string message;      ///< one or two sentences; the last one says what to do next, if anything can be done
+    std::string file{};       ///< the path concerned; empty: no file is concerned
     std::uint64_t offset = 0; ///< bytes into that file
-    lsn at{};                 ///< the record concerned; 0 where there is none
-    int cause = 0;            ///< errno; 0 where the machine had no part in it
-    bool retryable = false;   ///< the same call may succeed later without anything else being done
+    lsn at{};                 ///< the record concerned; 0: no record is concerned
+    int cause = 0;            ///< errno; 0: the machine did not fail
+    bool retryable = false;   ///< the same call may succeed later without further action
 };
 
-/// A value, or why there is none. Never throws by itself; value() on an error is the caller's bug.
+/// A value, or the error that explains why there is none. value() on an error is a bug of the caller.
 template <class T>
 using result = tl::expected<T, error>;
 
+/// An error, to be returned from a function that returns a result.
 [[nodiscard]] inline auto failure(error why) { return tl::unexpected<error>(std::move(why)); }
 
+/// An error from its parts, to be returned from a function that returns a result. `offset`: bytes into `file`.
 [[nodiscard]] inline auto failure(errc code, std::string message, std::string file = {}, std::uint64_t offset = 0) {
     return tl::unexpected<error>(
         error{.code = code, .message = std::move(message), .file = std::move(file), .offset = offset});
@@ -307,7 +342,7 @@ using result = tl::expected<T, error>;
 
 } // namespace keel::inline v0
 
-// Leaves the function with the error of a result<...>; the value, if any, is dropped.
+// Returns the error of a result<...> from the function. A value is dropped.
 #define KEEL_TRY(...)                                                                                                  \
     do {                                                                                                               \
         if (auto&& keel_tried = (__VA_ARGS__); !keel_tried) return ::keel::failure(std::move(keel_tried).error());     \
@@ -319,7 +354,7 @@ using result = tl::expected<T, error>;
     auto tried = (__VA_ARGS__);                                                                                        \
     if (!tried) return ::keel::failure(std::move(tried).error());                                                      \
     auto name = std::move(*tried)
-// `KEEL_TRY_LET(file, fs.open(path))`: names the value of a result<...>, or leaves the function with its error.
+// `KEEL_TRY_LET(file, fs.open(path))` declares `file` as the value of the result, or returns the error from the function.
 #define KEEL_TRY_LET(name, ...) KEEL_DETAIL_TRY_LET(KEEL_DETAIL_JOIN(keel_tried_, __LINE__), name, __VA_ARGS__)
 
 #endif
@@ -328,26 +363,27 @@ using result = tl::expected<T, error>;
 #ifndef KEEL_ENGINE_RANGE_HPP
 #define KEEL_ENGINE_RANGE_HPP
 
-// Which keys a scan goes over, what it does where some cannot be read, and what it says of those.
+// The keys that a scan goes over, what the scan does when a key cannot be read, and how it reports such keys.
 
 #include <initializer_list>
 #include <optional>
 
 namespace keel::inline v0 {
 
-/// Keys from `from` (included) to `to` (not included); without one, from the first or to the last. `reverse`: largest first.
+/// The keys from `from` (included) to `to` (not included). Without `from` it begins at the first key; without `to` it ends at the last key.
+/// `reverse`: the largest key comes first.
 struct range {
-    std::optional<std::string> from{};
-    std::optional<std::string> to{};
-    bool reverse = false;
+    std::optional<std::string> from{}; ///< the first key (included); nothing: the first key of all
+    std::optional<std::string> to{};   ///< the end of the range (not included); nothing: the end of all keys
+    bool reverse = false;              ///< the largest key first
 };
 
-/// Keys that begin with `text`.
+/// The keys that begin with `text`.
 struct prefix {
-    std::string text{};
-    bool reverse = false;
+    std::string text{};   ///< the prefix; empty: all keys
+    bool reverse = false; ///< the largest key first
 
-    /// The same as a range: up to the first key that is larger than every key with this prefix.
+    /// The same keys as a range. It ends at the first key that is larger than every key with this prefix.
     [[nodiscard]] range as_range() const {
         range r{.from = text, .to = text, .reverse = reverse};
         while (!r.to->empty() && static_cast<unsigned char>(r.to->back()) == 0xFF) r.to->pop_back();
@@ -357,25 +393,27 @@ struct prefix {
     }
 };
 
-/// What a scan does where keys cannot be read.
+/// What a scan does when keys cannot be read.
 enum class on_damage : std::uint8_t {
-    stop, ///< ends there: it gave all keys up to that place, and status() says why there are no more
-    skip, ///< goes on behind it; gaps() says which keys may be missing
+    stop, ///< the scan ends there: it has given all keys in front of the damage, and status() says why it ended
+    skip, ///< the scan goes on behind the damage; gaps() says which keys may be missing
 };
+/// "stop" or "skip".
 [[nodiscard]] constexpr std::string_view name_of(on_damage what) noexcept {
     return what == on_damage::stop ? "stop" : "skip";
 }
 
-/// Keys that a scan could not give. Every key that is missing from a scan which skips lies in one of its gaps. A key of a gap that the scan
-/// gave all the same has the right value: something newer than the damage was found. Of the others nobody knows whether they are there:
-/// an older version of them is never given for the current one, and get() answers with the same error.
+/// A range of keys that a scan could not read. If a scan with on_damage::skip misses a key, the key is in one of its gaps. The scan may
+/// still give some keys of a gap: their values are right, because a version newer than the damage was found. It is unknown whether the
+/// other keys of the gap exist. An old version of such a key is never given as the current one, and get() returns the same error for it.
 struct key_gap {
-    std::optional<std::string> from{}; ///< the first key that may be missing (included); none: the first of all
-    std::optional<std::string> to{};   ///< the first one behind the gap (not included); none: it goes to the end
-    std::string file{};                ///< what could not be read,
-    std::uint64_t offset = 0;          ///< where in it,
-    error why{};                       ///< and why
+    std::optional<std::string> from{}; ///< the first key that may be missing (included); none: the first of all keys
+    std::optional<std::string> to{};   ///< the first key behind the gap (not included); none: the gap has no end
+    std::string file{};                ///< the file that could not be read
+    std::uint64_t offset = 0;          ///< where in the file, in bytes
+    error why{};                       ///< the error of that read
 
+    /// Whether the key is in the gap.
     [[nodiscard]] bool contains(std::string_view key) const noexcept {
         return (!from || key >= *from) && (!to || key < *to);
     }
@@ -383,7 +421,7 @@ struct key_gap {
 
 namespace detail {
 
-/// {from} or {from, to}; none: all keys. Errors: invalid_argument, where there are more.
+/// The range of {from} or {from, to}; {} is all keys. Errors: invalid_argument (more than two bounds).
 [[nodiscard]] inline result<range> range_between(std::initializer_list<slice> from_to) {
     if (from_to.size() > 2)
         return failure(errc::invalid_argument,
@@ -394,11 +432,11 @@ namespace detail {
     return out;
 }
 
-/// What a walk over a range has before it when it stands in front of `key`, or on it.
+/// The part of a range that a walk has not given yet, if it seeks `key`. The result includes `key`.
 [[nodiscard]] inline range rest_of(range which, std::string_view key) {
     if (which.reverse) {
         std::string behind{key};
-        behind += '\0'; // the next key there can be
+        behind += '\0'; // the smallest key larger than `key`
         if (!which.to || behind < *which.to) which.to = std::move(behind);
     } else if (!which.from || *which.from < key) {
         which.from = key;
@@ -416,11 +454,11 @@ namespace detail {
 #ifndef KEEL_ENGINE_SCAN_HPP
 #define KEEL_ENGINE_SCAN_HPP
 
-// Reading many keys in order, and the loop over them:
+// Scans: reading many keys in order, in a loop.
 //
 //   auto all = db.scan();
 //   for (auto&& [key, value] : all) ...
-//   if (auto whole = all.status(); !whole) ...     the loop ended early: a key could not be read
+//   if (auto whole = all.status(); !whole) ...     the loop ended early, for instance because a key could not be read
 
 #include <iterator>
 #include <memory>
@@ -432,7 +470,7 @@ namespace detail {
 template <class Config>
 struct walk_body;
 
-/// What a scan walks with. Knows where what it stands on is, so that only a step is a call.
+/// The position of a scan. It keeps pointers to the current key and value, so reading them needs no call; only a step is a call.
 template <class Config>
 class walk {
 public:
@@ -451,71 +489,83 @@ public:
 private:
     void look() noexcept;
 
-    handle body_; ///< nothing: moved from
-    std::string_view const* key_ =
-        nullptr; ///< in the body: a copy of what was just written there would have to wait for it
+    handle body_; ///< null: moved from
+    /// Pointers into the body, because a copy of a view that was just written there would have to wait for that write.
+    std::string_view const* key_ = nullptr;
     std::string_view const* value_ = nullptr;
     bool valid_ = false;
 };
 
 } // namespace detail
 
-/// The iterator of every scan: single pass, in step with its scan, which must outlive it and stay where it is.
+/// The iterator of every scan. Single pass. It shares the position of its scan. The scan must outlive it and must not be moved.
 template <class Scan>
 class scan_iterator {
 public:
+    /// A scan can be read once.
     using iterator_concept = std::input_iterator_tag;
+    /// The element type of the scan.
     using value_type = typename Scan::value_type;
+    /// As the standard library asks for; no distance is computed.
     using difference_type = std::ptrdiff_t;
 
+    /// An iterator at the end.
     scan_iterator() = default;
+    /// An iterator at the current key of the scan.
     explicit scan_iterator(Scan* of) noexcept : of_{of} {}
-    /// Key and value, or the key alone; the views are valid until the iterator moves on.
+    /// Key and value, or the key alone. The views are valid until the iterator moves on.
     [[nodiscard]] value_type operator*() const noexcept { return of_->current(); }
+    /// Moves the scan to the next key. Views that the iterator gave before are no longer valid.
     scan_iterator& operator++() {
         of_->advance();
         return *this;
     }
+    /// As ++it.
     void operator++(int) { ++*this; }
+    /// Whether there are no more keys.
     [[nodiscard]] bool operator==(std::default_sentinel_t) const noexcept { return of_ == nullptr || !of_->valid(); }
 
 private:
     Scan* of_ = nullptr;
 };
 
-/// Each key of a scan with its value.
+/// A key of a scan with its value.
 using key_and_value = std::pair<std::string_view, std::string_view>;
 
-/// What a scan gives: `for (auto&& [key, value] : scan)`; of db->keys(...), `for (auto key : scan)`. The scan keeps its data alive. One
-/// pass, one thread; begin() and seek() start it anew, and iterators of before go along. Where a record does not verify or cannot be read
-/// it ends early, or goes on behind it, as on_damage says: status() and gaps() tell. At the next step after the store was closed it ends,
-/// because from then on another process may write over the files or remove them: status() says so, too. What an iterator gave before
-/// stays valid until it moves on.
-/// `Walk` is what it walks with (detail::walk).
+/// A scan: `for (auto&& [key, value] : scan)`, or `for (auto key : scan)` for db->keys(...). It keeps its data alive. One pass, one thread.
+/// begin() and seek() start it again, and older iterators then have the new position, too. If a record does not verify or cannot be read,
+/// the scan ends early or goes on behind it, as on_damage says; status() and gaps() report it. After the store was closed, the scan ends at
+/// its next step, because another process may then overwrite or remove the files; status() reports that, too. The views that an iterator
+/// gave stay valid until it moves on. `Walk`: the type of its position (detail::walk).
 template <class Walk, class Row = key_and_value>
 class basic_scan {
 public:
+    /// The iterator of this scan.
     using iterator = scan_iterator<basic_scan>;
+    /// Key and value, or the key alone.
     using value_type = Row;
 
+    /// A scan over the keys of `walk`.
     explicit basic_scan(Walk walk) noexcept : walk_{std::move(walk)} {}
 
+    /// At the first key. Starts the scan again if it was started before.
     [[nodiscard]] iterator begin() {
         walk_.start();
         return iterator{this};
     }
-    /// At the first key that is not in front of `key` in the direction of the scan, within its range.
+    /// Moves to `key`, or to the first key behind it in the direction of the scan, within the range.
     [[nodiscard]] iterator seek(slice key) {
         walk_.seek(key);
         return iterator{this};
     }
+    /// The end of every scan.
     [[nodiscard]] static std::default_sentinel_t end() noexcept { return {}; }
 
-    /// Whether it went to its end: look at it behind the loop. With on_damage::stop that means that all keys were seen that there are. Errors:
-    /// corruption, closed, and the machine's.
+    /// Whether the scan reached its end: check it after the loop. With on_damage::stop, success means that no key is missing. Errors:
+    /// corruption, closed, invalid_argument (of the call that made the scan), and those of the file system.
     [[nodiscard]] result<void> status() const { return walk_.status(); }
-    /// What could not be read on the way, in the order of the scan; nothing: no key is missing. With on_damage::stop it has where the
-    /// scan ended. Gaps may touch.
+    /// The ranges of keys that could not be read, in the order of the scan; empty: no key is missing. With on_damage::stop it has the
+    /// range at which the scan ended. Gaps may touch.
     [[nodiscard]] std::vector<key_gap> gaps() const { return walk_.gaps(); }
 
 private:
@@ -538,13 +588,13 @@ private:
 #ifndef KEEL_IO_PROCESS_HPP
 #define KEEL_IO_PROCESS_HPP
 
-// What belongs to one process. fork() copies all memory but only the thread that called it: in the child, a mutex may be held by a thread
-// that does not exist, and a store's state is the parent's business. An object that must not be used there keeps a process_mark, and asks
-// it first; what it owns and cannot take apart in the child is left behind by process_bound.
+// What belongs to one process. fork() copies all memory but only the thread that called it. So in the child a mutex may be locked by a
+// thread that does not exist there, and the state of a store belongs to the parent. An object that must not be used in a child keeps a
+// process_mark and checks it first. process_bound holds what such an object owns and what the child cannot destroy.
 //
-// How a child is noticed: a word in a page that the kernel empties in every child (MADV_WIPEONFORK), so asking costs a load. Where the
-// kernel refuses that, a handler of pthread_atfork empties the word; then a child made by the bare system call goes unnoticed.
-// vfork() and threads share the memory and are the same process.
+// A child is detected by a word in a page that the kernel clears in every child (MADV_WIPEONFORK). So the check costs one load. If the
+// kernel refuses that, a handler of pthread_atfork clears the word; then a child made by the bare system call is not detected. vfork() and
+// threads share the memory and count as the same process.
 
 #include <atomic>
 #include <new>
@@ -560,10 +610,10 @@ using process_word = std::atomic<std::uint64_t>;
 
 inline constinit process_word word_without_page{0};
 inline constinit std::atomic<process_word*> word_of_process{nullptr};
-/// The largest number that this process, or one it was forked from, has given itself.
+/// The largest number that this process, or a process that it was forked from, gave itself.
 inline constinit process_word last_process_number{0};
 
-/// A word that is 0 in a forked child; nothing where the kernel does not offer one.
+/// A word that is 0 in a forked child; nullptr if the kernel offers none.
 [[nodiscard]] inline process_word* map_wiped_word() noexcept {
 #if defined(MADV_WIPEONFORK)
     constexpr std::size_t bytes = 4096; // the kernel rounds up to its pages
@@ -581,16 +631,16 @@ inline void empty_word_in_child() noexcept { word_without_page.store(0, std::mem
     return &word_without_page;
 }
 
-/// No lock: a child may be forked while another thread is here.
+/// Takes no lock: another thread may fork a child during this call.
 [[nodiscard]] inline process_word* the_process_word() noexcept {
     auto* there = word_of_process.load(std::memory_order_acquire);
     if (there != nullptr) return there;
     auto* const made = make_process_word();
     if (word_of_process.compare_exchange_strong(there, made, std::memory_order_acq_rel)) return made;
-    return there; // a page that another thread was quicker to make stays mapped, and is not used
+    return there; // another thread was faster; the page made here stays mapped and is not used
 }
 
-/// A number that neither this process's parent nor any process above it has.
+/// A number that neither the parent of this process nor any process above it has.
 [[nodiscard]] inline std::uint64_t number_of_process(process_word& word) noexcept {
     auto number = word.load(std::memory_order_relaxed);
     if (number != 0) return number;
@@ -598,7 +648,7 @@ inline void empty_word_in_child() noexcept { word_without_page.store(0, std::mem
     return word.compare_exchange_strong(number, mine, std::memory_order_relaxed) ? mine : number;
 }
 
-/// What a child left behind. Reachable, so that a leak checker does not take it for lost.
+/// An object that a child did not destroy. It stays reachable, so that a leak checker does not report it.
 struct left_behind {
     left_behind* next = nullptr;
 };
@@ -612,12 +662,12 @@ struct left_behind_as : left_behind {
 
 } // namespace detail
 
-/// The process that makes it. Small; copies mean the same process. Any thread.
+/// Remembers the process that created it. Small; copies mean the same process. Any thread.
 class process_mark {
 public:
     process_mark() noexcept : word_{detail::the_process_word()}, number_{detail::number_of_process(*word_)} {}
 
-    /// Whether this is that process, rather than one that was forked from it.
+    /// Whether the calling process is the one that created the mark, and not a process forked from it.
     [[nodiscard]] bool is_here() const noexcept { return word_->load(std::memory_order_relaxed) == number_; }
 
 private:
@@ -625,8 +675,8 @@ private:
     std::uint64_t number_;
 };
 
-/// Owns something that only the process that made it may take apart: a thread, a mutex that may be held, whatever lets go of a file.
-/// In a forked child the destructor, and an assignment, run none of its code: the memory is the child's to lose.
+/// Owns an object that only the process which created it may destroy: a thread, a mutex that may be locked, an object that closes a file.
+/// In a forked child, destructor and assignment do not destroy the object. They move it aside, and the child loses its memory.
 template <class T>
 class process_bound {
     static_assert(std::is_nothrow_move_constructible_v<T>);
@@ -635,11 +685,15 @@ public:
     process_bound() noexcept
         requires std::is_nothrow_default_constructible_v<T>
         : what_{} {}
+    /// Owns `what`, for the calling process.
     explicit process_bound(T what) noexcept : what_{std::move(what)} {}
+    /// Takes the object of another one, and the process that it belongs to.
     process_bound(process_bound&& other) noexcept : mark_{other.mark_}, what_{std::move(other.what_)} {}
+    /// Copies the object, and keeps the process that it belongs to.
     process_bound(process_bound const& other)
         requires std::is_copy_constructible_v<T>
         : mark_{other.mark_}, what_{other.what_} {}
+    /// Lets go of its own object as the destructor does, and takes the other one.
     process_bound& operator=(process_bound other) noexcept {
         release();
         mark_ = other.mark_;
@@ -648,11 +702,15 @@ public:
     }
     ~process_bound() { release(); }
 
+    /// Whether this is the process that made the object.
     [[nodiscard]] bool is_here() const noexcept { return mark_.is_here(); }
+    /// The object; in a forked child it must not be used.
     [[nodiscard]] T& operator*() noexcept { return what_; }
+    /// The object, to be read.
     [[nodiscard]] T const& operator*() const noexcept { return what_; }
-    /// Of a pointer: what it points to.
+    /// If T is a pointer: the object that it points to.
     [[nodiscard]] decltype(auto) operator->() noexcept { return arrow(what_); }
+    /// The same, to be read.
     [[nodiscard]] decltype(auto) operator->() const noexcept { return arrow(what_); }
 
 private:
@@ -666,7 +724,7 @@ private:
             return std::destroy_at(&what_);
         using kept_type = detail::left_behind_as<T>;
         auto* const kept = new (std::nothrow) kept_type{std::move(what_)};
-        if (kept == nullptr) return; // lost for a leak checker, too
+        if (kept == nullptr) return; // no memory: a leak checker reports it
         kept->next = detail::all_left_behind.load(std::memory_order_relaxed);
         while (!detail::all_left_behind.compare_exchange_weak(kept->next, kept, std::memory_order_release)) {}
     }
@@ -685,21 +743,22 @@ private:
 #ifndef KEEL_ENGINE_SNAPSHOT_HPP
 #define KEEL_ENGINE_SNAPSHOT_HPP
 
-// A moment of a store's history, for reads that must not change.
+// A snapshot: a moment of a store's history, for reads whose results must not change.
 
 namespace keel::inline v0 {
 
-/// A moment of a store's history: reads through it never change. Small; copies share the moment. Outlives nothing: using it with
-/// another store, or with a later opening of the same one, is invalid_argument. While it lives the store keeps the versions it sees.
+/// A moment of a store's history: reads with it never change. It is small; copies share the moment. Use it only with the store that made
+/// it: with another store, or a later opening of the same one, reads return invalid_argument. While a copy exists, the store keeps the
+/// versions that the snapshot sees, and their disk space.
 class snapshot {
 public:
-    /// `held`: keeps the moment as long as it lives. `of`: where the store has its snapshots.
+    /// For the store. `held`: pins the moment while it exists. `of`: the store's snapshot list, used only for comparison.
     snapshot(std::shared_ptr<void const> held, void const* of, lsn at) noexcept
         : held_{std::move(held)}, of_{of}, at_{at} {}
 
-    /// 0: it was taken from a store that was closed.
+    /// The last LSN that the snapshot sees. 0: it was taken from a closed store.
     [[nodiscard]] lsn at() const noexcept { return *held_ ? at_ : lsn{}; }
-    /// `of`: where a store has its snapshots.
+    /// Whether the store with the snapshot list `of` made it.
     [[nodiscard]] bool belongs_to(void const* of) const noexcept { return *held_ && of_ == of; }
 
 private:
@@ -723,26 +782,27 @@ namespace detail {
 #ifndef KEEL_ENGINE_SCAN_CALLS_HPP
 #define KEEL_ENGINE_SCAN_CALLS_HPP
 
-// The ways to ask a store for a scan: scan(...) gives keys with their values, keys(...) the keys alone.
+// The functions that start a scan of a store: scan(...) gives keys with their values, keys(...) gives only the keys.
 //
-//   db.scan()                      all keys                  db.scan(snapshot)               as of a moment
-//   db.scan({"a", "b"})            from "a", below "b"       db.scan({}, snapshot)           likewise
+//   db.scan()                      all keys                  db.scan(snapshot)               as of the snapshot
+//   db.scan({"a", "b"})            from "a", below "b"       db.scan({}, snapshot)           the same
 //   db.scan({"a"})                 from "a" to the end       db.scan({"a", "b"}, snapshot)
-//   db.scan(keel::prefix{"user:"}) that begin so             db.scan(keel::on_damage::skip)  goes on behind damage
-//   db.scan(keel::range{.to = "b", .reverse = true})         ... and each with on_damage behind it
+//   db.scan(keel::prefix{"user:"}) keys that begin so        db.scan(keel::on_damage::skip)  goes on behind damage
+//   db.scan(keel::range{.to = "b", .reverse = true})         ... on_damage can be the last argument of each
 
 namespace keel::inline v0::detail {
 
-/// Gives `Store` its calls. Store::walk_over(range, snapshot const* or null, on_damage) is what a scan walks with, and
-/// Store::no_walk(error) walks over no keys and says why.
+/// The base class that gives `Store` these functions. `Store` has walk_over(range, snapshot const* or null, on_damage), which makes the
+/// walk of a scan, and no_walk(error), which makes a walk without keys that has this error as its status().
 template <class Store, class Scan, class Keys>
 class scan_calls {
     using moment = keel::snapshot;
 
 public:
-    /// Keys in order, with their values: all of them, a range, a prefix; now, or as of a snapshot of this store. Where a key cannot be read
-    /// the scan ends early, or goes on behind it (on_damage). Ask its status(), or its gaps(), behind the loop: they also say what is wrong
-    /// with the call. invalid_argument: the snapshot was taken from another store, or more than two bounds were given.
+    /// The keys of the store, of a range or with a prefix, in order and with their values: now, or as of a snapshot of this store. If a key
+    /// cannot be read, the scan ends early or goes on behind it (on_damage). Check status() or gaps() after the loop; status() also has the
+    /// errors of this call: invalid_argument (the snapshot was taken from another store, or more than two bounds were given), closed.
+    /// @{
     [[nodiscard]] Scan scan(range which = {}, on_damage how = on_damage::stop) const {
         return walk<Scan>(std::move(which), nullptr, how);
     }
@@ -766,8 +826,10 @@ public:
         return walk<Scan>({}, &as_of, how);
     }
     [[nodiscard]] Scan scan(on_damage how) const { return walk<Scan>({}, nullptr, how); }
+    /// @}
 
-    /// The same without the values.
+    /// The same as scan(), without the values.
+    /// @{
     [[nodiscard]] Keys keys(range which = {}, on_damage how = on_damage::stop) const {
         return walk<Keys>(std::move(which), nullptr, how);
     }
@@ -791,12 +853,16 @@ public:
         return walk<Keys>({}, &as_of, how);
     }
     [[nodiscard]] Keys keys(on_damage how) const { return walk<Keys>({}, nullptr, how); }
+    /// @}
 
 protected:
+    /// The store constructs, moves and destroys this part of itself.
+    /// @{
     scan_calls() = default;
     scan_calls(scan_calls&&) noexcept = default;
     scan_calls& operator=(scan_calls&&) noexcept = default;
     ~scan_calls() = default;
+    /// @}
 
 private:
     template <class S>
@@ -819,35 +885,36 @@ private:
 #ifndef KEEL_ENGINE_STORAGE_REPORT_HPP
 #define KEEL_ENGINE_STORAGE_REPORT_HPP
 
-// Where a store's bytes are, and what merging them cost: what basic_engine::storage() gives.
+// The sizes of a store's parts and the cost of its merges: the result of basic_engine::storage().
 
 #include <array>
 #include <chrono>
 
 namespace keel::inline v0 {
 
-/// Where a store's bytes are, and what merging cost since it was opened.
+/// The sizes of a store's parts now, and the cost of merges since it was opened.
 struct storage_report {
     static constexpr std::size_t levels_max = 7; ///< of tables; as many as the manifest has
+    /// One level of tables.
     struct level {
-        std::uint64_t tables = 0;
-        std::uint64_t bytes = 0;
+        std::uint64_t tables = 0;  ///< tables in the level
+        std::uint64_t bytes = 0;   ///< their size
         std::uint64_t records = 0; ///< all versions, tombstones among them
     };
-    std::uint64_t segments = 0;             ///< of the log, prepared ones among them
-    std::uint64_t log_bytes = 0;            ///< their size
-    std::array<level, levels_max> levels{}; ///< the first: what was ingested and not merged yet
-    std::uint64_t merges = 0;
-    std::uint64_t merge_bytes_read = 0;
-    std::uint64_t merge_bytes_written = 0;
-    std::uint64_t records_dropped = 0;
-    std::uint64_t log_waiting = 0;    ///< bytes of the log that could be merged now
-    std::uint64_t write_rate = 0;     ///< bytes a second that may be written, because merging is behind; 0: any
-    std::uint64_t stalled_writes = 0; ///< that waited for that
-    std::uint64_t open_files = 0;     ///< tables and segments that are open to be read,
-    std::uint64_t open_files_max = 0; ///< and how many may be
-    std::uint64_t mapped_files = 0;   ///< which are read without being open
-    std::chrono::nanoseconds stalled_time{};
+    std::uint64_t segments = 0;              ///< of the log, prepared ones among them
+    std::uint64_t log_bytes = 0;             ///< their size
+    std::array<level, levels_max> levels{};  ///< the first: what was ingested and not merged yet
+    std::uint64_t merges = 0;                ///< compactions that were carried out
+    std::uint64_t merge_bytes_read = 0;      ///< bytes of segments and tables that these read
+    std::uint64_t merge_bytes_written = 0;   ///< bytes of tables that these wrote
+    std::uint64_t records_dropped = 0;       ///< overwritten and deleted records that these removed
+    std::uint64_t log_waiting = 0;           ///< bytes of the log that could be merged now
+    std::uint64_t write_rate = 0;            ///< bytes a second that may be written, because merging is behind; 0: any
+    std::uint64_t stalled_writes = 0;        ///< that waited for that
+    std::uint64_t open_files = 0;            ///< tables and segments that are open to be read,
+    std::uint64_t open_files_max = 0;        ///< and how many may be
+    std::uint64_t mapped_files = 0;          ///< which are read without being open
+    std::chrono::nanoseconds stalled_time{}; ///< the sum of the times that stalled_writes waited
 };
 
 /// "3 segments of 192 KiB; level 1: 2 tables, 4096 KiB, 900 records; 5 merges read 9000 KiB, wrote 4096 KiB, dropped 17 records; ..."
@@ -884,28 +951,28 @@ struct storage_report {
 #ifndef KEEL_ENGINE_TRANSACT_HPP
 #define KEEL_ENGINE_TRANSACT_HPP
 
-// engine::transact() and engine::update(): a function runs in a transaction, and runs again in a new one where another commit came first.
+// engine::transact() and engine::update() run a function in a transaction. If another commit came first, they run it again in a new one.
 //
-// A new transaction begins behind the record that the last one met: begin() waits until that is visible. So each round of conflicts lets one
-// commit through and costs one sync. The pause before each further run doubles and is a random part of that, so that threads that met at one
-// key do not meet there again at the same time.
+// The new transaction must see the record that the last one conflicted with: begin() waits until that record is visible. So each round of
+// conflicts lets one commit through and costs one sync. There is a pause before each further run. Its maximum doubles from run to run, and
+// the pause is a random part of the maximum, so that threads that conflicted at a key do not conflict there again at the same time.
 
 #include <functional>
 
 namespace keel::inline v0 {
 
-/// How often a transaction is run again that another commit came before.
+/// How often, and after which pauses, a function runs again because another commit came first.
 struct transact_options {
-    unsigned attempts = 128;                   ///< runs of the function at most; 0 is taken as 1
-    std::chrono::microseconds backoff_min{50}; ///< the longest pause before the second run; it doubles from run to run
-    std::chrono::microseconds backoff_max{10'000}; ///< and is never longer than this
+    unsigned attempts = 128;                   ///< most runs of the function; 0 counts as 1
+    std::chrono::microseconds backoff_min{50}; ///< maximum of the pause before the second run; doubles with each run
+    std::chrono::microseconds backoff_max{10'000}; ///< no pause is longer than this
 };
 
-/// What a transaction's function returned in the run that was committed, and the LSN of its last write.
+/// The result of a transaction's function in the run that was committed, and the LSN of the last write of that run.
 template <class T>
 struct committed {
-    T value;
-    lsn at{};
+    T value;  ///< the value that the function returned
+    lsn at{}; ///< the LSN of the last write
 };
 
 namespace detail {
@@ -916,7 +983,7 @@ struct as_result : std::type_identity<result<std::remove_cvref_t<T>>> {};
 template <class T>
 struct as_result<result<T>> : std::type_identity<result<T>> {};
 
-/// What `fn` returns, as a result. Exceptions of `fn` pass.
+/// Calls `fn` and returns its result as a result<T>. Exceptions of `fn` are not caught.
 template <class Fn, class... Args>
 [[nodiscard]] auto call_for_result(Fn& fn, Args&&... args) {
     using given = std::invoke_result_t<Fn&, Args...>;
@@ -929,8 +996,9 @@ template <class Fn, class... Args>
     }
 }
 
-/// Runs `fn(transaction&)` and commits by `commit(transaction&)`, until no other commit came first. `begin()` gives a transaction;
-/// `pause(runs, conflict)` is called before the next run, where the last one of so many met that LSN.
+/// Runs `fn(transaction&)` and commits with `commit(transaction&)`, until no other commit came first or how.attempts runs were made.
+/// `begin()` makes a transaction. `pause(runs, conflict)` is called before each further run: `runs` is the number of runs so far,
+/// `conflict` the LSN that the last run conflicted with. Errors: those of `fn` and of `commit`.
 template <class Begin, class Fn, class Commit, class Pause>
 [[nodiscard]] auto run_until_committed(Begin const& begin, Fn& fn, Commit const& commit, Pause const& pause,
                                        transact_options const& how) {
@@ -963,12 +1031,12 @@ template <class Begin, class Fn, class Commit, class Pause>
 #ifndef KEEL_FWD_HPP
 #define KEEL_FWD_HPP
 
-// The names of the policies that keel brings, declared: enough to write `using store = keel::engine<keel::durability::every_write>;`
-// without their definitions. Those of compression::zstd and compression::lz4 stand in headers of their own, which need these libraries.
+// Declarations of keel's policies. They are enough to write `using store = keel::engine<keel::durability::every_write>;` without the
+// definitions. compression::zstd and compression::lz4 are declared in headers of their own, which need the libraries.
 
 namespace keel::inline v0 {
 
-/// Which model answers each axis (config.hpp).
+/// One model for each axis (config.hpp).
 template <class... Policies>
 struct config;
 
@@ -1052,13 +1120,13 @@ struct mapped;
 
 namespace keel::inline v0 {
 
-/// Nanoseconds since 1970, as the machine's clock has them.
+/// Nanoseconds since 1970, by the clock of the machine. The clock may run backwards when it is set.
 [[nodiscard]] inline std::uint64_t system_clock_ns() {
     std::timespec now{};
     static_cast<void>(std::timespec_get(&now, TIME_UTC));
     return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(now.tv_nsec);
 }
-/// A random number from the kernel. Where that has none (Linux before 3.17), one made from the clock and the process's number.
+/// A random number from the kernel. If the kernel has none (Linux before 3.17), the number is made from the clock and the process id.
 [[nodiscard]] inline std::uint64_t machine_entropy() {
     std::uint64_t out = 0;
     if (::getentropy(&out, sizeof(out)) == 0) return out;
@@ -1076,33 +1144,34 @@ namespace keel::inline v0 {
 #ifndef KEEL_POLICY_REPAIR_FINDING_HPP
 #define KEEL_POLICY_REPAIR_FINDING_HPP
 
-// What recovery can find, as values: damage in bytes is a finding, never an exception and never silently skipped.
+// What recovery can find, as values. Damage in bytes is a finding. It is never an exception, and it is never skipped silently.
 
 namespace keel::inline v0 {
 
-/// What was found. The names are part of the tool's JSON and do not change.
+/// The kind of a finding. The names are part of the tool's JSON and do not change.
 enum class damage : std::uint8_t {
-    torn_tail,        ///< never acknowledged, cut short by a crash
-    corrupt_record,   ///< acknowledged, and no valid copy is left
-    damaged_copy,     ///< a record does not verify here, another segment has it
+    torn_tail,        ///< a crash cut short bytes that were never acknowledged
+    corrupt_record,   ///< an acknowledged record does not verify and has no valid copy
+    damaged_copy,     ///< a record does not verify here, but another segment has it
     damaged_filler,   ///< bytes between records do not verify; no record is missing
-    missing_records,  ///< acknowledged LSNs that no file holds, nor any trace of them
-    missing_segment,  ///< the manifest knows the file, the directory does not
-    wrong_size,       ///< a file is not as long as its header says
-    wrong_place,      ///< a file stands under another one's name, or twice
-    header_damaged,   ///< one of the two headers of a segment does not verify; the other one serves
-    headers_lost,     ///< neither does; the manifest and the frames themselves serve
-    seal_mismatch,    ///< a sealed segment's frames do not add up to its aggregate
-    chain_broken,     ///< a segment does not follow the one its header names
+    missing_records,  ///< no file has a trace of these acknowledged LSNs
+    missing_segment,  ///< the manifest names the segment, but the folder does not have its file
+    wrong_size,       ///< the length of a file differs from the length in its header
+    wrong_place,      ///< a file has the name of another one, or is there twice
+    header_damaged,   ///< one of the two headers of a segment does not verify; the other one is used
+    headers_lost,     ///< neither header of a segment verifies; the manifest and the frames are used
+    seal_mismatch,    ///< the aggregate of a sealed segment differs from its frames
+    chain_broken,     ///< the header of a segment names another segment as its predecessor
     unreadable,       ///< the machine could not read these bytes
-    unknown_segment,  ///< a segment in use that the manifest does not know
-    manifest_damaged, ///< one manifest does not verify or is behind; the other one serves
-    manifest_lost,    ///< neither serves in full; rebuilt from the segments
-    missing_table,    ///< the manifest knows the table, the directory does not
-    corrupt_block,    ///< a block of a table does not verify; the keys in it have no answer
-    unknown_extent,   ///< the end of the log is gone, and nothing says how many acknowledged records with it
+    unknown_segment,  ///< the manifest does not name a segment that is in use
+    manifest_damaged, ///< one manifest does not verify or is out of date; the other one is used
+    manifest_lost,    ///< neither manifest is complete; it was rebuilt from the segments
+    missing_table,    ///< the manifest names the table, but the folder does not have its file
+    corrupt_block,    ///< a block of a table does not verify; reads of its keys return an error
+    unknown_extent,   ///< the end of the log is gone, and the number of acknowledged records in it is not known
 };
 
+/// The kind's name in JSON.
 [[nodiscard]] constexpr std::string_view name_of(damage what) noexcept {
     switch (what) {
     case damage::torn_tail: return "torn_tail";
@@ -1128,9 +1197,11 @@ enum class damage : std::uint8_t {
     return "unknown";
 }
 
-/// What was done about it.
+/// What recovery did about a finding: reported it only, cut a torn tail, healed the bytes, declared the records lost, rolled the store
+/// back, or refused to open.
 enum class outcome : std::uint8_t { reported, cut, healed, declared_lost, rolled_back, refused };
 
+/// The outcome's name in JSON.
 [[nodiscard]] constexpr std::string_view name_of(outcome what) noexcept {
     switch (what) {
     case outcome::reported: return "reported";
@@ -1143,20 +1214,20 @@ enum class outcome : std::uint8_t { reported, cut, healed, declared_lost, rolled
     return "unknown";
 }
 
-/// One thing found, with all that is needed to diagnose it.
+/// One piece of damage, with everything that is needed to diagnose it.
 struct finding {
-    damage kind = damage::corrupt_record;
-    std::string file{};         ///< path inside the store, e.g. "log/0000000000000001.seg"
-    std::uint64_t offset = 0;   ///< bytes into it
-    std::uint64_t length = 0;   ///< bytes concerned
-    lsn_range lsns{};           ///< records concerned; empty where none is
-    std::uint64_t expected = 0; ///< checksum that stood there; 0 where it is not about one
-    std::uint64_t found = 0;    ///< checksum of the bytes
-    std::uint64_t lost = 0;     ///< acknowledged records that no valid copy is left of
-    outcome done = outcome::reported;
-    std::string detail{}; ///< a sentence for a person
+    damage kind = damage::corrupt_record; ///< the kind of damage
+    std::string file{};                   ///< path inside the store, for example "log/0000000000000001.seg"
+    std::uint64_t offset = 0;             ///< bytes into the file
+    std::uint64_t length = 0;             ///< bytes concerned
+    lsn_range lsns{};                     ///< records concerned; empty: none
+    std::uint64_t expected = 0;           ///< the stored checksum; 0: the finding is not about a checksum
+    std::uint64_t found = 0;              ///< the checksum of the bytes
+    std::uint64_t lost = 0;               ///< the number of acknowledged records that have no valid copy left
+    outcome done = outcome::reported;     ///< what recovery did about it
+    std::string detail{};                 ///< a sentence for a person
 
-    /// False for the trace of a crash, which is nobody's fault.
+    /// False for a torn tail, which is the trace of a crash and no damage.
     [[nodiscard]] bool is_corruption() const noexcept { return kind != damage::torn_tail; }
 };
 
@@ -1168,18 +1239,19 @@ struct finding {
 #ifndef KEEL_POLICY_REPAIR_CONCEPT_HPP
 #define KEEL_POLICY_REPAIR_CONCEPT_HPP
 
-// The repair axis: what is done about acknowledged records that no valid copy is left of. What can be healed is healed first,
-// whatever the policy; a torn tail is cut without asking.
+// The repair axis: what to do about acknowledged records that have no valid copy left. Under every policy, damage that can be healed is
+// healed first, and a torn tail is cut.
 
 namespace keel::inline v0 {
 
-/// What to do about records that are lost. Of several decisions the gravest wins: refuse, then roll_back.
+/// What to do about lost records. If several findings lead to different decisions, `refuse` wins, then `roll_back`.
 enum class decision : std::uint8_t {
-    declare_lost, ///< keep all others, note the LSNs as lost
-    roll_back,    ///< back to the last LSN before the first lost one
-    refuse,       ///< change nothing, do not open
+    declare_lost, ///< keep all other records and note the LSNs as lost
+    roll_back,    ///< return to the last LSN before the first lost one
+    refuse,       ///< change nothing and do not open
 };
 
+/// The decision's name in JSON.
 [[nodiscard]] constexpr std::string_view name_of(decision what) noexcept {
     switch (what) {
     case decision::declare_lost: return "declare_lost";
@@ -1189,11 +1261,14 @@ enum class decision : std::uint8_t {
     return "unknown";
 }
 
-/// Turns a finding that costs acknowledged records into a decision; never opens a file.
-///   R::name               std::string_view   for people and JSON: "rollback"
-///   R::rebuilds           bool               ask the redundancy policy first
-///   R::decide(finding)    decision           pure, never throws
-/// Used by recovery/plan. Smallest model: refuse (refuse.hpp).
+/// Turns a finding that costs acknowledged records into a decision. It never opens a file.
+///
+///     R::name               std::string_view   for people and JSON: "rollback"
+///     R::rebuilds           bool               whether redundancy should be used before records are given up. There is no
+///                                              redundancy axis yet: recovery_report::notice then says that none is configured
+///     R::decide(finding)    decision           pure; never throws
+///
+/// Used by recovery/plan.hpp and engine/engine_body.hpp. Smallest model: refuse (refuse.hpp).
 template <class R>
 concept repair_policy = requires(finding const& what) {
     { R::name } -> std::convertible_to<std::string_view>;
@@ -1201,9 +1276,11 @@ concept repair_policy = requires(finding const& what) {
     { R::decide(what) } noexcept -> std::same_as<decision>;
 };
 
-/// The shipped policies by name, for choosing one when opening or on a command line.
+/// The shipped policies by name, to choose one at open or on a command line. Each enumerator stands for the policy of the same name in
+/// keel::repair.
 enum class repair_strategy : std::uint8_t { refuse, rollback, skip_corrupted, partial_reconstruct };
 
+/// The policy's name in JSON.
 [[nodiscard]] constexpr std::string_view name_of(repair_strategy which) noexcept {
     switch (which) {
     case repair_strategy::refuse: return "refuse";
@@ -1214,12 +1291,14 @@ enum class repair_strategy : std::uint8_t { refuse, rollback, skip_corrupted, pa
     return "unknown";
 }
 
-/// A repair policy as a value: from its type, or from a strategy named at run time.
+/// A repair policy as a value. The members are those of repair_policy.
 struct repair_choice {
-    std::string_view name;
-    bool rebuilds = false;
+    std::string_view name; ///< for people and JSON
+    bool rebuilds = false; ///< whether redundancy should be used before records are given up
+    /// The decision on a finding. Never null in a choice from of().
     decision (*decide)(finding const&) noexcept = nullptr;
 
+    /// The choice that stands for the policy `R`.
     template <repair_policy R>
     [[nodiscard]] static constexpr repair_choice of() noexcept {
         return {R::name, R::rebuilds, [](finding const& what) noexcept { return R::decide(what); }};
@@ -1234,14 +1313,16 @@ struct repair_choice {
 #ifndef KEEL_RECOVERY_OPTIONS_HPP
 #define KEEL_RECOVERY_OPTIONS_HPP
 
-// What a caller may say when opening, and what they are told while it goes on.
+// The options of an opening, and the reports of its progress.
 
 #include <stop_token>
 
 namespace keel::inline v0 {
 
+/// The phases of recovery, in order. recovery_progress reports `scan` only.
 enum class recovery_phase : std::uint8_t { inventory, scan, classify, repair, replay };
 
+/// The phase's name, for example "scan".
 [[nodiscard]] constexpr std::string_view name_of(recovery_phase phase) noexcept {
     switch (phase) {
     case recovery_phase::inventory: return "inventory";
@@ -1253,52 +1334,56 @@ enum class recovery_phase : std::uint8_t { inventory, scan, classify, repair, re
     return "unknown";
 }
 
-/// How far recovery is.
+/// The progress of a recovery.
 struct recovery_progress {
-    recovery_phase phase = recovery_phase::inventory;
-    std::uint64_t segments_done = 0;
-    std::uint64_t segments = 0;
-    std::uint64_t records = 0;
-    std::uint64_t bytes_done = 0;
-    std::uint64_t bytes = 0;
-    std::chrono::nanoseconds elapsed{};
-    std::chrono::nanoseconds left{}; ///< at the rate so far; 0 while unknown
+    recovery_phase phase = recovery_phase::inventory; ///< the present phase
+    std::uint64_t segments_done = 0;                  ///< segments that were scanned
+    std::uint64_t segments = 0; ///< segments to scan; a sealed one needs no scan unless verify_depth::deep asks for it
+    std::uint64_t records = 0;  ///< not counted: 0
+    std::uint64_t bytes_done = 0;       ///< bytes that were scanned
+    std::uint64_t bytes = 0;            ///< bytes to scan
+    std::chrono::nanoseconds elapsed{}; ///< since the scan began
+    std::chrono::nanoseconds left{};    ///< at the rate so far; 0 while unknown
 };
 
 /// How much of a store is verified before it serves.
 enum class verify_depth : std::uint8_t {
-    quick, ///< what a crash left open; a sealed segment stands for its records, each of which is verified when it is read
+    /// The segments that a crash left unsealed. The seal of a sealed segment stands in for its records; each
+    /// record is verified when it is read.
+    quick,
     deep, ///< every byte of the log and of the tables
 };
 
+/// The depth's name, for example "deep".
 [[nodiscard]] constexpr std::string_view name_of(verify_depth depth) noexcept {
     return depth == verify_depth::deep ? "deep" : "quick";
 }
 
 /// How to open a store or a log. Everything here may differ from one open to the next.
 struct open_options {
-    bool create_if_missing = true;
+    bool create_if_missing = true;  ///< makes a new store or log if there is none; else not_found
     bool create_parents = false;    ///< makes the folders above it, too, where they are missing
     bool read_only = false;         ///< never writes a byte; beside a writer, if there is one: the store as it is now
     unsigned recovery_threads = 0;  ///< 0: one per core, at most 8
-    std::uint64_t memory_limit = 0; ///< bytes the recovery scan may hold at once for its buffers; 0: 8 MiB
-    /// Opens in a row that may die inside recovery before open refuses; 0: no limit. Nothing: as max_attempts<N> has it, by default 16.
+    std::uint64_t memory_limit = 0; ///< most bytes for the buffers of the recovery scan; 0: 8 MiB
+    /// How many openings in a row may die inside recovery before open refuses; 0: no limit. Without a value the policy
+    /// max_attempts<N> sets the limit, by default 16.
     std::optional<unsigned> max_recovery_attempts{};
     verify_depth verify = verify_depth::quick; ///< deep: damage in sealed segments is found, and repaired, now
-    std::optional<repair_strategy> repair{};   ///< instead of the repair policy, this once
+    std::optional<repair_strategy> repair{};   ///< replaces the repair policy for this opening
     std::function<void(recovery_progress const&)> on_progress{}; ///< called from the opening thread
-    std::stop_token cancel{}; ///< recovery gives up with `cancelled` soon after a stop is requested
-    bool background_thread =
-        true; ///< idle marks, interval syncs, preparing segments, merging; without it call housekeep()
-    std::uint64_t cache_bytes =
-        256 * MiB; ///< of verified blocks and records kept in memory at most, taken as they are read; an engine's
-    std::uint64_t open_files =
-        0; ///< tables and segments that a store has open at most to read them; 0: a quarter of the process's limit
-           ///< (ulimit -n); an opening that only reads, which keeps all of them open, three quarters; an engine's
-    std::uint64_t merge_bytes_per_second =
-        0; ///< how fast merges write tables at most; 0: as fast as they can; an engine's
-    std::uint64_t (*clock_ns)() = system_clock_ns; ///< for marks and times; tests bring their own
-    std::uint64_t (*entropy)() = machine_entropy;  ///< for store ids and salts; tests bring their own
+    std::stop_token cancel{}; ///< soon after a stop request recovery returns `cancelled`
+    /// A thread for idle marks, interval syncs, preparing segments and compaction. Without it the caller calls housekeep().
+    bool background_thread = true;
+    /// Engine only: most bytes of verified blocks and records kept in memory. The memory is taken as blocks and records are read.
+    std::uint64_t cache_bytes = 256 * MiB;
+    /// Engine only: most table and segment files open for reading. 0: a quarter of the process's limit (ulimit -n); for a read-only
+    /// opening, which keeps all its files open, three quarters.
+    std::uint64_t open_files = 0;
+    /// Engine only: most bytes a second that compaction writes to tables; 0: no limit.
+    std::uint64_t merge_bytes_per_second = 0;
+    std::uint64_t (*clock_ns)() = system_clock_ns; ///< for marks and times; tests replace it
+    std::uint64_t (*entropy)() = machine_entropy;  ///< for store ids and salts; tests replace it
 };
 
 } // namespace keel::inline v0
@@ -1309,32 +1394,35 @@ struct open_options {
 #ifndef KEEL_RECOVERY_REPORT_HPP
 #define KEEL_RECOVERY_REPORT_HPP
 
-// What an open found and did: a value that stays with the store, and that the tool prints.
+// The report of an opening: what it found and what it did. The store keeps the report, and the tool prints it.
 
 namespace keel::inline v0 {
 
-/// A segment of which nobody knows how many acknowledged records it held: its file is gone, or cannot be read to its end, and nothing
-/// else says (recovery/extent.hpp).
+/// A segment that held an unknown number of acknowledged records: its file is gone, or cannot be read to its end, and nothing else proves
+/// where its records ended (recovery/extent.hpp).
 struct unknown_extent {
-    segment_id segment{}; ///< 0: both manifests were lost, and nobody knows which segments there were
+    segment_id segment{}; ///< 0: both manifests were lost, and with them the list of segments
     std::string file{};   ///< path inside the store
-    lsn after{};          ///< the records that may be missing come behind this one
+    lsn after{};          ///< records above this LSN may be missing
     std::string why{};    ///< a sentence for a person
+    /// Compares all members.
     bool operator==(unknown_extent const&) const = default;
 };
 
+/// What an open found and did. A value: copies are independent of the store.
 struct recovery_report {
     bool clean_close = false;           ///< the last writer closed the log in order
     std::uint64_t segments = 0;         ///< segment files looked at
-    std::uint64_t mounted_segments = 0; ///< of those: sealed ones that stand for their records, not scanned
-    std::uint64_t sealed_segments = 0;  ///< that an earlier crash left, and this open has sealed
+    std::uint64_t mounted_segments = 0; ///< of those: sealed segments that were mounted, not scanned
+    std::uint64_t sealed_segments = 0;  ///< segments that earlier crashes left and this opening sealed
     std::uint64_t records = 0;          ///< records of the log that verify and count
     std::uint64_t tables = 0;           ///< tables of the store
     std::uint64_t table_records = 0;    ///< versions in them
     std::uint64_t replayed_records = 0; ///< records given to the store above
-    std::uint64_t indexed_records = 0;  ///< in a segment without a seal, that indexes inside it stand for: not scanned
+    std::uint64_t indexed_records = 0;  ///< in an unsealed segment: not scanned, because its indexes stand in for them
     std::uint64_t bytes = 0;            ///< bytes of log that were verified
-    std::uint64_t corrupted_segments = 0;
+    std::uint64_t corrupted_segments =
+        0; ///< segments whose damage costs records or copies, and those that are missing, have a wrong size or lack both headers
     std::uint64_t corrupted_records = 0; ///< acknowledged records that do not verify (healed or lost)
     std::uint64_t healed_records = 0;    ///< of those: found whole elsewhere
     std::uint64_t lost_records = 0;      ///< of those: gone
@@ -1342,28 +1430,29 @@ struct recovery_report {
         0; ///< valid, but not counted: behind the cut of a torn tail, or part of a broken batch
     std::uint64_t torn_tail_bytes =
         0; ///< bytes cut because a crash left them incomplete and nobody was told they were safe
-    std::uint64_t transient_mismatches = 0; ///< did not verify once, did when read again past the page cache
-    std::vector<lsn_range> lost_lsn_ranges{};
-    std::uint64_t declared_lost_records = 0; ///< that this or an earlier repair gave up, until accept_loss()
-    std::vector<lsn_range> declared_lost_lsn_ranges{};
+    std::uint64_t transient_mismatches = 0;            ///< did not verify once, did when read again past the page cache
+    std::vector<lsn_range> lost_lsn_ranges{};          ///< the LSNs of lost_records
+    std::uint64_t declared_lost_records = 0;           ///< that this or an earlier repair gave up, until accept_loss()
+    std::vector<lsn_range> declared_lost_lsn_ranges{}; ///< the LSNs of declared_lost_records
     std::vector<lsn_range> accepted_lost_lsn_ranges{}; ///< likewise, and accepted since
     std::vector<unknown_extent> unknown_extents{}; ///< where more may be lost than anybody knows, until accept_loss()
     lsn first_lsn{};                               ///< the oldest record kept; 0 where there is none
     lsn last_lsn{};                                ///< the newest one
     lsn horizon{}; ///< all up to here was known durable (or accepted, after the mere death of a process)
-    std::vector<finding> findings{};        ///< up to findings_max; counts above are exact in any case
-    std::vector<std::string> quarantined{}; ///< paths of evidence that repair moved away
-    std::string notice{};                   ///< what an operator should know, e.g. that no redundancy is configured
-    unsigned threads = 1;
-    unsigned attempts = 1;
-    std::chrono::nanoseconds inventory_time{};
-    std::chrono::nanoseconds scan_time{};
-    std::chrono::nanoseconds repair_time{};
-    std::chrono::nanoseconds replay_time{};
+    std::vector<finding> findings{};           ///< up to findings_max; counts above are exact in any case
+    std::vector<std::string> quarantined{};    ///< paths of evidence that repair moved away
+    std::string notice{};                      ///< what an operator should know, e.g. that no redundancy is configured
+    unsigned threads = 1;                      ///< threads that scanned
+    unsigned attempts = 1;                     ///< opens in a row that began recovery, this one included
+    std::chrono::nanoseconds inventory_time{}; ///< the time to list and match the files
+    std::chrono::nanoseconds
+        scan_time{}; ///< the time to scan and classify, and with verify_depth::deep to verify the tables
+    std::chrono::nanoseconds repair_time{}; ///< the time to carry the repair out
+    std::chrono::nanoseconds replay_time{}; ///< the time to mount segments and tables; 0 for a log
 
-    static constexpr std::size_t findings_max = 10000;
+    static constexpr std::size_t findings_max = 10000; ///< the largest size of `findings`
 
-    /// True where something needs a person: anything but the trace of a crash.
+    /// Whether a person must look at the store. The trace of a crash alone is no reason.
     [[nodiscard]] bool damaged() const noexcept {
         for (auto const& f : findings)
             if (f.is_corruption()) return true;
@@ -1379,19 +1468,20 @@ struct recovery_report {
 #ifndef KEEL_STATE_HPP
 #define KEEL_STATE_HPP
 
-// What a store can do right now, and why it is not healthy.
+// The state of a store, and the cause when it is not healthy.
 
 namespace keel::inline v0 {
 
-/// What a store can do right now.
+/// What a store can do at present.
 enum class engine_state : std::uint8_t {
-    healthy,   ///< everything
-    degraded,  ///< everything, but something failed and was survived, or damage was found; state_reason() says what
-    read_only, ///< reads only; state_reason() says why, and whether it passes by itself
-    failed,    ///< nothing: the store must be opened again
-    closed,    ///< nothing: close() was called, or the object was moved from
+    healthy, ///< reads and writes
+    degraded, ///< reads and writes; but something failed and was survived, or damage was found; state_reason() has the cause
+    read_only, ///< reads only; state_reason() has the cause and says whether it passes without help
+    failed,    ///< neither; the store must be opened again
+    closed,    ///< neither; close() was called, or the object was moved from
 };
 
+/// The state's name in JSON, for example "read_only".
 [[nodiscard]] constexpr std::string_view name_of(engine_state state) noexcept {
     switch (state) {
     case engine_state::healthy: return "healthy";
@@ -1403,22 +1493,22 @@ enum class engine_state : std::uint8_t {
     return "unknown";
 }
 
-/// Why a store is degraded or read-only: the first cause, not what followed from it.
+/// Why a store is degraded or read-only: the first cause, not its consequences.
 enum class state_cause : std::uint8_t {
-    none,             ///< it is healthy
-    opened_read_only, ///< open_options::read_only; resume() does not change it
-    no_space,         ///< the disk or a quota was full; it passes by itself once there is room
-    resources,        ///< memory, descriptors or threads were refused; it passes by itself
-    device,           ///< the machine failed a read, a write or a sync
-    identity,         ///< the files under the store's names are not the ones it opened
+    none,             ///< the store is healthy
+    opened_read_only, ///< open_options::read_only is set; resume() does not change it
+    no_space,         ///< the disk or a quota was full; the store recovers without help once there is room
+    resources,        ///< memory, descriptors or threads were refused; the store recovers without help
+    device,           ///< a read, a write or a sync failed on the machine
+    identity,         ///< the files under the store's names are not the files it opened
     damage,           ///< bytes do not verify; no acknowledged record is lost
-    loss,             ///< acknowledged records were declared lost and nobody has accepted that yet
-    unknown_extent,   ///< how much was lost is not known
+    loss,             ///< acknowledged records were declared lost, and accept_loss() was not called
+    unknown_extent,   ///< the number of lost records is not known
     repair,           ///< a repair could not be carried out
-    compaction,       ///< merging failed; it is tried again
+    compaction,       ///< a compaction failed; it is tried again
 };
 
-/// The cause's name as it stands in JSON, e.g. "no_space".
+/// The cause's name in JSON, for example "no_space".
 [[nodiscard]] constexpr std::string_view name_of(state_cause cause) noexcept {
     switch (cause) {
     case state_cause::none: return "none";
@@ -1444,8 +1534,8 @@ enum class state_cause : std::uint8_t {
 #ifndef KEEL_STORE_HPP
 #define KEEL_STORE_HPP
 
-// The store as a program sees it: ordered keys and values that survive. This header only declares, and compiles in a second. In a program
-// whose files include it, one file includes keel/keel.hpp and has the code made:
+// The store as a program uses it: ordered keys and values that survive a crash. This header only declares, so it compiles in about a
+// second. In a program whose files include it, one source file includes keel/keel.hpp and instantiates the definitions:
 //
 //   using store = keel::engine<keel::durability::every_write>;
 //   template class keel::basic_engine<store::config_type>;
@@ -1471,67 +1561,91 @@ template <class Config>
 [[nodiscard]] constexpr std::uint64_t key_bytes_max_of() noexcept;
 } // namespace detail
 
-/// A store over one configuration. Moves; not copyable. All calls may come from several threads at once, close() and moves apart.
-/// After close(), in an object that was moved from, and in a process that was forked from the one that opened it, every call says
-/// closed; in such a process nothing is done, by the destructor either.
+/// A store over one configuration. Movable, not copyable. Any number of threads may call it at the same time, except that close() and moves
+/// run alone.
+///
+/// Three objects have no store: one that was closed, one that was moved from, and one in a process that was forked from the process that
+/// opened it. On them each call that returns a result returns `closed`. In a forked process no call does anything, and neither does the
+/// destructor.
 template <class Config>
 class basic_engine : public detail::scan_calls<basic_engine<Config>, basic_scan<detail::walk<Config>>,
                                                basic_scan<detail::walk<Config>, std::string_view>> {
 public:
+    /// One transaction of the store.
     class transaction;
+    /// The configuration, a config<...>.
     using config_type = Config;
+    /// A scan over keys and values.
     using key_scan = basic_scan<detail::walk<Config>>;
+    /// A scan over keys without their values.
     using keys_only = basic_scan<detail::walk<Config>, std::string_view>;
 
-    /// The longest key.
+    /// The length of the longest key, in bytes.
     static constexpr std::uint64_t key_bytes_max = detail::key_bytes_max_of<Config>();
-    /// The most bytes that key and value have together: a record fits one segment, and a table.
+    /// The largest sum of key and value, in bytes. A record fits one segment and one table.
     static constexpr std::uint64_t record_bytes_max = detail::record_bytes_max_of<Config>();
 
-    /// Opens the store in this folder, or makes one, and recovers it: see recovery() for what was found. With `read_only` it is what the
-    /// store was at this moment, whoever writes to it meanwhile, restarts or merges: open again to see more. Errors: not_found,
-    /// not_a_store, wrong_format, wrong_policy, locked, corruption (where the repair policy refuses), recovery_attempts,
-    /// cancelled, and the machine's.
+    /// Opens the store in this folder and recovers it; recovery() has the findings. Makes a new store if there is none and
+    /// open_options::create_if_missing is set.
+    ///
+    /// With `read_only` the object shows the store as it was at this moment. A writer may go on, restart or compact meanwhile. To see newer
+    /// records, open again.
+    ///
+    /// Errors: not_found, not_a_store, wrong_format, wrong_policy, locked, corruption (the repair policy refuses), recovery_attempts,
+    /// cancelled, and errors of the machine.
     [[nodiscard]] static result<basic_engine> open(std::string directory, open_options const& options = {});
-    /// The same through this file system, of the type that the configuration has. Errors of these two also: invalid_argument, where the
-    /// observer has no default constructor; pass one.
+    /// Opens the store through `fs`, a file system of the configuration's type. This call and the one above return invalid_argument if the
+    /// observer has no default constructor; then pass one.
     template <class C = Config, class Fs = typename C::file_system>
     [[nodiscard]] static result<basic_engine> open(std::string directory, open_options const& options, Fs fs);
-    /// The same with an observer of your own, which may hold a logger.
+    /// Opens the store through `fs`, with the observer `told`. The observer may hold a logger.
     template <class C = Config, class Fs = typename C::file_system, class Observer = typename C::observer>
     [[nodiscard]] static result<basic_engine> open(std::string directory, open_options const& options, Fs fs,
                                                    Observer told);
 
+    /// Takes the store of another object. Open scans, transactions and snapshots stay valid.
     basic_engine(basic_engine&& other) noexcept;
+    /// Closes the store of this object and takes that of the other one.
     basic_engine& operator=(basic_engine&& other) noexcept;
+    /// Closes the store as close() does. It cannot report a failure.
     ~basic_engine();
 
-    /// Sets the value of a key. Returns the LSN once the write is as safe as the durability policy says. Errors: invalid_argument
+    /// Sets the value of a key. Returns the LSN once the write is as safe as the durability policy promises. Errors: invalid_argument
     /// (empty key), too_large (nothing was written), read_only, outcome_unknown, closed.
     [[nodiscard]] result<lsn> put(slice key, slice value);
-    /// Removes a key; it need not be there.
+    /// Removes a key. It is no error if the key has no value. Errors: as of put().
     [[nodiscard]] result<lsn> erase(slice key);
-    /// All of the batch or nothing. Returns the LSN of its last operation.
+    /// Writes the whole batch or nothing of it. Returns the LSN of its last operation. Errors: as of put(); invalid_argument also for a
+    /// batch without operations.
     [[nodiscard]] result<lsn> write(write_batch const& batch);
-    /// The same, and what was written survives power loss when this returns its LSN, whatever the durability policy. On an error of the sync
-    /// the write may be there all the same.
+    /// As put(), and the write survives power loss when the call returns an LSN, under any durability policy. If the sync fails, the call
+    /// returns its error, and the write may be there nevertheless.
     [[nodiscard]] result<lsn> put(slice key, slice value, durable_t);
+    /// As erase(), with the guarantee of put() with `durable`.
     [[nodiscard]] result<lsn> erase(slice key, durable_t);
+    /// As write(), with the guarantee of put() with `durable`.
     [[nodiscard]] result<lsn> write(write_batch const& batch, durable_t);
 
-    /// Removes every key of a range that has a value when the call begins; returns how many. Takes time in proportion to them. A batch
-    /// removes as many as fit 64 KiB of log, or a smaller segment (1,365 keys of 16 bytes): a range of so many is gone as a whole or not at all.
-    /// Of a larger one a crash or an error may leave the end; asking again removes the rest. Errors: those of a write, and of a scan.
+    /// Removes every key of a range that has a value when the call begins. Returns the number of these keys. The time is proportional to
+    /// that number. The keys are removed in batches. A batch has as many as fit 64 KiB of log, or the segment if that is smaller: 1,365
+    /// keys of 16 bytes. A range that fits one batch is removed as a whole or not at all. In a larger range a crash or an error may leave
+    /// the keys at the end; call again to remove them. Errors: those of a write and of a scan.
     [[nodiscard]] result<std::uint64_t> erase(range const& which);
+    /// Removes every key with this prefix, as erase(range).
     [[nodiscard]] result<std::uint64_t> erase(prefix const& which) { return erase(which.as_range()); }
 
-    /// Adds sorted data in one step, without the log: written once, into tables, with one LSN for all of it, which is returned. It is there
-    /// as a whole or not at all, survives power loss whatever the durability policy, and takes the place of what its keys had. `sorted` is
-    /// an input range of pairs of key and value, each text or bytes (slice), in bytewise order of the keys, each key once.
-    /// Writers wait only for the last step, a few syncs. Memory: a key of each block, and 8 bytes a key, of one table at a time.
-    /// Errors: invalid_argument (out of order, an empty key, no element), too_large, no_space, read_only, closed, and those of a scan that is
-    /// ingested: nothing was ingested;
-    /// outcome_unknown: the store is read-only, and the next open tells.
+    /// Adds sorted data in one step. The data goes directly into tables and not through the log. All of it has one LSN, which is
+    /// returned. It is there as a whole or not at all, survives power loss under any durability policy, and replaces the values of its
+    /// keys.
+    ///
+    /// `sorted`: an input range of pairs of key and value, each text or bytes (slice). The keys are in bytewise order, and no key occurs
+    /// twice.
+    ///
+    /// Writers wait only during the last step, a few syncs. Memory: for one table at a time, a key of each block and 8 bytes for each key.
+    ///
+    /// Errors after which nothing was ingested: invalid_argument (not in order, an empty key, or no element), too_large, no_space,
+    /// read_only, closed, and the errors of `sorted`, if that is a scan. Error outcome_unknown: the store is read-only; the next open
+    /// shows whether the data is there.
     template <std::ranges::input_range Sorted>
         requires requires(std::ranges::range_reference_t<Sorted> kv) {
             slice{std::get<0>(kv)};
@@ -1544,17 +1658,20 @@ public:
         return finish_ingest(*all);
     }
 
-    /// The value of a key now, or as of a snapshot; nothing where it has none.
+    /// The present value of a key, or nothing if the key has none. Errors: corruption, closed, and errors of the machine.
     [[nodiscard]] result<std::optional<std::string>> get(slice key) const;
+    /// The value that a key has in the snapshot. Errors: as of get(key); invalid_argument: the snapshot belongs to another store, or to an
+    /// earlier opening of this one.
     [[nodiscard]] result<std::optional<std::string>> get(slice key, snapshot const& as_of) const;
 
-    /// This moment, for reads that must not change. Reading through it needs the store, which keeps what it sees as long as it lives.
+    /// A snapshot of this moment: reads through it do not change. Such reads need this object. The store keeps the versions that a snapshot
+    /// sees for as long as the snapshot lives.
     [[nodiscard]] keel::snapshot snapshot() const;
 
-    /// The values of several keys at one moment, in the order asked for.
+    /// The values of several keys at one moment, in the order of the keys. Errors: as of get().
     [[nodiscard]] result<std::vector<std::optional<std::string>>> multi_get(
         std::span<std::string_view const> keys) const;
-    /// The same for any other range of keys, and for a list in braces.
+    /// The same for any other range of keys.
     template <slice_range Keys>
         requires(!std::convertible_to<Keys, std::span<std::string_view const>>)
     [[nodiscard]] result<std::vector<std::optional<std::string>>> multi_get(Keys&& keys) const {
@@ -1562,101 +1679,119 @@ public:
         for (slice const key : keys) texts.push_back(key.text());
         return multi_get(std::span<std::string_view const>{texts});
     }
+    /// The same for a list in braces.
     [[nodiscard]] result<std::vector<std::optional<std::string>>> multi_get(std::initializer_list<slice> keys) const {
         return multi_get(std::span{keys.begin(), keys.size()});
     }
 
-    /// About how many bytes on the disk hold the keys of a range, all their versions among them, to a block or so for each file. Reads
-    /// indexes, no records. What was written last and is in memory, too, is not counted.
+    /// An estimate of the bytes on the disk that hold the keys of a range, with all their versions. It is exact to about a block for each
+    /// file. The call reads indexes and no records. The newest records, which are also in memory, are not counted.
     [[nodiscard]] result<std::uint64_t> approximate_size(range const& which) const;
+    /// The same for the keys with this prefix.
     [[nodiscard]] result<std::uint64_t> approximate_size(prefix const& which) const {
         return approximate_size(which.as_range());
     }
 
-    /// Verifies the segments that take no more records, and the tables, while the store serves: with `deep` every byte of them, with
-    /// `quick` nothing but that they are there and can be opened. Findings are events, make the store degraded and stand in the corruption
-    /// log; nothing is changed.
+    /// Verifies the tables and the segments that take no more records, while the store serves. `deep`: every byte of them. `quick`:
+    /// whether the files are there and can be opened. Each finding is an event, makes the store degraded, and is added to the corruption
+    /// log. The call changes nothing. Errors: closed, and errors of the machine.
     [[nodiscard]] result<recovery_report> verify(verify_depth how = verify_depth::deep) const;
 
-    /// A transaction that reads from this moment. After a commit that said `conflict`, of whatever thread, it waits
-    /// until the record that came first is visible: a transaction that reads behind that record would meet it again. That is one sync at
-    /// most, and none where no commit has met a record that is on its way to the disk; snapshot() and get() never wait.
+    /// Begins a transaction that reads from this moment.
+    ///
+    /// After a commit on any thread has returned `conflict`, the call waits until the record that came first is visible. Otherwise the new
+    /// transaction would read from before that record and conflict with it again. The wait is at most one sync. There is none unless a
+    /// commit has met a record that is still on its way to the disk. snapshot() and get() never wait.
     [[nodiscard]] transaction begin() const;
 
-    /// Runs `fn(transaction&)` and commits what it did; where another commit came first, runs it again in a new transaction that sees that one,
-    /// after a short pause, as often as `how` says. `fn` returns T or result<T>, and T may be void:
-    ///   void, result<void>   result<lsn>            the LSN of the last write, as transaction::commit() has it
-    ///   T, result<T>         result<committed<T>>   the value, and that LSN
-    /// An error that `fn` returns is the answer, as it is, and nothing was written; an exception of it passes, and nothing was written. `fn` may
-    /// run several times, so what it does to anything but its transaction it does several times. It must not end the transaction.
-    /// It holds no lock, and may call the store. Any thread; threads that change the same keys take turns.
-    /// Errors: those of `fn`; conflict (another commit came first in each run); invalid_argument (`fn` ended the transaction); those of a write.
+    /// Runs `fn(transaction&)` and commits the transaction. If another commit came first, it runs `fn` again after a short pause, in a new
+    /// transaction that sees the other commit. `how` limits the number of runs. `fn` returns T or result<T>; T may be void:
+    ///
+    ///     void, result<void>   result<lsn>            the LSN of the last write, as of transaction::commit()
+    ///     T, result<T>         result<committed<T>>   the value, and that LSN
+    ///
+    /// If `fn` returns an error, the call returns the same error, and nothing was written. If `fn` throws, the exception passes, and
+    /// nothing was written. `fn` may run several times; an effect of it outside of the transaction happens as often. It must not end the
+    /// transaction.
+    ///
+    /// No lock is held while `fn` runs, and `fn` may call the store. Any thread may call. Threads that change the same keys take turns.
+    ///
+    /// Errors: those of `fn`; conflict (another commit came first in every run); invalid_argument (`fn` ended the transaction); those of
+    /// a write.
     template <std::invocable<transaction&> Fn>
     [[nodiscard]] auto transact(Fn&& fn, transact_options const& how = {}) {
         return run_transaction(fn, how, [](transaction& tx) { return tx.commit(); });
     }
-    /// The same, and what was written survives power loss when this returns, whatever the durability policy. On an error of the sync it may
-    /// be there all the same; it is not run again then.
+    /// As above, and the writes survive power loss when the call returns a value, under any durability policy. If the sync fails, the
+    /// writes may be there nevertheless, and `fn` is not run again.
     template <std::invocable<transaction&> Fn>
     [[nodiscard]] auto transact(Fn&& fn, transact_options const& how, durable_t) {
         return run_transaction(fn, how, [](transaction& tx) { return tx.commit(durable); });
     }
+    /// As above, with the default transact_options.
     template <std::invocable<transaction&> Fn>
     [[nodiscard]] auto transact(Fn&& fn, durable_t) {
         return transact(fn, transact_options{}, durable);
     }
 
-    /// Sets a key to what `fn` makes of its value: `fn(std::optional<std::string> const& old)` gives the new value, or an optional one, where
-    /// nothing erases the key; either may be in a result, whose error is the answer, and nothing was written. Nothing comes between
-    /// the read and the write: as of transact(). Returns the LSN of the write.
+    /// Replaces the value of a key. `fn(std::optional<std::string> const& old)` returns the new value, or an optional one; nothing erases
+    /// the key. It may return either in a result; then an error of it is returned, and nothing was written. No other write of the key
+    /// happens between the read and the write; see transact(). Returns the LSN of the write.
     template <std::invocable<std::optional<std::string> const&> Fn>
     [[nodiscard]] result<lsn> update(slice key, Fn&& fn, transact_options const& how = {}) {
         return transact([&](transaction& tx) { return change_value(tx, key, fn); }, how);
     }
+    /// As above, and the write survives power loss when the call returns an LSN, under any durability policy.
     template <std::invocable<std::optional<std::string> const&> Fn>
     [[nodiscard]] result<lsn> update(slice key, Fn&& fn, transact_options const& how, durable_t) {
         return transact([&](transaction& tx) { return change_value(tx, key, fn); }, how, durable);
     }
+    /// As above, with the default transact_options.
     template <std::invocable<std::optional<std::string> const&> Fn>
     [[nodiscard]] result<lsn> update(slice key, Fn&& fn, durable_t) {
         return update(key, fn, transact_options{}, durable);
     }
 
-    /// Merges all records into the tables of one level, whatever the compaction policy says, and gives the log's segments back. Reads
-    /// and writes go on meanwhile; what they write is not waited for. What cannot be read is left behind: the damaged file goes to
-    /// quarantine/, and its keys keep the answer they had, an error. Errors: corruption (part of the log does not verify and stays,
-    /// once all else is merged), no_space, those of a write. Nothing is lost by them.
+    /// Merges all records into the tables of one level, whatever the compaction policy is, and frees the segments of the log. Reads and
+    /// writes go on meanwhile; the call does not wait for writes that begin later. A file with unreadable records goes to quarantine/,
+    /// and the keys of these records keep their answer, an error. Errors: corruption (a part of the log does not verify and stays, after
+    /// all other records were merged), no_space, those of a write. An error loses nothing.
     [[nodiscard]] result<void> compact();
-    /// Verifies every table as verify() does, and writes those that are damaged anew: what it cannot read is left behind, as by compact().
-    /// Gives how many they were. Reads and writes go on meanwhile. Errors: as of compact().
+    /// Verifies every table as verify() does, and rewrites the damaged ones. Unreadable records are treated as by compact(). Returns the
+    /// number of damaged tables. Reads and writes go on meanwhile. Errors: as of compact().
     [[nodiscard]] result<std::uint64_t> repair_tables();
-    /// Where the bytes are, and what merging them costs.
+    /// The number of bytes in each part of the store, and the cost of compaction since the store was opened.
     [[nodiscard]] storage_report storage() const;
 
-    /// All writes accepted before the call survive power loss once it returns. Errors: read_only, closed, the machine's; io_error, where
-    /// accepted records were lost to a sync that failed before, until accept_loss().
+    /// Returns once all writes accepted before the call survive power loss. Errors: read_only, closed, errors of the machine; io_error: a
+    /// sync failed earlier and accepted records were lost. The last error is returned until accept_loss().
     [[nodiscard]] result<void> sync();
-    /// Says that somebody knows of all that was declared lost, or may be lost, up to now: state() is no longer degraded for it, and later
-    /// opens show it as accepted. What this open found stays in recovery(). Errors: read_only (of an opening that never writes), closed,
-    /// the machine's; then nothing is accepted.
+    /// Acknowledges all losses that were declared, or may have happened, up to now. They no longer make state() degraded, and later opens
+    /// show them as accepted. recovery() still has the findings of this open. Errors after which nothing is accepted: read_only (the
+    /// store was opened to be read only), closed, errors of the machine.
     [[nodiscard]] result<void> accept_loss();
-    /// After a failure that left the store read-only: tries to become writable again. Where the disk is full, what of the log is superseded
-    /// is given back first, out of the reserve if need be.
+    /// Tries to make the store writable again after a failure that left it read-only. On a full disk it first frees superseded parts of
+    /// the log, if necessary with the reserve.
     [[nodiscard]] result<void> resume();
-    /// Syncs, marks the orderly end, lets the lock go. The destructor does the same and cannot tell of a failure. Safe to call twice.
-    /// A scan that is under way ends with `closed` at its next step. Errors: as of sync(); the store is closed all the same.
+    /// Syncs, marks the orderly end, and releases the lock. The destructor does the same but cannot report a failure. A second call is
+    /// harmless. A scan under way ends with `closed` at its next step. Errors: as of sync(); the store is closed in any case.
     [[nodiscard]] result<void> close();
 
+    /// The newest LSN that readers see. Declared losses count.
     [[nodiscard]] lsn last_lsn() const noexcept;
+    /// All records up to this LSN survive power loss. 0 in an object that was moved from, and in a forked process.
     [[nodiscard]] lsn durable_lsn() const;
+    /// What the store can do at present.
     [[nodiscard]] engine_state state() const;
+    /// Why the store is not healthy, for people; empty if it is healthy.
     [[nodiscard]] std::string state_reason() const;
-    /// What this open found and did.
+    /// The findings and repairs of this open. Valid as long as this object, and empty if it was moved from.
     [[nodiscard]] recovery_report const& recovery() const noexcept;
 
-    /// What the background thread does; for programs opened without one. `quiet`: nothing was written for a while.
+    /// Does the work of the background thread. A program that opened the store without that thread calls it from time to time. `quiet`:
+    /// there was no write for a while.
     void housekeep(bool quiet = true);
-    /// Lets go of everything without touching the disk, as a killed process does.
+    /// Releases everything without touching the disk, as a killed process does. For tests.
     void abandon() noexcept;
 
 private:
@@ -1665,7 +1800,8 @@ private:
     friend class detail::scan_calls<basic_engine, key_scan, keys_only>;
 
     explicit basic_engine(std::unique_ptr<body> of) noexcept;
-    /// So that an explicit instantiation of this class brings what is no member of it: calls that are templates, the steps of a scan.
+    /// An explicit instantiation of this class leaves out calls that are templates and the steps of a scan. Their addresses here bring
+    /// them.
     static detail::members_by_pointer<Config> const members_by_pointer_;
 
     [[nodiscard]] detail::walk<Config> walk_over(range which, keel::snapshot const* as_of, on_damage how) const;
@@ -1695,54 +1831,64 @@ private:
         return next ? tx.put(key, *next) : tx.erase(key);
     }
 
-    std::unique_ptr<body> body_; ///< nothing: moved from
+    std::unique_ptr<body> body_; ///< null: moved from
 };
 
-/// One transaction of a store. Ends with commit() or rollback(); one that is let go of is rolled back, and leaves nothing. Moves, is
-/// not copyable; one thread at a time. It may outlive its store: once that is closed, reading and committing say closed.
+/// One transaction of a store. It ends with commit() or rollback(). The destructor rolls it back; then nothing of it remains. Movable, not
+/// copyable. One thread at a time. It may outlive its store: after the store was closed, reads and commits return `closed`.
 template <class Config>
 class basic_engine<Config>::transaction {
 public:
+    /// A scan over keys and values.
     using scan_type = key_scan;
 
+    /// Takes the transaction of another object.
     transaction(transaction&& other) noexcept;
+    /// Rolls this transaction back and takes that of the other object.
     transaction& operator=(transaction&& other) noexcept;
+    /// Rolls the transaction back if it has not ended.
     ~transaction();
 
-    /// The moment it reads from: the last LSN that was visible when it began.
+    /// The LSN that the transaction reads from: the newest one visible when it began.
     [[nodiscard]] lsn moment() const noexcept;
 
-    /// The value of a key: of this transaction's own last write, else as of its moment; nothing where it has none.
+    /// The value of a key: the last write of this transaction, else the value at moment(). Nothing if the key has no value.
     [[nodiscard]] result<std::optional<std::string>> get(slice key);
-    /// Errors: invalid_argument (empty key, or the transaction has ended), too_large (the key).
+    /// Sets the value of a key at commit. Errors: invalid_argument (an empty key, or the transaction has ended), too_large (the key).
     [[nodiscard]] result<void> put(slice key, slice value);
+    /// Removes a key at commit. Errors: as of put().
     [[nodiscard]] result<void> erase(slice key);
 
-    /// Keys in order, its own writes among them. Nothing once the transaction has ended. Views are valid until the iterator moves on or the
-    /// transaction writes; the transaction must outlive the scan.
+    /// Keys in order, with the writes of this transaction. No keys after the transaction has ended. The views are valid until the
+    /// iterator moves on or the transaction writes. The transaction must outlive the scan.
     [[nodiscard]] scan_type scan(range which = {}, on_damage how = on_damage::stop) {
         return scan_type{walk_over(std::move(which), how)};
     }
+    /// The keys that begin with the prefix.
     [[nodiscard]] scan_type scan(prefix const& which, on_damage how = on_damage::stop) {
         return scan(which.as_range(), how);
     }
-    /// From the first bound, below the second: {"a", "b"}; {"a"} goes to the end. invalid_argument, in status(): there are more.
+    /// {"a", "b"}: the keys from "a" (included) to "b" (not included). {"a"}: the keys from "a" to the end. With more bounds, status()
+    /// returns invalid_argument.
     [[nodiscard]] scan_type scan(std::initializer_list<slice> from_to, on_damage how = on_damage::stop) {
         auto which = detail::range_between(from_to);
         if (!which) return scan_type{no_walk(std::move(which).error())};
         return scan(std::move(*which), how);
     }
+    /// All keys.
     [[nodiscard]] scan_type scan(on_damage how) { return scan(range{}, how); }
 
-    /// Writes everything as one batch and ends the transaction, whatever comes of it. Returns the LSN of its last write, once that is
-    /// as safe as the durability policy says; without writes, its moment. Errors: conflict (another one was first: run it again, which
-    /// engine::transact() does; `error::at` is the other's LSN, which begin() waits for), invalid_argument (it has ended before), corruption
-    /// (whether another was first cannot be told: what would say so does not verify), and those of a write.
+    /// Writes everything as one batch and ends the transaction, in any case. Returns the LSN of the last write once the batch is as safe
+    /// as the durability policy promises; without writes it returns moment().
+    ///
+    /// Errors: conflict: another commit came first; run the transaction again, as engine::transact() does. `error::at` is the LSN of the
+    /// other commit, which begin() waits for. invalid_argument: the transaction ended before. corruption: bytes that would show whether
+    /// another commit came first do not verify. And the errors of a write.
     [[nodiscard]] result<lsn> commit();
-    /// The same, and what was written survives power loss when this returns, whatever the durability policy. On an error of the sync the
-    /// transaction may be there all the same.
+    /// As commit(), and the writes survive power loss when the call returns an LSN, under any durability policy. If the sync fails, the
+    /// writes may be there nevertheless.
     [[nodiscard]] result<lsn> commit(durable_t);
-    /// Ends the transaction; nothing of it was written.
+    /// Ends the transaction without writing.
     void rollback() noexcept;
 
 private:
@@ -1752,10 +1898,10 @@ private:
     [[nodiscard]] detail::walk<Config> walk_over(range which, on_damage how);
     [[nodiscard]] detail::walk<Config> no_walk(error why) const;
 
-    std::unique_ptr<body> body_; ///< nothing: moved from
+    std::unique_ptr<body> body_; ///< null: moved from
 };
 
-/// The store with these policies, in any order, each with a default (config.hpp).
+/// A store with these policies, in any order. An axis that is not named has its default (config.hpp).
 template <class... Policies>
 using engine = basic_engine<config<Policies...>>;
 
