@@ -23314,7 +23314,7 @@ private:
 //             88 records lost up to there u64, 96 and with the step under way u64 | 104 finished u8      | 504 check u64
 // The block is written before each step is committed. A step is committed if the manifest's newest edit has the step's edit number, and
 // the manifest's next segment id is the one noted here. The edit number alone does not prove it: after a crash another edit may have
-// taken the number. Such an edit raises the next segment id by another amount than a step that built a segment.
+// taken the number. Such an edit raises the next segment id by one, or not at all; a step raises it by two.
 
 namespace keel::inline v0::recovery {
 
@@ -23872,9 +23872,9 @@ private:
 
     /// Writes the journal, then the progress with the number of the next edit, then commits the edit.
     result<void> take_step() {
-        // A step with a new segment raises the next segment id by two; preparing a segment raises it by one. So after a crash this id
-        // tells whether this edit was committed, or another edit with the same number (repair_progress::is_committed).
-        ++next_id_;
+        // Each step raises the next segment id by two, also a step that builds no segment. Preparing a segment raises it by one. So after a
+        // crash this id tells whether this edit was committed, or another edit with the same number (repair_progress::is_committed).
+        next_id_ = std::max(next_id_ + 1, manifest_.state().next_segment + 2);
         edit_.next_ids(next_id_, std::max(manifest_.state().next_repair, at_.number + 1));
         at_.next_edit = manifest_.state().edit + 1;
         at_.next_bytes = journal_->bytes_with_pending();

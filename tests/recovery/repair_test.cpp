@@ -267,6 +267,27 @@ TEST_CASE("repair: a segment that takes the name of one that was prepared and ne
     CHECK(made.disk.contents(path));
 }
 
+TEST_CASE("repair: a step without a segment raises the next segment id by two, and preparing a segment by one") {
+    auto const next_segment = [](io::memory& disk) {
+        auto const load = wal::load_manifest<checksum::crc32c>(disk, wal::layout{store_folder});
+        REQUIRE(load.state);
+        return load.state->next_segment;
+    };
+    damaged_log store{2, {1}};
+    REQUIRE(store.disk.remove("db/log/" + wal::layout::segment_name({1})));
+    auto const before = next_segment(store.disk);
+    auto log = small_log::open(store_folder, deep(repair_strategy::skip_corrupted), store.disk);
+    REQUIRE(log);
+    CHECK(log->recovery().lost_records == 3);
+    for (auto const id : {before, before + 1}) // nothing was built anew
+        CHECK_FALSE(store.disk.contents("db/log/" + wal::layout::segment_name({id})));
+    CHECK(next_segment(store.disk) == before + 2);
+    auto const repaired = next_segment(store.disk);
+    REQUIRE(log->append("more"));
+    CHECK(next_segment(store.disk) == repaired + 1);
+    log->abandon();
+}
+
 TEST_CASE("repair: segments that were written anew are mounted by their index at the next open") {
     determined::restart();
     io::memory disk;

@@ -270,9 +270,9 @@ private:
 
     /// Writes the journal, then the progress with the number of the next edit, then commits the edit.
     result<void> take_step() {
-        // A step with a new segment raises the next segment id by two; preparing a segment raises it by one. So after a crash this id
-        // tells whether this edit was committed, or another edit with the same number (repair_progress::is_committed).
-        ++next_id_;
+        // Each step raises the next segment id by two, also a step that builds no segment. Preparing a segment raises it by one. So after a
+        // crash this id tells whether this edit was committed, or another edit with the same number (repair_progress::is_committed).
+        next_id_ = std::max(next_id_ + 1, manifest_.state().next_segment + 2);
         edit_.next_ids(next_id_, std::max(manifest_.state().next_repair, at_.number + 1));
         at_.next_edit = manifest_.state().edit + 1;
         at_.next_bytes = journal_->bytes_with_pending();

@@ -13,7 +13,7 @@
 //             88 records lost up to there u64, 96 and with the step under way u64 | 104 finished u8      | 504 check u64
 // The block is written before each step is committed. A step is committed if the manifest's newest edit has the step's edit number, and
 // the manifest's next segment id is the one noted here. The edit number alone does not prove it: after a crash another edit may have
-// taken the number. Such an edit raises the next segment id by another amount than a step that built a segment.
+// taken the number. Such an edit raises the next segment id by one, or not at all; a step raises it by two.
 
 #include <keel/error.hpp>
 #include <keel/format/endian.hpp>
