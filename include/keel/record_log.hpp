@@ -7,7 +7,7 @@
 
 #include <keel/error.hpp>
 #include <keel/fwd.hpp>
-#include <keel/recovery/options.hpp>
+#include <keel/options.hpp>
 #include <keel/recovery/report.hpp>
 #include <keel/state.hpp>
 #include <keel/types.hpp>

@@ -8,9 +8,9 @@
 #include <keel/error.hpp>
 #include <keel/format/table.hpp>
 #include <keel/io/concept.hpp>
+#include <keel/options.hpp>
 #include <keel/policy/durability/concept.hpp>
 #include <keel/policy/repair/concept.hpp>
-#include <keel/recovery/options.hpp>
 #include <keel/recovery/report.hpp>
 #include <keel/state.hpp>
 #include <keel/types.hpp>

@@ -2144,47 +2144,34 @@ void make_room_with(Fs const& fs, std::function<bool()> close_one) {
 
 #endif
 
-// ---- keel/policy/durability/concept.hpp ----
-#ifndef KEEL_POLICY_DURABILITY_CONCEPT_HPP
-#define KEEL_POLICY_DURABILITY_CONCEPT_HPP
+// ---- keel/io/machine.hpp ----
+#ifndef KEEL_IO_MACHINE_HPP
+#define KEEL_IO_MACHINE_HPP
 
-// The durability axis: which failures a write survives once its call has returned.
-//   policy        path      a write returns, and readers see it, when   killed process   power loss
-//   every_write   written   its own sync returned                       survives         survives
-//   group_commit  written   a sync shared with other writes returned    survives         survives
-//   interval<ms>  mapped    it is stored, with every LSN before it      survives         a prefix survives: at least up to the last sync
-//   os_buffered   mapped    it is stored, with every LSN before it      survives         the same; only sync(), roll-over and close() sync
+// The machine's clock and its random numbers.
+
+#include <ctime>
+
+#include <sys/random.h>
+#include <unistd.h>
 
 namespace keel::inline v0 {
 
-/// How records get into a segment. `written`: pwrite and fdatasync from private memory. `mapped`: stores into the shared mapping of the
-/// preallocated segment, and pwrite to the same file for large batches, without a sync.
-enum class write_path : std::uint8_t { written, mapped };
-
-/// The path's name in JSON.
-[[nodiscard]] constexpr std::string_view name_of(write_path path) noexcept {
-    return path == write_path::mapped ? "mapped" : "written";
+/// Nanoseconds since 1970, by the clock of the machine. The clock may run backwards when it is set.
+[[nodiscard]] inline std::uint64_t system_clock_ns() {
+    std::timespec now{};
+    static_cast<void>(std::timespec_get(&now, TIME_UTC));
+    return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(now.tv_nsec);
 }
-
-/// Which failures a write survives once its call has returned.
-///
-///     D::name              std::string_view  for people and JSON
-///     D::path              write_path        how records get into a segment
-///     D::shares_syncs      bool              written path: concurrent writers share one fdatasync
-///     D::gather_us         std::uint32_t     written path: the longest time, in microseconds, that a leader waits for its group to have
-///                                            as many writers as the group before it
-///     D::sync_interval_ms  std::uint32_t     mapped path: the longest time, in milliseconds, between two syncs while writes go on; 0:
-///                                            only sync(), roll-over and close() sync
-///
-/// Used by wal/ only. Smallest model: every_write (every_write.hpp).
-template <class D>
-concept durability_policy = requires {
-    { D::name } -> std::convertible_to<std::string_view>;
-    { D::path } -> std::convertible_to<write_path>;
-    { D::shares_syncs } -> std::convertible_to<bool>;
-    { D::gather_us } -> std::convertible_to<std::uint32_t>;
-    { D::sync_interval_ms } -> std::convertible_to<std::uint32_t>;
-};
+/// A random number from the kernel. If the kernel has none (Linux before 3.17), the number is made from the clock and the process id.
+[[nodiscard]] inline std::uint64_t machine_entropy() {
+    std::uint64_t out = 0;
+    if (::getentropy(&out, sizeof(out)) == 0) return out;
+    out = system_clock_ns() + (static_cast<std::uint64_t>(::getpid()) << 40);
+    out = (out ^ (out >> 30)) * 0xBF58476D1CE4E5B9; // SplitMix64 (Steele et al., 2014)
+    out = (out ^ (out >> 27)) * 0x94D049BB133111EB;
+    return out ^ (out >> 31);
+}
 
 } // namespace keel::inline v0
 
@@ -2359,42 +2346,9 @@ struct repair_choice {
 
 #endif
 
-// ---- keel/io/machine.hpp ----
-#ifndef KEEL_IO_MACHINE_HPP
-#define KEEL_IO_MACHINE_HPP
-
-// The machine's clock and its random numbers.
-
-#include <ctime>
-
-#include <sys/random.h>
-#include <unistd.h>
-
-namespace keel::inline v0 {
-
-/// Nanoseconds since 1970, by the clock of the machine. The clock may run backwards when it is set.
-[[nodiscard]] inline std::uint64_t system_clock_ns() {
-    std::timespec now{};
-    static_cast<void>(std::timespec_get(&now, TIME_UTC));
-    return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(now.tv_nsec);
-}
-/// A random number from the kernel. If the kernel has none (Linux before 3.17), the number is made from the clock and the process id.
-[[nodiscard]] inline std::uint64_t machine_entropy() {
-    std::uint64_t out = 0;
-    if (::getentropy(&out, sizeof(out)) == 0) return out;
-    out = system_clock_ns() + (static_cast<std::uint64_t>(::getpid()) << 40);
-    out = (out ^ (out >> 30)) * 0xBF58476D1CE4E5B9; // SplitMix64 (Steele et al., 2014)
-    out = (out ^ (out >> 27)) * 0x94D049BB133111EB;
-    return out ^ (out >> 31);
-}
-
-} // namespace keel::inline v0
-
-#endif
-
-// ---- keel/recovery/options.hpp ----
-#ifndef KEEL_RECOVERY_OPTIONS_HPP
-#define KEEL_RECOVERY_OPTIONS_HPP
+// ---- keel/options.hpp ----
+#ifndef KEEL_OPTIONS_HPP
+#define KEEL_OPTIONS_HPP
 
 // The options of an opening, and the reports of its progress.
 
@@ -2468,6 +2422,52 @@ struct open_options {
     std::uint64_t merge_bytes_per_second = 0;
     std::uint64_t (*clock_ns)() = system_clock_ns; ///< for marks and times; tests replace it
     std::uint64_t (*entropy)() = machine_entropy;  ///< for store ids and salts; tests replace it
+};
+
+} // namespace keel::inline v0
+
+#endif
+
+// ---- keel/policy/durability/concept.hpp ----
+#ifndef KEEL_POLICY_DURABILITY_CONCEPT_HPP
+#define KEEL_POLICY_DURABILITY_CONCEPT_HPP
+
+// The durability axis: which failures a write survives once its call has returned.
+//   policy        path      a write returns, and readers see it, when   killed process   power loss
+//   every_write   written   its own sync returned                       survives         survives
+//   group_commit  written   a sync shared with other writes returned    survives         survives
+//   interval<ms>  mapped    it is stored, with every LSN before it      survives         a prefix survives: at least up to the last sync
+//   os_buffered   mapped    it is stored, with every LSN before it      survives         the same; only sync(), roll-over and close() sync
+
+namespace keel::inline v0 {
+
+/// How records get into a segment. `written`: pwrite and fdatasync from private memory. `mapped`: stores into the shared mapping of the
+/// preallocated segment, and pwrite to the same file for large batches, without a sync.
+enum class write_path : std::uint8_t { written, mapped };
+
+/// The path's name in JSON.
+[[nodiscard]] constexpr std::string_view name_of(write_path path) noexcept {
+    return path == write_path::mapped ? "mapped" : "written";
+}
+
+/// Which failures a write survives once its call has returned.
+///
+///     D::name              std::string_view  for people and JSON
+///     D::path              write_path        how records get into a segment
+///     D::shares_syncs      bool              written path: concurrent writers share one fdatasync
+///     D::gather_us         std::uint32_t     written path: the longest time, in microseconds, that a leader waits for its group to have
+///                                            as many writers as the group before it
+///     D::sync_interval_ms  std::uint32_t     mapped path: the longest time, in milliseconds, between two syncs while writes go on; 0:
+///                                            only sync(), roll-over and close() sync
+///
+/// Used by wal/ only. Smallest model: every_write (every_write.hpp).
+template <class D>
+concept durability_policy = requires {
+    { D::name } -> std::convertible_to<std::string_view>;
+    { D::path } -> std::convertible_to<write_path>;
+    { D::shares_syncs } -> std::convertible_to<bool>;
+    { D::gather_us } -> std::convertible_to<std::uint32_t>;
+    { D::sync_interval_ms } -> std::convertible_to<std::uint32_t>;
 };
 
 } // namespace keel::inline v0
@@ -4602,23 +4602,11 @@ private:
 
 #endif
 
-// ---- keel/io/fault.hpp ----
-#ifndef KEEL_IO_FAULT_HPP
-#define KEEL_IO_FAULT_HPP
+// ---- keel/io/fault_plan.hpp ----
+#ifndef KEEL_IO_FAULT_PLAN_HPP
+#define KEEL_IO_FAULT_PLAN_HPP
 
-// faulty<Inner>: a file system that works as Inner does, except where a plan injects faults. For keel's tests and for tests of users.
-//
-// A plan is a list of faults. Each fault names what goes wrong, at which operation (the n-th of a class, counted from 1 since the plan was
-// set), and for how many operations. A seed decides what is left to chance (which bit, how much, where to). At most one fault hits an
-// operation: the first one of the plan that fits. log() lists the faults that hit. A test with an empty log has tested nothing. Handles,
-// files and mappings of one faulty share the plan. faulty is as thread-safe as Inner is. With several threads the numbers of operations
-// depend on the order in which the threads run.
-
-#include <cerrno>
-#include <deque>
-#include <initializer_list>
-#include <memory>
-#include <mutex>
+// The plan of a faulty file system (io/fault.hpp): which faults hit which operations.
 
 namespace keel::inline v0::io {
 
@@ -4718,7 +4706,54 @@ struct fault_plan {
     [[nodiscard]] static fault_plan random(std::uint64_t seed, random_faults const& bounds = {});
 };
 
-namespace detail {
+inline fault_plan fault_plan::random(std::uint64_t seed, random_faults const& bounds) {
+    detail::seeded chance{seed};
+    auto const class_for = [&chance](fault_kind kind) {
+        switch (kind) {
+        case fault_kind::fail: return static_cast<fault_class>(chance.below(fault_classes));
+        case fault_kind::no_space: return fault_class::any;
+        case fault_kind::fail_sync:
+        case fault_kind::lose_sync: return chance.below(4) == 0 ? fault_class::directory : fault_class::sync;
+        case fault_kind::flip_read: return fault_class::read;
+        default: return chance.below(2) == 0 ? fault_class::write : fault_class::store;
+        }
+    };
+    auto const count_for = [&chance](fault_kind kind) -> std::uint64_t {
+        if (kind == fault_kind::no_space && chance.below(2) == 0) return forever;
+        if (kind == fault_kind::no_space || kind == fault_kind::repeat_write) return 1 + chance.below(20);
+        return chance.below(4) == 0 ? 2 + chance.below(4) : 1;
+    };
+    fault_plan made;
+    auto const faults = 1 + chance.below(std::max<std::size_t>(bounds.count_max, 1));
+    for (std::uint64_t i = 0; i < faults; ++i) {
+        fault one;
+        one.kind = bounds.kinds.empty() ? static_cast<fault_kind>(chance.below(fault_kinds))
+                                        : bounds.kinds[static_cast<std::size_t>(chance.below(bounds.kinds.size()))];
+        one.on = class_for(one.kind);
+        one.at = 1 + chance.below(std::max<std::uint64_t>(bounds.operations, 1));
+        one.count = count_for(one.kind);
+        one.seed = chance.next();
+        made.faults.push_back(one);
+    }
+    return made;
+}
+
+} // namespace keel::inline v0::io
+
+#endif
+
+// ---- keel/io/detail/fault_control.hpp ----
+#ifndef KEEL_IO_DETAIL_FAULT_CONTROL_HPP
+#define KEEL_IO_DETAIL_FAULT_CONTROL_HPP
+
+// What all handles of one faulty file system (io/fault.hpp) share: the plan, the counters of operations, the log of the faults that hit.
+
+#include <cerrno>
+#include <deque>
+#include <initializer_list>
+#include <mutex>
+
+namespace keel::inline v0::io::detail {
 
 /// A fault that hits the current operation.
 struct fault_hit {
@@ -4827,6 +4862,18 @@ private:
     std::deque<old_write> older_;
 };
 
+} // namespace keel::inline v0::io::detail
+
+#endif
+
+// ---- keel/io/detail/faulty_change.hpp ----
+#ifndef KEEL_IO_DETAIL_FAULTY_CHANGE_HPP
+#define KEEL_IO_DETAIL_FAULTY_CHANGE_HPP
+
+// Writes and stores of a faulty file system (io/fault.hpp), with the fault that hits them.
+
+namespace keel::inline v0::io::detail {
+
 inline void flip_one_bit(byte_span bytes, seeded& random) noexcept {
     auto const bit = random.below(bytes.size() * 8);
     bytes[static_cast<std::size_t>(bit / 8)] ^= std::byte{1} << static_cast<int>(bit % 8);
@@ -4916,39 +4963,25 @@ private:
     Target target_;
 };
 
-} // namespace detail
+} // namespace keel::inline v0::io::detail
 
-inline fault_plan fault_plan::random(std::uint64_t seed, random_faults const& bounds) {
-    detail::seeded chance{seed};
-    auto const class_for = [&chance](fault_kind kind) {
-        switch (kind) {
-        case fault_kind::fail: return static_cast<fault_class>(chance.below(fault_classes));
-        case fault_kind::no_space: return fault_class::any;
-        case fault_kind::fail_sync:
-        case fault_kind::lose_sync: return chance.below(4) == 0 ? fault_class::directory : fault_class::sync;
-        case fault_kind::flip_read: return fault_class::read;
-        default: return chance.below(2) == 0 ? fault_class::write : fault_class::store;
-        }
-    };
-    auto const count_for = [&chance](fault_kind kind) -> std::uint64_t {
-        if (kind == fault_kind::no_space && chance.below(2) == 0) return forever;
-        if (kind == fault_kind::no_space || kind == fault_kind::repeat_write) return 1 + chance.below(20);
-        return chance.below(4) == 0 ? 2 + chance.below(4) : 1;
-    };
-    fault_plan made;
-    auto const faults = 1 + chance.below(std::max<std::size_t>(bounds.count_max, 1));
-    for (std::uint64_t i = 0; i < faults; ++i) {
-        fault one;
-        one.kind = bounds.kinds.empty() ? static_cast<fault_kind>(chance.below(fault_kinds))
-                                        : bounds.kinds[static_cast<std::size_t>(chance.below(bounds.kinds.size()))];
-        one.on = class_for(one.kind);
-        one.at = 1 + chance.below(std::max<std::uint64_t>(bounds.operations, 1));
-        one.count = count_for(one.kind);
-        one.seed = chance.next();
-        made.faults.push_back(one);
-    }
-    return made;
-}
+#endif
+
+// ---- keel/io/fault.hpp ----
+#ifndef KEEL_IO_FAULT_HPP
+#define KEEL_IO_FAULT_HPP
+
+// faulty<Inner>: a file system that works as Inner does, except where a plan injects faults. For keel's tests and for tests of users.
+//
+// A plan is a list of faults. Each fault names what goes wrong, at which operation (the n-th of a class, counted from 1 since the plan was
+// set), and for how many operations. A seed decides what is left to chance (which bit, how much, where to). At most one fault hits an
+// operation: the first one of the plan that fits. log() lists the faults that hit. A test with an empty log has tested nothing. Handles,
+// files and mappings of one faulty share the plan. faulty is as thread-safe as Inner is. With several threads the numbers of operations
+// depend on the order in which the threads run.
+
+#include <memory>
+
+namespace keel::inline v0::io {
 
 /// A file system that works as `Inner` does, except for the faults of a plan; see the head of this file. Copies share plan and counters.
 template <class Inner>
@@ -13375,358 +13408,12 @@ private:
     static constexpr std::size_t first_look_bytes = 256; // most records are shorter: one copy gets the whole record
 
     /// Reads entries of the index. It keeps the block that it read last.
-    class index_reader {
-    public:
-        explicit index_reader(sealed_segment_reader const& run) noexcept : run_{&run} {}
-
-        [[nodiscard]] std::string const& common() const noexcept {
-            auto const* heap = run_->heap_.load(std::memory_order_acquire);
-            return heap != nullptr ? heap->common : run_->common_;
-        }
-
-        result<format::index_entry> entry(std::uint64_t i) {
-            if (i - begin_ >= held_) KEEL_TRY(hold(i));
-            return entry_at(i);
-        }
-
-        /// The entry, if it is loaded already; else std::nullopt.
-        [[nodiscard]] std::optional<format::index_entry> at_hand(std::uint64_t i) const noexcept {
-            if (i - begin_ >= held_) return std::nullopt;
-            return entry_at(i);
-        }
-        /// The first entry that is loaded.
-        [[nodiscard]] std::uint64_t first_at_hand() const noexcept { return begin_; }
-
-        /// The keys and the LSN that the record of entry `i` may have. The record cannot be read; `why` is the reason.
-        [[nodiscard]] damaged_range range_of(std::uint64_t i, error why) {
-            auto const e = entry(i);
-            if (!e) return {.lsns = run_->all_lsns(), .why = std::move(why)};
-            auto const at = run_->lsn_of(*e);
-            auto const& shared = common();
-            damaged_range out{.from = first_key_of_prefix(shared, e->prefix),
-                              .to = key_after_index_prefix(shared, e->prefix),
-                              .lsns = {at, at},
-                              .why = std::move(why)};
-            if (auto const head = run_->believed_header(*e)) {
-                out.key_bytes = head->key_bytes;
-                out.is_batch = head->begins() && head->ends();
-            }
-            if (out.key_bytes && *out.key_bytes >= out.from->size() && *out.key_bytes <= shared.size() + 8) {
-                out.from->resize(*out.key_bytes, '\0'); // the whole key is known
-                out.to = key_after(*out.from);
-            } else {
-                narrow(out, i, e->prefix);
-            }
-            return out;
-        }
-
-        /// Prefetches the part of the block cache that equal_prefixes() reads first. Does nothing if the index is not ready.
-        void ask_for_block(std::string_view key) const noexcept {
-            if (auto const at = block_of(key)) run_->cache_->blocks.prefetch(run_->name_at(run_->block_offset(*at)));
-        }
-        void ask_inside_block(std::string_view key) const {
-            if (auto const at = block_of(key))
-                run_->cache_->blocks.prefetch_block(run_->name_at(run_->block_offset(*at)));
-        }
-
-        /// The entries [first, last) that have the prefix of a key. If there are none, both are the position where the entries would be.
-        struct index_range {
-            std::uint64_t first;
-            std::uint64_t last;
-        };
-        result<index_range> equal_prefixes(std::string_view key) {
-            KEEL_TRY(run_->ready_index());
-            auto const n = run_->shape_.entries;
-            auto const& shared = common();
-            if (auto const order = key.substr(0, shared.size()).compare(shared); order != 0)
-                return order < 0 ? index_range{0, 0} : index_range{n, n};
-            auto const prefix = format::key_prefix(key, shared.size());
-            KEEL_TRY_LET(first, lower_bound_of_prefix(prefix));
-            KEEL_TRY_LET(last, end_of_prefix(first, prefix));
-            return index_range{first, last};
-        }
-        /// On which side of the searched position an unreadable entry counts, if it may be on either side.
-        enum class unread : std::uint8_t { behind, in_front };
-        /// The first entry of the range that is not in front of (key, at). Entries with equal prefixes are compared by reading their
-        /// records.
-        result<std::uint64_t> lower_bound(index_range alike, std::string_view key, lsn at, read_version& scratch,
-                                          unread go = unread::behind) {
-            auto low = alike.first;
-            auto high = alike.last;
-            while (low < high) {
-                auto const middle = low + (high - low) / 2;
-                KEEL_TRY_LET(e, entry(middle));
-                if (auto const seen = run_->read(e, scratch); !seen) {
-                    if (is_shortage(seen.error().code)) return failure(seen.error());
-                    return lower_bound_of_readable({low, high}, key, at, scratch, go);
-                }
-                if (is_in_front(scratch.what, key, at)) low = middle + 1;
-                else high = middle;
-            }
-            return low;
-        }
-
-        /// The position behind the versions of `key`. Precondition: entry `i` is one of them. It reads only a few records, because all
-        /// entries between two versions of a key are versions of that key. If one of the records that it reads does not count or cannot be
-        /// read, the result may be too small.
-        result<std::uint64_t> end_of_key(std::uint64_t i, std::string_view key, read_version& scratch) {
-            KEEL_TRY_LET(e, entry(i));
-            KEEL_TRY_LET(end, end_of_prefix(i + 1, e.prefix));
-            if (end == i + 1) return end;
-            KEEL_TRY_LET(all, has_key(end - 1, key, scratch)); // usually all entries with the prefix have the key
-            if (all) return end;
-            return end_of_alike(i + 1, end - 1, [&](std::uint64_t at) { return has_key(at, key, scratch); });
-        }
-        /// Likewise the position of the first version of `key`. The result may be too large for the same reason.
-        result<std::uint64_t> begin_of_key(std::uint64_t i, std::string_view key, read_version& scratch) {
-            KEEL_TRY_LET(e, entry(i));
-            KEEL_TRY_LET(begin, begin_of_prefix(i, e.prefix));
-            if (begin == i) return begin;
-            KEEL_TRY_LET(all, has_key(begin, key, scratch));
-            if (all) return begin;
-            KEEL_TRY_LET(
-                n, end_of_alike(0, i - begin - 1, [&](std::uint64_t at) { return has_key(i - 1 - at, key, scratch); }));
-            return i - n;
-        }
-        /// The entries [first, last) are versions of one key. Returns the first one that is not newer than `snapshot`, or an empty entry in
-        /// front of it.
-        result<std::uint64_t> first_not_newer(std::uint64_t first, std::uint64_t last, lsn snapshot) {
-            return end_of_alike(first, last, [&](std::uint64_t i) -> result<bool> {
-                KEEL_TRY_LET(e, entry(i));
-                return !is_unknown(e) && run_->lsn_of(e) > snapshot;
-            });
-        }
-
-    private:
-        /// The index block in which the key's entries begin or would begin. std::nullopt: the index is not ready or is in memory, or the
-        /// fences do not cover the key.
-        [[nodiscard]] std::optional<std::uint64_t> block_of(std::string_view key) const noexcept {
-            auto const& run = *run_;
-            if (!run.index_ready_.load(std::memory_order_acquire) || !run.goes_by_fences()) return std::nullopt;
-            if (!key.starts_with(run.common_)) return std::nullopt;
-            auto const behind = run.fences_before(format::key_prefix(key, run.common_.size()));
-            return behind != 0 ? std::optional{behind - 1} : std::nullopt;
-        }
-        /// Narrows the range by neighbouring records that have the same prefix and can be read. Entries are sorted by key, and the versions
-        /// of a key with the newest first.
-        void narrow(damaged_range& range, std::uint64_t i, std::uint64_t prefix) {
-            constexpr std::uint64_t most = 16;
-            read_version beside;
-            auto const at = range.lsns.first;
-            auto const reads = [&](std::uint64_t j) {
-                auto const e = entry(j);
-                return e && e->prefix == prefix && !is_unknown(*e) && run_->read(*e, beside);
-            };
-            for (std::uint64_t n = 1; n <= std::min(most, i); ++n)
-                if (reads(i - n)) {
-                    range.from = beside.what.at > at ? std::string{beside.what.key} : key_after(beside.what.key);
-                    break;
-                }
-            for (auto j = i + 1; j < std::min(i + 1 + most, run_->shape_.entries); ++j)
-                if (reads(j)) {
-                    range.to = beside.what.at < at ? key_after(beside.what.key) : std::string{beside.what.key};
-                    break;
-                }
-        }
-        [[nodiscard]] static bool is_in_front(version const& v, std::string_view key, lsn at) noexcept {
-            auto const order = v.key.compare(key);
-            return order < 0 || (order == 0 && v.at > at);
-        }
-        result<std::uint64_t> lower_bound_of_readable(index_range alike, std::string_view key, lsn at,
-                                                      read_version& scratch, unread go) {
-            auto low = alike.first; // behind the last entry that is known to be in front
-            for (auto i = alike.first; i < alike.last; ++i) {
-                KEEL_TRY_LET(e, entry(i));
-                if (is_unknown(e)) continue;
-                if (auto const seen = run_->read(e, scratch); !seen) {
-                    if (is_shortage(seen.error().code)) return failure(seen.error());
-                    continue;
-                }
-                if (!is_in_front(scratch.what, key, at)) return go == unread::behind ? low : i;
-                low = i + 1;
-            }
-            return go == unread::behind ? low : alike.last;
-        }
-        /// The fences narrow the search down to one block.
-        result<std::uint64_t> lower_bound_of_prefix(std::uint64_t prefix) {
-            std::uint64_t low = 0;
-            auto high = run_->shape_.entries;
-            if (run_->goes_by_fences()) {
-                auto const per_block = run_->shape_.entries_per_block();
-                auto const behind = run_->fences_before(prefix);
-                high = std::min(high, behind * per_block);
-                low = behind == 0 ? high : (behind - 1) * per_block;
-            }
-            if (low == high) return low;
-            KEEL_TRY(hold(low));
-            while (low < high) {
-                auto const middle = low + (high - low) / 2;
-                if (entry_at(middle).prefix < prefix) low = middle + 1;
-                else high = middle;
-            }
-            return low;
-        }
-        /// `alike(i)` gives a result<bool>: true for the first entries of [from, to), false for the others. Returns the first position with
-        /// false. The search begins with steps that double, because most often few entries are alike.
-        template <class Alike>
-        static result<std::uint64_t> end_of_alike(std::uint64_t from, std::uint64_t to, Alike const& alike) {
-            auto low = from; // alike() is true for all entries in front of it
-            auto high = to;
-            for (std::uint64_t step = 1; low < high; step *= 2) {
-                auto const at = std::min(low + step - 1, high - 1);
-                KEEL_TRY_LET(yes, alike(at));
-                if (!yes) {
-                    high = at;
-                    break;
-                }
-                low = at + 1;
-            }
-            while (low < high) {
-                auto const middle = low + (high - low) / 2;
-                KEEL_TRY_LET(yes, alike(middle));
-                if (yes) low = middle + 1;
-                else high = middle;
-            }
-            return low;
-        }
-        result<bool> has_prefix(std::uint64_t i, std::uint64_t prefix) {
-            KEEL_TRY_LET(e, entry(i));
-            return e.prefix == prefix;
-        }
-        /// Whether the record of entry `i` counts, can be read and has this key.
-        result<bool> has_key(std::uint64_t i, std::string_view key, read_version& scratch) {
-            KEEL_TRY_LET(e, entry(i));
-            return run_->counts(e) && run_->read(e, scratch) && scratch.what.key == key;
-        }
-        /// The position behind the entries with this prefix, which begin at `from`.
-        result<std::uint64_t> end_of_prefix(std::uint64_t from, std::uint64_t prefix) {
-            return end_of_alike(from, run_->shape_.entries, [&](std::uint64_t i) { return has_prefix(i, prefix); });
-        }
-        /// The position of the first entry with this prefix. The entries end in front of `to`.
-        result<std::uint64_t> begin_of_prefix(std::uint64_t to, std::uint64_t prefix) {
-            KEEL_TRY_LET(n, end_of_alike(0, to, [&](std::uint64_t i) { return has_prefix(to - 1 - i, prefix); }));
-            return to - n;
-        }
-
-        /// Loads the block with entry `i` for entry_at(). If the index is in memory, all entries are available.
-        result<void> hold(std::uint64_t i) {
-            KEEL_TRY(run_->ready_index());
-            if (auto const* heap = run_->heap_.load(std::memory_order_acquire); heap != nullptr) {
-                made_ = heap->entries.data();
-                begin_ = 0;
-                held_ = heap->entries.size();
-                return {};
-            }
-            auto const per_block = run_->shape_.entries_per_block();
-            auto const number = i / per_block;
-            auto got = run_->load_block(run_->block_offset(number));
-            if (!got) {
-                if (is_shortage(got.error().code)) return failure(got.error());
-                // The block is damaged, so rebuild the index. The rebuilt index has the same order, so positions stay valid.
-                KEEL_TRY(run_->make_anew(got.error()));
-                return hold(i);
-            }
-            block_ = std::move(*got);
-            begin_ = number * per_block;
-            held_ = std::min(per_block, run_->shape_.entries - begin_);
-            return {};
-        }
-        [[nodiscard]] format::index_entry entry_at(std::uint64_t i) const noexcept {
-            if (made_ != nullptr) return made_[i];
-            return format::read_index_entry(block_.data() + (i - begin_) * format::index_entry_bytes);
-        }
-
-        sealed_segment_reader const* run_;
-        block_cache::block block_{};
-        format::index_entry const* made_ = nullptr; ///< the index in memory; nullptr: none
-        std::uint64_t begin_ = 0;                   ///< loaded entries: [begin_, begin_ + held_)
-        std::uint64_t held_ = 0;
-    };
+    class index_reader;
 
 public:
     /// One look-up in steps. Each step prefetches the memory that the next step reads. So several look-ups that run side by side wait for
     /// their memory together. One thread's. The reader and the key must outlive it.
-    class lookup {
-    public:
-        lookup(sealed_segment_reader const& of, std::string_view key, lsn snapshot) noexcept
-            : of_{&of}, key_{key}, snapshot_{snapshot}, at_{of} {}
-
-        /// False: the segment has no version of the key that the snapshot sees.
-        [[nodiscard]] bool locate(std::uint64_t hash) const {
-            auto const& counted = of_->of_.counted;
-            if (counted.empty() || counted.front().first > snapshot_) return false;
-            if (of_->of_.filter && !of_->filter_allows(hash)) return false;
-            at_.ask_for_block(key_);
-            return true;
-        }
-        /// Prefetches the index block, if it is cached.
-        void ask_for_block() const { at_.ask_inside_block(key_); }
-        /// Finds the entries with the prefix of the key.
-        [[nodiscard]] result<void> search() {
-            KEEL_TRY_LET(alike, at_.equal_prefixes(key_));
-            alike_ = alike;
-            if (alike.first < alike.last) {
-                KEEL_TRY_LET(e, at_.entry(alike.first));
-                of_->file_->prefetch(e.offset, first_look_bytes);
-            }
-            return {};
-        }
-        /// Reads the version into `into`. False: the segment has no version of the key that the snapshot sees and that is newer than
-        /// `than`.
-        [[nodiscard]] result<bool> finish(read_version& into, lsn than = {}) {
-            if (!alike_) KEEL_TRY(search());
-            if (alike_->last - alike_->first > 1) {
-                KEEL_TRY_LET(from, at_.lower_bound(*alike_, key_, snapshot_, into));
-                alike_->first = from;
-            }
-            std::optional<error> unread;
-            for (auto i = alike_->first; i < alike_->last; ++i) {
-                KEEL_TRY_LET(e, at_.entry(i));
-                if (is_unknown(e)) continue;
-                auto const at = of_->lsn_of(e);
-                bool const counts = at <= snapshot_ && at > than && of_->counts(at);
-                auto const seen = of_->read(e, into);
-                if (!seen) {
-                    // Ignore the record: the snapshot does not see it, or it belongs to another key.
-                    if (!counts || !at_.range_of(i, seen.error()).may_hold(key_)) continue;
-                    if (is_shortage(seen.error().code)) return failure(seen.error());
-                    // Go on: the record may have a smaller key, and a newer version of this key may come behind it.
-                    if (!unread || unread->at < at) {
-                        unread = seen.error();
-                        unread->at = at; // errors of the file system have no LSN
-                    }
-                    continue;
-                }
-                auto const order = into.what.key.compare(key_);
-                if (order > 0) break;
-                if (order == 0 && counts) return newest_is_known(at, true, unread);
-            }
-            return newest_is_known(than, false, unread);
-        }
-
-    private:
-        /// Returns `found`. Returns an error if a version of the key that is newer than `at` may be in `unread`, or in a record that the
-        /// rebuilt index does not know.
-        [[nodiscard]] result<bool> newest_is_known(lsn at, bool found, std::optional<error>& unread) const {
-            if (unread && unread->at <= at) unread.reset();
-            if (of_->heap_.load(std::memory_order_acquire) != nullptr) [[unlikely]]
-                for (auto const& u : of_->unknown_) {
-                    bool const newer = u.lsns.last > (unread ? unread->at : at) && u.lsns.first <= snapshot_;
-                    if (!newer || !u.may_hold(key_)) continue;
-                    unread = u.why;
-                    unread->at = u.lsns.last;
-                }
-            if (unread) [[unlikely]]
-                return failure(std::move(*unread));
-            return found;
-        }
-
-        sealed_segment_reader const* of_;
-        std::string_view key_;
-        lsn snapshot_;
-        index_reader at_;
-        std::optional<typename index_reader::index_range> alike_{};
-    };
+    class lookup;
 
     /// Visits the versions that count, by key and the newest first, in either direction. With versions::newest_seen it gives of each key
     /// the newest version that counts and is not newer than `snapshot`. It may give further versions of a key if some of them do not count
@@ -13734,190 +13421,7 @@ public:
     ///
     /// When something cannot be read, trouble() has the error and valid() is false. damaged() then tells which keys are affected.
     /// leave_forward() or leave_backward() goes on.
-    class cursor {
-    public:
-        explicit cursor(std::shared_ptr<sealed_segment_reader const> of, lsn snapshot = lsn_max,
-                        versions which = versions::all)
-            : of_{std::move(of)}, at_{*of_}, snapshot_{std::min(snapshot, of_->newest())}, which_{which} {}
-
-        /// Goes to the first key that is not less than `key`.
-        void seek(std::string_view key) { start(key, false); }
-        /// Goes to the last key that is less than `key`.
-        void seek_before(std::string_view key) { start(key, true); }
-        /// Goes to the last key.
-        void seek_last() {
-            if (auto ready = of_->ready_index(); !ready) return fail(ready.error(), stuck::everywhere);
-            i_ = front_ = of_->shape_.entries;
-            step_back();
-        }
-        void next() {
-            ++i_;
-            settle_forward();
-        }
-        /// Goes on towards the next key. The cursor may still be on the same key if some of its records do not count or cannot be read.
-        void pass() {
-            auto const end = at_.end_of_key(i_, now_.what.key, scratch_);
-            go_on_at(end ? *end : i_ + 1);
-            settle_forward();
-        }
-        void previous() { step_back(); }
-
-        [[nodiscard]] bool valid() const noexcept { return valid_; }
-        [[nodiscard]] version current() const noexcept { return now_.what; }
-        [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
-
-        [[nodiscard]] std::shared_ptr<sealed_segment_reader const> const& source() const noexcept { return of_; }
-        /// The keys and LSNs that cannot be read. Precondition: trouble() has an error.
-        [[nodiscard]] damaged_range damaged() {
-            switch (where_) {
-            case stuck::at_record: return at_.range_of(i_, *trouble_);
-            case stuck::at_unknown: return unknown();
-            case stuck::everywhere: break;
-            }
-            return {.lsns = of_->all_lsns(), .why = *trouble_};
-        }
-        /// Goes on behind the damage.
-        void leave_forward() {
-            if (!leave()) return;
-            if (where_ == stuck::at_record) ++i_;
-            settle_forward();
-        }
-        /// Goes on in front of the damage.
-        void leave_backward() {
-            if (leave()) step_back();
-        }
-
-    private:
-        /// What cannot be read.
-        enum class stuck : std::uint8_t {
-            at_record,  ///< one record
-            at_unknown, ///< records that the rebuilt index does not know
-            everywhere, ///< anything
-        };
-
-        void start(std::string_view key, bool before) {
-            trouble_.reset();
-            auto const alike = at_.equal_prefixes(key);
-            if (!alike) return fail(alike.error(), stuck::everywhere);
-            auto const unread = before ? index_reader::unread::in_front : index_reader::unread::behind;
-            auto const from = at_.lower_bound(*alike, key, lsn_max, now_, unread);
-            if (!from) return fail(from.error(), stuck::everywhere);
-            i_ = front_ = *from;
-            if (before) step_back();
-            else settle_forward();
-        }
-        /// False: nothing else can be read.
-        bool leave() {
-            trouble_.reset();
-            valid_ = false;
-            if (where_ == stuck::at_unknown) ++told_;
-            return where_ != stuck::everywhere;
-        }
-        void settle_forward() {
-            unsigned unseen = 0; // entries in a row that the snapshot does not see
-            for (; !meets_unknown() && i_ < of_->shape_.entries; ++i_) {
-                if (take(true) || trouble_) return;
-                if (++unseen % unseen_in_a_row == 0) pass_unseen();
-            }
-            valid_ = false;
-        }
-        /// Entry i_ is not seen. Moves to the last entry of the same key in front of the first one that is seen, as far as the records can
-        /// be read.
-        void pass_unseen() {
-            auto const e = at_.entry(i_);
-            if (!e || !of_->counts(*e) || !of_->read(*e, now_)) return;
-            auto const end = at_.end_of_key(i_, now_.what.key, scratch_);
-            if (!end || *end == i_ + 1) return;
-            auto const seen = at_.first_not_newer(i_ + 1, *end, snapshot_);
-            if (seen) go_on_at(*seen - 1);
-        }
-        void go_on_at(std::uint64_t i) noexcept {
-            if (i > i_ + 1) asked_in_ = ~std::uint64_t{0};
-            i_ = i;
-        }
-        void step_back() {
-            while (!meets_unknown() && front_ > 0) {
-                i_ = --front_;
-                if (which_ == versions::newest_seen && !to_newest_seen()) continue;
-                if (take(false) || trouble_) return;
-            }
-            valid_ = false;
-        }
-        /// Entry i_ is the oldest version of a key. Moves to the newest version that is seen, as far as it can be told which records have
-        /// the key. False: none is seen. The next step goes to the entry in front of the key.
-        [[nodiscard]] bool to_newest_seen() {
-            auto const e = at_.entry(i_);
-            auto const before = i_ > 0 ? at_.entry(i_ - 1) : e;
-            bool const is_alone = i_ == 0 || !e || !before || before->prefix != e->prefix;
-            if (is_alone || !of_->counts(*e) || !of_->read(*e, now_)) return true;
-            auto const begin = at_.begin_of_key(i_, now_.what.key, scratch_);
-            auto const seen = begin ? at_.first_not_newer(*begin, i_ + 1, snapshot_) : begin;
-            if (!seen) return true;
-            auto at = *seen;
-            for (; at <= i_ && !sees(at); ++at) {}
-            front_ = *begin;
-            if (at > i_) return false;
-            i_ = at;
-            return true;
-        }
-        [[nodiscard]] bool sees(std::uint64_t i) {
-            auto const e = at_.entry(i);
-            return !e || sees(*e);
-        }
-        [[nodiscard]] bool sees(format::index_entry const& e) const noexcept {
-            return of_->lsn_of(e) <= snapshot_ && of_->counts(e);
-        }
-        /// Whether the rebuilt index has unknown records that the cursor has not reported yet. If so, reports them as trouble.
-        bool meets_unknown() {
-            if (of_->heap_.load(std::memory_order_acquire) == nullptr || told_ == of_->unknown_.size()) [[likely]]
-                return false;
-            fail(unknown().why, stuck::at_unknown);
-            return true;
-        }
-        [[nodiscard]] damaged_range const& unknown() const noexcept { return of_->unknown_[told_]; }
-        bool take(bool forward) {
-            auto const e = at_.entry(i_);
-            if (!e) return fail(e.error(), stuck::everywhere), false;
-            ask_ahead(forward);
-            if (!sees(*e)) return false;
-            auto const got = of_->read(*e, now_, look_bytes_);
-            if (!got) return fail(got.error(), stuck::at_record), false;
-            look_bytes_ = std::clamp(static_cast<std::size_t>(*got), look_bytes_min, first_look_bytes);
-            return valid_ = true;
-        }
-        /// Records lie in the order in which they were written, so neighbours by key lie far apart. Prefetches records some steps ahead, as
-        /// far as their entries are loaded.
-        void ask_ahead(bool forward) {
-            bool const fresh = std::exchange(asked_in_, at_.first_at_hand()) != at_.first_at_hand();
-            for (auto k = fresh ? std::uint64_t{1} : steps_ahead; k <= steps_ahead; ++k)
-                if (auto const e = at_.at_hand(forward ? i_ + k : i_ - k)) of_->file_->prefetch(e->offset, look_bytes_);
-        }
-        void fail(error const& why, stuck where) {
-            trouble_ = why;
-            where_ = where;
-            valid_ = false;
-        }
-
-        std::shared_ptr<sealed_segment_reader const> of_;
-        index_reader at_;
-        static constexpr std::uint64_t steps_ahead = 12;
-        static constexpr std::size_t look_bytes_min = 64;
-        /// So many unseen entries, then the cursor searches for their end.
-        static constexpr unsigned unseen_in_a_row = 4;
-
-        lsn snapshot_;
-        versions which_;
-        std::uint64_t i_ = 0;
-        std::uint64_t front_ = 0;                    ///< backward: entries in front of it are still to come
-        std::uint64_t asked_in_ = ~std::uint64_t{0}; ///< first_at_hand() at the last prefetch
-        std::size_t look_bytes_ = first_look_bytes;  ///< size of the last record: most records are alike
-        bool valid_ = false;
-        read_version now_{};
-        read_version scratch_{};
-        std::optional<error> trouble_{};
-        stuck where_ = stuck::at_record;
-        std::size_t told_ = 0; ///< number of ranges in unknown_ that were reported
-    };
+    class cursor;
 
 private:
     [[nodiscard]] lsn lsn_of(format::index_entry const& e) const noexcept {
@@ -14250,6 +13754,587 @@ private:
 };
 
 } // namespace keel::inline v0::table
+
+#endif
+
+// ---- keel/table/sealed_segment_index.hpp ----
+#ifndef KEEL_TABLE_SEALED_SEGMENT_INDEX_HPP
+#define KEEL_TABLE_SEALED_SEGMENT_INDEX_HPP
+
+// The index of a sealed segment: its entries in the order of the keys, and where a key stands among them.
+
+namespace keel::inline v0::table {
+
+template <checksum_policy C, io::file_system Fs>
+class sealed_segment_reader<C, Fs>::index_reader {
+public:
+    explicit index_reader(sealed_segment_reader const& run) noexcept : run_{&run} {}
+
+    [[nodiscard]] std::string const& common() const noexcept {
+        auto const* heap = run_->heap_.load(std::memory_order_acquire);
+        return heap != nullptr ? heap->common : run_->common_;
+    }
+
+    result<format::index_entry> entry(std::uint64_t i) {
+        if (i - begin_ >= held_) KEEL_TRY(hold(i));
+        return entry_at(i);
+    }
+
+    /// The entry, if it is loaded already; else std::nullopt.
+    [[nodiscard]] std::optional<format::index_entry> at_hand(std::uint64_t i) const noexcept {
+        if (i - begin_ >= held_) return std::nullopt;
+        return entry_at(i);
+    }
+    /// The first entry that is loaded.
+    [[nodiscard]] std::uint64_t first_at_hand() const noexcept { return begin_; }
+
+    /// The keys and the LSN that the record of entry `i` may have. The record cannot be read; `why` is the reason.
+    [[nodiscard]] damaged_range range_of(std::uint64_t i, error why) {
+        auto const e = entry(i);
+        if (!e) return {.lsns = run_->all_lsns(), .why = std::move(why)};
+        auto const at = run_->lsn_of(*e);
+        auto const& shared = common();
+        damaged_range out{.from = first_key_of_prefix(shared, e->prefix),
+                          .to = key_after_index_prefix(shared, e->prefix),
+                          .lsns = {at, at},
+                          .why = std::move(why)};
+        if (auto const head = run_->believed_header(*e)) {
+            out.key_bytes = head->key_bytes;
+            out.is_batch = head->begins() && head->ends();
+        }
+        if (out.key_bytes && *out.key_bytes >= out.from->size() && *out.key_bytes <= shared.size() + 8) {
+            out.from->resize(*out.key_bytes, '\0'); // the whole key is known
+            out.to = key_after(*out.from);
+        } else {
+            narrow(out, i, e->prefix);
+        }
+        return out;
+    }
+
+    /// Prefetches the part of the block cache that equal_prefixes() reads first. Does nothing if the index is not ready.
+    void ask_for_block(std::string_view key) const noexcept {
+        if (auto const at = block_of(key)) run_->cache_->blocks.prefetch(run_->name_at(run_->block_offset(*at)));
+    }
+    void ask_inside_block(std::string_view key) const {
+        if (auto const at = block_of(key)) run_->cache_->blocks.prefetch_block(run_->name_at(run_->block_offset(*at)));
+    }
+
+    /// The entries [first, last) that have the prefix of a key. If there are none, both are the position where the entries would be.
+    struct index_range {
+        std::uint64_t first;
+        std::uint64_t last;
+    };
+    result<index_range> equal_prefixes(std::string_view key) {
+        KEEL_TRY(run_->ready_index());
+        auto const n = run_->shape_.entries;
+        auto const& shared = common();
+        if (auto const order = key.substr(0, shared.size()).compare(shared); order != 0)
+            return order < 0 ? index_range{0, 0} : index_range{n, n};
+        auto const prefix = format::key_prefix(key, shared.size());
+        KEEL_TRY_LET(first, lower_bound_of_prefix(prefix));
+        KEEL_TRY_LET(last, end_of_prefix(first, prefix));
+        return index_range{first, last};
+    }
+    /// On which side of the searched position an unreadable entry counts, if it may be on either side.
+    enum class unread : std::uint8_t { behind, in_front };
+    /// The first entry of the range that is not in front of (key, at). Entries with equal prefixes are compared by reading their
+    /// records.
+    result<std::uint64_t> lower_bound(index_range alike, std::string_view key, lsn at, read_version& scratch,
+                                      unread go = unread::behind) {
+        auto low = alike.first;
+        auto high = alike.last;
+        while (low < high) {
+            auto const middle = low + (high - low) / 2;
+            KEEL_TRY_LET(e, entry(middle));
+            if (auto const seen = run_->read(e, scratch); !seen) {
+                if (is_shortage(seen.error().code)) return failure(seen.error());
+                return lower_bound_of_readable({low, high}, key, at, scratch, go);
+            }
+            if (is_in_front(scratch.what, key, at)) low = middle + 1;
+            else high = middle;
+        }
+        return low;
+    }
+
+    /// The position behind the versions of `key`. Precondition: entry `i` is one of them. It reads only a few records, because all
+    /// entries between two versions of a key are versions of that key. If one of the records that it reads does not count or cannot be
+    /// read, the result may be too small.
+    result<std::uint64_t> end_of_key(std::uint64_t i, std::string_view key, read_version& scratch) {
+        KEEL_TRY_LET(e, entry(i));
+        KEEL_TRY_LET(end, end_of_prefix(i + 1, e.prefix));
+        if (end == i + 1) return end;
+        KEEL_TRY_LET(all, has_key(end - 1, key, scratch)); // usually all entries with the prefix have the key
+        if (all) return end;
+        return end_of_alike(i + 1, end - 1, [&](std::uint64_t at) { return has_key(at, key, scratch); });
+    }
+    /// Likewise the position of the first version of `key`. The result may be too large for the same reason.
+    result<std::uint64_t> begin_of_key(std::uint64_t i, std::string_view key, read_version& scratch) {
+        KEEL_TRY_LET(e, entry(i));
+        KEEL_TRY_LET(begin, begin_of_prefix(i, e.prefix));
+        if (begin == i) return begin;
+        KEEL_TRY_LET(all, has_key(begin, key, scratch));
+        if (all) return begin;
+        KEEL_TRY_LET(
+            n, end_of_alike(0, i - begin - 1, [&](std::uint64_t at) { return has_key(i - 1 - at, key, scratch); }));
+        return i - n;
+    }
+    /// The entries [first, last) are versions of one key. Returns the first one that is not newer than `snapshot`, or an empty entry in
+    /// front of it.
+    result<std::uint64_t> first_not_newer(std::uint64_t first, std::uint64_t last, lsn snapshot) {
+        return end_of_alike(first, last, [&](std::uint64_t i) -> result<bool> {
+            KEEL_TRY_LET(e, entry(i));
+            return !is_unknown(e) && run_->lsn_of(e) > snapshot;
+        });
+    }
+
+private:
+    /// The index block in which the key's entries begin or would begin. std::nullopt: the index is not ready or is in memory, or the
+    /// fences do not cover the key.
+    [[nodiscard]] std::optional<std::uint64_t> block_of(std::string_view key) const noexcept {
+        auto const& run = *run_;
+        if (!run.index_ready_.load(std::memory_order_acquire) || !run.goes_by_fences()) return std::nullopt;
+        if (!key.starts_with(run.common_)) return std::nullopt;
+        auto const behind = run.fences_before(format::key_prefix(key, run.common_.size()));
+        return behind != 0 ? std::optional{behind - 1} : std::nullopt;
+    }
+    /// Narrows the range by neighbouring records that have the same prefix and can be read. Entries are sorted by key, and the versions
+    /// of a key with the newest first.
+    void narrow(damaged_range& range, std::uint64_t i, std::uint64_t prefix) {
+        constexpr std::uint64_t most = 16;
+        read_version beside;
+        auto const at = range.lsns.first;
+        auto const reads = [&](std::uint64_t j) {
+            auto const e = entry(j);
+            return e && e->prefix == prefix && !is_unknown(*e) && run_->read(*e, beside);
+        };
+        for (std::uint64_t n = 1; n <= std::min(most, i); ++n)
+            if (reads(i - n)) {
+                range.from = beside.what.at > at ? std::string{beside.what.key} : key_after(beside.what.key);
+                break;
+            }
+        for (auto j = i + 1; j < std::min(i + 1 + most, run_->shape_.entries); ++j)
+            if (reads(j)) {
+                range.to = beside.what.at < at ? key_after(beside.what.key) : std::string{beside.what.key};
+                break;
+            }
+    }
+    [[nodiscard]] static bool is_in_front(version const& v, std::string_view key, lsn at) noexcept {
+        auto const order = v.key.compare(key);
+        return order < 0 || (order == 0 && v.at > at);
+    }
+    result<std::uint64_t> lower_bound_of_readable(index_range alike, std::string_view key, lsn at,
+                                                  read_version& scratch, unread go) {
+        auto low = alike.first; // behind the last entry that is known to be in front
+        for (auto i = alike.first; i < alike.last; ++i) {
+            KEEL_TRY_LET(e, entry(i));
+            if (is_unknown(e)) continue;
+            if (auto const seen = run_->read(e, scratch); !seen) {
+                if (is_shortage(seen.error().code)) return failure(seen.error());
+                continue;
+            }
+            if (!is_in_front(scratch.what, key, at)) return go == unread::behind ? low : i;
+            low = i + 1;
+        }
+        return go == unread::behind ? low : alike.last;
+    }
+    /// The fences narrow the search down to one block.
+    result<std::uint64_t> lower_bound_of_prefix(std::uint64_t prefix) {
+        std::uint64_t low = 0;
+        auto high = run_->shape_.entries;
+        if (run_->goes_by_fences()) {
+            auto const per_block = run_->shape_.entries_per_block();
+            auto const behind = run_->fences_before(prefix);
+            high = std::min(high, behind * per_block);
+            low = behind == 0 ? high : (behind - 1) * per_block;
+        }
+        if (low == high) return low;
+        KEEL_TRY(hold(low));
+        while (low < high) {
+            auto const middle = low + (high - low) / 2;
+            if (entry_at(middle).prefix < prefix) low = middle + 1;
+            else high = middle;
+        }
+        return low;
+    }
+    /// `alike(i)` gives a result<bool>: true for the first entries of [from, to), false for the others. Returns the first position with
+    /// false. The search begins with steps that double, because most often few entries are alike.
+    template <class Alike>
+    static result<std::uint64_t> end_of_alike(std::uint64_t from, std::uint64_t to, Alike const& alike) {
+        auto low = from; // alike() is true for all entries in front of it
+        auto high = to;
+        for (std::uint64_t step = 1; low < high; step *= 2) {
+            auto const at = std::min(low + step - 1, high - 1);
+            KEEL_TRY_LET(yes, alike(at));
+            if (!yes) {
+                high = at;
+                break;
+            }
+            low = at + 1;
+        }
+        while (low < high) {
+            auto const middle = low + (high - low) / 2;
+            KEEL_TRY_LET(yes, alike(middle));
+            if (yes) low = middle + 1;
+            else high = middle;
+        }
+        return low;
+    }
+    result<bool> has_prefix(std::uint64_t i, std::uint64_t prefix) {
+        KEEL_TRY_LET(e, entry(i));
+        return e.prefix == prefix;
+    }
+    /// Whether the record of entry `i` counts, can be read and has this key.
+    result<bool> has_key(std::uint64_t i, std::string_view key, read_version& scratch) {
+        KEEL_TRY_LET(e, entry(i));
+        return run_->counts(e) && run_->read(e, scratch) && scratch.what.key == key;
+    }
+    /// The position behind the entries with this prefix, which begin at `from`.
+    result<std::uint64_t> end_of_prefix(std::uint64_t from, std::uint64_t prefix) {
+        return end_of_alike(from, run_->shape_.entries, [&](std::uint64_t i) { return has_prefix(i, prefix); });
+    }
+    /// The position of the first entry with this prefix. The entries end in front of `to`.
+    result<std::uint64_t> begin_of_prefix(std::uint64_t to, std::uint64_t prefix) {
+        KEEL_TRY_LET(n, end_of_alike(0, to, [&](std::uint64_t i) { return has_prefix(to - 1 - i, prefix); }));
+        return to - n;
+    }
+
+    /// Loads the block with entry `i` for entry_at(). If the index is in memory, all entries are available.
+    result<void> hold(std::uint64_t i) {
+        KEEL_TRY(run_->ready_index());
+        if (auto const* heap = run_->heap_.load(std::memory_order_acquire); heap != nullptr) {
+            made_ = heap->entries.data();
+            begin_ = 0;
+            held_ = heap->entries.size();
+            return {};
+        }
+        auto const per_block = run_->shape_.entries_per_block();
+        auto const number = i / per_block;
+        auto got = run_->load_block(run_->block_offset(number));
+        if (!got) {
+            if (is_shortage(got.error().code)) return failure(got.error());
+            // The block is damaged, so rebuild the index. The rebuilt index has the same order, so positions stay valid.
+            KEEL_TRY(run_->make_anew(got.error()));
+            return hold(i);
+        }
+        block_ = std::move(*got);
+        begin_ = number * per_block;
+        held_ = std::min(per_block, run_->shape_.entries - begin_);
+        return {};
+    }
+    [[nodiscard]] format::index_entry entry_at(std::uint64_t i) const noexcept {
+        if (made_ != nullptr) return made_[i];
+        return format::read_index_entry(block_.data() + (i - begin_) * format::index_entry_bytes);
+    }
+
+    sealed_segment_reader const* run_;
+    block_cache::block block_{};
+    format::index_entry const* made_ = nullptr; ///< the index in memory; nullptr: none
+    std::uint64_t begin_ = 0;                   ///< loaded entries: [begin_, begin_ + held_)
+    std::uint64_t held_ = 0;
+};
+
+} // namespace keel::inline v0::table
+
+#endif
+
+// ---- keel/table/sealed_segment_cursor.hpp ----
+#ifndef KEEL_TABLE_SEALED_SEGMENT_CURSOR_HPP
+#define KEEL_TABLE_SEALED_SEGMENT_CURSOR_HPP
+
+// A walk over the records of a sealed segment in the order of the keys, in both directions.
+
+namespace keel::inline v0::table {
+
+template <checksum_policy C, io::file_system Fs>
+class sealed_segment_reader<C, Fs>::cursor {
+public:
+    explicit cursor(std::shared_ptr<sealed_segment_reader const> of, lsn snapshot = lsn_max,
+                    versions which = versions::all)
+        : of_{std::move(of)}, at_{*of_}, snapshot_{std::min(snapshot, of_->newest())}, which_{which} {}
+
+    /// Goes to the first key that is not less than `key`.
+    void seek(std::string_view key) { start(key, false); }
+    /// Goes to the last key that is less than `key`.
+    void seek_before(std::string_view key) { start(key, true); }
+    /// Goes to the last key.
+    void seek_last() {
+        if (auto ready = of_->ready_index(); !ready) return fail(ready.error(), stuck::everywhere);
+        i_ = front_ = of_->shape_.entries;
+        step_back();
+    }
+    void next() {
+        ++i_;
+        settle_forward();
+    }
+    /// Goes on towards the next key. The cursor may still be on the same key if some of its records do not count or cannot be read.
+    void pass() {
+        auto const end = at_.end_of_key(i_, now_.what.key, scratch_);
+        go_on_at(end ? *end : i_ + 1);
+        settle_forward();
+    }
+    void previous() { step_back(); }
+
+    [[nodiscard]] bool valid() const noexcept { return valid_; }
+    [[nodiscard]] version current() const noexcept { return now_.what; }
+    [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
+
+    [[nodiscard]] std::shared_ptr<sealed_segment_reader const> const& source() const noexcept { return of_; }
+    /// The keys and LSNs that cannot be read. Precondition: trouble() has an error.
+    [[nodiscard]] damaged_range damaged() {
+        switch (where_) {
+        case stuck::at_record: return at_.range_of(i_, *trouble_);
+        case stuck::at_unknown: return unknown();
+        case stuck::everywhere: break;
+        }
+        return {.lsns = of_->all_lsns(), .why = *trouble_};
+    }
+    /// Goes on behind the damage.
+    void leave_forward() {
+        if (!leave()) return;
+        if (where_ == stuck::at_record) ++i_;
+        settle_forward();
+    }
+    /// Goes on in front of the damage.
+    void leave_backward() {
+        if (leave()) step_back();
+    }
+
+private:
+    /// What cannot be read.
+    enum class stuck : std::uint8_t {
+        at_record,  ///< one record
+        at_unknown, ///< records that the rebuilt index does not know
+        everywhere, ///< anything
+    };
+
+    void start(std::string_view key, bool before) {
+        trouble_.reset();
+        auto const alike = at_.equal_prefixes(key);
+        if (!alike) return fail(alike.error(), stuck::everywhere);
+        auto const unread = before ? index_reader::unread::in_front : index_reader::unread::behind;
+        auto const from = at_.lower_bound(*alike, key, lsn_max, now_, unread);
+        if (!from) return fail(from.error(), stuck::everywhere);
+        i_ = front_ = *from;
+        if (before) step_back();
+        else settle_forward();
+    }
+    /// False: nothing else can be read.
+    bool leave() {
+        trouble_.reset();
+        valid_ = false;
+        if (where_ == stuck::at_unknown) ++told_;
+        return where_ != stuck::everywhere;
+    }
+    void settle_forward() {
+        unsigned unseen = 0; // entries in a row that the snapshot does not see
+        for (; !meets_unknown() && i_ < of_->shape_.entries; ++i_) {
+            if (take(true) || trouble_) return;
+            if (++unseen % unseen_in_a_row == 0) pass_unseen();
+        }
+        valid_ = false;
+    }
+    /// Entry i_ is not seen. Moves to the last entry of the same key in front of the first one that is seen, as far as the records can
+    /// be read.
+    void pass_unseen() {
+        auto const e = at_.entry(i_);
+        if (!e || !of_->counts(*e) || !of_->read(*e, now_)) return;
+        auto const end = at_.end_of_key(i_, now_.what.key, scratch_);
+        if (!end || *end == i_ + 1) return;
+        auto const seen = at_.first_not_newer(i_ + 1, *end, snapshot_);
+        if (seen) go_on_at(*seen - 1);
+    }
+    void go_on_at(std::uint64_t i) noexcept {
+        if (i > i_ + 1) asked_in_ = ~std::uint64_t{0};
+        i_ = i;
+    }
+    void step_back() {
+        while (!meets_unknown() && front_ > 0) {
+            i_ = --front_;
+            if (which_ == versions::newest_seen && !to_newest_seen()) continue;
+            if (take(false) || trouble_) return;
+        }
+        valid_ = false;
+    }
+    /// Entry i_ is the oldest version of a key. Moves to the newest version that is seen, as far as it can be told which records have
+    /// the key. False: none is seen. The next step goes to the entry in front of the key.
+    [[nodiscard]] bool to_newest_seen() {
+        auto const e = at_.entry(i_);
+        auto const before = i_ > 0 ? at_.entry(i_ - 1) : e;
+        bool const is_alone = i_ == 0 || !e || !before || before->prefix != e->prefix;
+        if (is_alone || !of_->counts(*e) || !of_->read(*e, now_)) return true;
+        auto const begin = at_.begin_of_key(i_, now_.what.key, scratch_);
+        auto const seen = begin ? at_.first_not_newer(*begin, i_ + 1, snapshot_) : begin;
+        if (!seen) return true;
+        auto at = *seen;
+        for (; at <= i_ && !sees(at); ++at) {}
+        front_ = *begin;
+        if (at > i_) return false;
+        i_ = at;
+        return true;
+    }
+    [[nodiscard]] bool sees(std::uint64_t i) {
+        auto const e = at_.entry(i);
+        return !e || sees(*e);
+    }
+    [[nodiscard]] bool sees(format::index_entry const& e) const noexcept {
+        return of_->lsn_of(e) <= snapshot_ && of_->counts(e);
+    }
+    /// Whether the rebuilt index has unknown records that the cursor has not reported yet. If so, reports them as trouble.
+    bool meets_unknown() {
+        if (of_->heap_.load(std::memory_order_acquire) == nullptr || told_ == of_->unknown_.size()) [[likely]]
+            return false;
+        fail(unknown().why, stuck::at_unknown);
+        return true;
+    }
+    [[nodiscard]] damaged_range const& unknown() const noexcept { return of_->unknown_[told_]; }
+    bool take(bool forward) {
+        auto const e = at_.entry(i_);
+        if (!e) return fail(e.error(), stuck::everywhere), false;
+        ask_ahead(forward);
+        if (!sees(*e)) return false;
+        auto const got = of_->read(*e, now_, look_bytes_);
+        if (!got) return fail(got.error(), stuck::at_record), false;
+        look_bytes_ = std::clamp(static_cast<std::size_t>(*got), look_bytes_min, first_look_bytes);
+        return valid_ = true;
+    }
+    /// Records lie in the order in which they were written, so neighbours by key lie far apart. Prefetches records some steps ahead, as
+    /// far as their entries are loaded.
+    void ask_ahead(bool forward) {
+        bool const fresh = std::exchange(asked_in_, at_.first_at_hand()) != at_.first_at_hand();
+        for (auto k = fresh ? std::uint64_t{1} : steps_ahead; k <= steps_ahead; ++k)
+            if (auto const e = at_.at_hand(forward ? i_ + k : i_ - k)) of_->file_->prefetch(e->offset, look_bytes_);
+    }
+    void fail(error const& why, stuck where) {
+        trouble_ = why;
+        where_ = where;
+        valid_ = false;
+    }
+
+    std::shared_ptr<sealed_segment_reader const> of_;
+    index_reader at_;
+    static constexpr std::uint64_t steps_ahead = 12;
+    static constexpr std::size_t look_bytes_min = 64;
+    /// So many unseen entries, then the cursor searches for their end.
+    static constexpr unsigned unseen_in_a_row = 4;
+
+    lsn snapshot_;
+    versions which_;
+    std::uint64_t i_ = 0;
+    std::uint64_t front_ = 0;                    ///< backward: entries in front of it are still to come
+    std::uint64_t asked_in_ = ~std::uint64_t{0}; ///< first_at_hand() at the last prefetch
+    std::size_t look_bytes_ = first_look_bytes;  ///< size of the last record: most records are alike
+    bool valid_ = false;
+    read_version now_{};
+    read_version scratch_{};
+    std::optional<error> trouble_{};
+    stuck where_ = stuck::at_record;
+    std::size_t told_ = 0; ///< number of ranges in unknown_ that were reported
+};
+
+} // namespace keel::inline v0::table
+
+#endif
+
+// ---- keel/table/sealed_segment_lookup.hpp ----
+#ifndef KEEL_TABLE_SEALED_SEGMENT_LOOKUP_HPP
+#define KEEL_TABLE_SEALED_SEGMENT_LOOKUP_HPP
+
+// The look-up of one key in a sealed segment, in steps. So the steps of several look-ups can be made in turns.
+
+namespace keel::inline v0::table {
+
+template <checksum_policy C, io::file_system Fs>
+class sealed_segment_reader<C, Fs>::lookup {
+public:
+    lookup(sealed_segment_reader const& of, std::string_view key, lsn snapshot) noexcept
+        : of_{&of}, key_{key}, snapshot_{snapshot}, at_{of} {}
+
+    /// False: the segment has no version of the key that the snapshot sees.
+    [[nodiscard]] bool locate(std::uint64_t hash) const {
+        auto const& counted = of_->of_.counted;
+        if (counted.empty() || counted.front().first > snapshot_) return false;
+        if (of_->of_.filter && !of_->filter_allows(hash)) return false;
+        at_.ask_for_block(key_);
+        return true;
+    }
+    /// Prefetches the index block, if it is cached.
+    void ask_for_block() const { at_.ask_inside_block(key_); }
+    /// Finds the entries with the prefix of the key.
+    [[nodiscard]] result<void> search() {
+        KEEL_TRY_LET(alike, at_.equal_prefixes(key_));
+        alike_ = alike;
+        if (alike.first < alike.last) {
+            KEEL_TRY_LET(e, at_.entry(alike.first));
+            of_->file_->prefetch(e.offset, first_look_bytes);
+        }
+        return {};
+    }
+    /// Reads the version into `into`. False: the segment has no version of the key that the snapshot sees and that is newer than
+    /// `than`.
+    [[nodiscard]] result<bool> finish(read_version& into, lsn than = {}) {
+        if (!alike_) KEEL_TRY(search());
+        if (alike_->last - alike_->first > 1) {
+            KEEL_TRY_LET(from, at_.lower_bound(*alike_, key_, snapshot_, into));
+            alike_->first = from;
+        }
+        std::optional<error> unread;
+        for (auto i = alike_->first; i < alike_->last; ++i) {
+            KEEL_TRY_LET(e, at_.entry(i));
+            if (is_unknown(e)) continue;
+            auto const at = of_->lsn_of(e);
+            bool const counts = at <= snapshot_ && at > than && of_->counts(at);
+            auto const seen = of_->read(e, into);
+            if (!seen) {
+                // Ignore the record: the snapshot does not see it, or it belongs to another key.
+                if (!counts || !at_.range_of(i, seen.error()).may_hold(key_)) continue;
+                if (is_shortage(seen.error().code)) return failure(seen.error());
+                // Go on: the record may have a smaller key, and a newer version of this key may come behind it.
+                if (!unread || unread->at < at) {
+                    unread = seen.error();
+                    unread->at = at; // errors of the file system have no LSN
+                }
+                continue;
+            }
+            auto const order = into.what.key.compare(key_);
+            if (order > 0) break;
+            if (order == 0 && counts) return newest_is_known(at, true, unread);
+        }
+        return newest_is_known(than, false, unread);
+    }
+
+private:
+    /// Returns `found`. Returns an error if a version of the key that is newer than `at` may be in `unread`, or in a record that the
+    /// rebuilt index does not know.
+    [[nodiscard]] result<bool> newest_is_known(lsn at, bool found, std::optional<error>& unread) const {
+        if (unread && unread->at <= at) unread.reset();
+        if (of_->heap_.load(std::memory_order_acquire) != nullptr) [[unlikely]]
+            for (auto const& u : of_->unknown_) {
+                bool const newer = u.lsns.last > (unread ? unread->at : at) && u.lsns.first <= snapshot_;
+                if (!newer || !u.may_hold(key_)) continue;
+                unread = u.why;
+                unread->at = u.lsns.last;
+            }
+        if (unread) [[unlikely]]
+            return failure(std::move(*unread));
+        return found;
+    }
+
+    sealed_segment_reader const* of_;
+    std::string_view key_;
+    lsn snapshot_;
+    index_reader at_;
+    std::optional<typename index_reader::index_range> alike_{};
+};
+
+} // namespace keel::inline v0::table
+
+#endif
+
+// ---- keel/table/sealed_segment.hpp ----
+#ifndef KEEL_TABLE_SEALED_SEGMENT_HPP
+#define KEEL_TABLE_SEALED_SEGMENT_HPP
+
+// A sealed segment as it is read: the file with its records, its index, look-ups, and cursors.
 
 #endif
 
@@ -14986,388 +15071,16 @@ public:
 
 private:
     /// Finds blocks of records by key, and visits them in order.
-    class index_walk {
-    public:
-        explicit index_walk(sstable_reader const& of) noexcept : of_{&of} {}
-
-        /// Goes to the first block whose largest key is not less than `key`.
-        result<void> seek(std::string_view key) {
-            return place([key](fence_list const& in) { return in.first_not_less(key); });
-        }
-        result<void> seek_last() {
-            return place([](fence_list const& in) { return in.empty() ? 0 : in.size() - 1; });
-        }
-        void next() { move(true); }
-        void previous() { move(false); }
-
-        [[nodiscard]] bool valid() const noexcept { return valid_; }
-        /// The error if a step found no block although the table does not end there.
-        [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
-        [[nodiscard]] format::block_place where() const noexcept { return list_->where(i_); }
-        /// No key in the block is larger than this.
-        [[nodiscard]] std::string_view largest() const noexcept { return list_->key(i_); }
-        /// No key in the block is smaller than this. It may be the last key of the block in front, whose versions continue in this block.
-        [[nodiscard]] std::string_view smallest() const noexcept {
-            if (i_ > 0) return list_->key(i_ - 1);
-            return is_made_ || leaf_ == 0 ? std::string_view{of_->of_.smallest} : of_->root_.key(leaf_ - 1);
-        }
-        /// Whether `first`, the first key in this block, is in no block in front of it.
-        [[nodiscard]] bool begins_anew(std::string_view first) const noexcept {
-            if (i_ > 0) return list_->key(i_ - 1) != first;
-            return is_made_ || leaf_ == 0 || of_->root_.key(leaf_ - 1) != first;
-        }
-
-    private:
-        /// Uses `choose` to pick an entry of the root, then an entry of the index block that it leads to. If the index was rebuilt, picks
-        /// an entry of that.
-        template <class Choose>
-        result<void> place(Choose const& choose) {
-            valid_ = false; // if this returns an error
-            trouble_.reset();
-            KEEL_TRY(of_->ready());
-            list_ = of_->made();
-            is_made_ = list_ != nullptr;
-            if (!is_made_) {
-                leaf_ = choose(of_->root_);
-                if (leaf_ >= of_->root_.size()) return {};
-                KEEL_TRY_LET(verifies, enter());
-                if (verifies) {
-                    i_ = choose(*list_);
-                    valid_ = i_ < list_->size();
-                    if (valid_) return {};
-                }
-                KEEL_TRY(of_->make_index(of_->root_.where(leaf_))); // damaged, or it contradicts the root
-                use_made();
-            }
-            i_ = choose(*list_);
-            valid_ = i_ < list_->size();
-            return {};
-        }
-        /// False: the index block does not verify.
-        result<bool> enter() {
-            KEEL_TRY_LET(list, of_->index_block(leaf_));
-            list_ = list;
-            return list != nullptr;
-        }
-        /// Uses the rebuilt index from here on.
-        void use_made() noexcept {
-            list_ = of_->made();
-            is_made_ = true;
-        }
-        void move(bool forward) {
-            if (!valid()) return;
-            auto const here = where();
-            i_ += forward ? 1 : std::size_t{0} - 1; // in front of the first entry it wraps to the largest number
-            if (i_ < list_->size()) return;
-            valid_ = false;
-            if (is_made_) return;
-            leaf_ += forward ? 1 : std::size_t{0} - 1;
-            if (leaf_ >= of_->root_.size()) return;
-            auto const verifies = enter();
-            if (!verifies) {
-                trouble_ = verifies.error();
-                return;
-            }
-            if (*verifies) {
-                i_ = forward ? 0 : list_->size() - 1;
-                valid_ = true;
-                return;
-            }
-            // Go on at the same place of the rebuilt index.
-            if (auto made = of_->make_index(of_->root_.where(leaf_)); !made) {
-                trouble_ = std::move(made).error();
-                return;
-            }
-            use_made();
-            i_ = forward ? list_->first_behind(here.offset) : list_->first_behind(here.offset - 1) - 1;
-            valid_ = i_ < list_->size();
-        }
-
-        sstable_reader const* of_;
-        fence_list const* list_ = nullptr; ///< the current index block, or the rebuilt index
-        bool is_made_ = false;
-        std::size_t leaf_ = 0; ///< position in the root
-        std::size_t i_ = 0;    ///< position in list_
-        bool valid_ = false;
-        std::optional<error> trouble_{};
-    };
+    class index_walk;
 
 public:
     /// One look-up in steps. Each step prefetches the memory that the next step reads. So several look-ups that run side by side wait for
     /// their memory together. One thread's. The reader, the key and `row` must outlive it.
-    class lookup {
-    public:
-        /// `hash`: the key's filter_hash. `row`: the buffer for a cached record; nullptr: the look-up does not use the row cache.
-        lookup(sstable_reader const& of, std::string_view key, std::uint64_t hash, lsn snapshot,
-               row_cache::row_buffer* row) noexcept
-            : of_{&of}, key_{key}, hash_{hash}, snapshot_{snapshot}, row_{row}, at_{of} {}
-
-        /// False: the table has no version of the key that the snapshot sees.
-        [[nodiscard]] result<bool> locate() {
-            if (snapshot_ < of_->oldest()) return false;
-            KEEL_TRY(of_->ready());
-            if (!of_->filter_allows(hash_)) return false;
-            if (row_ != nullptr && of_->cache_->rows.find(of_->of_.id.value, hash_, key_, snapshot_, *row_, in_row_)) {
-                is_row_ = true;
-                return true;
-            }
-            KEEL_TRY(at_.seek(key_));
-            if (at_.valid() && of_->through_cache()) of_->cache_->blocks.prefetch(of_->name_of(at_.where()));
-            return at_.valid();
-        }
-        /// Prefetches the block, if it is cached or the file is mapped.
-        void ask_for_block() const {
-            if (is_row_) return;
-            auto const where = at_.where();
-            if (of_->through_cache()) of_->cache_->blocks.prefetch_block(of_->name_of(where));
-            else of_->file_->prefetch(where.offset, std::min<std::size_t>(where.bytes, block_ahead));
-        }
-        /// Finds the record in the block.
-        [[nodiscard]] result<void> search() {
-            if (is_row_) return {};
-            KEEL_TRY(load());
-            in_ = format::block_reader{payload_of(block_.view())};
-            in_.seek(key_, snapshot_.value - of_->of_.lsns.first.value);
-            if (!in_.whole()) return of_->contradicts(at_.where());
-            if (in_.valid()) keel::detail::prefetch(in_.value().data(), std::min(in_.value().size(), value_ahead));
-            return {};
-        }
-        /// Gives the version in `into`. False: the table has no version of the key that the snapshot sees.
-        [[nodiscard]] result<bool> finish(read_version& into) {
-            if (is_row_) {
-                into.what = in_row_;
-                return true;
-            }
-            // The versions of a key may continue in the next block.
-            for (; at_.valid(); at_.next(), block_.release()) {
-                if (!block_) KEEL_TRY(search());
-                if (!in_.valid()) continue;
-                if (in_.key() != key_) return false;
-                std::swap(into.bytes, block_);
-                into.what = {.key = key_, .value = in_.value(), .at = of_->lsn_of(in_), .tombstone = in_.tombstone()};
-                // Cache only if the snapshot covers the table's last LSN; otherwise a newer version may exist.
-                auto& rows = of_->cache_->rows;
-                if (row_ != nullptr && !taken_apart_ && snapshot_ >= of_->of_.lsns.last && rows.wants())
-                    rows.add(of_->of_.id.value, hash_, into.what);
-                return true;
-            }
-            if (at_.trouble()) return failure(*at_.trouble());
-            return false;
-        }
-
-    private:
-        static constexpr std::size_t value_ahead = 256;
-        // Enough: the processor prefetches the rest of a sequential copy by itself.
-        static constexpr std::size_t block_ahead = 256;
-
-        [[nodiscard]] result<void> load() {
-            taken_apart_ = false;
-            auto const where = at_.where();
-            if (row_ == nullptr || !of_->through_cache()) return of_->load(where, true, block_);
-            auto const name = of_->name_of(where);
-            auto& cache = *of_->cache_;
-            if (auto block = cache.blocks.find(name)) return block_.share(std::move(block)), result<void>{};
-            KEEL_TRY_LET(fresh, of_->read_block(where));
-            // If all its rows are cached already, cache the block instead.
-            taken_apart_ = cache.rows.wants_block(where.bytes) && take_apart(fresh);
-            if (!taken_apart_) cache.blocks.add(name, fresh);
-            block_.share(std::move(fresh));
-            return {};
-        }
-        /// Adds the newest version of each key in the block to the row cache. False: all of them were cached already, or one is too large.
-        [[nodiscard]] bool take_apart(block_cache::block const& what) {
-            auto& rows = of_->cache_->rows;
-            format::block_reader in{payload_of(what.view())};
-            std::array<std::uint64_t, 128> hashes; // of the first keys: their slots are prefetched
-            std::size_t n = 0;
-            for (in.first(); in.valid() && n < hashes.size(); in.next())
-                rows.prefetch(hashes[n++] = format::filter_hash(in.key()));
-            row_cache::adder to{rows};
-            std::optional<std::string> last;
-            bool any = false;
-            bool all = true;
-            std::size_t i = 0;
-            for (in.first(); in.valid(); in.next(), ++i) {
-                bool const newest = last ? in.key() != *last : at_.begins_anew(in.key());
-                last = in.key();
-                if (!newest) continue;
-                version const v{
-                    .key = in.key(), .value = in.value(), .at = of_->lsn_of(in), .tombstone = in.tombstone()};
-                all = all && row_cache::fits(v);
-                any |= to.add(of_->of_.id.value, i < n ? hashes[i] : format::filter_hash(v.key), v);
-            }
-            return any && all && in.whole();
-        }
-
-        sstable_reader const* of_;
-        std::string_view key_;
-        std::uint64_t hash_;
-        lsn snapshot_;
-        row_cache::row_buffer* row_;
-        bool is_row_ = false; ///< found in the row cache, in in_row_
-        version in_row_{};
-        index_walk at_;
-        bool taken_apart_ = false; ///< its records are in the row cache
-        pinned_block block_{};
-        format::block_reader in_{}; ///< reads block_, if there is one
-    };
+    class lookup;
 
     /// Visits versions, by key and the newest first, in either direction. When something cannot be read, trouble() has the error and
     /// valid() is false. damaged() then tells which keys are affected. leave_forward() or leave_backward() goes on.
-    class cursor {
-    public:
-        explicit cursor(std::shared_ptr<sstable_reader const> of) : of_{std::move(of)}, at_{*of_} {}
-
-        /// Goes to the first key that is not less than `key`.
-        void seek(std::string_view key) {
-            start(key);
-            while (!trouble_ && !in_.valid() && at_.valid()) onward();
-            settle();
-        }
-        /// Goes to the last key that is less than `key`.
-        void seek_before(std::string_view key) {
-            start(key);
-            if (trouble_) return;
-            if (!at_.valid()) return seek_last();
-            previous();
-        }
-        /// Goes to the last key.
-        void seek_last() {
-            trouble_.reset();
-            passed_.reset();
-            in_ = {};
-            if (auto done = at_.seek_last(); !done) return fail(std::move(done).error());
-            if (at_.valid() && enter(first_block)) in_.last();
-            settle();
-        }
-        void next() {
-            in_.next();
-            if (in_.valid()) [[likely]]
-                return;
-            if (in_.whole()) enter_next();
-            settle();
-        }
-        /// Goes on to the first version of another key.
-        void pass() {
-            for (;;) {
-                in_.next();
-                if (!in_.valid()) break;
-                if (!in_.repeats()) return;
-            }
-            // Versions of the key may continue in the next block, or behind damage.
-            passed_.emplace(in_.key());
-            if (in_.whole()) skip_blocks_passed();
-            next();
-            pass_on();
-        }
-        void previous() {
-            in_.previous();
-            if (!in_.valid() && in_.whole()) enter_previous();
-            settle();
-        }
-
-        [[nodiscard]] bool valid() const noexcept { return valid_; }
-        [[nodiscard]] version current() const noexcept {
-            return {.key = in_.key(), .value = in_.value(), .at = of_->lsn_of(in_), .tombstone = in_.tombstone()};
-        }
-        [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
-
-        [[nodiscard]] std::shared_ptr<sstable_reader const> const& table() const noexcept { return of_; }
-        /// The key whose versions pass() has not passed yet, because it met damage.
-        [[nodiscard]] std::optional<std::string> const& passed() const noexcept { return passed_; }
-        /// The keys and LSNs that cannot be read. Precondition: trouble() has an error.
-        [[nodiscard]] damaged_range damaged() const {
-            if (!at_.valid()) return of_->all_keys(*trouble_);
-            return {.from = std::string{at_.smallest()},
-                    .to = key_after(at_.largest()),
-                    .lsns = of_->all_lsns(),
-                    .why = *trouble_};
-        }
-        /// Goes on behind the damage.
-        void leave_forward() {
-            if (!leave()) return;
-            enter_next();
-            settle();
-            pass_on();
-        }
-        /// Goes on in front of the damage.
-        void leave_backward() {
-            if (!leave()) return;
-            enter_previous();
-            settle();
-        }
-
-    private:
-        /// False: nothing else can be read.
-        bool leave() {
-            trouble_.reset();
-            in_ = {};
-            valid_ = false;
-            return at_.valid();
-        }
-        /// Goes to the last of the blocks that have only the key being passed.
-        void skip_blocks_passed() {
-            auto on = at_;
-            if (on.next(); !on.valid() || on.largest() != *passed_) return;
-            if (!on.seek(key_after(*passed_))) return;
-            if (on.valid()) on.previous();
-            else if (!on.seek_last()) return;
-            // The cursor is behind the end of a block, and next() goes to the block behind this one.
-            if (on.valid() && on.largest() == *passed_) at_ = on;
-        }
-        /// Goes behind all versions of the key being passed.
-        void pass_on() {
-            if (!passed_) return;
-            while (valid_ && in_.key() == *passed_) next();
-            if (!trouble_) passed_.reset();
-        }
-        void start(std::string_view key) {
-            trouble_.reset();
-            passed_.reset();
-            in_ = {};
-            if (auto done = at_.seek(key); !done) return fail(std::move(done).error());
-            if (at_.valid() && enter(first_block)) in_.seek(key, lsn_max.value);
-        }
-        void onward() {
-            if (!in_.whole()) return settle();
-            enter_next();
-        }
-        void enter_next() {
-            at_.next();
-            if (at_.trouble()) fail(*at_.trouble());
-            else if (at_.valid() && enter()) in_.first();
-        }
-        void enter_previous() {
-            at_.previous();
-            if (at_.trouble()) fail(*at_.trouble());
-            else if (at_.valid() && enter()) in_.last();
-        }
-        /// `keep`: put the block into the cache.
-        bool enter(bool keep = false) {
-            if (auto done = of_->load(at_.where(), keep, block_); !done) return fail(std::move(done).error()), false;
-            in_ = format::block_reader{payload_of(block_.view())};
-            return true;
-        }
-        void settle() {
-            if (!trouble_ && !in_.whole()) trouble_ = of_->contradicts(at_.where()).value();
-            valid_ = !trouble_ && at_.valid() && in_.valid();
-        }
-        void fail(error why) {
-            trouble_ = std::move(why);
-            valid_ = false;
-        }
-
-        std::shared_ptr<sstable_reader const> of_;
-        index_walk at_;
-        /// Most scans are short and end in the block where they begin. Another scan will want that block, so it is cached. A long scan must
-        /// not push everything else out of the cache, so its other blocks are not cached.
-        static constexpr bool first_block = true;
-        pinned_block block_{};
-        format::block_reader in_{};
-        bool valid_ = false;
-        std::optional<error> trouble_{};
-        std::optional<std::string> passed_{}; ///< the key whose versions pass() has not passed yet
-    };
+    class cursor;
 
 private:
     /// What is known about the versions if none of them can be read.
@@ -15736,6 +15449,430 @@ private:
 };
 
 } // namespace keel::inline v0::table
+
+#endif
+
+// ---- keel/table/sstable_index_walk.hpp ----
+#ifndef KEEL_TABLE_SSTABLE_INDEX_WALK_HPP
+#define KEEL_TABLE_SSTABLE_INDEX_WALK_HPP
+
+// A walk over the index of a table: from block to block, in the order of the keys.
+
+namespace keel::inline v0::table {
+
+template <checksum_policy C, compression_policy P, table_access_policy A, io::file_system Fs>
+class sstable_reader<C, P, A, Fs>::index_walk {
+public:
+    explicit index_walk(sstable_reader const& of) noexcept : of_{&of} {}
+
+    /// Goes to the first block whose largest key is not less than `key`.
+    result<void> seek(std::string_view key) {
+        return place([key](fence_list const& in) { return in.first_not_less(key); });
+    }
+    result<void> seek_last() {
+        return place([](fence_list const& in) { return in.empty() ? 0 : in.size() - 1; });
+    }
+    void next() { move(true); }
+    void previous() { move(false); }
+
+    [[nodiscard]] bool valid() const noexcept { return valid_; }
+    /// The error if a step found no block although the table does not end there.
+    [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
+    [[nodiscard]] format::block_place where() const noexcept { return list_->where(i_); }
+    /// No key in the block is larger than this.
+    [[nodiscard]] std::string_view largest() const noexcept { return list_->key(i_); }
+    /// No key in the block is smaller than this. It may be the last key of the block in front, whose versions continue in this block.
+    [[nodiscard]] std::string_view smallest() const noexcept {
+        if (i_ > 0) return list_->key(i_ - 1);
+        return is_made_ || leaf_ == 0 ? std::string_view{of_->of_.smallest} : of_->root_.key(leaf_ - 1);
+    }
+    /// Whether `first`, the first key in this block, is in no block in front of it.
+    [[nodiscard]] bool begins_anew(std::string_view first) const noexcept {
+        if (i_ > 0) return list_->key(i_ - 1) != first;
+        return is_made_ || leaf_ == 0 || of_->root_.key(leaf_ - 1) != first;
+    }
+
+private:
+    /// Uses `choose` to pick an entry of the root, then an entry of the index block that it leads to. If the index was rebuilt, picks
+    /// an entry of that.
+    template <class Choose>
+    result<void> place(Choose const& choose) {
+        valid_ = false; // if this returns an error
+        trouble_.reset();
+        KEEL_TRY(of_->ready());
+        list_ = of_->made();
+        is_made_ = list_ != nullptr;
+        if (!is_made_) {
+            leaf_ = choose(of_->root_);
+            if (leaf_ >= of_->root_.size()) return {};
+            KEEL_TRY_LET(verifies, enter());
+            if (verifies) {
+                i_ = choose(*list_);
+                valid_ = i_ < list_->size();
+                if (valid_) return {};
+            }
+            KEEL_TRY(of_->make_index(of_->root_.where(leaf_))); // damaged, or it contradicts the root
+            use_made();
+        }
+        i_ = choose(*list_);
+        valid_ = i_ < list_->size();
+        return {};
+    }
+    /// False: the index block does not verify.
+    result<bool> enter() {
+        KEEL_TRY_LET(list, of_->index_block(leaf_));
+        list_ = list;
+        return list != nullptr;
+    }
+    /// Uses the rebuilt index from here on.
+    void use_made() noexcept {
+        list_ = of_->made();
+        is_made_ = true;
+    }
+    void move(bool forward) {
+        if (!valid()) return;
+        auto const here = where();
+        i_ += forward ? 1 : std::size_t{0} - 1; // in front of the first entry it wraps to the largest number
+        if (i_ < list_->size()) return;
+        valid_ = false;
+        if (is_made_) return;
+        leaf_ += forward ? 1 : std::size_t{0} - 1;
+        if (leaf_ >= of_->root_.size()) return;
+        auto const verifies = enter();
+        if (!verifies) {
+            trouble_ = verifies.error();
+            return;
+        }
+        if (*verifies) {
+            i_ = forward ? 0 : list_->size() - 1;
+            valid_ = true;
+            return;
+        }
+        // Go on at the same place of the rebuilt index.
+        if (auto made = of_->make_index(of_->root_.where(leaf_)); !made) {
+            trouble_ = std::move(made).error();
+            return;
+        }
+        use_made();
+        i_ = forward ? list_->first_behind(here.offset) : list_->first_behind(here.offset - 1) - 1;
+        valid_ = i_ < list_->size();
+    }
+
+    sstable_reader const* of_;
+    fence_list const* list_ = nullptr; ///< the current index block, or the rebuilt index
+    bool is_made_ = false;
+    std::size_t leaf_ = 0; ///< position in the root
+    std::size_t i_ = 0;    ///< position in list_
+    bool valid_ = false;
+    std::optional<error> trouble_{};
+};
+
+} // namespace keel::inline v0::table
+
+#endif
+
+// ---- keel/table/sstable_cursor.hpp ----
+#ifndef KEEL_TABLE_SSTABLE_CURSOR_HPP
+#define KEEL_TABLE_SSTABLE_CURSOR_HPP
+
+// A walk over the records of a table, in both directions.
+
+namespace keel::inline v0::table {
+
+template <checksum_policy C, compression_policy P, table_access_policy A, io::file_system Fs>
+class sstable_reader<C, P, A, Fs>::cursor {
+public:
+    explicit cursor(std::shared_ptr<sstable_reader const> of) : of_{std::move(of)}, at_{*of_} {}
+
+    /// Goes to the first key that is not less than `key`.
+    void seek(std::string_view key) {
+        start(key);
+        while (!trouble_ && !in_.valid() && at_.valid()) onward();
+        settle();
+    }
+    /// Goes to the last key that is less than `key`.
+    void seek_before(std::string_view key) {
+        start(key);
+        if (trouble_) return;
+        if (!at_.valid()) return seek_last();
+        previous();
+    }
+    /// Goes to the last key.
+    void seek_last() {
+        trouble_.reset();
+        passed_.reset();
+        in_ = {};
+        if (auto done = at_.seek_last(); !done) return fail(std::move(done).error());
+        if (at_.valid() && enter(first_block)) in_.last();
+        settle();
+    }
+    void next() {
+        in_.next();
+        if (in_.valid()) [[likely]]
+            return;
+        if (in_.whole()) enter_next();
+        settle();
+    }
+    /// Goes on to the first version of another key.
+    void pass() {
+        for (;;) {
+            in_.next();
+            if (!in_.valid()) break;
+            if (!in_.repeats()) return;
+        }
+        // Versions of the key may continue in the next block, or behind damage.
+        passed_.emplace(in_.key());
+        if (in_.whole()) skip_blocks_passed();
+        next();
+        pass_on();
+    }
+    void previous() {
+        in_.previous();
+        if (!in_.valid() && in_.whole()) enter_previous();
+        settle();
+    }
+
+    [[nodiscard]] bool valid() const noexcept { return valid_; }
+    [[nodiscard]] version current() const noexcept {
+        return {.key = in_.key(), .value = in_.value(), .at = of_->lsn_of(in_), .tombstone = in_.tombstone()};
+    }
+    [[nodiscard]] std::optional<error> const& trouble() const noexcept { return trouble_; }
+
+    [[nodiscard]] std::shared_ptr<sstable_reader const> const& table() const noexcept { return of_; }
+    /// The key whose versions pass() has not passed yet, because it met damage.
+    [[nodiscard]] std::optional<std::string> const& passed() const noexcept { return passed_; }
+    /// The keys and LSNs that cannot be read. Precondition: trouble() has an error.
+    [[nodiscard]] damaged_range damaged() const {
+        if (!at_.valid()) return of_->all_keys(*trouble_);
+        return {.from = std::string{at_.smallest()},
+                .to = key_after(at_.largest()),
+                .lsns = of_->all_lsns(),
+                .why = *trouble_};
+    }
+    /// Goes on behind the damage.
+    void leave_forward() {
+        if (!leave()) return;
+        enter_next();
+        settle();
+        pass_on();
+    }
+    /// Goes on in front of the damage.
+    void leave_backward() {
+        if (!leave()) return;
+        enter_previous();
+        settle();
+    }
+
+private:
+    /// False: nothing else can be read.
+    bool leave() {
+        trouble_.reset();
+        in_ = {};
+        valid_ = false;
+        return at_.valid();
+    }
+    /// Goes to the last of the blocks that have only the key being passed.
+    void skip_blocks_passed() {
+        auto on = at_;
+        if (on.next(); !on.valid() || on.largest() != *passed_) return;
+        if (!on.seek(key_after(*passed_))) return;
+        if (on.valid()) on.previous();
+        else if (!on.seek_last()) return;
+        // The cursor is behind the end of a block, and next() goes to the block behind this one.
+        if (on.valid() && on.largest() == *passed_) at_ = on;
+    }
+    /// Goes behind all versions of the key being passed.
+    void pass_on() {
+        if (!passed_) return;
+        while (valid_ && in_.key() == *passed_) next();
+        if (!trouble_) passed_.reset();
+    }
+    void start(std::string_view key) {
+        trouble_.reset();
+        passed_.reset();
+        in_ = {};
+        if (auto done = at_.seek(key); !done) return fail(std::move(done).error());
+        if (at_.valid() && enter(first_block)) in_.seek(key, lsn_max.value);
+    }
+    void onward() {
+        if (!in_.whole()) return settle();
+        enter_next();
+    }
+    void enter_next() {
+        at_.next();
+        if (at_.trouble()) fail(*at_.trouble());
+        else if (at_.valid() && enter()) in_.first();
+    }
+    void enter_previous() {
+        at_.previous();
+        if (at_.trouble()) fail(*at_.trouble());
+        else if (at_.valid() && enter()) in_.last();
+    }
+    /// `keep`: put the block into the cache.
+    bool enter(bool keep = false) {
+        if (auto done = of_->load(at_.where(), keep, block_); !done) return fail(std::move(done).error()), false;
+        in_ = format::block_reader{payload_of(block_.view())};
+        return true;
+    }
+    void settle() {
+        if (!trouble_ && !in_.whole()) trouble_ = of_->contradicts(at_.where()).value();
+        valid_ = !trouble_ && at_.valid() && in_.valid();
+    }
+    void fail(error why) {
+        trouble_ = std::move(why);
+        valid_ = false;
+    }
+
+    std::shared_ptr<sstable_reader const> of_;
+    index_walk at_;
+    /// Most scans are short and end in the block where they begin. Another scan will want that block, so it is cached. A long scan must
+    /// not push everything else out of the cache, so its other blocks are not cached.
+    static constexpr bool first_block = true;
+    pinned_block block_{};
+    format::block_reader in_{};
+    bool valid_ = false;
+    std::optional<error> trouble_{};
+    std::optional<std::string> passed_{}; ///< the key whose versions pass() has not passed yet
+};
+
+} // namespace keel::inline v0::table
+
+#endif
+
+// ---- keel/table/sstable_lookup.hpp ----
+#ifndef KEEL_TABLE_SSTABLE_LOOKUP_HPP
+#define KEEL_TABLE_SSTABLE_LOOKUP_HPP
+
+// The look-up of one key in a table, in steps. So the steps of several look-ups can be made in turns.
+
+namespace keel::inline v0::table {
+
+template <checksum_policy C, compression_policy P, table_access_policy A, io::file_system Fs>
+class sstable_reader<C, P, A, Fs>::lookup {
+public:
+    /// `hash`: the key's filter_hash. `row`: the buffer for a cached record; nullptr: the look-up does not use the row cache.
+    lookup(sstable_reader const& of, std::string_view key, std::uint64_t hash, lsn snapshot,
+           row_cache::row_buffer* row) noexcept
+        : of_{&of}, key_{key}, hash_{hash}, snapshot_{snapshot}, row_{row}, at_{of} {}
+
+    /// False: the table has no version of the key that the snapshot sees.
+    [[nodiscard]] result<bool> locate() {
+        if (snapshot_ < of_->oldest()) return false;
+        KEEL_TRY(of_->ready());
+        if (!of_->filter_allows(hash_)) return false;
+        if (row_ != nullptr && of_->cache_->rows.find(of_->of_.id.value, hash_, key_, snapshot_, *row_, in_row_)) {
+            is_row_ = true;
+            return true;
+        }
+        KEEL_TRY(at_.seek(key_));
+        if (at_.valid() && of_->through_cache()) of_->cache_->blocks.prefetch(of_->name_of(at_.where()));
+        return at_.valid();
+    }
+    /// Prefetches the block, if it is cached or the file is mapped.
+    void ask_for_block() const {
+        if (is_row_) return;
+        auto const where = at_.where();
+        if (of_->through_cache()) of_->cache_->blocks.prefetch_block(of_->name_of(where));
+        else of_->file_->prefetch(where.offset, std::min<std::size_t>(where.bytes, block_ahead));
+    }
+    /// Finds the record in the block.
+    [[nodiscard]] result<void> search() {
+        if (is_row_) return {};
+        KEEL_TRY(load());
+        in_ = format::block_reader{payload_of(block_.view())};
+        in_.seek(key_, snapshot_.value - of_->of_.lsns.first.value);
+        if (!in_.whole()) return of_->contradicts(at_.where());
+        if (in_.valid()) keel::detail::prefetch(in_.value().data(), std::min(in_.value().size(), value_ahead));
+        return {};
+    }
+    /// Gives the version in `into`. False: the table has no version of the key that the snapshot sees.
+    [[nodiscard]] result<bool> finish(read_version& into) {
+        if (is_row_) {
+            into.what = in_row_;
+            return true;
+        }
+        // The versions of a key may continue in the next block.
+        for (; at_.valid(); at_.next(), block_.release()) {
+            if (!block_) KEEL_TRY(search());
+            if (!in_.valid()) continue;
+            if (in_.key() != key_) return false;
+            std::swap(into.bytes, block_);
+            into.what = {.key = key_, .value = in_.value(), .at = of_->lsn_of(in_), .tombstone = in_.tombstone()};
+            // Cache only if the snapshot covers the table's last LSN; otherwise a newer version may exist.
+            auto& rows = of_->cache_->rows;
+            if (row_ != nullptr && !taken_apart_ && snapshot_ >= of_->of_.lsns.last && rows.wants())
+                rows.add(of_->of_.id.value, hash_, into.what);
+            return true;
+        }
+        if (at_.trouble()) return failure(*at_.trouble());
+        return false;
+    }
+
+private:
+    static constexpr std::size_t value_ahead = 256;
+    // Enough: the processor prefetches the rest of a sequential copy by itself.
+    static constexpr std::size_t block_ahead = 256;
+
+    [[nodiscard]] result<void> load() {
+        taken_apart_ = false;
+        auto const where = at_.where();
+        if (row_ == nullptr || !of_->through_cache()) return of_->load(where, true, block_);
+        auto const name = of_->name_of(where);
+        auto& cache = *of_->cache_;
+        if (auto block = cache.blocks.find(name)) return block_.share(std::move(block)), result<void>{};
+        KEEL_TRY_LET(fresh, of_->read_block(where));
+        // If all its rows are cached already, cache the block instead.
+        taken_apart_ = cache.rows.wants_block(where.bytes) && take_apart(fresh);
+        if (!taken_apart_) cache.blocks.add(name, fresh);
+        block_.share(std::move(fresh));
+        return {};
+    }
+    /// Adds the newest version of each key in the block to the row cache. False: all of them were cached already, or one is too large.
+    [[nodiscard]] bool take_apart(block_cache::block const& what) {
+        auto& rows = of_->cache_->rows;
+        format::block_reader in{payload_of(what.view())};
+        std::array<std::uint64_t, 128> hashes; // of the first keys: their slots are prefetched
+        std::size_t n = 0;
+        for (in.first(); in.valid() && n < hashes.size(); in.next())
+            rows.prefetch(hashes[n++] = format::filter_hash(in.key()));
+        row_cache::adder to{rows};
+        std::optional<std::string> last;
+        bool any = false;
+        bool all = true;
+        std::size_t i = 0;
+        for (in.first(); in.valid(); in.next(), ++i) {
+            bool const newest = last ? in.key() != *last : at_.begins_anew(in.key());
+            last = in.key();
+            if (!newest) continue;
+            version const v{.key = in.key(), .value = in.value(), .at = of_->lsn_of(in), .tombstone = in.tombstone()};
+            all = all && row_cache::fits(v);
+            any |= to.add(of_->of_.id.value, i < n ? hashes[i] : format::filter_hash(v.key), v);
+        }
+        return any && all && in.whole();
+    }
+
+    sstable_reader const* of_;
+    std::string_view key_;
+    std::uint64_t hash_;
+    lsn snapshot_;
+    row_cache::row_buffer* row_;
+    bool is_row_ = false; ///< found in the row cache, in in_row_
+    version in_row_{};
+    index_walk at_;
+    bool taken_apart_ = false; ///< its records are in the row cache
+    pinned_block block_{};
+    format::block_reader in_{}; ///< reads block_, if there is one
+};
+
+} // namespace keel::inline v0::table
+
+#endif
+
+// ---- keel/table/sstable.hpp ----
+#ifndef KEEL_TABLE_SSTABLE_HPP
+#define KEEL_TABLE_SSTABLE_HPP
+
+// A table as it is read: the file with its blocks, the walk over its index, look-ups, and cursors.
 
 #endif
 

@@ -1309,9 +1309,9 @@ struct repair_choice {
 
 #endif
 
-// ---- keel/recovery/options.hpp ----
-#ifndef KEEL_RECOVERY_OPTIONS_HPP
-#define KEEL_RECOVERY_OPTIONS_HPP
+// ---- keel/options.hpp ----
+#ifndef KEEL_OPTIONS_HPP
+#define KEEL_OPTIONS_HPP
 
 // The options of an opening, and the reports of its progress.
 

@@ -12,7 +12,7 @@
 #include <keel/policy/table_access/cached.hpp>
 #include <keel/policy/table_access/mapped.hpp>
 #include <keel/table/check_table.hpp>
-#include <keel/table/sstable_reader.hpp>
+#include <keel/table/sstable.hpp>
 
 #include "support/fix_checks.hpp"
 

@@ -28,7 +28,7 @@ LAYERS = [
     (r"observe/(event|event_queue|concept|json)\.hpp", 5),
     (r"policy/[^/]+/concept\.hpp", 6),
     (r"policy/([^/]+)/", 7),  # models: of their own axis, and of no stage
-    (r"recovery/options\.hpp", 7),  # what a caller says when opening: words, no stage
+    (r"options\.hpp", 7),  # what a caller says when opening: words, no stage
     (r"wal/", 8),
     (r"table/", 9),
     (r"checkpoint/", 10),

@@ -13,8 +13,8 @@ FACES = ("keel/store.hpp", "keel/record_log.hpp")
 LINES_MAX = 70_000
 # What a face may have of keel's stages: words, and nothing that does anything.
 OURS = re.compile(
-    r"keel/(error|fwd|state|types|store|record_log)\.hpp"
-    r"|keel/(recovery/(options|report)|io/(machine|process)|wal/log_record|format/frame_type|policy/repair/(concept|finding))\.hpp"
+    r"keel/(error|fwd|options|state|types|store|record_log)\.hpp"
+    r"|keel/(recovery/report|io/(machine|process)|wal/log_record|format/frame_type|policy/repair/(concept|finding))\.hpp"
     r"|keel/engine/(batch|range|scan|scan_calls|snapshot|storage_report|transact)\.hpp"
 )
 # Headers of the standard library, and of others, that take the compiler long.

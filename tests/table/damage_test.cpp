@@ -8,8 +8,8 @@
 #include <keel/policy/table_access/mapped.hpp>
 #include <keel/table/check_table.hpp>
 #include <keel/table/record_finder.hpp>
+#include <keel/table/sstable.hpp>
 #include <keel/table/sstable_builder.hpp>
-#include <keel/table/sstable_reader.hpp>
 
 #include <doctest/doctest.h>
 #include <rapidcheck.h>

@@ -6,8 +6,8 @@
 #include <keel/policy/compression/none.hpp>
 #include <keel/policy/table_access/cached.hpp>
 #include <keel/table/lazy_file.hpp>
+#include <keel/table/sstable.hpp>
 #include <keel/table/sstable_builder.hpp>
-#include <keel/table/sstable_reader.hpp>
 
 #include <support/few_files.hpp>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <keel/table/sealed_segment_reader.hpp>
+#include <keel/table/sealed_segment.hpp>
 
 #include <keel/io/fault.hpp>
 #include <keel/io/memory.hpp>

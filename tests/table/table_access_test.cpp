@@ -7,8 +7,8 @@
 #include <keel/policy/checksum/crc32c.hpp>
 #include <keel/policy/compression/none.hpp>
 #include <keel/policy/table_access/cached.hpp>
+#include <keel/table/sstable.hpp>
 #include <keel/table/sstable_builder.hpp>
-#include <keel/table/sstable_reader.hpp>
 
 #include <io/posix_folder.hpp>
 #include <support/run_lengths.hpp>

@@ -8,7 +8,7 @@
 
 #include <keel/engine/version_set.hpp>
 #include <keel/error.hpp>
-#include <keel/recovery/options.hpp>
+#include <keel/options.hpp>
 #include <keel/recovery/report.hpp>
 #include <keel/recovery/scan.hpp>
 #include <keel/table/check_table.hpp>

@@ -32,8 +32,8 @@
 #include <keel/table/memtable.hpp>
 #include <keel/table/open_files.hpp>
 #include <keel/table/read_cache.hpp>
-#include <keel/table/sealed_segment_reader.hpp>
-#include <keel/table/sstable_reader.hpp>
+#include <keel/table/sealed_segment.hpp>
+#include <keel/table/sstable.hpp>
 #include <keel/types.hpp>
 #include <keel/wal/layout.hpp>
 #include <keel/wal/segment_index.hpp>

@@ -9,9 +9,9 @@
 
 #include <keel/format/index.hpp>
 #include <keel/io/thread.hpp>
+#include <keel/options.hpp>
 #include <keel/recovery/classify.hpp>
 #include <keel/recovery/mount.hpp>
-#include <keel/recovery/options.hpp>
 #include <keel/recovery/report.hpp>
 #include <keel/recovery/scan.hpp>
 #include <keel/recovery/take_inventory.hpp>

@@ -25,8 +25,8 @@
 
 #include <keel/error.hpp>
 #include <keel/format/segment_header.hpp>
+#include <keel/options.hpp>
 #include <keel/recovery/inventory.hpp>
-#include <keel/recovery/options.hpp>
 #include <keel/recovery/scan.hpp>
 #include <keel/wal/manifest.hpp>
 #include <keel/wal/segment_index.hpp>

@@ -11,7 +11,7 @@
 
 #include <keel/error.hpp>
 #include <keel/io/concept.hpp>
-#include <keel/recovery/options.hpp>
+#include <keel/options.hpp>
 #include <keel/wal/layout.hpp>
 #include <keel/wal/store_identity.hpp>
 

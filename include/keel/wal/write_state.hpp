@@ -15,7 +15,7 @@
 #include <keel/format/notes.hpp>
 #include <keel/observe/concept.hpp>
 #include <keel/observe/event_queue.hpp>
-#include <keel/recovery/options.hpp>
+#include <keel/options.hpp>
 #include <keel/state.hpp>
 #include <keel/types.hpp>
 #include <keel/wal/active_segment.hpp>

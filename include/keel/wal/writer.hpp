@@ -23,8 +23,8 @@
 #include <keel/detail/lock_order.hpp>
 #include <keel/error.hpp>
 #include <keel/observe/concept.hpp>
+#include <keel/options.hpp>
 #include <keel/policy/durability/concept.hpp>
-#include <keel/recovery/options.hpp>
 #include <keel/state.hpp>
 #include <keel/types.hpp>
 #include <keel/wal/fail_over.hpp>

@@ -5,7 +5,7 @@
 // The tool's output. On a terminal it has colours and is wrapped at the terminal's width. Elsewhere it is plain text in whole lines.
 
 #include <keel/error.hpp>
-#include <keel/recovery/options.hpp>
+#include <keel/options.hpp>
 #include <keel/tool/detail/wrap.hpp>
 #include <keel/types.hpp>
 

@@ -8,8 +8,8 @@
 #include <keel/engine/batch.hpp>
 #include <keel/engine/range.hpp>
 #include <keel/error.hpp>
+#include <keel/options.hpp>
 #include <keel/policy/repair/concept.hpp>
-#include <keel/recovery/options.hpp>
 #include <keel/recovery/report.hpp>
 #include <keel/tool/detail/engine_of_tool.hpp>
 #include <keel/types.hpp>

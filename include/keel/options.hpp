@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-#ifndef KEEL_RECOVERY_OPTIONS_HPP
-#define KEEL_RECOVERY_OPTIONS_HPP
+#ifndef KEEL_OPTIONS_HPP
+#define KEEL_OPTIONS_HPP
 
 // The options of an opening, and the reports of its progress.
 
