@@ -22658,8 +22658,8 @@ template <class Config>
 #ifndef KEEL_TABLE_CHECK_TABLE_HPP
 #define KEEL_TABLE_CHECK_TABLE_HPP
 
-// Checks every byte of a table: both headers, every frame, the order of the keys, the numbers of records and blocks in the header, and
-// whether index and filter lead to every record. It only reads. It needs memory for one read window, the index, and ten bytes for each key.
+// Checks every byte of a table: both headers, every frame, the order of the keys, the sums in the header (records, tombstones, bytes of
+// keys and of values, blocks), and whether index and filter lead to every record. It only reads. It needs memory for one read window, the index, and ten bytes for each key.
 
 namespace keel::inline v0::table {
 
@@ -22691,15 +22691,20 @@ public:
             at = frame_at(at, end, visit);
         }
         name_keys(of_.ends_open ? std::nullopt : std::optional{key_after(of_.largest)});
-        if (header_ && out_.findings.empty() && (out_.records != header_->records || blocks_ != header_->blocks))
+        if (header_ && out_.findings.empty() && !header_counts_right())
             complain(damage::corrupt_block, 0, format::header_bytes,
-                     "the records verify one by one but are not as many as the table's header says");
+                     "the records verify one by one but are not as many, or as long, as the table's header says");
         if (header_ && out_.findings.empty()) check_index();
         out_.bytes = of_.size;
         return std::move(out_);
     }
 
 private:
+    [[nodiscard]] bool header_counts_right() const noexcept {
+        auto const& h = *header_;
+        return out_.records == h.records && blocks_ == h.blocks && erased_ == h.erased && key_bytes_ == h.key_bytes &&
+               value_bytes_ == h.value_bytes;
+    }
     void read_headers() {
         for (auto const at : {std::uint64_t{0}, of_.size - format::header_bytes}) {
             auto h = decode(at);
@@ -22822,6 +22827,9 @@ private:
             last_.assign(in.key());
             last_at_ = here;
             ++out_.records;
+            erased_ += in.tombstone() ? 1 : 0;
+            key_bytes_ += in.key().size();
+            value_bytes_ += in.value().size();
             visit(version{.key = in.key(), .value = in.value(), .at = here, .tombstone = in.tombstone()});
         }
         if (!in.whole()) complain(damage::corrupt_block, at, bytes, "the block verifies and holds no records");
@@ -22858,6 +22866,9 @@ private:
     table_check out_{};
     std::vector<std::byte> raw_{}; ///< the unpacked payload of a packed block
     std::uint64_t blocks_ = 0;
+    std::uint64_t erased_ = 0;
+    std::uint64_t key_bytes_ = 0;
+    std::uint64_t value_bytes_ = 0;
     std::vector<std::size_t> unnamed_{}; ///< positions of findings that do not name their lost keys yet
     std::string last_{};
     lsn last_at_{};

@@ -130,6 +130,28 @@ std::string wrong_with(disk_type& disk, made_table const& what) {
     return {};
 }
 
+TEST_CASE("damage: a check holds every sum of the header against the records") {
+    auto const what = made(500);
+    using sum = std::uint64_t format::table_header::*;
+    for (sum const one :
+         {&format::table_header::records, &format::table_header::erased, &format::table_header::key_bytes,
+          &format::table_header::value_bytes, &format::table_header::blocks}) {
+        auto disk = what.disk.after_process_crash();
+        auto forged = what.header;
+        forged.*one += 1;
+        auto bytes = *disk.contents("t");
+        auto const block = format::encode<C>(forged);
+        std::ranges::copy(block, bytes.begin());
+        std::ranges::copy(block, bytes.end() - static_cast<std::ptrdiff_t>(block.size()));
+        REQUIRE(disk.replace("t", bytes));
+        auto const seen = table::check_table<C, N>(disk, "t", "t", what.entry, [](auto const&) {});
+        REQUIRE(seen);
+        CHECK(seen->findings.size() == 1);
+    }
+    auto disk = what.disk.after_process_crash();
+    CHECK(table::check_table<C, N>(disk, "t", "t", what.entry, [](auto const&) {})->findings.empty());
+}
+
 TEST_CASE("damage: the first key behind others is as small as it can be") {
     CHECK(table::key_after("a") == std::string("a\0", 2));
     CHECK(table::key_after_prefix("ab") == "ac");
