@@ -4049,6 +4049,42 @@ concept observer_policy = std::movable<O> &&
 
 #endif
 
+// ---- keel/detail/hex.hpp ----
+#ifndef KEEL_DETAIL_HEX_HPP
+#define KEEL_DETAIL_HEX_HPP
+
+// Hexadecimal digits, in lower case: names of files, sums in JSON, bytes that are no text.
+
+namespace keel::inline v0::detail {
+
+inline constexpr std::string_view hex_digits = "0123456789abcdef";
+
+/// The value of a digit. 16 or more: it is no hexadecimal digit in lower case.
+[[nodiscard]] constexpr std::size_t hex_value(char digit) noexcept { return hex_digits.find(digit); }
+
+/// Adds the two digits of a byte.
+inline void append_hex(std::string& to, unsigned char byte) {
+    to += hex_digits[byte >> 4];
+    to += hex_digits[byte & 15];
+}
+/// Two digits for each byte.
+[[nodiscard]] inline std::string hex_of(std::span<std::byte const> bytes) {
+    std::string text;
+    text.reserve(2 * bytes.size());
+    for (auto const b : bytes) append_hex(text, static_cast<unsigned char>(b));
+    return text;
+}
+/// 16 digits, with leading zeros.
+[[nodiscard]] inline std::string hex_of(std::uint64_t value) {
+    std::string text(16, '0');
+    for (auto digit = text.rbegin(); value != 0; ++digit, value >>= 4) *digit = hex_digits[value & 15];
+    return text;
+}
+
+} // namespace keel::inline v0::detail
+
+#endif
+
 // ---- keel/observe/json.hpp ----
 #ifndef KEEL_OBSERVE_JSON_HPP
 #define KEEL_OBSERVE_JSON_HPP
@@ -4077,9 +4113,7 @@ public:
     }
     /// Adds a 64-bit sum as text, because many readers keep numbers in a double.
     json_object& hex(std::string_view name, std::uint64_t value) {
-        char digits[19];
-        std::snprintf(digits, sizeof digits, "0x%016llx", static_cast<unsigned long long>(value));
-        return text(name, digits);
+        return text(name, "0x" + keel::detail::hex_of(value));
     }
     /// Adds a field whose value is JSON already.
     json_object& raw(std::string_view name, std::string_view value) {
@@ -4310,16 +4344,13 @@ struct record {
 
 namespace detail {
 
-inline constexpr std::string_view hex_digits = "0123456789abcdef";
-
 inline void append_quoted(std::string& to, byte_view bytes) {
     to += '"';
     for (char const c : as_text(bytes)) {
         auto const code = static_cast<unsigned char>(c);
         if (code < 0x20 || code > 0x7E) {
             to += "\\x";
-            to += hex_digits[code >> 4];
-            to += hex_digits[code & 15];
+            keel::detail::append_hex(to, code);
             continue;
         }
         if (c == '"' || c == '\\') to += '\\';
@@ -8771,8 +8802,8 @@ private:
     std::size_t digits = 0;
     for (auto const c : text) {
         if (c == '-' || c == '\n') continue;
-        auto const digit = std::string_view{"0123456789abcdef"}.find(c);
-        if (digit == std::string_view::npos || digits == 2 * id.bytes.size()) return {};
+        auto const digit = keel::detail::hex_value(c);
+        if (digit > 15 || digits == 2 * id.bytes.size()) return {};
         auto& byte = id.bytes[digits++ / 2];
         byte = byte << 4 | static_cast<std::byte>(digit);
     }
@@ -15913,20 +15944,22 @@ public:
     [[nodiscard]] std::string table(format::table_id id) const { return table_file(table_name(id)); }
     [[nodiscard]] std::string table_temporary(format::table_id id) const { return table(id) + ".tmp"; }
     [[nodiscard]] std::string quarantine() const { return path("quarantine"); }
-    [[nodiscard]] std::string quarantine(std::uint64_t repair) const { return quarantine() + '/' + hex(repair); }
+    [[nodiscard]] std::string quarantine(std::uint64_t repair) const {
+        return quarantine() + '/' + keel::detail::hex_of(repair);
+    }
     /// The list of accepted losses (recovery/loss_ledger.hpp).
     [[nodiscard]] std::string losses() const { return quarantine() + "/losses"; }
     [[nodiscard]] std::string corruption_log() const { return quarantine() + "/corruption.jsonl"; }
 
     /// The file name of a segment, for example "0000000000000001.seg".
-    [[nodiscard]] static std::string segment_name(segment_id id) { return hex(id.value) + ".seg"; }
+    [[nodiscard]] static std::string segment_name(segment_id id) { return keel::detail::hex_of(id.value) + ".seg"; }
     /// The id in the file name of a segment; nothing for any other name. The id is a hint, too.
     [[nodiscard]] static std::optional<segment_id> segment_of(std::string_view name) {
         if (auto const id = id_of(name, ".seg")) return segment_id{*id};
         return std::nullopt;
     }
     /// The file name of a table, for example "0000000000000001.tab".
-    [[nodiscard]] static std::string table_name(format::table_id id) { return hex(id.value) + ".tab"; }
+    [[nodiscard]] static std::string table_name(format::table_id id) { return keel::detail::hex_of(id.value) + ".tab"; }
     [[nodiscard]] static std::optional<format::table_id> table_of(std::string_view name) {
         if (auto const id = id_of(name, ".tab")) return format::table_id{*id};
         return std::nullopt;
@@ -15956,13 +15989,8 @@ private:
         std::uint64_t id = 0;
         auto const [end, failed] = std::from_chars(name.data(), name.data() + 16, id, 16);
         if (failed != std::errc{} || end != name.data() + 16 || id == 0) return std::nullopt;
-        if (hex(id) != name.substr(0, 16)) return std::nullopt;
+        if (keel::detail::hex_of(id) != name.substr(0, 16)) return std::nullopt;
         return id;
-    }
-    [[nodiscard]] static std::string hex(std::uint64_t value) {
-        std::string text(16, '0');
-        for (auto digit = text.rbegin(); value != 0; ++digit, value >>= 4) *digit = "0123456789abcdef"[value & 15];
-        return text;
     }
     std::string root_;
     std::string temporary_{"prepare.tmp"};
@@ -22827,7 +22855,7 @@ private:
             last_.assign(in.key());
             last_at_ = here;
             ++out_.records;
-            erased_ += in.tombstone() ? 1 : 0;
+            erased_ += in.tombstone() ? 1U : 0U;
             key_bytes_ += in.key().size();
             value_bytes_ += in.value().size();
             visit(version{.key = in.key(), .value = in.value(), .at = here, .tombstone = in.tombstone()});

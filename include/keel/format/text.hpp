@@ -15,6 +15,7 @@
 //   18 message whole "line\x0a"
 // print and parse are inverse: parse(print(r)) is r, down to the last byte of its frame's payload (R7.3).
 
+#include <keel/detail/hex.hpp>
 #include <keel/error.hpp>
 #include <keel/format/frame.hpp>
 #include <keel/types.hpp>
@@ -74,16 +75,13 @@ struct record {
 
 namespace detail {
 
-inline constexpr std::string_view hex_digits = "0123456789abcdef";
-
 inline void append_quoted(std::string& to, byte_view bytes) {
     to += '"';
     for (char const c : as_text(bytes)) {
         auto const code = static_cast<unsigned char>(c);
         if (code < 0x20 || code > 0x7E) {
             to += "\\x";
-            to += hex_digits[code >> 4];
-            to += hex_digits[code & 15];
+            keel::detail::append_hex(to, code);
             continue;
         }
         if (c == '"' || c == '\\') to += '\\';

@@ -13,6 +13,7 @@
 // New files have mode 0644 and new folders 0755, less the umask. The host may limit the size of its files (ulimit -f). A write beyond that
 // limit is refused before the system is called, because the system answers with a signal (SIGXFSZ).
 
+#include <keel/detail/hex.hpp>
 #include <keel/io/concept.hpp>
 #include <keel/io/detail/posix_allocate.hpp>
 #include <keel/io/detail/posix_descriptor.hpp>
@@ -135,8 +136,8 @@ private:
     std::size_t digits = 0;
     for (auto const c : text) {
         if (c == '-' || c == '\n') continue;
-        auto const digit = std::string_view{"0123456789abcdef"}.find(c);
-        if (digit == std::string_view::npos || digits == 2 * id.bytes.size()) return {};
+        auto const digit = keel::detail::hex_value(c);
+        if (digit > 15 || digits == 2 * id.bytes.size()) return {};
         auto& byte = id.bytes[digits++ / 2];
         byte = byte << 4 | static_cast<std::byte>(digit);
     }

@@ -5,6 +5,7 @@
 // Findings as JSON, one object a line, for the corruption log and the receipts of repairs. This writer covers only the files that the
 // library itself leaves on disk. The tool uses nlohmann/json.
 
+#include <keel/detail/hex.hpp>
 #include <keel/policy/repair/finding.hpp>
 #include <keel/types.hpp>
 
@@ -33,9 +34,7 @@ public:
     }
     /// Adds a 64-bit sum as text, because many readers keep numbers in a double.
     json_object& hex(std::string_view name, std::uint64_t value) {
-        char digits[19];
-        std::snprintf(digits, sizeof digits, "0x%016llx", static_cast<unsigned long long>(value));
-        return text(name, digits);
+        return text(name, "0x" + keel::detail::hex_of(value));
     }
     /// Adds a field whose value is JSON already.
     json_object& raw(std::string_view name, std::string_view value) {

@@ -192,7 +192,7 @@ private:
             last_.assign(in.key());
             last_at_ = here;
             ++out_.records;
-            erased_ += in.tombstone() ? 1 : 0;
+            erased_ += in.tombstone() ? 1U : 0U;
             key_bytes_ += in.key().size();
             value_bytes_ += in.value().size();
             visit(version{.key = in.key(), .value = in.value(), .at = here, .tombstone = in.tombstone()});

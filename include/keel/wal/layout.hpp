@@ -4,6 +4,7 @@
 
 // Names inside the directory of a store. A file name is only a hint: the file's header tells what the file is.
 
+#include <keel/detail/hex.hpp>
 #include <keel/format/table.hpp>
 #include <keel/types.hpp>
 
@@ -43,20 +44,22 @@ public:
     [[nodiscard]] std::string table(format::table_id id) const { return table_file(table_name(id)); }
     [[nodiscard]] std::string table_temporary(format::table_id id) const { return table(id) + ".tmp"; }
     [[nodiscard]] std::string quarantine() const { return path("quarantine"); }
-    [[nodiscard]] std::string quarantine(std::uint64_t repair) const { return quarantine() + '/' + hex(repair); }
+    [[nodiscard]] std::string quarantine(std::uint64_t repair) const {
+        return quarantine() + '/' + keel::detail::hex_of(repair);
+    }
     /// The list of accepted losses (recovery/loss_ledger.hpp).
     [[nodiscard]] std::string losses() const { return quarantine() + "/losses"; }
     [[nodiscard]] std::string corruption_log() const { return quarantine() + "/corruption.jsonl"; }
 
     /// The file name of a segment, for example "0000000000000001.seg".
-    [[nodiscard]] static std::string segment_name(segment_id id) { return hex(id.value) + ".seg"; }
+    [[nodiscard]] static std::string segment_name(segment_id id) { return keel::detail::hex_of(id.value) + ".seg"; }
     /// The id in the file name of a segment; nothing for any other name. The id is a hint, too.
     [[nodiscard]] static std::optional<segment_id> segment_of(std::string_view name) {
         if (auto const id = id_of(name, ".seg")) return segment_id{*id};
         return std::nullopt;
     }
     /// The file name of a table, for example "0000000000000001.tab".
-    [[nodiscard]] static std::string table_name(format::table_id id) { return hex(id.value) + ".tab"; }
+    [[nodiscard]] static std::string table_name(format::table_id id) { return keel::detail::hex_of(id.value) + ".tab"; }
     [[nodiscard]] static std::optional<format::table_id> table_of(std::string_view name) {
         if (auto const id = id_of(name, ".tab")) return format::table_id{*id};
         return std::nullopt;
@@ -86,13 +89,8 @@ private:
         std::uint64_t id = 0;
         auto const [end, failed] = std::from_chars(name.data(), name.data() + 16, id, 16);
         if (failed != std::errc{} || end != name.data() + 16 || id == 0) return std::nullopt;
-        if (hex(id) != name.substr(0, 16)) return std::nullopt;
+        if (keel::detail::hex_of(id) != name.substr(0, 16)) return std::nullopt;
         return id;
-    }
-    [[nodiscard]] static std::string hex(std::uint64_t value) {
-        std::string text(16, '0');
-        for (auto digit = text.rbegin(); value != 0; ++digit, value >>= 4) *digit = "0123456789abcdef"[value & 15];
-        return text;
     }
     std::string root_;
     std::string temporary_{"prepare.tmp"};

@@ -5,6 +5,7 @@
 // `wal-recovery inspect`: the parts of a store: manifest, segments and spares, declared losses, notes, and the files that earlier repairs
 // moved to quarantine.
 
+#include <keel/detail/hex.hpp>
 #include <keel/tool/detail/survey.hpp>
 
 #include <algorithm>
@@ -110,14 +111,7 @@ struct segment_row {
     return rows;
 }
 
-[[nodiscard]] inline std::string store_text(format::store_id const& id) {
-    std::string text;
-    for (auto const b : id) {
-        auto const digits = hex(static_cast<std::uint64_t>(b));
-        text += digits.substr(digits.size() - 2);
-    }
-    return text;
-}
+[[nodiscard]] inline std::string store_text(format::store_id const& id) { return keel::detail::hex_of(byte_view{id}); }
 
 [[nodiscard]] inline json segment_json(segment_row const& row, wal::layout const& paths) {
     auto const& s = row.segment;

@@ -5,6 +5,7 @@
 // The tool's JSON. Fields keep the order in which they were added. 64-bit sums are hexadecimal text, because many readers keep numbers in a
 // double. LSN ranges are pairs. Bytes that are not UTF-8 are replaced.
 
+#include <keel/detail/hex.hpp>
 #include <keel/error.hpp>
 #include <keel/policy/repair/finding.hpp>
 #include <keel/types.hpp>
@@ -12,7 +13,6 @@
 #include <nlohmann/json.hpp>
 
 #include <array>
-#include <cstdio>
 #include <ostream>
 #include <string>
 #include <string_view>
@@ -27,11 +27,7 @@ inline void write(std::ostream& to, json const& o) {
     to << o.dump(2, ' ', false, json::error_handler_t::replace) << '\n';
 }
 
-[[nodiscard]] inline std::string hex(std::uint64_t value) {
-    std::array<char, 19> text{};
-    std::snprintf(text.data(), text.size(), "0x%016llx", static_cast<unsigned long long>(value));
-    return text.data();
-}
+[[nodiscard]] inline std::string hex(std::uint64_t value) { return "0x" + keel::detail::hex_of(value); }
 
 [[nodiscard]] inline json to_json(std::vector<lsn_range> const& ranges) {
     auto list = json::array();
@@ -96,13 +92,7 @@ inline void add_bytes(json& o, char const* name, byte_view bytes) {
         o[name] = text;
         return;
     }
-    std::string digits;
-    digits.reserve(2 * text.size());
-    for (auto const b : bytes) {
-        digits += "0123456789abcdef"[std::to_integer<unsigned>(b) >> 4];
-        digits += "0123456789abcdef"[std::to_integer<unsigned>(b) & 15];
-    }
-    o[std::string{name} + "_hex"] = std::move(digits);
+    o[std::string{name} + "_hex"] = keel::detail::hex_of(bytes);
 }
 
 } // namespace keel::inline v0::tool::detail

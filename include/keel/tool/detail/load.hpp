@@ -9,6 +9,7 @@
 // Batches of the log stay whole. A dump also has the older versions in tables. Of consecutive versions of one key, newest first, only the
 // first is written. Every record gets a new LSN.
 
+#include <keel/detail/hex.hpp>
 #include <keel/engine.hpp>
 #include <keel/error.hpp>
 #include <keel/format/text.hpp>
@@ -38,9 +39,10 @@ namespace keel::inline v0::tool::detail {
     auto const digits = hex->is_string() ? hex->get<std::string>() : std::string{"?"};
     std::string out;
     for (std::size_t i = 0; i + 1 < digits.size(); i += 2) {
-        auto const at = [&](std::size_t n) { return std::string_view{"0123456789abcdef"}.find(digits[n]); };
-        if (at(i) > 15 || at(i + 1) > 15) break;
-        out += static_cast<char>(at(i) * 16 + at(i + 1));
+        auto const high = keel::detail::hex_value(digits[i]);
+        auto const low = keel::detail::hex_value(digits[i + 1]);
+        if (high > 15 || low > 15) break;
+        out += static_cast<char>(high * 16 + low);
     }
     if (2 * out.size() == digits.size()) return out;
     return failure(errc::invalid_argument, name + "_hex is not an even number of hexadecimal digits");
