@@ -152,12 +152,22 @@ std::vector<std::string> keys(std::int64_t count) {
     return out;
 }
 
+void fill(keel::table::memtable_index& index, std::vector<std::string> const& keys) {
+    for (std::uint64_t at = 1; auto const& key : keys) {
+        index.stage(key, "value", false);
+        index.publish(lsn{at++}, 1);
+    }
+}
+
 void memtable_find(benchmark::State& state) {
     auto const all = keys(state.range(0));
     keel::table::memtable_index index;
-    for (auto const& key : all) index.insert({.key = key, .value = "value", .at = lsn{1}});
+    fill(index, all);
     bench::noise random{4};
-    for (auto _ : state) benchmark::DoNotOptimize(index.find(all[random() % all.size()], keel::lsn_max));
+    for (auto _ : state) {
+        auto const& key = all[random() % all.size()];
+        benchmark::DoNotOptimize(index.find(key, keel::format::filter_hash(key), keel::lsn_max));
+    }
     state.SetItemsProcessed(state.iterations());
 }
 /// The first walk over so many records sorts them; time per record.
@@ -166,7 +176,7 @@ void memtable_first_walk(benchmark::State& state) {
     for (auto _ : state) {
         state.PauseTiming();
         keel::table::memtable_index index;
-        for (auto const& key : all) index.insert({.key = key, .value = "value", .at = lsn{1}});
+        fill(index, all);
         state.ResumeTiming();
         keel::table::memtable_index::cursor at{index};
         at.seek("");
@@ -179,16 +189,13 @@ void memtable_apply(benchmark::State& state) {
     auto const all = keys(state.range(0));
     auto const value = bench::noise{3}.text(100);
     for (auto _ : state) {
-        keel::table::memtable table{keel::segment_id{1}};
+        keel::table::memtable table{keel::segment_id{1}, nullptr};
         std::uint64_t at = 0;
         for (auto const& key : all) {
-            auto const payload = key + value;
-            format::frame_view frame{.state = format::frame_state::intact};
-            frame.header = {.payload_bytes = 116, .key_bytes = 16, .type = format::frame_type::put};
-            frame.payload = keel::as_bytes(payload);
-            table.apply(lsn{++at}, frame);
+            table.stage(format::frame_type::put, key, value);
+            table.apply(lsn{++at}, 1);
         }
-        benchmark::DoNotOptimize(table.find(all.front(), keel::lsn_max));
+        benchmark::DoNotOptimize(table.find(all.front(), format::filter_hash(all.front()), keel::lsn_max));
     }
     state.SetItemsProcessed(state.iterations() * state.range(0));
 }
@@ -235,9 +242,9 @@ void sealed_scan(benchmark::State& state) {
     auto store = must(store_type::open(folder / "store"));
     std::size_t bytes = 0;
     for (auto _ : state) {
-        auto all = store.scan();
-        for (auto&& [key, value] : all) bytes += key.size() + value.size();
-        must(all.status());
+        auto walk = store.scan();
+        for (auto&& [key, value] : walk) bytes += key.size() + value.size();
+        must(walk.status());
     }
     benchmark::DoNotOptimize(bytes);
     state.SetItemsProcessed(state.iterations() * state.range(0));
