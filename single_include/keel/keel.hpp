@@ -1983,10 +1983,11 @@ template <checksum_policy C>
 //  f.status()                       result<file_status>
 //  f.begin_sync(mapping, offset, bytes)  void               optional. A hint: these bytes of a mapping of the file no longer change, so
 //                                                           writing them may begin. A later sync reports the errors
-//  f.write_back(offset, bytes)      void                    optional. A hint: these written bytes no longer change. Writing them to the
-//                                                           disk begins. When the call returns, the bytes just before them have been
+//  f.write_back(offset, bytes)      result<void>            optional. These written bytes no longer change. Writing them to the disk
+//                                                           begins. When the call returns, the bytes just before them have been
 //                                                           written, but not durably. A later sync of this file waits for less, and
-//                                                           so do syncs of other files
+//                                                           so do syncs of other files. After an error the file must not be believed:
+//                                                           as after a failed sync, a later sync need not return it again
 //  f.punch_hole(offset, bytes)      void                    optional. The file needs no blocks for these bytes. They are zero from here
 //                                                           on; where the file system cannot do it, they stay as they were. The size
 //                                                           stays. Nothing may read or write these bytes during the call. A later
@@ -8756,12 +8757,13 @@ public:
     /// As begin_sync(), for written bytes. It also waits until as many bytes in front of them, which the last call handed over, are
     /// written. So a caller that writes much has only little on its way to the disk at a time, and a sync of another file does not wait
     /// behind all of it.
-    void write_back(std::uint64_t offset, std::uint64_t bytes) const noexcept {
+    /// Linux tells a failed write back once for each open file, to whichever call asks first. This call waits, and so it asks: its error
+    /// must not be dropped, because sync() does not return it again.
+    [[nodiscard]] result<void> write_back(std::uint64_t offset, std::uint64_t bytes) {
         auto const from = static_cast<off64_t>(offset);
         auto const length = static_cast<off64_t>(bytes);
-        static_cast<void>(::sync_file_range(file_.get(), from, length, SYNC_FILE_RANGE_WRITE));
-        if (from < length) return;
-        static_cast<void>(::sync_file_range(file_.get(), from - length, length, SYNC_FILE_RANGE_WAIT_BEFORE));
+        KEEL_TRY(range_call(from, length, SYNC_FILE_RANGE_WRITE));
+        return from < length ? result<void>{} : range_call(from - length, length, SYNC_FILE_RANGE_WAIT_BEFORE);
     }
     [[nodiscard]] result<void> allocate(std::uint64_t bytes) {
         KEEL_TRY(check_writable(0));
@@ -8781,6 +8783,14 @@ public:
     [[nodiscard]] std::string const& path() const noexcept { return path_; }
 
 private:
+    /// A file system that does not know the call has not waited, and sync() tells everything.
+    [[nodiscard]] result<void> range_call(off64_t from, off64_t length, unsigned what) {
+        if (uninterrupted([&] { return ::sync_file_range(file_.get(), from, length, what); }) == 0) return {};
+        auto const cause = errno;
+        if (cause == ENOSYS || cause == EINVAL || cause == ESPIPE || cause == EOPNOTSUPP) return {};
+        return os_failure(cause, "cannot write the file back", path_, static_cast<std::uint64_t>(from));
+    }
+
     posix_file(descriptor file, std::string path, access how, std::uint64_t bytes) noexcept
         : file_{std::move(file)}, writable_{how == access::read_write}, path_{std::move(path)}, size_{bytes} {}
 
@@ -14791,7 +14801,7 @@ private:
         waiting_.clear();
         if constexpr (requires { file_.write_back(written_, written_); }) {
             for (; written_ - handed_over_ >= hand_over_bytes; handed_over_ += hand_over_bytes)
-                file_.write_back(handed_over_, hand_over_bytes);
+                KEEL_TRY(file_.write_back(handed_over_, hand_over_bytes));
         }
         return {};
     }
@@ -19560,7 +19570,7 @@ public:
         KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
         if (used_.size() <= used_when_quiet || clock_ns_() - used_since_ns_ < quiet_ns) return;
-        if (manifest_.check_identity()) remove_used(used_when_quiet);
+        remove_used(used_when_quiet);
     }
 
     /// Lends the space of the reserve to an operation that frees more space. While the loan lives, no ordinary segment is prepared and the
@@ -19681,12 +19691,15 @@ private:
                              .message = "the disk is full, and what was kept for that is in use to free some of it",
                              .retryable = true});
     }
-    /// Removes files that are kept for recycling, until `kept` of them remain. Returns whether there was one to remove. A file that cannot
-    /// be removed is left to the next opening.
+    /// Removes files that are kept for recycling, until `kept` of them remain. Returns whether one was given up. A file that cannot be
+    /// removed is left to the next opening. Removes nothing if the folder is not this store's any more, or if memory is refused.
     bool remove_used(std::size_t kept) noexcept {
-        bool const some = used_.size() > kept;
-        for (; used_.size() > kept; used_.pop_back()) static_cast<void>(fs_.remove(used_.back().path));
-        return some;
+        auto const before = used_.size();
+        keel::detail::if_memory_lasts([&] {
+            if (before <= kept || !manifest_.check_identity()) return;
+            for (; used_.size() > kept; used_.pop_back()) static_cast<void>(fs_.remove(used_.back().path));
+        });
+        return used_.size() < before;
     }
     /// Makes or claims the reserve. If the disk is full, drops the files kept for recycling, then halves the size of the next segments
     /// until the reserve for them fits.
@@ -26338,10 +26351,11 @@ private:
     result<void> conclude(leader& lead, on_failure when) noexcept {
         if (!left_ || is_busy_ || left_->is_open()) return {}; // another thread does it, or has done it
         if (left_->is_told) return keel::detail::guarded([&] { return install(lead); });
-        auto const why = *std::exchange(left_->failed, std::nullopt);
-        if (left_->closed) return manifest_failed(why);
-        if (why.code == errc::out_of_memory && when == on_failure::later) return {};
-        return keel::detail::guarded([&] { return give_up(lead, why); });
+        if (left_->closed) return manifest_failed();
+        if (left_->failed->code != errc::out_of_memory || when == on_failure::now)
+            return keel::detail::guarded([&] { return give_up(lead); });
+        left_->failed.reset();
+        return {};
     }
     /// Updates the catalog and the sink for the sealed segment. Throws std::bad_alloc; nothing has changed then.
     result<void> install(leader&) {
@@ -26356,21 +26370,23 @@ private:
     }
     /// Stops writing. The seal is in the file, but the manifest does not have it. The active segment is not affected. The manifest edit is
     /// tried again before anything else.
-    result<void> manifest_failed(error const& why) noexcept {
+    result<void> manifest_failed() noexcept {
+        auto why = std::move(*left_->failed);
+        left_->failed.reset();
         if (s_.health.is_writable()) {
             s_.health.stop_writing(no_manifest, why);
             s_.segment_usable = s_.active != nullptr;
         }
-        return failure(why);
+        return failure(std::move(why));
     }
     /// Gives up the seal: after a failed write or sync the file is not written to again. All its records were durable before. They stay in
     /// memory until compaction merges them, and the next opening reads the segment. Throws std::bad_alloc; nothing has changed then.
-    result<void> give_up(leader&, error const& why) {
+    result<void> give_up(leader&) {
         catalog::update listing{s_.parts};
         listing.close(left_->seal.range.last, left_->link(), catalog::without_seal);
         listing.commit();
         s_.health.add_condition(state_cause::device, s_.health.short_of([&] {
-            return "a segment could not be sealed, and keeps its records in memory: " + to_string(why);
+            return "a segment could not be sealed, and keeps its records in memory: " + to_string(*left_->failed);
         }));
         left_.reset();
         return {};

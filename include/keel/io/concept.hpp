@@ -51,10 +51,11 @@
 //  f.status()                       result<file_status>
 //  f.begin_sync(mapping, offset, bytes)  void               optional. A hint: these bytes of a mapping of the file no longer change, so
 //                                                           writing them may begin. A later sync reports the errors
-//  f.write_back(offset, bytes)      void                    optional. A hint: these written bytes no longer change. Writing them to the
-//                                                           disk begins. When the call returns, the bytes just before them have been
+//  f.write_back(offset, bytes)      result<void>            optional. These written bytes no longer change. Writing them to the disk
+//                                                           begins. When the call returns, the bytes just before them have been
 //                                                           written, but not durably. A later sync of this file waits for less, and
-//                                                           so do syncs of other files
+//                                                           so do syncs of other files. After an error the file must not be believed:
+//                                                           as after a failed sync, a later sync need not return it again
 //  f.punch_hole(offset, bytes)      void                    optional. The file needs no blocks for these bytes. They are zero from here
 //                                                           on; where the file system cannot do it, they stay as they were. The size
 //                                                           stays. Nothing may read or write these bytes during the call. A later

@@ -90,12 +90,13 @@ public:
     /// As begin_sync(), for written bytes. It also waits until as many bytes in front of them, which the last call handed over, are
     /// written. So a caller that writes much has only little on its way to the disk at a time, and a sync of another file does not wait
     /// behind all of it.
-    void write_back(std::uint64_t offset, std::uint64_t bytes) const noexcept {
+    /// Linux tells a failed write back once for each open file, to whichever call asks first. This call waits, and so it asks: its error
+    /// must not be dropped, because sync() does not return it again.
+    [[nodiscard]] result<void> write_back(std::uint64_t offset, std::uint64_t bytes) {
         auto const from = static_cast<off64_t>(offset);
         auto const length = static_cast<off64_t>(bytes);
-        static_cast<void>(::sync_file_range(file_.get(), from, length, SYNC_FILE_RANGE_WRITE));
-        if (from < length) return;
-        static_cast<void>(::sync_file_range(file_.get(), from - length, length, SYNC_FILE_RANGE_WAIT_BEFORE));
+        KEEL_TRY(range_call(from, length, SYNC_FILE_RANGE_WRITE));
+        return from < length ? result<void>{} : range_call(from - length, length, SYNC_FILE_RANGE_WAIT_BEFORE);
     }
     [[nodiscard]] result<void> allocate(std::uint64_t bytes) {
         KEEL_TRY(check_writable(0));
@@ -115,6 +116,14 @@ public:
     [[nodiscard]] std::string const& path() const noexcept { return path_; }
 
 private:
+    /// A file system that does not know the call has not waited, and sync() tells everything.
+    [[nodiscard]] result<void> range_call(off64_t from, off64_t length, unsigned what) {
+        if (uninterrupted([&] { return ::sync_file_range(file_.get(), from, length, what); }) == 0) return {};
+        auto const cause = errno;
+        if (cause == ENOSYS || cause == EINVAL || cause == ESPIPE || cause == EOPNOTSUPP) return {};
+        return os_failure(cause, "cannot write the file back", path_, static_cast<std::uint64_t>(from));
+    }
+
     posix_file(descriptor file, std::string path, access how, std::uint64_t bytes) noexcept
         : file_{std::move(file)}, writable_{how == access::read_write}, path_{std::move(path)}, size_{bytes} {}
 

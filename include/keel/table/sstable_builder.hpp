@@ -186,7 +186,7 @@ private:
         waiting_.clear();
         if constexpr (requires { file_.write_back(written_, written_); }) {
             for (; written_ - handed_over_ >= hand_over_bytes; handed_over_ += hand_over_bytes)
-                file_.write_back(handed_over_, hand_over_bytes);
+                KEEL_TRY(file_.write_back(handed_over_, hand_over_bytes));
         }
         return {};
     }

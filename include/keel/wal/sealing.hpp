@@ -168,10 +168,11 @@ private:
     result<void> conclude(leader& lead, on_failure when) noexcept {
         if (!left_ || is_busy_ || left_->is_open()) return {}; // another thread does it, or has done it
         if (left_->is_told) return keel::detail::guarded([&] { return install(lead); });
-        auto const why = *std::exchange(left_->failed, std::nullopt);
-        if (left_->closed) return manifest_failed(why);
-        if (why.code == errc::out_of_memory && when == on_failure::later) return {};
-        return keel::detail::guarded([&] { return give_up(lead, why); });
+        if (left_->closed) return manifest_failed();
+        if (left_->failed->code != errc::out_of_memory || when == on_failure::now)
+            return keel::detail::guarded([&] { return give_up(lead); });
+        left_->failed.reset();
+        return {};
     }
     /// Updates the catalog and the sink for the sealed segment. Throws std::bad_alloc; nothing has changed then.
     result<void> install(leader&) {
@@ -186,21 +187,23 @@ private:
     }
     /// Stops writing. The seal is in the file, but the manifest does not have it. The active segment is not affected. The manifest edit is
     /// tried again before anything else.
-    result<void> manifest_failed(error const& why) noexcept {
+    result<void> manifest_failed() noexcept {
+        auto why = std::move(*left_->failed);
+        left_->failed.reset();
         if (s_.health.is_writable()) {
             s_.health.stop_writing(no_manifest, why);
             s_.segment_usable = s_.active != nullptr;
         }
-        return failure(why);
+        return failure(std::move(why));
     }
     /// Gives up the seal: after a failed write or sync the file is not written to again. All its records were durable before. They stay in
     /// memory until compaction merges them, and the next opening reads the segment. Throws std::bad_alloc; nothing has changed then.
-    result<void> give_up(leader&, error const& why) {
+    result<void> give_up(leader&) {
         catalog::update listing{s_.parts};
         listing.close(left_->seal.range.last, left_->link(), catalog::without_seal);
         listing.commit();
         s_.health.add_condition(state_cause::device, s_.health.short_of([&] {
-            return "a segment could not be sealed, and keeps its records in memory: " + to_string(why);
+            return "a segment could not be sealed, and keeps its records in memory: " + to_string(*left_->failed);
         }));
         left_.reset();
         return {};

@@ -16,6 +16,7 @@
 // Thread rules: one mutex protects everything here. It is held during I/O. The writer calls with its own mutex held; nothing here takes the
 // writer's mutex.
 
+#include <keel/detail/guarded.hpp>
 #include <keel/detail/lock_order.hpp>
 #include <keel/error.hpp>
 #include <keel/format/segment_header.hpp>
@@ -221,7 +222,7 @@ public:
         KEEL_TAKES(segment_pool, this);
         std::lock_guard const hold{m_};
         if (used_.size() <= used_when_quiet || clock_ns_() - used_since_ns_ < quiet_ns) return;
-        if (manifest_.check_identity()) remove_used(used_when_quiet);
+        remove_used(used_when_quiet);
     }
 
     /// Lends the space of the reserve to an operation that frees more space. While the loan lives, no ordinary segment is prepared and the
@@ -342,12 +343,15 @@ private:
                              .message = "the disk is full, and what was kept for that is in use to free some of it",
                              .retryable = true});
     }
-    /// Removes files that are kept for recycling, until `kept` of them remain. Returns whether there was one to remove. A file that cannot
-    /// be removed is left to the next opening.
+    /// Removes files that are kept for recycling, until `kept` of them remain. Returns whether one was given up. A file that cannot be
+    /// removed is left to the next opening. Removes nothing if the folder is not this store's any more, or if memory is refused.
     bool remove_used(std::size_t kept) noexcept {
-        bool const some = used_.size() > kept;
-        for (; used_.size() > kept; used_.pop_back()) static_cast<void>(fs_.remove(used_.back().path));
-        return some;
+        auto const before = used_.size();
+        keel::detail::if_memory_lasts([&] {
+            if (before <= kept || !manifest_.check_identity()) return;
+            for (; used_.size() > kept; used_.pop_back()) static_cast<void>(fs_.remove(used_.back().path));
+        });
+        return used_.size() < before;
     }
     /// Makes or claims the reserve. If the disk is full, drops the files kept for recycling, then halves the size of the next segments
     /// until the reserve for them fits.
